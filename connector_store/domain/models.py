@@ -1,0 +1,171 @@
+"""What manifests mean, as frozen values: made by `manifest`, kept by the store, joined by `resolve`.
+
+Raw objects stop at `manifest`. Nothing here holds a Secret's data beyond the token and the CA certificates, and a
+`Credential` never shows itself in text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector_store.domain.names import ObjectKey
+
+BEARER_TOKEN_SECRET: Final = "connectors.cpaas.io/bearer-token"  # noqa: S105 - the name of a Secret type
+CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
+ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
+
+
+class Credential:
+    """A bearer token. Its text forms hide it; `authorization` is for the layer that owns the target connection."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    @property
+    def authorization(self) -> bytes:
+        """The value of the Authorization header (RFC 6750 section 2.1)."""
+        return b"Bearer " + self._token.encode("ascii")
+
+    def __repr__(self) -> str:
+        return "Credential(hidden)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Credential) and other._token == self._token
+
+    def __hash__(self) -> int:
+        return hash(self._token)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Credential is not pickled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a target is: https only.
+
+    `host` is lower case and without brackets; `prefix` is empty or `/path` without a trailing slash.
+    """
+
+    host: str
+    port: int
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, IPv6 in brackets (RFC 3986 section 3.2)."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"https://{self.authority}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpProbe:
+    """`probe.http` of a ConnectorClass: plain values only."""
+
+    path: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthType:
+    """`spec.auth.types[]` of a ConnectorClass."""
+
+    name: str
+    secret_type: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorClass:
+    """A ConnectorClass as far as we run it; `not_run` names the fields of it that we accept and do not run."""
+
+    name: str
+    auth_types: tuple[AuthType, ...] = ()
+    liveness: HttpProbe | None = None
+    auth_probes: Mapping[str, HttpProbe] = field(default_factory=dict)
+    configurations: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
+    uid: str = ""
+    generation: int = 0
+
+    def auth_type(self, name: str | None) -> AuthType | None:
+        """The type of that name; without a name, the only one there is."""
+        if name is None:
+            return self.auth_types[0] if len(self.auth_types) == 1 else None
+        return next((each for each in self.auth_types if each.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connector:
+    """A Connector's spec, with what of its metadata the doors need."""
+
+    key: ObjectKey
+    class_name: str
+    address: Address
+    auth_name: str | None = None
+    secret_name: str | None = None
+    ca_secret_name: str | None = None
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """What a Connector may take from a Secret.
+
+    `token` and `ca` are None where the Secret has no such key; `token_problem` and `ca_problem` say why one that it
+    has cannot be used (SecretInvalid, InvalidPEM). `ca` is PEM.
+    """
+
+    key: ObjectKey
+    type: str
+    token: Credential | None = None
+    token_problem: str | None = None
+    ca: bytes | None = None
+    ca_problem: str | None = None
+    pinned: Address | None = None
+    pin_problem: str | None = None
+    is_shared_ca: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A Connector that exists but cannot be read: `reason` is a condition's reason, `message` says what to mend."""
+
+    key: ObjectKey
+    class_name: str
+    reason: str
+    message: str
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A Connector that can be used: all that the data path needs, joined once for every change.
+
+    `credential` is None where the class makes authentication optional and no Secret is named. `ca` is the PEM of the
+    most specific source of trust, or None for the system's store.
+    """
+
+    key: ObjectKey
+    uid: str
+    address: Address
+    credential: Credential | None
+    secret_name: str | None
+    ca: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """A Connector of ours that cannot be used: a condition's reason, and a message that names what to mend."""
+
+    key: ObjectKey
+    reason: str
+    message: str

@@ -1,0 +1,163 @@
+"""Connector + class + Secrets -> what the data path may do with it.
+
+The same join gives the proxy its `Target`, `connectorctl status` its explanation and the controller its conditions;
+it never looks at status, so a failed probe stops nobody.
+"""
+
+from collections.abc import Callable
+
+from connector_store.domain.models import (
+    BEARER_TOKEN_SECRET,
+    AuthType,
+    Connector,
+    ConnectorClass,
+    Rejected,
+    Secret,
+    Target,
+    Unusable,
+)
+from connector_store.domain.names import ObjectKey
+
+SecretLookup = Callable[[ObjectKey], Secret | None]
+
+
+def is_ours(connector: Connector | Rejected, cls: ConnectorClass | None) -> bool:
+    """False for Connectors of classes that authenticate by something else than a bearer token: others serve those."""
+    if cls is None:
+        return True
+    if isinstance(connector, Rejected) or connector.auth_name is None:
+        return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
+    chosen = cls.auth_type(connector.auth_name)
+    if chosen is None:
+        return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
+    return chosen.secret_type == BEARER_TOKEN_SECRET
+
+
+def resolve(
+    connector: Connector | Rejected, cls: ConnectorClass | None, secret: SecretLookup, shared_ca: bytes | None
+) -> Target | Unusable | None:
+    """Join a Connector with what it names; None if it is not ours.
+
+    `shared_ca` is the PEM of the CAs that serve every Connector without one of its own.
+    """
+    if not is_ours(connector, cls):
+        return None
+    if isinstance(connector, Rejected):
+        return Unusable(key=connector.key, reason=connector.reason, message=connector.message)
+    if cls is None:
+        return _class_missing(connector)
+    auth = cls.auth_type(connector.auth_name)
+    if auth is None:
+        return _auth_unknown(connector, cls)
+    found = auth_secret(connector, auth, secret)
+    if isinstance(found, Unusable):
+        return found
+    ca = target_ca(connector, found, secret, shared_ca)
+    if isinstance(ca, Unusable):
+        return ca
+    return Target(
+        key=connector.key,
+        uid=connector.uid,
+        address=connector.address,
+        credential=found.token if found else None,
+        secret_name=connector.secret_name,
+        ca=ca,
+    )
+
+
+def auth_secret(connector: Connector, auth: AuthType, lookup: SecretLookup) -> Secret | Unusable | None:
+    """The Secret with the token; None where there need not be one; Unusable with the reason of SecretReady."""
+    name = connector.secret_name
+    if name is None:
+        if auth.optional:
+            return None
+        return _unusable(
+            connector, "SecretNotFound", "spec.auth.secretRef.name is empty; name a Secret that holds the token"
+        )
+    secret = lookup(ObjectKey(connector.key.namespace, name))
+    if secret is None:
+        return _unusable(
+            connector,
+            "SecretNotFound",
+            f'secrets "{name}" not found in namespace "{connector.key.namespace}"; '
+            f"create it with type {auth.secret_type}",
+        )
+    if secret.type != auth.secret_type:
+        return _unusable(
+            connector,
+            "SecretTypeMismatch",
+            f'secrets "{name}" has type "{secret.type}"; create it anew with type {auth.secret_type}',
+        )
+    if secret.token_problem is not None:
+        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.token_problem}')
+    if secret.token is None:
+        return _unusable(
+            connector, "SecretKeyMissing", f'secrets "{name}" has no key "token"; add the bearer token there'
+        )
+    return _pinned(connector, secret)
+
+
+def _pinned(connector: Connector, secret: Secret) -> Secret | Unusable:
+    name = secret.key.name
+    if secret.pin_problem is not None:
+        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.pin_problem}')
+    if secret.pinned is not None and secret.pinned != connector.address:
+        return _unusable(
+            connector,
+            "SecretInvalid",
+            f'secrets "{name}" is pinned to another address than spec.address; '
+            "change the Secret's annotation connectors.alauda.io/address, or spec.address",
+        )
+    return secret
+
+
+def target_ca(
+    connector: Connector, auth: Secret | None, lookup: SecretLookup, shared_ca: bytes | None
+) -> bytes | Unusable | None:
+    """The most specific CA source: the auth Secret's ca.crt, spec.caCertSecretRef, the shared one; None: the system's.
+
+    A source that is named but cannot be read makes the Connector unusable: falling back to a wider one would let any
+    public CA stand in for a pinned private one.
+    """
+    if auth is not None and auth.ca_problem is not None:
+        return _unusable(connector, "InvalidPEM", f'secrets "{auth.key.name}": {auth.ca_problem}')
+    if auth is not None and auth.ca is not None:
+        return auth.ca
+    name = connector.ca_secret_name
+    if name is None:
+        return shared_ca
+    secret = lookup(ObjectKey(connector.key.namespace, name))
+    if secret is None:
+        return _unusable(
+            connector,
+            "SecretNotFound",
+            f'secrets "{name}" not found in namespace "{connector.key.namespace}"; spec.caCertSecretRef names it',
+        )
+    if secret.ca_problem is not None or secret.ca is None:
+        problem = (
+            secret.ca_problem or "no certificate under ca.crt or another *.crt or *.pem key; add the target's CA as PEM"
+        )
+        return _unusable(connector, "InvalidPEM", f'secrets "{name}": {problem}')
+    return secret.ca
+
+
+def _class_missing(connector: Connector) -> Unusable:
+    return _unusable(
+        connector,
+        "ConnectorClassNotFound",
+        f'connectorclasses.connectors.alauda.io "{connector.class_name}" not found; '
+        "create it, or set spec.connectorClassName to k8s",
+    )
+
+
+def _auth_unknown(connector: Connector, cls: ConnectorClass) -> Unusable:
+    known = ", ".join(each.name for each in cls.auth_types)
+    return _unusable(
+        connector,
+        "SecretInvalid",
+        f'spec.auth.name "{connector.auth_name or ""}" is not an auth type of class {cls.name}; use one of: {known}',
+    )
+
+
+def _unusable(connector: Connector, reason: str, message: str) -> Unusable:
+    return Unusable(key=connector.key, reason=reason, message=message)

@@ -1,0 +1,211 @@
+"""The shelf: an in-memory index of parsed objects, joined into what the data path needs.
+
+Several sources (reflectors, a folder) feed it; each owns what it put, and an object is there as long as one source
+has it. `get` is a dictionary lookup: the join is made once after each change, when first asked for. Not thread-safe:
+every call is made on one event loop.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from connector_store.domain.builtin import K8S
+from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.resolve import resolve
+
+Object = Connector | Rejected | Secret | ConnectorClass
+Subscriber = Callable[[frozenset[ObjectKey]], None]
+
+_Identity = tuple[type, ObjectKey | str]
+
+_BUILTIN: Final = "builtin"
+
+
+class Store:
+    """Connectors, Secrets and ConnectorClasses by source; see the module's text."""
+
+    def __init__(self, *, expected: Iterable[str] = ()) -> None:
+        """`expected` names the sources whose first list must be in before the store is synced."""
+        self._sources: dict[str, dict[_Identity, Object]] = {_BUILTIN: {(ConnectorClass, K8S.name): K8S}}
+        self._connectors: dict[ObjectKey, Connector | Rejected] = {}
+        self._secrets: dict[ObjectKey, Secret] = {}
+        self._classes: dict[str, ConnectorClass] = {K8S.name: K8S}
+        self._users: dict[ObjectKey | str, set[ObjectKey]] = {}
+        self._resolved: dict[ObjectKey, Target | Unusable | None] = {}
+        self._shared_ca_file: bytes | None = None
+        self._shared_secrets: dict[ObjectKey, bytes] = {}
+        self._subscribers: list[Subscriber] = []
+        self._unsynced = set(expected)
+
+    def get(self, key: ObjectKey) -> Target | Unusable | None:
+        """What the Connector of that key is good for; None if there is none of ours."""
+        try:
+            return self._resolved[key]
+        except KeyError:
+            return self._resolve(key)
+
+    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+        return self._connectors.get(key)
+
+    def connectors(self) -> Iterator[Connector | Rejected]:
+        return iter(self._connectors.values())
+
+    def secret(self, key: ObjectKey) -> Secret | None:
+        return self._secrets.get(key)
+
+    def connector_class(self, name: str) -> ConnectorClass | None:
+        return self._classes.get(name)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of objects by kind, for the metric connector_store_objects."""
+        return {
+            "Connector": len(self._connectors),
+            "Secret": len(self._secrets),
+            "ConnectorClass": len(self._classes),
+        }
+
+    @property
+    def shared_ca(self) -> bytes | None:
+        """PEM of the CAs for Connectors that name none (labelled Secrets, then the file); None if there are none."""
+        parts = [self._shared_secrets[key] for key in sorted(self._shared_secrets)]
+        if self._shared_ca_file is not None:
+            parts.append(self._shared_ca_file)
+        return b"\n".join(parts) if parts else None
+
+    @property
+    def synced(self) -> bool:
+        """True once every expected source has listed."""
+        return not self._unsynced
+
+    def replace(self, source: str, objects: Iterable[Object]) -> None:
+        """Take `objects` for all that `source` has (a list), and count the source as synced."""
+        fresh = {_identity(each): each for each in objects}
+        held = self._sources.setdefault(source, {})
+        touched: set[ObjectKey] = set()
+        for identity in [each for each in held if each not in fresh]:
+            touched |= self._drop(source, identity)
+        for identity, each in fresh.items():
+            if held.get(identity) != each:
+                touched |= self._set(source, identity, each)
+        self._unsynced.discard(source)
+        self._notify(touched)
+
+    def put(self, source: str, obj: Object) -> None:
+        """One object of `source` was added or modified."""
+        self._notify(self._set(source, _identity(obj), obj))
+
+    def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
+        """One object of `source` was deleted; `kind` is Connector, Secret or ConnectorClass."""
+        if (kind, name) in self._sources.get(source, {}):
+            self._notify(self._drop(source, (kind, name)))
+
+    def forget(self, source: str) -> None:
+        """The source is gone (a named watch that nobody needs), and with it what only it had."""
+        touched: set[ObjectKey] = set()
+        for identity in list(self._sources.get(source, {})):
+            touched |= self._drop(source, identity)
+        self._sources.pop(source, None)
+        self._unsynced.discard(source)
+        self._notify(touched)
+
+    def expect(self, source: str) -> None:
+        """Not synced until `source` has listed."""
+        self._unsynced.add(source)
+
+    def set_ca_file(self, pem: bytes | None) -> None:
+        """The content of `connector_ca_file`."""
+        if pem != self._shared_ca_file:
+            self._shared_ca_file = pem
+            self._notify(self._invalidate_all())
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with the keys of the Connectors that a change may concern; returns how to end that."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def _resolve(self, key: ObjectKey) -> Target | Unusable | None:
+        connector = self._connectors.get(key)
+        if connector is None:
+            # Unknown keys are what anybody can send: they are not remembered.
+            return None
+        found = resolve(connector, self._classes.get(connector.class_name), self._secrets.get, self.shared_ca)
+        self._resolved[key] = found
+        return found
+
+    def _set(self, source: str, identity: _Identity, obj: Object) -> set[ObjectKey]:
+        self._sources.setdefault(source, {})[identity] = obj
+        return self._index(identity, obj)
+
+    def _drop(self, source: str, identity: _Identity) -> set[ObjectKey]:
+        del self._sources[source][identity]
+        others = (held[identity] for held in self._sources.values() if identity in held)
+        return self._index(identity, next(others, None))
+
+    def _index(self, identity: _Identity, obj: Object | None) -> set[ObjectKey]:
+        kind, name = identity
+        if isinstance(name, str):
+            _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
+            return self._invalidate(name)
+        if kind is Secret:
+            return self._index_secret(name, obj if isinstance(obj, Secret) else None)
+        return self._index_connector(name, obj if isinstance(obj, Connector | Rejected) else None)
+
+    def _index_secret(self, key: ObjectKey, secret: Secret | None) -> set[ObjectKey]:
+        _set_or_pop(self._secrets, key, secret)
+        shared = secret.ca if secret is not None and secret.is_shared_ca else None
+        if shared != self._shared_secrets.get(key):
+            _set_or_pop(self._shared_secrets, key, shared)
+            return self._invalidate_all()
+        return self._invalidate(key)
+
+    def _index_connector(self, key: ObjectKey, connector: Connector | Rejected | None) -> set[ObjectKey]:
+        for name in _names(self._connectors.get(key)):
+            users = self._users[name]
+            users.discard(key)
+            if not users:
+                del self._users[name]
+        for name in _names(connector):
+            self._users.setdefault(name, set()).add(key)
+        _set_or_pop(self._connectors, key, connector)
+        self._resolved.pop(key, None)
+        return {key}
+
+    def _invalidate(self, name: ObjectKey | str) -> set[ObjectKey]:
+        keys = set(self._users.get(name, ()))
+        for key in keys:
+            self._resolved.pop(key, None)
+        return keys
+
+    def _invalidate_all(self) -> set[ObjectKey]:
+        self._resolved.clear()
+        return set(self._connectors)
+
+    def _notify(self, keys: set[ObjectKey]) -> None:
+        if keys:
+            frozen = frozenset(keys)
+            for subscriber in tuple(self._subscribers):
+                subscriber(frozen)
+
+
+def _identity(obj: Object) -> _Identity:
+    if isinstance(obj, ConnectorClass):
+        return ConnectorClass, obj.name
+    return (Secret if isinstance(obj, Secret) else Connector), obj.key
+
+
+def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | str]:
+    if connector is None:
+        return frozenset()
+    names: set[ObjectKey | str] = {connector.class_name}
+    if isinstance(connector, Connector):
+        secrets = (connector.secret_name, connector.ca_secret_name)
+        names.update(ObjectKey(connector.key.namespace, each) for each in secrets if each is not None)
+    return frozenset(names)
+
+
+def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:
+    if value is None:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value
