@@ -1,0 +1,53 @@
+"""Fixtures of a real control plane, usable in every test.
+
+`control_plane`          one for the whole session: do not disturb it, and work in a namespace of your own
+`private_control_plane`  one for this test alone: kill, pause, compact as you like
+`namespace`              a fresh namespace in `control_plane`, with the ServiceAccount `default`
+`kubectl`                `control_plane`'s kubectl as cluster-admin: kubectl("get", "pods", namespace=namespace)
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster_programs() -> Path:
+    """The folder with etcd, kube-apiserver and kubectl."""
+    try:
+        return control_plane_programs()
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def control_plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane"), programs=cluster_programs) as plane:
+        yield plane
+
+
+@pytest.fixture
+def private_control_plane(cluster_programs: Path, tmp_path: Path) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path / "control-plane", programs=cluster_programs) as plane:
+        yield plane
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    return control_plane.kubectl
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> str:
+    return control_plane.new_namespace(f"test-{next(_NUMBERS)}")

@@ -1,0 +1,104 @@
+"""The certificates and keys of one control plane, made fresh for it."""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+LIFETIME = datetime.timedelta(days=2)
+_PEM = serialization.Encoding.PEM
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def write_secret(path: Path, content: bytes) -> Path:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+class Authority:
+    """A CA in a folder: issue("admin", …) writes admin.crt and admin.key there."""
+
+    def __init__(self, folder: Path, name: str = "test-ca") -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        builder = (
+            _builder(self._name, self._key.public_key())
+            .issuer_name(self._name)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+        )
+        self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM).decode()
+        self.certificate = folder / "ca.crt"
+        self.certificate.write_text(self.pem)
+        self.key = write_secret(folder / "ca.key", private_pem(self._key))
+
+    def issue(
+        self, file: str, *, common_name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()
+    ) -> tuple[Path, Path]:
+        """Paths of certificate and key, good for a server of these hosts and for a client of that name and groups."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            _builder(subject, key.public_key())
+            .issuer_name(self._name)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        if hosts:
+            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
+        certificate = self.folder / f"{file}.crt"
+        certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
+        return certificate, write_secret(self.folder / f"{file}.key", private_pem(key))
+
+
+def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + LIFETIME)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def service_account_key(folder: Path) -> tuple[Path, Path]:
+    """Paths of the private and the public key that ServiceAccount tokens are signed with (RS256)."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = folder / "sa.pub"
+    public.write_bytes(key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return write_secret(folder / "sa.key", private_pem(key)), public

@@ -1,0 +1,87 @@
+"""A child process with a log file that cannot outlive the process that started it."""
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+STOP_GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+class Process:
+    """Starts, stops and restarts one program with the same arguments.
+
+    The kernel kills the child when the *thread* that started it ends (PR_SET_PDEATHSIG): start it from one that stays,
+    not in asyncio.to_thread.
+    """
+
+    def __init__(self, command: Sequence[str | Path], *, log: Path, environment: dict[str, str] | None = None) -> None:
+        self.command = [str(part) for part in command]
+        self.name = Path(self.command[0]).name
+        self.log = log
+        self._environment = environment
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._child.pid
+
+    def start(self) -> None:
+        setpriv = shutil.which("setpriv")
+        tied = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                tied + self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, which also ends a paused process."""
+        self.signal(signal.SIGKILL)
+        self._wait(None)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL after STOP_GRACE."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        if not self._wait(STOP_GRACE):
+            self.kill()
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._child is None:
+            return True
+        try:
+            self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
+        """Polls for the condition; a process that ends or takes longer is a RuntimeError with its last log lines."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if not self.running:
+                raise RuntimeError(f"{self.name} ended early:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

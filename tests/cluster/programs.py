@@ -1,0 +1,149 @@
+"""The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, else built once from the pins in scripts/go.
+
+Each folder there is a Go module whose go.mod and go.sum pin one upstream; the cache folder is named by their digest.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PINS = Path(__file__).parents[2] / "scripts" / "go"
+
+
+class ProgramsMissingError(Exception):
+    """Neither the programs nor Go to build them; the message says what to install."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """One pinned Go module and the programs that it builds: name -> package path."""
+
+    folder: str
+    packages: Mapping[str, str]
+    upstream: str
+    """The module whose version the folder pins."""
+    version_variable: str | None = None
+    tags: str = ""
+
+    @property
+    def version(self) -> str:
+        pinned = re.search(rf"^\s*(?:require )?{re.escape(self.upstream)} (v\S+)", self._mod.read_text(), re.MULTILINE)
+        if pinned is None:
+            raise ValueError(f"{self._mod}: does not pin {self.upstream}")
+        return pinned[1]
+
+    @property
+    def _mod(self) -> Path:
+        return PINS / self.folder / "go.mod"
+
+    @property
+    def flags(self) -> list[str]:
+        version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
+        return ["-trimpath", "-tags", self.tags, "-ldflags", f"-s -w{version}"]
+
+    @property
+    def cache(self) -> Path:
+        digest = hashlib.sha256(" ".join(self.flags).encode())
+        for source in sorted((PINS / self.folder).iterdir()):
+            digest.update(source.name.encode() + source.read_bytes())
+        return cache_root() / f"{self.folder}-{digest.hexdigest()[:16]}"
+
+
+KUBERNETES = Module(
+    folder="kubernetes",
+    upstream="k8s.io/kubernetes",
+    version_variable="k8s.io/component-base/version.gitVersion",
+    packages={"etcd": "go.etcd.io/etcd/server/v3"}
+    | {
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in (
+            "kubectl",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+        )
+    },
+)
+CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
+
+
+def cache_root() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kubernetes-connector"
+
+
+def control_plane_programs() -> Path:
+    """A folder with etcd, kube-apiserver and kubectl; built now if they are not there yet."""
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        absent = [name for name in CONTROL_PLANE if not os.access(Path(assets) / name, os.X_OK)]
+        if absent:
+            raise ProgramsMissingError(
+                f"KUBEBUILDER_ASSETS={assets} has no {', '.join(absent)}; unset it to build them"
+            )
+        return Path(assets)
+    return built(KUBERNETES, CONTROL_PLANE)
+
+
+def built(module: Module, names: Sequence[str]) -> Path:
+    """The module's cache folder, holding at least these programs."""
+    cache = module.cache
+    if _absent(cache, names):
+        go = shutil.which("go")
+        if go is None:
+            raise ProgramsMissingError(
+                f"{', '.join(names)} are not built and there is no Go: install Go (https://go.dev/dl), "
+                "or point KUBEBUILDER_ASSETS at a folder with etcd, kube-apiserver and kubectl"
+            )
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for name in _absent(cache, names):
+                _build(go, module, name)
+    return cache
+
+
+def _absent(cache: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (cache / name).exists()]
+
+
+def _build(go: str, module: Module, name: str) -> None:
+    """Compiles beside the cache's own files and renames, so that a program that exists is whole."""
+    started = time.monotonic()
+    _say(f"building {name} ({module.upstream} {module.version}; minutes the first time, kept in {module.cache})")
+    with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
+        target = Path(scratch) / name
+        command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
+        environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+        _compile(command, PINS / module.folder, environment)
+        target.rename(module.cache / name)
+    _say(f"built {name} in {time.monotonic() - started:.0f} s")
+
+
+def _compile(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    lines: list[str] = []
+    shown = time.monotonic()
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                _say(f"  {len(lines)} downloads and packages so far, now {line.strip()}")
+    if process.returncode != 0:
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{''.join(lines[-20:])}")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
