@@ -139,8 +139,9 @@ class Store:
 
     def _drop(self, source: str, identity: _Identity) -> set[ObjectKey]:
         del self._sources[source][identity]
-        others = (held[identity] for held in self._sources.values() if identity in held)
-        return self._index(identity, next(others, None))
+        # The last source: what is built in comes first and yields to every other.
+        others = [held[identity] for held in self._sources.values() if identity in held]
+        return self._index(identity, others[-1] if others else None)
 
     def _index(self, identity: _Identity, obj: Object | None) -> set[ObjectKey]:
         kind, name = identity

@@ -1,0 +1,187 @@
+"""What a Connector is good for: one good set of objects, and one change for each row."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_store.domain.builtin import K8S
+from connector_store.domain.models import (
+    BEARER_TOKEN_SECRET,
+    Address,
+    AuthType,
+    Connector,
+    ConnectorClass,
+    Credential,
+    Rejected,
+    Secret,
+    Target,
+    Unusable,
+)
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.resolve import is_ours, resolve
+
+KEY = ObjectKey("team-a", "k8s")
+ADDRESS = Address(host="h", port=6443)
+CONNECTOR = Connector(key=KEY, class_name="k8s", address=ADDRESS, auth_name="bearerTokenAuth", secret_name="s", uid="u")
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("t"))
+CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
+BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
+BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
+OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
+REJECTED = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
+
+
+def join(
+    connector: Connector | Rejected = CONNECTOR,
+    cls: ConnectorClass | None = K8S,
+    secrets: tuple[Secret, ...] = (SECRET, CA_SECRET),
+    shared_ca: bytes | None = None,
+) -> Target | Unusable | None:
+    by_key: Mapping[ObjectKey, Secret] = {each.key: each for each in secrets}
+    return resolve(connector, cls, by_key.get, shared_ca)
+
+
+def test_a_whole_connector_is_a_target() -> None:
+    assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=Credential("t"), secret_name="s", ca=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        pytest.param({"connector": REJECTED}, "AddressInvalid", "spec.address", id="a spec that cannot be read"),
+        pytest.param({"cls": None}, "ConnectorClassNotFound", '"k8s" not found', id="no such class"),
+        pytest.param(
+            {"connector": replace(CONNECTOR, auth_name="nope")},
+            "SecretInvalid",
+            "use one of: bearerTokenAuth",
+            id="an auth type that the class lacks",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, auth_name=None), "cls": BOTH},
+            "SecretInvalid",
+            "use one of: basic, bearerTokenAuth",
+            id="no auth type named where the class has two",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, secret_name=None)},
+            "SecretNotFound",
+            "spec.auth.secretRef.name is empty",
+            id="no Secret named",
+        ),
+        pytest.param({"secrets": ()}, "SecretNotFound", '"s" not found in namespace "team-a"', id="no such Secret"),
+        pytest.param(
+            {"secrets": (replace(SECRET, type="Opaque"),)}, "SecretTypeMismatch", 'type "Opaque"', id="another type"
+        ),
+        pytest.param({"secrets": (replace(SECRET, token=None),)}, "SecretKeyMissing", '"token"', id="no key token"),
+        pytest.param(
+            {"secrets": (replace(SECRET, token=None, token_problem="data[token] has a space"),)},
+            "SecretInvalid",
+            "has a space",
+            id="a token that cannot be sent",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pinned=Address(host="other", port=6443)),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned elsewhere",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pin_problem="metadata.annotations: not https"),)},
+            "SecretInvalid",
+            "not https",
+            id="a pin that cannot be read",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"),)},
+            "InvalidPEM",
+            "no PEM",
+            id="a broken ca.crt beside the token",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="gone"), "shared_ca": b"shared"},
+            "SecretNotFound",
+            "spec.caCertSecretRef",
+            id="no such CA Secret does not fall back to wider trust",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="ca"), "secrets": (SECRET, replace(CA_SECRET, ca=None))},
+            "InvalidPEM",
+            "no certificate under",
+            id="a CA Secret without certificate",
+        ),
+        pytest.param(
+            {
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (SECRET, replace(CA_SECRET, ca_problem="data[ca.crt] is no PEM")),
+            },
+            "InvalidPEM",
+            "no PEM",
+            id="a CA Secret that is no PEM",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(change: dict[str, Any], reason: str, message: str) -> None:
+    found = join(**change)
+    assert isinstance(found, Unusable)
+    assert found.reason == reason
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("change", "ca"),
+    [
+        pytest.param({}, None, id="the system's store"),
+        pytest.param({"shared_ca": b"shared"}, b"shared", id="the shared CAs"),
+        pytest.param(
+            {"shared_ca": b"shared", "connector": replace(CONNECTOR, ca_secret_name="ca")},
+            b"ref",
+            id="spec.caCertSecretRef before the shared CAs",
+        ),
+        pytest.param(
+            {
+                "shared_ca": b"shared",
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (replace(SECRET, ca=b"own"), CA_SECRET),
+            },
+            b"own",
+            id="the auth Secret's ca.crt before all",
+        ),
+    ],
+)
+def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: bytes | None) -> None:
+    found = join(**change)
+    assert isinstance(found, Target)
+    assert found.ca == ca
+
+
+def test_a_secret_pinned_to_this_address_is_used() -> None:
+    assert isinstance(join(secrets=(replace(SECRET, pinned=ADDRESS),)), Target)
+
+
+def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential() -> None:
+    found = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
+    assert isinstance(found, Target)
+    assert found.credential is None
+
+
+@pytest.mark.parametrize(
+    ("connector", "cls", "ours"),
+    [
+        pytest.param(CONNECTOR, None, True, id="a class that is not there may become ours"),
+        pytest.param(CONNECTOR, K8S, True, id="a bearer-token class"),
+        pytest.param(replace(CONNECTOR, auth_name=None), K8S, True, id="a bearer-token class without auth.name"),
+        pytest.param(replace(CONNECTOR, auth_name=None), BASIC, False, id="another class without auth.name"),
+        pytest.param(replace(CONNECTOR, auth_name="basic"), BOTH, False, id="the other auth type of a class with both"),
+        pytest.param(CONNECTOR, BOTH, True, id="the bearer-token type of a class with both"),
+        pytest.param(replace(CONNECTOR, auth_name="nope"), BASIC, False, id="an unknown auth type of another class"),
+        pytest.param(REJECTED, BASIC, False, id="an unreadable Connector of another class"),
+        pytest.param(REJECTED, K8S, True, id="an unreadable Connector of ours"),
+    ],
+)
+def test_only_bearer_token_connectors_are_ours(
+    connector: Connector | Rejected, cls: ConnectorClass | None, ours: bool
+) -> None:
+    assert is_ours(connector, cls) is ours
+    assert (join(connector=connector, cls=cls) is not None) is ours
