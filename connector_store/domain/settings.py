@@ -1,0 +1,221 @@
+"""The settings that the doors share, parsed once.
+
+A key `probe-interval` is set by `--set connector_probe_interval=…`, by `CONNECTORS_PROBE_INTERVAL` in the environment
+or by that key of the ConfigMap `connectors-config`; the first of them that has it wins.
+
+>>> parse_settings(explicit={}, environ={"CONNECTORS_DRAIN": "5"}, config_map={"drain": "9"}, in_cluster=True).drain
+5.0
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey, is_label, is_subdomain
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CONFIG_MAP: Final = "connectors-config"
+LONGEST: Final = 86400.0
+
+KEYS: Final[Mapping[str, str]] = {
+    "audience": "audience that callers' tokens must carry",
+    "access": "what a caller must be allowed, as verb:resource[/subresource] in connectors.alauda.io",
+    "targets-allow": "CIDRs that targets may have although they are denied, separated by commas",
+    "targets-deny": "CIDRs that no target may have, separated by commas; in a cluster on top of its own (see docs)",
+    "ca-file": "PEM file with the CAs of targets that name none",
+    "proxy-service": "Service of the proxy, as NAME.NAMESPACE",
+    "cluster-domain": "DNS domain of the cluster",
+    "system-namespace": "namespace of the proxy, the controller and their objects",
+    "ca-secret": "Secret in the system namespace with the proxy's CA; empty: the CA is mitmproxy's own",
+    "ca-configmap": "ConfigMap in the system namespace with the public half of the CA",
+    "watch-timeout": "seconds that one watch request lasts",
+    "probe-interval": "seconds between two probes of a Connector",
+    "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
+    "drain": "seconds that live streams have to end when a process stops",
+}
+
+
+class AccessRule(NamedTuple):
+    """The SubjectAccessReview that every caller must pass, in group connectors.alauda.io."""
+
+    verb: str
+    resource: str
+    subresource: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.verb}:{self.resource}" + (f"/{self.subresource}" if self.subresource else "")
+
+
+_DEFAULT_ACCESS: Final = AccessRule("use", "connectors", "proxy")
+_DEFAULT_PROXY_SERVICE: Final = ObjectKey("connectors-system", "connectors-proxy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field per key, durations in seconds."""
+
+    audience: str = "connectors-proxy"
+    access: AccessRule = _DEFAULT_ACCESS
+    targets_allow: tuple[Network, ...] = ()
+    targets_deny: tuple[Network, ...] = ()
+    in_cluster: bool = False
+    """True adds what no target in a cluster may be: see `trust.AddressPolicy`."""
+    ca_file: str | None = None
+    proxy_service: ObjectKey = _DEFAULT_PROXY_SERVICE
+    cluster_domain: str = "cluster.local"
+    system_namespace: str = "connectors-system"
+    ca_secret: str | None = None
+    ca_configmap: str = "connectors-proxy-ca"
+    watch_timeout: float = 300.0
+    probe_interval: float = 60.0
+    ca_overlap: float = 600.0
+    drain: float = 60.0
+
+    @property
+    def proxy_host(self) -> str:
+        """The cluster's name of the proxy Service."""
+        return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
+
+
+def option_name(key: str) -> str:
+    """`probe-interval` -> `connector_probe_interval`, the proxy's option."""
+    return "connector_" + key.replace("-", "_")
+
+
+def environment_name(key: str) -> str:
+    """`probe-interval` -> `CONNECTORS_PROBE_INTERVAL`."""
+    return "CONNECTORS_" + key.replace("-", "_").upper()
+
+
+def parse_settings(
+    *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
+) -> Settings:
+    """Read all keys; ParseError names the first that is wrong and where it was set.
+
+    `explicit` and `config_map` have the keys of `KEYS`. Other keys of `environ` and `config_map` are other
+    programs' (Kubernetes puts CONNECTORS_PROXY_SERVICE_HOST there); another key in `explicit` is an error.
+    """
+    for key in explicit:
+        if key not in KEYS:
+            raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
+    read = _Reader(explicit, environ, config_map)
+    default = Settings()
+    return Settings(
+        audience=read.value("audience", _word, default.audience),
+        access=read.value("access", parse_access, default.access),
+        targets_allow=read.value("targets-allow", _networks, ()),
+        targets_deny=read.value("targets-deny", _networks, ()),
+        in_cluster=in_cluster,
+        ca_file=read.value("ca-file", _optional(str), None),
+        proxy_service=read.value("proxy-service", _service, default.proxy_service),
+        cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
+        system_namespace=read.value("system-namespace", _namespace, default.system_namespace),
+        ca_secret=read.value("ca-secret", _optional(_subdomain), None),
+        ca_configmap=read.value("ca-configmap", _subdomain, default.ca_configmap),
+        watch_timeout=read.value("watch-timeout", _seconds, default.watch_timeout),
+        probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
+        ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
+        drain=read.value("drain", _seconds_or_none, default.drain),
+    )
+
+
+class _Reader:
+    def __init__(self, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str]) -> None:
+        self._explicit = explicit
+        self._environ = environ
+        self._config_map = config_map
+
+    def value[T](self, key: str, parse: Callable[[str], T], default: T) -> T:
+        found = self._find(key)
+        if found is None:
+            return default
+        place, text = found
+        try:
+            return parse(text.strip())
+        except ValueError as error:
+            reason = error.reason if isinstance(error, ParseError) else str(error)
+            raise ParseError(place, reason) from error
+
+    def _find(self, key: str) -> tuple[str, str] | None:
+        if key in self._explicit:
+            return f"--set {option_name(key)}", self._explicit[key]
+        variable = environment_name(key)
+        if variable in self._environ:
+            return f"environment {variable}", self._environ[variable]
+        if key in self._config_map:
+            return f"ConfigMap {CONFIG_MAP} key {key}", self._config_map[key]
+        return None
+
+
+_RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
+_WORD = re.compile(r"[!-~]+")
+_SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
+
+
+def parse_access(text: str) -> AccessRule:
+    """Read `verb:resource[/subresource]`; ParseError if it is anything else."""
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise ParseError("", "not of the form VERB:RESOURCE[/SUBRESOURCE]; the default is use:connectors/proxy")
+    verb, resource, subresource = match.groups()
+    return AccessRule(verb, resource, subresource)
+
+
+def _optional[T](parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ParseError("", f"{error}; write CIDRs as 10.0.0.0/8,fd00::/8") from error
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ParseError("", f"{text} is an IPv4-mapped network; write it as IPv4")
+    return network
+
+
+def _word(text: str) -> str:
+    if _WORD.fullmatch(text) is None:
+        raise ParseError("", "must be one word of visible ASCII characters")
+    return text
+
+
+def _service(text: str) -> ObjectKey:
+    name, _, namespace = text.partition(".")
+    if not is_label(name) or not is_label(namespace):
+        raise ParseError("", "not of the form NAME.NAMESPACE")
+    return ObjectKey(namespace, name)
+
+
+def _subdomain(text: str) -> str:
+    if not is_subdomain(text):
+        raise ParseError("", "must be a DNS name in lower case (RFC 1123)")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not is_label(text):
+        raise ParseError("", "must be the name of a namespace (RFC 1123 label)")
+    return text
+
+
+def _seconds(text: str) -> float:
+    value = _seconds_or_none(text)
+    if value == 0:
+        raise ParseError("", "must be more than 0 seconds")
+    return value
+
+
+def _seconds_or_none(text: str) -> float:
+    if _SECONDS.fullmatch(text) is None or float(text) > LONGEST:
+        raise ParseError("", f"must be a number of seconds, at most {LONGEST:.0f}")
+    return float(text)

@@ -1,0 +1,198 @@
+"""Trust towards targets: TLS contexts shared by what they trust, and the addresses that a target may have.
+
+The proxy (pyOpenSSL, for mitmproxy's layers) and the controller's probes (ssl, for aiohttp) must come to the same
+verdict about a target, so both kinds of context are made here by the same rules: TLS 1.2 or later, the peer's
+certificate verified, subject common names ignored, HTTP/1.1 only, no key log whatever SSLKEYLOGFILE says.
+What kubectl (Go crypto/x509) trusts is trusted: any certificate of the PEM ends a chain, and CAs without key usage
+are CAs, so VERIFY_X509_STRICT stays off.
+"""
+
+import hashlib
+import ipaddress
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.settings import Network
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAX_CONTEXTS: Final = 256
+"""Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""
+
+DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = tuple(
+    map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"))
+)
+"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and cloud metadata services."""
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_ALPN: Final = b"http/1.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressPolicy:
+    """Which resolved addresses may be dialled: those not in `deny`, and all in `allow`."""
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+    @classmethod
+    def make(
+        cls, *, allow: tuple[Network, ...], deny: tuple[Network, ...], in_cluster: bool, own: Iterable[str] = ()
+    ) -> "AddressPolicy":
+        """The policy of the settings `targets-allow` and `targets-deny`.
+
+        In a cluster DENIED_IN_CLUSTER and `own` (the proxy's addresses: pod IPs, Service IPs) are denied besides.
+        """
+        if not in_cluster:
+            return cls(allow=allow, deny=deny)
+        itself = tuple(ipaddress.ip_network(normalise(each)) for each in own)
+        return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + itself)
+
+    def permits(self, ip: str | IpAddress) -> bool:
+        """False for a denied address, and for text that is no IP address."""
+        try:
+            address = normalise(ip)
+        except ValueError:
+            return False
+        if _within(address, self.allow):
+            return True
+        return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
+
+
+def normalise(ip: str | IpAddress) -> IpAddress:
+    """The address that is really dialled: IPv4-mapped IPv6 is IPv4, and a scope (`%eth0`) says nothing."""
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+
+
+def _embedded(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
+    """IPv4 addresses that a gateway makes of an IPv6 one: 6to4, NAT64 (RFC 6052), IPv4-compatible (RFC 4291)."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    if address.sixtofour is not None:
+        return (address.sixtofour,)
+    if address in _NAT64 or address in _V4_COMPATIBLE:
+        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
+    return ()
+
+
+def _within(address: IpAddress, networks: tuple[Network, ...]) -> bool:
+    return any(address in each for each in networks)
+
+
+class TrustStore:
+    """TLS contexts towards targets, one per distinct set of CAs, the least recently used dropped.
+
+    `ca` is PEM, None the system's store. ParseError where it has no certificate or one that cannot be read.
+    """
+
+    def __init__(self, *, limit: int = MAX_CONTEXTS) -> None:
+        self._ssl = _Cache(_make_ssl_context, limit)
+        self._openssl = _Cache(_make_openssl_context, limit)
+
+    def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
+        """For asyncio and aiohttp, which check the host name against `server_hostname`."""
+        return self._ssl.get(ca)
+
+    def openssl_context(self, ca: bytes | None) -> SSL.Context:
+        """For pyOpenSSL. It checks no host name by itself: take `openssl_connection` for a target."""
+        return self._openssl.get(ca)
+
+    def openssl_connection(self, ca: bytes | None, host: str) -> SSL.Connection:
+        """A connection without a socket, ready for its handshake: trust, server name and host check set.
+
+        `host` is a DNS name, or an IP address without brackets, for which no server name is sent (RFC 6066).
+        """
+        connection = SSL.Connection(self.openssl_context(ca))
+        _expect_host(connection, host)
+        connection.set_connect_state()
+        return connection
+
+
+class _Cache[T]:
+    def __init__(self, make: Callable[[bytes | None], T], limit: int) -> None:
+        self._make = make
+        self._limit = limit
+        self._held: OrderedDict[bytes, T] = OrderedDict()
+
+    def get(self, ca: bytes | None) -> T:
+        digest = b"" if ca is None else hashlib.sha256(ca).digest()
+        found = self._held.get(digest)
+        if found is None:
+            found = self._held[digest] = self._make(ca)
+            if len(self._held) > self._limit:
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(digest)
+        return found
+
+
+def load_certificates(pem: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM bundle; ParseError if there are none or one cannot be read."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ParseError("", "not a PEM bundle of certificates that can be read; renew it from its source") from error
+
+
+def _make_ssl_context(ca: bytes | None) -> ssl.SSLContext:
+    # SSLContext itself, unlike create_default_context, neither sets VERIFY_X509_STRICT nor reads SSLKEYLOGFILE.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols([_ALPN.decode()])
+    if ca is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(
+            cadata=b"".join(each.public_bytes(Encoding.DER) for each in load_certificates(ca))
+        )
+    return context
+
+
+def _make_openssl_context(ca: bytes | None) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_verify(SSL.VERIFY_PEER)
+    context.set_options(SSL.OP_NO_COMPRESSION)
+    context.set_alpn_protos([_ALPN])
+    store = context.get_cert_store()
+    if store is None:
+        raise RuntimeError("a new TLS context has no certificate store")
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    if ca is None:
+        context.set_default_verify_paths()
+    else:
+        for each in load_certificates(ca):
+            store.add_cert(crypto.X509.from_cryptography(each))
+    return context
+
+
+def _expect_host(connection: SSL.Connection, host: str) -> None:
+    # pyOpenSSL has no public way to the verify parameters (X509_VERIFY_PARAM_set1_host(3)); mitmproxy does the same.
+    lib = SSL._lib  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+    param = lib.SSL_get0_param(connection._ssl)
+    flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | lib.X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
+    lib.X509_VERIFY_PARAM_set_hostflags(param, flags)
+    try:
+        packed = ipaddress.ip_address(host).packed
+    except ValueError:
+        name = host.encode("ascii")
+        connection.set_tlsext_host_name(name)
+        done = lib.X509_VERIFY_PARAM_set1_host(param, name, len(name))
+    else:
+        done = lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed))
+    if done != 1:
+        raise RuntimeError("OpenSSL refused the host name to verify")

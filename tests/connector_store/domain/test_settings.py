@@ -1,0 +1,136 @@
+import ipaddress
+
+import pytest
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import (
+    KEYS,
+    AccessRule,
+    Settings,
+    environment_name,
+    option_name,
+    parse_access,
+    parse_settings,
+)
+
+
+def parse(explicit=None, environ=None, config_map=None, *, in_cluster=False) -> Settings:
+    return parse_settings(
+        explicit=explicit or {}, environ=environ or {}, config_map=config_map or {}, in_cluster=in_cluster
+    )
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert parse() == Settings()
+    assert parse(in_cluster=True) == Settings(in_cluster=True)
+
+
+def test_every_key_has_a_field() -> None:
+    assert {key.replace("-", "_") for key in KEYS} | {"in_cluster"} == set(Settings.__dataclass_fields__)
+
+
+def test_names_of_a_key() -> None:
+    assert option_name("probe-interval") == "connector_probe_interval"
+    assert environment_name("probe-interval") == "CONNECTORS_PROBE_INTERVAL"
+
+
+def test_the_proxy_host_is_the_services_name_in_the_cluster() -> None:
+    settings = parse(config_map={"proxy-service": "px.sys", "cluster-domain": "example.test"})
+    assert settings.proxy_host == "px.sys.svc.example.test"
+
+
+@pytest.mark.parametrize(
+    ("explicit", "environ", "config_map", "drain"),
+    [
+        pytest.param({"drain": "1"}, {"CONNECTORS_DRAIN": "2"}, {"drain": "3"}, 1.0, id="--set wins"),
+        pytest.param({}, {"CONNECTORS_DRAIN": "2"}, {"drain": "3"}, 2.0, id="then the environment"),
+        pytest.param({}, {}, {"drain": "3"}, 3.0, id="then the ConfigMap"),
+    ],
+)
+def test_precedence(explicit, environ, config_map, drain) -> None:
+    assert parse(explicit, environ, config_map).drain == drain
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "field", "value"),
+    [
+        pytest.param("audience", "https://proxy", "audience", "https://proxy", id="audience may be a URL"),
+        pytest.param("access", "get:connectors", "access", AccessRule("get", "connectors"), id="Alauda's own rule"),
+        pytest.param("access", "*:connectors/proxy", "access", AccessRule("*", "connectors", "proxy"), id="any verb"),
+        pytest.param(
+            "targets-allow",
+            " 10.0.0.0/8, fd00::/8 ,",
+            "targets_allow",
+            (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")),
+            id="networks with blanks and a last comma",
+        ),
+        pytest.param("targets-deny", "192.0.2.1", "targets_deny", (ipaddress.ip_network("192.0.2.1/32"),), id="one IP"),
+        pytest.param("targets-deny", "", "targets_deny", (), id="no networks"),
+        pytest.param("ca-file", "/etc/ca.pem", "ca_file", "/etc/ca.pem", id="a file"),
+        pytest.param("ca-file", "", "ca_file", None, id="empty means no file"),
+        pytest.param("proxy-service", "px.sys", "proxy_service", ObjectKey("sys", "px"), id="name.namespace"),
+        pytest.param("cluster-domain", "c.example", "cluster_domain", "c.example", id="another cluster domain"),
+        pytest.param("system-namespace", "sys", "system_namespace", "sys", id="another namespace"),
+        pytest.param("ca-secret", "connectors-proxy-ca", "ca_secret", "connectors-proxy-ca", id="a CA Secret"),
+        pytest.param("ca-secret", "", "ca_secret", None, id="empty means mitmproxy's own CA"),
+        pytest.param("ca-configmap", "ca", "ca_configmap", "ca", id="another ConfigMap"),
+        pytest.param("watch-timeout", "30", "watch_timeout", 30.0, id="whole seconds"),
+        pytest.param("probe-interval", "0.5", "probe_interval", 0.5, id="parts of a second"),
+        pytest.param("ca-overlap", "0", "ca_overlap", 0.0, id="no overlap"),
+        pytest.param("drain", " 86400\n", "drain", 86400.0, id="the longest, with a newline"),
+    ],
+)
+def test_values(key, text, field, value) -> None:
+    assert getattr(parse(config_map={key: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "says"),
+    [
+        pytest.param("audience", "", "one word", id="no audience"),
+        pytest.param("audience", "two words", "one word", id="two words"),
+        pytest.param("access", "use", "VERB:RESOURCE[/SUBRESOURCE]", id="a verb alone"),
+        pytest.param("access", "use:connectors/", "VERB:RESOURCE", id="an empty subresource"),
+        pytest.param("targets-allow", "10.0.0.1/8", "host bits", id="host bits set"),
+        pytest.param("targets-deny", "example.com", "write CIDRs as", id="a name"),
+        pytest.param("targets-deny", "::ffff:10.0.0.0/104", "write it as IPv4", id="a mapped network"),
+        pytest.param("proxy-service", "proxy", "NAME.NAMESPACE", id="no namespace"),
+        pytest.param("proxy-service", "proxy.sys.svc", "NAME.NAMESPACE", id="a whole host name"),
+        pytest.param("cluster-domain", "Cluster.Local", "lower case", id="upper case"),
+        pytest.param("system-namespace", "a.b", "namespace", id="a namespace with a dot"),
+        pytest.param("ca-secret", "no_underscore", "lower case", id="an underscore"),
+        pytest.param("ca-configmap", "", "lower case", id="no ConfigMap"),
+        pytest.param("watch-timeout", "5m", "number of seconds", id="a unit"),
+        pytest.param("probe-interval", "0", "more than 0", id="an interval of nothing"),
+        pytest.param("drain", "-1", "number of seconds", id="a negative duration"),
+        pytest.param("drain", "86401", "at most 86400", id="more than a day"),
+        pytest.param("drain", "nan", "number of seconds", id="not a number"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_key_and_source(key, text, says) -> None:
+    sources = {
+        f"--set {option_name(key)}": {"explicit": {key: text}},
+        f"environment {environment_name(key)}": {"environ": {environment_name(key): text}},
+        f"ConfigMap connectors-config key {key}": {"config_map": {key: text}},
+    }
+    for source, given in sources.items():
+        with pytest.raises(ParseError) as caught:
+            parse(**given)
+        assert caught.value.path == source
+        assert says in caught.value.reason
+
+
+def test_an_unknown_option_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(ParseError, match=r"connector_colour: is not a setting; .*connector_drain"):
+        parse({"colour": "red"})
+
+
+def test_other_programs_keys_are_let_alone() -> None:
+    environ = {"CONNECTORS_PROXY_SERVICE_HOST": "10.0.0.1", "CONNECTORS_PROXY_PORT": "tcp://10.0.0.1:80"}
+    assert parse(environ=environ, config_map={"enable-custom-ca-certs": "false"}) == Settings()
+
+
+@pytest.mark.parametrize("text", ["use:connectors/proxy", "get:connectors", "*:connectors"])
+def test_an_access_rule_reads_its_own_text(text) -> None:
+    assert str(parse_access(text)) == text

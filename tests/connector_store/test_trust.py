@@ -1,0 +1,263 @@
+import contextlib
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+from OpenSSL import SSL
+
+from connector_store.domain.errors import ParseError
+from connector_store.trust import AddressPolicy, TrustStore, load_certificates, normalise
+from tests.fakes.certificates import Issued, make_ca, make_leaf
+
+HOST = "target.example.com"
+
+
+def networks(*texts: str):
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+IN_CLUSTER = AddressPolicy.make(allow=(), deny=(), in_cluster=True, own=("10.244.0.7", "::ffff:10.96.0.9", "fd00::7"))
+
+
+@pytest.mark.parametrize(
+    ("ip", "permitted"),
+    [
+        pytest.param("192.168.1.100", True, id="a private address"),
+        pytest.param("2001:db8::1", True, id="an IPv6 address"),
+        pytest.param("10.244.0.8", True, id="the address next to the proxy's"),
+        pytest.param("127.0.0.1", False, id="loopback"),
+        pytest.param("127.8.8.8", False, id="all of loopback"),
+        pytest.param("::1", False, id="IPv6 loopback"),
+        pytest.param("0.0.0.0", False, id="unspecified, which Linux takes for loopback"),  # noqa: S104 - an address to refuse
+        pytest.param("::", False, id="IPv6 unspecified"),
+        pytest.param("169.254.169.254", False, id="cloud metadata"),
+        pytest.param("fe80::1", False, id="IPv6 link-local"),
+        pytest.param("fe80::1%eth0", False, id="link-local with a scope"),
+        pytest.param("::ffff:127.0.0.1", False, id="IPv4-mapped loopback"),
+        pytest.param("::ffff:a9fe:a9fe", False, id="IPv4-mapped metadata in hexadecimal"),
+        pytest.param("::ffff:127.0.0.1%1", False, id="IPv4-mapped with a scope"),
+        pytest.param("::127.0.0.1", False, id="IPv4-compatible loopback"),
+        pytest.param("64:ff9b::127.0.0.1", False, id="NAT64 of loopback"),
+        pytest.param("64:ff9b::8.8.8.8", True, id="NAT64 of a public address"),
+        pytest.param("2002:7f00:1::1", False, id="6to4 of loopback"),
+        pytest.param("10.244.0.7", False, id="the proxy's pod"),
+        pytest.param("::ffff:10.244.0.7", False, id="the proxy's pod, IPv4-mapped"),
+        pytest.param("10.96.0.9", False, id="the proxy's Service, given IPv4-mapped"),
+        pytest.param("fd00::7", False, id="the proxy's IPv6 address"),
+        pytest.param("127.1", False, id="a short form"),
+        pytest.param("localhost", False, id="a name"),
+        pytest.param("", False, id="nothing"),
+    ],
+)
+def test_addresses_in_a_cluster(ip, permitted) -> None:
+    assert IN_CLUSTER.permits(ip) is permitted
+
+
+def test_folders_deny_nothing_by_themselves() -> None:
+    policy = AddressPolicy.make(allow=(), deny=networks("10.0.0.0/8"), in_cluster=False, own=("192.0.2.1",))
+    assert policy.permits("127.0.0.1")
+    assert policy.permits("192.0.2.1")
+    assert not policy.permits("10.1.2.3")
+
+
+def test_denied_networks_come_on_top_of_the_clusters_and_allow_wins() -> None:
+    policy = AddressPolicy.make(
+        allow=networks("127.0.0.0/8", "10.1.0.0/16"), deny=networks("10.0.0.0/8"), in_cluster=True
+    )
+    assert policy.permits("127.0.0.1")
+    assert policy.permits("::ffff:127.0.0.1")
+    assert policy.permits("10.1.2.3")
+    assert not policy.permits("10.2.2.3")
+    assert not policy.permits("169.254.0.1")
+
+
+def test_normalise_keeps_other_addresses() -> None:
+    assert normalise(ipaddress.ip_address("192.0.2.1")) == ipaddress.ip_address("192.0.2.1")
+    assert normalise("2001:db8::1%3") == ipaddress.ip_address("2001:db8::1")
+
+
+class Case:
+    """A server's certificate, what the client trusts, and what must come of it."""
+
+    def __init__(self, server: Issued, ca: bytes | None, host: str = HOST) -> None:
+        self.server, self.ca, self.host = server, ca, host
+
+
+ROOT = make_ca("root")
+BARE = make_ca("bare", bare=True)
+MIDDLE = make_ca("middle", issuer=ROOT)
+OTHER = make_ca("other")
+PINNED = make_leaf(None, [HOST])
+
+TRUSTED = {
+    "the CA that signed it": Case(make_leaf(ROOT, [HOST]), ROOT.pem),
+    "a CA without key usage and key identifiers": Case(make_leaf(BARE, [HOST]), BARE.pem),
+    "a chain through an intermediate": Case(make_leaf(MIDDLE, [HOST]), ROOT.pem),
+    "a pinned intermediate (partial chain)": Case(make_leaf(MIDDLE, [HOST], send_chain=False), MIDDLE.pem),
+    "a pinned server certificate": Case(PINNED, PINNED.pem),
+    "one of several CAs": Case(make_leaf(ROOT, [HOST]), OTHER.pem + b"\n" + ROOT.pem + ROOT.pem),
+    "text around the certificates": Case(make_leaf(ROOT, [HOST]), b"# ours\r\n" + ROOT.pem.replace(b"\n", b"\r\n")),
+    "an IPv4 address": Case(make_leaf(ROOT, ["192.0.2.1"]), ROOT.pem, "192.0.2.1"),
+    "an IPv6 address": Case(make_leaf(ROOT, ["2001:db8::1"]), ROOT.pem, "2001:db8::1"),
+    "a wildcard": Case(make_leaf(ROOT, ["*.example.com"]), ROOT.pem),
+}
+REFUSED = {
+    "another CA": Case(make_leaf(ROOT, [HOST]), OTHER.pem),
+    "another host": Case(make_leaf(ROOT, ["other.example.com"]), ROOT.pem),
+    "another address": Case(make_leaf(ROOT, ["192.0.2.2"]), ROOT.pem, "192.0.2.1"),
+    "an address that is only a DNS name": Case(make_leaf(ROOT, [HOST]), ROOT.pem, "192.0.2.1"),
+    "a common name alone": Case(make_leaf(ROOT, [], name=HOST), ROOT.pem),
+    "an expired certificate": Case(make_leaf(ROOT, [HOST], expired=True), ROOT.pem),
+    "an intermediate that is not sent": Case(make_leaf(MIDDLE, [HOST], send_chain=False), ROOT.pem),
+    "a part of a label": Case(make_leaf(ROOT, ["tar*.example.com"]), ROOT.pem),
+}
+
+
+def server_context(server: Issued, tmp_path: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    path = tmp_path / "server.pem"
+    path.write_bytes(server.combined_pem)
+    context.load_cert_chain(path)
+    return context
+
+
+class Server:
+    """The other end of a handshake, in memory."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._in, self._out, server_side=True)
+
+    def step(self, data: bytes) -> bytes:
+        self._in.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self._out.read()
+
+
+def shake_ssl(store: TrustStore, case: Case, context: ssl.SSLContext) -> str | None:
+    """What ALPN chose; raises what refused."""
+    server = Server(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = store.ssl_context(case.ca).wrap_bio(incoming, outgoing, server_hostname=case.host)
+    while True:
+        try:
+            client.do_handshake()
+            return client.selected_alpn_protocol()
+        except ssl.SSLWantReadError:
+            incoming.write(server.step(outgoing.read()))
+
+
+def shake_openssl(store: TrustStore, case: Case, context: ssl.SSLContext) -> str | None:
+    server = Server(context)
+    client = store.openssl_connection(case.ca, case.host)
+    while True:
+        try:
+            client.do_handshake()
+            return client.get_alpn_proto_negotiated().decode()
+        except SSL.WantReadError:
+            client.bio_write(server.step(client.bio_read(1 << 16)))
+
+
+SHAKES = pytest.mark.parametrize("shake", [shake_ssl, shake_openssl])
+
+
+@SHAKES
+@pytest.mark.parametrize("name", TRUSTED)
+def test_trusted(shake, name, tmp_path) -> None:
+    case = TRUSTED[name]
+    assert shake(TrustStore(), case, server_context(case.server, tmp_path)) == "http/1.1"
+
+
+@SHAKES
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(shake, name, tmp_path) -> None:
+    case = REFUSED[name]
+    context = server_context(case.server, tmp_path)
+    with pytest.raises((ssl.SSLCertVerificationError, SSL.Error), match=r"(?i)certificate.verify.failed"):
+        shake(TrustStore(), case, context)
+
+
+@SHAKES
+def test_tls_1_1_is_refused(shake, tmp_path) -> None:
+    case = TRUSTED["the CA that signed it"]
+    context = server_context(case.server, tmp_path)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, SSL.Error), match=r"(?i)protocol|version"):
+        shake(TrustStore(), case, context)
+
+
+@SHAKES
+def test_the_key_log_stays_empty(shake, tmp_path, monkeypatch) -> None:
+    log = tmp_path / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", os.fspath(log))
+    case = TRUSTED["the CA that signed it"]
+    shake(TrustStore(), case, server_context(case.server, tmp_path))
+    assert not log.exists()
+
+
+@SHAKES
+def test_the_systems_store_is_the_one_that_the_environment_names(shake, tmp_path, monkeypatch) -> None:
+    bundle = tmp_path / "system.pem"
+    bundle.write_bytes(ROOT.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(bundle))
+    case = Case(make_leaf(ROOT, [HOST]), None)
+    assert shake(TrustStore(), case, server_context(case.server, tmp_path)) == "http/1.1"
+
+
+def test_the_server_name_is_sent_for_names_only(tmp_path) -> None:
+    for host, expected in ((HOST, HOST), ("192.0.2.1", None)):
+        seen: list[str | None] = []
+        context = server_context(make_leaf(ROOT, [host]), tmp_path)
+        context.sni_callback = lambda _socket, name, _context, seen=seen: seen.append(name)
+        server = Server(context)
+        client = TrustStore().openssl_connection(ROOT.pem, host)
+        with pytest.raises(SSL.WantReadError):
+            client.do_handshake()
+        server.step(client.bio_read(1 << 16))
+        assert seen == [expected]
+
+
+def test_contexts_are_shared_by_what_they_trust_and_bounded() -> None:
+    store = TrustStore(limit=2)
+    first, second = store.ssl_context(ROOT.pem), store.openssl_context(ROOT.pem)
+    other = store.ssl_context(OTHER.pem)
+    assert store.ssl_context(bytes(bytearray(ROOT.pem))) is first
+    assert store.openssl_context(ROOT.pem) is second
+    store.ssl_context(BARE.pem)
+    assert store.ssl_context(ROOT.pem) is first, "used since, so it stays"
+    assert store.ssl_context(OTHER.pem) is not other, "the least recently used is dropped"
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"hello", id="no PEM"),
+        pytest.param(ROOT.key_pem, id="a key alone"),
+        pytest.param(ROOT.pem + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", id="one is broken"),
+        pytest.param(ROOT.pem[:-40], id="cut off"),
+        pytest.param(b"\xff\x00" * 100, id="bytes"),
+    ],
+)
+def test_what_cannot_be_loaded_is_a_parse_error(pem) -> None:
+    with pytest.raises(ParseError, match="not a PEM bundle"):
+        TrustStore().ssl_context(pem)
+    with pytest.raises(ParseError, match="not a PEM bundle"):
+        TrustStore().openssl_context(pem)
+
+
+def test_a_key_beside_a_certificate_is_passed_over() -> None:
+    assert load_certificates(ROOT.key_pem + ROOT.pem) == [ROOT.certificate]
+
+
+def test_a_host_name_that_is_not_ascii_is_refused_before_any_handshake() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        TrustStore().openssl_connection(ROOT.pem, "bücher.example")

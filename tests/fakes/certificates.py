@@ -1,0 +1,100 @@
+"""Certificates for tests, in the shapes that occur in the wild: CAs without key usage, intermediates, other hosts."""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_DAY = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """A certificate with its key; `chain` is what a server sends after its own certificate."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    @property
+    def combined_pem(self) -> bytes:
+        """Key, certificate and chain in one text, as `SSLContext.load_cert_chain` reads them from one file."""
+        rest = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.chain)
+        return self.key_pem + self.pem + rest
+
+
+def make_ca(name: str = "test CA", *, issuer: Issued | None = None, bare: bool = False) -> Issued:
+    """A CA, self-signed without `issuer`. `bare`: basic constraints only, as older tools made them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(name, key, issuer)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if not bare:
+        builder = builder.add_extension(_SIGNER, critical=True)
+    signed = builder.sign(issuer.key if issuer else key, hashes.SHA256())
+    return Issued(certificate=signed, key=key, chain=(issuer.certificate, *issuer.chain) if issuer else ())
+
+
+def make_leaf(
+    ca: Issued | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
+) -> Issued:
+    """A server's certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(name, key, ca, expired=expired)
+    if hosts:
+        names = x509.SubjectAlternativeName([_general_name(each) for each in hosts])
+        builder = builder.add_extension(names, critical=False)
+    signed = builder.sign(ca.key if ca else key, hashes.SHA256())
+    return Issued(
+        certificate=signed, key=key, chain=(ca.certificate, *ca.chain) if ca is not None and send_chain else ()
+    )
+
+
+_SIGNER = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _builder(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: Issued | None, *, expired: bool = False
+) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - 2 * _DAY)
+        .not_valid_after(now - _DAY if expired else now + _DAY)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
