@@ -2,16 +2,18 @@
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.process import tied
 from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+from tests.cluster.scratch import scratch
 
 GRACE = 20.0
 """Seconds that CMD has to end after a signal."""
@@ -42,8 +44,8 @@ def run_beside(programs: Path, command: Sequence[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="kubernetes-connector-") as folder,
-            ControlPlane(Path(folder), programs=programs) as plane,
+            scratch() as folder,
+            ControlPlane(folder, programs=programs) as plane,
         ):
             path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
             return _run(command, os.environ | {"KUBECONFIG": str(plane.kubeconfig), "PATH": path})
@@ -52,11 +54,10 @@ def run_beside(programs: Path, command: Sequence[str]) -> int:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    try:
-        child = subprocess.Popen(command, env=environment)
-    except OSError as error:
-        sys.stderr.write(f"error: cannot run {command[0]}: {error.strerror}\n")
+    if shutil.which(command[0], path=environment["PATH"]) is None:
+        sys.stderr.write(f"error: cannot run {command[0]}: no such program\n")
         return 127
+    child = subprocess.Popen(tied(command), env=environment)
     try:
         code = child.wait()
         return code if code >= 0 else 128 - code

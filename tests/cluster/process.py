@@ -11,6 +11,12 @@ STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
+def tied(command: Sequence[str]) -> list[str]:
+    """The command, killed by the kernel when its parent dies however that happens (Linux with util-linux)."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
 class Process:
     """Starts, stops and restarts one program with the same arguments.
 
@@ -36,11 +42,9 @@ class Process:
         return self._child.pid
 
     def start(self) -> None:
-        setpriv = shutil.which("setpriv")
-        tied = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                tied + self.command,
+                tied(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

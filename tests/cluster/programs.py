@@ -120,7 +120,7 @@ def _absent(cache: Path, names: Sequence[str]) -> list[str]:
 def _build(go: str, module: Module, name: str) -> None:
     """Compiles beside the cache's own files and renames, so that a program that exists is whole."""
     started = time.monotonic()
-    _say(f"building {name} ({module.upstream} {module.version}; minutes the first time, kept in {module.cache})")
+    _say(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
