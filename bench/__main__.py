@@ -1,0 +1,49 @@
+"""scripts/bench: how fast and how hungry, beside mitmdump, squid and nginx.
+
+scripts/bench [--quick] [--json FILE] [--peers mitmdump,squid,nginx,ours,...]
+scripts/bench memory [--quick] [CASE ...]      resident memory while much passes
+scripts/bench soak [--seconds 600]             faults on both sides: errors by cause, leaks, stalls
+scripts/bench picture FILE.json OUT.svg        the picture of a report
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.cases import cases
+from bench.compare import PEERS, compare, save
+from bench.peers import stock
+from bench.table import table
+
+
+def _compare(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="one short round, for development")
+    parser.add_argument("--rounds", type=int, help="default 5")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--peers", default=",".join(PEERS).replace(", ", "+"), help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    names = [name.replace("+", ", ") for name in options.peers.split(",")]
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        parser.error(f"no such peer: {', '.join(unknown)}")
+    if ({"squid", "nginx"} & set(names)) and (what := stock.missing()):
+        parser.error(what)
+    if options.quick:
+        chosen, rounds = cases(seconds=1, size=100 << 20, streams=100), 1
+    else:
+        chosen, rounds = cases(seconds=4, size=1 << 30, streams=500), 5
+    report = compare({name: PEERS[name] for name in names}, chosen, options.rounds or rounds)
+    sys.stdout.write(table(report))
+    if options.json:
+        save(report, options.json)
+    return 1 if report["failures"] else 0
+
+
+def main(arguments: list[str]) -> int:
+    return _compare(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""What is compared: each case is one call of the load generator and the figures made of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from bench.measure import Measurement
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """figures: from a measurement to numbers by name, which ends with the unit; alone: in a process just started."""
+
+    name: str
+    mode: str
+    flags: Mapping[str, str | int]
+    figures: Callable[[Measurement], Figures]
+    alone: bool = False
+
+
+def _requests(m: Measurement) -> Figures:
+    count = m.result["requests"]
+    if m.result["errors"] or not count:
+        raise RuntimeError(f"{m.result['errors']} errors in {count} requests: {m.result.get('error')}")
+    return {
+        "cpu per request, µs": m.proxy_cpu / count * 1e6,
+        "p50, ms": m.result["p50_ms"],
+        "p99, ms": m.result["p99_ms"],
+        "requests per second": count / m.seconds,
+        "client cpu per request, µs": m.client_cpu / count * 1e6,
+        "target cpu per request, µs": m.target_cpu / count * 1e6,
+    }
+
+
+def _transfer(m: Measurement) -> Figures:
+    if m.result.get("status", 200) != 200 or m.result.get("error"):
+        raise RuntimeError(f"transfer: {m.result}")
+    gigabytes = m.result["bytes"] / 1e9
+    return {
+        "MB per second": m.result["mb_per_s"],
+        "cpu per GB, s": m.proxy_cpu / gigabytes,
+        "client cpu per GB, s": m.client_cpu / gigabytes,
+        "target cpu per GB, s": m.target_cpu / gigabytes,
+    }
+
+
+def _streams(m: Measurement) -> Figures:
+    if m.result["ended"]:
+        raise RuntimeError(f"{m.result['ended']} of {m.result['streams']} streams ended")
+    return {"memory per stream, kB": max(0, m.rss_after - m.rss_before) / m.result["streams"] / 1e3}
+
+
+def cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
+    """seconds: of each request case; size: of each transfer in bytes; streams: idle watches."""
+    time = f"{seconds}s"
+    return (
+        Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests),
+        Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": time}, figures=_requests),
+        Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests),
+        Case(name="down", mode="down", flags={"bytes": size}, figures=_transfer),
+        Case(name="up", mode="up", flags={"bytes": size}, figures=_transfer),
+        # A process that served other cases has free memory to reuse, which would hide what the streams cost.
+        Case(
+            name="idle watches", mode="idle", flags={"clients": streams, "duration": "1s"}, figures=_streams, alone=True
+        ),
+    )
+
+
+def middle(rounds: list[Figures]) -> dict[str, float]:
+    """The median of each figure over the rounds."""
+    return {name: median(figures[name] for figures in rounds) for name in rounds[0]} if rounds else {}

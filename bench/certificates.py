@@ -1,0 +1,81 @@
+"""Throw-away certificate authorities for one run of the benchmark."""
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """cert: PEM of the CA alone; both: PEM of certificate and key, as squid wants it."""
+
+    name: x509.Name
+    key: rsa.RSAPrivateKey
+    cert: Path
+    both: Path
+
+    def issue(self, file: Path) -> Path:
+        """A server certificate for localhost and 127.0.0.1 with its key, written to file."""
+        key = _key()
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        cert = (
+            _builder(_name("localhost"), self.name, key)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        _write(file, cert, key)
+        return file
+
+
+def authority(directory: Path, name: str) -> Authority:
+    key, subject = _key(), _name(f"bench {name}")
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    cert = (
+        _builder(subject, subject, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    both, alone = directory / f"{name}-ca-and-key.pem", directory / f"{name}-ca.pem"
+    _write(both, cert, key)
+    alone.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    return Authority(name=subject, key=key, cert=alone, both=both)
+
+
+def _key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+    )
+
+
+def _write(file: Path, cert: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+    file.touch(mode=0o600)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(cert.public_bytes(serialization.Encoding.PEM) + pem)

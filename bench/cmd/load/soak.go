@@ -1,0 +1,3 @@
+package main
+
+func soak(s *settings) (func() (any, error), error) { return nil, nil }

@@ -1,0 +1,88 @@
+"""The comparison: every case on every peer in turn, round after round, so that a busy moment hits all alike."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.cases import Case, Figures, middle
+from bench.measure import measure
+from bench.peers import stock
+from bench.peers.endpoint import Endpoint
+from bench.peers.ours import ours
+from bench.place import Place, place
+
+Peer = Callable[[Place], Endpoint]
+PEERS: dict[str, Peer] = {
+    "mitmdump": stock.mitmdump,
+    "squid": stock.squid,
+    "nginx": stock.nginx,
+    "ours": ours,
+    "ours, watched": lambda place: ours(place, name="ours-watched", flows="on"),
+}
+
+
+def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:
+    """The report: {machine, versions, rounds, results: {case: {peer: {figure: median}}}, raw, failures}."""
+    raw: dict[str, dict[str, list[Figures]]] = {case.name: {name: [] for name in peers} for case in cases}
+    failures: list[str] = []
+    with place() as scene, ExitStack() as stack:
+        running = {name: stack.enter_context(_running(start, scene)) for name, start in peers.items()}
+        for number in range(rounds):
+            for case in cases:
+                for name in peers:
+                    _progress(f"round {number + 1}/{rounds}: {case.name}: {name}")
+                    try:
+                        with _running(peers[name], scene) if case.alone else nullcontext(running[name]) as peer:
+                            raw[case.name][name].append(
+                                case.figures(measure(scene, peer, case.mode, peak=False, **case.flags))
+                            )
+                    except (RuntimeError, OSError, ValueError) as error:
+                        failures.append(f"{case.name}: {name}: {error}")
+    _progress("")
+    results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items()}
+    return {"machine": _machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
+            "failures": failures}  # fmt: skip
+
+
+@contextmanager
+def _running(start: Peer, scene: Place) -> Iterator[Endpoint]:
+    peer = start(scene)
+    try:
+        yield peer
+    finally:
+        peer.process.stop()
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+
+
+def _machine() -> dict[str, Any]:
+    model = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return {"cpu": (model or ["unknown"])[0], "cores": os.cpu_count(), "kernel": platform.release(),
+            "load": os.getloadavg()[0]}  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    def first(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return (done.stdout + done.stderr).splitlines()[0].split("ersion")[-1].strip(" :/")
+
+    return {"python": platform.python_version(), "mitmproxy": version("mitmproxy"), "squid": first("squid", "-v"),
+            "nginx": first("nginx", "-v").removeprefix("nginx/")}  # fmt: skip
+
+
+def save(report: dict[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,19 @@
+"""What the load generator needs to know to reach the target through a peer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.process import Process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """proxy: host:port for CONNECT, empty when target is a server to be spoken to directly; ca: who signs there."""
+
+    name: str
+    process: Process
+    proxy: str
+    target: str
+    ca: Path
+    auth: str = field(default="", repr=False)
+    admin: str = ""

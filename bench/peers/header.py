@@ -1,0 +1,17 @@
+"""Stock mitmdump's share of the comparison: put one header on the request, stream the bodies."""
+
+import os
+
+from mitmproxy import http
+
+BEARER = "Bearer " + os.environ["BENCH_TOKEN"]
+
+
+def requestheaders(flow: http.HTTPFlow) -> None:
+    flow.request.headers["authorization"] = BEARER
+    flow.request.stream = True
+
+
+def responseheaders(flow: http.HTTPFlow) -> None:
+    assert flow.response
+    flow.response.stream = True

@@ -1,0 +1,73 @@
+"""The peers that are not ours: mitmdump, squid and nginx, each with its configuration in this folder."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from string import Template
+
+from bench.peers.endpoint import Endpoint
+from bench.place import Place
+from bench.process import Process, free_port
+
+HERE = Path(__file__).parent
+CERTGEN = Path("/usr/lib/squid/security_file_certgen")
+
+
+def missing() -> str | None:
+    """What to install before the comparison can run, if anything."""
+    if not (shutil.which("squid") and CERTGEN.exists() and shutil.which("nginx")):
+        return "bench compares with squid (built with OpenSSL) and nginx: apt-get install squid-openssl nginx-light"
+    return None
+
+
+def mitmdump(place: Place, *, name: str = "mitmdump") -> Endpoint:
+    room, port = place.room(name), free_port()
+    options = {"confdir": room, "ssl_verify_upstream_trusted_ca": place.target_ca.cert, "flow_detail": 0}
+    args: list[str | Path] = [Path(sys.executable).with_name("mitmdump"), "-q", "-s", HERE / "header.py"]
+    args += ["--listen-host", "127.0.0.1", "-p", str(port)]
+    for option, value in options.items():
+        args += ["--set", f"{option}={value}"]
+    process = Process(args, room / "log", env={"BENCH_TOKEN": place.token})
+    process.wait_for_port(port)
+    ca = room / "mitmproxy-ca-cert.pem"
+    return Endpoint(name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target, ca=ca)
+
+
+def squid(place: Place) -> Endpoint:
+    room, port = place.room("squid"), free_port()
+    user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    subprocess.run([CERTGEN, "-c", "-s", room / "certificates", "-M", "4MB"], check=True, capture_output=True)
+    ca = room / "ca.pem"
+    shutil.copy(place.proxy_ca.both, ca)
+    ca.chmod(0o644)
+    if os.geteuid() == 0:
+        for path in (room / "certificates").rglob("*"):
+            shutil.chown(path, user)
+        shutil.chown(room / "certificates", user)
+    config = _config(place, room, "squid.conf", port=port, ca=ca, user=user, certgen=CERTGEN)
+    process = Process(["squid", "-N", "-f", config], room / "log")
+    process.wait_for_port(port)
+    # Squid's generated certificates name DNS hosts only, so its target goes by name.
+    target = place.target.replace("127.0.0.1", "localhost")
+    return Endpoint(name="squid", process=process, proxy=f"127.0.0.1:{port}", target=target, ca=place.proxy_ca.cert)
+
+
+def nginx(place: Place) -> Endpoint:
+    room, port = place.room("nginx"), free_port()
+    cert = place.proxy_ca.issue(room / "server.pem")
+    config = _config(place, room, "nginx.conf", port=port, target=place.target, cert=cert)
+    process = Process(["nginx", "-e", room / "error.log", "-c", config, "-p", room], room / "log")
+    process.wait_for_port(port)
+    return Endpoint(name="nginx", process=process, proxy="", target=f"127.0.0.1:{port}", ca=place.proxy_ca.cert)
+
+
+def _config(place: Place, room: Path, name: str, **values: object) -> Path:
+    text = Template((HERE / name).read_text()).substitute(
+        directory=room, token=place.token, target_ca=place.target_ca.cert, **values
+    )
+    path = room / name
+    path.write_text(text)
+    return path
