@@ -1,0 +1,81 @@
+"""Who calls, and may he: the answers of an access check, and the interface that gives them.
+
+`connector_store.tokens` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors know
+no other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from connector_store.domain.names import ObjectKey
+
+POD_NAME: Final = "authentication.kubernetes.io/pod-name"
+NODE_NAME: Final = "authentication.kubernetes.io/node-name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A verified caller, as `status.user` of a TokenReview (authentication.k8s.io/v1) gives him."""
+
+    user: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def pod(self) -> str:
+        """Name of the pod that the token is bound to; empty if to none."""
+        return self._first(POD_NAME)
+
+    @property
+    def node(self) -> str:
+        """Name of the node of that pod; empty if unknown."""
+        return self._first(NODE_NAME)
+
+    def _first(self, key: str) -> str:
+        values = self.extra.get(key)
+        return values[0] if values else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """The token is good and its caller may use the Connector. `token_expires` is in unix seconds; None: unknown."""
+
+    identity: Identity
+    token_expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Not him. `what` is what failed: the token itself, or the right to use this Connector.
+
+    `reason` is for logs: a refused caller gets the same text whether the Connector exists or not.
+    """
+
+    what: Literal["token", "use"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """The check could not be made. `retry_after` is in seconds."""
+
+    reason: str
+    retry_after: int = 1
+
+
+Answer = Granted | Refused | Unavailable
+
+
+class Access(Protocol):
+    """Authenticates a token and checks that its caller may use one Connector."""
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        """The answer if it is known; None if it must be asked for. Never waits."""
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        """The answer for a live stream, past all caches: an expired token alone is no refusal here."""

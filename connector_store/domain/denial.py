@@ -1,0 +1,249 @@
+"""Refusals: a status, a phrase that kubectl shows on CONNECT, and a Kubernetes Status that it shows inside a tunnel.
+
+There is one function per refusal, so that each has one text, one code and one label.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.headers import Header
+from connector_store.domain.models import Address, Target, Unusable
+from connector_store.domain.names import ObjectKey
+
+Cause = Literal[
+    "not_synced", "credentials", "token", "access", "unavailable", "unusable",
+    "address", "path", "host", "identity_header", "absolute_form",
+    "bad_request", "header_too_large", "too_many", "not_found", "timeout",
+    "target_unreachable", "target_denied", "target_refused", "internal",
+]  # fmt: skip
+"""Label of connector_denials_total."""
+
+_PHRASE_MAX: Final = 512
+_HEADER_NAME_MAX: Final = 64
+_NOT_SYNCED_RETRY: Final = 1
+_TOO_MANY_RETRY: Final = 5
+_NAMES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+# metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
+_REASONS: Final = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    407: "Unauthorized",
+    408: "Timeout",
+    429: "TooManyRequests",
+    431: "RequestEntityTooLarge",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """A refusal. `cause` is the metric's label; `retry_after` is in seconds."""
+
+    status: int
+    message: str
+    cause: Cause
+    retry_after: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """The StatusReason of the Kubernetes API."""
+        return _REASONS.get(self.status, "InternalError")
+
+    @property
+    def phrase(self) -> bytes:
+        """The reason phrase (RFC 9112 section 4), one line of printable ASCII: all that kubectl shows of a CONNECT."""
+        text = f"{_NAMES[self.status]}: {self.message}"[:_PHRASE_MAX]
+        return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
+
+    @property
+    def body(self) -> bytes:
+        """A Status object (meta/v1) as JSON."""
+        status: dict[str, object] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.status,
+        }
+        if self.retry_after is not None:
+            status["details"] = {"retryAfterSeconds": self.retry_after}
+        return json.dumps(status, separators=(",", ":")).encode("ascii")
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """Headers that belong to the refusal itself; length and connection are the writer's."""
+        found: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
+        if self.status == 407:
+            found.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
+        if self.status == 401:
+            found.append((b"WWW-Authenticate", b'Bearer realm="connectors"'))
+        if self.retry_after is not None:
+            found.append((b"Retry-After", b"%d" % self.retry_after))
+        return tuple(found)
+
+
+def not_synced() -> Deny:
+    return Deny(
+        status=503,
+        message="the proxy has not read all Connectors yet; try again in a moment",
+        cause="not_synced",
+        retry_after=_NOT_SYNCED_RETRY,
+    )
+
+
+def bad_credentials(error: ParseError, *, inside: bool) -> Deny:
+    """No credentials of the caller, or unreadable ones."""
+    return Deny(status=401 if inside else 407, message=str(error), cause="credentials")
+
+
+def bad_token(*, inside: bool) -> Deny:
+    return Deny(
+        status=401 if inside else 407,
+        message="the token is not valid, has expired or is for another audience; get a new kubeconfig",
+        cause="token",
+    )
+
+
+def unavailable(retry_after: int) -> Deny:
+    return Deny(
+        status=503,
+        message="the caller cannot be checked at the moment; try again",
+        cause="unavailable",
+        retry_after=retry_after,
+    )
+
+
+def not_allowed(key: ObjectKey) -> Deny:
+    """One answer for a Connector that is not there and one that the caller may not use."""
+    return Deny(
+        status=403,
+        message=f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}", '
+        "or you may not use it; check the name, or ask its owner for the right to use it",
+        cause="access",
+    )
+
+
+def unusable(found: Unusable) -> Deny:
+    return Deny(status=503, message=f"Connector {found.key} cannot be used: {found.message}", cause="unusable")
+
+
+def wrong_address(key: ObjectKey, address: Address) -> Deny:
+    return Deny(
+        status=403,
+        message=f"Connector {key} is for {address} only; use that as the server of your kubeconfig",
+        cause="address",
+    )
+
+
+def path_outside(key: ObjectKey, address: Address) -> Deny:
+    return Deny(
+        status=403,
+        message=f"Connector {key} is for paths below {address.prefix}/ only, written without dot segments"
+        if address.prefix
+        else "the request target is not a path",
+        cause="path",
+    )
+
+
+def wrong_host(key: ObjectKey, address: Address) -> Deny:
+    return Deny(status=403, message=f"Connector {key} is for Host {address.authority} only, named once", cause="host")
+
+
+def acts_as_another(header: bytes) -> Deny:
+    name = header[:_HEADER_NAME_MAX].decode("latin-1")
+    return Deny(
+        status=403,
+        message=f"header {name} is not passed on: impersonation does not work through a Connector",
+        cause="identity_header",
+    )
+
+
+def absolute_form() -> Deny:
+    return Deny(
+        status=403,
+        message="only CONNECT to the https address of a Connector is served, no plain http",
+        cause="absolute_form",
+    )
+
+
+def bad_request(message: str) -> Deny:
+    return Deny(status=400, message=message, cause="bad_request")
+
+
+def header_too_large(limit: int) -> Deny:
+    """`limit` is in bytes."""
+    return Deny(status=431, message=f"the header is larger than {limit} bytes", cause="header_too_large")
+
+
+def too_many(limit: int) -> Deny:
+    return Deny(
+        status=429,
+        message=f"more than {limit} connections of one caller to one Connector; close some",
+        cause="too_many",
+        retry_after=_TOO_MANY_RETRY,
+    )
+
+
+def not_found() -> Deny:
+    """For requests to the proxy itself."""
+    return Deny(status=404, message="not found; the proxy itself serves /ca.crt and /kubeconfig", cause="not_found")
+
+
+def target_unreachable(target: Target, problem: str) -> Deny:
+    """`problem` says why, the certificate's fault for example."""
+    return Deny(
+        status=502, message=f"target {target.address} of Connector {target.key}: {problem}", cause="target_unreachable"
+    )
+
+
+def target_denied(target: Target, resolved: str) -> Deny:
+    """The target's name leads to `resolved` only, which the address policy denies."""
+    return Deny(
+        status=503,
+        message=f"target {target.address} of Connector {target.key} resolves to {resolved}, which targets-deny covers; "
+        "add it to targets-allow if it is meant",
+        cause="target_denied",
+    )
+
+
+def target_timeout(target: Target, seconds: float) -> Deny:
+    return Deny(
+        status=504,
+        message=f"target {target.address} of Connector {target.key} did not answer within {seconds:g} s",
+        cause="timeout",
+    )
+
+
+def target_refused(target: Target) -> Deny:
+    """The target answered 401 to our credential."""
+    renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
+    return Deny(
+        status=502,
+        message=f"the target refused the credential of Connector {target.key}{renew}",
+        cause="target_refused",
+    )
+
+
+def internal() -> Deny:
+    """Something of ours failed; its log line says what."""
+    return Deny(status=500, message="the proxy failed; its log says why", cause="internal")

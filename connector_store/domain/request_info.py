@@ -1,0 +1,148 @@
+"""Method and target -> what the API server will take the request for.
+
+The rules are those of RequestInfoFactory in k8s.io/apiserver, pkg/endpoints/request/requestinfo.go (Kubernetes 1.37).
+
+>>> parse_request("GET", "/api/v1/namespaces/web/pods/a/log?follow=true", "")
+RequestInfo(verb='get', group='', resource='pods', subresource='log', namespace='web', name='a', \
+path='/api/v1/namespaces/web/pods/a/log')
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import unquote, unquote_plus
+
+_VERBS: Final = {
+    "GET": "get",
+    "HEAD": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+_SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
+_NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
+_MAX_CACHED: Final = 1024
+"""Characters of a target that is remembered, so that the cache is bounded in bytes too."""
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_INT64 = range(-(2**63), 2**63)
+_OPERATOR = re.compile(r"!=|==|=")
+_VALUE = re.compile(r"(?:\\[\\,=]|[^\\,=])*")
+
+
+class RequestInfo(NamedTuple):
+    """A request as the API server reads it. `resource` is empty for non-resource paths; `path` is decoded.
+
+    The verb of a non-resource path is the method in lower case. A tuple, because one is made for every request.
+    """
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    path: str
+
+
+def parse_request(method: str, target: str, prefix: str) -> RequestInfo:
+    """Read an origin-form target below `prefix`, which the server behind the address does not see."""
+    if len(target) > _MAX_CACHED:
+        return _parse(method, target, prefix)
+    return _parse_cached(method, target, prefix)
+
+
+def _parse(method: str, target: str, prefix: str) -> RequestInfo:
+    raw_path, _, query = target.partition("?")
+    raw_path = raw_path.removeprefix(prefix)
+    path = unquote(raw_path) if "%" in raw_path else raw_path
+    parts = path.strip("/").split("/")
+    other = RequestInfo(method.lower(), "", "", "", "", "", path)
+    if parts[0] == "api" and len(parts) >= 3:
+        return _resource(method, "", parts[2:], query, other)
+    if parts[0] == "apis" and len(parts) >= 4:
+        return _resource(method, parts[1], parts[3:], query, other)
+    return other
+
+
+_parse_cached = lru_cache(maxsize=2048)(_parse)
+
+
+def _resource(method: str, group: str, parts: list[str], query: str, other: RequestInfo) -> RequestInfo:
+    verb = _VERBS.get(method, "")
+    if parts[0] in _SPECIAL_VERBS:
+        if len(parts) < 2:
+            return other
+        verb, *parts = parts
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 1:
+        namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
+            parts = parts[2:]
+    name = parts[1] if len(parts) > 1 else ""
+    subresource = parts[2] if len(parts) > 2 and verb != "proxy" else ""
+    if not name and verb == "get":
+        verb, name = _list_or_watch(query)
+    elif not name and verb == "delete":
+        verb = "deletecollection"
+    return RequestInfo(verb, group, parts[0], subresource, namespace, name, other.path)
+
+
+def _list_or_watch(query: str) -> tuple[str, str]:
+    if not query:
+        return "list", ""
+    values = _first_values(query)
+    watch = values.get("watch")
+    verb = "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch"
+    if not all(_is_int64(values[each]) for each in ("limit", "timeoutSeconds") if each in values):
+        return verb, ""
+    name = _exact_name(values.get("fieldSelector", ""))
+    # https://pkg.go.dev/k8s.io/apimachinery/pkg/api/validation/path#IsValidPathSegmentName
+    return verb, "" if name in (".", "..") or "/" in name or "%" in name else name
+
+
+def _first_values(query: str) -> Mapping[str, str]:
+    """As Go's url.ParseQuery: pairs with a semicolon or a malformed escape are dropped, the first value counts."""
+    values: dict[str, str] = {}
+    for pair in query.split("&"):
+        if not pair or ";" in pair or _BAD_ESCAPE.search(pair) is not None:
+            continue
+        key, _, value = pair.partition("=")
+        values.setdefault(unquote_plus(key), unquote_plus(value))
+    return values
+
+
+def _is_int64(text: str) -> bool:
+    return _INTEGER.fullmatch(text) is not None and int(text) in _INT64
+
+
+def _exact_name(selector: str) -> str:
+    """The value that `selector` requires of metadata.name; empty if it requires none, or is malformed.
+
+    As k8s.io/apimachinery/pkg/fields: terms are sorted, the first of that field counts.
+    """
+    names: list[str] = []
+    for term in sorted(_terms(selector)):
+        operator = _OPERATOR.search(term)
+        if operator is None or _VALUE.fullmatch(term, operator.end()) is None:
+            return ""
+        if operator[0] != "!=" and term[: operator.start()] == "metadata.name":
+            names.append(re.sub(r"\\(.)", r"\1", term[operator.end() :]))
+    return names[0] if names else ""
+
+
+def _terms(selector: str) -> list[str]:
+    terms: list[str] = []
+    start = inside = 0
+    for index, sign in enumerate(selector):
+        if inside:
+            inside = 0
+        elif sign == "\\":
+            inside = 1
+        elif sign == ",":
+            terms.append(selector[start:index])
+            start = index + 1
+    return [each for each in (*terms, selector[start:]) if each]

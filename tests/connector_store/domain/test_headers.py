@@ -1,0 +1,103 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.headers import Header, asked_upgrade, end_to_end, identity_header, to_target, values
+
+HOST: Header = (b"Host", b"t:6443")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Impersonate-User", b"IMPERSONATE-GROUP", b"impersonate_user", b"X-Remote-User", b"x_remote_group",
+     b"X-Remote_Uid", b"X_Remote-Extra-a"],
+)  # fmt: skip
+def test_headers_that_act_as_another_are_found(name: bytes) -> None:
+    assert identity_header([HOST, (name, b"")]) == name
+
+
+@pytest.mark.parametrize("name", [b"X-Remote", b"Impersonate", b"X-Request-Id", b"X-Impersonate-User", b"Accept"])
+def test_other_headers_do_not_act_as_another(name: bytes) -> None:
+    assert identity_header([HOST, (name, b"")]) is None
+
+
+def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
+    assert values([HOST, (b"hOST", b"b"), (b"Hos", b"c")], b"host") == [b"t:6443", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "protocol"),
+    [
+        pytest.param([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")], b"websocket", id="websocket"),
+        pytest.param([(b"connection", b"keep-alive, upgrade"), (b"UPGRADE", b"SPDY/3.1")], b"spdy/3.1", id="SPDY"),
+        pytest.param([(b"Upgrade", b"websocket")], None, id="no Connection header"),
+        pytest.param([(b"Connection", b"close"), (b"Upgrade", b"websocket")], None, id="Connection names another"),
+        pytest.param([(b"Connection", b"Upgrade")], None, id="no Upgrade header"),
+        pytest.param([(b"Connection", b"Upgrade"), (b"Upgrade", b"h2c")], None, id="HTTP/2 in clear"),
+        pytest.param([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket, h2c")], None, id="a choice"),
+        pytest.param(
+            [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Upgrade", b"h2c")], None, id="two headers"
+        ),
+    ],
+)
+def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], protocol: bytes | None) -> None:
+    assert asked_upgrade(headers) == protocol
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        pytest.param([(b"Proxy-Authorization", b"Basic x")], id="the proxy's credentials"),
+        pytest.param([(b"proxy-connection", b"close")], id="anything of the proxy's"),
+        pytest.param([(b"Keep-Alive", b"1")], id="Keep-Alive"),
+        pytest.param([(b"TE", b"trailers")], id="TE"),
+        pytest.param([(b"Transfer-Encoding", b"chunked")], id="Transfer-Encoding"),
+        pytest.param([(b"Connection", b"Upgrade"), (b"Upgrade", b"h2c")], id="Upgrade"),
+        pytest.param([(b"Connection", b"x-a,X-B"), (b"X-A", b"1"), (b"x-b", b"2")], id="what Connection names"),
+        pytest.param([(b"Connection", b"close"), (b"Connection", b"X-A"), (b"X-A", b"1")], id="in a second Connection"),
+    ],
+)
+def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]) -> None:
+    kept: list[Header] = [HOST, (b"Accept", b"*/*")]
+    assert end_to_end([*dropped, *kept]) == kept
+    assert to_target([*kept, *dropped]) == kept
+
+
+def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
+    kept: list[Header] = [HOST, (b"Content-Length", b"5")]
+    assert to_target([(b"Connection", b"host, content-length"), *kept]) == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        pytest.param(b"v5.channel.k8s.io", b"v5.channel.k8s.io", id="without a token it is passed as it is"),
+        pytest.param(
+            b"v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.abc", b"v5.channel.k8s.io", id="a token after"
+        ),
+        pytest.param(b"Base64URL.bearer.authorization.k8s.io.a , b,c", b"b, c", id="a token before, in any case"),
+        pytest.param(b"base64url.bearer.authorization.k8s.io.abc", None, id="a token alone"),
+    ],
+)
+def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) -> None:
+    expected = [HOST] if passed is None else [HOST, (b"Sec-WebSocket-Protocol", passed)]
+    assert to_target([HOST, (b"Sec-WebSocket-Protocol", sent)]) == expected
+
+
+TOKEN_NAMES = st.sampled_from([b"Authorization", b"authorization", b"Proxy-Authorization", b"Sec-WebSocket-Protocol"])
+HEADERS = st.lists(
+    st.tuples(
+        TOKEN_NAMES | st.sampled_from([b"Host", b"Connection", b"Accept"]),
+        st.sampled_from(
+            [b"s3cret", b"authorization", b"host", b"a,base64url.bearer.authorization.k8s.io.s3cret", b"", b" , ,"]
+        ),
+    )
+)
+
+
+@given(HEADERS)
+def test_for_every_header_block_no_token_of_the_caller_reaches_the_target(headers: list[Header]) -> None:
+    for name, value in to_target(headers):
+        assert name.lower() not in (b"authorization", b"proxy-authorization")
+        assert name.lower() != b"sec-websocket-protocol" or b"bearer.authorization" not in value
+    assert values(to_target(headers), b"host") == values(headers, b"host")

@@ -1,0 +1,139 @@
+import itertools
+
+import pytest
+
+from connector_store.domain import denial
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.caller import Caller
+from connector_store.domain.denial import Deny
+from connector_store.domain.errors import ParseError
+from connector_store.domain.headers import Header
+from connector_store.domain.models import Address, Credential, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Defer, Forward, Found, Inject, before_access, decide_connect, decide_request
+
+KEY = ObjectKey("team-a", "k8s")
+CALLER = Caller(key=KEY, token="t")
+INSIDE = Caller(key=KEY, token=None)
+MISSING = ParseError("Proxy-Authorization", "is missing")
+GRANTED = Granted(identity=Identity(user="u"))
+NO_TOKEN = Refused(what="token", reason="expired")
+NO_USE = Refused(what="use", reason="RBAC says: no such role in secret-namespace")
+AWAY = Unavailable(reason="timeout", retry_after=7)
+ADDRESS = Address(host="t", port=6443, prefix="/p")
+TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=Credential("s3cret"), secret_name="s", ca=None)
+OPEN = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
+BROKEN = Unusable(key=KEY, reason="SecretNotFound", message="mend it")
+HOST: Header = (b"Host", b"t:6443")
+
+
+@pytest.mark.parametrize(
+    ("caller", "answer", "found", "authority", "verdict"),
+    [
+        pytest.param(CALLER, GRANTED, TARGET, "t:6443", Inject(target=TARGET, granted=GRANTED), id="all is well"),
+        pytest.param(CALLER, GRANTED, OPEN, "t:6443", Forward(target=OPEN, granted=GRANTED), id="no Secret is needed"),
+        pytest.param(INSIDE, None, None, "x:1", Defer(key=KEY), id="the token comes inside"),
+        pytest.param(MISSING, None, None, "x:1", denial.bad_credentials(MISSING, inside=False), id="no credentials"),
+        pytest.param(CALLER, NO_TOKEN, TARGET, "t:6443", denial.bad_token(inside=False), id="a bad token"),
+        pytest.param(CALLER, NO_USE, TARGET, "t:6443", denial.not_allowed(KEY), id="may not use it"),
+        pytest.param(CALLER, GRANTED, None, "t:6443", denial.not_allowed(KEY), id="no such Connector"),
+        pytest.param(CALLER, AWAY, TARGET, "t:6443", denial.unavailable(7), id="the check is unavailable"),
+        pytest.param(CALLER, None, TARGET, "t:6443", denial.internal(), id="nobody was asked"),
+        pytest.param(CALLER, GRANTED, BROKEN, "x:1", denial.unusable(BROKEN), id="not usable"),
+        pytest.param(CALLER, GRANTED, TARGET, "t:443", denial.wrong_address(KEY, ADDRESS), id="another address"),
+    ],
+)
+def test_connect(
+    caller: Caller | ParseError, answer: Answer | None, found: Found, authority: str, verdict: object
+) -> None:
+    assert decide_connect(synced=True, caller=caller, answer=answer, found=found, authority=authority) == verdict
+
+
+def test_nothing_is_known_before_the_store_is_synced() -> None:
+    unsynced = denial.not_synced()
+    for caller in (CALLER, INSIDE, MISSING):
+        assert before_access(synced=False, caller=caller) == unsynced
+        assert decide_connect(synced=False, caller=caller, answer=GRANTED, found=TARGET, authority="t:6443") == unsynced
+    assert request(synced=False) == unsynced
+
+
+def test_whoever_can_be_read_is_checked() -> None:
+    assert before_access(synced=True, caller=CALLER) is CALLER
+
+
+@pytest.mark.parametrize("found", [None, TARGET, OPEN, BROKEN])
+@pytest.mark.parametrize("authority", ["t:6443", "x:1"])
+@pytest.mark.parametrize("answer", [NO_TOKEN, NO_USE, AWAY, None])
+def test_who_may_not_use_it_learns_nothing_of_it(answer: Answer | None, found: Found, authority: str) -> None:
+    bare = decide_connect(synced=True, caller=CALLER, answer=answer, found=None, authority="")
+    assert decide_connect(synced=True, caller=CALLER, answer=answer, found=found, authority=authority) == bare
+    inside = request(answer=answer, found=None, raw_target=b"*", headers=())
+    assert request(answer=answer, found=found, authority=authority) == inside
+    assert isinstance(bare, Deny)
+    assert b"secret-namespace" not in bare.body
+
+
+def request(
+    *,
+    synced: bool = True,
+    answer: Answer | ParseError | None = GRANTED,
+    found: Found = TARGET,
+    authority: str = "t:6443",
+    raw_target: bytes = b"/p/api",
+    headers: tuple[Header, ...] = (HOST,),
+) -> object:
+    return decide_request(
+        synced=synced,
+        key=KEY,
+        answer=answer,
+        found=found,
+        authority=authority,
+        raw_target=raw_target,
+        headers=headers,
+    )
+
+
+def test_a_good_request_gets_the_credential() -> None:
+    assert request() == Inject(target=TARGET, granted=GRANTED)
+    assert request(found=OPEN) == Forward(target=OPEN, granted=GRANTED)
+
+
+@pytest.mark.parametrize(
+    ("deny", "change"),
+    [
+        pytest.param(denial.bad_credentials(MISSING, inside=True), {"answer": MISSING}, id="no token inside"),
+        pytest.param(denial.bad_token(inside=True), {"answer": NO_TOKEN}, id="a token no longer good"),
+        pytest.param(denial.not_allowed(KEY), {"answer": NO_USE}, id="may no longer use it"),
+        pytest.param(denial.not_allowed(KEY), {"found": None}, id="deleted"),
+        pytest.param(denial.unusable(BROKEN), {"found": BROKEN}, id="became unusable"),
+        pytest.param(denial.wrong_address(KEY, ADDRESS), {"authority": "old:1"}, id="the address changed"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"/q"}, id="outside the prefix"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"/p/%2e%2e/q"}, id="outside in disguise"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"https://t:6443/p/api"}, id="absolute form"),
+        pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": ((b"host", b"x"),)}, id="another Host"),
+        pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": ()}, id="no Host"),
+        pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": (HOST, HOST)}, id="two Hosts"),
+        pytest.param(
+            denial.acts_as_another(b"Impersonate-User"),
+            {"headers": (HOST, (b"Impersonate-User", b"admin"))},
+            id="impersonation",
+        ),
+    ],
+)
+def test_inside(deny: Deny, change: dict[str, object]) -> None:
+    assert request(**change) == deny  # type: ignore[arg-type]  # one changed argument of many
+
+
+ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
+    ({"synced": False}, denial.not_synced()),
+    ({"answer": NO_TOKEN}, denial.bad_token(inside=True)),
+    ({"found": BROKEN}, denial.unusable(BROKEN)),
+    ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
+    ({"headers": ()}, denial.wrong_host(KEY, ADDRESS)),
+    ({"raw_target": b"/q"}, denial.path_outside(KEY, ADDRESS)),
+)
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(len(ORDERED)), 2)))
+def test_of_two_faults_the_earlier_check_answers(first: int, second: int) -> None:
+    assert request(**ORDERED[first][0], **ORDERED[second][0]) == ORDERED[first][1]  # type: ignore[arg-type]  # ditto
