@@ -2,11 +2,16 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from tests.cluster.programs import ProgramsMissingError, control_plane_programs
 
 pytest_plugins = ["tests.cluster.fixtures"]
+
+# No deadline: a busy machine is no failure. In CI every run draws the same examples.
+hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.hookimpl(tryfirst=True)
