@@ -30,7 +30,7 @@ _LABELS = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9
 # https://url.spec.whatwg.org/#ends-in-a-number-checker: resolvers take such names for IPv4 addresses.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
-_TARGET = re.compile(rb"/[!-\"$-~]*")
+_IN_TARGETS = bytes(each for each in range(0x21, 0x7F) if each != ord("#"))
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -68,7 +68,7 @@ def path_within(raw_target: bytes, address: Address) -> bool:
     Servers differ in what they decode, collapse and strip. So a target is within only if it begins with the very bytes
     of the prefix and, decoded as often as one likes, has no segment that a server could take for `.` or `..`.
     """
-    if _TARGET.fullmatch(raw_target) is None:
+    if not raw_target.startswith(b"/") or raw_target.translate(None, _IN_TARGETS):
         return False
     prefix = address.prefix
     if not prefix:

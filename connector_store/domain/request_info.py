@@ -75,7 +75,7 @@ def _resource(method: str, group: str, parts: list[str], query: str, other: Requ
     verb = _VERBS.get(method, "")
     if parts[0] in _SPECIAL_VERBS:
         if len(parts) < 2:
-            return other
+            return other._replace(group=group)
         verb, *parts = parts
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 1:

@@ -81,7 +81,7 @@ def test_verbs_in_the_path(target: str, verb: str, resource: str, name: str, sub
         ("GET", "/"), ("GET", ""), ("GET", "/api"), ("GET", "/api/v1"), ("GET", "/api/v1/"), ("GET", "/apis"),
         ("GET", "/apis/apps"), ("GET", "/apis/apps/v1"), ("GET", "/apis/apps/v1/"), ("GET", "/version?timeout=32s"),
         ("GET", "/livez/ping/x"), ("POST", "/openapi/v3/apis/apps"), ("OPTIONS", "/API/v1/pods"),
-        ("GET", "/api/v1/watch"), ("GET", "/apis/apps/v1/proxy"),
+        ("GET", "/api/v1/watch"),
     ],
 )  # fmt: skip
 def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> None:
@@ -128,6 +128,10 @@ def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> Non
 def test_a_get_without_a_name_is_a_list_or_a_watch(query: str, verb: str, name: str) -> None:
     found = parse_request("GET", f"/api/v1/pods?{query}", "")
     assert (found.verb, found.resource, found.name) == (verb, "pods", name)
+
+
+def test_a_verb_in_the_path_without_a_resource_is_no_resource_request() -> None:
+    assert parse_request("GET", "/apis/apps/v1/proxy", "") == info("get", group="apps", path="/apis/apps/v1/proxy")
 
 
 def test_selectors_mean_nothing_where_a_name_is_in_the_path() -> None:
