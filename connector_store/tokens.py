@@ -1,0 +1,190 @@
+"""Callers' tokens of the embedded default: short-lived JWTs (RFC 7519), signed with the proxy's own key.
+
+`connectorctl` mints one for one Connector, the proxy verifies it; both read the key from mitmproxy's confdir, where
+whoever comes first makes it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat`, `exp`, `jti`.
+"""
+
+import hashlib
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from connector_store.domain.access import Answer, Granted, Identity, Refused
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+
+KEY_FILE: Final = "connector-callers-key.pem"
+ISSUER: Final = "kubernetes-connector"
+ALGORITHM: Final = "ES256"
+MAX_TTL: Final = 24 * 3600
+"""Seconds. A caller's token is meant for one job; whoever needs longer mints again."""
+MAX_TOKEN: Final = 4096
+"""Characters of a token that is looked at; ours have about 400."""
+MAX_VERIFIED: Final = 4096
+"""Verified tokens that are remembered; the least recently used goes first."""
+_KEY_BYTES: Final = 16 * 1024
+
+
+class SigningKey:
+    """The proxy's key for callers' tokens: EC P-256, PKCS #8 PEM, mode 0600."""
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
+        self._private = private
+        self.public: Final = private.public_key()
+
+    @classmethod
+    def load_or_create(cls, confdir: Path) -> Self:
+        """Read the key of `confdir`, made first if there is none; ParseError if it cannot be used.
+
+        Two processes that start at once end with the same key: it is written whole, then linked to its name.
+        """
+        path = confdir / KEY_FILE
+        try:
+            if not path.exists():
+                _create(path)
+            return cls(_read(path))
+        except OSError as error:
+            raise ParseError(str(path), f"{error.strerror}; make it a file that only this user can read") from error
+
+    def mint(self, key: ObjectKey, *, ttl: int, now: float, audience: str) -> str:
+        """A token for Connector `key` that is good for `ttl` seconds from `now` (unix seconds)."""
+        if not 0 < ttl <= MAX_TTL:
+            raise ParseError("ttl", f"not between 1 s and {MAX_TTL} s")
+        claims = {
+            "iss": ISSUER,
+            "aud": audience,
+            "sub": str(key),
+            "iat": int(now),
+            "exp": int(now) + ttl,
+            "jti": secrets.token_urlsafe(12),
+        }
+        return jwt.encode(claims, self._private, algorithm=ALGORITHM)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(pem)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink()
+
+
+def _read(path: Path) -> ec.EllipticCurvePrivateKey:
+    with path.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_mode & 0o077:
+            raise ParseError(str(path), f"others than its owner may use it; run: chmod 600 {path}")
+        pem = stream.read(_KEY_BYTES)
+    try:
+        private = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise ParseError(str(path), "not a PEM private key; delete it to have a new one made") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise ParseError(str(path), "not an EC P-256 key; delete it to have a new one made")
+    return private
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verified:
+    subject: str
+    expires: float
+    identity: Identity
+
+
+class TokenAccess:
+    """`Access` for callers' tokens; never waits, so `cached` always has the answer."""
+
+    def __init__(self, public: ec.EllipticCurvePublicKey, *, audience: str, now: Callable[[], float]) -> None:
+        self._public = public
+        self._audience = audience
+        self._now = now
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    def cached(self, token: str, key: ObjectKey) -> Answer:
+        """Verify, from memory if this token was seen before."""
+        found = self._verify(token)
+        if isinstance(found, Refused):
+            return found
+        if found.expires <= self._now():
+            return Refused(what="token", reason="the token has expired")
+        return _use(found, key)
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        return self.cached(token, key)
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        """For a live stream: the signature and the Connector count, expiry alone does not."""
+        found = self._verify(token)
+        if isinstance(found, Refused):
+            return found
+        return (
+            _use(found, key) if found.identity == identity else Refused(what="token", reason="another caller's token")
+        )
+
+    def _verify(self, token: str) -> _Verified | Refused:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        found = self._verified.get(digest)
+        if found is not None:
+            self._verified.move_to_end(digest)
+            return found
+        fresh = self._decode(token)
+        if isinstance(fresh, _Verified):
+            self._verified[digest] = fresh
+            if len(self._verified) > MAX_VERIFIED:
+                self._verified.popitem(last=False)
+        return fresh
+
+    def _decode(self, token: str) -> _Verified | Refused:
+        if len(token) > MAX_TOKEN or not token.isascii():
+            return Refused(what="token", reason=f"not ASCII, or longer than {MAX_TOKEN} characters")
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._public,
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=ISSUER,
+                options={"require": ["exp", "sub", "jti", "aud", "iss"], "verify_exp": False, "verify_iat": False},
+            )
+        except jwt.InvalidTokenError as error:
+            return Refused(what="token", reason=_why(error))
+        subject, expires = claims["sub"], claims["exp"]
+        if not isinstance(expires, int):
+            return Refused(what="token", reason="not a token of this proxy")
+        return _Verified(subject=subject, expires=expires, identity=Identity(user=subject, uid=str(claims["jti"])))
+
+
+def _why(error: jwt.InvalidTokenError) -> str:
+    # PyJWT's own texts may quote the token's claims.
+    match error:
+        case jwt.InvalidAudienceError():
+            return "the token is for another audience"
+        case jwt.InvalidSignatureError():
+            return "the token is not signed by this proxy"
+        case _:
+            return "not a token of this proxy"
+
+
+def _use(found: _Verified, key: ObjectKey) -> Answer:
+    if found.subject != str(key):
+        return Refused(what="use", reason="the token is for another Connector")
+    return Granted(identity=found.identity, token_expires=found.expires)
