@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench import memory, picture, soak
 from bench.cases import cases
 from bench.compare import PEERS, compare, save
 from bench.peers import stock
@@ -42,6 +43,9 @@ def _compare(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    others = {"memory": memory.main, "soak": soak.main, "picture": picture.main}
+    if arguments and arguments[0] in others:
+        return others[arguments[0]](arguments[1:])
     return _compare(arguments)
 
 

@@ -25,6 +25,7 @@ type settings struct {
 	bytes    int64
 	rate     int64
 	pause    time.Duration
+	timeout  time.Duration
 	query    string
 	protocol string
 	header   string
@@ -50,6 +51,7 @@ func parse() (*settings, mode) {
 	flag.Int64Var(&s.bytes, "bytes", 100<<20, "for down, up and exec")
 	flag.Int64Var(&s.rate, "rate", 0, "bytes a second that the client reads (down, exec) or the target (up); 0: all it gets")
 	flag.DurationVar(&s.pause, "pause", 0, "the slow side reads nothing for so long at first")
+	flag.DurationVar(&s.timeout, "timeout", 0, "for up: leave after so long; 0: wait for the answer")
 	flag.StringVar(&s.query, "query", "events=0", "for idle and watch: what is asked of the target")
 	flag.StringVar(&s.protocol, "protocol", "websocket", "for exec: websocket or SPDY/3.1")
 	flag.StringVar(&s.header, "header", "", "one more request header, for up")

@@ -58,13 +58,13 @@ func watch(s *settings) (func() (any, error), error) {
 	}, err
 }
 
-func readEvents(response *http.Response) (any, error) {
+func readEvents(response *http.Response) (streams, error) {
 	var seen int64
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		seen++
 		if want := fmt.Appendf(nil, "\"resourceVersion\":\"%d\"", seen); !bytes.Contains(lines.Bytes(), want) {
-			return nil, fmt.Errorf("event %d is %.100s", seen, lines.Bytes())
+			return streams{}, fmt.Errorf("event %d is %.100s", seen, lines.Bytes())
 		}
 	}
 	return streams{Streams: 1, Events: seen}, lines.Err()

@@ -92,6 +92,11 @@ func up(s *settings) (func() (any, error), error) {
 	c, err := s.route.dial(64 << 10)
 	return func() (any, error) {
 		start := time.Now()
+		if s.timeout > 0 {
+			if err := c.SetDeadline(start.Add(s.timeout)); err != nil {
+				return nil, err
+			}
+		}
 		status, failure := make(chan int, 1), make(chan string, 1)
 		go func() {
 			if response, err := c.response(http.MethodPut); err != nil {

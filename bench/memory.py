@@ -1,0 +1,133 @@
+"""Resident memory of our proxy while much passes and one side is slow: peak over what it was before, in MB."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import Measurement, measure
+from bench.peers.ours import aimed, ours
+from bench.place import Place, place
+
+MB = 1_000_000
+SLOW = {"rate": 150 * MB, "pause": "3s"}
+HOLD = Path(__file__).parent / "inside" / "hold.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryCase:
+    """limit: MB that the resident memory may grow by; status: what an upload must be answered with."""
+
+    name: str
+    mode: str
+    flags: Mapping[str, str | int]
+    limit: float
+    connector: str = "target"
+    flows: str = "off"
+    status: int | None = None
+    held: bool = False
+
+
+def memory_cases(*, size: int, events: int, streams: int) -> tuple[MemoryCase, ...]:
+    """size: bytes that pass in each transfer."""
+    much = {"bytes": size, **SLOW}
+    idle = {"clients": streams, "duration": "2s"}
+    chunked = {**much, "chunked": "true"}
+    refused: dict[str, str | int] = {"bytes": size, "header": "Impersonate-User: root"}
+    held: dict[str, str | int] = {"bytes": size, "timeout": "8s"}
+    return (
+        MemoryCase(name="down", mode="down", flags=much, limit=30),
+        MemoryCase(name="down-chunked-watched", mode="down", flags=chunked, limit=30, flows="on"),
+        MemoryCase(name="up", mode="up", flags=much, limit=30, status=200),
+        MemoryCase(name="up-chunked-watched", mode="up", flags=chunked, limit=30, flows="on", status=200),
+        MemoryCase(name="exec-websocket", mode="exec", flags=much, limit=30),
+        MemoryCase(name="exec-spdy", mode="exec", flags={**much, "protocol": "SPDY/3.1"}, limit=30),
+        MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30),
+        MemoryCase(name="refused-upload", mode="up", flags=refused, limit=40, status=403),
+        MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
+        MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", held=True),
+        MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.15),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """grown and limit in MB; passed: bytes that left the client or reached it; problem: empty if all went well."""
+
+    name: str
+    grown: float
+    limit: float
+    passed: int
+    seconds: float
+    problem: str = ""
+
+
+def grow(scene: Place, case: MemoryCase) -> Growth:
+    """Runs one case on a proxy of its own that has served a few requests."""
+    proxy = ours(scene, name=f"memory-{case.name}", flows=case.flows, scripts=(HOLD,) if case.held else ())
+    try:
+        if not case.held:
+            measure(scene, proxy, "warm", clients=4, duration="500ms")
+        m = measure(scene, aimed(proxy, scene, case.connector), case.mode, peak=True, **case.flags)
+    finally:
+        proxy.process.stop()
+    problem = _problem(case, m)
+    return Growth(
+        name=case.name,
+        grown=m.growth / MB,
+        limit=case.limit,
+        passed=m.result.get("bytes", 0),
+        seconds=m.seconds,
+        problem=problem,
+    )
+
+
+def _problem(case: MemoryCase, m: Measurement) -> str:
+    if case.status and m.result.get("status") != case.status:
+        return f"answer {m.result.get('status')} instead of {case.status}: {m.result.get('error', '')}"
+    if m.result.get("ended"):
+        return f"{m.result['ended']} streams ended"
+    return f"grew by more than {case.limit:.0f} MB" if m.growth > case.limit * MB else ""
+
+
+def grow_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Growth]:
+    with place() as scene:
+        for case in cases:
+            if not names or case.name in names:
+                try:
+                    yield grow(scene, case)
+                except (RuntimeError, OSError) as error:
+                    yield Growth(name=case.name, grown=0, limit=case.limit, passed=0, seconds=0, problem=str(error))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="100 MB instead of 1 GB")
+    parser.add_argument("--size", type=int, metavar="GB", help="bytes of each transfer")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("case", nargs="*")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        cases = memory_cases(size=100 * MB, events=50_000, streams=200)
+    else:
+        cases = memory_cases(size=(options.size or 1) * 1000 * MB, events=1_000_000, streams=2000)
+    if unknown := set(options.case) - {case.name for case in cases}:
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(case.name for case in cases)}")
+    rows = []
+    for row in grow_all(cases, options.case):
+        rows.append(row)
+        sys.stdout.write(
+            f"{row.name:24}{row.grown:9.1f} MB of {row.limit:4.0f}{row.passed / MB:9.0f} MB passed"
+            f"{row.seconds:7.1f} s  {row.problem or 'ok'}\n"
+        )
+        sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
+    return 1 if any(row.problem for row in rows) else 0
+
+
+def _plain(row: Growth) -> dict[str, str | float]:
+    return {"name": row.name, "grown_mb": row.grown, "limit_mb": row.limit, "bytes": row.passed,
+            "seconds": row.seconds, "problem": row.problem}  # fmt: skip

@@ -1,0 +1,152 @@
+"""The soak: 200 clients, honest and rude, and a target with faults. What no injected fault explains is an error."""
+
+import argparse
+import contextlib
+import http.client
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.peers.endpoint import Endpoint
+from bench.peers.ours import aimed, ours
+from bench.place import Place, place
+from bench.process import Process
+
+GAUGE = Path(__file__).parent / "inside" / "gauge.py"
+SETTLE_SECONDS = 30.0
+SAMPLE_SECONDS = 1.0
+STALL_MS = 20.0
+LEAK_MB = 30.0
+
+
+@dataclass(slots=True)
+class Samples:
+    """One a second: (seconds, MB resident, open files, milliseconds that /healthz took)."""
+
+    rows: list[tuple[float, float, int, float]] = field(default_factory=list)
+
+    def middle_to_end(self) -> float:
+        """MB that the resident memory grew by from the middle of the soak to its end (peaks of tenths)."""
+        tenth = max(1, len(self.rows) // 10)
+        half = len(self.rows) // 2
+        return max(row[1] for row in self.rows[-tenth:]) - max(row[1] for row in self.rows[half : half + tenth])
+
+
+def soak(scene: Place, *, seconds: int, clients: int) -> tuple[dict[str, Any], list[str]]:
+    """The report and the problems in words."""
+    gauge = scene.directory / "gauge.json"
+    proxy = ours(scene, name="soak", scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
+    try:
+        _load(scene, proxy, seconds=3, clients=20)  # what is made once (contexts, certificates) is no leak
+        rest = _rest(proxy, None, gauge)
+        with _sampled(proxy) as samples:
+            outcomes = _load(scene, proxy, seconds=seconds, clients=clients)
+        after = _rest(proxy, rest, gauge)
+        report = {"seconds": seconds, "clients": clients, **outcomes, "before": rest, "after": after,
+                  "gauge": json.loads(gauge.read_text()), "samples": samples.rows}  # fmt: skip
+        return report, list(_problems(report, samples))
+    finally:
+        proxy.process.stop()
+
+
+def _load(scene: Place, proxy: Endpoint, *, seconds: int, clients: int) -> dict[str, Any]:
+    faulty = aimed(proxy, scene, "faulty")
+    args: list[str | Path] = [scene.programs.load, "-proxy", proxy.proxy, "-target", proxy.target, "-ca", proxy.ca]
+    args += ["-faulty", faulty.target, "-denied", scene.blackhole]
+    args += ["-clients", str(clients), "-duration", f"{seconds}s", "soak"]
+    env = {"BENCH_PROXY_AUTH": proxy.auth, "BENCH_FAULTY_AUTH": faulty.auth}
+    load = Process(args, scene.directory / "load.log", env=env, pipes=True)
+    try:
+        if load.hear() != "ready":
+            raise RuntimeError("the load generator is not ready")
+        load.say()
+        result: dict[str, Any] = json.loads(load.hear())["result"]
+    finally:
+        load.stop()
+    return result
+
+
+def _rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path) -> dict[str, Any]:
+    """Files, tasks and memory once nothing moves any more; waits for what was there before, within bounds."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        time.sleep(2 * SAMPLE_SECONDS)
+        usage, state = proxy.process.usage(), json.loads(gauge.read_text())
+        now = {"fds": usage.fds, "threads": usage.threads, "rss_mb": usage.rss / 1e6, "tasks": state["tasks"],
+               "tasks_by_name": state["tasks_by_name"]}  # fmt: skip
+        settled = usage.fds <= before["fds"] and now["tasks"] <= before["tasks"] if before else False
+        if settled or time.monotonic() > deadline - (0 if before else SETTLE_SECONDS / 2):
+            return now
+
+
+@contextlib.contextmanager
+def _sampled(proxy: Endpoint) -> Iterator[Samples]:
+    samples, stop, start = Samples(), threading.Event(), time.monotonic()
+
+    def sample() -> None:
+        while not stop.wait(SAMPLE_SECONDS):
+            usage = proxy.process.usage()
+            samples.rows.append((time.monotonic() - start, usage.rss / 1e6, usage.fds, _health(proxy.admin)))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _health(admin: str) -> float:
+    start = time.perf_counter()
+    connection = http.client.HTTPConnection(admin, timeout=30)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _problems(report: dict[str, Any], samples: Samples) -> Iterator[str]:
+    if report["unexplained"]:
+        yield f"{report['unexplained']} outcomes that no injected fault explains: {report['examples'][:3]}"
+    for what in ("fds", "tasks"):
+        if report["after"][what] > report["before"][what]:
+            yield f"{what}: {report['before'][what]} before, {report['after'][what]} after"
+    for name, (count, wall, own) in report["gauge"]["stalls"].items():
+        if own > STALL_MS:
+            yield f"{name} held the loop for {own:.0f} ms ({wall:.0f} with waiting for a core; {count} stalls)"
+    if samples.rows and samples.middle_to_end() > LEAK_MB:
+        yield f"resident memory grew by {samples.middle_to_end():.0f} MB in the second half"
+
+
+def _print(report: dict[str, Any], problems: list[str]) -> None:
+    for action, outcomes in sorted(report["outcomes"].items()):
+        sys.stdout.write(f"{action:44}" + ", ".join(f"{how} {count}" for how, count in outcomes.items()) + "\n")
+    before, after, gauge = report["before"], report["after"], report["gauge"]
+    sys.stdout.write(
+        f"\nopen files {before['fds']} → {after['fds']}, tasks {before['tasks']} → {after['tasks']}, "
+        f"resident {before['rss_mb']:.0f} → {after['rss_mb']:.0f} MB\n"
+        f"longest callback {gauge['longest']:.0f} ms ({gauge['longest_own']:.0f} ms without waiting for a core), "
+        f"longest collection {gauge['longest_gc']:.0f} ms, {gauge['callbacks']} callbacks, "
+        f"/healthz at most {max((row[3] for row in report['samples']), default=0):.0f} ms\n"
+    )
+    sys.stdout.write("".join(f"PROBLEM {problem}\n" for problem in problems) or "no problem\n")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench/soak", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    with place() as scene:
+        report, problems = soak(scene, seconds=options.seconds, clients=options.clients)
+    _print(report, problems)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if problems else 0
