@@ -1,0 +1,55 @@
+"""The load generator, the target and the measuring, small, on stock mitmdump: the one peer that is always there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from bench.cases import Case, cases
+from bench.measure import measure
+from bench.peers.endpoint import Endpoint
+from bench.peers.stock import mitmdump
+from bench.place import Place, place
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("go") and "CI" not in os.environ, reason="the load generator needs Go"),
+]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Place]:
+    with place() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def peer(scene: Place) -> Iterator[Endpoint]:
+    started = mitmdump(scene)
+    yield started
+    started.process.stop()
+
+
+@pytest.mark.parametrize("case", cases(seconds=0.3, size=1 << 20, streams=3), ids=lambda case: case.name)
+def test_every_case_gives_positive_figures(scene: Place, peer: Endpoint, case: Case) -> None:
+    figures = case.figures(measure(scene, peer, case.mode, peak=False, **case.flags))
+    assert figures
+    assert all(value >= 0 for value in figures.values())
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "SPDY/3.1"])
+def test_output_over_an_upgrade_arrives_whole(scene: Place, peer: Endpoint, protocol: str) -> None:
+    assert measure(scene, peer, "exec", bytes=1 << 20, protocol=protocol).result["bytes"] == 1 << 20
+
+
+def test_a_watch_counts_its_events(scene: Place, peer: Endpoint) -> None:
+    assert measure(scene, peer, "watch", query="events=500").result["events"] == 500
+
+
+def test_a_proxy_that_puts_no_credential_on_the_wire_measures_nothing(scene: Place) -> None:
+    direct = Endpoint(
+        name="direct", process=scene.target_process, proxy="", target=scene.target, ca=scene.target_ca.cert
+    )
+    with pytest.raises(RuntimeError, match="answer 401"):
+        measure(scene, direct, "warm", duration="100ms")

@@ -1,0 +1,43 @@
+"""The table and the picture of a report."""
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.picture import picture
+from bench.table import table
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    def figures(value: float) -> dict[str, float]:
+        return {"cpu per request, µs": value, "p99, ms": value / 10}
+
+    peers = {"squid": figures(80), "nginx": figures(20), "ours": figures(100), "ours, watched": figures(700)}
+    return {
+        "machine": {"cpu": "a <fast> one", "cores": 2, "load": 0.5},
+        "versions": {"squid": "5.7"},
+        "rounds": 3,
+        "results": {"warm, 8 clients": peers, "new connection": {**peers, "nginx": {}}},
+        "failures": ["up: squid: refused"],
+    }
+
+
+def test_the_table_gives_ours_over_each_peer_and_names_what_failed(report: dict[str, Any]) -> None:
+    text = table(report)
+    row = next(line for line in text.splitlines() if line.startswith("  cpu per request"))
+    assert row.split()[-2:] == ["1.25x", "5.00x"]
+    assert "FAILED up: squid: refused" in text
+
+
+def test_a_peer_without_a_figure_gets_a_dash(report: dict[str, Any]) -> None:
+    row = [line for line in table(report).splitlines() if line.startswith("  cpu per request")][1]
+    assert row.split()[-1] == "-"
+
+
+def test_the_picture_is_a_document_with_a_bar_for_each_peer_that_has_the_figure(report: dict[str, Any]) -> None:
+    root = ElementTree.fromstring(picture(report))  # noqa: S314 - made here
+    bars = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("rx")]
+    assert len(bars) == 4 + 3
+    assert "a <fast> one" in "".join(root.itertext())
