@@ -1,0 +1,75 @@
+"""Health, readiness and metrics, on an address of their own: GET /healthz, /readyz and /metrics.
+
+`/healthz` answers while the event loop turns; `/readyz` says what is missing. Nothing here names a caller or a path.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from connector_store.domain.errors import ParseError
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds that an idle connection of a scraper is kept."""
+SHUTDOWN: Final = 1.0
+"""Seconds that a running answer has when the proxy stops."""
+
+
+class AdminServer:
+    """Serves until `stop`. `why_not_ready` gives None when the proxy is ready; `metrics` the text of a scrape."""
+
+    def __init__(self, *, why_not_ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
+        self._why_not_ready = why_not_ready
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns the address, with the port that was chosen for port 0. OSError if it is taken."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._serve_metrics)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=SHUTDOWN)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        bound: tuple[str, int] = runner.addresses[0][:2]
+        return bound
+
+    async def stop(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await asyncio.shield(runner.cleanup())
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        problem = self._why_not_ready()
+        return web.Response(text="ok\n") if problem is None else web.Response(status=503, text=problem + "\n")
+
+    async def _serve_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """`host:port`, IPv6 in brackets, of the option connector_admin.
+
+    >>> parse_listen("127.0.0.1:9091")
+    ('127.0.0.1', 9091)
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or not bare or (":" in bare and not host.startswith("[")) or not _is_port(port):
+        raise ParseError("connector_admin", "is not HOST:PORT; write 127.0.0.1:9091 for example")
+    return bare, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 65536

@@ -1,0 +1,76 @@
+"""The admin address, over a real socket."""
+
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from addons.admin import AdminServer, parse_listen
+from connector_store.domain.errors import ParseError
+
+
+class Served:
+    def __init__(self) -> None:
+        self.problem: str | None = "Connectors are not listed yet"
+        self.server = AdminServer(why_not_ready=lambda: self.problem, metrics=lambda: b"connector_x 1\n")
+        self.base = ""
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self.base + path) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    served = Served()
+    host, port = await served.server.start("127.0.0.1", 0)
+    served.base = f"http://{host}:{port}"
+    yield served
+    await served.server.stop()
+
+
+async def test_is_alive_before_it_is_ready_and_says_what_is_missing(served: Served) -> None:
+    assert await served.get("/healthz") == (200, "ok\n")
+    assert await served.get("/readyz") == (503, "Connectors are not listed yet\n")
+    served.problem = None
+    assert await served.get("/readyz") == (200, "ok\n")
+
+
+async def test_serves_metrics_and_nothing_else(served: Served) -> None:
+    assert await served.get("/metrics") == (200, "connector_x 1\n")
+    assert (await served.get("/"))[0] == 404
+
+
+async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Served) -> None:
+    taken = int(served.base.rpartition(":")[2])
+    other = AdminServer(why_not_ready=lambda: None, metrics=lambda: b"")
+    with pytest.raises(OSError, match="address already in use"):
+        await other.start("127.0.0.1", taken)
+    await other.stop()
+
+
+async def test_a_stopped_server_listens_no_more() -> None:
+    served = Served()
+    host, port = await served.server.start("127.0.0.1", 0)
+    await served.server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, port), timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("127.0.0.1:9091", ("127.0.0.1", 9091), id="an address"),
+        pytest.param("localhost:0", ("localhost", 0), id="a name, and a port to be chosen"),
+        pytest.param("[::]:9091", ("::", 9091), id="IPv6 in brackets"),
+    ],
+)
+def test_reads_where_to_listen(text: str, expected: tuple[str, int]) -> None:
+    assert parse_listen(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "9091", ":9091", "host:", "host:65536", "host:x", "::1:9091", "host:9_1"])
+def test_refuses_what_is_no_address(text: str) -> None:
+    with pytest.raises(ParseError, match="HOST:PORT"):
+        parse_listen(text)

@@ -1,0 +1,13 @@
+"""The record of what ended."""
+
+import dataclasses
+
+import pytest
+
+from addons.exchange import Exchange
+
+
+def test_an_exchange_does_not_change() -> None:
+    exchange = Exchange(event="connect", connector=None, status=407, source_ip="::1", duration=0.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        exchange.status = 200  # type: ignore[misc]  # what must not work
