@@ -27,7 +27,7 @@ KEYS: Final[Mapping[str, str]] = {
     "targets-allow": "CIDRs that targets may have although they are denied, separated by commas",
     "targets-deny": "CIDRs that no target may have, separated by commas; in a cluster on top of its own (see docs)",
     "ca-file": "PEM file with the CAs of targets that name none",
-    "proxy-service": "Service of the proxy, as NAME.NAMESPACE",
+    "proxy-service": "Service of the proxy, as NAME.NAMESPACE; empty: Connectors get no Service",
     "cluster-domain": "DNS domain of the cluster",
     "system-namespace": "namespace of the proxy, the controller and their objects",
     "ca-secret": "Secret in the system namespace with the proxy's CA; empty: the CA is mitmproxy's own",
@@ -65,7 +65,7 @@ class Settings:
     in_cluster: bool = False
     """True adds what no target in a cluster may be: see `trust.AddressPolicy`."""
     ca_file: str | None = None
-    proxy_service: ObjectKey = _DEFAULT_PROXY_SERVICE
+    proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
     cluster_domain: str = "cluster.local"
     system_namespace: str = "connectors-system"
     ca_secret: str | None = None
@@ -76,8 +76,10 @@ class Settings:
     drain: float = 60.0
 
     @property
-    def proxy_host(self) -> str:
-        """The cluster's name of the proxy Service."""
+    def proxy_host(self) -> str | None:
+        """The cluster's name of the proxy Service, if there is one."""
+        if self.proxy_service is None:
+            return None
         return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
 
 
@@ -111,7 +113,7 @@ def parse_settings(
         targets_deny=read.value("targets-deny", _networks, ()),
         in_cluster=in_cluster,
         ca_file=read.value("ca-file", _optional(str), None),
-        proxy_service=read.value("proxy-service", _service, default.proxy_service),
+        proxy_service=read.value("proxy-service", _optional(_service), default.proxy_service),
         cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
         system_namespace=read.value("system-namespace", _namespace, default.system_namespace),
         ca_secret=read.value("ca-secret", _optional(_subdomain), None),

@@ -38,6 +38,7 @@ def test_names_of_a_key() -> None:
 def test_the_proxy_host_is_the_services_name_in_the_cluster() -> None:
     settings = parse(config_map={"proxy-service": "px.sys", "cluster-domain": "example.test"})
     assert settings.proxy_host == "px.sys.svc.example.test"
+    assert parse(config_map={"proxy-service": ""}).proxy_host is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,215 @@
+"""What is known of a Connector -> the conditions that its status shows.
+
+    findings = assess(facts, probes, service)           what holds now, one Finding for each condition
+    status = next_status(findings, old, …, now)         the old status with what changed
+
+`Ready` is the first False of the others, else the first Unknown; CACertReady informs only. A message says what is
+wrong and what to do. lastTransitionTime moves when the status of a condition does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from connector_store.domain.facts import Facts
+from connector_store.domain.models import ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.status import CONDITION_READY, Condition, ProxyAddress, Status, Truth
+
+CLASS: Final = "ConnectorClassReady"
+SECRET: Final = "SecretReady"  # noqa: S105 - the type of a condition
+CA_CERT: Final = "CACertReady"
+LIVENESS: Final = "LivenessReady"
+AUTH: Final = "AuthReady"
+SERVICE: Final = "ProxyServiceReady"
+
+COUNTED: Final = (CLASS, SECRET, LIVENESS, AUTH, SERVICE)
+"""In the order in which the first that is not True is the one that Ready names."""
+
+NOT_PROBED: Final = "NotProbed"
+MAX_MESSAGE: Final = 1024
+"""Characters of a message; a target can answer anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One condition without its history; `holds` None is Unknown."""
+
+    holds: bool | None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A probe got an HTTP answer."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """A probe got none: why, and what to do."""
+
+    message: str
+
+
+Outcome = Answered | Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Outcomes of the probes that the class has and that could be made."""
+
+    liveness: Outcome | None = None
+    auth: Outcome | None = None
+
+
+def assess(facts: Facts, probes: Probes | None, service: Finding) -> Mapping[str, Finding]:
+    """`probes` None: they are not back yet."""
+    static = {CLASS: _class(facts), SECRET: _secret(facts), CA_CERT: _ca(facts)}
+    findings = {**static, **_probed(facts, probes, static), SERVICE: service}
+    return {**findings, CONDITION_READY: _ready(findings)}
+
+
+def next_status(
+    findings: Mapping[str, Finding],
+    old: Status,
+    *,
+    generation: int,
+    proxy: ProxyAddress | None,
+    now: datetime,
+) -> Status:
+    """Conditions of other types in `old` are kept as they are."""
+    ours = tuple(_condition(kind, finding, old.condition(kind), now) for kind, finding in findings.items())
+    others = tuple(each for each in old.conditions if each.type not in findings)
+    return Status(conditions=ours + others, observed_generation=generation, proxy=proxy)
+
+
+def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime) -> Condition:
+    truth: Truth = "Unknown" if finding.holds is None else "True" if finding.holds else "False"
+    new = Condition(
+        type=kind,
+        status=truth,
+        reason=finding.reason,
+        message=finding.message[:MAX_MESSAGE],
+        severity="Info" if kind == CA_CERT else "",
+        transition=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    if old is not None and old.status == truth and old.transition:
+        return replace(new, transition=old.transition)
+    return new
+
+
+def _class(facts: Facts) -> Finding:
+    connector = facts.connector
+    if isinstance(connector, Rejected) and not connector.reason.startswith("Secret"):
+        return Finding(holds=False, reason=connector.reason, message=connector.message)
+    if facts.cls is None:
+        return Finding(
+            holds=False,
+            reason="ConnectorClassNotFound",
+            message=f'connectorclasses.connectors.alauda.io "{connector.class_name}" not found; '
+            "create it, or set spec.connectorClassName to k8s",
+        )
+    return Finding(holds=True)
+
+
+def _secret(facts: Facts) -> Finding:
+    connector = facts.connector
+    if isinstance(connector, Rejected):
+        if connector.reason.startswith("Secret"):
+            return Finding(holds=False, reason=connector.reason, message=connector.message)
+        return _unknown("not looked at while the Connector cannot be read: " + connector.message)
+    if facts.cls is None:
+        return _unknown("not looked at while the class is missing, which says what Secret is needed")
+    if isinstance(facts.auth, Unusable):
+        return Finding(holds=False, reason=facts.auth.reason, message=facts.auth.message)
+    if facts.auth is None:
+        return Finding(holds=True, reason="SecretOptional", message="the class needs no Secret, and none is named")
+    return Finding(holds=True)
+
+
+def _ca(facts: Facts) -> Finding:
+    if isinstance(facts.connector, Rejected):
+        return _unknown("not looked at while the Connector cannot be read: " + facts.connector.message)
+    if isinstance(facts.ca, Unusable):
+        return Finding(holds=False, reason=facts.ca.reason, message=facts.ca.message)
+    if facts.ca is None:
+        return Finding(holds=True, reason="NoCACert", message="the system's certificate authorities are trusted")
+    return Finding(holds=True, reason="Valid")
+
+
+def _probed(facts: Facts, probes: Probes | None, static: Mapping[str, Finding]) -> Mapping[str, Finding]:
+    blocking = next((static[kind].message for kind in (CLASS, SECRET) if static[kind].holds is not True), "")
+    if blocking or facts.cls is None:
+        skipped = _unknown("not probed: " + blocking)
+        return {LIVENESS: skipped, AUTH: skipped}
+    if isinstance(facts.ca, Unusable):
+        # CACertReady is not counted, but nothing can be reached without the trust that the Connector asks for.
+        reason = "no connection is made without the CA that is asked for: " + facts.ca.message
+        return {
+            LIVENESS: Finding(holds=False, reason="ConnectionFailed", message=reason),
+            AUTH: _unknown("not probed: " + facts.ca.message),
+        }
+    return {LIVENESS: _liveness(facts.cls, probes), AUTH: _auth(facts, facts.cls, probes)}
+
+
+def _liveness(cls: ConnectorClass, probes: Probes | None) -> Finding:
+    """Any HTTP answer but 5xx proves life: where anonymous access is off, /livez answers 401 or 403."""
+    if cls.liveness is None:
+        return Finding(holds=True, reason="NonLivenessProbe", message=f"class {cls.name} has no liveness probe")
+    match probes.liveness if probes else None:
+        case None:
+            return _unknown("the first probe is not back yet")
+        case Unreachable(message=message):
+            return Finding(holds=False, reason="ConnectionFailed", message=message)
+        case Answered(status=status) if status >= 500:
+            return Finding(
+                holds=False,
+                reason="ConnectionFailed",
+                message=f"the target answered {cls.liveness.path} with status code {status}; "
+                "mend the API server, or what stands before it",
+            )
+        case _:
+            return Finding(holds=True)
+
+
+def _auth(facts: Facts, cls: ConnectorClass, probes: Probes | None) -> Finding:
+    probe = cls.auth_probes.get(facts.auth_name or "")
+    if probe is None:
+        return Finding(holds=True, reason="NonAuthProbe", message=f"class {cls.name} has no probe of this auth type")
+    if facts.credential is None:
+        return Finding(holds=True, reason="NonAuthProbe", message="there is no token to probe with")
+    match probes.auth if probes else None:
+        case None:
+            return _unknown("not probed while the target does not answer" if probes else "the probe is not back yet")
+        case Unreachable(message=message):
+            return _unknown(message)
+        case Answered(status=status) if 200 <= status < 300:
+            return Finding(holds=True)
+        case Answered(status=status) if status == 429 or status >= 500:
+            return _unknown(f"the target answered {probe.path} with status code {status}; it is asked again")
+        case refused:
+            mend = _mend(facts, probe.path, refused.status)
+            message = f"Authentication failed: status code {refused.status}; {mend}"
+            return Finding(holds=False, reason="AuthenticationFailed", message=message)
+
+
+def _mend(facts: Facts, path: str, status: int) -> str:
+    secret = facts.auth.key.name if isinstance(facts.auth, Secret) else ""
+    if status == 401:
+        return f'the target does not accept the token; renew it in secrets "{secret}"'
+    if status == 403:
+        return f'the token in secrets "{secret}" may not get {path}; bind system:discovery to its user on the target'
+    return f"{path} is not there; check that spec.address is the base URL of a Kubernetes API server"
+
+
+def _ready(findings: Mapping[str, Finding]) -> Finding:
+    counted = [findings[kind] for kind in COUNTED]
+    false = next((each for each in counted if each.holds is False), None)
+    return false or next((each for each in counted if each.holds is None), None) or Finding(holds=True)
+
+
+def _unknown(message: str) -> Finding:
+    return Finding(holds=None, reason=NOT_PROBED, message=message)
