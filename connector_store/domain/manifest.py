@@ -1,0 +1,119 @@
+"""Raw API objects -> models.
+
+ParseError only for what has no usable identity or is of no kind of ours: an object that exists but cannot be read
+becomes a value that says why, so that its neighbours are served and its owner learns what to mend.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.fields import Fields
+from connector_store.domain.manifest_class import parse_class
+from connector_store.domain.manifest_secret import parse_secret
+from connector_store.domain.matching import parse_address
+from connector_store.domain.metadata import Metadata, parse_metadata
+from connector_store.domain.models import Address, Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.names import is_subdomain
+
+API_GROUP: Final = "connectors.alauda.io"
+API_VERSION: Final = f"{API_GROUP}/v1alpha1"
+
+
+def parse_object(
+    raw: object, *, system_namespace: str, default_namespace: str = ""
+) -> Connector | Rejected | ConnectorClass | Secret:
+    """Read any object of ours by its apiVersion and kind.
+
+    Objects without a namespace get `default_namespace`, as kubectl does it.
+    """
+    if not isinstance(raw, Mapping):
+        raise ParseError("", "is not an object")
+    fields = Fields(raw, "")
+    match fields.text("apiVersion"), fields.text("kind"):
+        case "v1", "Secret":
+            return parse_secret(raw, system_namespace=system_namespace, default_namespace=default_namespace)
+        case version, "Connector" if version == API_VERSION:
+            return parse_connector(raw, default_namespace=default_namespace)
+        case version, "ConnectorClass" if version == API_VERSION:
+            return parse_class(raw)
+    raise ParseError(
+        "kind", f"is none that is read here: Connector and ConnectorClass of {API_VERSION}, and Secret of v1"
+    )
+
+
+def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | Rejected:
+    """Read a Connector; Rejected with a condition's reason if its spec cannot be used."""
+    metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
+    spec: Fields | None = None
+    reason = "AddressInvalid"
+    try:
+        spec = Fields(raw, "").child("spec")
+        reason = "ConnectorClassNotFound"
+        class_name = _class_name(spec)
+        reason = "AddressInvalid"
+        address = _address(spec)
+        reason = "SecretInvalid"
+        auth = spec.child("auth")
+        return Connector(
+            key=metadata.key,
+            class_name=class_name,
+            address=address,
+            auth_name=auth.text("name"),
+            secret_name=_secret_name(auth.child("secretRef"), metadata),
+            ca_secret_name=_name(spec.child("caCertSecretRef")),
+            uid=metadata.uid,
+            generation=metadata.generation,
+            resource_version=metadata.resource_version,
+        )
+    except ParseError as error:
+        return _rejected(metadata, spec, reason, str(error))
+
+
+def _class_name(spec: Fields) -> str:
+    name = spec.text("connectorClassName")
+    if name is None:
+        raise ParseError("spec.connectorClassName", "is empty; set it to k8s")
+    return name
+
+
+def _address(spec: Fields) -> Address:
+    text = spec.text("address")
+    if text is None:
+        raise ParseError("spec.address", "is empty; write https://HOST[:PORT][/PATH]")
+    try:
+        return parse_address(text)
+    except ParseError as error:
+        raise ParseError("spec.address", error.reason) from None
+
+
+def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
+    """The name in a core/v1 ObjectReference, which must be of a Secret of the Connector's own namespace."""
+    if ref.text("kind") not in (None, "Secret"):
+        raise ParseError(ref.at("kind"), "is not Secret")
+    if ref.text("namespace") not in (None, metadata.key.namespace):
+        raise ParseError(
+            ref.at("namespace"),
+            f"is another namespace; a Connector uses Secrets of its own, {metadata.key.namespace}, only",
+        )
+    return _name(ref)
+
+
+def _name(ref: Fields) -> str | None:
+    name = ref.text("name")
+    if name is not None and not is_subdomain(name):
+        raise ParseError(ref.at("name"), "is not the name of a Secret")
+    return name
+
+
+def _rejected(metadata: Metadata, spec: Fields | None, reason: str, message: str) -> Rejected:
+    name = spec.value("connectorClassName") if spec is not None else None
+    return Rejected(
+        key=metadata.key,
+        class_name=name if isinstance(name, str) else "",
+        reason=reason,
+        message=message,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        resource_version=metadata.resource_version,
+    )

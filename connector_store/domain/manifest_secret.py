@@ -1,0 +1,139 @@
+"""Raw Secret -> what a Connector may take from it. No error quotes what a Secret holds.
+
+Of the token, white space around it is dropped, as client-go does it for a tokenFile: `kubectl create secret
+--from-file` keeps an editor's final newline. Any other white space makes it unusable.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.fields import Fields
+from connector_store.domain.matching import parse_address
+from connector_store.domain.metadata import Metadata, parse_metadata
+from connector_store.domain.models import (
+    ADDRESS_ANNOTATION,
+    BEARER_TOKEN_SECRET,
+    CA_LABEL,
+    Address,
+    Credential,
+    Secret,
+)
+from connector_store.domain.pem import BEGIN, certificates
+
+MAX_TOKEN: Final = 16384
+"""Bytes of a token: it has to fit into one header of every target."""
+
+_TOKEN_KEY = "token"  # noqa: S105 - the name of a key
+_CA_KEY = "ca.crt"
+_CA_SUFFIXES = (".crt", ".pem")
+_OPAQUE = "Opaque"
+
+
+class _Part[T](NamedTuple):
+    """A part of the Secret, or why it cannot be used; neither if it is not there."""
+
+    value: T | None = None
+    problem: str | None = None
+
+
+def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_namespace: str = "") -> Secret:
+    """Read a Secret of any type. Only those of `system_namespace` can hold CAs for all Connectors."""
+    metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
+    fields = Fields(raw, "")
+    kind = fields.value("type")
+    kind = kind if isinstance(kind, str) and kind else _OPAQUE
+    token = _token(fields)
+    ca = _ca(fields, kind)
+    pin = _pin(metadata)
+    return Secret(
+        key=metadata.key,
+        type=kind,
+        token=token.value,
+        token_problem=token.problem,
+        ca=ca.value,
+        ca_problem=ca.problem,
+        pinned=pin.value,
+        pin_problem=pin.problem,
+        is_shared_ca=metadata.key.namespace == system_namespace and _is_labelled(metadata),
+    )
+
+
+def _token(fields: Fields) -> _Part[Credential]:
+    try:
+        value = _decoded(fields, _TOKEN_KEY)
+    except ParseError as error:
+        return _Part(problem=str(error))
+    if value is None:
+        return _Part()
+    token = value.strip()
+    if not token:
+        return _Part(problem='key "token" is empty; put the bearer token there')
+    if len(token) > MAX_TOKEN:
+        return _Part(problem=f'key "token" is longer than {MAX_TOKEN} bytes')
+    if not all(0x21 <= each <= 0x7E for each in token):
+        return _Part(
+            problem='key "token" has spaces, line breaks or characters that are not ASCII; put the token alone'
+        )
+    return _Part(Credential(token.decode("ascii")))
+
+
+def _ca(fields: Fields, kind: str) -> _Part[bytes]:
+    found: list[bytes] = []
+    key = "data"
+    try:
+        for key in _ca_keys(fields, kind):
+            found.extend(certificates(_decoded(fields, key) or b""))
+    except ParseError as error:
+        return _Part(problem=f'key "{key}" {error.reason}')
+    return _Part(b"".join(found)) if found else _Part()
+
+
+def _ca_keys(fields: Fields, kind: str) -> list[str]:
+    """Keys that hold CAs: ca.crt; else, where a Secret is not for a token, *.crt and *.pem, else any PEM."""
+    keys = sorted({*fields.child("data").names(), *fields.child("stringData").names()})
+    if _CA_KEY in keys:
+        return [_CA_KEY]
+    if kind == BEARER_TOKEN_SECRET:
+        return []
+    named = [each for each in keys if each.endswith(_CA_SUFFIXES)]
+    return named or [each for each in keys if _holds_certificates(fields, each)]
+
+
+def _holds_certificates(fields: Fields, key: str) -> bool:
+    try:
+        return BEGIN in (_decoded(fields, key) or b"")
+    except ParseError:
+        return False
+
+
+def _decoded(fields: Fields, key: str) -> bytes | None:
+    """stringData over data, as the API server merges them; base64 may have line breaks, as in Go."""
+    plain = fields.child("stringData")
+    if key in plain.names():
+        return (plain.text(key) or "").encode(errors="surrogatepass")
+    data = fields.child("data")
+    if key not in data.names():
+        return None
+    text = (data.text(key) or "").replace("\n", "").replace("\r", "")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ParseError(f"data[{key}]", "is not base64; use stringData for plain text") from None
+
+
+def _pin(metadata: Metadata) -> _Part[Address]:
+    path = f"metadata.annotations[{ADDRESS_ANNOTATION}]"
+    try:
+        text = metadata.annotation(ADDRESS_ANNOTATION)
+        return _Part(parse_address(text) if text is not None else None)
+    except ParseError as error:
+        return _Part(problem=f"{path}: {error.reason}")
+
+
+def _is_labelled(metadata: Metadata) -> bool:
+    try:
+        return metadata.label(CA_LABEL) == "true"
+    except ParseError:
+        return False
