@@ -55,12 +55,13 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """A refusal. `cause` is the metric's label; `retry_after` is in seconds."""
+    """A refusal. `cause` is the metric's label; `retry_after` is in seconds; a 401 asks for `challenge`."""
 
     status: int
     message: str
     cause: Cause
     retry_after: int | None = None
+    challenge: Literal["Bearer", "Basic"] = "Bearer"
 
     @property
     def reason(self) -> str:
@@ -96,7 +97,7 @@ class Deny:
         if self.status == 407:
             found.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
         if self.status == 401:
-            found.append((b"WWW-Authenticate", b'Bearer realm="connectors"'))
+            found.append((b"WWW-Authenticate", f'{self.challenge} realm="connectors"'.encode()))
         if self.retry_after is not None:
             found.append((b"Retry-After", b"%d" % self.retry_after))
         return tuple(found)

@@ -6,6 +6,7 @@ again every minute.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,7 @@ TOKEN_FILE: Final = "context.token"  # noqa: S105 - the name of a file
 PLACEHOLDER: Final = "fake-token"
 """Stands for the target's token, so that clients which insist on one send something."""
 _ONLY: Final = "k8s"
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def _host_port(url: str) -> tuple[str, int]:
         port = parts.port or 80
     except ValueError:
         raise ParseError("proxy", "is not a URL; write http://HOST:PORT") from None
-    if parts.scheme != "http" or not parts.hostname or parts.username is not None or parts.path.strip("/"):
+    host = parts.hostname or ""
+    if parts.scheme != "http" or _HOST.fullmatch(host) is None or parts.username is not None or parts.path.strip("/"):
         raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return host, port
+    return f"[{host}]" if ":" in host else host, port

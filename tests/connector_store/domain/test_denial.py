@@ -63,6 +63,11 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: s
     ("deny", "name", "value"),
     [
         (denial.bad_token(inside=False), b"Proxy-Authenticate", b'Basic realm="connectors"'),
+        (
+            Deny(status=401, message="", cause="token", challenge="Basic"),
+            b"WWW-Authenticate",
+            b'Basic realm="connectors"',
+        ),
         (denial.bad_token(inside=True), b"WWW-Authenticate", b'Bearer realm="connectors"'),
         (denial.unavailable(7), b"Retry-After", b"7"),
         (denial.not_synced(), b"Retry-After", b"1"),

@@ -94,6 +94,7 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> No
         pytest.param("", id="nothing"),
         pytest.param("https://p", id="https"),
         pytest.param("http://", id="no host"),
+        pytest.param("http://a b", id="a space"),
         pytest.param("http://u:p@h", id="credentials"),
         pytest.param("http://h/path", id="a path"),
         pytest.param("http://h:99999", id="a port out of range"),
