@@ -1,0 +1,186 @@
+"""Callers by the API server: TokenReview, then SubjectAccessReview, cached, and each asked once at a time.
+
+A token is known by its digest only. What was granted lives for `recheck` seconds and never past the token's expiry,
+what was refused for a few seconds, and that the API server could not be asked for no time at all. Callers are never
+queued: what is too much is answered with Unavailable.
+"""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube.cache import ExpiringCache
+from connector_store.kube.client import KubeClient
+from connector_store.kube.review import review_access, review_token, token_expiry
+
+RECHECK: Final = 30.0
+"""Seconds; the option `connector_recheck`."""
+
+REFUSED_FOR: Final = 3.0
+"""Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
+
+_GRANTED_SIZE: Final = 20_000
+_REFUSED_SIZE: Final = 2_000
+_IN_FLIGHT: Final = 500
+"""Reviews under way; more are Unavailable at once."""
+
+_SKEW: Final = 10.0
+"""Seconds before its expiry from which a token's refusal may mean no more than that."""
+
+_Digest = bytes
+_Observe = Callable[[Literal["token", "use"], str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known[V]:
+    value: V
+    asked_at: float
+
+
+class KubeAccess:
+    """`domain.access.Access` of a cluster."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        audience: str,
+        rule: AccessRule,
+        recheck: float = RECHECK,
+        refused_for: float = REFUSED_FOR,
+        now: Callable[[], float] = time.time,
+        on_review: _Observe = lambda what, result: None,
+        on_hit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`."""
+        self._client = client
+        self._audience = audience
+        self._rule = rule
+        self._recheck = recheck
+        self._refused_for = refused_for
+        self._now = now
+        self._on_review = on_review
+        self._on_hit = on_hit
+        # Apart from each other, so that a flood of bad tokens pushes no good one out.
+        self._tokens = ExpiringCache[_Digest, _Known[Granted]](_GRANTED_SIZE)
+        self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Known[Literal[True]]](_GRANTED_SIZE)
+        self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSED_SIZE)
+        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSED_SIZE)
+        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        """The answer if it is known; None if it must be asked for. Never waits."""
+        digest = _digest(token)
+        now = self._now()
+        who = self._known_token(digest, now)
+        answer: Answer | None = who
+        if isinstance(who, Granted):
+            use = self._known_use(digest, key, now)
+            answer = who if use is True else use
+        if answer is not None:
+            self._on_hit()
+        return answer
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
+        digest = _digest(token)
+        who = self._known_token(digest, self._now()) or await self._ask_token(digest, token)
+        if not isinstance(who, Granted):
+            return who
+        use = self._known_use(digest, key, self._now()) or await self._ask_use(digest, who.identity, key)
+        return who if use is True else use
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        """The answer for a live stream; expiry alone is no refusal.
+
+        Streams of one caller share reviews of at most a third of `recheck` ago: asked every half of it, a right that
+        was taken away is noticed within `recheck`.
+        """
+        digest = _digest(token)
+        since = self._now() - self._recheck / 3
+        expires = token_expiry(token)
+        who: Answer = Granted(identity=identity, token_expires=expires)
+        if expires is None or expires > self._now() + _SKEW:
+            known = self._tokens.get(digest, now=self._now())
+            fresh = known.value if known is not None and known.asked_at >= since else None
+            who = fresh or await self._ask_token(digest, token)
+            if not isinstance(who, Granted):
+                return who
+        used = self._uses.get((digest, key), now=self._now())
+        if used is not None and used.asked_at >= since:
+            return who
+        use = await self._ask_use(digest, identity, key)
+        return who if use is True else use
+
+    def _known_token(self, digest: _Digest, now: float) -> Granted | Refused | None:
+        known = self._tokens.get(digest, now=now)
+        return known.value if known is not None else self._refused_tokens.get(digest, now=now)
+
+    def _known_use(self, digest: _Digest, key: ObjectKey, now: float) -> Literal[True] | Refused | None:
+        known = self._uses.get((digest, key), now=now)
+        return known.value if known is not None else self._refused_uses.get((digest, key), now=now)
+
+    async def _ask_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
+        async def ask() -> Granted | Refused | Unavailable:
+            asked_at = self._now()
+            answer = await review_token(self._client, token, self._audience)
+            match answer:
+                case Granted(token_expires=expires):
+                    until = min(asked_at + self._recheck, math.inf if expires is None else expires)
+                    self._tokens.put(digest, _Known(answer, asked_at), until=until)
+                case Refused():
+                    self._tokens.drop(digest)
+                    self._refused_tokens.put(digest, answer, until=asked_at + self._refused_for)
+            self._on_review("token", _result(answer))
+            return answer
+
+        return await self._once(digest, ask)
+
+    async def _ask_use(
+        self, digest: _Digest, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        async def ask() -> Literal[True] | Refused | Unavailable:
+            asked_at = self._now()
+            answer = await review_access(self._client, identity, key, self._rule)
+            if answer is True:
+                self._uses.put((digest, key), _Known(answer, asked_at), until=asked_at + self._recheck)
+            elif isinstance(answer, Refused):
+                self._uses.drop((digest, key))
+                self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
+            self._on_review("use", _result(answer))
+            return answer
+
+        return await self._once((digest, key), ask)
+
+    async def _once[V](self, flight: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
+        """The answer of the review under way for the same question, or of a new one."""
+        task: asyncio.Task[V] | None = self._flights.get(flight)
+        if task is None:
+            if len(self._flights) >= _IN_FLIGHT:
+                return Unavailable(reason=f"{_IN_FLIGHT} reviews are under way already", retry_after=1)
+            task = asyncio.create_task(ask())
+            self._flights[flight] = task
+            task.add_done_callback(lambda _: self._flights.pop(flight))
+        # A caller that goes away takes the answer from nobody else.
+        return await asyncio.shield(task)
+
+
+def _digest(token: str) -> _Digest:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _result(answer: object) -> str:
+    match answer:
+        case Refused():
+            return "refused"
+        case Unavailable():
+            return "error"
+        case _:
+            return "ok"

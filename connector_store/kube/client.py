@@ -1,0 +1,224 @@
+"""Requests to an API server, as JSON: the `kubernetes` library's connection pool, and none of its models.
+
+10,000 objects as the library's models would not fit into the memory that the proxy may use.
+"""
+
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config.config_exception import ConfigException
+
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import SERVICE_ACCOUNTS
+
+Json = dict[str, Any]
+
+TIMEOUT: Final = 30.0
+"""Seconds for one request and its answer; watches have their own."""
+
+PAGE: Final = 500
+"""Objects of one page of a list, as client-go."""
+
+_CONNECT_TIMEOUT: Final = 10.0
+_CHUNK: Final = 64 * 1024
+_ERROR_BODY: Final = 64 * 1024
+
+# A peer that vanished without a FIN is noticed within a minute.
+_KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+
+class KubeClient:
+    """One API server, one pool of connections; every method raises ApiError and nothing else for what goes wrong."""
+
+    def __init__(self, configuration: Configuration, *, user_agent: str = "kubernetes-connector") -> None:
+        self._configuration = configuration
+        self._user_agent = user_agent
+        self._rest = _Rest(configuration)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._rest.close()
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        return str(self._configuration.host)
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
+        return await self._json("GET", path, params=params)
+
+    async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT) -> Json:
+        return await self._json("POST", path, body=body, seconds=seconds)
+
+    async def replace(self, path: str, body: Json) -> Json:
+        """PUT; with metadata.resourceVersion in the body a 409 tells that somebody else was first."""
+        return await self._json("PUT", path, body=body)
+
+    async def patch(self, path: str, body: Json | list[Json], kind: Literal["merge", "json"] = "merge") -> Json:
+        """A merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
+        return await self._json("PATCH", path, body=body, content_type=f"application/{kind}-patch+json")
+
+    async def apply(self, path: str, body: Json, *, manager: str, force: bool = True) -> Json:
+        """Server-side apply of the fields in `body` by the field manager `manager`."""
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        return await self._json("PATCH", path, params=params, body=body, content_type="application/apply-patch+yaml")
+
+    async def delete(self, path: str, *, uid: str | None = None) -> Json:
+        """With `uid` only that very object."""
+        body = {"preconditions": {"uid": uid}} if uid else None
+        return await self._json("DELETE", path, body=body)
+
+    async def list_pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Json]:
+        """The list in pages; each is a List object, and the last one has no metadata.continue."""
+        query = {**(params or {}), "limit": str(PAGE)}
+        while True:
+            page = await self.get(path, query)
+            yield page
+            proceed = (page.get("metadata") or {}).get("continue")
+            if not proceed:
+                return
+            query["continue"] = proceed
+
+    async def create_token(self, namespace: str, name: str, audience: str, ttl: int) -> str:
+        """A token of that ServiceAccount (TokenRequest); `ttl` in seconds, at least 600."""
+        body: Json = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience], "expirationSeconds": ttl},
+        }
+        answer = await self.create(SERVICE_ACCOUNTS.path(namespace, name, "token"), body)
+        return str(answer["status"]["token"])
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: Mapping[str, str], *, seconds: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A watch; `seconds` are for all of it, so a stream that died without a word ends too."""
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
+        response = await self._send("GET", path, params, None, "application/json", limits)
+        try:
+            yield _chunks(response)
+        finally:
+            # Not released to the pool: what is left of the stream would be read first.
+            response.close()
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        seconds: float = TIMEOUT,
+    ) -> Json:
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
+        response = await self._send(method, path, params, body, content_type, limits)
+        try:
+            document = json.loads(await response.read())
+        except (aiohttp.ClientError, OSError, ValueError) as e:
+            raise _failure(e) from e
+        if not isinstance(document, dict):
+            raise ApiError(0, "the API server answered something else than a JSON object")
+        return document
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: object,
+        content_type: str,
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        url = self.host + path + ("?" + urlencode(params) if params else "")
+        try:
+            headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": self._user_agent}
+            token = await self._configuration.get_api_key_with_prefix("BearerToken")
+            if token:
+                headers["Authorization"] = token
+            answer = await self._rest.request(  # type: ignore[no-untyped-call]  # the library has no annotations here
+                method, url, headers=headers, body=body, _request_timeout=limits
+            )
+            response: aiohttp.ClientResponse = answer.response
+            if response.status >= 300:
+                raise _refusal(response, await response.content.read(_ERROR_BODY))
+        except (aiohttp.ClientError, OSError, ConfigException, ValueError) as e:
+            raise _failure(e) from e
+        return response
+
+
+class _Rest(RESTClientObject):
+    """The library's pool, with kubectl's trust and keep-alive."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__(configuration)
+        # A pinned intermediate is an anchor for Go (crypto/x509), and so for kubectl.
+        self.ssl_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, socket_factory=_socket)
+
+
+def _socket(info: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    sock = socket.socket(family=family, type=kind, proto=protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        while data := await response.content.read(_CHUNK):
+            yield data
+    except (aiohttp.ClientError, OSError) as e:
+        raise _failure(e) from e
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    """An answer of 300 and more; the message is that of the Status in the body, if it is one."""
+    response.close()
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = None
+    named = status if isinstance(status, dict) else {}
+    after = response.headers.get("Retry-After", "")
+    return ApiError(
+        response.status,
+        str(named.get("message") or response.reason or "no message"),
+        reason=str(named.get("reason") or ""),
+        retry_after=int(after) if after.isascii() and after.isdigit() and len(after) < 6 else None,
+    )
+
+
+def _failure(error: Exception) -> ApiError:
+    """No answer; the text names what failed, and never the URL of a proxy, which may hold a password."""
+    match error:
+        case TimeoutError():
+            return ApiError(0, "the API server did not answer in time")
+        case aiohttp.ClientHttpProxyError():
+            return ApiError(0, f"the proxy on the way to the API server answered {error.status}")
+        case aiohttp.ClientConnectorError():
+            return ApiError(0, f"cannot connect to the API server: {error.os_error}")
+        case aiohttp.InvalidURL():
+            return ApiError(0, "the URL of the API server, or of the proxy on the way, is not valid")
+        case ConfigException() | OSError():
+            return ApiError(0, f"the API server cannot be reached: {error}")
+        case _:
+            return ApiError(0, f"the connection to the API server broke: {type(error).__name__}")

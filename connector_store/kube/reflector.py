@@ -1,0 +1,209 @@
+"""Keeps a sink equal to one collection of the API server: list, watch, resume, list anew.
+
+The protocol is `domain.cursor`; here are the requests, the time and the log. A failure is logged once when it begins
+and once when it is over, however often it is tried meanwhile.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, Never, Protocol
+
+from connector_store.domain.cursor import EXPIRED, Cursor, Deleted, Failed, Listed, Put, Raw
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import Resource
+
+logger = logging.getLogger(__name__)
+
+WATCH_TIMEOUT: Final = 300.0
+"""Seconds; the setting `watch-timeout`."""
+
+_GRACE: Final = 10.0
+"""Seconds that we wait longer than the server was told to: a stream that is silent for so long is dead."""
+
+_BACKOFF_FIRST: Final = 0.5
+_BACKOFF_MAX: Final = 10.0
+
+_NOT_OFFERED: Final = frozenset({400, 422})
+"""A server without WatchList, or with it turned off, refuses sendInitialEvents so."""
+
+
+class Sink[T](Protocol):
+    """What a reflector fills; every method is called on the event loop and returns at once."""
+
+    def replace(self, objects: tuple[T, ...]) -> None: ...
+
+    def put(self, obj: T) -> None: ...
+
+    def remove(self, obj: T) -> None: ...
+
+
+class Reflector[T]:
+    """One collection; `run` never returns, and `synced` is set by the first whole state."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        parse: Callable[[Raw], T | None],
+        sink: Sink[T],
+        *,
+        namespace: str | None = None,
+        field_selector: str = "",
+        label_selector: str = "",
+        watch_timeout: float = WATCH_TIMEOUT,
+        on_restart: Callable[[str], None] = lambda kind: None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`on_restart` gets the kind for every watch that broke or expired; `rng` spreads the pauses."""
+        self.synced = asyncio.Event()
+        self._client = client
+        self._resource = resource
+        self._path = resource.path(namespace)
+        self._sink = sink
+        self._watch_timeout = watch_timeout
+        self._on_restart = on_restart
+        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._cursor = Cursor(parse)
+        self._streams = True
+        self._failures = 0
+        self._retry_after = 0
+        self._opened_at: float | None = None
+        scope = f" in namespace {namespace}" if namespace is not None else ""
+        selector = field_selector or label_selector
+        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""))
+        self._selectors = {
+            key: value for key, value in (("fieldSelector", field_selector), ("labelSelector", label_selector)) if value
+        }
+
+    async def run(self) -> Never:
+        while True:
+            try:
+                await self._step()
+            except ApiError as e:
+                self._broke(e)
+            except Exception as e:
+                self._cursor.restart()
+                self._log.failed(type(e).__name__, "is not understood and listed anew", e)
+            else:
+                self._failures = 0
+                continue
+            self._failures += 1
+            await asyncio.sleep(self._pause)
+
+    async def _step(self) -> None:
+        """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
+        self._cursor.begin()
+        self._opened_at = None
+        if self._cursor.resource_version is None and not self._streams:
+            await self._list()
+        else:
+            await self._watch()
+
+    async def _list(self) -> None:
+        version = ""
+        async for page in self._client.list_pages(self._path, self._selectors):
+            # The items of a list have neither apiVersion nor kind.
+            named = {"apiVersion": page.get("apiVersion"), "kind": self._resource.kind}
+            self._cursor.page({**named, **item} for item in page.get("items") or ())
+            version = (page.get("metadata") or {}).get("resourceVersion") or ""
+        self._take(self._cursor.listed(version))
+
+    async def _watch(self) -> None:
+        resuming = self._cursor.resource_version is not None
+        seconds = max(1, round(self._watch_timeout * self._random.uniform(0.75, 1.0)))
+        try:
+            async with self._client.stream(self._path, self._params(seconds), seconds=seconds + _GRACE) as chunks:
+                self._opened_at = asyncio.get_running_loop().time()
+                if resuming:
+                    self._log.recovered()
+                async for data in chunks:
+                    for event in self._cursor.feed(data):
+                        self._take(event)
+        except ApiError as e:
+            if resuming or e.status not in _NOT_OFFERED:
+                raise
+            self._streams = False
+            return
+        if self._open_for() < seconds - 1:
+            raise ApiError(0, "the API server ended the watch early")
+
+    def _open_for(self) -> float:
+        return 0.0 if self._opened_at is None else asyncio.get_running_loop().time() - self._opened_at
+
+    def _params(self, seconds: int) -> dict[str, str]:
+        params = {
+            **self._selectors,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        if self._cursor.resource_version is None:
+            return params | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        return params | {"resourceVersion": self._cursor.resource_version}
+
+    def _take(self, event: Put[T] | Deleted[T] | Listed[T] | Failed) -> None:
+        match event:
+            case Put(value):
+                self._sink.put(value)
+            case Deleted(value):
+                self._sink.remove(value)
+            case Listed(values):
+                self._sink.replace(values)
+                self.synced.set()
+                self._log.recovered()
+            case Failed(code, message):
+                raise ApiError(code, message)
+
+    def _broke(self, error: ApiError) -> None:
+        if self._open_for() > _BACKOFF_MAX:
+            self._failures = 0
+        self._retry_after = error.retry_after or 0
+        if error.status == EXPIRED:
+            self._cursor.restart()
+        elif self._opened_at is not None:
+            self._cursor.dropped()
+        if self._opened_at is not None or error.status == EXPIRED:
+            self._on_restart(self._resource.kind)
+        self._log.failed(str(error.status), _advice(error, self._resource))
+
+    @property
+    def _pause(self) -> float:
+        longest = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 8))
+        return max(longest * self._random.uniform(0.5, 1.0), min(self._retry_after, _BACKOFF_MAX))
+
+
+class _Log:
+    """One line when a kind of failure begins, one when the watch works again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told: set[str] = set()
+
+    def failed(self, what: str, text: str, error: Exception | None = None) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("watch of %s: %s", self._name, text, exc_info=error)
+
+    def recovered(self) -> None:
+        if self._told:
+            self._told.clear()
+            logger.info("watch of %s: up to date again", self._name)
+
+
+def _advice(error: ApiError, resource: Resource) -> str:
+    match error.status:
+        case 401:
+            return (
+                f"{error}; the API server does not accept our token: see that ours is of this cluster and not expired"
+            )
+        case 403:
+            return f"{error}; grant list and watch on {resource} (kubectl apply -k deploy/rbac)"
+        case 404:
+            return f"{error}; the API server does not serve {resource} (kubectl apply -k deploy/crds)"
+        case 410:
+            return f"{error}; listing anew"
+        case _:
+            return f"{error}; trying again"

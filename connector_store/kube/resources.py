@@ -1,0 +1,47 @@
+"""The resources that we speak of, and their paths.
+
+>>> CONNECTORS.path("team-a", "k8s", "status")
+'/apis/connectors.alauda.io/v1alpha1/namespaces/team-a/connectors/k8s/status'
+>>> SECRETS.path()
+'/api/v1/secrets'
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind by its group (empty: core), version and plural."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Of the collection, or of one object; without a namespace: all of them, or a cluster-scoped resource."""
+        parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]
+        if namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        parts += [quote(each, safe="") for each in (name, subresource) if each is not None]
+        return "/".join(parts)
+
+    def __str__(self) -> str:
+        """As kubectl names it: `connectors.connectors.alauda.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+GROUP: Final = "connectors.alauda.io"
+CONNECTORS: Final = Resource(GROUP, "v1alpha1", "connectors", "Connector")
+CONNECTOR_CLASSES: Final = Resource(GROUP, "v1alpha1", "connectorclasses", "ConnectorClass")
+SECRETS: Final = Resource("", "v1", "secrets", "Secret")
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
+SERVICES: Final = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
+SUBJECT_ACCESS_REVIEWS: Final = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")

@@ -1,0 +1,96 @@
+"""The two questions to the API server about a caller: who is it (TokenReview), and may it (SubjectAccessReview)."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import jwt
+
+from connector_store.domain.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTORS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
+
+TIMEOUT: Final = 10.0
+"""Seconds for one review; a client of ours waits no longer for its CONNECT."""
+
+_RETRY_AFTER: Final = 1
+_RETRY_AFTER_MAX: Final = 60
+
+
+async def review_token(client: KubeClient, token: str, audience: str) -> Granted | Refused | Unavailable:
+    """TokenReview (authentication.k8s.io/v1) of a token that must carry `audience`."""
+    body: dict[str, Any] = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [audience]},
+    }
+    try:
+        answer = await client.create(TOKEN_REVIEWS.path(), body, seconds=TIMEOUT)
+    except ApiError as e:
+        return _unavailable("TokenReview", e)
+    status = answer.get("status") or {}
+    if status.get("authenticated") is not True:
+        return Refused(what="token", reason=f"token not accepted: {status.get('error') or 'not authenticated'}")
+    # An authenticator that knows no audiences leaves this empty, and then the token may be anybody's.
+    if audience not in (status.get("audiences") or ()):
+        return Refused(what="token", reason=f"token is not for audience {audience}")
+    return Granted(identity=_identity(status.get("user") or {}), token_expires=token_expiry(token))
+
+
+async def review_access(
+    client: KubeClient, identity: Identity, key: ObjectKey, rule: AccessRule
+) -> Literal[True] | Refused | Unavailable:
+    """SubjectAccessReview (authorization.k8s.io/v1): may this caller use the Connector of that name?"""
+    attributes = {
+        "namespace": key.namespace,
+        "name": key.name,
+        "verb": rule.verb,
+        "group": CONNECTORS.group,
+        "version": CONNECTORS.version,
+        "resource": rule.resource,
+    }
+    if rule.subresource:
+        attributes["subresource"] = rule.subresource
+    spec = {
+        "user": identity.user,
+        "uid": identity.uid,
+        "groups": list(identity.groups),
+        "extra": {name: list(values) for name, values in identity.extra.items()},
+        "resourceAttributes": attributes,
+    }
+    body: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    try:
+        answer = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, seconds=TIMEOUT)
+    except ApiError as e:
+        return _unavailable("SubjectAccessReview", e)
+    status = answer.get("status") or {}
+    if status.get("allowed") is True and not status.get("denied"):
+        return True
+    return Refused(what="use", reason=f"{identity.user} may not {rule} {key}")
+
+
+def _identity(user: Mapping[str, Any]) -> Identity:
+    return Identity(
+        user=str(user.get("username") or ""),
+        uid=str(user.get("uid") or ""),
+        groups=tuple(user.get("groups") or ()),
+        extra={name: tuple(values or ()) for name, values in (user.get("extra") or {}).items()},
+    )
+
+
+def token_expiry(token: str) -> float | None:
+    """`exp` of a token that the API server has verified (RFC 7519 section 4.1.4); None if it is no JWT or has none."""
+    try:
+        expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
+    except jwt.PyJWTError:
+        return None
+    return float(expires) if isinstance(expires, int | float) else None
+
+
+def _unavailable(review: str, error: ApiError) -> Unavailable:
+    after = max(_RETRY_AFTER, min(error.retry_after or 0, _RETRY_AFTER_MAX))
+    if error.status == 403:
+        return Unavailable(reason=f"{review}: {error}; apply deploy/rbac", retry_after=after)
+    return Unavailable(reason=f"{review}: {error}", retry_after=after)

@@ -1,0 +1,212 @@
+"""Who is asked how often, how long an answer lives, and what an API server that is away may change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+
+from connector_store.domain.access import Access, Granted, Identity, Refused, Unavailable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube.access import KubeAccess
+from connector_store.kube.client import KubeClient
+from tests.fakes.api_server import FakeApiServer, refusal, user
+
+KEY = ObjectKey("team-a", "k8s")
+OTHER = ObjectKey("team-a", "other")
+RULE = AccessRule("use", "connectors", "proxy")
+START = 1_000_000.0
+
+
+class World:
+    """A server that knows `token`, an access check in front of it, and a clock."""
+
+    def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
+        self.server = server
+        self.client = client
+        self.now = START
+        self.reviews: list[tuple[str, str]] = []
+        self.hits = 0
+        self.token = self.mint(START + 3600)
+        self.access = self.made()
+
+    def made(self, **options: float) -> KubeAccess:
+        return KubeAccess(
+            self.client,
+            audience="connectors-proxy",
+            rule=RULE,
+            now=lambda: self.now,
+            on_review=lambda what, result: self.reviews.append((what, result)),
+            on_hit=self.hit,
+            **options,
+        )
+
+    def hit(self) -> None:
+        self.hits += 1
+
+    def mint(self, expires: float, name: str = "sa") -> str:
+        token = jwt.encode({"exp": expires, "sub": name}, "k" * 32)
+        self.server.users[token] = user(name)
+        self.server.allowed.add((name, str(KEY)))
+        return token
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """TokenReviews and SubjectAccessReviews so far."""
+        return self.server.count("POST", "tokenreviews"), self.server.count("POST", "subjectaccessreviews")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        yield World(server, client)
+
+
+def test_is_what_the_doors_expect(world: World) -> None:
+    access: Access = world.access
+    assert access.cached("t", KEY) is None
+
+
+async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> None:
+    assert world.access.cached(world.token, KEY) is None
+    assert isinstance(await world.access.check(world.token, KEY), Granted)
+    world.now += 29
+    assert isinstance(world.access.cached(world.token, KEY), Granted)
+    assert isinstance(await world.access.check(world.token, KEY), Granted)
+    assert (world.asked, world.hits) == ((1, 1), 1)
+    assert world.reviews == [("token", "ok"), ("use", "ok")]
+    world.now += 1
+    assert world.access.cached(world.token, KEY) is None
+    await world.access.check(world.token, KEY)
+    assert world.asked == (2, 2)
+
+
+async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> None:
+    await world.access.check(world.token, KEY)
+    assert world.access.cached(world.token, OTHER) is None
+    assert isinstance(await world.access.check(world.token, OTHER), Refused)
+    assert world.asked == (1, 2)
+
+
+async def test_what_is_asked_at_the_same_time_is_asked_once(world: World) -> None:
+    answers = await asyncio.gather(*(world.access.check(world.token, KEY) for _ in range(50)))
+    assert all(isinstance(each, Granted) for each in answers)
+    assert world.asked == (1, 1)
+
+
+async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(world: World) -> None:
+    first = asyncio.create_task(world.access.check(world.token, KEY))
+    second = asyncio.create_task(world.access.check(world.token, KEY))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert isinstance(await second, Granted)
+    assert world.asked == (1, 1)
+
+
+async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
+    token = world.mint(START + 5)
+    await world.access.check(token, KEY)
+    world.now += 4.9
+    assert isinstance(world.access.cached(token, KEY), Granted)
+    world.now += 0.1
+    assert world.access.cached(token, KEY) is None
+    world.server.users.clear()
+    assert isinstance(await world.access.check(token, KEY), Refused)
+
+
+async def test_refusals_are_remembered_for_seconds(world: World) -> None:
+    assert await world.access.check("bad", KEY) == world.access.cached("bad", KEY)
+    assert await world.access.check(world.token, OTHER) == world.access.cached(world.token, OTHER)
+    assert world.asked == (2, 1)
+    world.now += 3
+    assert world.access.cached("bad", KEY) is None
+    assert world.access.cached(world.token, OTHER) is None
+
+
+async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
+    access = world.made(refused_for=0)
+    await access.check("bad", KEY)
+    await access.check("bad", KEY)
+    assert world.asked == (2, 0)
+
+
+@pytest.mark.parametrize("what", ["tokenreviews", "subjectaccessreviews"])
+async def test_that_it_could_not_be_asked_is_never_remembered(world: World, what: str) -> None:
+    world.server.faults.append(
+        lambda request: refusal(429, "", "busy", {"Retry-After": "4"}) if request.path.endswith(what) else None
+    )
+    assert isinstance(answer := await world.access.check(world.token, KEY), Unavailable)
+    assert answer.retry_after == 4
+    assert world.reviews[-1][1] == "error"
+    world.server.faults.clear()
+    assert isinstance(await world.access.check(world.token, KEY), Granted)
+
+
+async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> None:
+    await world.access.check(world.token, KEY)
+    world.now += 15
+    world.server.faults.append(lambda request: refusal(500, "", "away"))
+    assert isinstance(await world.access.recheck(world.token, Identity(user="sa"), KEY), Unavailable)
+    assert isinstance(world.access.cached(world.token, KEY), Granted)
+
+
+async def test_too_many_questions_are_refused_at_once(world: World) -> None:
+    answers = await asyncio.gather(*(world.access.check(f"bad-{number}", KEY) for number in range(600)))
+    unavailable = [each for each in answers if isinstance(each, Unavailable)]
+    assert len(unavailable) == 100
+    assert unavailable[0].reason == "500 reviews are under way already"
+
+
+async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World) -> None:
+    await world.access.check(world.token, KEY)
+    for batch in range(6):
+        await asyncio.gather(*(world.access.check(f"bad-{batch}-{number}", KEY) for number in range(400)))
+    assert isinstance(world.access.cached(world.token, KEY), Granted)
+
+
+class TestLiveStreams:
+    IDENTITY = Identity(user="sa")
+
+    async def test_streams_of_one_caller_share_their_reviews(self, world: World) -> None:
+        await world.access.check(world.token, KEY)
+        world.now += 15
+        for _ in range(5):
+            assert isinstance(await world.access.recheck(world.token, self.IDENTITY, KEY), Granted)
+        assert world.asked == (2, 2)
+
+    async def test_a_right_that_was_taken_away_ends_the_stream_and_new_requests(self, world: World) -> None:
+        await world.access.check(world.token, KEY)
+        world.server.allowed.clear()
+        world.now += 15
+        answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
+        assert isinstance(answer, Refused)
+        assert answer.what == "use"
+        assert world.access.cached(world.token, KEY) == answer
+
+    async def test_a_token_that_was_revoked_ends_the_stream(self, world: World) -> None:
+        await world.access.check(world.token, KEY)
+        world.server.users.clear()
+        world.now += 15
+        answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
+        assert isinstance(answer, Refused)
+        assert world.access.cached(world.token, KEY) == answer
+
+    async def test_expiry_alone_ends_nothing(self, world: World) -> None:
+        token = world.mint(START + 5)
+        await world.access.check(token, KEY)
+        world.server.users.clear()
+        for _ in range(2):
+            world.now += 15
+            assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
+        assert world.asked == (1, 3)
+        world.server.allowed.clear()
+        world.now += 15
+        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Refused)
+
+    async def test_a_token_about_to_expire_is_not_asked_for(self, world: World) -> None:
+        token = world.mint(START + 20)
+        await world.access.check(token, KEY)
+        world.server.users.clear()
+        world.now += 12
+        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)

@@ -1,0 +1,161 @@
+"""Requests over real sockets to a small API server, and what becomes of answers that are none."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from connector_store.kube.client import PAGE, KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+from tests.fakes.api_server import FakeApiServer, refusal
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
+    async with KubeClient(server.configuration) as made:
+        yield made
+
+
+def answered_with_header(server: FakeApiServer, header: str) -> list[str]:
+    """Every request is answered with {}; what it had in that header is in the list."""
+    seen: list[str] = []
+
+    def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers[header])
+        return web.json_response({})
+
+    server.faults.append(answer)
+    return seen
+
+
+def config_map(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": "a"}, "data": data}
+
+
+async def test_an_object_from_birth_to_death(client: KubeClient) -> None:
+    path = CONFIG_MAPS.path("a", "x")
+    created = await client.create(CONFIG_MAPS.path("a"), config_map("x", k="1", l="1"))
+    patched = await client.patch(path, {"data": {"k": "2", "l": None}})
+    assert patched["data"] == {"k": "2"}
+    with pytest.raises(ApiError, match="modified") as conflict:
+        await client.replace(path, created)
+    assert (conflict.value.status, conflict.value.reason) == (409, "Conflict")
+    assert (await client.replace(path, {**patched, "data": {"k": "3"}}))["data"] == {"k": "3"}
+    assert (await client.get(path))["data"] == {"k": "3"}
+    await client.delete(path, uid="uid-1")
+    with pytest.raises(ApiError, match='"x" not found') as gone:
+        await client.get(path)
+    assert gone.value.status == 404
+
+
+async def test_patches_carry_their_kind(client: KubeClient, server: FakeApiServer) -> None:
+    kinds = answered_with_header(server, "Content-Type")
+    await client.patch("/x", {"a": 1})
+    await client.patch("/x", [{"op": "add", "path": "/a", "value": 1}], "json")
+    await client.apply("/x", {"a": 1}, manager="m")
+    assert kinds == ["application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"]
+    assert server.requests[-1][2]["fieldManager"] == "m"
+
+
+async def test_lists_come_in_pages(client: KubeClient, server: FakeApiServer) -> None:
+    for number in range(PAGE + 1):
+        await server.put(SECRETS, {"metadata": {"name": f"s{number:04}", "namespace": "a"}})
+    pages = [page async for page in client.list_pages(SECRETS.path())]
+    assert [len(page["items"]) for page in pages] == [PAGE, 1]
+
+
+async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:
+    assert await client.create_token("a", "sa", "connectors-proxy", 900) == "token-of-sa"
+    assert server.requests[-1][2]["body"]["spec"] == {"audiences": ["connectors-proxy"], "expirationSeconds": 900}
+
+
+async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) -> None:
+    sent = answered_with_header(server, "Authorization")
+    configuration = server.configuration
+    configuration.api_key["BearerToken"] = "Bearer one"
+    async with KubeClient(configuration) as client:
+        await client.get("/x")
+        configuration.api_key["BearerToken"] = "Bearer two"
+        await client.get("/x")
+    assert sent == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "text", "retry_after"),
+    [
+        pytest.param(lambda: refusal(429, "", "busy", {"Retry-After": "7"}), 429, "busy", 7, id="a time to retry"),
+        pytest.param(lambda: refusal(429, "", "busy", {"Retry-After": "soon"}), 429, "busy", None, id="no number"),
+        pytest.param(lambda: web.Response(status=502, text="<html>"), 502, "Bad Gateway", None, id="no Status"),
+        pytest.param(lambda: web.Response(status=500, text="[]"), 500, "Internal Server Error", None, id="no object"),
+        pytest.param(lambda: web.Response(text="<html>"), 0, "broke: JSONDecodeError", None, id="no JSON"),
+        pytest.param(lambda: web.json_response([]), 0, "something else", None, id="a list"),
+    ],
+)
+async def test_refusals_say_what_the_server_said(client, server, answer, status, text, retry_after) -> None:
+    server.faults.append(lambda request: answer())
+    with pytest.raises(ApiError, match=text) as error:
+        await client.get("/x")
+    assert (error.value.status, error.value.retry_after) == (status, retry_after)
+
+
+async def test_a_connection_that_breaks_is_an_error(client: KubeClient, server: FakeApiServer) -> None:
+    def cut(request: web.Request) -> None:
+        assert request.transport is not None
+        request.transport.abort()
+
+    server.faults.append(cut)
+    with pytest.raises(ApiError, match=r"broke: ServerDisconnectedError|ConnectionReset") as error:
+        await client.get("/x")
+    assert error.value.status == 0
+
+
+async def test_a_request_has_its_time() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with KubeClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
+            with pytest.raises(ApiError, match="in time"):
+                await client.create("/x", {}, seconds=0.05)
+            with pytest.raises(ApiError, match="in time"):
+                async with client.stream("/x", {}, seconds=0.05):
+                    pass
+
+
+async def test_nobody_listens() -> None:
+    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+    async with KubeClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
+        with pytest.raises(ApiError, match="cannot connect"):
+            await client.get("/x")
+
+
+async def test_the_password_of_a_proxy_on_the_way_is_in_no_error() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        configuration = Configuration(host="https://192.0.2.1:6443", proxy=f"http://me:hunter2@127.0.0.1:{port}")
+        async with KubeClient(configuration) as client:
+            with pytest.raises(ApiError, match="answered 407") as error:
+                await client.get("/x")
+    assert "hunter2" not in f"{error.value!r} {error.value}"

@@ -1,0 +1,225 @@
+"""The loop around the cursor, over real sockets: what it asks for, what it tells the sink, and what it logs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from connector_store.domain.cursor import Raw
+from connector_store.kube.client import KubeClient
+from connector_store.kube.reflector import Reflector
+from connector_store.kube.resources import CONNECTORS, SECRETS
+from tests.fakes.api_server import FakeApiServer, refusal
+
+DEADLINE = 20.0
+
+
+class Names:
+    """A sink that keeps names, and a log of what it was told."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.told: list[str] = []
+        self.changed = asyncio.Event()
+
+    def replace(self, objects: tuple[str, ...]) -> None:
+        self.names = set(objects)
+        self.tell(f"replace {len(objects)}")
+
+    def put(self, obj: str) -> None:
+        self.names.add(obj)
+        self.tell(f"put {obj}")
+
+    def remove(self, obj: str) -> None:
+        self.names.discard(obj)
+        self.tell(f"remove {obj}")
+
+    def tell(self, what: str) -> None:
+        self.told.append(what)
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while not condition():
+                await self.changed.wait()
+                self.changed.clear()
+
+
+def name(raw: Raw) -> str:
+    assert raw["kind"] == "Secret"
+    return str(raw["metadata"]["name"])
+
+
+def secret(which: str, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": which, "namespace": "a", **more.pop("metadata", {})}, **more}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@asynccontextmanager
+async def running(server: FakeApiServer, sink: Names, **options: Any) -> AsyncIterator[Reflector[str]]:
+    async with KubeClient(server.configuration) as client:
+        reflector = Reflector(client, SECRETS, name, sink, **{"watch_timeout": 30, **options})
+        task = asyncio.create_task(reflector.run())
+        try:
+            yield reflector
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - the fake's list of requests tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("watch_list", [pytest.param(True, id="initial events"), pytest.param(False, id="pages")])
+async def test_mirrors_the_collection(server: FakeApiServer, watch_list: bool) -> None:
+    server.watch_list = watch_list
+    sink = Names()
+    await server.put(SECRETS, secret("one"))
+    async with running(server, sink) as reflector:
+        async with asyncio.timeout(DEADLINE):
+            await reflector.synced.wait()
+        assert sink.told == ["replace 1"]
+        await server.put(SECRETS, secret("two"))
+        await server.delete(SECRETS, "one", "a")
+        await sink.until(lambda: sink.names == {"two"})
+    assert sink.told == ["replace 1", "put two", "remove one"]
+    lists = [query for _, _, query in server.requests if "limit" in query]
+    assert len(lists) == (0 if watch_list else 1)
+
+
+async def test_asks_with_its_selectors_in_its_namespace(server: FakeApiServer) -> None:
+    sink = Names()
+    await server.put(SECRETS, secret("one", type="t"))
+    await server.put(SECRETS, secret("other"))
+    async with running(server, sink, namespace="a", field_selector="type=t") as reflector:
+        async with asyncio.timeout(DEADLINE):
+            await reflector.synced.wait()
+    assert sink.names == {"one"}
+    _, path, query = server.requests[0]
+    assert path == "/api/v1/namespaces/a/secrets"
+    assert query["allowWatchBookmarks"] == "true"
+    assert 22 <= int(query["timeoutSeconds"]) <= 30
+
+
+async def test_resumes_where_it_was_after_a_broken_stream(server: FakeApiServer) -> None:
+    sink, restarts = Names(), list[str]()
+    await server.put(SECRETS, secret("one"))
+    async with running(server, sink, on_restart=restarts.append):
+        await sink.until(lambda: sink.names == {"one"})
+        server.drop_streams()
+        await server.put(SECRETS, secret("two"))
+        await sink.until(lambda: sink.names == {"one", "two"})
+    assert sink.told == ["replace 1", "put two"]
+    assert restarts == ["Secret"]
+
+
+async def test_goes_on_after_the_servers_timeout_without_a_word(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, restarts = Names(), list[str]()
+    async with running(server, sink, watch_timeout=1, on_restart=restarts.append):
+        await until(lambda: server.count("GET", "secrets") >= 3)
+        await server.put(SECRETS, secret("one"))
+        await sink.until(lambda: sink.names == {"one"})
+    assert (sink.told, restarts, caplog.messages) == (["replace 0", "put one"], [], [])
+
+
+async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink = Names()
+    await server.put(SECRETS, secret("one"))
+    await server.put(SECRETS, secret("two"))
+    async with running(server, sink):
+        await sink.until(lambda: len(sink.names) == 2)
+        server.faults.append(lambda request: refusal(503, "", "away"))
+        server.drop_streams()
+        await server.delete(SECRETS, "one", "a")
+        server.compact()
+        server.faults.clear()
+        await sink.until(lambda: sink.names == {"two"})
+    assert sink.told == ["replace 2", "replace 1"]
+    assert any("too old resource version" in each for each in caplog.messages)
+
+
+async def test_takes_an_error_event_410_the_same_way(server: FakeApiServer) -> None:
+    sink = Names()
+    expired = b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"old"}}\n'
+    async with running(server, sink):
+        await sink.until(lambda: sink.told == ["replace 0"])
+        server.faults.append(lambda request: web.Response(body=expired) if "resourceVersion" in request.query else None)
+        server.drop_streams()
+        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+
+
+async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink = Names()
+    server.faults.append(lambda request: refusal(403, "Forbidden", "secrets is forbidden"))
+    async with running(server, sink) as reflector:
+        await until(lambda: server.count("GET", "secrets") >= 3)
+        assert not reflector.synced.is_set()
+        server.faults.clear()
+        await sink.until(lambda: bool(sink.told))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "grant list and watch on secrets" in caplog.messages[0]
+
+
+async def test_a_missing_definition_is_named_and_waited_for(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.missing.add("connectors")
+    sink = Names()
+    async with KubeClient(server.configuration) as client:
+        reflector = Reflector(client, CONNECTORS, lambda raw: str(raw["kind"]), sink)
+        task = asyncio.create_task(reflector.run())
+        await until(lambda: bool(caplog.messages))
+        server.missing.clear()
+        await sink.until(lambda: bool(sink.told))
+        task.cancel()
+    assert "does not serve connectors.connectors.alauda.io (kubectl apply -k deploy/crds)" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html>\n", id="another program's answer"),
+        pytest.param(b'{"type":"ADDED","object":{"metadata":{}}}\n', id="an object without a version"),
+    ],
+)
+async def test_an_answer_that_is_not_understood_is_asked_for_anew(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    sink = Names()
+    server.faults.append(lambda request: web.Response(body=body))
+    async with running(server, sink):
+        await until(lambda: server.count("GET", "secrets") >= 2)
+        server.faults.clear()
+        await sink.until(lambda: bool(sink.told))
+    assert len(caplog.messages) == 1
+
+
+async def test_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
+    sink = Names()
+    loop = asyncio.get_running_loop()
+    asked: list[float] = []
+
+    def busy(request: web.Request) -> web.Response | None:
+        asked.append(loop.time())
+        return refusal(429, "TooManyRequests", "busy", {"Retry-After": "2"}) if len(asked) == 1 else None
+
+    server.faults.append(busy)
+    async with running(server, sink):
+        await sink.until(lambda: bool(sink.told))
+    assert asked[1] - asked[0] >= 1.9

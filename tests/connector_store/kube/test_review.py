@@ -1,0 +1,127 @@
+"""What is asked about a caller, and what the answers mean."""
+
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+from aiohttp import web
+
+from connector_store.domain.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube.client import KubeClient
+from connector_store.kube.review import review_access, review_token, token_expiry
+from tests.fakes.api_server import FakeApiServer, refusal, user
+
+KEY = ObjectKey("team-a", "k8s")
+RULE = AccessRule("use", "connectors", "proxy")
+SECRET = "k" * 32
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
+    async with KubeClient(server.configuration) as made:
+        yield made
+
+
+async def test_a_good_token_gives_the_whole_identity(client: KubeClient, server: FakeApiServer) -> None:
+    token = jwt.encode({"exp": 5000000000}, SECRET)
+    server.users[token] = user("sa", uid="1", groups=["g"], extra={"authentication.kubernetes.io/pod-name": ["p"]})
+    granted = await review_token(client, token, "connectors-proxy")
+    assert isinstance(granted, Granted)
+    assert (granted.identity.user, granted.identity.uid, granted.identity.groups) == ("sa", "1", ("g",))
+    assert (granted.identity.pod, granted.token_expires) == ("p", 5000000000.0)
+    assert server.requests[0][2]["body"]["spec"] == {"token": token, "audiences": ["connectors-proxy"]}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        pytest.param({"authenticated": False, "error": "expired"}, "expired", id="not authenticated"),
+        pytest.param({}, "not authenticated", id="an empty status"),
+        pytest.param(user("sa", audiences=("other",)), "audience", id="another audience"),
+        pytest.param({**user("sa"), "audiences": None}, "audience", id="an authenticator without audiences"),
+        pytest.param({**user("sa"), "authenticated": "true"}, "not authenticated", id="a text instead of true"),
+    ],
+)
+async def test_a_token_that_is_not_good(client, server, status: dict, reason: str) -> None:
+    server.users["t"] = status
+    answer = await review_token(client, "t", "connectors-proxy")
+    assert isinstance(answer, Refused)
+    assert answer.what == "token"
+    assert reason in answer.reason
+
+
+async def test_the_right_is_asked_with_all_that_is_known(client: KubeClient, server: FakeApiServer) -> None:
+    identity = Identity(user="sa", uid="1", groups=("g",), extra={"x": ("y",)})
+    server.allowed.add(("sa", "team-a/k8s"))
+    assert await review_access(client, identity, KEY, RULE) is True
+    assert server.requests[0][2]["body"]["spec"] == {
+        "user": "sa",
+        "uid": "1",
+        "groups": ["g"],
+        "extra": {"x": ["y"]},
+        "resourceAttributes": {
+            "namespace": "team-a",
+            "name": "k8s",
+            "verb": "use",
+            "group": "connectors.alauda.io",
+            "version": "v1alpha1",
+            "resource": "connectors",
+            "subresource": "proxy",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({"allowed": False}, id="not allowed"),
+        pytest.param({}, id="an empty status"),
+        pytest.param({"allowed": True, "denied": True}, id="denied wins"),
+    ],
+)
+async def test_a_right_that_is_not_there(client, server, status: dict) -> None:
+    server.faults.append(lambda request: web.json_response({"status": status}))
+    answer = await review_access(client, Identity(user="sa"), KEY, AccessRule("get", "connectors"))
+    assert answer == Refused(what="use", reason="sa may not get:connectors team-a/k8s")
+    assert "subresource" not in server.requests[0][2]["body"]["spec"]["resourceAttributes"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "retry_after", "text"),
+    [
+        pytest.param(429, {"Retry-After": "7"}, 7, "busy", id="429 with a time"),
+        pytest.param(429, {"Retry-After": "99999"}, 60, "busy", id="a time that is too long"),
+        pytest.param(500, {}, 1, "busy", id="500"),
+        pytest.param(403, {}, 1, "apply deploy/rbac", id="the proxy may not ask"),
+        pytest.param(401, {}, 1, "busy", id="the proxy's own token is refused"),
+    ],
+)
+async def test_what_cannot_be_asked_is_no_refusal(client, server, status, headers, retry_after, text) -> None:
+    server.faults.append(lambda request: refusal(status, "", "busy", headers))
+    for answer in (
+        await review_token(client, "t", "connectors-proxy"),
+        await review_access(client, Identity(user="sa"), KEY, RULE),
+    ):
+        assert isinstance(answer, Unavailable)
+        assert answer.retry_after == retry_after
+        assert text in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("token", "expires"),
+    [
+        pytest.param("opaque", None, id="no JWT"),
+        pytest.param(jwt.encode({}, SECRET), None, id="a JWT without exp"),
+        pytest.param(jwt.encode({"exp": 7}, SECRET), 7.0, id="a JWT that has expired"),
+    ],
+)
+def test_expiry_of_a_token(token: str, expires: float | None) -> None:
+    assert token_expiry(token) == expires

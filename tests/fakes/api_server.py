@@ -1,0 +1,282 @@
+"""A small API server in this process, at the HTTP level: collections, pages, watches, reviews, and faults on demand.
+
+For fast tests of what a real one does only by chance; `tests/cluster` has the real one.
+"""
+
+import asyncio
+import copy
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from connector_store.kube.resources import Resource
+
+Json = dict[str, Any]
+Fault = Callable[[web.Request], web.StreamResponse | None]
+
+
+@dataclass(frozen=True)
+class _Change:
+    version: int
+    type: str
+    object: Json
+    path: str
+
+
+@dataclass
+class FakeApiServer:
+    """Objects by path; `url` is set while it serves."""
+
+    watch_list: bool = True
+    """False: sendInitialEvents is refused, as by a server without the feature."""
+    users: dict[str, Json] = field(default_factory=dict)
+    """Token -> `status` of its TokenReview."""
+    allowed: set[tuple[str, str]] = field(default_factory=set)
+    """(user, "namespace/name") that a SubjectAccessReview allows."""
+    faults: list[Fault] = field(default_factory=list)
+    """Asked first, in order; the first answer that is not None is given."""
+    missing: set[str] = field(default_factory=set)
+    """Collections (last segment of the path) that are not served."""
+    requests: list[tuple[str, str, Json]] = field(default_factory=list)
+    """(method, path, query and body) of every request."""
+
+    def __post_init__(self) -> None:
+        self.url = ""
+        self._objects: dict[str, Json] = {}
+        self._log: list[_Change] = []
+        self._version = 100
+        self._oldest = 0
+        self._changed = asyncio.Condition()
+        self._streams: set[web.StreamResponse] = set()
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration(host=self.url)
+
+    def count(self, method: str, suffix: str) -> int:
+        return Counter((m, p.rsplit("/", 1)[-1]) for m, p, _ in self.requests)[(method, suffix)]
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["FakeApiServer"]:
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def put(self, resource: Resource, obj: Json) -> Json:
+        """Create or replace an object as if by kubectl."""
+        metadata = obj["metadata"]
+        base = resource.path(metadata.get("namespace"))
+        path = f"{base}/{metadata['name']}"
+        old = self._objects.get(path)
+        self._version += 1
+        named = {
+            "apiVersion": f"{resource.group}/{resource.version}" if resource.group else resource.version,
+            "kind": resource.kind,
+            **copy.deepcopy(obj),
+        }
+        named["metadata"] |= {"resourceVersion": str(self._version), "uid": f"uid-{path}"}
+        self._objects[path] = named
+        await self._record("MODIFIED" if old else "ADDED", path, named)
+        return named
+
+    async def delete(self, resource: Resource, name: str, namespace: str | None = None) -> None:
+        await self._delete(resource.path(namespace, name))
+
+    async def bookmark(self, resource: Resource) -> None:
+        """Advance every watch of the resource past changes of others."""
+        self._version += 1
+        metadata = {"resourceVersion": str(self._version)}
+        await self._record("BOOKMARK", resource.path() + "/", {"kind": resource.kind, "metadata": metadata})
+
+    def compact(self) -> None:
+        """Versions up to now are known no more; open watches go on."""
+        self._oldest = self._version
+
+    def drop_streams(self) -> None:
+        """Break every open watch without a farewell."""
+        for stream in tuple(self._streams):
+            if stream._req is not None and stream._req.transport is not None:
+                stream._req.transport.abort()
+
+    async def _record(self, kind: str, path: str, obj: Json) -> None:
+        async with self._changed:
+            self._log.append(_Change(self._version, kind, copy.deepcopy(obj), path))
+            self._changed.notify_all()
+
+    async def _delete(self, path: str) -> Json:
+        gone = self._objects.pop(path)
+        self._version += 1
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        await self._record("DELETED", path, gone)
+        return gone
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read() or b"null")
+        self.requests.append((request.method, request.path, {**request.query, "body": body}))
+        for fault in self.faults:
+            if (answer := fault(request)) is not None:
+                return answer
+        last = request.path.rsplit("/", 1)[-1]
+        if last in self.missing:
+            return web.Response(status=404, text="404 page not found")
+        match (request.method, last):
+            case ("POST", "tokenreviews"):
+                return self._token_review(body)
+            case ("POST", "subjectaccessreviews"):
+                return self._access_review(body)
+            case ("POST", "token"):
+                token = f"token-of-{request.path.split('/')[-2]}"
+                return web.json_response({"status": {"token": token}, "spec": body["spec"]}, status=201)
+            case ("GET", _) if request.query.get("watch"):
+                return await self._watch(request)
+            case ("GET", _) if request.path not in self._objects and _is_collection(request.path):
+                return self._list(request)
+            case _:
+                return await self._one(request, body)
+
+    async def _one(self, request: web.Request, body: Json) -> web.Response:
+        path = request.path.removesuffix("/status")
+        if request.method == "POST":
+            path = f"{path}/{body['metadata']['name']}"
+            if path in self._objects:
+                return refusal(409, "AlreadyExists", "already exists")
+        elif path not in self._objects:
+            return refusal(404, "NotFound", f'"{path.rsplit("/", 1)[-1]}" not found')
+        if request.method == "GET":
+            return web.json_response(self._objects[path])
+        if request.method == "DELETE":
+            return web.json_response(await self._delete(path))
+        old = self._objects.get(path)
+        if request.method == "PUT" and old is not None:
+            sent = body["metadata"].get("resourceVersion")
+            if sent and sent != old["metadata"]["resourceVersion"]:
+                return refusal(409, "Conflict", "the object has been modified")
+        new = merged(old or {}, body) if request.method == "PATCH" else copy.deepcopy(body)
+        self._version += 1
+        new["metadata"] |= {"resourceVersion": str(self._version), "uid": f"uid-{path}"}
+        if request.method == "POST" and "/namespaces/" in path:
+            new["metadata"]["namespace"] = path.split("/namespaces/")[1].split("/")[0]
+        self._objects[path] = new
+        await self._record("MODIFIED" if old else "ADDED", path, new)
+        return web.json_response(new, status=201 if request.method == "POST" else 200)
+
+    def _list(self, request: web.Request) -> web.Response:
+        items = [obj for path, obj in sorted(self._objects.items()) if _selected(request, path, obj)]
+        start = int(request.query.get("continue", "0"))
+        end = start + int(request.query.get("limit", "1000000"))
+        metadata = {"resourceVersion": str(self._version)} | ({"continue": str(end)} if end < len(items) else {})
+        bare = [{key: value for key, value in obj.items() if key not in ("apiVersion", "kind")} for obj in items]
+        return web.json_response({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": bare[start:end]})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        initial = request.query.get("sendInitialEvents") == "true"
+        if initial and not self.watch_list:
+            return refusal(422, "Invalid", "sendInitialEvents is forbidden for watch")
+        since = self._version if initial else int(request.query["resourceVersion"])
+        if since < self._oldest:
+            return refusal(410, "Expired", f"too old resource version: {since} ({self._oldest})")
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        self._streams.add(stream)
+        try:
+            async with asyncio.timeout(float(request.query["timeoutSeconds"])):
+                if initial:
+                    for path, obj in sorted(self._objects.items()):
+                        if _selected(request, path, obj):
+                            await _send(stream, "ADDED", obj)
+                    end = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
+                    await _send(stream, "BOOKMARK", {"metadata": end})
+                await self._follow(request, stream, since)
+        except (TimeoutError, ConnectionResetError):
+            return stream
+        finally:
+            self._streams.discard(stream)
+        raise AssertionError("a watch never ends by itself")
+
+    async def _follow(self, request: web.Request, stream: web.StreamResponse, since: int) -> None:
+        position = 0
+        while True:
+            for change in self._log[position:]:
+                if change.version > since and _selected(request, change.path, change.object, change.type):
+                    await _send(stream, change.type, change.object)
+            position = len(self._log)
+            async with self._changed:
+                while len(self._log) == position:
+                    await self._changed.wait()
+
+    def _token_review(self, body: Json) -> web.Response:
+        status = self.users.get(body["spec"]["token"])
+        if status is None:
+            status = {"authenticated": False, "error": "invalid"}
+        return web.json_response({**body, "status": status}, status=201)
+
+    def _access_review(self, body: Json) -> web.Response:
+        wanted = body["spec"]["resourceAttributes"]
+        allowed = (body["spec"]["user"], f"{wanted['namespace']}/{wanted['name']}") in self.allowed
+        return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
+
+
+def refusal(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": message}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def user(name: str, audiences: tuple[str, ...] = ("connectors-proxy",), **more: Any) -> Json:
+    """`status` of a TokenReview that accepts."""
+    return {"authenticated": True, "audiences": list(audiences), "user": {"username": name, **more}}
+
+
+def merged(old: Json, patch: Json) -> Json:
+    """RFC 7396."""
+    new = copy.deepcopy(old)
+    for key, value in patch.items():
+        if value is None:
+            new.pop(key, None)
+        elif isinstance(value, dict):
+            new[key] = merged(new.get(key) or {}, value)
+        else:
+            new[key] = value
+    return new
+
+
+def _is_collection(path: str) -> bool:
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
+
+
+def _selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool:
+    collection = request.path
+    base, _, plural = collection.rpartition("/")
+    parent = path.rpartition("/")[0]
+    if parent != collection and not (parent.startswith(f"{base}/namespaces/") and parent.endswith(f"/{plural}")):
+        return False
+    if kind == "BOOKMARK":
+        return True
+    for part in filter(None, request.query.get("fieldSelector", "").split(",")):
+        name, _, value = part.partition("=")
+        found = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
+        if found != value:
+            return False
+    labels = obj["metadata"].get("labels") or {}
+    selector = filter(None, request.query.get("labelSelector", "").split(","))
+    return all(labels.get(name) == value for name, _, value in (part.partition("=") for part in selector))
+
+
+async def _send(stream: web.StreamResponse, kind: str, obj: Json) -> None:
+    await stream.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
