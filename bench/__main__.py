@@ -39,7 +39,7 @@ def _compare(arguments: list[str]) -> int:
     sys.stdout.write(table(report))
     if options.json:
         save(report, options.json)
-    return 1 if report["failures"] else 0
+    return 0 if all(all(by_peer.values()) for by_peer in report["results"].values()) else 1
 
 
 def main(arguments: list[str]) -> int:

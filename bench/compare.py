@@ -18,6 +18,7 @@ from bench.peers.endpoint import Endpoint
 from bench.peers.ours import ours
 from bench.place import Place, place
 
+ATTEMPTS = 3
 Peer = Callable[[Place], Endpoint]
 PEERS: dict[str, Peer] = {
     "mitmdump": stock.mitmdump,
@@ -38,17 +39,25 @@ def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[
             for case in cases:
                 for name in peers:
                     _progress(f"round {number + 1}/{rounds}: {case.name}: {name}")
-                    try:
-                        with _running(peers[name], scene) if case.alone else nullcontext(running[name]) as peer:
-                            raw[case.name][name].append(
-                                case.figures(measure(scene, peer, case.mode, peak=False, **case.flags))
-                            )
-                    except (RuntimeError, OSError, ValueError) as error:
-                        failures.append(f"{case.name}: {name}: {error}")
+                    figures, errors = _attempt(scene, running[name], peers[name], case)
+                    raw[case.name][name] += figures
+                    failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
     results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items()}
     return {"machine": _machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
             "failures": failures}  # fmt: skip
+
+
+def _attempt(scene: Place, running: Endpoint, start: Peer, case: Case) -> tuple[list[Figures], list[str]]:
+    """The figures of one round, and what failed on the way: squid 5.7 resets an upload now and then."""
+    errors: list[str] = []
+    while len(errors) < ATTEMPTS:
+        try:
+            with _running(start, scene) if case.alone else nullcontext(running) as peer:
+                return [case.figures(measure(scene, peer, case.mode, peak=False, **case.flags))], errors
+        except (RuntimeError, OSError, ValueError) as error:
+            errors.append(str(error))
+    return [], errors
 
 
 @contextmanager
