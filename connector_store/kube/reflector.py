@@ -55,9 +55,13 @@ class Reflector[T]:
         label_selector: str = "",
         watch_timeout: float = WATCH_TIMEOUT,
         on_restart: Callable[[str], None] = lambda kind: None,
+        quiet: bool = False,
         rng: random.Random | None = None,
     ) -> None:
-        """`on_restart` gets the kind for every watch that broke or expired; `rng` spreads the pauses."""
+        """`on_restart` gets the kind for every watch that broke or expired; `rng` spreads the pauses.
+
+        `quiet` logs for debugging only: one of many whose failures another one tells.
+        """
         self.synced = asyncio.Event()
         self._client = client
         self._resource = resource
@@ -73,7 +77,7 @@ class Reflector[T]:
         self._opened_at: float | None = None
         scope = f" in namespace {namespace}" if namespace is not None else ""
         selector = field_selector or label_selector
-        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""))
+        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""), quiet=quiet)
         self._selectors = {
             key: value for key, value in (("fieldSelector", field_selector), ("labelSelector", label_selector)) if value
         }
@@ -178,19 +182,20 @@ class Reflector[T]:
 class _Log:
     """One line when a kind of failure begins, one when the watch works again."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, quiet: bool) -> None:
         self._name = name
+        self._levels = (logging.DEBUG, logging.DEBUG) if quiet else (logging.WARNING, logging.INFO)
         self._told: set[str] = set()
 
     def failed(self, what: str, text: str, error: Exception | None = None) -> None:
         if what not in self._told:
             self._told.add(what)
-            logger.warning("watch of %s: %s", self._name, text, exc_info=error)
+            logger.log(self._levels[0], "watch of %s: %s", self._name, text, exc_info=error)
 
     def recovered(self) -> None:
         if self._told:
             self._told.clear()
-            logger.info("watch of %s: up to date again", self._name)
+            logger.log(self._levels[1], "watch of %s: up to date again", self._name)
 
 
 def _advice(error: ApiError, resource: Resource) -> str:

@@ -1,0 +1,96 @@
+"""Where reflectors put what they read: the store under a source's name, or a function for one object."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from connector_store.domain.cursor import Raw
+from connector_store.domain.errors import ParseError
+from connector_store.domain.manifest import parse_object
+from connector_store.domain.models import Connector, ConnectorClass, Secret
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector
+from connector_store.kube.resources import Resource
+from connector_store.store import Object, Store
+
+logger = logging.getLogger(__name__)
+
+_KINDS: Final = (Secret, ConnectorClass)
+
+
+class StoreSink:
+    """One source of the store; `names` is what it holds."""
+
+    def __init__(self, store: Store, source: str) -> None:
+        self._store = store
+        self._source = source
+        self.names: set[ObjectKey | str] = set()
+
+    def replace(self, objects: tuple[Object, ...]) -> None:
+        self.names = {_name(each) for each in objects}
+        self._store.replace(self._source, objects)
+
+    def put(self, obj: Object) -> None:
+        self.names.add(_name(obj))
+        self._store.put(self._source, obj)
+
+    def remove(self, obj: Object) -> None:
+        self.names.discard(_name(obj))
+        kind = next((each for each in _KINDS if isinstance(obj, each)), Connector)
+        self._store.remove(self._source, kind, _name(obj))
+
+
+class ObjectSink:
+    """One object by its name: `on_change` gets it, or None while there is none."""
+
+    def __init__(self, on_change: Callable[[Raw | None], None]) -> None:
+        self._on_change = on_change
+
+    def replace(self, objects: tuple[Raw, ...]) -> None:
+        self._on_change(objects[0] if objects else None)
+
+    def put(self, obj: Raw) -> None:
+        self._on_change(obj)
+
+    def remove(self, obj: Raw) -> None:
+        self._on_change(None)
+
+
+def object_reflector(
+    client: KubeClient,
+    resource: Resource,
+    key: ObjectKey,
+    on_change: Callable[[Raw | None], None],
+    *,
+    watch_timeout: float = WATCH_TIMEOUT,
+    on_restart: Callable[[str], None] = lambda kind: None,
+) -> Reflector[Raw]:
+    """Watches one object (the settings, the CA); its role needs list and watch for that name, and no get."""
+    return Reflector(
+        client,
+        resource,
+        lambda raw: raw,
+        ObjectSink(on_change),
+        namespace=key.namespace,
+        field_selector=f"metadata.name={key.name}",
+        watch_timeout=watch_timeout,
+        on_restart=on_restart,
+    )
+
+
+def parser(system_namespace: str) -> Callable[[Raw], Object | None]:
+    """`manifest.parse_object`; None, and a line in the log, for what has no identity that we could keep it under."""
+
+    def parse(raw: Raw) -> Object | None:
+        try:
+            return parse_object(raw, system_namespace=system_namespace)
+        except ParseError as e:
+            logger.warning("an object that the API server sent is passed over: %s", e)
+            return None
+
+    return parse
+
+
+def _name(obj: Object) -> ObjectKey | str:
+    return obj.name if isinstance(obj, ConnectorClass) else obj.key

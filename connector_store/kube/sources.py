@@ -1,0 +1,98 @@
+"""A cluster -> the store: every watch that the proxy and the CSI driver need, and no more than their roles allow."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Never
+
+from connector_store.domain.cursor import Raw
+from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.named_secrets import NamedSecrets
+from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector
+from connector_store.kube.resources import CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.sinks import StoreSink, parser
+from connector_store.store import Object, Store
+
+_TOKENS: Final = f"type={BEARER_TOKEN_SECRET}"
+_CAS: Final = f"{CA_LABEL}=true"
+
+
+class ClusterSource:
+    """Fills `store`, which is synced when all of these have listed: Connectors, classes, Secrets by type, CA Secrets.
+
+    Connectors are watched in `namespaces`, or in all of them; `run` never returns.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        store: Store,
+        *,
+        system_namespace: str,
+        namespaces: Sequence[str] | None = None,
+        watch_timeout: float = WATCH_TIMEOUT,
+        on_restart: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._watch_timeout = watch_timeout
+        self._on_restart = on_restart
+        self._parse: Callable[[Raw], Object | None] = parser(system_namespace)
+        self._reflectors = [self._listed(CONNECTOR_CLASSES)[0]]
+        self._tokens: list[StoreSink] = []
+        for namespace in [None] if namespaces is None else sorted(set(namespaces)):
+            self._reflectors.append(self._listed(CONNECTORS, namespace)[0])
+            reflector, sink = self._listed(SECRETS, namespace, field_selector=_TOKENS)
+            self._reflectors.append(reflector)
+            self._tokens.append(sink)
+        self._reflectors.append(self._listed(SECRETS, system_namespace, label_selector=_CAS)[0])
+
+    async def run(self) -> Never:
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run())
+            for reflector in self._reflectors:
+                await reflector.synced.wait()
+            # Only now is it known which Secrets the others bring.
+            tasks.create_task(NamedSecrets(self._store, self._have_token, self._named).run())
+        raise AssertionError("a reflector ended")
+
+    def _listed(
+        self, resource: Resource, namespace: str | None = None, *, field_selector: str = "", label_selector: str = ""
+    ) -> tuple[Reflector[Object], StoreSink]:
+        """A reflector that the store waits for."""
+        source = " ".join(filter(None, (resource.kind, namespace, field_selector, label_selector)))
+        self._store.expect(source)
+        sink = StoreSink(self._store, source)
+        return self._reflector(resource, sink, namespace, field_selector, label_selector), sink
+
+    def _named(self, key: ObjectKey, source: str) -> Reflector[Object]:
+        sink = StoreSink(self._store, source)
+        return self._reflector(SECRETS, sink, key.namespace, f"metadata.name={key.name}", quiet=True)
+
+    def _have_token(self, key: ObjectKey) -> bool:
+        return any(key in sink.names for sink in self._tokens)
+
+    def _reflector(
+        self,
+        resource: Resource,
+        sink: StoreSink,
+        namespace: str | None,
+        field_selector: str = "",
+        label_selector: str = "",
+        *,
+        quiet: bool = False,
+    ) -> Reflector[Object]:
+        return Reflector(
+            self._client,
+            resource,
+            self._parse,
+            sink,
+            namespace=namespace,
+            field_selector=field_selector,
+            label_selector=label_selector,
+            watch_timeout=self._watch_timeout,
+            on_restart=self._on_restart,
+            quiet=quiet,
+        )

@@ -1,0 +1,77 @@
+"""What reflectors read arrives in the store under its source, or at a function."""
+
+import asyncio
+import logging
+
+import pytest
+
+from connector_store.domain.builtin import K8S
+from connector_store.domain.cursor import Raw
+from connector_store.domain.models import ConnectorClass, Rejected, Secret
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS
+from connector_store.kube.sinks import ObjectSink, StoreSink, object_reflector, parser
+from connector_store.store import Object, Store
+from tests.fakes.api_server import FakeApiServer
+
+KEY = ObjectKey("a", "x")
+OBJECTS = [
+    pytest.param(Secret(key=KEY, type="t"), "Secret", KEY, id="a Secret"),
+    pytest.param(Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message=""), "Connector", KEY, id="one"),
+    pytest.param(ConnectorClass(name="x"), "ConnectorClass", "x", id="a class"),
+]
+
+
+@pytest.mark.parametrize(("obj", "kind", "name"), OBJECTS)
+def test_an_object_comes_and_goes(obj: Object, kind: str, name: ObjectKey | str) -> None:
+    store = Store(expected=["s"])
+    sink = StoreSink(store, "s")
+    before = store.counts[kind]
+    sink.replace(())
+    assert store.synced
+    sink.put(obj)
+    assert (store.counts[kind], sink.names) == (before + 1, {name})
+    sink.remove(obj)
+    assert (store.counts[kind], sink.names) == (before, set())
+    sink.replace((obj,))
+    assert (store.counts[kind], sink.names) == (before + 1, {name})
+
+
+def test_the_built_in_class_outlives_its_object() -> None:
+    store = Store()
+    sink = StoreSink(store, "s")
+    sink.put(ConnectorClass(name="k8s"))
+    sink.remove(ConnectorClass(name="k8s"))
+    assert store.connector_class("k8s") == K8S
+
+
+def test_one_object_is_told_with_its_changes() -> None:
+    told: list[Raw | None] = []
+    sink = ObjectSink(told.append)
+    sink.replace(())
+    sink.put({"a": 1})
+    sink.remove({"a": 1})
+    sink.replace(({"a": 2},))
+    assert told == [None, {"a": 1}, None, {"a": 2}]
+
+
+async def test_a_reflector_of_one_object_asks_for_its_name() -> None:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        reflector = object_reflector(client, CONFIG_MAPS, KEY, lambda raw: None)
+        task = asyncio.create_task(reflector.run())
+        async with asyncio.timeout(20):
+            await reflector.synced.wait()
+        task.cancel()
+        _, path, query = server.requests[0]
+    assert (path, query["fieldSelector"]) == ("/api/v1/namespaces/a/configmaps", "metadata.name=x")
+
+
+def test_what_cannot_be_kept_is_passed_over_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    parse = parser("connectors-system")
+    assert parse({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "a"}}) == Secret(
+        key=KEY, type="Opaque"
+    )
+    assert parse({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}) is None
+    assert "passed over" in caplog.text

@@ -1,0 +1,136 @@
+"""A cluster in the store: what is watched, what for, and when it counts as synced."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONNECTORS, SECRETS
+from connector_store.kube.sources import ClusterSource
+from connector_store.store import Store
+from tests.fakes.api_server import FakeApiServer
+from tests.fakes.certificates import make_ca
+
+KEY = ObjectKey("a", "k8s")
+
+
+def connector(namespace: str = "a", secret: str = "s", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "k8s", "namespace": namespace},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": "https://192.0.2.1:6443",
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": secret}},
+            **spec,
+        },
+    }
+
+
+def secret(name: str = "s", namespace: str = "a", kind: str = BEARER_TOKEN_SECRET, **data: str) -> dict[str, Any]:
+    encoded = {key.replace("_", "."): base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"metadata": {"name": name, "namespace": namespace}, "type": kind, "data": encoded}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@asynccontextmanager
+async def filled(server: FakeApiServer, **options: Any) -> AsyncIterator[Store]:
+    store = Store()
+    async with KubeClient(server.configuration) as client:
+        source = ClusterSource(client, store, system_namespace="connectors-system", **options)
+        assert not store.synced
+        task = asyncio.create_task(source.run())
+        try:
+            yield store
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the store tells of Connectors only, and these tests wait for others too
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connector_becomes_usable_and_follows_its_secret(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector())
+    await server.put(SECRETS, secret(token="one"))
+    async with filled(server) as store:
+        await until(lambda: isinstance(store.get(KEY), Target))
+        await server.put(SECRETS, secret(token="two"))
+        await until(lambda: b"two" in authorization(store))
+        await server.delete(SECRETS, "s", "a")
+        await until(lambda: isinstance(store.get(KEY), Unusable))
+        await server.delete(CONNECTORS, "k8s", "a")
+        await until(lambda: store.get(KEY) is None)
+
+
+def authorization(store: Store) -> bytes:
+    target = store.get(KEY)
+    assert isinstance(target, Target)
+    assert target.credential is not None
+    return target.credential.authorization
+
+
+async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector(secret="other"))
+    await server.put(SECRETS, secret("other", kind="Opaque", token="t"))
+    async with filled(server) as store:
+        await until(lambda: "has type" in reason(store))
+    asked = {(path, *selectors(query)) for _, path, query in server.requests if path.endswith("/secrets")}
+    assert asked == {
+        ("/api/v1/secrets", f"type={BEARER_TOKEN_SECRET}", ""),
+        ("/api/v1/namespaces/connectors-system/secrets", "", f"{CA_LABEL}=true"),
+        ("/api/v1/namespaces/a/secrets", "metadata.name=other", ""),
+    }
+
+
+def selectors(query: dict[str, Any]) -> tuple[str, str]:
+    return query.get("fieldSelector", ""), query.get("labelSelector", "")
+
+
+def reason(store: Store) -> str:
+    found = store.get(KEY)
+    return found.message if isinstance(found, Unusable) else ""
+
+
+async def test_a_ca_of_the_system_namespace_serves_all(server: FakeApiServer) -> None:
+    pem = make_ca().pem.decode()
+    labelled = secret("ca", "connectors-system", "Opaque", ca_crt=pem)
+    labelled["metadata"]["labels"] = {CA_LABEL: "true"}
+    await server.put(SECRETS, labelled)
+    async with filled(server) as store:
+        await until(lambda: store.shared_ca is not None)
+
+
+async def test_only_the_named_namespaces_are_watched(server: FakeApiServer) -> None:
+    for namespace in ("a", "b", "c"):
+        await server.put(CONNECTORS, connector(namespace))
+    async with filled(server, namespaces=["a", "b", "a"]) as store:
+        await until(lambda: len(list(store.connectors())) == 2)
+    assert {path for _, path, _ in server.requests if path.endswith("/connectors")} == {
+        "/apis/connectors.alauda.io/v1alpha1/namespaces/a/connectors",
+        "/apis/connectors.alauda.io/v1alpha1/namespaces/b/connectors",
+    }
+
+
+async def test_is_not_synced_while_one_kind_is_missing(server: FakeApiServer) -> None:
+    server.missing.add("connectorclasses")
+    await server.put(CONNECTORS, connector())
+    await server.put(SECRETS, secret(token="one"))
+    async with filled(server) as store:
+        await until(lambda: isinstance(store.get(KEY), Target))
+        assert not store.synced
+        server.missing.clear()
+        await until(lambda: store.synced)
