@@ -1,4 +1,4 @@
-"""`scripts/cluster build` builds the programs; `scripts/cluster run CMD…` runs CMD beside a control plane."""
+"""A Kubernetes control plane, or with --node a whole node (root, Linux), for the time of a command."""
 
 import argparse
 import os
@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.process import tied
-from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+from tests.cluster.programs import ProgramsMissingError, control_plane_programs, node_programs
 from tests.cluster.scratch import scratch
+from tests.node.isolation import inside, run_isolated
+from tests.node.node import Node
+from tests.node.requirements import missing
 
 GRACE = 20.0
 """Seconds that CMD has to end after a signal."""
@@ -22,35 +24,40 @@ GRACE = 20.0
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="build etcd, kube-apiserver and kubectl, or do nothing if they are there")
-    run = verbs.add_parser("run", help="run a command with KUBECONFIG set to a fresh control plane's admin")
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    build = verbs.add_parser("build", help="build the programs, or do nothing if they are there")
+    run = verbs.add_parser("run", help="run CMD with KUBECONFIG set to a fresh cluster's admin")
+    isolate = verbs.add_parser("isolate", help="run CMD in the private namespaces that a node needs, without a node")
+    for verb in (build, run):
+        verb.add_argument("--node", action="store_true", help="a whole node, with kubelet, pods, Services and DNS")
+    for verb in (run, isolate):
+        verb.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     options = parser.parse_args(arguments)
-    try:
-        programs = control_plane_programs()
-    except ProgramsMissingError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    if options.verb == "build":
-        return 0
-    if not options.command:
-        run.error("CMD is missing")
-    return run_beside(programs, options.command)
-
-
-def run_beside(programs: Path, command: Sequence[str]) -> int:
-    """The exit code of the command; the control plane and its folder are gone afterwards, also after a signal."""
+    if options.verb != "build" and not options.command:
+        parser.error("CMD is missing")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        with (
-            scratch() as folder,
-            ControlPlane(folder, programs=programs) as plane,
-        ):
-            path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-            return _run(command, os.environ | {"KUBECONFIG": str(plane.kubeconfig), "PATH": path})
+        return _do(options)
+    except ProgramsMissingError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _do(options: argparse.Namespace) -> int:
+    node = options.verb == "isolate" or options.node
+    programs = node_programs() if node else [control_plane_programs()]
+    if options.verb == "build":
+        return 0
+    if node and not inside():
+        if reason := missing():
+            raise ProgramsMissingError(reason)
+        again = [sys.executable, "-P", "-m", "tests.cluster", "run", "--node"] if options.verb == "run" else []
+        return run_isolated([*again, *options.command])
+    with scratch() as folder, Node(folder) if node else ControlPlane(folder, programs=programs[0]) as cluster:
+        path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
+        return _run(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:

@@ -21,6 +21,9 @@ from tests.cluster.programs import control_plane_programs
 from tests.cluster.tokens import TokenMint
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+SERVICES = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"
+"""Of the Service `kubernetes`."""
 READY_TIMEOUT = 120.0
 """Seconds until /readyz; 3 on an idle machine."""
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
@@ -29,20 +32,31 @@ AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 class ControlPlane:
     """Starts, stops and disturbs one control plane whose files all lie in `folder`."""
 
-    def __init__(self, folder: Path, *, programs: Path | None = None, arguments: Sequence[str] = ()) -> None:
-        """`arguments` are added to kube-apiserver's command line, and win over those given here."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        programs: Path | None = None,
+        address: str = "127.0.0.1",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """`arguments` are added to kube-apiserver's command line, and win over those given here.
+
+        On a node, `address` is the node's own when pods shall reach this API server.
+        """
         self.folder = folder
         self.programs = programs or control_plane_programs()
         folder.mkdir(parents=True, exist_ok=True)
-        self._authority = Authority(folder)
+        self.authority = Authority(folder)
         self._port = Port()
-        self.url = f"https://127.0.0.1:{self._port.number}"
-        self.ca_pem = self._authority.pem
+        self._address = address
+        self.url = f"https://{address}:{self._port.number}"
+        self.ca_pem = self.authority.pem
         self.service_account_key, self._service_account_pub = service_account_key(folder)
-        certificate = self._authority.issue("admin", common_name="admin", groups=["system:masters"])
+        certificate = self.authority.issue("admin", common_name="admin", groups=["system:masters"])
         self.kubeconfig = self.write_kubeconfig("admin.kubeconfig", certificate_user(*certificate))
         self.kubectl = Kubectl(self.programs / "kubectl", self.kubeconfig)
-        self.api = AdminApi(self.url, self._authority.certificate, *certificate)
+        self.api = AdminApi(self.url, self.authority.certificate, *certificate)
         self.tokens = TokenMint(self.api, self.service_account_key.read_text(), ISSUER)
         self.audit_log = folder / "audit.log"
         self.etcd = Etcd(folder, self.programs / "etcd")
@@ -127,25 +141,27 @@ class ControlPlane:
         return self.tokens.mint(namespace, name, audiences=audiences, lifetime=lifetime)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        certificate, key = self._authority.issue(
-            "apiserver", common_name="kube-apiserver", hosts=["127.0.0.1", "localhost", "kubernetes.default.svc"]
+        certificate, key = self.authority.issue(
+            "apiserver",
+            common_name="kube-apiserver",
+            hosts=[self._address, "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", "kubernetes.default"],
         )
         return [
             str(self.programs / "kube-apiserver"),
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self._port.number}",
             f"--etcd-servers={self.etcd.endpoint}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
-            f"--client-ca-file={self._authority.certificate}",
+            f"--client-ca-file={self.authority.certificate}",
             f"--service-account-issuer={ISSUER}",
             f"--service-account-key-file={self._service_account_pub}",
             f"--service-account-signing-key-file={self.service_account_key}",
             "--service-account-extend-token-expiration=false",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-cluster-ip-range={SERVICES}",
             "--endpoint-reconciler-type=none",
-            "--authorization-mode=RBAC",
+            "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
             f"--audit-policy-file={AUDIT_POLICY}",
             f"--audit-log-path={self.audit_log}",

@@ -2,10 +2,11 @@
 
 import base64
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from tests.cluster.process import without_proxies
 
 TIMEOUT = 60.0
 """Seconds that one kubectl command may take."""
@@ -47,10 +48,8 @@ class Kubectl:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Without KUBECONFIG and proxies of the user's own; the discovery cache lies beside the kubeconfig."""
-        kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        kept.pop("KUBECONFIG", None)
-        return kept | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
+        """The discovery cache lies beside the kubeconfig."""
+        return without_proxies() | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
 
     def apply(self, *manifests: dict[str, Any], namespace: str | None = None) -> None:
         """`kubectl apply` of objects given as Python values."""

@@ -1,10 +1,11 @@
 """A child process with a log file that cannot outlive the process that started it."""
 
+import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 STOP_GRACE = 10.0
@@ -17,6 +18,11 @@ def tied(command: Sequence[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
 
 
+def without_proxies() -> dict[str, str]:
+    """This process's environment; its proxies are not for the test's own addresses."""
+    return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+
+
 class Process:
     """Starts, stops and restarts one program with the same arguments.
 
@@ -24,11 +30,11 @@ class Process:
     not in asyncio.to_thread.
     """
 
-    def __init__(self, command: Sequence[str | Path], *, log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] = {}) -> None:
         self.command = [str(part) for part in command]
         self.name = Path(self.command[0]).name
         self.log = log
-        self._environment = environment
+        self._environment = dict(environment)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,7 +54,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=without_proxies() | self._environment,
                 start_new_session=True,
             )
 

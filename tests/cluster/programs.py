@@ -75,6 +75,22 @@ KUBERNETES = Module(
         )
     },
 )
+CONTAINERD = Module(
+    folder="containerd",
+    upstream="github.com/containerd/containerd/v2",
+    version_variable="github.com/containerd/containerd/v2/version.Version",
+    tags="no_btrfs,no_devmapper,no_zfs",
+    packages={
+        name: f"github.com/containerd/containerd/v2/cmd/{name}"
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+)
+COREDNS = Module(folder="coredns", upstream="github.com/coredns/coredns", packages={"coredns": "."})
+CSI_TEST = Module(
+    folder="csi-test",
+    upstream="github.com/kubernetes-csi/csi-test/v5",
+    packages={"csi-sanity": "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"},
+)
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -95,6 +111,12 @@ def control_plane_programs() -> Path:
     return built(KUBERNETES, CONTROL_PLANE)
 
 
+def node_programs() -> list[Path]:
+    """The folders of everything that a whole node runs, and of csi-sanity."""
+    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST)
+    return [built(module, tuple(module.packages)) for module in modules]
+
+
 def built(module: Module, names: Sequence[str]) -> Path:
     """The module's cache folder, holding at least these programs."""
     cache = module.cache
@@ -102,8 +124,8 @@ def built(module: Module, names: Sequence[str]) -> Path:
         go = shutil.which("go")
         if go is None:
             raise ProgramsMissingError(
-                f"{', '.join(names)} are not built and there is no Go: install Go (https://go.dev/dl), "
-                "or point KUBEBUILDER_ASSETS at a folder with etcd, kube-apiserver and kubectl"
+                f"{', '.join(names)} not built and no Go on PATH: install Go (https://go.dev/dl)"
+                + (", or point KUBEBUILDER_ASSETS at a folder with them" if names == CONTROL_PLANE else "")
             )
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "lock").open("w") as lock:

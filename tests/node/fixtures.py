@@ -1,0 +1,59 @@
+"""Fixtures of a whole node; they work inside `scripts/cluster isolate` only, as `scripts/test node` runs them.
+
+`node`            one `Node` for the session; a test may restart its kubelet and API server, and leaves them running
+`node_namespace`  a fresh namespace on it, with ServiceAccount `default`; deleted afterwards, without waiting
+`csi_sanity`      path of the csi-sanity program
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, node_programs
+from tests.node.isolation import inside
+from tests.node.node import READY_TIMEOUT, Node
+from tests.node.requirements import missing
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def isolated_node_programs() -> list[Path]:
+    try:
+        reason = missing() or ("" if inside() else "a node needs private namespaces: run it by `scripts/test node`")
+        programs = [] if reason else node_programs()
+    except ProgramsMissingError as error:
+        reason = str(error)
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    if reason:
+        pytest.skip(reason)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def node(isolated_node_programs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with Node(tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.fixture
+def node_namespace(node: Node) -> Iterator[str]:
+    name = f"test-{next(_NUMBERS)}"
+    node.kubectl("create", "namespace", name)
+    node.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={READY_TIMEOUT:.0f}s", namespace=name)
+    yield name
+    node.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def csi_sanity() -> Path:
+    try:
+        return built(CSI_TEST, ["csi-sanity"]) / "csi-sanity"
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))

@@ -1,0 +1,63 @@
+"""`scripts/cluster isolate` from outside: nothing of a run is left, whatever ended it."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.scratch import PREFIX
+from tests.node import cgroups
+from tests.node.isolation import INSIDE
+from tests.node.requirements import missing
+
+CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
+TIMEOUT = 200.0
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(missing()), reason=missing() or "all is here"),
+]
+
+
+def left_of(folder: str) -> list[str]:
+    name = Path(folder).name
+    groups = [str(path) for hierarchy in cgroups.hierarchies() for path in hierarchy.glob(name)]
+    return groups + ([folder] if Path(folder).exists() else [])
+
+
+def test_it_has_its_own_processes_and_network_and_passes_on_the_exit_code() -> None:
+    script = f"echo ${INSIDE}; ip -json link; exit 5"
+    done = subprocess.run([CLUSTER, "isolate", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT)
+    folder, links = done.stdout.splitlines()
+    assert done.returncode == 5
+    assert Path(folder).name.startswith(PREFIX)
+    assert [link["ifname"] for link in json.loads(links)] == ["lo", "node0"]
+    assert left_of(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked to end", "killed outright"])
+def test_it_ends_with_all_its_processes(number: signal.Signals) -> None:
+    script = f"sleep 2468 & setsid sleep 2468 & echo ${INSIDE}; wait"
+    command = [str(CLUSTER), "isolate", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        assert running.stdout is not None
+        folder = running.stdout.readline().strip()
+        running.send_signal(number)
+        running.wait(TIMEOUT)
+    deadline = time.monotonic() + TIMEOUT
+    while any(_sleeps(entry) for entry in Path("/proc").glob("[0-9]*/cmdline")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    subprocess.run([CLUSTER, "isolate", "true"], check=True, timeout=TIMEOUT)
+    assert left_of(folder) == []
+
+
+def _sleeps(cmdline: Path) -> bool:
+    try:
+        return b"sleep\0002468" in cmdline.read_bytes()
+    except OSError:
+        return False
