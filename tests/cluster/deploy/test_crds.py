@@ -1,0 +1,135 @@
+"""The CRDs and the admission policy on a real API server: what applies, and what is refused with which words."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[3]
+CORPUS = Path(__file__).parent / "corpus"
+DEADLINE = 60.0
+
+Apply = Callable[[dict[str, Any]], str]
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> Kubectl:
+    kubectl = control_plane.kubectl
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
+    kubectl(
+        "wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectorclasses.yaml")
+    )
+    return kubectl
+
+
+def connector(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": {"name": "c"},
+        "spec": {"connectorClassName": "k8s", "address": "https://h:6443"} | spec,
+    }
+
+
+def create(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
+    """What kubectl says to a dry run: stdout if it is accepted, stderr if not."""
+    result = kubectl.run(
+        "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace=namespace, stdin=json.dumps(manifest)
+    )
+    return result.stdout or result.stderr
+
+
+@pytest.mark.parametrize("file", ["connectors.yaml", "connectorclasses.yaml"])
+def test_manifests_of_the_other_product_apply_unchanged_under_strict_decoding(
+    installed: Kubectl, namespace: str, file: str
+) -> None:
+    installed("apply", "--validate=strict", "-f", str(CORPUS / file), namespace=namespace)
+    again = installed("apply", "--validate=strict", "-f", str(CORPUS / file), namespace=namespace)
+    assert {line.rpartition(" ")[2] for line in again.splitlines()} <= {"unchanged", "configured"}
+
+
+def test_fields_that_the_schema_does_not_know_are_kept_on_a_class_and_refused_on_a_connector(
+    installed: Kubectl, namespace: str
+) -> None:
+    installed("apply", "-f", str(CORPUS / "connectorclasses.yaml"))
+    kept = installed("get", "connectorclass", "as-documented", "-o", "jsonpath={.spec.something.of}")
+    assert kept == "later"
+    assert 'unknown field "spec.typo"' in create(installed, namespace, connector(typo=1))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://h", "https://h:6443", "http://h/p", "https://10.0.0.1:6443", "https://[::1]:6443", "https://h/a/b"],
+)
+def test_an_address_is_accepted(installed: Kubectl, namespace: str, address: str) -> None:
+    assert "created" in create(installed, namespace, connector(address=address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("h:6443", id="no scheme"),
+        pytest.param("ftp://h", id="another scheme"),
+        pytest.param("https://", id="no host"),
+        pytest.param("https://:6443", id="a port without host"),
+        pytest.param("https://u:p@h", id="a user"),
+        pytest.param("https://h?x=1", id="a query"),
+        pytest.param("https://h?", id="an empty query"),
+        pytest.param("https://h#f", id="a fragment"),
+        pytest.param("https://h /x", id="a space"),
+        pytest.param("/only/a/path", id="a path"),
+    ],
+)
+def test_an_address_is_refused_with_what_to_write(installed: Kubectl, namespace: str, address: str) -> None:
+    assert "spec.address: Invalid value" in (said := create(installed, namespace, connector(address=address)))
+    assert "https://HOST[:PORT][/PATH]" in said
+
+
+def test_an_empty_class_name_is_refused(installed: Kubectl, namespace: str) -> None:
+    assert "spec.connectorClassName" in create(installed, namespace, connector(connectorClassName=""))
+
+
+def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, namespace: str) -> None:
+    elsewhere = connector(auth={"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}})
+    # A new policy takes effect a moment after it was stored.
+    deadline = time.monotonic() + DEADLINE
+    while "created" in (said := create(installed, namespace, elsewhere)) and time.monotonic() < deadline:
+        pass
+    assert f"must be the Connector's own namespace, {namespace}" in said
+
+
+@pytest.mark.parametrize("own", [None, ""], ids=["its own namespace", "an empty one"])
+def test_a_secret_of_its_own_namespace_is_accepted(installed: Kubectl, namespace: str, own: str | None) -> None:
+    ref = {"name": "s", "namespace": namespace if own is None else own}
+    assert "created" in create(installed, namespace, connector(auth={"name": "a", "secretRef": ref}))
+
+
+def test_short_names_the_category_and_the_columns_work(installed: Kubectl, namespace: str) -> None:
+    installed("apply", "-f", str(CORPUS / "connectors.yaml"), namespace=namespace)
+    table = installed("get", "conn", namespace=namespace)
+    assert table.split()[:6] == ["NAME", "CLASS", "ADDRESS", "READY", "REASON", "AGE"]
+    assert "connector.connectors.alauda.io/k8s-connector" in installed(
+        "get", "alauda", "-o", "name", namespace=namespace
+    )
+    installed("get", "connclass")
+
+
+def test_status_is_a_subresource_that_keeps_what_the_controller_writes(installed: Kubectl, namespace: str) -> None:
+    installed.apply(connector(), namespace=namespace)
+    status = (
+        '{"status":{"observedGeneration":1,"proxy":{"httpAddress":{"url":"http://c","CACerts":"eA==","audience":"a"}},'
+        '"conditions":[{"type":"Ready","status":"True","reason":"Ready","severity":"Info","message":"m",'
+        '"lastTransitionTime":"2026-01-01T00:00:00Z"}]}}'
+    )
+    installed("patch", "connector", "c", "--subresource=status", "--type=merge", "-p", status, namespace=namespace)
+    stored = installed.json("get", "connector", "c", namespace=namespace)
+    assert stored["status"]["proxy"]["httpAddress"]["CACerts"] == "eA=="
+    assert stored["status"]["conditions"][0]["severity"] == "Info"

@@ -1,0 +1,104 @@
+"""The roles: each can do what it needs, and nothing else of a list of what would hurt."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[3]
+PROXY = "system:serviceaccount:connectors-system:connectors-proxy"
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> Kubectl:
+    kubectl = control_plane.kubectl
+    kubectl("apply", "-f", str(ROOT / "deploy/namespace.yaml"))
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+    kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
+    return kubectl
+
+
+def can(kubectl: Kubectl, who: str, verb: str, resource: str, *scope: str) -> bool:
+    # kubectl reads TYPE/NAME; a subresource is a flag of its own.
+    kind, _, subresource = resource.partition("/")
+    flags = [f"--subresource={subresource}"] if subresource else []
+    return kubectl.run("auth", "can-i", verb, kind, *flags, "--as", who, *scope).stdout.strip() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("create", "tokenreviews.authentication.k8s.io"),
+        ("create", "subjectaccessreviews.authorization.k8s.io"),
+        ("list", "connectorclasses.connectors.alauda.io"),
+        ("watch", "connectorclasses.connectors.alauda.io"),
+        ("list", "connectors.connectors.alauda.io"),
+        ("watch", "connectors.connectors.alauda.io"),
+        ("list", "secrets"),
+        ("watch", "secrets"),
+    ],
+)
+def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource: str) -> None:
+    assert can(installed, PROXY, verb, resource, "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        *((verb, "secrets") for verb in ("get", "create", "update", "patch", "delete")),
+        *((verb, "connectors.connectors.alauda.io") for verb in ("get", "create", "update", "patch", "delete")),
+        ("update", "connectors.connectors.alauda.io/status"),
+        ("use", "connectors.connectors.alauda.io/proxy"),
+        ("create", "serviceaccounts/token"),
+        ("list", "pods"),
+        ("create", "pods/exec"),
+        ("list", "configmaps"),
+        ("impersonate", "users"),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+        ("*", "*"),
+    ],
+)
+def test_the_proxy_can_do_nothing_else(installed: Kubectl, verb: str, resource: str) -> None:
+    assert not can(installed, PROXY, verb, resource, "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "resource", "allowed"),
+    [
+        ("connectors-user", "use", "connectors.connectors.alauda.io/proxy", True),
+        ("connectors-user", "get", "connectors.connectors.alauda.io", False),
+        ("connectors-viewer", "get", "connectors.connectors.alauda.io", True),
+        ("connectors-viewer", "use", "connectors.connectors.alauda.io/proxy", False),
+        ("connectors-viewer", "get", "secrets", False),
+        ("connectors-editor", "patch", "connectors.connectors.alauda.io", True),
+        ("connectors-editor", "use", "connectors.connectors.alauda.io/proxy", False),
+    ],
+)
+def test_a_role_gives(installed: Kubectl, namespace: str, role: str, verb: str, resource: str, allowed: bool) -> None:
+    user = f"u-{namespace}"
+    installed("create", "rolebinding", "b", f"--clusterrole={role}", f"--user={user}", namespace=namespace)
+    assert can(installed, user, verb, resource, "--namespace", namespace) is allowed
+
+
+@pytest.mark.parametrize(
+    ("role", "aggregated"),
+    [
+        pytest.param("connectors-user", "admin", id="admins may use Connectors"),
+        pytest.param("connectors-viewer-list", "view", id="viewers may list them, and not get them"),
+        pytest.param("connectors-editor", "edit admin", id="who can read Secrets may write them"),
+        pytest.param("connectors-viewer", "", id="the whole viewer is bound by hand"),
+    ],
+)
+def test_a_role_is_aggregated_to(installed: Kubectl, role: str, aggregated: str) -> None:
+    labels = installed.json("get", "clusterrole", role)["metadata"].get("labels", {})
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {each.removeprefix(prefix) for each in labels if each.startswith(prefix)} == set(aggregated.split())
+
+
+def test_what_view_gets_is_never_the_right_of_get_connectors(installed: Kubectl) -> None:
+    for rule in installed.json("get", "clusterrole", "connectors-viewer-list")["rules"]:
+        if "connectors" in rule["resources"]:
+            assert set(rule["verbs"]) == {"list", "watch"}
