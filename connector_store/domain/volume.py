@@ -1,0 +1,199 @@
+"""The volumeAttributes of a pod's volume -> a VolumeRequest.
+
+What kubelet adds is named csi.storage.k8s.io/*, everything else is the pod author's. All mistakes are told at once,
+each with its attribute and what to write instead. An empty attribute counts as absent.
+
+>>> pod = {POD_NAME: "p", POD_NAMESPACE: "team-a", POD_UID: "u", SERVICE_ACCOUNT: "default", EPHEMERAL: "true"}
+>>> request = parse_volume(pod | {"connector.name": "k8s", "configuration.names": "kubeconfig"})
+>>> request.connectors, request.configurations
+((ObjectKey(namespace='team-a', name='k8s'),), ('kubeconfig',))
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.kubeconfig import TOKEN_FILE
+from connector_store.domain.names import ObjectKey, is_label, is_subdomain
+from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, KUBECONFIG_ROTATING
+
+KUBELET: Final = "csi.storage.k8s.io/"
+POD_NAME: Final = KUBELET + "pod.name"
+POD_NAMESPACE: Final = KUBELET + "pod.namespace"
+POD_UID: Final = KUBELET + "pod.uid"
+SERVICE_ACCOUNT: Final = KUBELET + "serviceAccount.name"
+EPHEMERAL: Final = KUBELET + "ephemeral"
+
+NAME: Final = "connector.name"
+NAMESPACE: Final = "connector.namespace"
+CONNECTORS: Final = "connectors"
+CONFIGURATIONS_WANTED: Final = "configuration.names"
+PARAMS: Final = "configuration.params"
+EXPIRATION: Final = "token.expiration"
+ATTRIBUTES: Final = (NAME, CONNECTORS, NAMESPACE, CONFIGURATIONS_WANTED, PARAMS, EXPIRATION)
+
+MAX_ATTRIBUTE: Final = 4096
+"""Characters; the CSI specification's size limit of a whole map (section "Size Limits")."""
+MAX_CONNECTORS: Final = 32
+"""So that every rendering fits twice into the volume's tmpfs."""
+_SHOWN: Final = 80
+
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|m|s|ms))+")
+_DURATION_PART = re.compile(r"([0-9.]+)(h|ms|m|s)")
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """Whose volume it is."""
+
+    namespace: str
+    name: str
+    uid: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRequest:
+    """`expiration` is the token lifetime that the pod wishes for, in seconds."""
+
+    pod: Pod
+    connectors: tuple[ObjectKey, ...]
+    configurations: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    expiration: float | None = None
+
+
+def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
+    """Read the volume context of NodePublishVolume; one ParseError tells all that is wrong."""
+    read = _Reader(context)
+    pod = read.pod()
+    read.unknown()
+    connectors = read.connectors(pod.namespace)
+    configurations, left_out = read.configurations()
+    read.params()
+    expiration = read.expiration()
+    if read.problems:
+        raise ParseError("", "; ".join(map(str, read.problems)))
+    return VolumeRequest(
+        pod=pod, connectors=connectors, configurations=configurations, left_out=left_out, expiration=expiration
+    )
+
+
+def own_attributes(context: Mapping[str, str]) -> dict[str, str]:
+    """What the pod's author wrote: the part that stays the same for as long as the volume lives."""
+    return {key: value for key, value in context.items() if not key.startswith(KUBELET)}
+
+
+class _Reader:
+    def __init__(self, context: Mapping[str, str]) -> None:
+        self.problems: list[ParseError] = []
+        self._context = {key: value.strip() for key, value in context.items()}
+
+    def pod(self) -> Pod:
+        if self._context.get(EPHEMERAL) != "true":
+            self._wrong(EPHEMERAL, 'is not "true"; use the driver in an inline volume of a pod, not a PersistentVolume')
+        return Pod(
+            namespace=self._from_kubelet(POD_NAMESPACE, is_label),
+            name=self._from_kubelet(POD_NAME, is_subdomain),
+            uid=self._from_kubelet(POD_UID, bool),
+            service_account=self._from_kubelet(SERVICE_ACCOUNT, is_subdomain),
+        )
+
+    def _from_kubelet(self, key: str, valid: Callable[[str], bool]) -> str:
+        value = self._context.get(key, "")
+        if not valid(value):
+            self._wrong(key, "is missing or not a name; the CSIDriver object must have spec.podInfoOnMount: true")
+        return value
+
+    def unknown(self) -> None:
+        for key in sorted(own_attributes(self._context)):
+            if key not in ATTRIBUTES:
+                self._wrong(_shown(key), "is not an attribute; use " + ", ".join(ATTRIBUTES))
+            elif len(self._context[key]) > MAX_ATTRIBUTE:
+                self._wrong(key, f"is longer than {MAX_ATTRIBUTE} characters")
+                self._context[key] = self._context[key][:MAX_ATTRIBUTE]
+
+    def connectors(self, pod_namespace: str) -> tuple[ObjectKey, ...]:
+        namespace = self._context.get(NAMESPACE) or pod_namespace
+        if self._context.get(NAMESPACE) and not is_label(namespace):
+            self._wrong(NAMESPACE, f"{_shown(namespace)} is not the name of a namespace")
+        name, several = self._context.get(NAME), self._context.get(CONNECTORS)
+        if name and several:
+            self._wrong(NAME, f"and {CONNECTORS} are both given; keep one of them")
+        elif name:
+            if not is_subdomain(name):
+                self._wrong(NAME, f"{_shown(name)} is not the name of a Connector; for NAMESPACE/NAME use {CONNECTORS}")
+            return (ObjectKey(namespace, name),)
+        elif several:
+            return self._several(several, namespace)
+        else:
+            self._wrong(NAME, "is missing; write the name of a Connector")
+        return ()
+
+    def _several(self, text: str, namespace: str) -> tuple[ObjectKey, ...]:
+        keys: list[ObjectKey] = []
+        for part in _list(text):
+            try:
+                key = ObjectKey.parse(part if "/" in part else f"{namespace}/{part}")
+            except ParseError:
+                self._wrong(CONNECTORS, f"{_shown(part)} is neither NAME nor NAMESPACE/NAME")
+                continue
+            if key in keys:
+                self._wrong(CONNECTORS, f"{_shown(part)} is there twice")
+            keys.append(key)
+        if not _list(text):
+            self._wrong(CONNECTORS, "names no Connector")
+        if len(keys) > MAX_CONNECTORS:
+            self._wrong(CONNECTORS, f"names {len(keys)} Connectors; a volume has at most {MAX_CONNECTORS}")
+        return tuple(keys)
+
+    def configurations(self) -> tuple[tuple[str, ...], frozenset[str]]:
+        names = _list(self._context.get(CONFIGURATIONS_WANTED, ""))
+        wanted = tuple(dict.fromkeys(each for each in names if not each.startswith("!")))
+        left_out = frozenset(each[1:] for each in names if each.startswith("!"))
+        for each in wanted:
+            if each not in CONFIGURATIONS:
+                known = ", ".join(CONFIGURATIONS)
+                self._wrong(CONFIGURATIONS_WANTED, f"{_shown(each)} is not a configuration; use {known}")
+        for each in sorted(left_out - set(BUILT_IN)):
+            known = ", ".join(BUILT_IN)
+            self._wrong(CONFIGURATIONS_WANTED, f"!{_shown(each)} leaves out no built-in file; those are {known}")
+        if KUBECONFIG_ROTATING in wanted and TOKEN_FILE in left_out:
+            self._wrong(CONFIGURATIONS_WANTED, f"!{TOKEN_FILE} leaves out the file that {KUBECONFIG_ROTATING} reads")
+        return wanted, left_out
+
+    def params(self) -> None:
+        text = self._context.get(PARAMS)
+        if not text:
+            return
+        try:
+            valid = isinstance(json.loads(text), dict)
+        except (ValueError, RecursionError):
+            valid = False
+        if not valid:
+            self._wrong(PARAMS, 'is not a JSON object; write {"CONFIGURATION": {"NAME": "VALUE"}}')
+
+    def expiration(self) -> float | None:
+        text = self._context.get(EXPIRATION)
+        if not text:
+            return None
+        if _DURATION.fullmatch(text) is None:
+            self._wrong(EXPIRATION, f"{_shown(text)} is not a duration; write 30m or 1h")
+            return None
+        return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+
+    def _wrong(self, attribute: str, reason: str) -> None:
+        self.problems.append(ParseError(attribute, reason))
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _shown(text: str) -> str:
+    """A value in an error: what can be seen, and not all of something endless."""
+    return ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

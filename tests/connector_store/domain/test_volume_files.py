@@ -1,0 +1,55 @@
+"""The files of a volume: the API page's list, and nothing that was left out."""
+
+from dataclasses import replace
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.models import Address
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, render_files
+
+ENTRY = Entry(
+    key=ObjectKey("team-a", "k8s"),
+    address=Address(host="192.168.1.100", port=6443),
+    proxy="http://c-k8s.team-a.svc.cluster.local",
+    ca=b"PEM\n",
+    token="tok",
+)
+URL = "http://team-a%2Fk8s:tok@c-k8s.team-a.svc.cluster.local:80"
+
+
+def test_the_built_in_files_are_there_without_being_asked_for() -> None:
+    assert render_files([ENTRY], []) == {
+        "context.token": b"tok",
+        "ca.crt": b"PEM\n",
+        "ca.cert": b"PEM\n",
+        "context.proxy.caCert": b"PEM\n",
+        "connector.status.proxyAddress": b"http://c-k8s.team-a.svc.cluster.local",
+        "http.proxy": URL.encode(),
+        "https.proxy": URL.encode(),
+        ".env": (
+            f"http_proxy={URL}\nhttps_proxy={URL}\nHTTP_PROXY={URL}\nHTTPS_PROXY={URL}\n"
+            "no_proxy=localhost,127.0.0.1,::1\n"
+        ).encode(),
+    }
+
+
+def test_configurations_are_files_of_their_name() -> None:
+    files = render_files([ENTRY], ["kubeconfig", "kubeconfig-rotating"])
+    assert yaml.safe_load(files["kubeconfig"])["users"][0]["user"] == {"token": "fake-token"}
+    assert yaml.safe_load(files["kubeconfig-rotating"])["users"][0]["user"] == {"tokenFile": "context.token"}
+
+
+def test_of_several_connectors_the_built_in_files_know_the_first() -> None:
+    files = render_files([ENTRY, replace(ENTRY, key=ObjectKey("team-b", "other"))], ["kubeconfig"])
+    assert files["http.proxy"] == URL.encode()
+    assert len(yaml.safe_load(files["kubeconfig"])["clusters"]) == 2
+
+
+@given(st.sets(st.sampled_from(BUILT_IN)), st.sets(st.sampled_from(CONFIGURATIONS)))
+def test_every_file_is_there_unless_it_was_left_out(left_out: set[str], wanted: set[str]) -> None:
+    files = render_files([ENTRY], sorted(wanted), left_out)
+    assert set(files) == (set(BUILT_IN) - left_out) | wanted
