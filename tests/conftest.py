@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from collections import Counter
+from collections.abc import Generator
 
 import hypothesis
 import pytest
@@ -42,7 +44,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             node_programs()
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """In CI nothing of ours may be skipped for want of a program: a skip is a failure there."""
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        fail_a_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_a_skip(report)
+    return report
+
+
+def fail_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI nothing may be left out for want of a program."""
+    if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {reason_of(report)}"
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason, however many tests it keeps from running."""
+    reasons = Counter(reason_of(report) for report in terminalreporter.getreports("skipped"))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} {reason.replace('Skipped: ', 'skipped: ', 1)}")

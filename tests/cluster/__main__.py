@@ -46,18 +46,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _do(options: argparse.Namespace) -> int:
-    node = options.verb == "isolate" or options.node
-    programs = node_programs() if node else [control_plane_programs()]
+    if options.verb == "isolate":
+        return _isolated(options.command)
+    programs = node_programs() if options.node else [control_plane_programs()]
     if options.verb == "build":
         return 0
-    if node and not inside():
-        if reason := missing():
-            raise ProgramsMissingError(reason)
-        again = [sys.executable, "-P", "-m", "tests.cluster", "run", "--node"] if options.verb == "run" else []
-        return run_isolated([*again, *options.command])
-    with scratch() as folder, Node(folder) if node else ControlPlane(folder, programs=programs[0]) as cluster:
+    if options.node and not inside():
+        return _isolated([sys.executable, "-P", "-m", "tests.cluster", "run", "--node", *options.command])
+    with scratch() as folder, Node(folder) if options.node else ControlPlane(folder, programs=programs[0]) as cluster:
         path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
         return _run(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
+
+
+def _isolated(command: Sequence[str]) -> int:
+    if reason := missing():
+        raise ProgramsMissingError(reason)
+    return run_isolated(command)
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:

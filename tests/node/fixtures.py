@@ -23,10 +23,10 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def isolated_node_programs() -> list[Path]:
     try:
+        programs = node_programs()
         reason = missing() or ("" if inside() else "a node needs private namespaces: run it by `scripts/test node`")
-        programs = [] if reason else node_programs()
     except ProgramsMissingError as error:
-        reason = str(error)
+        programs, reason = [], str(error)
     if reason and os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     if reason:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 PROGRAMS = ("busybox", "conntrack", "ip", "iptables", "mount", "runc", "unshare")
@@ -35,3 +36,7 @@ def missing() -> str:
     if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode != 0:
         return "a node needs private network, mount and process namespaces; this machine (a container?) refuses them"
     return ""
+
+
+if __name__ == "__main__":
+    sys.exit(missing() or 0)
