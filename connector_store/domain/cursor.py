@@ -8,10 +8,11 @@
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from connector_store.domain.document import load
 
 Raw = Mapping[str, Any]
 
@@ -118,7 +119,7 @@ class Cursor[T]:
                 yield from self._read(line)
 
     def _read(self, line: bytearray) -> Iterator[Put[T] | Deleted[T] | Listed[T] | Failed]:
-        document = json.loads(line)
+        document = load(line)
         kind, raw = (document.get("type"), document.get("object")) if isinstance(document, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(raw, dict):
             raise ValueError("a line without type and object")

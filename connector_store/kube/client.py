@@ -3,7 +3,6 @@
 10,000 objects as the library's models would not fit into the memory that the proxy may use.
 """
 
-import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config.config_exception import ConfigException
 
+from connector_store.domain.document import load
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
 
@@ -128,7 +128,7 @@ class KubeClient:
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
         response = await self._send(method, path, params, body, content_type, limits)
         try:
-            document = json.loads(await response.read())
+            document = load(await response.read())
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise _failure(e) from e
         if not isinstance(document, dict):
@@ -194,7 +194,7 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     """An answer of 300 and more; the message is that of the Status in the body, if it is one."""
     response.close()
     try:
-        status = json.loads(body)
+        status = load(body)
     except ValueError:
         status = None
     named = status if isinstance(status, dict) else {}
