@@ -14,7 +14,7 @@ PROXY = "system:serviceaccount:connectors-system:connectors-proxy"
 @pytest.fixture(scope="module")
 def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl = control_plane.kubectl
-    kubectl("apply", "-f", str(ROOT / "deploy/namespace.yaml"))
+    kubectl("apply", "-f", str(ROOT / "deploy/system/namespace.yaml"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))

@@ -1,0 +1,135 @@
+"""deploy/ as an administrator applies it: one command on a fresh cluster, without a warning, and what it leaves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+EXAMPLES = DEPLOY / "examples"
+CUSTOM_RESOURCES = {"Connector", "ConnectorClass"}
+
+
+@pytest.fixture(scope="module")
+def fresh(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    with ControlPlane(tmp_path_factory.mktemp("assembled"), programs=cluster_programs) as plane:
+        yield plane.kubectl
+
+
+@pytest.fixture(scope="module")
+def installed(fresh: Kubectl) -> Kubectl:
+    """The product on a cluster of this module, where the shared one is left as it is."""
+    result = fresh.run("apply", "--validate=strict", "-k", str(DEPLOY))
+    assert (result.returncode, result.stderr) == (0, "")
+    crds = ("crd/connectors.connectors.alauda.io", "crd/connectorclasses.connectors.alauda.io")
+    fresh("wait", "--for=condition=Established", "--timeout=60s", *crds)
+    return fresh
+
+
+def rendered(kubectl: Kubectl, folder: Path) -> list[dict[str, Any]]:
+    return [each for each in yaml.safe_load_all(kubectl("kustomize", str(folder))) if each]
+
+
+def identities(objects: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(each["kind"], each["metadata"]["name"]) for each in objects}
+
+
+def containers(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    workloads = [each for each in objects if each["kind"] in ("Deployment", "DaemonSet")]
+    return [one for each in workloads for one in each["spec"]["template"]["spec"]["containers"]]
+
+
+def test_one_apply_installs_everything_on_a_fresh_cluster(installed: Kubectl) -> None:
+    deployments = installed.json("get", "deployments", namespace="connectors-system")["items"]
+    assert {each["metadata"]["name"]: each["spec"]["replicas"] for each in deployments} == {
+        "connectors-proxy": 2,
+        "connectors-controller": 2,
+    }
+
+
+def test_applying_again_is_no_error(installed: Kubectl) -> None:
+    result = installed.run("apply", "-k", str(DEPLOY))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_nothing_of_it_is_a_custom_resource(fresh: Kubectl) -> None:
+    assert not CUSTOM_RESOURCES & {each["kind"] for each in rendered(fresh, DEPLOY)}
+
+
+def test_uninstall_is_everything_but_the_crds(fresh: Kubectl) -> None:
+    everything = identities(rendered(fresh, DEPLOY))
+    crds = {each for each in everything if each[0] == "CustomResourceDefinition"}
+    assert len(crds) == 2
+    assert identities(rendered(fresh, DEPLOY / "uninstall")) == everything - crds
+
+
+def test_one_entry_of_an_overlay_changes_every_image(fresh: Kubectl) -> None:
+    images = {each["image"] for each in containers(rendered(fresh, EXAMPLES / "overlay"))}
+    assert images == {"registry.example/platform/kubernetes-connector:0.1.0"}
+
+
+def test_every_container_of_ours_has_a_pinned_tag(fresh: Kubectl) -> None:
+    assert {each["image"] for each in containers(rendered(fresh, DEPLOY))} == {"localhost/kubernetes-connector:0.1.0"}
+
+
+def test_every_rule_of_a_role_names_its_verbs_and_resources(fresh: Kubectl) -> None:
+    roles = [each for each in rendered(fresh, DEPLOY) if each["kind"] in ("Role", "ClusterRole")]
+    for rule in (rule for each in roles for rule in each["rules"]):
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+
+
+@pytest.mark.parametrize("overlay", ["overlay", "overlay-namespaced"])
+def test_the_api_server_takes_an_overlay(installed: Kubectl, overlay: str) -> None:
+    for namespace in ("team-a", "team-b"):
+        installed.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    installed("apply", "--dry-run=server", "--validate=strict", "-k", str(EXAMPLES / overlay))
+
+
+def test_the_namespaced_overlay_binds_no_secrets_of_the_whole_cluster(fresh: Kubectl) -> None:
+    objects = rendered(fresh, EXAMPLES / "overlay-namespaced")
+    bindings = [each for each in objects if each.get("roleRef", {}).get("name") == "connectors-proxy-namespace"]
+    assert {(each["kind"], each["metadata"].get("namespace")) for each in bindings} == {
+        ("RoleBinding", "team-a"),
+        ("RoleBinding", "team-b"),
+    }
+
+
+@pytest.mark.parametrize("folder", ["networkpolicy", "servicemonitor", "namespaced"])
+def test_a_component_renders_on_top_of_the_product(fresh: Kubectl, folder: str, tmp_path: Path) -> None:
+    lines = ["resources: [product]", "components: [component]"]
+    (tmp_path / "kustomization.yaml").write_text("\n".join(lines))
+    (tmp_path / "product").symlink_to(DEPLOY / "product")
+    (tmp_path / "component").symlink_to(DEPLOY / "components" / folder)
+    assert identities(rendered(fresh, DEPLOY)) != identities(rendered(fresh, tmp_path))
+
+
+def test_the_examples_for_pods_apply_to_a_namespace_under_strict_decoding(installed: Kubectl) -> None:
+    installed.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "examples"}})
+    installed("apply", "--validate=strict", "-k", str(EXAMPLES / "pods"), namespace="examples")
+
+
+def test_the_shared_example_applies_under_strict_decoding(installed: Kubectl) -> None:
+    installed("apply", "--validate=strict", "-f", str(EXAMPLES / "shared/connector.yaml"))
+    installed.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}, namespace="shared")
+    pod = str(EXAMPLES / "shared/pod.yaml")
+    installed("apply", "--dry-run=server", "--validate=strict", "-f", pod, namespace="shared")
+
+
+def test_deleting_it_as_documented_keeps_the_connectors(cluster_programs: Path, tmp_path: Path) -> None:
+    with ControlPlane(tmp_path / "plane", programs=cluster_programs) as plane:
+        kubectl = plane.kubectl
+        kubectl("apply", "-k", str(DEPLOY))
+        kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/connectors.connectors.alauda.io")
+        kubectl("apply", "-f", str(EXAMPLES / "shared/connector.yaml"))
+        # Without a controller-manager a namespace never ends: nothing to wait for.
+        kubectl("delete", "--wait=false", "-k", str(DEPLOY / "uninstall"))
+        assert kubectl("get", "connectors", "-o", "name", namespace="shared").split() == [
+            "connector.connectors.alauda.io/k8s-connector"
+        ]
+        assert "connectors-proxy" not in kubectl("get", "clusterroles", "-o", "name")
