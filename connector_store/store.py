@@ -16,7 +16,7 @@ from connector_store.domain.resolve import resolve
 Object = Connector | Rejected | Secret | ConnectorClass
 Subscriber = Callable[[frozenset[ObjectKey]], None]
 
-_Identity = tuple[type, ObjectKey | str]
+Identity = tuple[type, ObjectKey | str]
 
 _BUILTIN: Final = "builtin"
 
@@ -26,7 +26,7 @@ class Store:
 
     def __init__(self, *, expected: Iterable[str] = ()) -> None:
         """`expected` names the sources whose first list must be in before the store is synced."""
-        self._sources: dict[str, dict[_Identity, Object]] = {_BUILTIN: {(ConnectorClass, K8S.name): K8S}}
+        self._sources: dict[str, dict[Identity, Object]] = {_BUILTIN: {(ConnectorClass, K8S.name): K8S}}
         self._connectors: dict[ObjectKey, Connector | Rejected] = {}
         self._secrets: dict[ObjectKey, Secret] = {}
         self._classes: dict[str, ConnectorClass] = {K8S.name: K8S}
@@ -80,7 +80,7 @@ class Store:
 
     def replace(self, source: str, objects: Iterable[Object]) -> None:
         """Take `objects` for all that `source` has (a list), and count the source as synced."""
-        fresh = {_identity(each): each for each in objects}
+        fresh = {identify(each): each for each in objects}
         held = self._sources.setdefault(source, {})
         touched: set[ObjectKey] = set()
         for identity in [each for each in held if each not in fresh]:
@@ -93,7 +93,7 @@ class Store:
 
     def put(self, source: str, obj: Object) -> None:
         """One object of `source` was added or modified."""
-        self._notify(self._set(source, _identity(obj), obj))
+        self._notify(self._set(source, identify(obj), obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
         """One object of `source` was deleted; `kind` is Connector, Secret or ConnectorClass."""
@@ -133,17 +133,17 @@ class Store:
         self._resolved[key] = found
         return found
 
-    def _set(self, source: str, identity: _Identity, obj: Object) -> set[ObjectKey]:
+    def _set(self, source: str, identity: Identity, obj: Object) -> set[ObjectKey]:
         self._sources.setdefault(source, {})[identity] = obj
         return self._index(identity, obj)
 
-    def _drop(self, source: str, identity: _Identity) -> set[ObjectKey]:
+    def _drop(self, source: str, identity: Identity) -> set[ObjectKey]:
         del self._sources[source][identity]
         # The last source: what is built in comes first and yields to every other.
         others = [held[identity] for held in self._sources.values() if identity in held]
         return self._index(identity, others[-1] if others else None)
 
-    def _index(self, identity: _Identity, obj: Object | None) -> set[ObjectKey]:
+    def _index(self, identity: Identity, obj: Object | None) -> set[ObjectKey]:
         kind, name = identity
         if isinstance(name, str):
             _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
@@ -189,7 +189,8 @@ class Store:
                 subscriber(frozen)
 
 
-def _identity(obj: Object) -> _Identity:
+def identify(obj: Object) -> Identity:
+    """What tells an object from others: another one of the same identity replaces it."""
     if isinstance(obj, ConnectorClass):
         return ConnectorClass, obj.name
     return (Secret if isinstance(obj, Secret) else Connector), obj.key

@@ -1,0 +1,248 @@
+"""YAML text -> documents that know the line of every field.
+
+Built from libyaml's events without recursion and within limits, since anybody may hand in a folder: nesting, size and
+what aliases would unfold to are bounded. Plain scalars have the types that they have for kubectl (go-yaml v2); no
+field of ours is a fraction, so the values of those are not kept.
+
+>>> documents, problem = parse_documents(b"a: {b: yes}\\n---\\nc: [1, x]\\n")
+>>> documents, problem
+([Document(value={'a': {'b': True}}, line=1), Document(value={'c': [1, 'x']}, line=3)], None)
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import yaml
+
+MAX_DEPTH: Final = 64
+MAX_NODES: Final = 500_000
+"""Values of one text, those that an alias repeats counted again."""
+
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS: Final = {
+    **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"], True),
+    **dict.fromkeys(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"], False),
+}
+_INTEGER: Final = re.compile(
+    r"[-+]?(0b[01][01_]{0,63}|0x[0-9a-fA-F][0-9a-fA-F_]{0,63}|0o[0-7][0-7_]{0,63}|[0-9][0-9_]{0,63})"
+)
+_FLOAT: Final = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_TEXT_TAGS: Final = frozenset({"!", "tag:yaml.org,2002:str"})
+_CONTAINER_TAGS: Final = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+_TAGGED: Final = "has a tag that is not read here; remove it"
+_MERGE: Final = "<<"
+_STEP: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+
+
+class LocatedMapping(dict[str, object]):
+    """A mapping with the line of each key."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
+class LocatedList(list[object]):
+    """A list with the line of each item."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document; `line` (from 1) is where its content begins."""
+
+    value: object
+    line: int
+
+
+class YamlProblem(NamedTuple):
+    """Why a text cannot be read, and where. It never quotes a value."""
+
+    line: int
+    reason: str
+
+
+def parse_documents(data: bytes) -> tuple[list[Document], YamlProblem | None]:
+    """All documents but empty ones; with a problem, those before it."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return [], YamlProblem(data.count(b"\n", 0, error.start) + 1, "is not UTF-8; save the file as UTF-8")
+    loader = _LOADER(text)
+    builder = _Builder()
+    try:
+        while loader.check_event():
+            builder.take(loader.get_event())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark is not None else 1
+        return builder.documents, YamlProblem(line, f"is not YAML: {error.problem}")
+    except yaml.YAMLError:
+        return builder.documents, YamlProblem(1, "is not YAML: it has characters that are not allowed")
+    except _StopError as stop:
+        return builder.documents, stop.problem
+    finally:
+        loader.dispose()
+    return builder.documents, None
+
+
+def line_of(document: Document, path: str) -> int:
+    """The line of a field (`spec.auth.types[0].name`, `data[ca.crt]`), or of the innermost part of it that is there."""
+    value, line = document.value, document.line
+    for match in _STEP.finditer(path):
+        step = match[1] if match[1] is not None else match[2]
+        if isinstance(value, LocatedMapping) and step in value:
+            line, value = value.lines.get(step, line), value[step]
+        elif isinstance(value, LocatedList) and step.isdecimal() and int(step) < len(value):
+            line, value = value.lines[int(step)], value[int(step)]
+        else:
+            break
+    return line
+
+
+class _StopError(Exception):
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.problem = YamlProblem(line, reason)
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A container that is being filled from `line` on; `nodes` is the count before it."""
+
+    container: LocatedMapping | LocatedList
+    line: int
+    anchor: str | None
+    nodes: int
+    key: str | None = None
+    """A mapping's key that waits for its value, and the key's line."""
+    key_line: int = 0
+
+
+class _Builder:
+    """Takes events in order. Anchors map to finished values and how many nodes they stand for."""
+
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[object, int]] = {}
+        self._nodes = 0
+
+    def take(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1  # type: ignore[union-attr]  # the stubs' None is for events made by hand
+        match event:
+            case yaml.ScalarEvent():
+                self._count(line, 1)
+                self._finish(line, _scalar(line, event, self._wants_key()), event.anchor, 1)
+            case yaml.MappingStartEvent():
+                self._open(LocatedMapping(), line, event)
+            case yaml.SequenceStartEvent():
+                self._open(LocatedList(), line, event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                frame = self._stack.pop()
+                self._finish(frame.line, frame.container, frame.anchor, self._nodes - frame.nodes)
+            case yaml.AliasEvent():
+                self._alias(line, event.anchor)
+            case yaml.DocumentStartEvent():
+                self._anchors.clear()
+
+    def _count(self, line: int, nodes: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _StopError(line, f"has more than {MAX_NODES} values; split the file")
+
+    def _wants_key(self) -> bool:
+        if not self._stack:
+            return False
+        return isinstance(self._stack[-1].container, LocatedMapping) and self._stack[-1].key is None
+
+    def _open(self, container: LocatedMapping | LocatedList, line: int, event: yaml.CollectionStartEvent) -> None:
+        if len(self._stack) >= MAX_DEPTH:
+            raise _StopError(line, f"is nested deeper than {MAX_DEPTH} levels")
+        if self._wants_key():
+            raise _StopError(line, "has a key that is not text")
+        if event.tag is not None and event.tag not in _CONTAINER_TAGS:
+            raise _StopError(line, _TAGGED)
+        self._stack.append(_Frame(container, line, event.anchor, self._nodes))
+        self._count(line, 1)
+
+    def _alias(self, line: int, anchor: str | None) -> None:
+        found = self._anchors.get(anchor or "")
+        if found is None:
+            raise _StopError(line, "refers to an anchor that is not defined above it")
+        self._count(line, found[1])
+        self._finish(line, found[0], None, found[1])
+
+    def _finish(self, line: int, value: object, anchor: str | None, nodes: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = (value, nodes)
+        if not self._stack:
+            if value is not None:
+                self.documents.append(Document(value, line))
+            return
+        frame = self._stack[-1]
+        if isinstance(frame.container, LocatedList):
+            frame.container.append(value)
+            frame.container.lines.append(line)
+        elif frame.key is None:
+            frame.key, frame.key_line = _checked_key(line, value, frame.container), line
+        else:
+            key, frame.key = frame.key, None
+            if key == _MERGE:
+                _merge(line, value, frame.container)
+            else:
+                frame.container[key] = value
+                frame.container.lines[key] = frame.key_line
+
+
+def _scalar(line: int, event: yaml.ScalarEvent, is_key: bool) -> object:
+    if event.tag is not None and event.tag not in _TEXT_TAGS:
+        raise _StopError(line, _TAGGED)
+    if event.tag is None and event.implicit[0] and not is_key:
+        return _plain(event.value)
+    return event.value
+
+
+def _checked_key(line: int, key: object, container: LocatedMapping) -> str:
+    if not isinstance(key, str):
+        raise _StopError(line, "has a key that is not text")
+    if key in container.lines:
+        raise _StopError(line, "has a key twice")
+    return key
+
+
+def _merge(line: int, value: object, container: LocatedMapping) -> None:
+    """https://yaml.org/type/merge.html: keys of the mapping itself win, wherever they stand."""
+    for each in value if isinstance(value, LocatedList) else [value]:
+        if not isinstance(each, LocatedMapping):
+            raise _StopError(line, "merges something that is not an object")
+        for key, inner in each.items():
+            container.setdefault(key, inner)
+
+
+def _plain(text: str) -> object:
+    if text in _NULLS:
+        return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if _INTEGER.fullmatch(text) is not None:
+        return _integer(text.replace("_", ""))
+    return float("nan") if _FLOAT.fullmatch(text) is not None else text
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return int(text)
