@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.process import tied
+from tests.cluster.process import ProcessFailedError, tied
 from tests.cluster.programs import ProgramsMissingError, control_plane_programs, node_programs
 from tests.cluster.scratch import scratch
 from tests.node.isolation import inside, run_isolated
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         return _do(options)
-    except ProgramsMissingError as error:
+    except (ProgramsMissingError, ProcessFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:

@@ -12,6 +12,10 @@ STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
+class ProcessFailedError(RuntimeError):
+    """A program of the test's own ended or did not get ready; the message holds the end of its log."""
+
+
 def tied(command: Sequence[str]) -> list[str]:
     """The command, killed by the kernel when its parent dies however that happens (Linux with util-linux)."""
     setpriv = shutil.which("setpriv")
@@ -84,13 +88,13 @@ class Process:
         return True
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
-        """Polls for the condition; a process that ends or takes longer is a RuntimeError with its last log lines."""
+        """Polls for the condition; a process that ends or takes longer is an error with its last log lines."""
         deadline = time.monotonic() + timeout
         while not condition():
             if not self.running:
-                raise RuntimeError(f"{self.name} ended early:\n{self.tail()}")
+                raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
+                raise ProcessFailedError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
             time.sleep(0.05)
 
     def tail(self, lines: int = 15) -> str:

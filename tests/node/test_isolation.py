@@ -39,6 +39,12 @@ def test_it_has_its_own_processes_and_network_and_passes_on_the_exit_code() -> N
     assert left_of(folder) == []
 
 
+def test_a_command_runs_beside_a_whole_node() -> None:
+    command = [str(CLUSTER), "run", "--node", "kubectl", "get", "node", "node", "--no-headers"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert "Ready" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked to end", "killed outright"])
 def test_it_ends_with_all_its_processes(number: signal.Signals) -> None:
     script = f"sleep 2468 & setsid sleep 2468 & echo ${INSIDE}; wait"
