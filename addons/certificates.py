@@ -1,0 +1,106 @@
+"""TLS towards clients: a certificate for the host that they ask for, signed by the proxy's CA.
+
+There is one TLS context per name, kept and bounded, so that a new connection costs no signature and can resume.
+"""
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from cryptography import x509
+from mitmproxy.certs import CertStore
+from OpenSSL import SSL
+
+MAX_CONTEXTS: Final = 512
+_ALPN: Final = b"http/1.1"
+
+_Names = tuple[str, ...]
+
+
+class Certificates:
+    """`authority` gives the CA that signs now, None while there is none; a changed one is used from then on."""
+
+    def __init__(self, authority: Callable[[], CertStore | None]) -> None:
+        self._authority = authority
+        self._signer: CertStore | None = None
+        self._contexts: OrderedDict[_Names, SSL.Context] = OrderedDict()
+
+    @property
+    def ready(self) -> bool:
+        return self._authority() is not None
+
+    @property
+    def ca(self) -> bytes | None:
+        """PEM of the CA that signs; None while there is none."""
+        signer = self._authority()
+        return signer.default_ca.to_pem() if signer is not None else None
+
+    @property
+    def ca_expires(self) -> float | None:
+        """When that CA ends, in unix seconds."""
+        signer = self._authority()
+        return signer.default_ca.notafter.timestamp() if signer is not None else None
+
+    def connection(self, host: str) -> SSL.Connection:
+        """The server's side of a handshake with a client that asked for `host`, a DNS name or an IP address.
+
+        A client that sends another server name (`tls-server-name` in a kubeconfig) gets a certificate for both.
+        """
+        connection = SSL.Connection(self._context((host,)))
+        connection.set_app_data(host)
+        connection.set_accept_state()
+        return connection
+
+    def _context(self, names: _Names) -> SSL.Context:
+        signer = self._authority()
+        if signer is None:
+            raise RuntimeError("there is no CA yet")
+        if signer is not self._signer:
+            self._contexts.clear()
+            self._signer = signer
+        found = self._contexts.get(names)
+        if found is None:
+            found = self._contexts[names] = self._make(signer, names)
+            if len(self._contexts) > MAX_CONTEXTS:
+                self._contexts.popitem(last=False)
+        else:
+            self._contexts.move_to_end(names)
+        return found
+
+    def _make(self, signer: CertStore, names: _Names) -> SSL.Context:
+        entry = signer.get_cert(names[0], [_general_name(each) for each in names])
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.use_privatekey(entry.privatekey)
+        context.use_certificate(entry.cert.to_cryptography())
+        for each in entry.chain_certs[1:] if len(entry.chain_certs) > 1 else ():
+            context.add_extra_chain_cert(each.to_cryptography())
+        context.set_alpn_select_callback(_select_alpn)
+        context.set_tlsext_servername_callback(self._server_name)
+        return context
+
+    def _server_name(self, connection: SSL.Connection) -> None:
+        asked, host = connection.get_servername(), connection.get_app_data()
+        name = asked.decode("ascii", "replace").lower() if asked else host
+        if name != host and _general_name_or_none(name) is not None:
+            connection.set_context(self._context((host, name)))
+
+
+def _select_alpn(_: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+    return _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _general_name_or_none(name: str) -> x509.GeneralName | None:
+    try:
+        return _general_name(name)
+    except ValueError:
+        return None

@@ -1,0 +1,152 @@
+"""The proxy's options: declared for mitmproxy, read once into a frozen `Config`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mitmproxy import ctx, optmanager
+from mitmproxy.addonmanager import Loader
+from mitmproxy.utils import human
+
+from addons.admin import parse_listen
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import is_label
+from connector_store.domain.settings import KEYS, LONGEST, Settings, option_name, parse_settings
+
+FOREVER: Final = 10 * 365 * 24 * 3600
+"""Seconds: mitmproxy's idle timeout has no way to say never."""
+
+FORCED: Final[Mapping[str, Any]] = {
+    "http2": False,
+    "upstream_cert": False,
+    "connection_strategy": "lazy",
+    "validate_inbound_headers": True,
+    "mode": ["regular"],
+    "tcp_timeout": FOREVER,
+}
+REFUSED: Final[Mapping[str, str]] = {
+    "ssl_insecure": "targets' certificates are always verified; name their CA in the Secret's ca.crt",
+    "proxy_debug": "it prints what goes on the wire, credentials included",
+}
+DEFAULTS: Final[Mapping[str, Any]] = {"block_global": False, "onboarding": False, "flow_detail": 0}
+
+_OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
+    ("connector_source", str, "auto", "kubernetes, kubernetes:CONTEXT, or a folder of manifests; auto: ./connectors, "
+     "in a pod kubernetes."),
+    ("connector_namespaces", str, "", "Namespaces to watch, separated by commas; empty: all."),
+    ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
+    ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
+    ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
+    ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
+    ("connector_admin", str, "127.0.0.1:9091", "HOST:PORT of /healthz, /readyz and /metrics; empty: none."),
+    ("connector_max_header", str, "65536", "Bytes of a header block."),
+    ("connector_client_timeout", str, "10", "Seconds to a whole CONNECT, for the client's TLS handshake, and for a "
+     "tunnel without an accepted request."),
+    ("connector_connect_timeout", str, "10", "Seconds to resolve, reach and shake hands with a target."),
+    ("connector_max_connections", str, "1000", "Connections per caller and Connector."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
+
+    source: str
+    namespaces: tuple[str, ...]
+    recheck: float
+    cut_expired: bool
+    flows: str
+    keep_body: int
+    admin: tuple[str, int] | None
+    max_header: int
+    client_timeout: float
+    connect_timeout: float
+    max_connections: int
+    confdir: Path
+    settings: Settings
+
+
+def declare(loader: Loader) -> None:
+    """Add the options, and set those of mitmproxy that the data path rests on."""
+    for name, kind, default, text in _OWN:
+        loader.add_option(name, kind, default, text)
+    for key, text in KEYS.items():
+        loader.add_option(option_name(key), str, "", text[0].upper() + text[1:] + ".")
+    unset = {
+        name: value
+        for name, value in DEFAULTS.items()
+        if name in ctx.options and ctx.options._options[name].value is optmanager.unset
+    }
+    ctx.options.update(**FORCED, **unset)
+
+
+def check_foreign() -> None:
+    """ParseError for options of mitmproxy that would open what we keep shut."""
+    for name, reason in REFUSED.items():
+        if getattr(ctx.options, name):
+            raise ParseError(name, reason)
+    for name, value in FORCED.items():
+        if getattr(ctx.options, name) != value:
+            raise ParseError(name, f"must stay {value!r}: the data path rests on it")
+
+
+def read(*, environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool) -> Config:
+    """Parse all options; ParseError names the first that is wrong."""
+    options = ctx.options
+    explicit = {key: value for key in KEYS if (value := getattr(options, option_name(key)))}
+    return Config(
+        source=options.connector_source,
+        namespaces=_namespaces(options.connector_namespaces),
+        recheck=_seconds("connector_recheck"),
+        cut_expired=options.connector_cut_expired,
+        flows=_choice("connector_flows", ("auto", "on", "off")),
+        keep_body=_size("connector_keep_body"),
+        admin=parse_listen(options.connector_admin) if options.connector_admin else None,
+        max_header=_number("connector_max_header", 1024, 1024 * 1024),
+        client_timeout=_seconds("connector_client_timeout"),
+        connect_timeout=_seconds("connector_connect_timeout"),
+        max_connections=_number("connector_max_connections", 1, 1_000_000),
+        confdir=Path(options.confdir).expanduser(),
+        settings=parse_settings(explicit=explicit, environ=environ, config_map=config_map, in_cluster=in_cluster),
+    )
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    names = tuple(each.strip() for each in text.split(",") if each.strip())
+    for each in names:
+        if not is_label(each):
+            raise ParseError("connector_namespaces", f"{each!r} is not the name of a namespace")
+    return names
+
+
+def _choice(name: str, choices: tuple[str, ...]) -> str:
+    value: str = getattr(ctx.options, name)
+    if value not in choices:
+        raise ParseError(name, "is not one of: " + ", ".join(choices))
+    return value
+
+
+def _seconds(name: str) -> float:
+    try:
+        value = float(getattr(ctx.options, name))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= LONGEST:
+        raise ParseError(name, f"is not a number of seconds up to {LONGEST:.0f}")
+    return value
+
+
+def _number(name: str, least: int, most: int) -> int:
+    text: str = getattr(ctx.options, name)
+    value = int(text) if text.isascii() and text.isdigit() else -1
+    if not least <= value <= most:
+        raise ParseError(name, f"is not a number from {least} to {most}")
+    return value
+
+
+def _size(name: str) -> int:
+    try:
+        return human.parse_size(getattr(ctx.options, name)) or 0
+    except ValueError:
+        raise ParseError(name, "is not a size; write 65536 or 64k") from None

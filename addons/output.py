@@ -1,0 +1,49 @@
+"""Writes audit lines where somebody may not read them, without keeping the event loop waiting."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TextIO
+
+FLUSH_AFTER: Final = 0.05
+"""Seconds from the first waiting line to the write; lines of that time share it."""
+
+
+class Output:
+    """One write at a time, on a thread of its own; lines wait in the audit log meanwhile."""
+
+    def __init__(self, stream: Callable[[], TextIO]) -> None:
+        self._stream = stream
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="connector-audit")
+        self._busy = False
+        self.flush: Callable[[], None] = lambda: None
+        """AuditLog.flush, set by whoever wires the two."""
+
+    def wake(self) -> None:
+        """Lines wait: have them flushed soon."""
+        if not self._busy:
+            asyncio.get_running_loop().call_later(FLUSH_AFTER, self._flush)
+
+    def write(self, lines: str) -> None:
+        """Called by `flush`."""
+        self._busy = True
+        done = asyncio.get_running_loop().run_in_executor(self._thread, self._write, lines)
+        done.add_done_callback(self._written)
+
+    def close(self) -> None:
+        """Write what waits, for a reader who reads."""
+        self._thread.shutdown(wait=False)
+
+    def _flush(self) -> None:
+        if not self._busy:
+            self.flush()
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._busy = False
+        if not done.cancelled() and done.exception() is None:
+            self.flush()
+
+    def _write(self, lines: str) -> None:
+        stream = self._stream()
+        stream.write(lines)
+        stream.flush()

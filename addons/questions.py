@@ -1,0 +1,76 @@
+"""Questions of our layers to our addons: hooks of our own, so that the answer may be awaited.
+
+Each begins with the answer that refuses; only its handler turns it into another. A layer asks with `ask` and goes on
+with other events meanwhile; the answer comes back to it as HookCompleted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mitmproxy.proxy.commands import Command, StartHook
+
+from addons.landing import Page
+from connector_store.domain import denial
+from connector_store.domain.access import Answer, Unavailable
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Header
+from connector_store.domain.models import Address
+from connector_store.domain.names import ObjectKey
+
+
+@dataclass
+class MayUse:
+    """May the caller with this token use the Connector?"""
+
+    key: ObjectKey
+    token: str = field(repr=False)
+    answer: Answer = field(default_factory=lambda: Unavailable(reason="nobody answered", retry_after=1))
+
+
+@dataclass
+class Resolve:
+    """Which IP addresses does a target have? Empty: none, and `problem` says why."""
+
+    address: Address
+    found: tuple[str, ...] = ()
+    problem: str = "its name was not resolved"
+
+
+@dataclass
+class Visit:
+    """A request to the proxy itself."""
+
+    method: bytes
+    target: bytes
+    headers: Sequence[Header] = field(repr=False)
+    answer: Page | Deny = field(default_factory=denial.internal)
+
+
+@dataclass
+class ConnectorMayUseHook(StartHook):
+    """A token has to be checked."""
+
+    data: MayUse
+
+
+@dataclass
+class ConnectorResolveHook(StartHook):
+    """A target's name has to be resolved."""
+
+    data: Resolve
+
+
+@dataclass
+class ConnectorVisitHook(StartHook):
+    """Somebody asks the proxy itself."""
+
+    data: Visit
+
+
+def unpaused[C: Command](command: C, layer: object) -> C:
+    """Have `command` completed without pausing the layer that yields it.
+
+    mitmproxy pauses a layer where `blocking is True`, and completes every command where it is true.
+    """
+    command.blocking = layer  # type: ignore[assignment]  # mitmproxy itself puts the layer here when it pauses one
+    return command

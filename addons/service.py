@@ -1,0 +1,39 @@
+"""What all client connections share; made once, by `lifecycle`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from addons.certificates import Certificates
+from addons.limits import Limits
+from addons.recorder import Recorder
+from addons.streams import Streams
+from connector_store.domain.access import Access
+from connector_store.store import Store
+from connector_store.trust import AddressPolicy, TrustStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Seconds; the options of the same names."""
+
+    client: float
+    connect: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The parts, and the limits that a connection keeps."""
+
+    store: Store
+    access: Access
+    policy: AddressPolicy
+    trust: TrustStore
+    certificates: Certificates
+    recorder: Recorder
+    streams: Streams
+    limits: Limits
+    times: Times
+    max_header: int
+    watched: Callable[[], bool]
+    ready: Callable[[], bool]
+    """False until everything that a decision needs is there."""

@@ -1,0 +1,106 @@
+"""One request in a tunnel, from its head to the end of its answer: what the lane knows of it, and its records."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from addons.exchange import Exchange
+from addons.framing import End, Event, RequestHead, Until, render_chunk, render_last_chunk
+from addons.recorder import Recorder
+from addons.relay import Relay
+from addons.streams import Live
+from addons.tunnel import Tunnel
+from connector_store.domain.access import Identity
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import values
+from connector_store.domain.request_info import RequestInfo, parse_request
+from connector_store.domain.verdict import Forward, Inject
+
+_FOLLOWED = ("log", "exec", "attach", "portforward")
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """Bytes are counted without framing of ours towards the target, with it towards the client."""
+
+    head: RequestHead
+    tunnel: Tunnel
+    token: str = field(default="", repr=False)
+    verdict: Inject | Forward | None = None
+    live: Live | None = None
+    upgrade: bytes | None = None
+    relay: Relay | None = None
+    backlog: list[bytes] = field(default_factory=list)
+    """Body that came while the request waited: what one read had, as the client is not read then."""
+    whole: bool = False
+    """The request has been read to its end."""
+    identity: Identity | None = None
+    status: int = 0
+    cause: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    stream: str = ""
+    """What lives as long as its client wants: the kind of stream that the answer began."""
+
+    def frame(self, event: Event, out: list[bytes]) -> None:
+        """Add a piece of the body, framed for the target."""
+        chunked = self.head.body is Until.LAST_CHUNK
+        if isinstance(event, bytes):
+            out.append(render_chunk(event) if chunked else event)
+        elif isinstance(event, End):
+            self.whole = True
+            if chunked:
+                # RFC 9110 section 6.5: trailers may be dropped; no Kubernetes client sends any.
+                out.append(render_last_chunk([]))
+
+    def denied(self, deny: Deny) -> None:
+        self.status, self.cause = deny.status, deny.cause
+
+    def answered(self, relay: Relay, recorder: Recorder) -> None:
+        """The head of the answer has come. A stream is written down now, and again when it ends."""
+        if relay.head is None or self.status:
+            return
+        self.status = relay.head.status
+        self.stream = self._kind(relay)
+        if self.stream:
+            recorder.record(self._exchange("request"))
+            recorder.stream_began(self.tunnel.key, self.stream)
+
+    def ended(self, reason: str, recorder: Recorder) -> None:
+        """Write it down; `reason` says how a stream came to its end."""
+        if self.stream:
+            self.cause = reason
+            recorder.stream_ended(self.tunnel.key, self.stream)
+            recorder.record(self._exchange("stream"))
+        else:
+            self.cause = self.cause or (reason if not self.status else "")
+            recorder.record(self._exchange("request"))
+
+    def _kind(self, relay: Relay) -> str:
+        info = self._info()
+        if relay.switched:
+            return info.subresource if info.subresource in _FOLLOWED else "upgrade"
+        if info.verb == "watch":
+            return "watch"
+        return "log" if info.subresource == "log" and b"follow=" in self.head.target else ""
+
+    def _info(self) -> RequestInfo:
+        prefix = self.verdict.target.address.prefix if self.verdict is not None else ""
+        return parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
+
+    def _exchange(self, event: Literal["request", "stream"]) -> Exchange:
+        return Exchange(
+            event=event,
+            connector=self.tunnel.key,
+            status=self.status,
+            source_ip=self.tunnel.source_ip,
+            duration=time.perf_counter() - self.began,
+            identity=self.identity or self.tunnel.identity,
+            info=self._info() if self.head.target else None,
+            target=self.head.target.decode("ascii"),
+            user_agent=b"".join(values(self.head.headers, b"user-agent")[:1]).decode("latin-1"),
+            cause=self.cause,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+        )

@@ -1,0 +1,55 @@
+"""A CA of mitmproxy's made once, a target's certificate, a folder of manifests, and the proxy on it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from mitmproxy.certs import CertStore
+
+from tests.fakes.certificates import Issued, make_ca, make_leaf
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
+from tests.fakes.target import Target
+
+
+@pytest.fixture(scope="session")
+def confdir_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mitmproxy")
+    CertStore.create_store(path, "mitmproxy", 2048)
+    return path
+
+
+@pytest.fixture
+def confdir(confdir_template: Path, tmp_path: Path) -> Path:
+    return copy_confdir(confdir_template, tmp_path / "confdir")
+
+
+@pytest.fixture(scope="session")
+def target_ca() -> Issued:
+    return make_ca("target CA")
+
+
+@pytest.fixture(scope="session")
+def target_certificate(target_ca: Issued) -> Issued:
+    return make_leaf(target_ca, ["127.0.0.1", "localhost"])
+
+
+@pytest.fixture
+async def target(target_certificate: Issued, tmp_path: Path) -> AsyncIterator[Target]:
+    async with Target(target_certificate, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
+    """Connector team-a/k8s leads to `target`."""
+    path = tmp_path / "connectors"
+    path.mkdir()
+    write(path, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
+    return path
+
+
+@pytest.fixture
+async def proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    async with running_proxy(folder, confdir) as running:
+        yield running

@@ -1,0 +1,46 @@
+"""Nothing gets past the gate: what goes wrong before it stands closes the connection."""
+
+from mitmproxy import connection, options
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.commands import CloseConnection
+from mitmproxy.proxy.context import Context
+
+from addons.doorkeeper import Closed, Doorkeeper
+from addons.gate import Gate
+from addons.service import Service
+from tests.fakes.proxy import Proxy, until
+
+
+def no_service() -> Service:
+    raise RuntimeError("not configured")
+
+
+def client() -> connection.Client:
+    return connection.Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
+
+
+async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    await until(lambda: proxy.connections == 1)
+    (handler,) = proxy.master.addons.get("proxyserver").connections.values()
+    doorkeeper = proxy.master.addons.get("doorkeeper")
+    assert isinstance(handler.layer, Gate)
+    assert len(doorkeeper.lines) == 1
+    stream.close()
+    await until(lambda: not doorkeeper.lines)
+
+
+async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
+    proxy.master.addons.get("doorkeeper")._service = no_service
+    stream = await proxy.open()
+    assert await stream.rest() == b""
+    await until(lambda: proxy.connections == 0)
+
+
+def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None:
+    context = Context(client(), options.Options())
+    asked = layer.NextLayer(context)
+    Doorkeeper(no_service).next_layer(asked)
+    assert isinstance(asked.layer, Closed)
+    (command,) = asked.layer.handle_event(events.Start())
+    assert isinstance(command, CloseConnection)

@@ -1,0 +1,102 @@
+"""Requests in a tunnel, over real sockets."""
+
+from tests.fakes.manifests import TARGET_TOKEN
+from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+
+
+async def open_tunnel(proxy: Proxy, target: Target) -> Stream:
+    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+
+
+def get(target: Target, path: str = "/api", *fields: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}", "Authorization: Bearer fake-token", *fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def test_the_target_gets_its_own_token_and_the_client_its_answer(proxy: Proxy, target: Target) -> None:
+    client = await open_tunnel(proxy, target)
+    for _ in range(2):
+        await client.say(get(target))
+        answer = await client.answer()
+        assert (answer.status, answer.body) == (200, b"ok")
+    assert len(target.conversations) == 1
+    assert target.received.count(b"Authorization: Bearer " + TARGET_TOKEN.encode()) == 2
+    assert b"fake-token" not in target.received
+    client.close()
+
+
+async def test_a_chunked_body_and_its_trailers_reach_the_client(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n")
+        await conversation.say(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    assert (await client.answer()).body == b"abcde"
+    client.close()
+
+
+async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy, target: Target) -> None:
+    client = await open_tunnel(proxy, target)
+    await client.say(
+        b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nImpersonate-User: admin\r\nContent-Length: 1000\r\n\r\n"
+        % target.port
+    )
+    answer = await client.answer()
+    assert answer.status == 403
+    assert answer.json()["kind"] == "Status"
+    assert await client.rest() == b""
+    assert target.conversations == []
+
+
+async def test_an_upgrade_becomes_a_pipe_in_both_directions(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"
+        )
+        while data := await conversation.some():
+            await conversation.say(data.upper())
+        await conversation.say(b"bye")
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target, "/api/v1/namespaces/a/pods/p/exec", "Connection: Upgrade", "Upgrade: websocket"))
+    status, _, headers = await client.head()
+    assert (status, headers["upgrade"]) == (101, "websocket")
+    assert await client.reader.readexactly(2) == b"hi"
+    await client.say(b"abc")
+    assert await client.reader.readexactly(3) == b"ABC"
+    client.close()
+
+
+async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await conversation.some()
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    assert (await client.answer()).status == 502
+    client.close()
+
+
+async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    answer = await client.answer()
+    assert answer.status == 502
+    assert "renew Secret secret" in answer.json()["message"]
+    client.close()

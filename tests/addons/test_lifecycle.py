@@ -1,0 +1,48 @@
+"""load, configure, running and done: a proxy that cannot do its work stops, and says why."""
+
+import os
+
+import pytest
+from mitmproxy import exceptions
+from mitmproxy.test import taddons
+
+from addons.lifecycle import Lifecycle
+from tests.fakes.proxy import Proxy, until
+
+
+async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:
+    with pytest.raises(exceptions.OptionsError, match="restart the proxy"):
+        proxy.master.options.update(connector_recheck="5")
+    with pytest.raises(exceptions.OptionsError, match="proxy_debug"):
+        proxy.master.options.update(proxy_debug=True)
+    assert proxy.master.options.proxy_debug is False
+
+
+async def test_a_part_that_ends_with_an_error_stops_the_proxy(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise OSError("address in use")
+
+    proxy.master.addons.get("lifecycle")._start(fail(), "admin")
+    await until(proxy.master.should_exit.is_set)
+    assert "admin ended: OSError: address in use" in caplog.text
+
+
+def test_before_it_is_configured_there_is_nothing_to_serve_with() -> None:
+    with taddons.context():
+        found = Lifecycle()
+        with pytest.raises(RuntimeError, match="not configured"):
+            found.service()
+        with pytest.raises(RuntimeError, match="not configured"):
+            found.landing()
+        found.done()
+
+
+async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/tmp/keys")
+
+    class FakeLoader:
+        def add_option(self, *_: object) -> None:
+            pass
+
+    Lifecycle().load(FakeLoader())  # type: ignore[arg-type]  # only `add_option` is called on it
+    assert "SSLKEYLOGFILE" not in os.environ

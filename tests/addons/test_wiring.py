@@ -1,0 +1,58 @@
+"""The parts of the proxy, made from its options."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+from mitmproxy import ctx
+
+from addons import wiring
+from connector_store.domain.errors import ParseError
+from tests.fakes.proxy import PATIENCE, Proxy, running_proxy, until
+
+
+async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:
+    assert proxy.service.ready()
+    assert proxy.service.store.synced
+
+
+async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Path, unused_tcp_port: int) -> None:
+    address = f"127.0.0.1:{unused_tcp_port}"
+
+    async def get(path: str) -> str:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as response:
+            return f"{response.status} {await response.text()}"
+
+    async with running_proxy(folder, confdir, connector_admin=address):
+        for _ in range(int(PATIENCE / 0.05)):
+            try:
+                assert await get("/readyz") == "200 ok\n"
+                break
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+        metrics = await get("/metrics")
+    assert "connector_store_synced 1.0" in metrics
+    assert "connector_ca_expiry_seconds" in metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        pytest.param("connector_source", "/does/not/exist", "connectorctl init", id="a folder that is not there"),
+        pytest.param("connector_ca_file", "/does/not/exist", "No such file", id="a CA file that is not there"),
+    ],
+)
+async def test_what_is_missing_at_the_start_is_named(proxy: Proxy, name: str, value: str, words: str) -> None:
+    # The setting is not taken while the proxy runs: configure refuses it, so it is put under the options' nose.
+    ctx.options._options[name].value = value
+    with pytest.raises(ParseError, match=words):
+        wiring.make()
+
+
+async def test_the_cas_of_a_file_serve_connectors_without_one(
+    folder: Path, confdir: Path, tmp_path: Path, confdir_template: Path
+) -> None:
+    file = confdir_template / "mitmproxy-ca-cert.pem"
+    async with running_proxy(folder, confdir, connector_ca_file=str(file)) as proxy:
+        await until(lambda: proxy.service.store.shared_ca == file.read_bytes())

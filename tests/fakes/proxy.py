@@ -1,0 +1,188 @@
+"""The real proxy in this process: mitmproxy's own master with `addons/connector.py`, on a folder of manifests."""
+
+import asyncio
+import base64
+import json
+import shutil
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import options
+from mitmproxy.tools.dump import DumpMaster
+
+from addons.service import Service
+from connector_store.domain.names import ObjectKey
+from connector_store.tokens import SigningKey
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+"""Seconds that a test waits for what must happen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    phrase: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Stream:
+    """A client's connection, for tests that write bytes and read answers."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> tuple[int, str, dict[str, str]]:
+        """A status line and headers, names in lower case."""
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        line, *fields = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
+        _, status, phrase = (line + "  ").split(" ", 2)
+        return int(status), phrase.strip(), {n.lower(): v.strip() for n, _, v in (f.partition(":") for f in fields)}
+
+    async def answer(self, *, body: bool = True) -> Answer:
+        status, phrase, headers = await self.head()
+        content = b""
+        if body and headers.get("transfer-encoding") == "chunked":
+            content = await self._chunks()
+        elif body and "content-length" in headers:
+            content = await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), PATIENCE)
+        return Answer(status=status, phrase=phrase, headers=headers, body=content)
+
+    async def rest(self) -> bytes:
+        """Everything until the other side closes; a reset counts as its end."""
+        found = bytearray()
+        with suppress(OSError):
+            async with asyncio.timeout(PATIENCE):
+                while data := await self.reader.read(65536):
+                    found += data
+        return bytes(found)
+
+    async def _chunks(self) -> bytes:
+        content = bytearray()
+        async with asyncio.timeout(PATIENCE):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                content += (await self.reader.readexactly(size + 2))[:-2]
+            while await self.reader.readuntil(b"\r\n") != b"\r\n":
+                pass
+        return bytes(content)
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+class Proxy:
+    """A running proxy and how a caller reaches it."""
+
+    def __init__(self, master: DumpMaster, folder: Path, confdir: Path) -> None:
+        self.master = master
+        self.folder = folder
+        self.confdir = confdir
+        self.port: int = master.addons.get("proxyserver").listen_addrs()[0][1]
+        self._streams: list[Stream] = []
+        self._key = SigningKey.load_or_create(confdir)
+
+    @property
+    def service(self) -> Service:
+        found: Service = self.master.addons.get("lifecycle").service()
+        return found
+
+    @property
+    def connections(self) -> int:
+        return len(self.master.addons.get("proxyserver").connections)
+
+    def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
+        return self._key.mint(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
+
+    async def open(self) -> Stream:
+        """A TCP connection, nothing said."""
+        stream = Stream(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._streams.append(stream)
+        return stream
+
+    def close(self) -> None:
+        """End all connections of callers."""
+        for stream in self._streams:
+            stream.close()
+
+    async def connect(self, authority: str, credentials: str | bytes | None) -> tuple[Stream, Answer]:
+        """Send a CONNECT; `credentials` are `ns/name:token`, or the whole header's value as bytes."""
+        stream = await self.open()
+        value = credentials
+        if isinstance(value, str):
+            value = b"Basic " + base64.b64encode(value.encode())
+        line = b"" if value is None else b"Proxy-Authorization: %b\r\n" % value
+        name = authority.encode()
+        await stream.say(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (name, name, line))
+        return stream, await stream.answer()
+
+    async def tunnel(self, authority: str, credentials: str) -> Stream:
+        """CONNECT and TLS."""
+        stream, answer = await self.connect(authority, credentials)
+        assert answer.status == 200, answer
+        await self.start_tls(stream, authority.rpartition(":")[0])
+        return stream
+
+    async def start_tls(self, stream: Stream, host: str) -> None:
+        context = ssl.create_default_context(cafile=str(self.confdir / "mitmproxy-ca-cert.pem"))
+        await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
+
+
+@asynccontextmanager
+async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
+    """Serve the manifests of `folder`; `settings` are options of the proxy."""
+    given = {"connector_source": str(folder), "connector_admin": ""} | settings
+    opts = options.Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
+    master = DumpMaster(opts, with_termlog=False, with_dumper=False)
+    opts.set(*(f"{name}={value}" for name, value in given.items()), defer=True)
+    opts.update(scripts=[str(ROOT / "addons" / "connector.py")])
+    task = asyncio.create_task(master.run())
+    try:
+        await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
+        proxy = Proxy(master, folder, confdir)
+        await until(lambda: task.done() or proxy.service.ready())
+        yield proxy
+        proxy.close()
+    finally:
+        await _end(master)
+        await asyncio.wait_for(task, PATIENCE)
+
+
+async def _end(master: DumpMaster) -> None:
+    """mitmproxy leaves its listeners and connections to the end of the process; a test has more to do after it."""
+    server = master.addons.get("proxyserver")
+    await server.servers.update([])
+    for handler in tuple(server.connections.values()):
+        for io in tuple(handler.transports.values()):
+            if io.writer is not None:
+                io.writer.transport.abort()
+    await until(lambda: not server.connections)
+    master.shutdown()
+
+
+async def until(condition: Any, patience: float = PATIENCE) -> None:
+    """Wait for a condition; an assertion when it does not come."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "what had to happen did not"
+        await asyncio.sleep(0.01)
+
+
+def copy_confdir(template: Path, to: Path) -> Path:
+    """mitmproxy's CA takes a second to make: tests share one."""
+    return Path(shutil.copytree(template, to))
