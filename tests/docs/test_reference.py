@@ -1,0 +1,85 @@
+"""The reference pages name what the code has: no more, no less."""
+
+import re
+from pathlib import Path
+
+from addons.audit import line
+from addons.exchange import Exchange
+from addons.metrics import Metrics
+from connector_store.domain.conditions import CA_CERT, COUNTED, NOT_PROBED
+from connector_store.domain.settings import KEYS, Settings
+from connector_store.domain.status import CONDITION_READY
+from connector_store.domain.volume import ATTRIBUTES
+from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = DOCS / "reference"
+
+
+def section(page: str, heading: str) -> str:
+    text = (REFERENCE / page).read_text()
+    _, _, rest = text.partition(f"## {heading}\n")
+    assert rest, f"{page} has no section {heading}"
+    return rest.partition("\n## ")[0]
+
+
+def rows(text: str) -> dict[str, str]:
+    """First cell -> second cell of a table, without code marks, headings left out."""
+    found = [re.split(r"(?<!\\) ?\| ?", each)[1:3] for each in text.splitlines() if each.startswith("| `")]
+    return {name.strip(): value.strip("` ") for name, value in found}
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\s]+)`", text))
+
+
+def test_every_setting_is_there_with_its_default() -> None:
+    documented = {name.strip("`"): value for name, value in rows(section("settings.md", "Shared settings")).items()}
+    settings = Settings()
+    assert documented == {key: _default(getattr(settings, key.replace("-", "_"))) for key in KEYS}
+
+
+def _default(value: object) -> str:
+    match value:
+        case None | ():
+            return ""
+        case float():
+            return f"{value:g}"
+        case _ if hasattr(value, "namespace"):
+            return f"{value.name}.{value.namespace}"  # type: ignore[attr-defined]  # an ObjectKey, shown as NAME.NAMESPACE
+        case _:
+            return str(value)
+
+
+def test_every_condition_is_there() -> None:
+    documented = {name.split("`")[1] for name in rows(section("objects.md", "Conditions"))}
+    assert documented == {*COUNTED, CA_CERT, CONDITION_READY}
+    assert NOT_PROBED in names(section("objects.md", "Conditions"))
+
+
+def test_every_attribute_and_file_of_a_volume_is_there() -> None:
+    documented = {each for name in rows((REFERENCE / "volume.md").read_text()) for each in names(name)}
+    assert documented == {*ATTRIBUTES, *BUILT_IN, *CONFIGURATIONS}
+
+
+def test_every_field_of_an_audit_line_is_there() -> None:
+    documented = names(section("telemetry.md", "Audit"))
+    exchange = Exchange(event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0)
+    assert set(line(exchange, now=0, commands=True)) <= documented
+
+
+def test_every_metric_of_the_proxy_is_there() -> None:
+    documented = {name.strip("`") for name in rows(section("telemetry.md", "Metrics"))}
+    families = {each.name + ("_total" if each.type == "counter" else "") for each in Metrics().collect()}
+    assert families <= documented
+    assert documented - families <= {"connector_store_synced", "connector_ca_expiry_seconds"}
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(DOCS)}: {target}"
+        for page in DOCS.rglob("*.md")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
