@@ -1,0 +1,105 @@
+"""A cluster as a source: its Connectors, and ServiceAccount tokens that it signs (TokenRequest)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.models import Connector, Rejected
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.published import HttpAddress, parse_http_address
+from connector_store.domain.settings import Settings
+from connector_store.domain.source import Cluster
+from connector_store.kube import config
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONNECTORS
+from connector_store.store import Store
+from connectorctl.arguments import Arguments
+from connectorctl.listing import fill
+from connectorctl.proxy_ca import read_proxy_ca
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    connector: Connector
+    published: HttpAddress | None
+
+
+def load(arguments: Arguments, cluster: Cluster, settings: Settings) -> Store:
+    """The store that a proxy in this cluster would have."""
+
+    async def listed(client: KubeClient) -> Store:
+        store = Store()
+        await fill(store, client, system_namespace=settings.system_namespace, namespace=arguments.namespace)
+        return store
+
+    return asyncio.run(_connected(arguments, cluster, listed))
+
+
+def entries(arguments: Arguments, cluster: Cluster, settings: Settings) -> list[Entry]:
+    """What a kubeconfig for `arguments.keys` is made of; tokens are of `arguments.service_account`."""
+
+    async def made(client: KubeClient) -> list[Entry]:
+        found = [await _find(client, key) for key in arguments.keys]
+        return [await _entry(client, arguments, each, settings) for each in found]
+
+    return asyncio.run(_connected(arguments, cluster, made))
+
+
+def token(arguments: Arguments, cluster: Cluster, settings: Settings) -> str:
+    """A token for the one Connector of `arguments`."""
+
+    async def asked(client: KubeClient) -> str:
+        (key,) = arguments.keys
+        return await _token(client, arguments, await _find(client, key), settings)
+
+    return asyncio.run(_connected(arguments, cluster, asked))
+
+
+async def _connected[T](arguments: Arguments, cluster: Cluster, work: Callable[[KubeClient], Awaitable[T]]) -> T:
+    configuration = await config.load(cluster.context, kubeconfig=arguments.kubeconfig)
+    async with KubeClient(configuration, user_agent="connectorctl") as client:
+        return await work(client)
+
+
+async def _find(client: KubeClient, key: ObjectKey) -> _Found:
+    raw: dict[str, Any] = await client.get(CONNECTORS.path(key.namespace, key.name))
+    connector = parse_connector(raw)
+    if isinstance(connector, Rejected):
+        raise ParseError(f"Connector {key}", connector.message)
+    return _Found(connector=connector, published=parse_http_address(raw))
+
+
+async def _entry(client: KubeClient, arguments: Arguments, found: _Found, settings: Settings) -> Entry:
+    proxy = arguments.proxy or (found.published.url if found.published else None)
+    if proxy is None:
+        raise ParseError(
+            f"Connector {found.connector.key}",
+            "status.proxy.httpAddress is not set; see that the controller runs, or name the proxy by --proxy and "
+            "--confdir",
+        )
+    return Entry(
+        key=found.connector.key,
+        address=found.connector.address,
+        proxy=proxy,
+        ca=_ca(arguments, found.published),
+        token=await _token(client, arguments, found, settings),
+    )
+
+
+def _ca(arguments: Arguments, published: HttpAddress | None) -> bytes:
+    """What the controller published, unless a confdir is named: then the proxy is one that has its own CA."""
+    if arguments.confdir is None and published is not None:
+        return published.ca
+    return read_proxy_ca(arguments.confdir)
+
+
+async def _token(client: KubeClient, arguments: Arguments, found: _Found, settings: Settings) -> str:
+    account = arguments.service_account
+    if account is None:
+        raise ParseError("--service-account", "is missing")
+    audience = (found.published.audience if found.published else "") or settings.audience
+    return await client.create_token(account.namespace, account.name, audience, arguments.ttl)

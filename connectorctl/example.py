@@ -1,0 +1,45 @@
+"""`connectorctl init`: a folder with the manifests of one Connector, to be filled in."""
+
+from pathlib import Path
+from typing import Final
+
+from connectorctl.files import create_private
+
+FILE: Final = "k8s-connector.yaml"
+MANIFESTS: Final = """\
+# The credential. Only the proxy reads it; callers never see it.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: k8s-secret
+  namespace: default
+type: connectors.cpaas.io/bearer-token
+stringData:
+  # A token of the target cluster: kubectl create token NAME --duration 24h
+  token: REPLACE-WITH-A-TOKEN
+  # The target's CA, unless a public one signed its certificate:
+  # ca.crt: |
+  #   -----BEGIN CERTIFICATE-----
+---
+# What callers may reach with it: this address and nothing else.
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata:
+  name: k8s-connector
+  namespace: default
+spec:
+  connectorClassName: k8s
+  address: https://192.168.1.100:6443
+  auth:
+    name: bearerTokenAuth
+    secretRef:
+      name: k8s-secret
+"""
+
+
+def write_example(folder: Path) -> Path:
+    """Make `folder` (mode 0700: it holds credentials) and the example in it; FileExistsError if it is there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / FILE
+    create_private(path, MANIFESTS)
+    return path

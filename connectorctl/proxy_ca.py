@@ -1,0 +1,25 @@
+"""The CA of a proxy that makes its own: mitmproxy's, in its confdir."""
+
+from pathlib import Path
+from typing import Final
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.pem import certificates
+
+CA_FILE: Final = "mitmproxy-ca-cert.pem"
+DEFAULT_CONFDIR: Final = Path("~/.mitmproxy")
+
+
+def confdir_or_default(confdir: Path | None) -> Path:
+    return (confdir or DEFAULT_CONFDIR).expanduser()
+
+
+def read_proxy_ca(confdir: Path | None) -> bytes:
+    """PEM; ParseError if it is not there."""
+    path = confdir_or_default(confdir) / CA_FILE
+    try:
+        return b"".join(certificates(path.read_bytes()))
+    except FileNotFoundError:
+        raise ParseError(str(path), "not found; start the proxy once, or name its --confdir") from None
+    except ParseError as error:
+        raise ParseError(str(path), error.reason) from error

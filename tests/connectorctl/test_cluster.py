@@ -1,0 +1,122 @@
+"""A cluster as a source, beside a small API server; tests/cluster/connectorctl has the real one."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import Settings
+from connector_store.domain.source import Cluster
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTORS
+from connectorctl import cluster
+from connectorctl.arguments import Arguments
+from connectorctl.proxy_ca import CA_FILE
+from connectorctl.table import render_status
+from tests.fakes.api_server import FakeApiServer
+from tests.fakes.certificates import make_ca
+
+KEY = ObjectKey("a", "k8s")
+ACCOUNT = ObjectKey("ci", "robot")
+SETTINGS = Settings()
+CA = make_ca()
+PUBLISHED = {"url": "http://c-k8s.a.svc.cluster.local", "CACerts": base64.b64encode(CA.pem).decode(), "audience": "own"}
+
+
+def connector(published: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": KEY.name, "namespace": KEY.namespace},
+        "spec": {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", **spec},
+        "status": {"proxy": {"httpAddress": published}} if published else {},
+    }
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+def asked(server: FakeApiServer, tmp_path: Path) -> Arguments:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "x", "cluster": {"server": server.url}}],
+        "users": [{"name": "x", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "config"
+    path.write_text(json.dumps(config))
+    return Arguments(command="kubeconfig", keys=(KEY,), kubeconfig=str(path), service_account=ACCOUNT)
+
+
+async def entries(asked: Arguments) -> list[Entry]:
+    return await asyncio.to_thread(cluster.entries, asked, Cluster(), SETTINGS)
+
+
+async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, asked: Arguments) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED))
+    (entry,) = await entries(asked)
+    assert (entry.key, entry.proxy, entry.ca, entry.token) == (KEY, PUBLISHED["url"], CA.pem, "token-of-robot")
+    assert str(entry.address) == "https://192.0.2.1:6443"
+    (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
+    assert body["spec"] == {"audiences": ["own"], "expirationSeconds": asked.ttl}
+
+
+async def test_a_proxy_with_its_own_ca_is_named_by_flags(
+    server: FakeApiServer, asked: Arguments, tmp_path: Path
+) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED))
+    other = make_ca()
+    (tmp_path / CA_FILE).write_bytes(other.pem)
+    (entry,) = await entries(replace(asked, proxy="http://127.0.0.1:1", confdir=tmp_path))
+    assert (entry.proxy, entry.ca) == ("http://127.0.0.1:1", other.pem)
+
+
+async def test_without_a_controller_the_proxy_has_to_be_named(server: FakeApiServer, asked: Arguments) -> None:
+    await server.put(CONNECTORS, connector())
+    with pytest.raises(ParseError, match="see that the controller runs"):
+        await entries(asked)
+
+
+async def test_a_token_without_a_controller_has_the_audience_of_the_settings(
+    server: FakeApiServer, asked: Arguments
+) -> None:
+    await server.put(CONNECTORS, connector())
+    assert await asyncio.to_thread(cluster.token, asked, Cluster(), SETTINGS) == "token-of-robot"
+    (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
+    assert body["spec"]["audiences"] == ["connectors-proxy"]
+
+
+async def test_a_connector_that_is_not_there_is_not_found(server: FakeApiServer, asked: Arguments) -> None:
+    with pytest.raises(ApiError) as refused:
+        await entries(asked)
+    assert refused.value.status == 404
+
+
+async def test_a_connector_that_cannot_be_read_says_why(server: FakeApiServer, asked: Arguments) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED, address="ftp://x"))
+    with pytest.raises(ParseError, match=r"Connector a/k8s: spec\.address"):
+        await entries(asked)
+
+
+async def test_a_token_is_never_asked_for_nobody(server: FakeApiServer, asked: Arguments) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED))
+    with pytest.raises(ParseError, match="--service-account"):
+        await entries(replace(asked, service_account=None))
+
+
+async def test_the_store_is_listed(server: FakeApiServer, asked: Arguments) -> None:
+    await server.put(CONNECTORS, connector())
+    store = await asyncio.to_thread(cluster.load, asked, Cluster(), SETTINGS)
+    assert "SecretNotFound" in render_status(store, None) or "SecretInvalid" in render_status(store, None)

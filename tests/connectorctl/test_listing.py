@@ -1,0 +1,87 @@
+"""A cluster's objects, listed once."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTORS, SECRETS
+from connector_store.store import Store
+from connectorctl.listing import fill
+from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.certificates import make_ca
+
+SYSTEM = "connectors-system"
+CA = make_ca()
+
+
+def connector(namespace: str = "a", **spec: Any) -> dict[str, Any]:
+    auth = {"name": "bearerTokenAuth", "secretRef": {"name": "s"}}
+    whole = {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", "auth": auth, **spec}
+    return {"metadata": {"name": "k8s", "namespace": namespace}, "spec": whole}
+
+
+def secret(name: str, namespace: str, kind: str, labels: dict[str, str] | None = None, **data: bytes) -> dict[str, Any]:
+    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+    return {"metadata": {"name": name, "namespace": namespace, "labels": labels or {}}, "type": kind, "data": encoded}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+async def listed(server: FakeApiServer, namespace: str | None = None) -> Store:
+    store = Store()
+    async with KubeClient(server.configuration) as client:
+        await fill(store, client, system_namespace=SYSTEM, namespace=namespace)
+    return store
+
+
+async def test_a_connector_is_joined_with_its_secret_and_the_shared_ca(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector())
+    await server.put(SECRETS, secret("s", "a", BEARER_TOKEN_SECRET, token=b"t"))
+    await server.put(SECRETS, secret("ca", SYSTEM, "Opaque", {CA_LABEL: "true"}, ca_crt=CA.pem))
+    found = (await listed(server)).get(ObjectKey("a", "k8s"))
+    assert isinstance(found, Target)
+    assert found.ca is not None
+    assert CA.pem.strip() in found.ca
+
+
+async def test_a_secret_of_another_type_is_asked_for_by_name(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector(caCertSecretRef={"name": "ca"}))
+    await server.put(SECRETS, secret("s", "a", BEARER_TOKEN_SECRET, token=b"t"))
+    await server.put(SECRETS, secret("ca", "a", "Opaque", ca_crt=CA.pem))
+    assert isinstance((await listed(server)).get(ObjectKey("a", "k8s")), Target)
+
+
+async def test_a_secret_that_is_missing_is_said(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector())
+    found = (await listed(server)).get(ObjectKey("a", "k8s"))
+    assert isinstance(found, Unusable)
+    assert found.reason == "SecretNotFound"
+
+
+async def test_a_namespace_is_listed_alone(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector("a"))
+    await server.put(CONNECTORS, connector("b"))
+    assert [each.key.namespace for each in (await listed(server, "b")).connectors()] == ["b"]
+
+
+async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector())
+
+    def forbidden(request: web.Request) -> web.Response | None:
+        return refusal(403, "Forbidden", "no") if request.path.endswith("/secrets/s") else None
+
+    server.faults.append(forbidden)
+    with pytest.raises(ApiError) as refused:
+        await listed(server)
+    assert refused.value.status == 403
