@@ -45,8 +45,8 @@ class Authority:
     next_is_public: bool = False
     """The ConfigMap holds it."""
     announced: float | None = None
-    has_previous: bool = False
     switched: float | None = None
+    """None once the former CA is published no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def plan(authority: Authority, now: float, overlap: float) -> Plan:
         return Plan(step=Step.CREATE)
     if authority.has_next:
         return _hand_over(authority, now, overlap)
-    if authority.has_previous:
+    if authority.switched is not None:
         return _after(authority.switched, now, overlap, Step.RETIRE)
     if authority.requested:
         return Plan(step=Step.ANNOUNCE if authority.ours else Step.REFUSE)
@@ -79,9 +79,9 @@ def _hand_over(authority: Authority, now: float, overlap: float) -> Plan:
     return _after(authority.announced, now, overlap, Step.SWITCH)
 
 
-def _after(since: float | None, now: float, overlap: float, step: Step) -> Plan:
-    if since is None or since > now:
-        # Edited away, or from a clock that went ahead: the overlap may be longer than asked for, never shorter.
+def _after(since: float, now: float, overlap: float, step: Step) -> Plan:
+    if since > now:
+        # From a clock that went ahead: the overlap may be longer than asked for, never shorter.
         return Plan(step=Step.STAMP)
     due = since + overlap
     return Plan(step=step) if now >= due else Plan(step=Step.WAIT, at=due)
