@@ -14,7 +14,8 @@ from typing import Final
 
 from connector_store.domain.facts import Facts
 from connector_store.domain.models import ConnectorClass, Rejected, Secret, Unusable
-from connector_store.domain.status import CONDITION_READY, Condition, ProxyAddress, Status, Truth
+from connector_store.domain.published import HttpAddress
+from connector_store.domain.status import CONDITION_READY, Condition, Status, Truth
 
 CLASS: Final = "ConnectorClassReady"
 SECRET: Final = "SecretReady"  # noqa: S105 - the type of a condition
@@ -77,7 +78,7 @@ def next_status(
     old: Status,
     *,
     generation: int,
-    proxy: ProxyAddress | None,
+    proxy: HttpAddress | None,
     now: datetime,
 ) -> Status:
     """Conditions of other types in `old` are kept as they are."""

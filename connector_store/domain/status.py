@@ -5,10 +5,12 @@ Condition(type='Ready', status='True', reason='', message='', severity='', trans
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.published import HttpAddress, parse_http_address
 
 CONDITION_READY: Final = "Ready"
 
@@ -28,21 +30,12 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyAddress:
-    """status.proxy.httpAddress: where callers find the proxy, and the PEM of the CAs that it signs with."""
-
-    url: str
-    ca_pem: bytes = b""
-    audience: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What we write of a status; other fields of it are let alone."""
 
     conditions: tuple[Condition, ...] = ()
     observed_generation: int = 0
-    proxy: ProxyAddress | None = None
+    proxy: HttpAddress | None = None
 
     @property
     def ready(self) -> Condition | None:
@@ -60,7 +53,7 @@ def parse_status(raw: Mapping[str, Any]) -> Status:
     return Status(
         conditions=tuple(_conditions(conditions if isinstance(conditions, list) else ())),
         observed_generation=generation if isinstance(generation, int) else 0,
-        proxy=_proxy(_mapping(_mapping(status.get("proxy")).get("httpAddress"))),
+        proxy=_proxy(raw),
     )
 
 
@@ -102,21 +95,17 @@ def _condition_body(condition: Condition) -> dict[str, str]:
     return {name: value for name, value in body.items() if value}
 
 
-def _proxy(raw: Mapping[str, Any]) -> ProxyAddress | None:
-    url = _text(raw, "url")
-    if not url:
-        return None
+def _proxy(raw: Mapping[str, Any]) -> HttpAddress | None:
     try:
-        ca_pem = base64.b64decode(_text(raw, "CACerts"), validate=True)
-    except binascii.Error:
-        ca_pem = b""
-    return ProxyAddress(url=url, ca_pem=ca_pem, audience=_text(raw, "audience"))
+        return parse_http_address(raw)
+    except ParseError:
+        return None
 
 
-def _proxy_body(proxy: ProxyAddress) -> dict[str, str | None]:
+def _proxy_body(proxy: HttpAddress) -> dict[str, str | None]:
     return {
         "url": proxy.url,
-        "CACerts": base64.b64encode(proxy.ca_pem).decode() or None,
+        "CACerts": base64.b64encode(proxy.ca).decode(),
         "audience": proxy.audience or None,
     }
 

@@ -21,7 +21,8 @@ from connector_store.domain.conditions import (
 from connector_store.domain.facts import gather
 from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.status import Condition, ProxyAddress, Status
+from connector_store.domain.published import HttpAddress
+from connector_store.domain.status import Condition, Status
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -265,7 +266,7 @@ def status(found, old=Status(), now=NOW, generation=1, proxy=None) -> Status:  #
 
 
 def test_the_first_status_carries_all_conditions_generation_and_address() -> None:
-    address = ProxyAddress(url="http://c-k8s.team-a.svc.cluster.local")
+    address = HttpAddress(url="http://c-k8s.team-a.svc.cluster.local", ca=b"pem")
     first = status(findings(), proxy=address, generation=4)
     assert [each.type for each in first.conditions] == [
         "ConnectorClassReady",
