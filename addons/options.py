@@ -9,7 +9,7 @@ from mitmproxy import ctx, optmanager
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import human
 
-from addons.admin import parse_listen
+from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import is_label
 from connector_store.domain.settings import KEYS, LONGEST, Settings, option_name, parse_settings

@@ -14,7 +14,6 @@ from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
 from addons import options
-from addons.admin import AdminServer
 from addons.audit import AuditLog
 from addons.certificates import Certificates
 from addons.landing import Landing
@@ -25,6 +24,7 @@ from addons.output import Output
 from addons.recorder import Recorder
 from addons.service import Service, Times
 from addons.streams import Streams
+from connector_store.admin import AdminServer
 from connector_store.directory import NAME, DirectorySource
 from connector_store.domain.errors import ParseError
 from connector_store.store import Store

@@ -1,6 +1,7 @@
 """Health, readiness and metrics, on an address of their own: GET /healthz, /readyz and /metrics.
 
-`/healthz` answers while the event loop turns; `/readyz` says what is missing. Nothing here names a caller or a path.
+Every door serves it. `/healthz` answers while the event loop turns; `/readyz` says what is missing. Nothing here names
+a caller or a path.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from connector_store.domain.errors import ParseError
 KEEP_ALIVE: Final = 15.0
 """Seconds that an idle connection of a scraper is kept."""
 SHUTDOWN: Final = 1.0
-"""Seconds that a running answer has when the proxy stops."""
+"""Seconds that a running answer has when the process stops."""
 
 
 class AdminServer:
-    """Serves until `stop`. `why_not_ready` gives None when the proxy is ready; `metrics` the text of a scrape."""
+    """Serves until `stop`. `why_not_ready` gives None when the process is ready; `metrics` the text of a scrape."""
 
     def __init__(self, *, why_not_ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
         self._why_not_ready = why_not_ready
@@ -58,8 +59,8 @@ class AdminServer:
         return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """`host:port`, IPv6 in brackets, of the option connector_admin.
+def parse_listen(text: str, option: str = "connector_admin") -> tuple[str, int]:
+    """`host:port`, IPv6 in brackets, of the option that a ParseError shall name.
 
     >>> parse_listen("127.0.0.1:9091")
     ('127.0.0.1', 9091)
@@ -67,7 +68,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or not bare or (":" in bare and not host.startswith("[")) or not _is_port(port):
-        raise ParseError("connector_admin", "is not HOST:PORT; write 127.0.0.1:9091 for example")
+        raise ParseError(option, "is not HOST:PORT; write 127.0.0.1:9091 for example")
     return bare, int(port)
 
 

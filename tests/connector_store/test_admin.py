@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from addons.admin import AdminServer, parse_listen
+from connector_store.admin import AdminServer, parse_listen
 from connector_store.domain.errors import ParseError
 
 
