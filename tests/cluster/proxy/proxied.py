@@ -1,0 +1,59 @@
+"""A proxy, its Connector and who uses it, together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from connector_store.domain.names import ObjectKey
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.proxy.running import RunningProxy
+
+TARGET_USER = "target"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxied:
+    """A Connector for the API server with the token of ServiceAccount `user`, and kubectl with and without it."""
+
+    plane: ControlPlane
+    proxy: RunningProxy
+    namespace: str
+    user: str
+    token: str
+    connector: dict[str, Any]
+    kubectl: Kubectl
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey("team-a", "k8s")
+
+
+def manifests(plane: ControlPlane, token: str, *, name: str = "k8s") -> tuple[dict[str, Any], dict[str, Any]]:
+    connector = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": {"name": name, "namespace": "team-a"},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": plane.url,
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
+        },
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "team-a"},
+        "type": "connectors.cpaas.io/bearer-token",
+        "stringData": {"token": token, "ca.crt": plane.ca_pem},
+    }
+    return connector, secret
+
+
+def target_token(plane: ControlPlane, namespace: str) -> str:
+    """A ServiceAccount that may do everything in `namespace` and look around, and its token."""
+    plane.new_service_account(namespace, TARGET_USER)
+    account = f"{namespace}:{TARGET_USER}"
+    plane.kubectl("create", "rolebinding", TARGET_USER, "--clusterrole=cluster-admin", f"--serviceaccount={account}",
+                  namespace=namespace)  # fmt: skip
+    plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", f"--serviceaccount={account}")
+    return plane.mint_token(namespace, TARGET_USER)

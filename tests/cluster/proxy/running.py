@@ -1,0 +1,127 @@
+"""The proxy as its users run it, `mitmdump -s addons/connector.py` on a folder, as a child process of a test."""
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from connector_store.domain.kubeconfig import Entry, render
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.models import Connector
+from connector_store.domain.names import ObjectKey
+from connector_store.tokens import SigningKey
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.ports import Port
+from tests.cluster.process import Process
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = 60.0
+"""Seconds that a test waits for what must happen, on a busy machine."""
+AUDIENCE = "connectors-proxy"
+
+
+class RunningProxy:
+    """Files in `home`: connectors/ (manifests), conf/ (mitmproxy's confdir), proxy.log (what it printed)."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        options: Mapping[str, str] = {},
+        program: str = "mitmdump",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.home = home
+        self.manifests = home / "connectors"
+        self.manifests.mkdir(parents=True)
+        self.confdir = home / "conf"
+        self._ports = Port(), Port()
+        self.port, self.admin_port = (each.number for each in self._ports)
+        self.log = home / "proxy.log"
+        chosen = {
+            "confdir": str(self.confdir),
+            "listen_host": "127.0.0.1",
+            "listen_port": str(self.port),
+            "connector_source": str(self.manifests),
+            "connector_admin": f"127.0.0.1:{self.admin_port}",
+        } | dict(options)
+        sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
+        command = [str(Path(sys.executable).with_name(program)), "-s", str(ROOT / "addons/connector.py"), *sets]
+        self.process = Process([*command, *arguments], log=self.log)
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        self.process.wait_until(lambda: self.admin("/readyz")[0] == 200, timeout=PATIENCE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.stop()
+        for port in self._ports:
+            port.release()
+
+    def write(self, file: str, *objects: Mapping[str, Any]) -> None:
+        """One file of manifests, replaced as editors do it."""
+        draft = self.home / "draft"
+        draft.write_text(yaml.safe_dump_all(objects))
+        draft.replace(self.manifests / file)
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """A GET of the admin address; (0, "") while nobody listens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit lines so far."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [json.loads(each) for each in lines if each.startswith('{"time"')]
+
+    def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
+        return SigningKey.load_or_create(self.confdir).mint(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
+
+    def ca(self) -> bytes:
+        return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()
+
+    def kubectl(
+        self, control_plane_kubectl: Kubectl, manifest: Mapping[str, Any], *, token: str | None = None
+    ) -> Kubectl:
+        """kubectl with the kubeconfig of a workload that uses the Connector of `manifest`."""
+        connector = parse_connector(manifest)
+        assert isinstance(connector, Connector)
+        entry = Entry(
+            key=connector.key,
+            address=connector.address,
+            proxy=f"http://127.0.0.1:{self.port}",
+            ca=self.ca(),
+            token=token or self.token(connector.key),
+        )
+        folder = self.home / "workload"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{connector.key.name}-{len(list(folder.iterdir()))}.kubeconfig"
+        path.write_text(render([entry]))
+        return Kubectl(control_plane_kubectl.program, path)
+
+
+def wait_for[T](probe: Callable[[], T | None], what: str, *, patience: float = PATIENCE) -> T:
+    """What `probe` gives once it is neither None nor False nor empty; AssertionError after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = probe()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
+        time.sleep(0.05)
