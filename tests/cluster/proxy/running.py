@@ -1,5 +1,6 @@
 """The proxy as its users run it, `mitmdump -s addons/connector.py` on a folder, as a child process of a test."""
 
+import base64
 import http.client
 import json
 import sys
@@ -85,6 +86,10 @@ class RunningProxy:
         finally:
             connection.close()
 
+    def command_line(self) -> bytes:
+        """What everybody on the machine can read of it."""
+        return Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
+
     def audit(self) -> list[dict[str, Any]]:
         """The audit lines so far."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -92,6 +97,18 @@ class RunningProxy:
 
     def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
         return SigningKey.load_or_create(self.confdir).mint(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
+
+    def connect(self, key: ObjectKey, authority: str) -> bytes:
+        """A CONNECT with a good token."""
+        login = base64.b64encode(f"{key}:{self.token(key)}".encode()).decode()
+        return (
+            f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n".encode()
+        )
+
+    def resident(self) -> int:
+        """Resident memory of the proxy in kB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def ca(self) -> bytes:
         return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()

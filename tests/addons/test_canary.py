@@ -1,0 +1,203 @@
+"""Distinctive secrets go in; whatever comes out of the proxy is searched for them."""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from connector_store.tokens import KEY_FILE
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.fakes.certificates import Issued, make_ca, make_leaf
+from tests.fakes.target import Conversation, Target
+
+TARGET_TOKEN = "canary-target-5f2c9d1e7ab84360"
+BROKEN_TOKEN = "canary-broken 91c04b7de6f2"
+WRONG_TOKEN = "canary-caller-73e1d0f4b9a25c68"
+INNER_TOKEN = "canary-inner-0b6d8f31c47e92a5"
+KEY = ObjectKey("team-a", "good")
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Speaks to the proxy on raw sockets, and keeps what it was answered."""
+
+    proxy: RunningProxy
+    authority: str
+    answers: list[bytes]
+
+    async def say(self, first: bytes, inside: bytes = b"") -> bytes:
+        """Send `first`; if that opens a tunnel, send `inside` in TLS. All that came back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
+        got = b""
+        async with asyncio.timeout(PATIENCE):
+            writer.write(first)
+            if inside:
+                got += await reader.readuntil(b"\r\n\r\n")
+                context = ssl.create_default_context(cadata=self.proxy.ca().decode())
+                await writer.start_tls(context, server_hostname="127.0.0.1")
+                writer.write(inside)
+            try:
+                while data := await reader.read(65536):
+                    got += data
+            except OSError:
+                pass
+        writer.transport.abort()
+        self.answers.append(got)
+        return got
+
+    def connect(self, name: str, token: str, *, authority: str = "") -> bytes:
+        login = base64.b64encode(f"team-a/{name}:{token}".encode())
+        where = (authority or self.authority).encode()
+        return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nProxy-Authorization: Basic %b\r\n\r\n" % (where, where, login)
+
+    def request(self, line: bytes, *fields: bytes, body: bytes = b"") -> bytes:
+        head = [line + b" HTTP/1.1", b"Host: " + self.authority.encode(), b"Connection: close", *fields]
+        if body:
+            head.append(b"Content-Length: %d" % len(body))
+        return b"\r\n".join([*head, b"", body])
+
+
+async def moody(conversation: Conversation) -> None:
+    """Answers by path: 200, 401, garbage, half an answer, nothing."""
+    head = await conversation.head()
+    if b"/refuse" in head:
+        await conversation.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    elif b"/garbage" in head:
+        await conversation.say(b"\x00\x01 not http\r\n\r\n")
+    elif b"/half" in head:
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    elif b"/silent" not in head:
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def manifests(name: str, token: str, address: str, ca: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    metadata = {"name": name, "namespace": "team-a"}
+    connector = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": metadata,
+        "spec": {"connectorClassName": "k8s", "address": address, "auth": {"secretRef": {"name": name}}},
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "connectors.cpaas.io/bearer-token",
+        "stringData": {"token": token, "ca.crt": ca.decode()},
+    }
+    return connector, secret
+
+
+def write(proxy: RunningProxy, port: int, ca: Issued) -> None:
+    good = f"https://127.0.0.1:{port}"
+    proxy.write("good.yaml", *manifests("good", TARGET_TOKEN, good, ca.pem))
+    proxy.write("untrusted.yaml", *manifests("untrusted", TARGET_TOKEN, good, make_ca("another").pem))
+    proxy.write("away.yaml", *manifests("away", TARGET_TOKEN, "https://127.0.0.1:1", ca.pem))
+    proxy.write("broken.yaml", *manifests("broken", BROKEN_TOKEN, good, ca.pem))
+    draft = proxy.home / "draft"
+    draft.write_text(f"kind: Secret\nstringData: {{token: {TARGET_TOKEN}\n  : [\n")
+    draft.replace(proxy.manifests / "unreadable.yaml")
+
+
+async def exercise(caller: Caller, token: str) -> None:
+    """Every way in which a token could come to show."""
+    request, connect = caller.request, caller.connect
+    inner = b"Authorization: Bearer " + INNER_TOKEN.encode()
+    assert b"200 OK" in await caller.say(connect("good", token), request(b"GET /api", inner))
+    assert b"200 OK" in await caller.say(connect("good", token), request(b"POST /api?token=x", inner, body=b"{}"))
+    assert b"502 Bad Gateway" in await caller.say(connect("good", token), request(b"GET /refuse", inner))
+    for path in (b"/garbage", b"/half", b"/silent"):
+        await caller.say(connect("good", token), request(b"GET " + path, inner))
+    assert b"403 Forbidden" in await caller.say(connect("good", token), request(b"GET /", b"Impersonate-User: a"))
+    assert b" 400 " in await caller.say(connect("good", token), b"GET / HTTP/1.1\r\nHost : x\r\n" + inner + b"\r\n\r\n")
+    assert b" 401 " in await caller.say(connect("good", "x"), request(b"GET /api", inner))
+    assert b" 407 " in await caller.say(connect("good", WRONG_TOKEN))
+    assert b" 407 " in await caller.say(
+        b"CONNECT h:1 HTTP/1.1\r\nProxy-Authorization: " + WRONG_TOKEN.encode() + b"\r\n\r\n"
+    )
+    assert b" 403 " in await caller.say(connect("good", token, authority="elsewhere:443"))
+    assert b" 403 " in await caller.say(b"GET http://h/?t=" + WRONG_TOKEN.encode() + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert b" 404 " in await caller.say(b"GET /x HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
+    assert b" 401 " in await caller.say(b"GET /kubeconfig HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
+    await caller.say(connect("good", token), b"not http at all " + WRONG_TOKEN.encode() + b"\r\n\r\n")
+    for name in ("untrusted", "away"):
+        own = caller.proxy.token(ObjectKey("team-a", name))
+        authority = "127.0.0.1:1" if name == "away" else caller.authority
+        said = await caller.say(
+            connect(name, own, authority=authority),
+            b"GET /api HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % authority.encode(),
+        )
+        assert b" 502 " in said
+    own = caller.proxy.token(ObjectKey("team-a", "broken"))
+    assert b" 503 " in await caller.say(connect("broken", own))
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """As it is, and as base64 at each of the three offsets."""
+    raw = secret.encode()
+    yield raw
+    for shift in range(3):
+        yield base64.b64encode(b"\0" * shift + raw)[4 : -4 or None]
+
+
+def key_lines(path: Path) -> list[str]:
+    """The lines of a PEM file's private keys."""
+    text = path.read_text()
+    keys = text.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0]
+    return [each for each in keys.splitlines() if len(each) > 40]
+
+
+async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path) -> None:
+    ca = make_ca()
+    async with Target(make_leaf(ca, ["127.0.0.1"]), tmp_path, moody) as target:
+        dump = tmp_path / "dump"
+        proxy = RunningProxy(
+            tmp_path / "home",
+            options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "5"},
+            arguments=["-w", str(dump)],
+        )
+        write(proxy, target.port, ca)
+        with proxy:
+            token = proxy.token(KEY)
+            caller = Caller(proxy=proxy, authority=f"127.0.0.1:{target.port}", answers=[])
+            await exercise(caller, token)
+            metrics = proxy.admin("/metrics")[1].encode()
+            command = Path(f"/proc/{proxy.process.pid}/cmdline").read_bytes()
+    assert f"Authorization: Bearer {TARGET_TOKEN}".encode() in target.received
+    assert INNER_TOKEN.encode() not in target.received
+    assert b"/api" in dump.read_bytes()
+    assert b"Loading script" in proxy.log.read_bytes()
+    _search(proxy, {"metrics": metrics, "command": command, "dump": dump.read_bytes()}, caller.answers, token)
+
+
+def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], token: str) -> None:
+    places = found | {f"answer {number}": each for number, each in enumerate(answers)}
+    kept = {proxy.confdir, proxy.manifests}
+    for file in proxy.home.rglob("*"):
+        if file.is_file() and not kept & set(file.parents) and file.name != "draft":
+            places[file.name] = file.read_bytes()
+    secrets = [TARGET_TOKEN, BROKEN_TOKEN, WRONG_TOKEN, INNER_TOKEN, token, token.rpartition(".")[2]]
+    secrets += key_lines(proxy.confdir / "mitmproxy-ca.pem") + key_lines(proxy.confdir / KEY_FILE)
+    assert "proxy.log" in places
+    for place, content in places.items():
+        for number, secret in enumerate(secrets):
+            for spelling in spellings(secret):
+                assert spelling not in content, f"secret {number} is in {place}"
+
+
+@pytest.mark.parametrize(
+    ("option", "says"), [("proxy_debug", "prints what goes on the wire"), ("ssl_insecure", "always verified")]
+)
+def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, says: str) -> None:
+    proxy = RunningProxy(tmp_path / "home", options={option: "true"})
+    proxy.process.start()
+    proxy.process.wait_until(lambda: not proxy.process.running, timeout=PATIENCE)
+    assert says in proxy.log.read_text()

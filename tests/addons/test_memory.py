@@ -1,0 +1,157 @@
+"""Memory stays flat whatever passes, and whatever does not: small versions of what bench/ measures in full."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.fakes.certificates import Issued
+from tests.fakes.manifests import connector, secret
+from tests.fakes.proxy import Stream
+from tests.fakes.target import Conversation, Target
+
+pytestmark = pytest.mark.slow
+
+SIZE = 256 * 1024 * 1024
+PIECE = b"x" * 65536
+GROWTH = 30_000
+"""kB that a proxy may grow by."""
+STILL = 1.0
+"""Seconds without progress that count as blocked; a transfer that is merely slow passes too, and proves less."""
+KEY = ObjectKey("team-a", "k8s")
+
+
+@asynccontextmanager
+async def proxy_to(port: int, home: Path, ca: Issued) -> AsyncIterator[RunningProxy]:
+    proxy = RunningProxy(home)
+    proxy.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{port}"), secret(ca=ca.pem))
+    with proxy:
+        yield proxy
+
+
+async def tunnel(proxy: RunningProxy, port: int) -> Stream:
+    stream = Stream(*await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536))
+    await stream.say(proxy.connect(KEY, f"127.0.0.1:{port}"))
+    assert (await stream.head())[0] == 200
+    context = ssl.create_default_context(cadata=proxy.ca().decode())
+    await stream.writer.start_tls(context, server_hostname="127.0.0.1")
+    return stream
+
+
+async def push(writer: asyncio.StreamWriter, sent: Callable[[int], None]) -> None:
+    """SIZE bytes, as fast as they are taken; ends early when the other side does."""
+    with suppress(OSError):
+        for number in range(SIZE // len(PIECE)):
+            writer.write(PIECE)
+            await writer.drain()
+            sent(number * len(PIECE))
+
+
+class Progress:
+    """How far a transfer is."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self, number: int) -> None:
+        self.bytes = number
+
+    async def stalls(self) -> None:
+        """Returns when nothing has moved for STILL seconds."""
+        last = -1
+        while last != self.bytes:
+            last = self.bytes
+            await asyncio.sleep(STILL)
+
+
+@asynccontextmanager
+async def sending(writer: asyncio.StreamWriter) -> AsyncIterator[Progress]:
+    progress = Progress()
+    task = asyncio.ensure_future(push(writer, progress))
+    try:
+        yield progress
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def upload(port: int, *fields: bytes) -> bytes:
+    head = [b"PUT /api HTTP/1.1", b"Host: 127.0.0.1:%d" % port, b"Content-Length: %d" % SIZE, *fields]
+    return b"\r\n".join(head) + b"\r\n\r\n"
+
+
+async def test_a_download_to_a_client_that_does_not_read(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+    progress = Progress()
+
+    async def pour(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        await push(conversation.writer, progress)
+
+    target.handler = pour
+    async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
+        before = proxy.resident()
+        client = await tunnel(proxy, target.port)
+        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.head()
+        await progress.stalls()
+        assert progress.bytes < SIZE // 2
+        assert proxy.resident() - before < GROWTH
+        async with asyncio.timeout(PATIENCE):
+            left = SIZE
+            while left:
+                left -= len(await client.reader.read(1 << 20)) or left
+        assert proxy.resident() - before < GROWTH
+        client.close()
+
+
+async def test_an_upload_to_a_target_that_does_not_read(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+    async def ignore(conversation: Conversation) -> None:
+        conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        await asyncio.Event().wait()
+
+    target.handler = ignore
+    async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
+        before = proxy.resident()
+        client = await tunnel(proxy, target.port)
+        await client.say(upload(target.port))
+        async with sending(client.writer) as progress:
+            await progress.stalls()
+            assert progress.bytes < SIZE // 2
+            assert proxy.resident() - before < GROWTH
+        client.close()
+
+
+async def test_an_upload_that_is_refused(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+    async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
+        before = proxy.resident()
+        client = await tunnel(proxy, target.port)
+        await client.say(upload(target.port, b"Impersonate-User: admin"))
+        async with sending(client.writer):
+            assert (await client.answer()).status == 403
+            await client.rest()
+        assert proxy.resident() - before < GROWTH
+        assert target.conversations == []
+
+
+async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: Issued) -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    async with proxy_to(port, tmp_path / "home", target_ca) as proxy:
+        before = proxy.resident()
+        client = await tunnel(proxy, port)
+        await client.say(upload(port))
+        async with sending(client.writer) as progress:
+            await progress.stalls()
+            assert progress.bytes < SIZE // 2
+            assert proxy.resident() - before < GROWTH
+        client.close()
+    server.close()

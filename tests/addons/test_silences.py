@@ -1,0 +1,186 @@
+"""Every silence has its end: the connection closes in its documented time on both sides, and no task stays."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.certificates import Issued
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+SILENT = "team-a/silent"
+
+
+@pytest.fixture
+async def brief(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    """A proxy that waits one second for clients and for targets."""
+    async with running_proxy(folder, confdir, connector_client_timeout="1", connector_connect_timeout="1") as proxy:
+        before = len(asyncio.all_tasks())
+        yield proxy
+        proxy.close()
+        await until(lambda: proxy.connections == 0 and len(asyncio.all_tasks()) <= before)
+        assert not proxy.service.limits._open
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """The port of a listener whose queue is full: the kernel drops every further SYN."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        waiting = []
+        for _ in range(8):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            waiting.append(client)
+        yield port
+        for client in waiting:
+            client.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """The port of a listener that accepts and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield listener.getsockname()[1]
+
+
+def get(port: int) -> bytes:
+    return b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="a client that says nothing"),
+        pytest.param(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127", id="half a CONNECT"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="half a ClientHello instead of HTTP"),
+    ],
+)
+async def test_a_client_without_a_whole_connect_is_closed(brief: Proxy, said: bytes) -> None:
+    client = await brief.open()
+    await client.say(said)
+    assert b"HTTP/1.1 2" not in await client.rest()
+
+
+async def test_a_client_that_dribbles_is_closed_all_the_same(brief: Proxy) -> None:
+    client = await brief.open()
+
+    async def dribble() -> None:
+        for byte in b"CONNECT " + b"a" * 100_000:
+            await client.say(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    dribbling = asyncio.ensure_future(dribble())
+    assert b"HTTP/1.1 2" not in await client.rest()
+    dribbling.cancel()
+    await asyncio.gather(dribbling, return_exceptions=True)
+
+
+async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target: Target) -> None:
+    client, answer = await brief.connect(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    assert answer.status == 200
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="h")
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    hello = outgoing.read()
+    await client.say(hello[: len(hello) // 2])
+    await client.rest()
+    assert target.conversations == []
+
+
+@pytest.mark.parametrize("inside", [b"", b"GET /api HTTP/1.1\r\nHo"], ids=["nothing", "half a request"])
+async def test_a_tunnel_without_a_whole_request_is_closed(brief: Proxy, target: Target, inside: bytes) -> None:
+    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    await client.say(inside)
+    await client.rest()
+    assert target.conversations == []
+
+
+async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: Target) -> None:
+    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    await client.say(get(target.port))
+    assert (await client.answer()).status == 200
+    late = await brief.open()
+    await late.rest()
+    await client.say(get(target.port))
+    assert (await client.answer()).status == 200
+
+
+async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
+    write(
+        proxy.folder,
+        connector("silent", f"https://127.0.0.1:{port}", secret="s2"),
+        secret("s2", ca=ca.pem),
+        file="s.yaml",
+    )
+    await until(lambda: proxy.service.store.counts["Connector"] == 2)
+    client = await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
+    await client.say(get(port))
+    return client
+
+
+async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: Issued) -> None:
+    answer = await (await to_silent(brief, full, target_ca)).answer()
+    assert answer.status == 504
+    assert "did not answer within 1 s" in answer.json()["message"]
+
+
+async def test_a_target_that_accepts_and_is_silent_gives_504(brief: Proxy, mute: int, target_ca: Issued) -> None:
+    answer = await (await to_silent(brief, mute, target_ca)).answer()
+    assert answer.status == 504
+
+
+async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: Proxy, target: Target) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(conversation: Conversation) -> None:
+        await conversation.head()
+        await go_on.wait()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+
+    target.handler = slow
+    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    await client.say(get(target.port))
+    # Two clients, one after the other, that are closed by the timeout: it has passed for the request as well.
+    for _ in range(2):
+        await (await brief.open()).rest()
+    go_on.set()
+    assert (await client.answer()).body == b"late"
+
+
+async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
+    brief: Proxy, mute: int, target_ca: Issued
+) -> None:
+    before = len(asyncio.all_tasks())
+    client = await to_silent(brief, mute, target_ca)
+    await until(lambda: len(asyncio.all_tasks()) > before)
+    client.close()
+    await until(lambda: brief.connections == 0 and len(asyncio.all_tasks()) <= before)
+
+
+async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, target: Target) -> None:
+    left = asyncio.Event()
+
+    async def patient(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.some()
+        left.set()
+
+    target.handler = patient
+    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    await client.say(get(target.port))
+    await until(lambda: bool(target.received))
+    client.close()
+    await asyncio.wait_for(left.wait(), 30)
