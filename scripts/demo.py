@@ -1,0 +1,206 @@
+"""The whole way of a request, as commands that you could type: a cluster, a token, a Connector, the proxy, kubectl."""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+
+from terminal import StepFailedError, Terminal
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.ports import Port
+from tests.cluster.process import Process, ProcessFailedError
+from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+from tests.cluster.scratch import scratch
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "connector-demo"
+START_TIMEOUT = 60.0
+WATCH_TIMEOUT = 30.0
+
+CONNECTOR = """\
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: target, namespace: demo}
+spec:
+  connectorClassName: k8s
+  address: $SERVER
+  auth: {name: bearerTokenAuth, secretRef: {name: target-token}}
+"""
+
+
+def prepare_target(terminal: Terminal, server: str) -> str:
+    """A ServiceAccount of the target cluster and its token, in manifests of a folder; returns the token."""
+    terminal.say(
+        "1. In the target cluster: an account that may work with ConfigMaps of one namespace, and a token of it"
+    )
+    for resource in (
+        "serviceaccount pipeline",
+        "role pipeline --verb=get,list,watch,create,patch,delete --resource=configmaps",
+        f"rolebinding pipeline --role=pipeline --serviceaccount={NAMESPACE}:pipeline",
+    ):
+        terminal.run(f"kubectl -n {NAMESPACE} create {resource}")
+    terminal.run(f"(umask 077; kubectl -n {NAMESPACE} create token pipeline --duration=1h > token)")
+    ca = "{.clusters[0].cluster.certificate-authority-data}"
+    terminal.run(f"kubectl config view --raw --minify --flatten -o jsonpath='{ca}' | base64 -d > ca.crt")
+    terminal.say("2. On the proxy's side: a Secret with that token, and a Connector that names the cluster's address")
+    with_ca = " --from-file=ca.crt" if (terminal.folder / "ca.crt").stat().st_size else ""
+    terminal.run(
+        "(umask 077; kubectl -n demo create secret generic target-token --type=connectors.cpaas.io/bearer-token \\\n"
+        "  --from-file=token" + with_ca + " --dry-run=client -o yaml > connectors/secret.yaml)"
+    )
+    connector = CONNECTOR.replace("$SERVER", server)
+    terminal.run(f"cat > connectors/connector.yaml <<END\n{connector}END")
+    return (terminal.folder / "token").read_text().strip()
+
+
+@contextmanager
+def proxy(terminal: Terminal) -> Iterator[str]:
+    """Runs mitmdump with the addon; yields its URL."""
+    terminal.say("3. The proxy")
+    port, admin = Port(), Port()
+    command = (
+        f"mitmdump -s {ROOT}/addons/connector.py --listen-host 127.0.0.1 --listen-port {port.number} "
+        f"--set confdir=mitmproxy --set connector_source=connectors --set connector_admin=127.0.0.1:{admin.number}"
+    )
+    terminal.show(command + " &")
+    process = Process(
+        ["env", "-C", terminal.folder, str(Path(sys.executable).with_name("mitmdump")), *shlex.split(command)[1:]],
+        log=terminal.folder / "proxy.log",
+        environment=terminal.environment,
+    )
+    process.start()
+    try:
+        process.wait_until(lambda: _answers(f"http://127.0.0.1:{admin.number}/readyz"), timeout=START_TIMEOUT)
+        yield f"http://127.0.0.1:{port.number}"
+    finally:
+        process.stop()
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def use(terminal: Terminal, token: str, url: str) -> None:
+    """What the pipeline's author does, with nothing but the kubeconfig."""
+    terminal.say("4. For the pipeline: a kubeconfig that leads through the proxy, good for half an hour")
+    terminal.run(
+        f"connectorctl kubeconfig demo/target --ttl 30m --source connectors --confdir mitmproxy --proxy {url} "
+        "-o pipeline.kubeconfig"
+    )
+    terminal.say("5. Stock kubectl with it")
+    through = f"kubectl --kubeconfig pipeline.kubeconfig -n {NAMESPACE}"
+    terminal.run(f"{through} version")
+    terminal.run(f"{through} auth whoami")
+    terminal.run(f"{through} get configmaps")
+    watch_a_change(terminal, through)
+    terminal.say("6. The kubeconfig holds no credential of the cluster: this searches it for the token, and finds none")
+    terminal.run("grep -F -f token pipeline.kubeconfig", refused=True)
+    if token in (terminal.folder / "pipeline.kubeconfig").read_text():
+        raise StepFailedError("pipeline.kubeconfig holds the cluster's token")
+    terminal.run("grep -A3 users: pipeline.kubeconfig")
+    terminal.say("7. Somebody without a valid token of his own is refused")
+    terminal.run("sed 's/\\(demo%2Ftarget\\):[^@]*@/\\1:wrong@/' pipeline.kubeconfig > wrong.kubeconfig")
+    answer = terminal.run(f"kubectl --kubeconfig wrong.kubeconfig -n {NAMESPACE} get configmaps", refused=True)
+    if "Proxy Authentication Required" not in answer:
+        raise StepFailedError("kubectl did not say why it was refused")
+
+
+def watch_a_change(terminal: Terminal, through: str) -> None:
+    command = f"{through} get configmaps --watch --output name"
+    terminal.show(command + " &")
+    watch = subprocess.Popen(
+        ["sh", "-c", "exec " + command],
+        cwd=terminal.folder,
+        env=terminal.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        signal.signal(signal.SIGALRM, _too_late)
+        signal.setitimer(signal.ITIMER_REAL, WATCH_TIMEOUT)
+        made = "kubectl create configmap seen --from-literal=by=watch --dry-run=client -o yaml"
+        terminal.run(f"{made} | {through} apply -f -")
+        for line in watch.stdout or ():
+            if line.strip() == "configmap/seen":
+                sys.stdout.write(f"    the watch saw: {line}")
+                return
+        raise StepFailedError(f"the watch ended without having seen the change: {command}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        watch.kill()
+        watch.wait()
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    raise StepFailedError(f"the watch did not see the change within {WATCH_TIMEOUT:.0f} s")
+
+
+def stay(terminal: Terminal) -> None:
+    terminal.say("It stays up until Ctrl-C. In a second terminal:")
+    path = shlex.quote(terminal.environment["PATH"].split(os.pathsep)[0])
+    sys.stdout.write(f"  cd {terminal.folder}; export PATH={path}:$PATH KUBECONFIG=$PWD/pipeline.kubeconfig\n")
+    sys.stdout.write(f"  kubectl -n {NAMESPACE} get configmaps --watch\n")
+    sys.stdout.flush()
+    signal.pause()
+
+
+def demo(options: argparse.Namespace, folder: Path) -> None:
+    programs = control_plane_programs()
+    own = Path(options.kubeconfig).resolve() if options.kubeconfig else None
+    if own and not own.is_file():
+        raise StepFailedError(f"there is no kubeconfig {own}")
+    with nullcontext() if own else ControlPlane(folder / "cluster", programs=programs) as plane:
+        kubeconfig = own or (plane.kubeconfig if plane else None)
+        paths = [str(programs), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+        terminal = Terminal(folder, os.environ | {"PATH": os.pathsep.join(paths), "KUBECONFIG": str(kubeconfig)})
+        (folder / "connectors").mkdir(mode=0o700)
+        terminal.say(f"Everything happens in {folder}, which is removed at the end.")
+        terminal.show(f"cd {folder}; export KUBECONFIG={kubeconfig}")
+        server = terminal.run("kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}'")
+        terminal.say(
+            "1. In the target cluster: an account that may work with ConfigMaps of one namespace, and its token"
+        )
+        terminal.run(f"kubectl create namespace {NAMESPACE}")
+        try:
+            token = prepare_target(terminal, server)
+            with proxy(terminal) as url:
+                use(terminal, token, url)
+                if not options.once:
+                    stay(terminal)
+        finally:
+            if own:
+                terminal.run(f"kubectl delete namespace {NAMESPACE} --ignore-not-found --wait=false")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the last step instead of staying up")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="admin kubeconfig of a cluster of your own as the target")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with scratch() as folder:
+            demo(options, folder)
+    except (StepFailedError, ProgramsMissingError, ProcessFailedError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 0 if not options.once else 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

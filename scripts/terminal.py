@@ -1,0 +1,44 @@
+"""A demonstration in a terminal: each command is printed, then run, and what it says is printed too."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+class StepFailedError(Exception):
+    """A command that should have worked did not, or the other way round."""
+
+
+class Terminal:
+    """Prints each command before it runs it, in one folder with one environment."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def say(self, text: str) -> None:
+        sys.stdout.write(f"\n\033[1m{text}\033[0m\n" if sys.stdout.isatty() else f"\n{text}\n")
+        sys.stdout.flush()
+
+    def show(self, command: str) -> None:
+        sys.stdout.write(f"  $ {command}\n".replace("\n", "\n    ").rstrip() + "\n")
+        sys.stdout.flush()
+
+    def run(self, command: str, *, refused: bool = False) -> str:
+        """What it printed; `refused` means that it must fail, and its message is what we want to see."""
+        self.show(command)
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        for line in done.stdout.splitlines():
+            sys.stdout.write(f"    {line[:160]}\n")
+        if (done.returncode != 0) != refused:
+            raise StepFailedError(f"exit code {done.returncode}: {command}")
+        return done.stdout

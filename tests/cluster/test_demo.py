@@ -1,0 +1,38 @@
+"""scripts/demo as a newcomer runs it."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+DEMO = Path(__file__).parents[2] / "scripts" / "demo"
+TIMEOUT = 200.0
+
+
+def test_it_shows_the_whole_way_and_ends(cluster_programs: Path) -> None:
+    done = subprocess.run([DEMO, "--once"], capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "system:serviceaccount:connector-demo:pipeline" in done.stdout
+    assert "the watch saw: configmap/seen" in done.stdout
+    assert "Proxy Authentication Required" in done.stdout
+    assert "eyJ" not in done.stdout, "a token was printed"
+
+
+def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(cluster_programs: Path) -> None:
+    with subprocess.Popen([DEMO], stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        assert running.stdout is not None
+        folder = (
+            next(line for line in running.stdout if line.startswith("Everything happens in")).split()[3].rstrip(",")
+        )
+        assert any("It stays up" in line for line in running.stdout)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(TIMEOUT) == 0
+    assert not Path(folder).exists()
+
+
+def test_a_cluster_that_cannot_be_reached_is_an_error_and_no_traceback(cluster_programs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [DEMO, "--once", "--kubeconfig", tmp_path / "none"], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "none") in done.stderr
