@@ -1,0 +1,166 @@
+"""connectorctl and `kubectl connector` beside a real API server: tokens that it signs, and what status sees."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.control_plane import ControlPlane
+from tests.fakes.certificates import make_ca
+
+ROOT = Path(__file__).parents[3]
+CA = make_ca()
+MANIFESTS: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "k8s-secret"},
+        "type": "connectors.cpaas.io/bearer-token",
+        "stringData": {"token": "t"},
+    },
+    {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": {"name": "k8s-connector"},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": "https://192.0.2.1:6443/kubernetes/global",
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "k8s-secret"}},
+        },
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> ControlPlane:
+    kubectl = control_plane.kubectl
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
+    return control_plane
+
+
+@pytest.fixture
+def team(installed: ControlPlane, namespace: str) -> str:
+    """A namespace with the Secret and the Connector of the README."""
+    for manifest in MANIFESTS:
+        metadata = {**manifest["metadata"], "namespace": namespace}
+        installed.kubectl.apply({**manifest, "metadata": metadata})
+    return namespace
+
+
+def publish(plane: ControlPlane, namespace: str) -> None:
+    """What the controller would write."""
+    address = {
+        "url": f"http://c-k8s-connector.{namespace}.svc.cluster.local",
+        "CACerts": base64.b64encode(CA.pem).decode(),
+        "audience": "connectors-proxy",
+    }
+    patch = json.dumps({"status": {"proxy": {"httpAddress": address}}})
+    plane.kubectl(
+        "patch", "connector", "k8s-connector", "--subresource=status", "--type=merge", "-p", patch, namespace=namespace
+    )
+
+
+def run(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`kubectl connector …`, found by kubectl itself."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(kubeconfig or plane.kubeconfig),
+        "HOME": str(plane.folder),
+    }
+    command = [str(plane.programs / "kubectl"), "connector", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def review(plane: ControlPlane, token: str, audience: str) -> dict[str, Any]:
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [audience]},
+    }
+    answer = plane.api.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+    status: dict[str, Any] = answer["status"]
+    return status
+
+
+def test_a_token_is_the_accounts_and_for_the_proxy_alone(installed: ControlPlane, team: str) -> None:
+    done = run(installed, "token", f"{team}/k8s-connector", "--service-account", f"{team}/default", "--ttl", "10m")
+    assert (done.returncode, done.stderr) == (0, "")
+    token = done.stdout.strip()
+    status = review(installed, token, "connectors-proxy")
+    assert status["user"]["username"] == f"system:serviceaccount:{team}:default"
+    assert not review(installed, token, "https://kubernetes.default.svc.cluster.local").get("authenticated")
+
+
+def test_a_kubeconfig_is_what_the_controller_published(installed: ControlPlane, team: str) -> None:
+    publish(installed, team)
+    done = run(installed, "kubeconfig", f"{team}/k8s-connector", "--service-account", f"{team}/default")
+    assert (done.returncode, done.stderr) == (0, "")
+    cluster = yaml.safe_load(done.stdout)["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://192.0.2.1:6443/kubernetes/global"
+    user, _, rest = cluster["proxy-url"].removeprefix("http://").partition(":")
+    token, _, host = rest.partition("@")
+    assert (user, host) == (f"{team}%2Fk8s-connector", f"c-k8s-connector.{team}.svc.cluster.local:80")
+    assert review(installed, token, "connectors-proxy")["authenticated"]
+    assert base64.b64decode(cluster["certificate-authority-data"]) == CA.pem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param(
+            ("kubeconfig", "{}/k8s-connector", "--service-account", "{}/default"),
+            1,
+            "status.proxy.httpAddress is not set",
+            id="no controller has run",
+        ),
+        pytest.param(
+            ("token", "{}/absent", "--service-account", "{}/default"),
+            1,
+            'connectors.connectors.alauda.io "absent" not found',
+            id="no such Connector",
+        ),
+        pytest.param(
+            ("token", "{}/k8s-connector", "--service-account", "{}/absent"),
+            1,
+            'serviceaccounts "absent" not found',
+            id="no such account",
+        ),
+        pytest.param(("token", "{}/k8s-connector"), 2, "--service-account", id="no account is named"),
+        pytest.param(
+            ("status", "--context", "absent"), 1, "no access to an API server", id="no such context in the kubeconfig"
+        ),
+    ],
+)
+def test_a_failure_says_why(
+    installed: ControlPlane, team: str, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    done = run(installed, *(each.format(team) for each in arguments))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_what_is_usable_and_why_not(installed: ControlPlane, team: str) -> None:
+    assert run(installed, "status", "-n", team).stdout.splitlines()[1].split() == [
+        f"{team}/k8s-connector",
+        "https://192.0.2.1:6443/kubernetes/global",
+        "yes",
+    ]
+    installed.kubectl("delete", "secret", "k8s-secret", namespace=team)
+    line = run(installed, "status", "--namespace", team).stdout.splitlines()[1]
+    assert line.split()[2:4] == ["no", "SecretNotFound"]
+
+
+def test_status_without_the_right_to_read_secrets_says_so(installed: ControlPlane, team: str) -> None:
+    token = installed.mint_token(team, "default")
+    kubeconfig = installed.write_kubeconfig(f"{team}.kubeconfig", {"token": token})
+    done = run(installed, "status", kubeconfig=kubeconfig)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is forbidden" in done.stderr
