@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from addons import options
 from addons.audit import line
 from addons.exchange import Exchange
 from addons.metrics import Metrics
@@ -37,6 +38,18 @@ def test_every_setting_is_there_with_its_default() -> None:
     documented = {name.strip("`"): value for name, value in rows(section("settings.md", "Shared settings")).items()}
     settings = Settings()
     assert documented == {key: _default(getattr(settings, key.replace("-", "_"))) for key in KEYS}
+
+
+def test_every_option_of_the_proxy_is_there_with_its_default() -> None:
+    documented = {
+        name.strip("`"): value for name, value in rows(section("settings.md", "Options of the proxy")).items()
+    }
+    assert documented == {name: str(default).replace("False", "false") for name, _, default, _ in options._OWN}
+
+
+def test_every_option_that_is_forced_or_refused_is_there() -> None:
+    text = section("settings.md", "Options of the proxy")
+    assert [name for name in (*options.FORCED, *options.REFUSED) if f"`{name}" not in text] == []
 
 
 def _default(value: object) -> str:

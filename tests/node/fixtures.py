@@ -2,6 +2,7 @@
 
 `node`            one `Node` for the session; a test may restart its kubelet and API server, and leaves them running
 `node_namespace`  a fresh namespace on it, with ServiceAccount `default`; deleted afterwards, without waiting
+`product_image`   name of the product's image, imported into the node
 `csi_sanity`      path of the csi-sanity program
 """
 
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, node_programs
+from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, cache_root, node_programs
 from tests.node.isolation import inside
 from tests.node.node import READY_TIMEOUT, Node
 from tests.node.requirements import missing
 
+PRODUCT = "localhost/kubernetes-connector:0.1.0"
 _NUMBERS = itertools.count(1)
 
 
@@ -38,6 +40,16 @@ def isolated_node_programs() -> list[Path]:
 def node(isolated_node_programs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with Node(tmp_path_factory.mktemp("node")) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def product_image(node: Node) -> str:
+    """What `scripts/test node` has built by `scripts/image --debian --archive`, before the namespaces closed."""
+    archive = cache_root() / "image.tar"
+    if not archive.exists():
+        pytest.fail(f"no {archive}; run: scripts/image --debian --archive {archive}", pytrace=False)
+    node.import_image(archive)
+    return PRODUCT
 
 
 @pytest.fixture

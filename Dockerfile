@@ -1,0 +1,38 @@
+# One image, three doors: proxy, controller, csi. Any base with python3 >= 3.12 and its venv module will do.
+ARG BASE_IMAGE=docker.io/library/python:3.13-slim-trixie
+
+FROM ${BASE_IMAGE} AS build
+# pip's own settings, for networks with an index or a CA of their own; none of them reaches the image.
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+WORKDIR /app
+COPY requirements.lock .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv venv \
+ && venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-compile \
+      -r requirements.lock \
+ && venv/bin/python -m pip uninstall --quiet --yes pip \
+ && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib
+COPY image/ image/
+COPY connector_store/ connector_store/
+COPY addons/ addons/
+COPY connector_controller/ connector_controller/
+COPY connector_csi/ connector_csi/
+RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash image connector_store addons connector_controller connector_csi
+
+FROM ${BASE_IMAGE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Kubernetes Connector" \
+      org.opencontainers.image.description="Use a Kubernetes cluster without holding its credential" \
+      org.opencontainers.image.version="${VERSION}"
+COPY --from=build /app /app
+ENV PATH=/app/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
+    HOME=/tmp
+WORKDIR /app
+# Numbers, so that kubelet sees that it is not root. The CSI driver mounts, and says runAsUser: 0 for itself.
+USER 65532:65532
+VOLUME /var/lib/kubernetes-connector
+EXPOSE 8080 9091
+ENTRYPOINT ["/app/venv/bin/python", "/app/image/entry.py"]
+CMD ["proxy"]

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from addons import options
+from connector_store.domain.settings import KEYS, option_name
+from image.entry import CONFIGURATION, HOME, STATE, command
+
+PROGRAMS = Path("/programs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(
+            ["proxy"],
+            ["/programs/mitmdump", "--set", f"confdir={STATE}", "-s", f"{HOME}/addons/connector.py"],
+            id="the proxy is mitmdump with the addon",
+        ),
+        pytest.param(
+            ["proxy", "--set", "connector_recheck=5"],
+            [
+                *("/programs/mitmdump", "--set", f"confdir={STATE}", "-s", f"{HOME}/addons/connector.py"),
+                *("--set", "connector_recheck=5"),
+            ],
+            id="further arguments are mitmdump's, after ours",
+        ),
+        pytest.param(["controller"], ["/programs/python", "-m", "connector_controller"], id="the controller"),
+        pytest.param(
+            ["csi", "--admin-port=1"], ["/programs/python", "-m", "connector_csi", "--admin-port=1"], id="the driver"
+        ),
+        pytest.param([], None, id="nothing is no door"),
+        pytest.param(["sh"], None, id="a shell is no door"),
+    ],
+)
+def test_the_first_argument_chooses_the_program(arguments: list[str], expected: list[str] | None) -> None:
+    assert command(arguments, programs=PROGRAMS) == expected
+
+
+def test_another_argument_is_a_usage_error() -> None:
+    done = subprocess.run(
+        [sys.executable, str(HOME / "image" / "entry.py"), "sh"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "proxy | controller | csi" in done.stderr
+
+
+def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
+    known = {each[0] for each in options._OWN} | {option_name(key) for key in KEYS} | {"listen_port"}
+    assert set(yaml.safe_load(CONFIGURATION.read_text())) <= known
+
+
+def test_the_addon_that_the_entry_names_is_there() -> None:
+    assert (HOME / "addons" / "connector.py").is_file()
