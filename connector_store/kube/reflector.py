@@ -29,6 +29,9 @@ _BACKOFF_MAX: Final = 10.0
 _NOT_OFFERED: Final = frozenset({400, 422})
 """A server without WatchList, or with it turned off, refuses sendInitialEvents so."""
 
+_LOST: Final = frozenset({EXPIRED, *_NOT_OFFERED})
+"""Answers to a resume that no repetition will change: a list anew will."""
+
 
 class Sink[T](Protocol):
     """What a reflector fills; every method is called on the event loop and returns at once."""
@@ -165,11 +168,11 @@ class Reflector[T]:
         if self._open_for() > _BACKOFF_MAX:
             self._failures = 0
         self._retry_after = error.retry_after or 0
-        if error.status == EXPIRED:
+        if error.status in _LOST:
             self._cursor.restart()
         elif self._opened_at is not None:
             self._cursor.dropped()
-        if self._opened_at is not None or error.status == EXPIRED:
+        if self._opened_at is not None or error.status in _LOST:
             self._on_restart(self._resource.kind)
         self._log.failed(str(error.status), _advice(error, self._resource))
 
@@ -184,18 +187,20 @@ class _Log:
 
     def __init__(self, name: str, *, quiet: bool) -> None:
         self._name = name
-        self._levels = (logging.DEBUG, logging.DEBUG) if quiet else (logging.WARNING, logging.INFO)
+        self._quiet = quiet
         self._told: set[str] = set()
 
     def failed(self, what: str, text: str, error: Exception | None = None) -> None:
         if what not in self._told:
             self._told.add(what)
-            logger.log(self._levels[0], "watch of %s: %s", self._name, text, exc_info=error)
+            # That a position expired is how the protocol works, and no trouble.
+            level = logging.INFO if what == str(EXPIRED) else logging.WARNING
+            logger.log(logging.DEBUG if self._quiet else level, "watch of %s: %s", self._name, text, exc_info=error)
 
     def recovered(self) -> None:
         if self._told:
             self._told.clear()
-            logger.log(self._levels[1], "watch of %s: up to date again", self._name)
+            logger.log(logging.DEBUG if self._quiet else logging.INFO, "watch of %s: up to date again", self._name)
 
 
 def _advice(error: ApiError, resource: Resource) -> str:

@@ -153,6 +153,17 @@ async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCap
     assert any("too old resource version" in each for each in caplog.messages)
 
 
+async def test_lists_anew_where_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
+    sink = Names()
+    async with running(server, sink):
+        await sink.until(lambda: sink.told == ["replace 0"])
+        server.faults.append(
+            lambda request: refusal(400, "BadRequest", "?") if "resourceVersion" in request.query else None
+        )
+        server.drop_streams()
+        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+
+
 async def test_takes_an_error_event_410_the_same_way(server: FakeApiServer) -> None:
     sink = Names()
     expired = b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"old"}}\n'

@@ -1,0 +1,161 @@
+"""10,000 Connectors with Secrets from a real API server: seconds until synced, memory, lookups, changes.
+
+    python -m bench.store_scale [--connectors 10000] [--json bench/figures/store_scale.json]
+
+The reader is a process of its own that does what the proxy does at start, so its memory is the proxy's share of it.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from connector_store.domain.models import BEARER_TOKEN_SECRET, Target
+from connector_store.domain.names import ObjectKey
+from connector_store.kube import config
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
+from connector_store.kube.sources import ClusterSource
+from connector_store.store import Store
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.scratch import scratch
+
+NAMESPACES: Final = 20
+WRITERS: Final = 16
+LOOKUPS: Final = 200_000
+CHANGES: Final = 20
+TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9." + "x" * 900
+"""As long as a ServiceAccount's."""
+
+REPOSITORY: Final = Path(__file__).parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--connectors", type=int, default=10_000)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--read", metavar="KUBECONFIG", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.read:
+        print(json.dumps(asyncio.run(read(options.read, options.connectors))))  # noqa: T201 - the figures are the output
+        return 0
+    figures = measure(options.connectors)
+    text = json.dumps(figures, indent=2)
+    print(text)  # noqa: T201 - the figures are the output
+    if options.json:
+        options.json.parent.mkdir(exist_ok=True)
+        options.json.write_text(text + "\n")
+    return 0
+
+
+def measure(connectors: int) -> dict[str, Any]:
+    with scratch() as folder, ControlPlane(folder) as plane:
+        plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "crds"))
+        for number in range(NAMESPACES):
+            plane.new_namespace(f"team-{number}")
+        asyncio.run(fill(str(plane.kubeconfig), connectors))
+        command = [sys.executable, "-m", "bench.store_scale", "--connectors", str(connectors), "--read"]
+        done = subprocess.run([*command, str(plane.kubeconfig)], check=True, capture_output=True, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+async def fill(kubeconfig: str, connectors: int) -> None:
+    """Create them all, with the definitions served first."""
+    async with KubeClient(await config.load(kubeconfig=kubeconfig)) as client:
+        while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - a server tells nobody
+            await asyncio.sleep(0.1)
+        work = objects(connectors)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(write(client, work))
+
+
+async def write(client: KubeClient, work: Iterator[tuple[Resource, dict[str, Any]]]) -> None:
+    for kind, obj in work:
+        await client.create(kind.path(obj["metadata"]["namespace"]), obj)
+
+
+def objects(connectors: int) -> Iterator[tuple[Resource, dict[str, Any]]]:
+    for number in range(connectors):
+        key = key_of(number)
+        metadata = {"name": key.name, "namespace": key.namespace}
+        yield SECRETS, {"metadata": metadata, "type": BEARER_TOKEN_SECRET, "stringData": {"token": f"{TOKEN}{number}"}}
+        yield CONNECTORS, connector(number)
+
+
+def connector(number: int, port: int = 6443) -> dict[str, Any]:
+    key = key_of(number)
+    return {
+        "apiVersion": f"{CONNECTORS.group}/{CONNECTORS.version}",
+        "kind": "Connector",
+        "metadata": {"name": key.name, "namespace": key.namespace, "annotations": {"cpaas.io/description": "scale"}},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": f"https://10.0.{number // 256 % 256}.{number % 256}:{port}",
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": key.name}},
+        },
+    }
+
+
+def key_of(number: int) -> ObjectKey:
+    return ObjectKey(f"team-{number % NAMESPACES}", f"cluster-{number}")
+
+
+async def read(kubeconfig: str, connectors: int) -> dict[str, Any]:
+    """What the proxy does at start, measured."""
+    store = Store()
+    started = time.perf_counter()
+    async with KubeClient(await config.load(kubeconfig=kubeconfig)) as client:
+        source = ClusterSource(client, store, system_namespace="connectors-system")
+        task = asyncio.create_task(source.run())
+        while not store.synced:  # noqa: ASYNC110 - it is what is measured
+            await asyncio.sleep(0.01)
+        synced = time.perf_counter() - started
+        usable = sum(isinstance(store.get(key_of(number)), Target) for number in range(connectors))
+        lookup = look_up(store, connectors)
+        shown = await changes(client, store)
+        task.cancel()
+    return {
+        "connectors": connectors,
+        "usable": usable,
+        "synced_s": round(synced, 2),
+        "resident_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "lookup_us": round(lookup * 1e6, 3),
+        "change_visible_ms_median": round(statistics.median(shown) * 1e3, 1),
+        "change_visible_ms_max": round(max(shown) * 1e3, 1),
+    }
+
+
+def look_up(store: Store, connectors: int) -> float:
+    """Seconds per lookup of a known key."""
+    keys = [key_of(number % connectors) for number in range(LOOKUPS)]
+    started = time.perf_counter()
+    for key in keys:
+        store.get(key)
+    return (time.perf_counter() - started) / LOOKUPS
+
+
+async def changes(client: KubeClient, store: Store) -> Sequence[float]:
+    """Seconds from the API server's answer to a changed address until a lookup gives it."""
+    shown = []
+    for number in range(CHANGES):
+        key = key_of(number)
+        patch = {"spec": connector(number, port=7000 + number)["spec"]}
+        await client.patch(CONNECTORS.path(key.namespace, key.name), patch)
+        started = time.perf_counter()
+        while not (isinstance(found := store.get(key), Target) and found.address.port == 7000 + number):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        shown.append(time.perf_counter() - started)
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""A store that follows a control plane, and how to wait for what it should hold."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from connector_store.domain.models import Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.sources import ClusterSource
+from connector_store.store import Store
+from tests.cluster.kube.installed import SYSTEM
+
+DEADLINE: Final = 60.0
+"""Seconds; what takes so long on a busy machine never comes."""
+
+
+@asynccontextmanager
+async def following(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
+    store = Store()
+    source = ClusterSource(client, store, system_namespace=SYSTEM, **options)
+    task = asyncio.create_task(source.run())
+    try:
+        yield store
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], what: str = "") -> float:
+    """Seconds that it took."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not condition():  # noqa: ASYNC110 - what is waited for is of many kinds
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"not within {DEADLINE:.0f} s: {what or condition}") from None
+    return time.monotonic() - started
+
+
+def token(store: Store, key: ObjectKey) -> str:
+    found = store.get(key)
+    if not isinstance(found, Target) or found.credential is None:
+        return ""
+    return found.credential.authorization.decode().removeprefix("Bearer ")
+
+
+def reason(store: Store, key: ObjectKey) -> str:
+    found = store.get(key)
+    return found.reason if isinstance(found, Unusable) else ""

@@ -1,0 +1,75 @@
+"""A TLS front before a real API server that answers some paths by itself: 429, 500, or not at all."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from tests.cluster.control_plane import ControlPlane
+
+_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "host"})
+
+
+class Front:
+    """`async with Front(plane).serving() as front: front.url`; `front.answers["tokenreviews"] = 429`."""
+
+    SILENT: Final = 0
+    """No answer, ever."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._certificate = plane.authority.issue("front", common_name="front", hosts=["127.0.0.1"])
+        self.answers: dict[str, int] = {}
+        """Last segment of a path -> the status that it gets, with Retry-After 7."""
+        self.asked: list[str] = []
+        """Last segments of the paths that were asked for."""
+        self.url = ""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Front"]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._certificate)
+        trust = ssl.create_default_context(cadata=self._plane.ca_pem)
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        connector = aiohttp.TCPConnector(ssl=trust, limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            self._session = session
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+            self.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+            try:
+                yield self
+            finally:
+                await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        last = request.path.rsplit("/", 1)[-1]
+        self.asked.append(last)
+        status = self.answers.get(last)
+        if status == self.SILENT:
+            await asyncio.Event().wait()
+        if status is not None:
+            body = {"kind": "Status", "code": status, "message": f"made up: {status}"}
+            return web.json_response(body, status=status, headers={"Retry-After": "7"})
+        return await self._pass(request)
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        url = self._plane.url + request.path_qs
+        never = aiohttp.ClientTimeout(total=None)
+        async with self._session.request(
+            request.method, url, headers=headers, data=await request.read(), timeout=never
+        ) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
+            response = web.StreamResponse(status=answer.status, headers=kept)
+            await response.prepare(request)
+            async for data in answer.content.iter_any():
+                await response.write(data)
+            await response.write_eof()
+            return response

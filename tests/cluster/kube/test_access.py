@@ -1,0 +1,144 @@
+"""Callers by real ServiceAccount tokens: who may, who may not, and what is told apart."""
+
+import asyncio
+
+import pytest
+
+from connector_store.domain.access import Granted, Refused
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube import config
+from connector_store.kube.access import KubeAccess
+from connector_store.kube.client import KubeClient
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.installed import AUDIENCE, account, group, may_use, proxy_client
+
+RULE = AccessRule("use", "connectors", "proxy")
+
+
+def made(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
+    return KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=recheck, refused_for=0)
+
+
+async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
+    async with proxy_client(plane) as client:
+        answer = await made(client).check(caller, key)
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == f"system:serviceaccount:{own_namespace}:default"
+    assert f"system:serviceaccounts:{own_namespace}" in answer.identity.groups
+    assert answer.token_expires is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("system:serviceaccounts:{}", id="by the group of its namespace"),
+        pytest.param("system:serviceaccounts", id="by the group of all ServiceAccounts"),
+        pytest.param("system:authenticated", id="by the group of all who logged in"),
+    ],
+)
+async def test_a_binding_to_a_group_counts(plane: ControlPlane, own_namespace: str, name: str) -> None:
+    may_use(plane, own_namespace, subject=group(name.format(own_namespace)))
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    async with proxy_client(plane) as client:
+        assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Granted)
+
+
+async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, own_namespace: str) -> None:
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    async with proxy_client(plane) as client:
+        answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
+        assert isinstance(answer, Refused)
+        assert answer.what == "use"
+
+
+@pytest.mark.parametrize(
+    ("audience", "lifetime"),
+    [
+        pytest.param("elsewhere", 600, id="another audience"),
+        pytest.param("https://kubernetes.default.svc.cluster.local", 600, id="the API server's own audience"),
+        pytest.param(AUDIENCE, -60, id="expired"),
+    ],
+)
+async def test_a_token_that_is_not_for_us(
+    plane: ControlPlane, own_namespace: str, audience: str, lifetime: float
+) -> None:
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    caller = plane.mint_token(own_namespace, "default", audiences=[audience], lifetime=lifetime)
+    async with proxy_client(plane) as client:
+        answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
+    assert isinstance(answer, Refused)
+    assert answer.what == "token"
+
+
+async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
+    plane: ControlPlane, own_namespace: str
+) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    async with KubeClient(await config.load(kubeconfig=str(plane.kubeconfig))) as admin, proxy_client(plane) as client:
+        caller = await admin.create_token(own_namespace, "default", AUDIENCE, 600)
+        access = made(client, recheck=0.001)
+        answer = await access.check(caller, key)
+        assert isinstance(answer, Granted)
+        plane.kubectl("delete", "serviceaccount", "default", namespace=own_namespace)
+        async with asyncio.timeout(60):  # the API server itself remembers a good token for 10 s
+            while not isinstance(await access.check(caller, key), Refused):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.2)
+        assert isinstance(await access.recheck(caller, answer.identity, key), Refused)
+
+
+async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
+    async with proxy_client(plane) as client:
+        access = made(client)
+        answer = await access.check(caller, key)
+        assert isinstance(answer, Granted)
+        plane.kubectl("delete", "rolebinding", "use", namespace=own_namespace)
+        assert isinstance(access.cached(caller, key), Granted)
+        refused = await made(client).recheck(caller, answer.identity, key)
+        assert isinstance(refused, Refused)
+        assert refused.what == "use"
+
+
+async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own_namespace: str) -> None:
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "get"},
+        "rules": [{"apiGroups": ["connectors.alauda.io"], "resources": ["connectors"], "verbs": ["get"]}],
+    }
+    plane.kubectl.apply(role, namespace=own_namespace)
+    binding = ("create", "rolebinding", "get", "--role=get", f"--serviceaccount={own_namespace}:default")
+    plane.kubectl(*binding, namespace=own_namespace)
+    async with proxy_client(plane) as client:
+        access = KubeAccess(client, audience=AUDIENCE, rule=AccessRule("get", "connectors"))
+        assert isinstance(await access.check(caller, ObjectKey(own_namespace, "k8s")), Granted)
+        assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Refused)
+
+
+async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
+    plane: ControlPlane, own_namespace: str
+) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    callers = [plane.mint_token(own_namespace, "default", audiences=[AUDIENCE]) for _ in range(100)]
+    assert len(set(callers)) == 100
+    asked: list[str] = []
+    async with proxy_client(plane) as client:
+        access = KubeAccess(
+            client,
+            audience=AUDIENCE,
+            rule=RULE,
+            recheck=600,
+            on_review=lambda what, result: asked.append(f"{what} {result}"),
+        )
+        for caller in callers * 3:
+            assert isinstance(access.cached(caller, key) or await access.check(caller, key), Granted)
+    assert (asked.count("token ok"), asked.count("use ok"), len(asked)) == (100, 100, 200)

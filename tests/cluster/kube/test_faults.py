@@ -1,0 +1,204 @@
+"""What goes wrong between a real API server and the store, and that it recovers without a restart."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from connector_store.domain.access import Granted, Unavailable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.kube.access import KubeAccess
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.filled import following, token, until
+from tests.cluster.kube.front import Front
+from tests.cluster.kube.installed import (
+    AUDIENCE,
+    DEPLOY,
+    account,
+    connector,
+    install_definitions,
+    install_roles,
+    may_use,
+    proxy_client,
+    secret,
+)
+from tests.fakes.relay import Relay
+
+KEY = ObjectKey("team-a", "k8s")
+RULE = AccessRule("use", "connectors", "proxy")
+OURS = "connector_store.kube"
+
+
+def fill(plane: ControlPlane, value: str) -> None:
+    plane.kubectl.apply(secret("k8s-secret", token=value), connector("k8s"), namespace="team-a")
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.name.startswith(OURS) and each.levelno >= level]
+
+
+def once(messages: list[str]) -> bool:
+    return len(messages) == len(set(messages))
+
+
+async def test_the_api_server_is_killed_and_comes_back(
+    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    plane = private_plane
+    plane.new_namespace("team-a")
+    fill(plane, "one")
+    async with proxy_client(plane) as client, following(client) as store:
+        await until(lambda: store.synced and token(store, KEY) == "one")
+        caplog.clear()
+        plane.kill()
+        await until(lambda: len(lines(caplog)) >= 4, "each of the four watches says that it broke")
+        assert token(store, KEY) == "one"
+        assert store.synced
+        plane.start_apiserver()
+        fill(plane, "two")
+        await until(lambda: token(store, KEY) == "two")
+    assert once(lines(caplog)), lines(caplog)
+
+
+async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    restarts: list[str] = []
+    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    async with (
+        Relay(plane.url).serving() as relay,
+        proxy_client(plane, server=relay.url) as client,
+        following(client, on_restart=restarts.append) as store,
+    ):
+        await until(lambda: store.synced and token(store, key) == "one")
+        relay.drop()
+        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        await until(lambda: token(store, key) == "two")
+    assert sorted(restarts) == ["Connector", "ConnectorClass", "Secret", "Secret"]
+
+
+async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
+    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    plane = private_plane
+    plane.new_namespace("team-a")
+    fill(plane, "one")
+    plane.kubectl.apply(connector("gone"), namespace="team-a")
+    gone = ObjectKey("team-a", "gone")
+    async with (
+        Relay(plane.url).serving() as relay,
+        proxy_client(plane, server=relay.url) as client,
+        following(client) as store,
+    ):
+        await until(lambda: token(store, KEY) == "one" and store.connector(gone) is not None)
+        relay.freeze()
+        relay.drop()
+        fill(plane, "two")
+        plane.kubectl("delete", "connector", "gone", namespace="team-a")
+        plane.kubectl("create", "configmap", "more", namespace="team-a")
+        plane.etcd.compact()
+        plane.restart_apiserver()
+        relay.thaw()
+        await until(lambda: token(store, KEY) == "two" and store.connector(gone) is None)
+    seen = lines(caplog, logging.INFO)
+    assert any("HTTP 410" in each for each in seen), seen
+
+
+async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    async with (
+        Relay(plane.url).serving() as relay,
+        proxy_client(plane, server=relay.url) as client,
+        following(client, watch_timeout=2) as store,
+    ):
+        await until(lambda: token(store, key) == "one")
+        relay.freeze()
+        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        before = relay.accepted
+        await until(lambda: relay.accepted > before, "new connections, though the old ones are still open")
+        assert token(store, key) == "one"
+        relay.thaw()
+        await until(lambda: token(store, key) == "two")
+
+
+async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: ControlPlane) -> None:
+    plane = private_plane
+    plane.new_namespace("team-a")
+    fill(plane, "one")
+    caller = plane.mint_token("team-a", "default", audiences=[AUDIENCE])
+    may_use(plane, "team-a", subject=account("team-a"))
+    async with proxy_client(plane) as client, following(client, watch_timeout=2) as store:
+        access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
+        await until(lambda: token(store, KEY) == "one")
+        assert isinstance(await access.check(caller, KEY), Granted)
+        plane.pause()
+        try:
+            assert isinstance(await access.check("unknown", KEY), Unavailable)
+            assert isinstance(access.cached(caller, KEY), Granted)
+            assert token(store, KEY) == "one"
+        finally:
+            plane.resume()
+        fill(plane, "two")
+        await until(lambda: token(store, KEY) == "two")
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        pytest.param(lambda plane: plane.kubectl("delete", "-k", str(DEPLOY / "crds")), id="a definition is missing"),
+        pytest.param(
+            lambda plane: plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace"),
+            id="Secrets and Connectors are forbidden",
+        ),
+    ],
+)
+async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
+    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture, remove: Callable[[ControlPlane], str]
+) -> None:
+    plane = private_plane
+    remove(plane)
+    plane.new_namespace("team-a")
+    async with (
+        Front(plane).serving() as front,
+        proxy_client(plane, server=front.url) as client,
+        following(client) as store,
+    ):
+        await until(lambda: front.asked.count("connectors") >= 4, "it is tried again and again")
+        assert not store.synced
+        assert once(lines(caplog)), lines(caplog)
+        assert len([each for each in lines(caplog) if "kubectl apply -k deploy/" in each]) == 2
+        install_definitions(plane)
+        install_roles(plane)
+        fill(plane, "one")
+        await until(lambda: store.synced and token(store, KEY) == "one")
+
+
+@pytest.mark.parametrize(
+    ("review", "status", "retry_after"),
+    [
+        pytest.param("tokenreviews", 429, 7, id="429 with a time to wait"),
+        pytest.param("tokenreviews", 500, 7, id="500"),
+        pytest.param("tokenreviews", Front.SILENT, 1, id="no answer"),
+        pytest.param("subjectaccessreviews", 429, 7, id="429 to the second question"),
+        pytest.param("subjectaccessreviews", 500, 7, id="500 to the second question"),
+    ],
+)
+async def test_reviews_that_cannot_be_asked(
+    plane: ControlPlane, own_namespace: str, review: str, status: int, retry_after: int
+) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
+        access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
+        front.answers[review] = status
+        answer = await access.check(caller, key)
+        assert isinstance(answer, Unavailable)
+        assert answer.retry_after == retry_after
+        front.answers.clear()
+        granted = await access.check(caller, key)
+        assert isinstance(granted, Granted)
+        front.answers[review] = status
+        assert isinstance(access.cached(caller, key), Granted)

@@ -1,0 +1,87 @@
+"""What the proxy's own identity may do: what it needs, and nothing else."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from connector_store.kube.client import KubeClient
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.installed import SYSTEM, proxy_client
+
+Attributes = tuple[str, str, str, str]
+"""verb, group, resource[/subresource], namespace (empty: all of them, or cluster scope)"""
+
+CONNECTORS = "connectors.alauda.io"
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+
+NEEDED: frozenset[Attributes] = frozenset(
+    {
+        ("create", "authentication.k8s.io", "tokenreviews", ""),
+        ("create", "authorization.k8s.io", "subjectaccessreviews", ""),
+        *((verb, CONNECTORS, kind, "") for verb in ("list", "watch") for kind in ("connectors", "connectorclasses")),
+        *((verb, "", "secrets", "") for verb in ("list", "watch")),
+        *((verb, "", kind, SYSTEM) for verb in ("list", "watch") for kind in ("secrets", "configmaps")),
+    }
+)
+
+_GROUPS = {
+    CONNECTORS: ("connectors", "connectors/status", "connectors/proxy", "connectorclasses"),
+    "": (
+        *("secrets", "configmaps", "services", "pods", "pods/exec", "pods/log", "serviceaccounts"),
+        *("serviceaccounts/token", "namespaces", "nodes", "nodes/proxy", "events"),
+    ),
+    "apps": ("deployments", "daemonsets"),
+    "coordination.k8s.io": ("leases",),
+    "rbac.authorization.k8s.io": ("roles", "rolebindings", "clusterroles", "clusterrolebindings"),
+    "apiextensions.k8s.io": ("customresourcedefinitions",),
+    "authentication.k8s.io": ("tokenreviews",),
+    "authorization.k8s.io": ("subjectaccessreviews",),
+    "admissionregistration.k8s.io": ("mutatingwebhookconfigurations", "validatingadmissionpolicies"),
+    "certificates.k8s.io": ("certificatesigningrequests",),
+}
+OTHERS = [
+    (group, kind, namespace)
+    for group, kinds in _GROUPS.items()
+    for kind in kinds
+    for namespace in ("", SYSTEM, "default")
+]
+
+
+async def allowed(client: KubeClient, attributes: Attributes) -> bool:
+    verb, group, kind, namespace = attributes
+    resource, _, subresource = kind.partition("/")
+    spec: dict[str, Any] = {
+        "resourceAttributes": {
+            "verb": verb,
+            "group": group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": namespace,
+        }
+    }
+    answer = await client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": spec})
+    return answer["status"].get("allowed") is True
+
+
+def covered(attributes: Attributes) -> bool:
+    verb, group, kind, _ = attributes
+    return attributes in NEEDED or (verb, group, kind, "") in NEEDED
+
+
+async def test_it_may_do_what_it_needs(plane: ControlPlane) -> None:
+    async with proxy_client(plane) as client:
+        assert [each for each in sorted(NEEDED) if not await allowed(client, each)] == []
+
+
+async def test_it_may_do_nothing_else(plane: ControlPlane) -> None:
+    verbs = (*VERBS, "impersonate", "escalate", "bind", "use", "*")
+    asked = [(verb, *other) for verb, other in itertools.product(verbs, OTHERS)]
+    async with proxy_client(plane) as client:
+        assert [each for each in asked if not covered(each) and await allowed(client, each)] == []
+
+
+@pytest.mark.parametrize("kind", ["users", "groups", "serviceaccounts", "userextras"])
+async def test_it_may_impersonate_nobody(plane: ControlPlane, kind: str) -> None:
+    async with proxy_client(plane) as client:
+        assert not await allowed(client, ("impersonate", "", kind, ""))

@@ -1,0 +1,66 @@
+"""The store follows a real API server, with the proxy's own identity."""
+
+from connector_store.domain.models import Target
+from connector_store.domain.names import ObjectKey
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.filled import following, reason, token, until
+from tests.cluster.kube.installed import connector, proxy_client, secret
+
+
+async def test_follows_a_connector_and_its_secret_through_their_lives(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    async with proxy_client(plane) as client, following(client) as store:
+        await until(lambda: store.synced)
+        plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+        await until(lambda: token(store, key) == "one")
+        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        await until(lambda: token(store, key) == "two")
+        plane.kubectl.apply(connector("k8s", address="https://192.0.2.2:6443/x"), namespace=own_namespace)
+        await until(lambda: isinstance(target := store.get(key), Target) and target.address.prefix == "/x")
+        plane.kubectl("delete", "secret", "k8s-secret", namespace=own_namespace)
+        await until(lambda: reason(store, key) == "SecretNotFound")
+        plane.kubectl("delete", "connector", "k8s", namespace=own_namespace)
+        await until(lambda: store.get(key) is None)
+
+
+async def test_what_is_there_before_the_start_is_there_when_synced(plane: ControlPlane, own_namespace: str) -> None:
+    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    async with proxy_client(plane) as client, following(client) as store:
+        await until(lambda: store.synced)
+        assert token(store, ObjectKey(own_namespace, "k8s")) == "one"
+
+
+async def test_an_invalid_neighbour_disturbs_nobody(plane: ControlPlane, own_namespace: str) -> None:
+    good, bad, worse = (ObjectKey(own_namespace, name) for name in ("good", "bad", "worse"))
+    nested: object = "deep"
+    for _ in range(400):
+        nested = [nested]
+    plane.kubectl.apply(
+        secret("k8s-secret", token="one"),
+        secret("broken", token="two\nlines"),
+        connector("good"),
+        connector("bad", secret="broken"),
+        connector("worse", address="https://192.0.2.1:99999", params=[{"name": "deep", "value": nested}]),
+        namespace=own_namespace,
+    )
+    async with proxy_client(plane) as client, following(client) as store:
+        await until(lambda: store.synced)
+        assert token(store, good) == "one"
+        assert (reason(store, bad), reason(store, worse)) == ("SecretInvalid", "AddressInvalid")
+        plane.kubectl.apply(secret("k8s-secret", token="later"), namespace=own_namespace)
+        plane.kubectl.apply(connector("late", secret="broken"), namespace=own_namespace)
+        await until(lambda: token(store, good) == "later")
+        await until(lambda: reason(store, ObjectKey(own_namespace, "late")) == "SecretInvalid")
+
+
+async def test_a_secret_of_another_type_is_found_by_its_name(plane: ControlPlane, own_namespace: str) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    plane.kubectl.apply(secret("k8s-secret", kind="Opaque", token="one"), connector("k8s"), namespace=own_namespace)
+    plane.kubectl.apply(secret("unrelated", kind="Opaque", token="two"), namespace=own_namespace)
+    async with proxy_client(plane) as client, following(client) as store:
+        await until(lambda: reason(store, key) == "SecretTypeMismatch")
+        assert store.secret(ObjectKey(own_namespace, "unrelated")) is None
+        plane.kubectl("delete", "secret", "k8s-secret", namespace=own_namespace)
+        await until(lambda: reason(store, key) == "SecretNotFound")
+        plane.kubectl.apply(secret("k8s-secret", token="three"), namespace=own_namespace)
+        await until(lambda: token(store, key) == "three")
