@@ -31,12 +31,6 @@ class Certificates:
         return self._authority() is not None
 
     @property
-    def ca(self) -> bytes | None:
-        """PEM of the CA that signs; None while there is none."""
-        signer = self._authority()
-        return signer.default_ca.to_pem() if signer is not None else None
-
-    @property
     def ca_expires(self) -> float | None:
         """When that CA ends, in unix seconds."""
         signer = self._authority()
@@ -75,7 +69,8 @@ class Certificates:
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.use_privatekey(entry.privatekey)
         context.use_certificate(entry.cert.to_cryptography())
-        for each in entry.chain_certs[1:] if len(entry.chain_certs) > 1 else ():
+        # A chain of one is the CA itself, which clients have; in a longer one the first may be cross-signed.
+        for each in entry.chain_certs if len(entry.chain_certs) > 1 else ():
             context.add_extra_chain_cert(each.to_cryptography())
         context.set_alpn_select_callback(_select_alpn)
         context.set_tlsext_servername_callback(self._server_name)

@@ -1,4 +1,4 @@
-"""Entry for mitmproxy: `mitmdump -s addons/connector.py`. Declares nothing of its own, joins the addons."""
+"""Entry for mitmproxy: `mitmdump -s addons/connector.py`. Nothing of its own, it joins the addons."""
 
 from addons.authenticate import Authenticate
 from addons.doorkeeper import Doorkeeper
@@ -6,12 +6,12 @@ from addons.lifecycle import Lifecycle
 from addons.resolver import Resolver
 from addons.visits import Visits
 
-_lifecycle = Lifecycle()
+_doorkeeper = Doorkeeper()
 
 addons = [
-    _lifecycle,
-    Doorkeeper(_lifecycle.service),
-    Authenticate(lambda: _lifecycle.service().access),
+    Lifecycle(_doorkeeper),
+    _doorkeeper,
+    Authenticate(lambda: _doorkeeper.parts().service.access),
     Resolver(),
-    Visits(_lifecycle.landing),
+    Visits(lambda: _doorkeeper.parts().landing),
 ]

@@ -1,15 +1,14 @@
 """Puts a gate in front of every client connection, and sees that nothing gets past it."""
 
 import logging
-from collections.abc import Callable
 
 from mitmproxy import connection, ctx
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.commands import CloseConnection
 
 from addons.gate import Gate
-from addons.line import Line
-from addons.service import Service
+from addons.line import Line, Retire
+from addons.wiring import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -17,14 +16,29 @@ logger = logging.getLogger(__name__)
 class Doorkeeper:
     """Hooks of mitmproxy for the begin and the end of client connections."""
 
-    def __init__(self, service: Callable[[], Service]) -> None:
-        self._service = service
+    def __init__(self) -> None:
+        self._parts: Parts | None = None
         self._lines: dict[str, Line] = {}
 
     @property
-    def lines(self) -> tuple[Line, ...]:
-        """The client connections that are open."""
-        return tuple(self._lines.values())
+    def open(self) -> int:
+        """Number of client connections."""
+        return len(self._lines)
+
+    def take(self, parts: Parts) -> None:
+        """Serve connections that come from now on with `parts`."""
+        self._parts = parts
+
+    def parts(self) -> Parts:
+        """RuntimeError before there are any. A method: mitmproxy reads the attributes of addons."""
+        if self._parts is None:
+            raise RuntimeError("the proxy is not configured")
+        return self._parts
+
+    def retire(self) -> None:
+        """End each connection as soon as it has no request."""
+        for line in tuple(self._lines.values()):
+            line.deliver(Retire())
 
     def client_connected(self, client: connection.Client) -> None:
         """Before anything is read. The connection is refused until its gate stands."""
@@ -32,7 +46,7 @@ class Doorkeeper:
         try:
             handler = ctx.master.addons.get("proxyserver").connections[client.id]
             line = Line(handler)
-            handler.layer = Gate(handler.layer.context, self._service(), line)
+            handler.layer = Gate(handler.layer.context, self.parts().service, line)
             self._lines[client.id] = line
         except Exception as error:
             logger.error("client connection refused: %s", type(error).__name__)

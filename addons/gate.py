@@ -18,7 +18,7 @@ from addons import answers
 from addons.exchange import Exchange
 from addons.framing import Invalid, RequestHead, RequestReader
 from addons.lane import Lane
-from addons.line import Line, TimeUp, Wait
+from addons.line import Line, Retire, TimeUp, Wait
 from addons.peer import Peer
 from addons.questions import ConnectorMayUseHook, ConnectorVisitHook, MayUse, Visit, unpaused
 from addons.service import Service
@@ -80,7 +80,7 @@ class Gate(layer.Layer):
             yield from self._from_client(event)
         elif self._lane is not None:
             yield from self._lane.handle(event)
-        elif isinstance(event, TimeUp):
+        elif isinstance(event, TimeUp) or (isinstance(event, Retire) and self._head is None):
             yield from self._leave()
         elif isinstance(event, events.HookCompleted) and event.command is self._asked and self._goes_on is not None:
             self._asked = None

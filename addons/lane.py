@@ -13,7 +13,7 @@ from mitmproxy.proxy.commands import CloseConnection, Command
 
 from addons import answers, inject
 from addons.framing import Event, Invalid, RequestHead, RequestReader
-from addons.line import Line, TimeUp, Wait
+from addons.line import Line, Retire, TimeUp, Wait
 from addons.peer import Peer
 from addons.questions import ConnectorMayUseHook, MayUse, unpaused
 from addons.relay import Broken, Relay
@@ -61,6 +61,7 @@ class Lane:
         self._asked: ConnectorMayUseHook | None = None
         self._reused = False
         self._timed = True
+        self._retiring = False
 
     @property
     def key(self) -> ObjectKey:
@@ -224,6 +225,8 @@ class Lane:
             return
         if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
             yield from self._end("no whole request in time")
+        elif isinstance(event, Retire):
+            yield from self._retire()
         elif self._asked is not None and isinstance(event, events.HookCompleted) and event.command is self._asked:
             question, self._asked = self._asked.data, None
             yield from self._decide(question.answer)
@@ -294,9 +297,16 @@ class Lane:
 
     # The end
 
+    def _retire(self) -> Step:
+        self._retiring = True
+        if self._turn is None:
+            yield from self._close()
+        elif self._turn.relay is not None:
+            self._turn.relay.last = True
+
     def _finish(self, turn: Turn, relay: Relay) -> Step:
         self._record("")
-        if relay.last or not turn.whole:
+        if relay.last or self._retiring or not turn.whole:
             yield from self._close()
             return
         self._stage = Stage.IDLE

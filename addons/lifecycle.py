@@ -1,40 +1,40 @@
-"""From options to a running proxy: makes the parts, starts the tasks, ends them."""
+"""From options to a running proxy: makes the parts, keeps them running, ends them."""
 
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Coroutine
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import asyncio_utils
 
-from addons import options, wiring
-from addons.landing import Landing
-from addons.service import Service
+from addons import cluster, embedded, options, wiring
+from addons.doorkeeper import Doorkeeper
+from addons.draining import Draining
+from addons.options import Config
+from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
+from connector_store.domain.source import Cluster
 
 logger = logging.getLogger(__name__)
+
+_POD: Final = "KUBERNETES_SERVICE_HOST"
 
 
 class Lifecycle:
     """load, configure, running and done of the proxy."""
 
-    def __init__(self) -> None:
+    def __init__(self, doorkeeper: Doorkeeper) -> None:
+        self._doorkeeper = doorkeeper
+        self._config: Config | None = None
+        self._records: wiring.Records | None = None
         self._parts: wiring.Parts | None = None
+        self._draining: Draining | None = None
         self._tasks: list[asyncio.Task[None]] = []
-
-    def service(self) -> Service:
-        """A method: mitmproxy reads the attributes of addons while it loads them."""
-        if self._parts is None:
-            raise RuntimeError("the proxy is not configured")
-        return self._parts.service
-
-    def landing(self) -> Landing:
-        if self._parts is None:
-            raise RuntimeError("the proxy is not configured")
-        return self._parts.landing
 
     def load(self, loader: Loader) -> None:
         # Honoured by OpenSSL bindings that we do not make ourselves; nobody may read what goes to a target.
@@ -45,29 +45,78 @@ class Lifecycle:
         """Parse the options once; ours are not changed while the proxy runs."""
         try:
             options.check_foreign()
-            if self._parts is None:
-                self._parts = wiring.make()
+            if self._config is None:
+                self._make(options.read(in_pod=_POD in os.environ))
             elif any(name.startswith("connector_") for name in updated):
                 raise ParseError("connector_*", "is read at the start only; restart the proxy")
         except ParseError as error:
             raise exceptions.OptionsError(f"kubernetes connector: {error}") from error
 
     def running(self) -> None:
-        parts = self._parts
-        if parts is None:
+        if self._config is None or self._parts is None:
             return
-        self._start(parts.serve_admin(), "admin")
-        self._start(parts.source(), "source")
-        self._start(parts.service.streams.run(), "recheck of streams")
+        self._draining = Draining(self._doorkeeper, ctx.master)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        self._start("admin", self._serve_admin())
+        if isinstance(self._config.source, Cluster):
+            self._start("connection to the cluster", self._connect(self._config, self._config.source))
+        else:
+            self._start_work(self._parts)
 
     def done(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self._tasks.clear()
-        if self._parts is not None:
-            self._parts.close()
+        if self._records is not None:
+            self._records.close()
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def why_not_ready(self) -> str | None:
+        if self._draining is not None and self._draining.begun:
+            return "the proxy is about to end"
+        return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
+
+    def _make(self, config: Config) -> None:
+        records = wiring.make_records()
+        if isinstance(config.source, Cluster):
+            self._take(cluster.waiting(config, records))
+        else:
+            self._take(embedded.make(config, Path(config.source.path), records))
+        self._config, self._records = config, records
+
+    def _take(self, parts: wiring.Parts) -> None:
+        self._parts = parts
+        self._doorkeeper.take(parts)
+
+    async def _connect(self, config: Config, source: Cluster) -> None:
+        if self._records is None:
+            return
+        parts = await cluster.connect(config, source, self._records)
+        self._take(parts)
+        self._start_work(parts)
+
+    def _start_work(self, parts: wiring.Parts) -> None:
+        for name, work in parts.work:
+            self._start(name, work())
+
+    async def _serve_admin(self) -> None:
+        """Serve health and metrics until cancelled."""
+        if self._config is None or self._records is None or self._config.admin is None:
+            return
+        admin = AdminServer(why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
+        host, port = await admin.start(*self._config.admin)
+        logger.info("health and metrics at http://%s:%d", host, port)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await admin.stop()
+
+    def _end(self) -> None:
+        """SIGTERM: mitmproxy itself would end at once, and with it all streams."""
+        if self._draining is None or self._parts is None or self._draining.begun:
+            ctx.master.shutdown()
+            return
+        self._start("draining", self._draining.run(self._parts.settings))
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio_utils.create_task(self._supervise(work, name), name=f"connector {name}", keep_ref=True)
         self._tasks.append(task)
 

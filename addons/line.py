@@ -40,6 +40,10 @@ class TimeUp(events.Event):
     number: int
 
 
+class Retire(events.Event):
+    """The proxy is about to end: finish what runs, begin nothing."""
+
+
 class HeldReader:
     """A stream reader that can be held, and that reads only when `opposite` has taken what was read before."""
 
@@ -163,7 +167,11 @@ class Line:
 
     def _time_up(self, event: TimeUp) -> None:
         self._timer = None
-        asyncio_utils.create_task(self._handler.server_event(event), name="connector timer", keep_ref=True)
+        self.deliver(event)
+
+    def deliver(self, event: events.Event) -> None:
+        """Give `event` to the layers."""
+        asyncio_utils.create_task(self._handler.server_event(event), name="connector event", keep_ref=True)
 
     def _wrap(self, connection: Connection) -> None:
         io = self._handler.transports[connection]

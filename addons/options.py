@@ -12,7 +12,8 @@ from mitmproxy.utils import human
 from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import is_label
-from connector_store.domain.settings import KEYS, LONGEST, Settings, option_name, parse_settings
+from connector_store.domain.settings import KEYS, LONGEST, option_name
+from connector_store.domain.source import Cluster, Folder, parse_source
 
 FOREVER: Final = 10 * 365 * 24 * 3600
 """Seconds: mitmproxy's idle timeout has no way to say never."""
@@ -52,7 +53,7 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
 class Config:
     """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
 
-    source: str
+    source: Folder | Cluster
     namespaces: tuple[str, ...]
     recheck: float
     cut_expired: bool
@@ -64,7 +65,8 @@ class Config:
     connect_timeout: float
     max_connections: int
     confdir: Path
-    settings: Settings
+    explicit: Mapping[str, str]
+    """Of the settings that the doors share, those that were set as options, by key."""
 
 
 def declare(loader: Loader) -> None:
@@ -91,12 +93,11 @@ def check_foreign() -> None:
             raise ParseError(name, f"must stay {value!r}: the data path rests on it")
 
 
-def read(*, environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool) -> Config:
+def read(*, in_pod: bool) -> Config:
     """Parse all options; ParseError names the first that is wrong."""
     options = ctx.options
-    explicit = {key: value for key in KEYS if (value := getattr(options, option_name(key)))}
     return Config(
-        source=options.connector_source,
+        source=_source(options.connector_source, in_pod=in_pod),
         namespaces=_namespaces(options.connector_namespaces),
         recheck=_seconds("connector_recheck"),
         cut_expired=options.connector_cut_expired,
@@ -108,8 +109,15 @@ def read(*, environ: Mapping[str, str], config_map: Mapping[str, str], in_cluste
         connect_timeout=_seconds("connector_connect_timeout"),
         max_connections=_number("connector_max_connections", 1, 1_000_000),
         confdir=Path(options.confdir).expanduser(),
-        settings=parse_settings(explicit=explicit, environ=environ, config_map=config_map, in_cluster=in_cluster),
+        explicit={key: value for key in KEYS if (value := getattr(options, option_name(key)))},
     )
+
+
+def _source(text: str, *, in_pod: bool) -> Folder | Cluster:
+    try:
+        return parse_source(text, in_pod=in_pod)
+    except ParseError as error:
+        raise ParseError("connector_source", error.reason) from error
 
 
 def _namespaces(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Output:
         self._stream = stream
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="connector-audit")
         self._busy = False
+        self._open = True
         self.flush: Callable[[], None] = lambda: None
         """AuditLog.flush, set by whoever wires the two."""
 
@@ -31,16 +32,19 @@ class Output:
         done.add_done_callback(self._written)
 
     def close(self) -> None:
-        """Write what waits, for a reader who reads."""
+        """Hand over what waits; the thread ends when it is written."""
+        if self._open:
+            self.flush()
+        self._open = False
         self._thread.shutdown(wait=False)
 
     def _flush(self) -> None:
-        if not self._busy:
+        if self._open and not self._busy:
             self.flush()
 
     def _written(self, done: asyncio.Future[None]) -> None:
         self._busy = False
-        if not done.cancelled() and done.exception() is None:
+        if self._open and not done.cancelled() and done.exception() is None:
             self.flush()
 
     def _write(self, lines: str) -> None:

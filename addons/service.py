@@ -34,6 +34,9 @@ class Service:
     limits: Limits
     times: Times
     max_header: int
-    watched: Callable[[], bool]
+    watched: bool
+    """Flows are made of inner requests."""
+    keep_body: int
+    """Bytes of each body that a flow keeps."""
     ready: Callable[[], bool]
     """False until everything that a decision needs is there."""

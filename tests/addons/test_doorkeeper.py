@@ -7,12 +7,7 @@ from mitmproxy.proxy.context import Context
 
 from addons.doorkeeper import Closed, Doorkeeper
 from addons.gate import Gate
-from addons.service import Service
 from tests.fakes.proxy import Proxy, until
-
-
-def no_service() -> Service:
-    raise RuntimeError("not configured")
 
 
 def client() -> connection.Client:
@@ -25,13 +20,13 @@ async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
     (handler,) = proxy.master.addons.get("proxyserver").connections.values()
     doorkeeper = proxy.master.addons.get("doorkeeper")
     assert isinstance(handler.layer, Gate)
-    assert len(doorkeeper.lines) == 1
+    assert doorkeeper.open == 1
     stream.close()
-    await until(lambda: not doorkeeper.lines)
+    await until(lambda: doorkeeper.open == 0)
 
 
 async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
-    proxy.master.addons.get("doorkeeper")._service = no_service
+    proxy.master.addons.get("doorkeeper")._parts = None
     stream = await proxy.open()
     assert await stream.rest() == b""
     await until(lambda: proxy.connections == 0)
@@ -40,7 +35,7 @@ async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
 def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None:
     context = Context(client(), options.Options())
     asked = layer.NextLayer(context)
-    Doorkeeper(no_service).next_layer(asked)
+    Doorkeeper().next_layer(asked)
     assert isinstance(asked.layer, Closed)
     (command,) = asked.layer.handle_event(events.Start())
     assert isinstance(command, CloseConnection)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 from mitmproxy import exceptions
-from mitmproxy.test import taddons
 
+from addons.doorkeeper import Doorkeeper
 from addons.lifecycle import Lifecycle
 from tests.fakes.proxy import Proxy, until
 
@@ -22,19 +22,15 @@ async def test_a_part_that_ends_with_an_error_stops_the_proxy(proxy: Proxy, capl
     async def fail() -> None:
         raise OSError("address in use")
 
-    proxy.master.addons.get("lifecycle")._start(fail(), "admin")
+    proxy.master.addons.get("lifecycle")._start("admin", fail())
     await until(proxy.master.should_exit.is_set)
     assert "admin ended: OSError: address in use" in caplog.text
 
 
-def test_before_it_is_configured_there_is_nothing_to_serve_with() -> None:
-    with taddons.context():
-        found = Lifecycle()
-        with pytest.raises(RuntimeError, match="not configured"):
-            found.service()
-        with pytest.raises(RuntimeError, match="not configured"):
-            found.landing()
-        found.done()
+def test_before_it_is_configured_it_is_not_ready() -> None:
+    found = Lifecycle(Doorkeeper())
+    assert found.why_not_ready() == "the proxy is not configured"
+    found.done()
 
 
 async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,5 +40,5 @@ async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPat
         def add_option(self, *_: object) -> None:
             pass
 
-    Lifecycle().load(FakeLoader())  # type: ignore[arg-type]  # only `add_option` is called on it
+    Lifecycle(Doorkeeper()).load(FakeLoader())  # type: ignore[arg-type]  # only `add_option` is called on it
     assert "SSLKEYLOGFILE" not in os.environ

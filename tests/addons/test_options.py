@@ -9,6 +9,7 @@ from mitmproxy.test import taddons
 
 from addons import options
 from connector_store.domain.errors import ParseError
+from connector_store.domain.source import Cluster, Folder
 
 
 class Declares:
@@ -24,7 +25,7 @@ def context(tmp_path: Path):
 
 
 def read() -> options.Config:
-    return options.read(environ={}, config_map={}, in_cluster=False)
+    return options.read(in_pod=False)
 
 
 async def test_the_defaults_are_those_of_the_reference(context) -> None:
@@ -32,8 +33,9 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert config.admin == ("127.0.0.1", 9091)
     assert (config.recheck, config.client_timeout, config.connect_timeout) == (30, 10, 10)
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
-    assert (config.source, config.flows, config.cut_expired, config.namespaces) == ("auto", "auto", False, ())
-    assert config.settings.audience == "connectors-proxy"
+    assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
+    assert config.namespaces == ()
+    assert config.explicit == {}
 
 
 async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
@@ -65,13 +67,22 @@ async def test_what_would_show_or_send_the_credential_is_refused(context, name: 
         ("connector_flows", "maybe"),
         ("connector_namespaces", "a,B"),
         ("connector_admin", "9091"),
-        ("connector_targets_deny", "10.0.0.0/99"),
+        ("connector_source", "kubernetes:"),
     ],
 )
 async def test_a_wrong_value_is_named(context, name: str, value: str) -> None:
     setattr(context.options, name, value)
     with pytest.raises(ParseError, match=name):
         read()
+
+
+async def test_in_a_pod_the_cluster_is_the_source(context) -> None:
+    assert options.read(in_pod=True).source == Cluster()
+
+
+async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None:
+    context.options.update(connector_audience="other")
+    assert read().explicit == {"audience": "other"}
 
 
 async def test_lists_and_no_admin(context) -> None:

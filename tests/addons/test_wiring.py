@@ -4,11 +4,7 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
-import pytest
-from mitmproxy import ctx
 
-from addons import wiring
-from connector_store.domain.errors import ParseError
 from tests.fakes.proxy import PATIENCE, Proxy, running_proxy, until
 
 
@@ -34,20 +30,6 @@ async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Pa
         metrics = await get("/metrics")
     assert "connector_store_synced 1.0" in metrics
     assert "connector_ca_expiry_seconds" in metrics
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        pytest.param("connector_source", "/does/not/exist", "connectorctl init", id="a folder that is not there"),
-        pytest.param("connector_ca_file", "/does/not/exist", "No such file", id="a CA file that is not there"),
-    ],
-)
-async def test_what_is_missing_at_the_start_is_named(proxy: Proxy, name: str, value: str, words: str) -> None:
-    # The setting is not taken while the proxy runs: configure refuses it, so it is put under the options' nose.
-    ctx.options._options[name].value = value
-    with pytest.raises(ParseError, match=words):
-        wiring.make()
 
 
 async def test_the_cas_of_a_file_serve_connectors_without_one(

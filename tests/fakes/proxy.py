@@ -99,7 +99,7 @@ class Proxy:
 
     @property
     def service(self) -> Service:
-        found: Service = self.master.addons.get("lifecycle").service()
+        found: Service = self.master.addons.get("doorkeeper").parts().service
         return found
 
     @property
@@ -140,6 +140,8 @@ class Proxy:
 
     async def start_tls(self, stream: Stream, host: str) -> None:
         context = ssl.create_default_context(cafile=str(self.confdir / "mitmproxy-ca-cert.pem"))
+        # As kubectl: CAs without a key identifier are CAs.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
 
 
@@ -161,6 +163,8 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
     finally:
         await _end(master)
         await asyncio.wait_for(task, PATIENCE)
+        if lifecycle := master.addons.get("lifecycle"):
+            await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
 
 
 async def _end(master: DumpMaster) -> None:

@@ -1,0 +1,53 @@
+"""The end of a proxy that others still use: not ready, a while to be found out, no new connections, streams end.
+
+Kubernetes takes an endpoint out while it sends SIGTERM; who has not heard of it yet connects for some seconds more.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Final, Protocol
+
+from mitmproxy.master import Master
+
+from connector_store.domain.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ACCEPT_MORE: Final = 5.0
+"""Seconds in a cluster in which new connections are still served."""
+LOOK: Final = 0.1
+"""Seconds between looks at what is still open."""
+
+
+class Connections(Protocol):
+    """Those of the clients."""
+
+    @property
+    def open(self) -> int: ...
+
+    def retire(self) -> None:
+        """End each as soon as it has no request, and tell its client with the last answer."""
+
+
+class Draining:
+    """`master` is mitmproxy's."""
+
+    def __init__(self, connections: Connections, master: Master) -> None:
+        self.begun = False
+        self._connections = connections
+        self._master = master
+
+    async def run(self, settings: Settings) -> None:
+        """Returns after it has told mitmproxy to end; `settings.drain` seconds at most for what runs."""
+        self.begun = True
+        if settings.in_cluster:
+            await asyncio.sleep(ACCEPT_MORE)
+        await self._master.addons.get("proxyserver").servers.update([])
+        self._connections.retire()
+        end = time.monotonic() + settings.drain
+        while self._connections.open and time.monotonic() < end:  # noqa: ASYNC110 - mitmproxy owns the connections
+            await asyncio.sleep(LOOK)
+        if self._connections.open:
+            logger.warning("%d connections did not end within %g s", self._connections.open, settings.drain)
+        self._master.shutdown()
