@@ -69,9 +69,10 @@ class Certificates:
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.use_privatekey(entry.privatekey)
         context.use_certificate(entry.cert.to_cryptography())
-        # A chain of one is the CA itself, which clients have; in a longer one the first may be cross-signed.
-        for each in entry.chain_certs if len(entry.chain_certs) > 1 else ():
-            context.add_extra_chain_cert(each.to_cryptography())
+        for each in (sent.to_cryptography() for sent in entry.chain_certs):
+            # Clients have the roots that they trust; the others lead there, as after a rotation of the CA.
+            if each.issuer != each.subject:
+                context.add_extra_chain_cert(each)
         context.set_alpn_select_callback(_select_alpn)
         context.set_tlsext_servername_callback(self._server_name)
         return context

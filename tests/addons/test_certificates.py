@@ -1,5 +1,6 @@
 """Certificates for clients: for the host they ask for, from contexts that are kept."""
 
+import base64
 import contextlib
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from mitmproxy.certs import CertStore
 from OpenSSL import SSL
 
 from addons import certificates
+from addons.authority import SIGNING, parse_authority
 from addons.certificates import Certificates
+from tests.fakes.certificates import Issued, make_ca
 
 
 def load(confdir: Path) -> CertStore:
@@ -84,6 +87,23 @@ def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
     signers.append(load(other))
     assert found.connection("a.example").get_context() is not before
     assert found.ca_expires is not None
+
+
+def sent_by(ca: Issued, *others: Issued) -> list[str]:
+    """Subjects of what a client gets beside the CA that it trusts."""
+    pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
+    authority = parse_authority({"data": {SIGNING: base64.b64encode(pem).decode()}})
+    client = handshake(Certificates(lambda: authority.signer), "a.example")
+    chain = client.get_peer_cert_chain(as_cryptography=True) or []
+    return [each.issuer.rfc4514_string() for each in chain[1:]]
+
+
+def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
+    old = make_ca("old")
+    crossed = make_ca("new", issuer=old)
+    assert sent_by(old) == []
+    assert sent_by(crossed) == ["CN=old"]
+    assert sent_by(crossed, old) == ["CN=old"]
 
 
 def test_without_a_ca_nothing_is_served() -> None:
