@@ -4,6 +4,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.cluster.control_plane import ControlPlane
+
 DEMO = Path(__file__).parents[2] / "scripts" / "demo"
 TIMEOUT = 200.0
 
@@ -36,3 +38,11 @@ def test_a_cluster_that_cannot_be_reached_is_an_error_and_no_traceback(cluster_p
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "none") in done.stderr
+
+
+def test_it_works_on_a_cluster_of_the_users_own_and_cleans_up(control_plane: ControlPlane) -> None:
+    command = [str(DEMO), "--once", "--kubeconfig", str(control_plane.kubeconfig)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    namespace = control_plane.api.must("GET", "/api/v1/namespaces/connector-demo")
+    assert namespace["metadata"]["deletionTimestamp"]
