@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from addons import options
 from addons.audit import line
 from addons.exchange import Exchange
@@ -12,6 +14,7 @@ from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.status import CONDITION_READY
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
+from connectorctl.arguments import parse_arguments
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -96,3 +99,19 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_every_command_and_flag_of_connectorctl_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = re.findall(r"^    ([a-z]+) ", usage(capsys), re.MULTILINE)
+    documented = rows(section("connectorctl.md", "Commands"))
+    assert [name.strip("`").split()[0] for name in documented] == commands
+    flags = rows(section("connectorctl.md", "Flags"))
+    for command in commands:
+        offered = set(re.findall(r"--[a-z-]+", usage(capsys, command).partition("options:")[2])) - {"--help"}
+        assert {flag.strip("`") for flag, places in flags.items() if command in places.split(", ")} == offered
+
+
+def usage(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    with pytest.raises(SystemExit):
+        parse_arguments([*command, "--help"], plugin=False)
+    return capsys.readouterr().out
