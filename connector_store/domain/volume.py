@@ -83,6 +83,14 @@ def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
     )
 
 
+def pod_of(context: Mapping[str, str]) -> Pod | None:
+    """Whose volume it is, where all else may be wrong; None if kubelet did not say."""
+    names = [context.get(key, "") for key in (POD_NAMESPACE, POD_NAME, POD_UID, SERVICE_ACCOUNT)]
+    if not all(names):
+        return None
+    return Pod(namespace=names[0], name=names[1], uid=names[2], service_account=names[3])
+
+
 def own_attributes(context: Mapping[str, str]) -> dict[str, str]:
     """What the pod's author wrote: the part that stays the same for as long as the volume lives."""
     return {key: value for key, value in context.items() if not key.startswith(KUBELET)}

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.volume import ATTRIBUTES, MAX_ATTRIBUTE, Pod, VolumeRequest, own_attributes, parse_volume
+from connector_store.domain.volume import (
+    ATTRIBUTES,
+    MAX_ATTRIBUTE,
+    Pod,
+    VolumeRequest,
+    own_attributes,
+    parse_volume,
+    pod_of,
+)
 
 POD = {
     "csi.storage.k8s.io/pod.name": "web-0",
@@ -125,3 +133,8 @@ def test_every_context_is_a_request_or_a_parse_error(context: dict[str, str]) ->
 
 def test_what_kubelet_adds_is_not_the_authors() -> None:
     assert own_attributes(GOOD) == {"connector.name": "k8s", "configuration.names": "kubeconfig"}
+
+
+def test_the_pod_is_known_where_all_else_is_wrong() -> None:
+    assert pod_of(POD | {"x": "y"}) == parse_volume(GOOD).pod
+    assert pod_of({"connector.name": "k8s"}) is None

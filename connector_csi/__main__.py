@@ -1,0 +1,37 @@
+"""`python -m connector_csi`: the CSI driver connectors-csi on one node."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from connector_csi.driver import run
+from connector_csi.mounts import KernelMounts
+from connector_csi.options import Options, parse_options
+from connector_store.kube import config
+from connector_store.kube.client import KubeClient
+
+
+async def _run(options: Options) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        configuration = await config.load(options.context, kubeconfig=options.kubeconfig)
+        async with KubeClient(configuration, user_agent="connectors-csi") as client:
+            return await run(options, client, KernelMounts(), os.environ, stop)
+    except (OSError, ValueError) as e:
+        logging.getLogger("connector_csi").error("%s", e)
+        return 1
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Before any socket is made: only root may connect, also in the moment before its mode is set.
+    os.umask(0o077)
+    return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

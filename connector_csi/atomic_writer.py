@@ -1,0 +1,123 @@
+"""Files that are replaced all at once, as kubelet writes ConfigMaps (kubernetes pkg/volume/util/atomic_writer.go).
+
+A volume holds `..data -> ..RANDOM/`, that folder with the files, and for each a link `NAME -> ..data/NAME`. A new
+content is a new folder; renaming the link `..data` is the one step that readers see. Not for concurrent use.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DATA: Final = "..data"
+_DATA_NEW: Final = "..data_tmp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who may read: the group of that number, or, where a pod has no fsGroup, all users of its containers."""
+
+    gid: int | None
+
+    @property
+    def folder_mode(self) -> int:
+        return 0o755 if self.gid is None else 0o750
+
+    @property
+    def file_mode(self) -> int:
+        return 0o444 if self.gid is None else 0o440
+
+
+def is_written(volume: Path) -> bool:
+    """True once a first content is there."""
+    return os.path.lexists(volume / DATA)
+
+
+def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
+    """Make `files` (names without a slash) the whole content of the folder; False if they were already.
+
+    An OSError leaves the old content in place.
+    """
+    current = _current(volume)
+    # What a killed writer left may hold an older token.
+    _remove_leftovers(volume, current)
+    if current is not None and _same(volume / current, files, owner):
+        _remove_stale_links(volume, files)
+        return False
+    fresh = volume / Path(tempfile.mkdtemp(prefix="..", dir=volume)).name
+    try:
+        _fill(volume, fresh, files, owner)
+        (volume / _DATA_NEW).symlink_to(fresh.name)
+        (volume / _DATA_NEW).rename(volume / DATA)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    _remove_stale_links(volume, files)
+    if current is not None:
+        shutil.rmtree(volume / current)
+    return True
+
+
+def _fill(volume: Path, fresh: Path, files: Mapping[str, bytes], owner: Owner) -> None:
+    for name, content in files.items():
+        (fresh / name).write_bytes(content)
+        _give(fresh / name, owner.file_mode, owner)
+    _give(fresh, owner.folder_mode, owner)
+    for name in files:
+        if not (volume / name).is_symlink():
+            (volume / name).symlink_to(f"{DATA}/{name}")
+
+
+def erase(volume: Path) -> None:
+    """Remove everything, so that who still holds the mount finds no token in it."""
+    for path in volume.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _current(volume: Path) -> str | None:
+    with suppress(OSError):
+        name = (volume / DATA).readlink().name
+        if (volume / name).is_dir():
+            return name
+    return None
+
+
+def _same(folder: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
+    if {path.name for path in folder.iterdir()} != files.keys():
+        return False
+    return all(
+        stat.S_IMODE((folder / name).lstat().st_mode) == owner.file_mode
+        and (folder / name).read_bytes() == content
+        and (folder.parent / name).is_symlink()
+        for name, content in files.items()
+    )
+
+
+def _remove_leftovers(volume: Path, current: str | None) -> None:
+    """Of a writer that was killed."""
+    for path in volume.iterdir():
+        if path.name == _DATA_NEW:
+            path.unlink()
+        elif path.name.startswith("..") and path.name not in (DATA, current):
+            shutil.rmtree(path)
+
+
+def _remove_stale_links(volume: Path, files: Mapping[str, bytes]) -> None:
+    for path in volume.iterdir():
+        if not path.name.startswith("..") and path.name not in files:
+            path.unlink()
+
+
+def _give(path: Path, mode: int, owner: Owner) -> None:
+    if owner.gid is not None:
+        os.chown(path, -1, owner.gid)
+    # After chown, and not left to the umask.
+    path.chmod(mode)

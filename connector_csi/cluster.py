@@ -1,0 +1,109 @@
+"""What the driver knows of the cluster: Connectors, their classes and the proxy's CA by watches; access by reviews.
+
+It reads no Secret and no status. Settings are read once, at start.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Never
+
+from connector_csi.metrics import Metrics
+from connector_store.domain.access import Access
+from connector_store.domain.cursor import Raw
+from connector_store.domain.models import Connector, Rejected
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.resolve import is_ours
+from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.kube.access import KubeAccess
+from connector_store.kube.client import KubeClient
+from connector_store.kube.reflector import Reflector
+from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, Resource
+from connector_store.kube.sinks import StoreSink, object_reflector, parser
+from connector_store.store import Object, Store
+
+CA_KEY: Final = "ca.crt"
+_DEFAULTS: Final = Settings()
+
+
+class Cluster:
+    """Filled by `run`; everything else answers at once."""
+
+    def __init__(self, client: KubeClient, environ: Mapping[str, str], metrics: Metrics) -> None:
+        self._client = client
+        self._environ = environ
+        self._metrics = metrics
+        self._store = Store(expected=(CONNECTORS.kind, CONNECTOR_CLASSES.kind))
+        self.settings = _DEFAULTS
+        self.access: Access = self._make_access()
+        self.ca: bytes | None = None
+        """PEM of the proxy's CAs; None while there is no such ConfigMap."""
+        self.synced = asyncio.Event()
+
+    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+        """None also for a Connector of a class that is not ours."""
+        found = self._store.connector(key)
+        if found is None or not is_ours(found, self._store.connector_class(found.class_name)):
+            return None
+        return found
+
+    async def run(self) -> Never:
+        """ParseError if the settings are wrong; what else goes wrong is tried again."""
+        await self._read_settings()
+        self.access = self._make_access()
+        listed = [self._listed(CONNECTORS), self._listed(CONNECTOR_CLASSES)]
+        ca = self._object(self.settings.ca_configmap, self._take_ca)
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in listed:
+                tasks.create_task(reflector.run())
+            tasks.create_task(ca.run())
+            for synced in (*(each.synced for each in listed), ca.synced):
+                await synced.wait()
+            self.synced.set()
+            self._metrics.synced.set(1)
+        raise AssertionError("a reflector ended")
+
+    async def _read_settings(self) -> None:
+        found: list[Raw | None] = []
+        first = asyncio.Event()
+
+        def take(raw: Raw | None) -> None:
+            found.append(raw)
+            first.set()
+
+        self.settings = parse_settings(explicit={}, environ=self._environ, config_map={}, in_cluster=True)
+        watch = asyncio.ensure_future(self._object(CONFIG_MAP, take).run())
+        try:
+            await first.wait()
+        finally:
+            watch.cancel()
+        config_map = (found[0] or {}).get("data") or {}
+        self.settings = parse_settings(explicit={}, environ=self._environ, config_map=config_map, in_cluster=True)
+
+    def _make_access(self) -> Access:
+        return KubeAccess(
+            self._client,
+            audience=self.settings.audience,
+            rule=self.settings.access,
+            # Who was just granted the right is served by kubelet's next try.
+            refused_for=0,
+            on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
+        )
+
+    def _listed(self, resource: Resource) -> Reflector[Object]:
+        return Reflector(
+            self._client,
+            resource,
+            parser(self.settings.system_namespace),
+            StoreSink(self._store, resource.kind),
+            watch_timeout=self.settings.watch_timeout,
+        )
+
+    def _object(self, name: str, take: Callable[[Raw | None], None]) -> Reflector[Raw]:
+        key = ObjectKey(self.settings.system_namespace, name)
+        return object_reflector(self._client, CONFIG_MAPS, key, take, watch_timeout=self.settings.watch_timeout)
+
+    def _take_ca(self, raw: Raw | None) -> None:
+        text = ((raw or {}).get("data") or {}).get(CA_KEY)
+        # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
+        if text:
+            self.ca = str(text).encode()

@@ -1,0 +1,58 @@
+"""/healthz and /metrics for the node's kubelet: healthy means that kubelet's own way to the driver works."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+from aiohttp import web
+
+from connector_csi.metrics import Metrics
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
+
+PROBE_TIMEOUT: Final = 3.0
+"""Seconds, as the livenessprobe sidecar."""
+
+
+async def problem(endpoint: Path, registration: Path) -> str | None:
+    """Connects to both sockets by their paths; None if a call on the first is answered."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(registration)), PROBE_TIMEOUT)
+        writer.close()
+    except (OSError, TimeoutError) as e:
+        return f"registration socket: {type(e).__name__}"
+    async with grpc.aio.insecure_channel(f"unix://{endpoint}") as channel:
+        try:
+            await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest(), timeout=PROBE_TIMEOUT)
+        except grpc.aio.AioRpcError as e:
+            return f"driver socket: {e.code().name}"
+    return None
+
+
+@asynccontextmanager
+async def admin(
+    host: str, port: int, *, endpoint: Path, registration: Path, metrics: Metrics
+) -> AsyncIterator[tuple[str, int]]:
+    """Serves while the context lasts; gives the address that was bound."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        found = await problem(endpoint, registration)
+        return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
+
+    async def metrics_text(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    application = web.Application()
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/metrics", metrics_text)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        bound = runner.addresses[0]
+        yield bound[0], bound[1]
+    finally:
+        await runner.cleanup()

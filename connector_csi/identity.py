@@ -1,0 +1,36 @@
+"""The CSI Identity service (CSI specification, "Identity Service RPC")."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc.aio
+
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
+
+DRIVER: Final = "connectors-csi"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Identity(csi_pb2_grpc.IdentityServicer):
+    """`ready` is False until the cluster was listed once; volumes that exist are served before that too."""
+
+    def __init__(self, version: str, ready: Callable[[], bool]) -> None:
+        self._version = version
+        self._ready = ready
+
+    async def GetPluginInfo(
+        self, request: csi_pb2.GetPluginInfoRequest, context: Context
+    ) -> csi_pb2.GetPluginInfoResponse:
+        return csi_pb2.GetPluginInfoResponse(name=DRIVER, vendor_version=self._version)
+
+    async def GetPluginCapabilities(
+        self, request: csi_pb2.GetPluginCapabilitiesRequest, context: Context
+    ) -> csi_pb2.GetPluginCapabilitiesResponse:
+        """None: there is no controller service."""
+        return csi_pb2.GetPluginCapabilitiesResponse()
+
+    async def Probe(self, request: csi_pb2.ProbeRequest, context: Context) -> csi_pb2.ProbeResponse:
+        response = csi_pb2.ProbeResponse()
+        response.ready.value = self._ready()
+        return response

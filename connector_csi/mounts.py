@@ -1,0 +1,124 @@
+"""The node's mounts: mount(2), umount2(2) and /proc/self/mountinfo.
+
+Whether something is mounted is read from mountinfo (proc_pid_mountinfo(5)): device numbers would miss bind mounts. The
+table is parsed again only when the kernel says that it changed, so asking costs one poll(2).
+"""
+
+import ctypes
+import errno
+import os
+import re
+import select
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+SOURCE: Final = "connectors-csi"
+"""What stands for the device in mountinfo, and tells our mounts from others."""
+SIZE: Final = "2m"
+"""Limit of one volume, charged to the driver's memory as far as it is used; every rendering fits twice."""
+INODES: Final = 256
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+SELINUX: Final = Path("/sys/fs/selinux/enforce")
+_SELINUX_CONTEXT: Final = "system_u:object_r:container_file_t:s0"
+"""With readOnly: true the runtime relabels nothing (kubernetes pkg/volume/csi, GetAttributes), so we do."""
+
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+class Mounts(Protocol):
+    """What the driver needs of the kernel; OSError for what it refuses."""
+
+    def sources(self, path: str) -> Sequence[str]:
+        """Sources of the mounts on `path` (which has no symbolic links), the topmost last; empty: not mounted."""
+
+    def mount_tmpfs(self, path: str, *, mode: int, gid: int) -> None: ...
+
+    def unmount(self, path: str) -> None:
+        """The topmost one; detached at once if a process still uses it."""
+
+
+def parse_mountinfo(text: str) -> Mapping[str, Sequence[str]]:
+    """Mount point -> the sources of what is mounted there, the topmost last."""
+    points: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        points.setdefault(_plain(before.split(" ")[4]), []).append(_plain(after.split(" ")[1]))
+    return points
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
+
+
+class KernelMounts:
+    """The mount namespace of this process."""
+
+    def __init__(self, *, mountinfo: Path = MOUNTINFO, selinux: Path = SELINUX) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._lock = threading.Lock()
+        self._file = mountinfo.open("rb", buffering=0)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLPRI)
+        self._selinux = selinux
+        self._noswap = True
+        self._points = self._read()
+
+    def sources(self, path: str) -> Sequence[str]:
+        with self._lock:
+            if self._poll.poll(0):
+                self._points = self._read()
+            return self._points.get(path, ())
+
+    def mount_tmpfs(self, path: str, *, mode: int, gid: int) -> None:
+        options = f"size={SIZE},nr_inodes={INODES},mode={mode:04o},uid=0,gid={gid}{self._context()}"
+        if self._noswap:
+            try:
+                self._mount(path, options + ",noswap")
+            except OSError as e:
+                # Linux before 6.4 does not know it (tmpfs(5)).
+                if e.errno != errno.EINVAL:
+                    raise
+                self._noswap = False
+            else:
+                return
+        self._mount(path, options)
+
+    def unmount(self, path: str) -> None:
+        try:
+            self._unmount(path, _UMOUNT_NOFOLLOW)
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
+            self._unmount(path, _UMOUNT_NOFOLLOW | _MNT_DETACH)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _context(self) -> str:
+        try:
+            enforcing = self._selinux.read_text().strip() == "1"
+        except OSError:
+            enforcing = False
+        return f',context="{_SELINUX_CONTEXT}"' if enforcing else ""
+
+    def _mount(self, path: str, options: str) -> None:
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        source, target, data = SOURCE.encode(), os.fsencode(path), options.encode()
+        self._call(self._libc.mount(source, target, b"tmpfs", ctypes.c_ulong(flags), data), path)
+
+    def _unmount(self, path: str, flags: int) -> None:
+        self._call(self._libc.umount2(os.fsencode(path), flags), path)
+
+    def _call(self, result: int, path: str) -> None:
+        if result != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+
+    def _read(self) -> Mapping[str, Sequence[str]]:
+        self._file.seek(0)
+        return parse_mountinfo(os.fsdecode(self._file.readall()))

@@ -1,0 +1,64 @@
+"""The driver's command line; the shared settings come from the environment and ConfigMap connectors-config."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector_csi.identity import DRIVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`kubelet_root` must be the same path on the node and here: mounts are made below it."""
+
+    node_name: str
+    kubelet_root: Path
+    registry: Path
+    admin_host: str
+    admin_port: int
+    kubeconfig: str | None
+    context: str | None
+
+    @property
+    def pods(self) -> Path:
+        return self.kubelet_root / "pods"
+
+    @property
+    def endpoint(self) -> Path:
+        return self.kubelet_root / "plugins" / DRIVER / "csi.sock"
+
+    @property
+    def records(self) -> Path:
+        return self.kubelet_root / "plugins" / DRIVER / "volumes"
+
+    @property
+    def registration(self) -> Path:
+        return self.registry / f"{DRIVER}-reg.sock"
+
+
+def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """SystemExit with a usage message if they are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m connector_csi", description="CSI driver connectors-csi")
+    parser.add_argument(
+        "--node-name", default=environ.get("NODE_NAME"), help="name of this Node; default: environment NODE_NAME"
+    )
+    parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"), help="kubelet's --root-dir")
+    parser.add_argument("--admin-host", default="0.0.0.0", help="address of /healthz and /metrics")  # noqa: S104 - the node's kubelet and Prometheus come from outside of the pod
+    parser.add_argument("--admin-port", type=int, default=9809)
+    parser.add_argument("--kubeconfig", help="default: the pod's ServiceAccount, else KUBECONFIG")
+    parser.add_argument("--context", help="context of the kubeconfig")
+    read = parser.parse_args(arguments)
+    if not read.node_name:
+        parser.error("--node-name: give the name of this Node, or set NODE_NAME (fieldRef spec.nodeName)")
+    if not read.kubelet_root.is_absolute():
+        parser.error(f"--kubelet-root: {read.kubelet_root} is not an absolute path")
+    return Options(
+        node_name=read.node_name,
+        kubelet_root=read.kubelet_root,
+        registry=read.kubelet_root / "plugins_registry",
+        admin_host=read.admin_host,
+        admin_port=read.admin_port,
+        kubeconfig=read.kubeconfig,
+        context=read.context,
+    )

@@ -1,0 +1,72 @@
+"""What the driver must know after a restart, on disk: one small file for each volume. No token is ever in one."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A volume that was asked for: where, and with what (`digest` of its attributes). Written before it is mounted."""
+
+    volume_id: str
+    target: str
+    digest: str
+
+
+class Records:
+    """The records in `folder`, kept in memory as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records = {record.volume_id: record for record in self._load()}
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(tuple(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, volume_id: str) -> Record | None:
+        return self._records.get(volume_id)
+
+    def put(self, record: Record) -> None:
+        if self._records.get(record.volume_id) == record:
+            return
+        path = self._path(record.volume_id)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(record)))
+        fresh.rename(path)
+        self._records[record.volume_id] = record
+
+    def drop(self, volume_id: str) -> None:
+        self._path(volume_id).unlink(missing_ok=True)
+        self._records.pop(volume_id, None)
+
+    def _path(self, volume_id: str) -> Path:
+        """A volume's id is whatever the caller sends: it must not choose a path."""
+        return self._folder / f"{hashlib.sha256(volume_id.encode()).hexdigest()}{_SUFFIX}"
+
+    def _load(self) -> Iterator[Record]:
+        for path in sorted(self._folder.iterdir()):
+            try:
+                # Any other suffix: its writer was killed before the rename.
+                if path.suffix != _SUFFIX:
+                    raise ValueError
+                record = Record(**json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError):
+                logger.warning("removed %s: not a record of a volume, or only half of one", path.name)
+                with suppress(OSError):
+                    path.unlink()
+            else:
+                yield record

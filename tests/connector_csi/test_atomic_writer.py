@@ -1,0 +1,190 @@
+"""Readers see the old files or the new ones, wherever the writer is killed."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connector_csi.atomic_writer import DATA, Owner, erase, is_written, write
+
+ALL = Owner(gid=None)
+OLD = {"a": b"1", "b": b"1"}
+NEW = {"b": b"2", "c": b"2"}
+
+
+def visible(volume: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in volume.iterdir() if not path.name.startswith("..")}
+
+
+def test_files_appear_change_and_go(tmp_path: Path) -> None:
+    assert not is_written(tmp_path)
+    assert write(tmp_path, OLD, ALL)
+    assert is_written(tmp_path)
+    assert visible(tmp_path) == OLD
+    assert write(tmp_path, NEW, ALL)
+    assert visible(tmp_path) == NEW
+    assert len([path for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()]) == 1
+
+
+def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
+    write(tmp_path, OLD, ALL)
+    data = (tmp_path / DATA).readlink()
+    assert not write(tmp_path, OLD, ALL)
+    assert (tmp_path / DATA).readlink() == data
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes_are_not_left_to_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        volume = tmp_path / "v"
+        volume.mkdir()
+        write(volume, OLD, ALL)
+        write(volume, NEW, Owner(gid=os.getgid()))
+    finally:
+        os.umask(before)
+    assert (volume / "b").stat().st_mode & 0o777 == 0o440
+    assert (volume / DATA / ".").stat().st_mode & 0o777 == 0o750
+    assert (volume / "b").stat().st_gid == os.getgid()
+
+
+def test_another_owner_is_a_change(tmp_path: Path) -> None:
+    write(tmp_path, OLD, ALL)
+    assert write(tmp_path, OLD, Owner(gid=os.getgid()))
+
+
+def test_a_link_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    write(tmp_path, OLD, ALL)
+    (tmp_path / "a").unlink()
+    assert write(tmp_path, OLD, ALL)
+    assert visible(tmp_path) == OLD
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class Path_(type(Path())):  # type: ignore[misc]  # the concrete class is chosen at run time
+    """A path whose n-th change of the file system does not happen any more."""
+
+    left = 0
+
+    def _step(self) -> None:
+        if type(self).left == 0:
+            raise KilledError
+        type(self).left -= 1
+
+    def write_bytes(self, data: bytes) -> int:
+        self._step()
+        return int(super().write_bytes(data))
+
+    def symlink_to(self, target: str, target_is_directory: bool = False) -> None:
+        self._step()
+        super().symlink_to(target)
+
+    def rename(self, target: Path) -> Path:
+        self._step()
+        return Path(super().rename(target))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        self._step()
+        super().unlink(missing_ok)
+
+
+def killed_after(steps: int, volume: Path, files: dict[str, bytes]) -> bool:
+    Path_.left = steps
+    try:
+        write(Path_(volume), files, ALL)
+    except KilledError:
+        return True
+    return False
+
+
+def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    steps, killed = 0, True
+    while killed:
+        volume = tmp_path / str(steps)
+        volume.mkdir()
+        write(volume, OLD, ALL)
+        killed = killed_after(steps, volume, NEW)
+        seen = {name: (volume / name).read_bytes() for name in ("a", "b", "c") if (volume / name).exists()}
+        assert seen in (OLD, NEW)
+        assert write(volume, NEW, ALL) == (seen == OLD)
+        assert visible(volume) == NEW
+        assert len(list(volume.glob("..*"))) == 2
+        steps += 1
+    assert steps > 5
+
+
+def test_a_first_writer_that_was_killed_is_followed_by_another(tmp_path: Path) -> None:
+    steps, killed = 0, True
+    while killed:
+        volume = tmp_path / str(steps)
+        volume.mkdir()
+        killed = killed_after(steps, volume, OLD)
+        write(volume, OLD, ALL)
+        assert visible(volume) == OLD
+        steps += 1
+
+
+def test_a_full_disk_keeps_the_old_content(tmp_path: Path) -> None:
+    write(tmp_path, OLD, ALL)
+    with pytest.raises(OSError, match="name"):
+        write(tmp_path, {**NEW, "x" * 300: b""}, ALL)
+    assert visible(tmp_path) == OLD
+    assert len(list(tmp_path.glob("..*"))) == 2
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[list[str]]:
+    """What a program saw that reads two files all the time, through one folder of the volume."""
+    write(tmp_path, {"a": b"0", "b": b"0"}, ALL)
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            folder = tmp_path / (tmp_path / DATA).readlink()
+            try:
+                a, b = ((folder / name).read_bytes() for name in "ab")
+            except FileNotFoundError:
+                continue
+            if a != b:
+                seen.append(f"{a!r} {b!r}")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield seen
+    stop.set()
+    thread.join()
+
+
+def test_a_reader_never_sees_a_mixture(tmp_path: Path, reader: list[str]) -> None:
+    for number in range(200):
+        write(tmp_path, {"a": str(number).encode(), "b": str(number).encode()}, ALL)
+    assert reader == []
+
+
+NAMES = st.text(st.sampled_from("abc.-_"), min_size=1, max_size=4).filter(lambda name: not name.startswith(".."))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(NAMES.filter(lambda name: name != "."), st.binary(max_size=3)), max_size=4))
+def test_every_sequence_of_contents_ends_with_the_last(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[dict[str, bytes]]
+) -> None:
+    volume = tmp_path_factory.mktemp("v")
+    for each in contents:
+        write(volume, each, ALL)
+        assert visible(volume) == each
+
+
+def test_erase_leaves_an_empty_folder(tmp_path: Path) -> None:
+    write(tmp_path, OLD, ALL)
+    (tmp_path / "file").touch()
+    erase(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,114 @@
+"""What the driver knows of a cluster, and that it knows no secret."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from connector_csi.cluster import Cluster
+from connector_csi.metrics import Metrics
+from connector_store.domain.access import Granted, Refused
+from connector_store.domain.errors import ParseError
+from connector_store.domain.models import Connector
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS
+from tests.fakes.api_server import FakeApiServer, user
+from tests.fakes.waiting import until
+
+KEY = ObjectKey("team-a", "k8s")
+SYSTEM = "connectors-system"
+
+
+def connector(cls: str = "k8s") -> dict:
+    return {
+        "metadata": {"name": "k8s", "namespace": "team-a"},
+        "spec": {"connectorClassName": cls, "address": "https://target:6443", "auth": {"secretRef": {"name": "s"}}},
+    }
+
+
+def config_map(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": SYSTEM}, "data": data}
+
+
+@asynccontextmanager
+async def running(server: FakeApiServer, metrics: Metrics | None = None) -> AsyncIterator[Cluster]:
+    async with KubeClient(server.configuration) as client:
+        cluster = Cluster(client, {}, metrics or Metrics())
+        task = asyncio.ensure_future(cluster.run())
+        try:
+            await asyncio.wait([task, asyncio.ensure_future(cluster.synced.wait())], return_when="FIRST_COMPLETED")
+            if task.done():
+                await task
+            yield cluster
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as server:
+        await server.put(CONNECTORS, connector())
+        await server.put(CONFIG_MAPS, config_map("connectors-proxy-ca", **{"ca.crt": "PEM"}))
+        yield server
+
+
+async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
+    metrics = Metrics()
+    async with running(server, metrics) as cluster:
+        found = cluster.connector(KEY)
+        assert isinstance(found, Connector)
+        assert found.address.host == "target"
+        assert cluster.connector(ObjectKey("team-a", "absent")) is None
+        assert cluster.ca == b"PEM"
+        assert b"connector_store_synced 1.0" in metrics.text()
+
+
+async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(server: FakeApiServer) -> None:
+    async with running(server) as cluster:
+        await server.put(CONFIG_MAPS, config_map("connectors-proxy-ca", **{"ca.crt": "NEW"}))
+        await until(lambda: cluster.ca == b"NEW")
+        await server.delete(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
+        await server.put(CONNECTORS, connector("other"))
+        await until(lambda: getattr(cluster.connector(KEY), "class_name", "") == "other")
+        assert cluster.ca == b"NEW"
+
+
+async def test_a_connector_of_another_kind_of_class_is_not_ours(server: FakeApiServer) -> None:
+    spec = {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}
+    await server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, "spec": spec})
+    await server.put(CONNECTORS, connector("git"))
+    async with running(server) as cluster:
+        assert cluster.connector(KEY) is None
+
+
+async def test_it_asks_for_nothing_secret(server: FakeApiServer) -> None:
+    async with running(server):
+        pass
+    assert not [path for _, path, _ in server.requests if "secrets" in path]
+
+
+async def test_settings_come_from_the_config_map(server: FakeApiServer) -> None:
+    data = {"audience": "other", "ca-configmap": "our-ca"}
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **data))
+    await server.put(CONFIG_MAPS, config_map("our-ca", **{"ca.crt": "OURS"}))
+    async with running(server) as cluster:
+        assert cluster.settings.audience == "other"
+        assert cluster.ca == b"OURS"
+
+
+async def test_settings_that_are_wrong_end_it(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", access="nonsense"))
+    with pytest.raises(ParseError, match="connectors-config key access"):
+        async with running(server):
+            pass
+
+
+async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
+    server.users["tok"] = user("u")
+    async with running(server) as cluster:
+        assert isinstance(await cluster.access.check("tok", KEY), Refused)
+        server.allowed.add(("u", "team-a/k8s"))
+        assert isinstance(await cluster.access.check("tok", KEY), Granted)

@@ -1,0 +1,217 @@
+"""From a request to files: access first, then the Connector, and one answer for what a pod may not know."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+from grpc import StatusCode
+
+from connector_csi.content import Content, Contents, Wish, proxy_of
+from connector_csi.failure import Failure
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.models import Address, Connector, Rejected
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.settings import Settings
+
+POD = {
+    "csi.storage.k8s.io/pod.name": "web",
+    "csi.storage.k8s.io/pod.namespace": "team-a",
+    "csi.storage.k8s.io/pod.uid": "uid",
+    "csi.storage.k8s.io/serviceAccount.name": "default",
+    "csi.storage.k8s.io/ephemeral": "true",
+}
+CONTEXT = POD | {"connector.name": "k8s", "configuration.names": "kubeconfig"}
+SECRETS = {TOKENS: json.dumps({"connectors-proxy": {"token": "s3cret"}})}
+KEY = ObjectKey("team-a", "k8s")
+GRANTED = Granted(identity=Identity(user="u"))
+MAY_NOT = Refused(what="use", reason="no")
+
+
+@dataclass
+class FakeAccess:
+    answers: dict[ObjectKey, Answer] = field(default_factory=dict)
+    asked: list[ObjectKey] = field(default_factory=list)
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        raise AssertionError("the driver asks")
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        assert token == "s3cret"
+        self.asked.append(key)
+        return self.answers.get(key, GRANTED)
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        raise AssertionError("the driver has no streams")
+
+
+def connector(key: ObjectKey = KEY, host: str = "target") -> Connector:
+    return Connector(key=key, class_name="k8s", address=Address(host=host, port=6443))
+
+
+@dataclass
+class FakeCluster:
+    settings: Settings = field(default_factory=Settings)
+    access: FakeAccess = field(default_factory=FakeAccess)
+    ca: bytes | None = b"PEM"
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    connectors: dict[ObjectKey, Connector | Rejected] = field(default_factory=lambda: {KEY: connector()})
+
+    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+        return self.connectors.get(key)
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    made = FakeCluster()
+    made.synced.set()
+    return made
+
+
+async def made_by(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> Content | Failure:
+    contents = Contents(cluster, sync_timeout=0.01)
+    wish = contents.parse(context, SECRETS)
+    assert isinstance(wish, Wish)
+    return await contents.make(wish)
+
+
+async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
+    content = await made_by(cluster)
+    assert isinstance(content, Content)
+    kubeconfig = yaml.safe_load(content.files["kubeconfig"])["clusters"][0]["cluster"]
+    assert kubeconfig["proxy-url"] == "http://team-a%2Fk8s:s3cret@c-k8s.team-a.svc.cluster.local:80"
+    assert kubeconfig["server"] == "https://target:6443"
+    assert "s3cret" not in repr(content)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
+    cluster.access.answers[KEY] = MAY_NOT
+    cluster.connectors = {KEY: connector()} if exists else {}
+    failure = await made_by(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.PERMISSION_DENIED
+    assert 'connectors.connectors.alauda.io "k8s" in namespace "team-a" does not exist, or' in failure.message
+
+
+async def test_a_connector_that_does_not_exist_gives_the_same_answer(cluster: FakeCluster) -> None:
+    cluster.connectors = {}
+    absent = await made_by(cluster)
+    cluster.access.answers[KEY] = MAY_NOT
+    assert await made_by(cluster) == absent
+
+
+async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) -> None:
+    for name in ("a", "b"):
+        cluster.access.answers[ObjectKey("n", name)] = MAY_NOT
+    failure = await made_by(cluster, POD | {"connectors": "k8s,n/a,n/b"})
+    assert isinstance(failure, Failure)
+    assert '"a"' in failure.message
+    assert '"b"' in failure.message
+    assert '"k8s"' not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        pytest.param(Refused(what="token", reason="expired"), StatusCode.UNAUTHENTICATED, "expired", id="token"),
+        pytest.param(Unavailable(reason="down"), StatusCode.UNAVAILABLE, "down", id="API server"),
+    ],
+)
+async def test_a_review_that_fails_is_told(cluster: FakeCluster, answer: Answer, code: StatusCode, text: str) -> None:
+    cluster.access.answers[KEY] = answer
+    failure = await made_by(cluster, POD | {"connectors": "k8s,other"})
+    assert isinstance(failure, Failure)
+    assert failure.code is code
+    assert text in failure.message
+    assert cluster.access.asked == [KEY]
+
+
+async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
+    cluster.ca = None
+    failure = await made_by(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.UNAVAILABLE
+    assert 'configmaps "connectors-proxy-ca" in namespace "connectors-system"' in failure.message
+
+
+async def test_before_the_first_list_it_is_too_early() -> None:
+    failure = await made_by(FakeCluster())
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.UNAVAILABLE
+
+
+async def test_a_driver_that_has_just_started_is_waited_for() -> None:
+    cluster = FakeCluster()
+    contents = Contents(cluster)
+    wish = contents.parse(CONTEXT, SECRETS)
+    assert isinstance(wish, Wish)
+    waiting = asyncio.ensure_future(contents.make(wish))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    cluster.synced.set()
+    assert isinstance(await waiting, Content)
+
+
+async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) -> None:
+    cluster.connectors[KEY] = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad")
+    failure = await made_by(cluster)
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.message) == (
+        StatusCode.FAILED_PRECONDITION,
+        "connectors.connectors.alauda.io team-a/k8s cannot be used: spec.address: bad",
+    )
+
+
+async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: FakeCluster) -> None:
+    key = ObjectKey("team-a", "a.b")
+    cluster.connectors[key] = connector(key)
+    content = await made_by(cluster, POD | {"connector.name": "a.b"})
+    assert isinstance(content, Content)
+    assert content.files["connector.status.proxyAddress"] == (
+        b"http://connectors-proxy.connectors-system.svc.cluster.local"
+    )
+    cluster.settings = Settings(proxy_service=None)
+    assert isinstance(await made_by(cluster, POD | {"connector.name": "a.b"}), Failure)
+
+
+@pytest.mark.parametrize(("length", "own"), [(61, True), (62, False)])
+def test_a_service_has_at_most_63_characters(length: int, own: bool) -> None:
+    assert ("//c-aaa" in (proxy_of(ObjectKey("n", "a" * length), Settings()) or "")) == own
+
+
+async def test_inputs_change_with_token_ca_and_address_only(cluster: FakeCluster) -> None:
+    contents = Contents(cluster)
+
+    def inputs(token: str = "s3cret") -> object:
+        wish = contents.parse(CONTEXT, {TOKENS: json.dumps({"connectors-proxy": {"token": token}})})
+        assert isinstance(wish, Wish)
+        found = contents.inputs(wish)
+        assert token not in repr(found)
+        return found
+
+    before = inputs()
+    cluster.connectors[KEY] = Connector(
+        key=KEY, class_name="k8s", address=Address(host="target", port=6443), generation=9
+    )
+    assert inputs() == before
+    assert inputs("n3w-token") != before
+    cluster.connectors[KEY] = connector(host="moved")
+    assert inputs() != before
+    cluster.connectors[KEY] = connector()
+    cluster.ca = b"other"
+    assert inputs() != before
+
+
+def test_mistakes_in_attributes_and_a_missing_token_are_told(cluster: FakeCluster) -> None:
+    contents = Contents(cluster)
+    wrong = contents.parse(POD, SECRETS)
+    assert isinstance(wrong, Failure)
+    assert wrong.code is StatusCode.INVALID_ARGUMENT
+    assert wrong.message.startswith("volumeAttributes: connector.name: is missing")
+    without = contents.parse(CONTEXT, {})
+    assert isinstance(without, Failure)
+    assert without.code is StatusCode.FAILED_PRECONDITION
+    assert "spec.tokenRequests" in without.message

@@ -1,0 +1,91 @@
+"""The driver put together, in this process, beside an API server that is not there, wrong, or good."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from connector_csi.driver import run
+from connector_csi.options import Options, parse_options
+from connector_csi.proto import csi_pb2, csi_pb2_grpc, registration_pb2, registration_pb2_grpc
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS
+from tests.fakes.api_server import FakeApiServer
+from tests.fakes.mounts import FakeMounts
+from tests.fakes.waiting import until
+
+
+class Running:
+    def __init__(self, options: Options, stop: asyncio.Event, task: asyncio.Task[int]) -> None:
+        self.options, self.stop, self.task = options, stop, task
+
+    async def registered(self, *, taken: bool) -> None:
+        """What kubelet does when it finds the socket."""
+        async with grpc.aio.insecure_channel(f"unix://{self.options.registration}") as channel:
+            stub = registration_pb2_grpc.RegistrationStub(channel)
+            info = await stub.GetInfo(registration_pb2.InfoRequest(), wait_for_ready=True)
+            async with grpc.aio.insecure_channel(f"unix://{info.endpoint}") as driver:
+                answer = await csi_pb2_grpc.NodeStub(driver).NodeGetInfo(csi_pb2.NodeGetInfoRequest())
+                assert answer.node_id == "n"
+            status = registration_pb2.RegistrationStatus(plugin_registered=taken, error="" if taken else "no")
+            await stub.NotifyRegistrationStatus(status)
+
+
+@asynccontextmanager
+async def driver(folder: Path, server: FakeApiServer) -> AsyncIterator[Running]:
+    options = parse_options(
+        ["--node-name=n", f"--kubelet-root={folder}", "--admin-host=127.0.0.1", "--admin-port=0"], {}
+    )
+    stop = asyncio.Event()
+    async with KubeClient(server.configuration) as client:
+        task = asyncio.ensure_future(run(options, client, FakeMounts(), {}, stop))
+        try:
+            await until(lambda: options.registration.exists() or task.done())
+            yield Running(options, stop, task)
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 60)
+
+
+async def test_it_registers_and_leaves_no_socket(sockets: Path) -> None:
+    async with FakeApiServer().serving() as server, driver(sockets, server) as running:
+        await running.registered(taken=True)
+        running.stop.set()
+        assert await running.task == 0
+    assert not running.options.registration.exists()
+    assert not running.options.endpoint.exists()
+
+
+async def test_it_ends_when_kubelet_does_not_take_it(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeApiServer().serving() as server, driver(sockets, server) as running:
+        await running.registered(taken=False)
+        assert await running.task == 1
+    assert "kubelet does not take the driver: no" in caplog.text
+    assert not running.options.registration.exists()
+
+
+async def test_it_ends_when_settings_are_wrong(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeApiServer().serving() as server:
+        metadata = {"name": "connectors-config", "namespace": "connectors-system"}
+        await server.put(CONFIG_MAPS, {"metadata": metadata, "data": {"access": "nonsense"}})
+        async with driver(sockets, server) as running:
+            assert await running.task == 1
+    assert "connectors-config key access" in caplog.text
+
+
+async def test_it_serves_while_there_is_no_api_server(sockets: Path) -> None:
+    server = FakeApiServer()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        server.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        async with driver(sockets, server) as running:
+            await running.registered(taken=True)
+            (running.options.pods / "uid").mkdir(parents=True)
+            async with grpc.aio.insecure_channel(f"unix://{running.options.endpoint}") as channel:
+                target = str(running.options.pods / "uid" / "mount")
+                gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="v", target_path=target)
+                await csi_pb2_grpc.NodeStub(channel).NodeUnpublishVolume(gone)

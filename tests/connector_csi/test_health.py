@@ -1,0 +1,46 @@
+"""Healthy is what kubelet would find so."""
+
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from connector_csi.health import admin
+from connector_csi.identity import Identity
+from connector_csi.metrics import Metrics
+from connector_csi.proto import csi_pb2_grpc
+from connector_csi.server import serving
+
+
+async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address[0]}:{address[1]}{path}") as response:
+        return response.status, await response.text()
+
+
+async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
+    endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
+    identity = Identity("1", lambda: True)
+    async with admin("127.0.0.1", 0, endpoint=endpoint, registration=registration, metrics=Metrics()) as address:
+        async with (
+            serving(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
+            serving(registration),
+        ):
+            assert await get(address, "/healthz") == (200, "ok\n")
+            registration.unlink()
+            assert await get(address, "/healthz") == (503, "registration socket: FileNotFoundError\n")
+        status, text = await get(address, "/metrics")
+        assert status == 200
+        assert "connector_csi_volumes" in text
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, serves: bool) -> None:
+    endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
+    async with (
+        serving(registration),
+        serving(endpoint if serves else sockets / "other.sock"),
+        admin("127.0.0.1", 0, endpoint=endpoint, registration=registration, metrics=Metrics()) as address,
+    ):
+        status, text = await get(address, "/healthz")
+    assert status == 503
+    assert text == f"driver socket: {'UNIMPLEMENTED' if serves else 'UNAVAILABLE'}\n"

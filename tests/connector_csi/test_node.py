@@ -1,0 +1,139 @@
+"""The Node service over a real socket: codes of the CSI specification, and no token anywhere."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from connector_csi.failure import Failure
+from connector_csi.metrics import Metrics
+from connector_csi.node import Node, read_publication
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
+from connector_csi.server import serving
+from connector_csi.volumes import Publication
+from connector_store.domain.pod_token import TOKENS
+from tests.connector_csi.test_content import CONTEXT
+from tests.connector_csi.test_volumes import Lab
+
+Change = Callable[[csi_pb2.NodePublishVolumeRequest], object]
+
+
+def request(target: Path) -> csi_pb2.NodePublishVolumeRequest:
+    """A good one, as kubelet sends it."""
+    made = csi_pb2.NodePublishVolumeRequest(
+        volume_id="csi-1", target_path=str(target), readonly=True, volume_context=CONTEXT
+    )
+    made.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "s3cret"}})
+    made.volume_capability.mount.SetInParent()
+    made.volume_capability.access_mode.mode = csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER
+    return made
+
+
+@dataclass
+class Service:
+    lab: Lab
+    stub: csi_pb2_grpc.NodeStub
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+@pytest.fixture
+async def service(tmp_path: Path, sockets: Path) -> AsyncIterator[Service]:
+    lab, metrics = Lab(tmp_path), Metrics()
+    node = Node("node-1", lab.volumes, metrics)
+    path = sockets / "csi.sock"
+    async with (
+        serving(path, lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server)),
+        grpc.aio.insecure_channel(f"unix://{path}") as channel,
+    ):
+        yield Service(lab, csi_pb2_grpc.NodeStub(channel), metrics)
+
+
+async def test_a_volume_comes_and_goes(service: Service) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    assert (service.lab.target / "context.token").read_text() == "s3cret"
+    gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
+    for _ in range(2):
+        await service.stub.NodeUnpublishVolume(gone)
+    assert service.lab.nothing_is_left
+    assert b'calls_total{call="NodeUnpublishVolume",code="OK"} 2.0' in service.metrics.text()
+
+
+async def test_what_the_node_can(service: Service) -> None:
+    answer = await service.stub.NodeGetCapabilities(csi_pb2.NodeGetCapabilitiesRequest())
+    [capability] = answer.capabilities
+    assert capability.rpc.type == csi_pb2.NodeServiceCapability.RPC.VOLUME_MOUNT_GROUP
+    assert (await service.stub.NodeGetInfo(csi_pb2.NodeGetInfoRequest())).node_id == "node-1"
+
+
+async def test_what_it_cannot_is_unimplemented(service: Service) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.NodeStageVolume(csi_pb2.NodeStageVolumeRequest())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda r: r.ClearField("volume_id"), "volume_id", id="no id"),
+        pytest.param(lambda r: r.ClearField("target_path"), "target_path", id="no target"),
+        pytest.param(lambda r: r.ClearField("volume_capability"), "volume_capability", id="no capability"),
+        pytest.param(lambda r: r.volume_capability.block.SetInParent(), "no block devices", id="a block device"),
+        pytest.param(lambda r: r.ClearField("readonly"), "csi.readOnly: true", id="writable"),
+        pytest.param(
+            lambda r: setattr(r.volume_capability.mount, "volume_mount_group", "x"), "number of a group", id="no group"
+        ),
+        pytest.param(
+            lambda r: setattr(r.volume_capability.mount, "volume_mount_group", "9" * 11), "number of", id="too big"
+        ),
+        pytest.param(lambda r: r.volume_context.update({"x": "y"}), "'x'", id="an unknown attribute"),
+        pytest.param(lambda r: setattr(r, "target_path", "/etc"), "below", id="a target elsewhere"),
+    ],
+)
+async def test_a_request_that_is_wrong_is_an_invalid_argument(service: Service, change: Change, message: str) -> None:
+    wrong = request(service.lab.target)
+    change(wrong)
+    with pytest.raises(grpc.aio.AioRpcError, match=message) as caught:
+        await service.stub.NodePublishVolume(wrong)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "s3cret" not in str(caught.value)
+    assert service.lab.nothing_is_left
+
+
+@pytest.mark.parametrize("missing", ["volume_id", "target_path"])
+async def test_unpublish_needs_id_and_target(service: Service, missing: str) -> None:
+    asked = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
+    asked.ClearField(missing)
+    with pytest.raises(grpc.aio.AioRpcError, match=missing) as caught:
+        await service.stub.NodeUnpublishVolume(asked)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_defect_is_an_internal_error_without_what_was_sent(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = "s3cret"
+
+    def broken(path: str) -> list[str]:
+        raise ZeroDivisionError(token)
+
+    service.lab.mounts.sources = broken  # type: ignore[method-assign]  # a defect on demand
+    with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.NodePublishVolume(request(service.lab.target))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "ZeroDivisionError" in caplog.text
+    assert token not in caplog.text.replace('token = "s3cret"', "") + str(caught.value)
+
+
+def test_a_group_is_a_number() -> None:
+    asked = request(Path("/t"))
+    asked.volume_capability.mount.volume_mount_group = "4242"
+    read = read_publication(asked)
+    assert isinstance(read, Publication)
+    assert read.gid == 4242
+    assert not isinstance(read, Failure)
+    assert "s3cret" not in repr(read)

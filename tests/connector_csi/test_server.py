@@ -1,0 +1,41 @@
+"""Sockets: private, replaced when stale, gone at the end."""
+
+import socket
+import stat
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from connector_csi.server import serving
+
+
+async def test_only_its_owner_may_connect_and_nothing_is_left(sockets: Path) -> None:
+    path = sockets / "sub" / "csi.sock"
+    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+        await channel.channel_ready()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_killed_driver_is_replaced(sockets: Path) -> None:
+    path = sockets / "csi.sock"
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(path))
+    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+        await channel.channel_ready()
+
+
+async def test_a_file_in_its_place_is_not_removed(sockets: Path) -> None:
+    path = sockets / "csi.sock"
+    path.touch()
+    with pytest.raises(OSError, match="not a socket; remove it"):
+        async with serving(path):
+            pass
+    assert path.exists()
+
+
+async def test_a_path_that_is_too_long_is_told(sockets: Path) -> None:
+    with pytest.raises(OSError, match="longer than 107 bytes"):
+        async with serving(sockets / ("a" * 108)):
+            pass

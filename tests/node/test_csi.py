@@ -1,0 +1,245 @@
+"""The driver under the real kubelet: everything that a pod's author, and an administrator, can see of it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jwt
+import pytest
+import yaml
+
+from tests.node.csi import CA, TIMEOUT, Driver, connector, eventually, pod
+from tests.node.node import Node
+
+ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
+TOKEN_SECONDS = 600
+"""The least that a TokenRequest gives."""
+
+
+@pytest.fixture(scope="module")
+def driver(node: Node) -> Iterator[Driver]:
+    driver = Driver(node, token_seconds=TOKEN_SECONDS)
+    driver.start()
+    yield driver
+    driver.uninstall()
+
+
+@pytest.fixture(scope="module")
+def waiting(node: Node, driver: Driver) -> str:
+    """The namespace of a pod that starts with the first test and whose token is renewed while the others run."""
+    name = "csi-renewal"
+    node.kubectl("create", "namespace", name)
+    node.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={TIMEOUT:.0f}s", namespace=name)
+    return prepare(node, name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def renewing(node: Node, waiting: str) -> str:
+    """The token that it starts with."""
+    node.kubectl.apply(pod("renewing", node.box, ATTRIBUTES), namespace=waiting)
+    node.wait_for_pod("renewing", waiting)
+    return read(node, waiting, "renewing", "context.token")
+
+
+@pytest.fixture
+def ready(node: Node, node_namespace: str) -> str:
+    """A namespace with Connectors that its default ServiceAccount may use."""
+    return prepare(node, node_namespace)
+
+
+def prepare(node: Node, namespace: str) -> str:
+    node.kubectl.apply(connector("k8s"), connector("other", address="https://other:443"), namespace=namespace)
+    grant(node, namespace)
+    return namespace
+
+
+def grant(node: Node, namespace: str) -> None:
+    account = f"--serviceaccount={namespace}:default"
+    node.kubectl(
+        "create", "rolebinding", "connectors-user", "--clusterrole=connectors-user", account, namespace=namespace
+    )
+
+
+def read(node: Node, namespace: str, name: str, file: str) -> str:
+    """By the pod's own container; a kubelet that has just started does not know the pod yet."""
+    command = ("exec", name, "--", "cat", f"/connector/{file}")
+    return eventually(lambda: node.kubectl.run(*command, namespace=namespace).stdout)
+
+
+def volume_of(node: Node, namespace: str, name: str) -> Path:
+    uid = node.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}", namespace=namespace)
+    return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
+
+
+def event(node: Node, namespace: str, name: str, text: str) -> str:
+    """The first event of the pod that holds the text."""
+
+    def find() -> str:
+        events = node.kubectl.json("get", "events", f"--field-selector=involvedObject.name={name}", namespace=namespace)
+        return next((each["message"] for each in events["items"] if text in each["message"]), "")
+
+    return eventually(find)
+
+
+def is_mounted(path: Path) -> bool:
+    return f" {path} " in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize(
+    ("security", "mode"),
+    [pytest.param({}, 0o444, id="without fsGroup"), pytest.param({"fsGroup": 4242}, 0o440, id="with fsGroup")],
+)
+def test_a_container_that_is_not_root_reads_its_kubeconfig(
+    node: Node, driver: Driver, ready: str, security: dict[str, int], mode: int
+) -> None:
+    node.kubectl.apply(pod("web", node.box, ATTRIBUTES, security=security), namespace=ready)
+    node.wait_for_pod("web", ready)
+    config = yaml.safe_load(
+        node.kubectl("exec", "web", "--", "kubectl", "config", "view", "--raw", "-o", "json", namespace=ready)
+    )
+    cluster = config["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://192.168.1.100:6443"
+    token = read(node, ready, "web", "context.token")
+    assert cluster["proxy-url"] == f"http://{ready}%2Fk8s:{token}@c-k8s.{ready}.svc.cluster.local:80"
+    assert config["current-context"] == "k8s"
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["aud"], claims["kubernetes.io"]["pod"]["name"]) == (["connectors-proxy"], "web")
+    assert read(node, ready, "web", "ca.crt") == CA
+    status = (volume_of(node, ready, "web") / "kubeconfig").stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (mode, security.get("fsGroup", 0))
+    options = next(
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if str(volume_of(node, ready, "web")) in line
+    )
+    assert all(flag in options for flag in ("nosuid", "nodev", "noexec", "tmpfs", "size=2048k"))
+
+
+def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, driver: Driver, ready: str) -> None:
+    attributes = {
+        "connectors": f"other,{ready}/k8s",
+        "connector.namespace": "",
+        "configuration.names": "kubeconfig,kubeconfig-rotating,!.env",
+        "token.expiration": "60m",
+    }
+    node.kubectl.apply(pod("several", node.box, attributes), namespace=ready)
+    node.wait_for_pod("several", ready)
+    names = node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready).split()
+    assert ".env" not in names
+    assert "https.proxy" in names
+    config = yaml.safe_load(read(node, ready, "several", "kubeconfig"))
+    assert [each["name"] for each in config["contexts"]] == [f"{ready}/other", f"{ready}/k8s"]
+    rotating = yaml.safe_load(read(node, ready, "several", "kubeconfig-rotating"))
+    assert rotating["users"][0]["user"] == {"tokenFile": "context.token"}
+    assert "600s" in event(node, ready, "several", "token.expiration")
+
+
+def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
+    node: Node, driver: Driver, node_namespace: str
+) -> None:
+    node.kubectl.apply(connector("k8s"), namespace=node_namespace)
+    node.kubectl.apply(pod("denied", node.box, ATTRIBUTES), namespace=node_namespace)
+    message = event(node, node_namespace, "denied", "PermissionDenied")
+    command = message[message.index("kubectl create rolebinding") :].split()
+    assert f"--serviceaccount={node_namespace}:default" in command
+    node.kubectl(*command[1:])
+    node.wait_for_pod("denied", node_namespace)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "read_only", "messages"),
+    [
+        pytest.param({"conector.name": "k8s"}, True, ["'conector.name'", "connector.name: is missing"], id="a typo"),
+        pytest.param(ATTRIBUTES, False, ["csi.readOnly: true"], id="writable"),
+        pytest.param({"connector.name": "absent"}, True, ['"absent"', "does not exist, or"], id="no such Connector"),
+    ],
+)
+def test_a_mistake_is_told_in_the_events_of_the_pod(
+    node: Node, driver: Driver, ready: str, attributes: dict[str, str], read_only: bool, messages: list[str]
+) -> None:
+    node.kubectl.apply(pod("wrong", node.box, attributes, read_only=read_only), namespace=ready)
+    for message in messages:
+        event(node, ready, "wrong", message)
+    assert not is_mounted(volume_of(node, ready, "wrong"))
+
+
+def test_after_a_restart_of_kubelet_a_new_token_replaces_the_old_in_the_same_mount(
+    node: Node, driver: Driver, ready: str
+) -> None:
+    node.kubectl.apply(pod("kept", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("kept", ready)
+    old = read(node, ready, "kept", "context.token")
+    device = volume_of(node, ready, "kept").stat().st_dev
+    node.restart_kubelet()
+    new = eventually(lambda: ((now := read(node, ready, "kept", "context.token")) != old and now) or "")
+    assert f":{new}@" in read(node, ready, "kept", "kubeconfig")
+    assert volume_of(node, ready, "kept").stat().st_dev == device
+
+
+def test_a_new_ca_and_a_new_address_reach_a_pod_that_runs(node: Node, driver: Driver, ready: str) -> None:
+    node.kubectl.apply(pod("long", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("long", ready)
+    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    driver.set_ca(CA + CA)
+    eventually(lambda: "https://moved:6443" in read(node, ready, "long", "kubeconfig"))
+    eventually(lambda: read(node, ready, "long", "ca.crt") == CA + CA)
+
+
+def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node, driver: Driver, ready: str) -> None:
+    node.kubectl.apply(pod("revoked", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("revoked", ready)
+    content = read(node, ready, "revoked", "kubeconfig")
+    node.kubectl("delete", "rolebinding", "connectors-user", namespace=ready)
+    node.restart_kubelet()
+    assert "kubectl create rolebinding" in event(node, ready, "revoked", "old content is kept")
+    assert read(node, ready, "revoked", "kubeconfig") == content
+
+
+def test_deleting_a_pod_leaves_nothing(node: Node, driver: Driver, ready: str) -> None:
+    node.kubectl.apply(pod("gone", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("gone", ready)
+    target = volume_of(node, ready, "gone")
+    assert is_mounted(target)
+    [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
+    node.kubectl("delete", "pod", "gone", "--wait=false", namespace=ready)
+    eventually(lambda: not record.exists() and not target.exists())
+    assert not is_mounted(target)
+
+
+def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: str) -> None:
+    for name in ("stays", "ends"):
+        node.kubectl.apply(pod(name, node.box, ATTRIBUTES), namespace=ready)
+    for name in ("stays", "ends"):
+        node.wait_for_pod(name, ready)
+    content, ended = read(node, ready, "stays", "kubeconfig"), volume_of(node, ready, "ends")
+    driver.process.kill()
+    node.kubectl("delete", "pod", "ends", "--wait=false", namespace=ready)
+    node.kubectl.apply(pod("late", node.box, ATTRIBUTES), namespace=ready)
+    assert read(node, ready, "stays", "kubeconfig") == content
+    driver.start()
+    node.wait_for_pod("late", ready)
+    eventually(lambda: not ended.exists())
+    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    eventually(lambda: "https://moved:6443" in read(node, ready, "stays", "kubeconfig"))
+
+
+def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
+    drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
+    assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
+
+
+@pytest.mark.timeout(1200)
+def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str, renewing: str) -> None:
+    """Last: by now most of the time has passed. kubelet renews at 80 % of the lifetime."""
+    new = eventually(
+        lambda: ((now := read(node, waiting, "renewing", "context.token")) != renewing and now) or "", timeout=900
+    )
+    old, fresh = (jwt.decode(each, options={"verify_signature": False}) for each in (renewing, new))
+    assert fresh["exp"] > old["exp"]
+    assert f":{new}@" in read(node, waiting, "renewing", "kubeconfig")
+    for token in (renewing, new):
+        assert token not in driver.log.read_text()
+    events = node.kubectl("get", "events", "--all-namespaces", "-o", "json")
+    assert new.split(".")[2] not in events
+    assert json.loads(events)["items"]
+    assert (driver.root / "csi.sock").stat().st_mode & 0o077 == 0
