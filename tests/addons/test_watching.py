@@ -17,5 +17,7 @@ def test_what_is_wanted_is_done_and_nobody_watches_by_default(wanted: str, watch
 def test_who_saves_flows_watches(caplog: pytest.LogCaptureFixture) -> None:
     with taddons.context(Save(), ScriptLoader()) as context, caplog.at_level("INFO"):
         context.options.save_stream_file = "/dev/null"
-        assert watching.decide("auto")
+        watched = watching.decide("auto")
+        context.options.save_stream_file = None
+    assert watched
     assert "flows of inner requests: on (save_stream_file is set)" in caplog.text
