@@ -40,6 +40,10 @@ class Doorkeeper:
         for line in tuple(self._lines.values()):
             line.deliver(Retire())
 
+    def cut(self, reason: str) -> None:
+        """End what is in a tunnel now, and say why in the audit log."""
+        self.parts().service.streams.cut_all(reason)
+
     def client_connected(self, client: connection.Client) -> None:
         """Before anything is read. The connection is refused until its gate stands."""
         client.error = "no gate"

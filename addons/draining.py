@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from mitmproxy.master import Master
 
+from addons.line import CUT_GRACE
 from connector_store.domain.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class Connections(Protocol):
     def retire(self) -> None:
         """End each as soon as it has no request, and tell its client with the last answer."""
 
+    def cut(self, reason: str) -> None:
+        """End what is in a tunnel now, and say why in the audit log."""
+
 
 class Draining:
     """`master` is mitmproxy's."""
@@ -45,9 +49,15 @@ class Draining:
             await asyncio.sleep(ACCEPT_MORE)
         await self._master.addons.get("proxyserver").servers.update([])
         self._connections.retire()
-        end = time.monotonic() + settings.drain
+        if not await self._ended(settings.drain):
+            logger.warning("%d connections did not end within %g s", self._connections.open, settings.drain)
+            self._connections.cut("the proxy ends")
+            await self._ended(CUT_GRACE)
+        self._master.shutdown()
+
+    async def _ended(self, seconds: float) -> bool:
+        """True once no connection is open, False after `seconds`."""
+        end = time.monotonic() + seconds
         while self._connections.open and time.monotonic() < end:  # noqa: ASYNC110 - mitmproxy owns the connections
             await asyncio.sleep(LOOK)
-        if self._connections.open:
-            logger.warning("%d connections did not end within %g s", self._connections.open, settings.drain)
-        self._master.shutdown()
+        return not self._connections.open

@@ -103,6 +103,11 @@ class Streams:
                 if tunnel.live is not None:
                     tunnel.cut("its caller may not use the Connector any more")
 
+    def cut_all(self, reason: str) -> None:
+        """End every tunnel now."""
+        for tunnel in [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]:
+            tunnel.cut(reason)
+
     def _cut_all_expired(self, now: float) -> None:
         for tunnel in self._running():
             live = tunnel.live

@@ -69,6 +69,7 @@ async def test_a_stream_that_does_not_end_is_not_waited_for_longer(proxy: Proxy,
     await client.head()
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
     assert proxy.master.should_exit.is_set()
+    assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
 
 async def test_in_a_cluster_new_connections_are_served_for_a_while(

@@ -115,3 +115,9 @@ def test_a_closed_tunnel_is_forgotten() -> None:
 
 def test_what_a_stream_was_admitted_with_shows_no_token() -> None:
     assert "canary" not in repr(FakeTunnel("canary").live)
+
+
+def test_the_end_of_the_proxy_cuts_idle_and_live_tunnels() -> None:
+    live, idle = FakeTunnel(), FakeTunnel(idle=True)
+    streams(FakeParts(), live, idle).cut_all("the proxy ends")
+    assert (live.cuts, idle.cuts) == (["the proxy ends"], ["the proxy ends"])

@@ -78,6 +78,12 @@ class Process:
         if not self._wait(STOP_GRACE):
             self.kill()
 
+    def wait(self, timeout: float) -> int:
+        """The exit code of a program that ends by itself; TimeoutExpired if it does not."""
+        if self._child is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._child.wait(timeout)
+
     def _wait(self, timeout: float | None) -> bool:
         if self._child is None:
             return True

@@ -1,0 +1,56 @@
+"""SIGTERM while kubectl watches: the watch goes on for the drain time, nothing new is let in, exit 0."""
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.proxy.proxied import manifests, target_token
+from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+
+
+def watching(proxy: RunningProxy) -> bool:
+    lines = proxy.admin("/metrics")[1].splitlines()
+    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
+
+
+def accepts(proxy: RunningProxy) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("end", ["the client", "the drain time"])
+def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: ControlPlane, tmp_path: Path) -> None:
+    namespace = control_plane.new_namespace(f"drain-{end.split()[-1]}")
+    connector, secret = manifests(control_plane, target_token(control_plane, namespace))
+    # Where the client ends it, the drain time must not: any test is over by then.
+    seconds = "600" if end == "the client" else "3"
+    proxy = RunningProxy(tmp_path / "proxy", options={"connector_drain": seconds})
+    proxy.write("k8s.yaml", connector, secret)
+    with proxy:
+        kubectl = proxy.kubectl(control_plane.kubectl, connector)
+        command = kubectl.command("get", "configmaps", "--watch-only", "-o", "name", namespace=namespace)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kubectl.environment
+        ) as watch:
+            try:
+                wait_for(lambda: watching(proxy), "the watch")
+                proxy.process.signal(signal.SIGTERM)
+                wait_for(lambda: not accepts(proxy), "the listener to close")
+                if end == "the client":
+                    control_plane.kubectl("create", "configmap", "seen", namespace=namespace)
+                    assert watch.stdout is not None
+                    assert watch.stdout.readline().strip() == "configmap/seen"
+                    watch.kill()
+                assert proxy.process.wait(PATIENCE) == 0
+                watch.wait(PATIENCE)
+            finally:
+                watch.kill()
+    [stream] = [each for each in proxy.audit() if each["event"] == "stream" and each["verb"] == "watch"]
+    assert stream["reason"] == ("the proxy ends" if end == "the drain time" else "the client closed the connection")
