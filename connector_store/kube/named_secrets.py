@@ -25,7 +25,9 @@ _SETTLE: Final = 1.0
 
 
 class Runner(Protocol):
-    """What follows one Secret until it is cancelled."""
+    """What follows one Secret until it is cancelled; `synced` once it is known whether there is one."""
+
+    synced: asyncio.Event
 
     async def run(self) -> Never: ...
 
@@ -42,15 +44,22 @@ class NamedSecrets:
         settle: float = _SETTLE,
         limit: int = MAX_WATCHES,
         limit_per_namespace: int = MAX_PER_NAMESPACE,
+        on_known: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
-        """`watch` gets the Secret's name and the store's source for it."""
+        """`watch` gets the Secret's name and the store's source for it.
+
+        `on_known` is called when `knows` turns true.
+        """
         self._store = store
         self._have = have
         self._watch = watch
         self._settle = settle
         self._limit = limit
         self._limit_per_namespace = limit_per_namespace
-        self._running: dict[ObjectKey, asyncio.Task[Never]] = {}
+        self._on_known = on_known
+        self._runners: dict[ObjectKey, Runner] = {}
+        self._left_out: frozenset[ObjectKey] = frozenset()
+        self._running: dict[ObjectKey, asyncio.Task[None]] = {}
         self._full = False
 
     async def run(self) -> Never:
@@ -68,14 +77,30 @@ class NamedSecrets:
             for key in tuple(self._running):
                 self._end(key)
 
+    def knows(self, key: ObjectKey) -> bool:
+        """Whether a Secret that Connectors name, and the store lacks, is known to be absent (or can never be known)."""
+        runner = self._runners.get(key)
+        return key in self._left_out if runner is None else runner.synced.is_set()
+
+    async def _follow(self, key: ObjectKey, runner: Runner) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(runner.run())
+            await runner.synced.wait()
+            self._on_known(key)
+
     def _reconcile(self) -> None:
         wanted = self._wanted()
         for key in [each for each in self._running if each not in wanted]:
             self._end(key)
         chosen = choose(wanted, self._running, limit=self._limit, per_namespace=self._limit_per_namespace)
         for key in chosen:
-            self._running[key] = asyncio.create_task(self._watch(key, _source(key)).run())
-        self._tell_full(len(wanted) - len(self._running))
+            runner = self._runners[key] = self._watch(key, _source(key))
+            self._running[key] = asyncio.create_task(self._follow(key, runner))
+        left_out = wanted - self._running.keys()
+        fresh, self._left_out = left_out - self._left_out, left_out
+        for key in fresh:
+            self._on_known(key)
+        self._tell_full(len(left_out))
 
     def _wanted(self) -> frozenset[ObjectKey]:
         return frozenset(
@@ -90,6 +115,7 @@ class NamedSecrets:
 
     def _end(self, key: ObjectKey) -> None:
         self._running.pop(key).cancel()
+        del self._runners[key]
         self._store.forget(_source(key))
 
     def _tell_full(self, left_out: int) -> None:

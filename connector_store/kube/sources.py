@@ -33,7 +33,10 @@ class ClusterSource:
         namespaces: Sequence[str] | None = None,
         watch_timeout: float = WATCH_TIMEOUT,
         on_restart: Callable[[str], None] = lambda kind: None,
+        on_known: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
+        """`on_known` gets a Secret when `knows` turns true for it."""
+        self.synced = asyncio.Event()
         self._client = client
         self._store = store
         self._watch_timeout = watch_timeout
@@ -47,6 +50,11 @@ class ClusterSource:
             self._reflectors.append(reflector)
             self._tokens.append(sink)
         self._reflectors.append(self._listed(SECRETS, system_namespace, label_selector=_CAS)[0])
+        self._named_secrets = NamedSecrets(store, self._have_token, self._named, on_known=on_known)
+
+    def knows(self, key: ObjectKey) -> bool:
+        """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
+        return self._named_secrets.knows(key)
 
     async def run(self) -> Never:
         async with asyncio.TaskGroup() as tasks:
@@ -54,8 +62,9 @@ class ClusterSource:
                 tasks.create_task(reflector.run())
             for reflector in self._reflectors:
                 await reflector.synced.wait()
+            self.synced.set()
             # Only now is it known which Secrets the others bring.
-            tasks.create_task(NamedSecrets(self._store, self._have_token, self._named).run())
+            tasks.create_task(self._named_secrets.run())
         raise AssertionError("a reflector ended")
 
     def _listed(

@@ -162,9 +162,10 @@ class FakeApiServer:
         if request.method == "DELETE":
             return web.json_response(await self._delete(path))
         old = self._objects.get(path)
-        if request.method == "PUT" and old is not None:
-            sent = body["metadata"].get("resourceVersion")
-            if sent and sent != old["metadata"]["resourceVersion"]:
+        if request.method in ("PUT", "PATCH") and old is not None:
+            sent = body.get("metadata") or {}
+            held = old["metadata"]
+            if any(sent.get(name) not in (None, held[name]) for name in ("resourceVersion", "uid")):
                 return refusal(409, "Conflict", "the object has been modified")
         new = merged(old or {}, body) if request.method == "PATCH" else copy.deepcopy(body)
         self._version += 1

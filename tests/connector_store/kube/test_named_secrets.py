@@ -41,11 +41,13 @@ class Watches:
 
 class Watch:
     def __init__(self, watches: Watches, name: str) -> None:
+        self.synced = asyncio.Event()
         self._watches = watches
         self._name = name
 
     async def run(self) -> Never:
         self._watches.active.add(self._name)
+        self.synced.set()
         self._watches.changed.set()
         try:
             while True:
@@ -61,9 +63,15 @@ class World:
         self.watches = Watches()
         self.have: set[ObjectKey] = set()
 
-    def start(self, **limits: int) -> asyncio.Task[Never]:
-        named = NamedSecrets(self.store, self.have.__contains__, self.watches.watch, settle=0, **limits)
-        return asyncio.create_task(named.run())
+        self.known: list[ObjectKey] = []
+
+    def make(self, limit: int = 9) -> NamedSecrets:
+        return NamedSecrets(
+            self.store, self.have.__contains__, self.watches.watch, settle=0, limit=limit, on_known=self.known.append
+        )
+
+    def start(self, limit: int = 9) -> asyncio.Task[Never]:
+        return asyncio.create_task(self.make(limit).run())
 
 
 @pytest.fixture
@@ -105,6 +113,22 @@ async def test_connectors_of_others_and_rejected_ones_need_none(world: World) ->
     task = world.start()
     await world.watches.until(lambda: bool(world.watches.active))
     assert world.watches.active == {"t"}
+    task.cancel()
+
+
+async def test_whether_a_secret_is_absent_is_known_once_its_watch_has_listed_or_can_never_be(world: World) -> None:
+    world.store.put("c", connector("one", secret="s", ca="t"))
+    named = world.make(limit=1)
+    key, left_out = ObjectKey("a", "s"), ObjectKey("a", "t")
+    assert not named.knows(key)
+    task = asyncio.create_task(named.run())
+    await world.watches.until(lambda: len(world.known) == 2)
+    assert set(world.known) == {key, left_out}
+    assert named.knows(key)
+    assert named.knows(left_out)
+    world.store.remove("c", Connector, ObjectKey("a", "one"))
+    await world.watches.until(lambda: not world.watches.active)
+    assert not named.knows(key)
     task.cancel()
 
 

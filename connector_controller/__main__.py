@@ -1,0 +1,140 @@
+"""python -m connector_controller: the controller, as one of any number of candidates of which one works."""
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from prometheus_client import generate_latest
+
+from connector_controller.controller import WORKERS, Options, Term
+from connector_controller.metrics import Metrics
+from connector_store.admin import AdminServer, parse_listen
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.config import load
+from connector_store.kube.errors import ApiError
+from connector_store.kube.lease import Election
+from connector_store.kube.resources import CONFIG_MAPS
+
+logger = logging.getLogger("connector_controller")
+
+LEASE = "connectors-controller"
+_NOT_FOUND = 404
+_PAUSE = 2.0
+"""Seconds between two tries to read the settings at start."""
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="connector_controller", description=__doc__)
+    parser.add_argument("--kubeconfig", help="file; default: the pod's ServiceAccount, else KUBECONFIG")
+    parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--admin", default="127.0.0.1:9092", help="HOST:PORT of /healthz, /readyz and /metrics")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="Connectors worked on at a time")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a shared setting, as probe-interval=60"
+    )
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser.parse_args(arguments)
+
+
+async def read_settings(client: KubeClient, explicit: dict[str, str]) -> Settings:
+    """The settings with what the ConfigMap says; ParseError for what is wrong with them."""
+    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
+    first = parse_settings(explicit=explicit, environ=os.environ, config_map={}, in_cluster=in_cluster)
+    while True:
+        try:
+            found = await client.get(CONFIG_MAPS.path(first.system_namespace, CONFIG_MAP))
+            data = found.get("data") or {}
+            break
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                data = {}
+                break
+            logger.warning("configmaps %s: %s; it is tried again", CONFIG_MAP, error)
+            await asyncio.sleep(_PAUSE)
+    return parse_settings(explicit=explicit, environ=os.environ, config_map=data, in_cluster=in_cluster)
+
+
+class Process:
+    """The candidate: its admin address serves whether it leads or not."""
+
+    def __init__(self, client: KubeClient, settings: Settings, arguments: argparse.Namespace) -> None:
+        identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self._client = client
+        self._settings = settings
+        self._options = Options(instance=identity, workers=arguments.workers)
+        self._metrics = Metrics()
+        self._term: Term | None = None
+        self._election = Election(client, ObjectKey(settings.system_namespace, LEASE), identity)
+        self._admin = AdminServer(why_not_ready=self._why_not_ready, metrics=self._scrape)
+        self._listen = parse_listen(arguments.admin, "--admin")
+
+    async def run(self) -> None:
+        host, port = await self._admin.start(*self._listen)
+        logger.info("health and metrics on %s:%d", host, port)
+        try:
+            await self._election.run(self._lead)
+        finally:
+            await self._admin.stop()
+
+    async def _lead(self) -> None:
+        self._term = Term(self._client, self._settings, self._options, self._metrics)
+        try:
+            await self._term.run()
+        finally:
+            self._term = None
+
+    def _why_not_ready(self) -> str | None:
+        return "the caches are not filled yet" if self._term is not None and not self._term.synced else None
+
+    def _scrape(self) -> bytes:
+        self._metrics.leading.set(self._election.leading)
+        if self._term is not None:
+            self._term.collect()
+        return generate_latest(self._metrics.registry)
+
+
+async def main(arguments: argparse.Namespace) -> int:
+    """Exit code: 0 stopped by a signal, 2 settings or kubeconfig that cannot be used."""
+    task = asyncio.ensure_future(_serve(arguments))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        logger.info("stopped")
+        return 0
+    except (ParseError, ValueError, OSError) as error:
+        logger.error("%s", error)
+        return 2
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    explicit = dict(_pair(each) for each in arguments.set)
+    configuration = await load(arguments.context, kubeconfig=arguments.kubeconfig)
+    async with KubeClient(configuration, user_agent="connectors-controller") as client:
+        settings = await read_settings(client, explicit)
+        await Process(client, settings, arguments).run()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ParseError("--set", f"{text} is not KEY=VALUE")
+    return key, value
+
+
+if __name__ == "__main__":
+    options = parse_arguments(sys.argv[1:])
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sys.exit(asyncio.run(main(options)))

@@ -1,0 +1,101 @@
+"""ConnectorClasses: makes `k8s` where it is absent, and says of ours what of them is not run."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from connector_controller.observed import Registry, SeenClass
+from connector_store.domain.builtin import K8S
+from connector_store.domain.conditions import Finding, next_status
+from connector_store.domain.manifest import API_VERSION
+from connector_store.domain.models import BEARER_TOKEN_SECRET, ConnectorClass
+from connector_store.domain.status import CONDITION_READY, status_patch
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTOR_CLASSES
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+
+class ClassReconciler:
+    """Level-triggered, by the class's name."""
+
+    def __init__(self, client: KubeClient, seen: Registry[str, SeenClass], *, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._seen = seen
+        self._now = now
+
+    async def reconcile(self, name: str) -> float | None:
+        seen = self._seen.get(name)
+        if seen is None:
+            if name == K8S.name:
+                await self._create()
+            return None
+        if is_ours(seen.cls):
+            await self._update(seen)
+        return None
+
+    async def _create(self) -> None:
+        try:
+            await self._client.create(CONNECTOR_CLASSES.path(), manifest_of_k8s())
+        except ApiError as error:
+            # Somebody made one meanwhile, which is as good.
+            if error.status != _CONFLICT:
+                raise
+
+    async def _update(self, seen: SeenClass) -> None:
+        status = next_status(
+            {CONDITION_READY: readiness(seen.cls)},
+            seen.status,
+            generation=seen.cls.generation,
+            proxy=seen.status.proxy,
+            now=self._now(),
+        )
+        if status == seen.status:
+            return
+        metadata = {"uid": seen.cls.uid, "resourceVersion": seen.version}
+        body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status, with_proxy=False)}
+        try:
+            await self._client.patch(CONNECTOR_CLASSES.path(None, seen.key, "status"), body)
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+
+
+def is_ours(cls: ConnectorClass) -> bool:
+    """False for classes that authenticate by something else than a bearer token: others serve those."""
+    return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
+
+
+def readiness(cls: ConnectorClass) -> Finding:
+    """A class of ours works; the message names what of it is accepted and not run."""
+    if not cls.not_run:
+        return Finding(holds=True)
+    return Finding(holds=True, message="accepted and not run: " + ", ".join(cls.not_run))
+
+
+def manifest_of_k8s() -> dict[str, Any]:
+    """The object for the built-in class."""
+    auth = K8S.auth_types[0]
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ConnectorClass",
+        "metadata": {
+            "name": K8S.name,
+            "annotations": {"cpaas.io/description": "Kubernetes clusters, by a bearer token"},
+        },
+        "spec": {
+            "address": {
+                "name": "address",
+                "type": "string",
+                "description": "base URL of the API server: https://HOST[:PORT][/PATH]",
+            },
+            "auth": {"types": [{"name": auth.name, "secretType": auth.secret_type}]},
+            "livenessProbe": {"http": {"path": K8S.liveness.path}} if K8S.liveness else None,
+            "authProbes": [
+                {"authName": name, "probe": {"http": {"path": probe.path}}} for name, probe in K8S.auth_probes.items()
+            ],
+            "configurations": [{"name": name} for name in K8S.configurations],
+        },
+    }

@@ -1,0 +1,198 @@
+"""Brings one Connector to what it should be: its Service, its conditions, its proxy's address.
+
+Level-triggered: a key comes in, what is there is read from the caches, what differs is written. Nothing is remembered
+between two calls but the answers of probes.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from connector_controller.events import EventType, Regarding
+from connector_controller.observed import Registry, SeenConnector
+from connector_controller.probes import ProbeRequest
+from connector_controller.services import url_of
+from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
+from connector_store.domain.errors import ParseError
+from connector_store.domain.facts import Facts, gather
+from connector_store.domain.models import Connector, Secret, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.published import HttpAddress
+from connector_store.domain.resolve import is_ours
+from connector_store.domain.settings import Settings
+from connector_store.domain.status import CONDITION_READY, Status, status_patch
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTORS
+from connector_store.store import Store
+from connector_store.trust import TrustStore
+
+_NOT_FOUND: Final = 404
+
+_CA_EVENTS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
+"""Reasons of events about CACertReady, which tell them from those about the auth Secret."""
+
+
+class Services(Protocol):
+    async def ensure(self, connector: ObjectKey, uid: str) -> Finding: ...
+
+    async def remove(self, connector: ObjectKey) -> None: ...
+
+
+class Probing(Protocol):
+    def ask(self, key: ObjectKey, request: ProbeRequest) -> Probes | None: ...
+
+    def forget(self, key: ObjectKey) -> None: ...
+
+
+class Events(Protocol):
+    def record(self, regarding: Regarding, kind: EventType, reason: str, note: str) -> None: ...
+
+
+class ConnectorReconciler:
+    """`knows` tells whether a Secret that the store lacks is known to be absent; `ca` gives the PEM to publish."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        store: Store,
+        seen: Registry[ObjectKey, SeenConnector],
+        *,
+        services: Services,
+        probing: Probing,
+        events: Events,
+        trust: TrustStore,
+        settings: Settings,
+        knows: Callable[[ObjectKey], bool],
+        ca: Callable[[], bytes | None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._seen = seen
+        self._services = services
+        self._probing = probing
+        self._events = events
+        self._trust = trust
+        self._settings = settings
+        self._knows = knows
+        self._ca = ca
+        self._now = now
+
+    async def reconcile(self, key: ObjectKey) -> float | None:
+        """Seconds until it must be looked at again although nothing changed; ApiError to be tried again."""
+        seen = self._seen.get(key)
+        cls = self._store.connector_class(seen.connector.class_name) if seen else None
+        if seen is None or not is_ours(seen.connector, cls):
+            self._probing.forget(key)
+            await self._services.remove(key)
+            return None
+        if seen.deleting:
+            # Its Service is the garbage collector's by now.
+            self._probing.forget(key)
+            return None
+        facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca)
+        if self._unknown(seen):
+            return None
+        return await self._update(seen, self._checked(facts))
+
+    def _unknown(self, seen: SeenConnector) -> bool:
+        """True while a Secret that it names may be there and has not come yet; the change comes by `knows`."""
+        connector = seen.connector
+        if not isinstance(connector, Connector):
+            return False
+        names = {connector.secret_name, connector.ca_secret_name} - {None}
+        keys = [ObjectKey(connector.key.namespace, str(name)) for name in names]
+        return any(self._store.secret(each) is None and not self._knows(each) for each in keys)
+
+    def _checked(self, facts: Facts) -> Facts:
+        """With a CA that looks like PEM and cannot be loaded made unusable."""
+        if not isinstance(facts.ca, bytes):
+            return facts
+        try:
+            self._trust.ssl_context(facts.ca)
+        except ParseError as error:
+            ca = Unusable(key=facts.connector.key, reason="InvalidPEM", message=f"the target's CA is {error.reason}")
+            return Facts(connector=facts.connector, cls=facts.cls, auth=facts.auth, ca=ca)
+        return facts
+
+    async def _update(self, seen: SeenConnector, facts: Facts) -> float | None:
+        request = probe_request(facts)
+        probes = self._probing.ask(seen.key, request) if request else None
+        if request is None:
+            self._probing.forget(seen.key)
+        elif probes is None and seen.status.conditions:
+            # What is shown stays until the probe is back, which is soon: nothing flaps when a controller starts.
+            return None
+        service = await self._services.ensure(seen.key, seen.connector.uid)
+        findings = assess(facts, probes, service)
+        status = next_status(
+            findings,
+            seen.status,
+            generation=seen.connector.generation,
+            proxy=self._address(seen, service),
+            now=self._now(),
+        )
+        if status != seen.status:
+            await self._write(seen, status)
+            self._tell(seen, status)
+        return None if service.holds else self._settings.probe_interval
+
+    def _address(self, seen: SeenConnector, service: Finding) -> HttpAddress | None:
+        # Of a Service that is not ours nobody may learn as the proxy's: callers send their tokens there.
+        if service.reason or not service.holds:
+            return None
+        ca = self._ca()
+        if ca is None:
+            # None yet, or one that cannot be read: what was published stays.
+            return seen.status.proxy
+        url = url_of(seen.key, self._settings.cluster_domain)
+        return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
+
+    async def _write(self, seen: SeenConnector, status: Status) -> None:
+        metadata = {"uid": seen.connector.uid, "resourceVersion": seen.connector.resource_version}
+        body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status)}
+        try:
+            await self._client.patch(CONNECTORS.path(*seen.key, "status"), body)
+        except ApiError as error:
+            # Deleted meanwhile.
+            if error.status != _NOT_FOUND:
+                raise
+
+    def _tell(self, seen: SeenConnector, status: Status) -> None:
+        regarding = Regarding("Connector", seen.key, seen.connector.uid)
+        for kind, reason, note in transitions(seen.status, status):
+            self._events.record(regarding, kind, reason, note)
+
+
+def probe_request(facts: Facts) -> ProbeRequest | None:
+    """What there is to ask; None while something that the question needs is not usable."""
+    connector, cls = facts.connector, facts.cls
+    if not isinstance(connector, Connector) or cls is None:
+        return None
+    if isinstance(facts.auth, Unusable) or isinstance(facts.ca, Unusable):
+        return None
+    auth = cls.auth_probes.get(facts.auth_name or "") if isinstance(facts.auth, Secret) else None
+    return ProbeRequest(
+        address=connector.address,
+        ca=facts.ca,
+        liveness=cls.liveness,
+        auth=auth if facts.credential else None,
+        credential=facts.credential if auth else None,
+    )
+
+
+def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
+    """What is worth an event: a condition that became False, and Ready becoming True."""
+    before: Mapping[str, str] = {each.type: each.status for each in old.conditions}
+    told: list[tuple[EventType, str, str]] = []
+    for each in new.conditions:
+        if before.get(each.type) == each.status:
+            continue
+        if each.type == CONDITION_READY:
+            if each.status == "True":
+                told.append(("Normal", "Ready", "the target can be used"))
+        elif each.status == "False":
+            reason = _CA_EVENTS.get(each.reason, each.reason) if each.type == CA_CERT else each.reason
+            told.append(("Warning", reason, each.message))
+    return told

@@ -1,0 +1,126 @@
+"""Events (events.k8s.io/v1) about Connectors: for transitions only, repeated ones counted in one object's series.
+
+They are made as well as can be: one that the API server does not take is logged and lost.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple, Never
+
+from connector_store.domain.manifest import API_VERSION
+from connector_store.domain.names import ObjectKey
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import EVENTS
+
+logger = logging.getLogger(__name__)
+
+CONTROLLER: Final = "connectors.alauda.io/controller"
+SERIES: Final = 600.0
+"""Seconds within which the same event again is counted and not made anew; API servers keep events for an hour."""
+
+MAX_SERIES: Final = 4096
+MAX_QUEUE: Final = 1024
+_NOTE: Final = 1024
+"""Characters of a note (events.k8s.io/v1)."""
+
+EventType = Literal["Normal", "Warning"]
+
+
+class Regarding(NamedTuple):
+    """What an event is about; the namespace is empty for a ConnectorClass."""
+
+    kind: str
+    key: ObjectKey
+    uid: str
+
+
+class _Same(NamedTuple):
+    regarding: Regarding
+    type: EventType
+    reason: str
+    note: str
+
+
+@dataclass(slots=True)
+class _Series:
+    name: str
+    count: int
+    last: float
+
+
+class Recorder:
+    """`record` never waits; `run` writes what was recorded."""
+
+    def __init__(self, client: KubeClient, instance: str, *, now: Callable[[], float]) -> None:
+        """`instance` names this process (the pod); `now` gives unix seconds."""
+        self.dropped = 0
+        self._client = client
+        self._instance = instance
+        self._now = now
+        self._numbers = itertools.count()
+        self._series: OrderedDict[_Same, _Series] = OrderedDict()
+        self._queue: asyncio.Queue[_Same] = asyncio.Queue(MAX_QUEUE)
+
+    def record(self, regarding: Regarding, kind: EventType, reason: str, note: str) -> None:
+        try:
+            self._queue.put_nowait(_Same(regarding, kind, reason, note[:_NOTE]))
+        except asyncio.QueueFull:
+            self.dropped += 1
+
+    async def run(self) -> Never:
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._write(event)
+            except ApiError as error:
+                logger.warning("event %s about %s is lost: %s", event.reason, event.regarding.key, error)
+
+    async def _write(self, event: _Same) -> None:
+        now = self._now()
+        series = self._series.get(event)
+        namespace = event.regarding.key.namespace or "default"
+        if series is None or now - series.last > SERIES:
+            name = f"{event.regarding.key.name[:200]}.{int(now * 1e6):x}{next(self._numbers):x}"
+            await self._client.create(EVENTS.path(namespace), self._body(event, name, namespace, now))
+            self._series[event] = _Series(name=name, count=1, last=now)
+            self._series.move_to_end(event)
+            if len(self._series) > MAX_SERIES:
+                self._series.popitem(last=False)
+            return
+        series.count, series.last = series.count + 1, now
+        patch = {"series": {"count": series.count, "lastObservedTime": _text(now)}}
+        try:
+            await self._client.patch(EVENTS.path(namespace, series.name), patch)
+        except ApiError:
+            # Expired or deleted meanwhile: the next one is made anew.
+            del self._series[event]
+            raise
+
+    def _body(self, event: _Same, name: str, namespace: str, now: float) -> dict[str, Any]:
+        regarding = event.regarding
+        reference = {"apiVersion": API_VERSION, "kind": regarding.kind, "name": regarding.key.name}
+        if regarding.key.namespace:
+            reference["namespace"] = regarding.key.namespace
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "eventTime": _text(now),
+            "type": event.type,
+            "reason": event.reason,
+            "action": "Reconcile",
+            "note": event.note,
+            "regarding": reference | ({"uid": regarding.uid} if regarding.uid else {}),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+        }
+
+
+def _text(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,233 @@
+"""Keeps the proxy's CA: makes it once, publishes it, and hands it over step by step (`domain.rotation`).
+
+Annotations of the Secret (its data: see `authority`):
+
+    connectors.alauda.io/rotate         set by an administrator, to anything: start a rotation. Removed when it starts
+    connectors.alauda.io/ca-announced   RFC 3339: since when `next.pem` is published
+    connectors.alauda.io/ca-switched    RFC 3339: since when the CA signs, while its predecessor is still published
+
+A Secret without the label app.kubernetes.io/managed-by=connectors-controller is a user's own: it is published and
+never changed by itself; a CA that its owner puts under `next.pem` takes over by the same steps.
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from cryptography import x509
+
+from connector_controller.authority import (
+    NEXT,
+    PUBLISHED,
+    SIGNING,
+    hand_over,
+    make_signer,
+    published,
+    signer_of,
+    to_pem,
+    utc,
+)
+from connector_controller.services import MANAGED_BY, MANAGER
+from connector_store.domain.errors import ParseError
+from connector_store.domain.rotation import Authority, Step, plan
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+
+logger = logging.getLogger(__name__)
+
+ROTATE: Final = "connectors.alauda.io/rotate"
+ANNOUNCED: Final = "connectors.alauda.io/ca-announced"
+SWITCHED: Final = "connectors.alauda.io/ca-switched"
+
+Raw = Mapping[str, Any]
+
+
+class Handover:
+    """`secret` and `config_map` are what the watches last brought; `on_published` is called when `pem` changes."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: Settings,
+        *,
+        now: Callable[[], float],
+        on_published: Callable[[], None],
+    ) -> None:
+        self.secret: Raw | None = None
+        self.config_map: Raw | None = None
+        self.pem: bytes | None = None
+        """What callers shall trust; None while there is no CA."""
+        self.expires: float | None = None
+        """Unix seconds."""
+        self._client = client
+        self._settings = settings
+        self._now = now
+        self._on_published = on_published
+        self._problem = ""
+
+    async def reconcile(self, _: str) -> float | None:
+        """Take the one next step; seconds until the one after that is due."""
+        if self._settings.ca_secret is None:
+            self._publish(_config_map_pem(self.config_map) or None)
+            return None
+        try:
+            return await self._step(_data(self.secret))
+        except ParseError as error:
+            # What is published stays: it belongs to the CA with which the proxies go on.
+            self._tell(f"secrets {self._settings.ca_secret}: {error}")
+            return None
+
+    async def _step(self, data: dict[str, bytes]) -> float | None:
+        if SIGNING not in data:
+            await self._create(data)
+            return None
+        certificates = published(data)
+        signer = signer_of(data, SIGNING)
+        self._tell("")
+        self.expires = signer.expires
+        pem = to_pem(*certificates)
+        self._publish(pem)
+        await self._ensure_config_map(pem)
+        now = self._now()
+        next_plan = plan(self._authority(data), now, self._settings.ca_overlap)
+        if next_plan.step is not Step.WAIT:
+            logger.info("CA: %s", next_plan.step.value)
+        await self._take(next_plan.step, data, certificates, utc(now))
+        return None if next_plan.at is None else max(0.0, next_plan.at - now)
+
+    def _authority(self, data: Mapping[str, bytes]) -> Authority:
+        annotations = _metadata(self.secret).get("annotations") or {}
+        public = _config_map_pem(self.config_map)
+        return Authority(
+            expires=self.expires,
+            ours=(_metadata(self.secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
+            requested=ROTATE in annotations,
+            has_next=NEXT in data,
+            next_is_public=NEXT in data and to_pem(signer_of(data, NEXT).certificate) in public,
+            announced=_time(annotations.get(ANNOUNCED)),
+            switched=_time(annotations.get(SWITCHED)),
+        )
+
+    async def _take(
+        self, step: Step, data: Mapping[str, bytes], certificates: tuple[x509.Certificate, ...], now: datetime
+    ) -> None:
+        match step:
+            case Step.ANNOUNCE:
+                new = make_signer(now)
+                union = (certificates[0], new.certificate, *certificates[1:])
+                await self._patch({ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
+            case Step.STAMP:
+                name = ANNOUNCED if NEXT in data else SWITCHED
+                await self._patch({name: _text(now)}, {PUBLISHED: to_pem(*certificates)})
+            case Step.SWITCH:
+                old, new = signer_of(data, SIGNING), signer_of(data, NEXT)
+                rest = (each for each in certificates if each != new.certificate)
+                content = {
+                    SIGNING: hand_over(old, new, now).to_pem(),
+                    PUBLISHED: to_pem(new.certificate, *rest),
+                    NEXT: None,
+                }
+                await self._patch({ANNOUNCED: None, SWITCHED: _text(now)}, content)
+            case Step.RETIRE:
+                await self._patch({SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
+            case Step.REFUSE:
+                logger.warning("the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT)
+                await self._patch({ROTATE: None}, {})
+            case Step.CREATE | Step.WAIT:
+                return
+
+    async def _create(self, data: Mapping[str, bytes]) -> None:
+        signer = make_signer(utc(self._now()))
+        content = {SIGNING: signer.to_pem(), PUBLISHED: to_pem(signer.certificate)}
+        if self.secret is not None:
+            # A Secret without a CA in it: its other keys are let alone.
+            await self._patch({}, content, labels={MANAGED_BY: MANAGER})
+            return
+        name = str(self._settings.ca_secret)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}},
+            "type": "Opaque",
+            "data": _encoded(content),
+        }
+        await self._client.create(SECRETS.path(self._settings.system_namespace), body)
+
+    async def _patch(
+        self,
+        annotations: Mapping[str, str | None],
+        content: Mapping[str, bytes | None],
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        metadata: dict[str, Any] = {
+            "resourceVersion": _metadata(self.secret).get("resourceVersion"),
+            "annotations": dict(annotations),
+        }
+        if labels:
+            metadata["labels"] = dict(labels)
+        path = SECRETS.path(self._settings.system_namespace, self._settings.ca_secret)
+        await self._client.patch(path, {"metadata": metadata, "data": _encoded(content)})
+
+    async def _ensure_config_map(self, pem: bytes) -> None:
+        if _config_map_pem(self.config_map) == pem:
+            return
+        namespace, name = self._settings.system_namespace, self._settings.ca_configmap
+        data = {PUBLISHED: pem.decode("ascii")}
+        if self.config_map is None:
+            metadata = {"name": name, "labels": {MANAGED_BY: MANAGER}}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            await self._client.create(CONFIG_MAPS.path(namespace), body)
+            return
+        version = {"resourceVersion": _metadata(self.config_map).get("resourceVersion")}
+        await self._client.patch(CONFIG_MAPS.path(namespace, name), {"metadata": version, "data": data})
+
+    def _publish(self, pem: bytes | None) -> None:
+        if pem != self.pem:
+            self.pem = pem
+            self._on_published()
+
+    def _tell(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            logger.error("%s; the CA stays as it is until that is mended", problem)
+        self._problem = problem
+
+
+def _metadata(raw: Raw | None) -> Raw:
+    metadata = (raw or {}).get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _data(secret: Raw | None) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for key in (SIGNING, NEXT, PUBLISHED):
+        text = ((secret or {}).get("data") or {}).get(key)
+        if text:
+            try:
+                found[key] = base64.b64decode(text, validate=True)
+            except (binascii.Error, TypeError) as error:
+                raise ParseError(f"data[{key}]", "is no base64") from error
+    return found
+
+
+def _encoded(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
+    return {key: None if value is None else base64.b64encode(value).decode() for key, value in content.items()}
+
+
+def _config_map_pem(config_map: Raw | None) -> bytes:
+    text = ((config_map or {}).get("data") or {}).get(PUBLISHED)
+    return text.encode() if isinstance(text, str) else b""
+
+
+def _text(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp() if text else None
+    except ValueError:
+        return None

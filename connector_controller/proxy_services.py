@@ -1,0 +1,93 @@
+"""Gives each Connector its Service and takes it away again: the writes for what `services` decides."""
+
+from collections.abc import Callable
+from typing import Final
+
+from connector_controller.observed import Registry
+from connector_controller.services import (
+    NAME_NOT_ALLOWED,
+    NON_PROXY,
+    READY,
+    Service,
+    conflict,
+    connector_of,
+    is_ours,
+    not_found,
+    parse_service,
+    proxy_missing,
+    repair,
+    service_name,
+    wanted,
+    will_do,
+)
+from connector_store.domain.conditions import Finding
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import SERVICES
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_REFUSED: Final = frozenset({400, 403, 422})
+"""Quotas, admission, a namespace that ends: told in the condition, and tried again later."""
+
+
+class ProxyServices:
+    """`on_change` gets the Connector whose Service changed. `registry` holds the Services with our label."""
+
+    def __init__(self, client: KubeClient, settings: Settings, on_change: Callable[[ObjectKey], None]) -> None:
+        self.registry: Registry[ObjectKey, Service] = Registry(
+            lambda service: service.key, lambda key: on_change(connector_of(key))
+        )
+        self.proxy_is_there = True
+        self._client = client
+        self._settings = settings
+
+    async def ensure(self, connector: ObjectKey, uid: str) -> Finding:
+        """The Connector's Service as it should be, and what there is to say about it."""
+        proxy, host = self._settings.proxy_service, self._settings.proxy_host
+        if proxy is None or host is None:
+            await self.remove(connector)
+            return NON_PROXY
+        name = service_name(connector.name)
+        if name is None:
+            return NAME_NOT_ALLOWED
+        try:
+            finding = await self._ensure(ObjectKey(connector.namespace, name), connector, uid, host)
+        except ApiError as error:
+            if error.status not in _REFUSED:
+                raise
+            return not_found(name, error.message)
+        return finding if finding.holds is not True or self.proxy_is_there else proxy_missing(proxy)
+
+    async def remove(self, connector: ObjectKey) -> None:
+        """Delete the Service of a Connector that is gone or no longer ours."""
+        name = service_name(connector.name)
+        service = self.registry.get(ObjectKey(connector.namespace, name)) if name else None
+        if service is None or service.connector != connector.name:
+            return
+        try:
+            await self._client.delete(SERVICES.path(*service.key), uid=service.uid)
+        except ApiError as error:
+            # Garbage collection was faster, or it is another one by now, which a watch will show.
+            if error.status not in (_NOT_FOUND, _CONFLICT):
+                raise
+
+    async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Finding:
+        held = self.registry.get(key)
+        body = wanted(connector, uid, host)
+        if held is None:
+            try:
+                # Looked at first: a Service of somebody else's has not our label, and stays there for long.
+                held = parse_service(await self._client.get(SERVICES.path(*key)))
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                await self._client.create(SERVICES.path(key.namespace), body)
+                return READY
+        if not is_ours(held, connector, uid):
+            return conflict(key.name)
+        if not will_do(held, uid, host):
+            await self._client.patch(SERVICES.path(*key), repair(held, body))
+        return READY

@@ -1,0 +1,99 @@
+"""When targets are probed: at once when what is asked changes, and every interval besides, each on its own.
+
+A probe has a place among `places` that start together; one that has no answer after PATIENCE gives its place to the
+next and goes on, so that dead targets do not keep living ones waiting.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Never
+
+from connector_controller.probes import ProbeRequest
+from connector_store.domain.conditions import Probes, Unreachable
+from connector_store.domain.names import ObjectKey
+
+logger = logging.getLogger(__name__)
+
+PLACES: Final = 64
+PATIENCE: Final = 0.5
+"""Seconds; with probes of at most 5 s, at most 640 are open at any time."""
+
+JITTER: Final = 0.2
+"""Share of the interval by which the pause between two probes varies, up and down."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    request: ProbeRequest
+    task: asyncio.Task[Never]
+    result: Probes | None = None
+
+
+class Schedule:
+    """One probe loop per Connector; `on_result` gets the key when an answer differs from the last."""
+
+    def __init__(
+        self,
+        probe: Callable[[ProbeRequest], Awaitable[Probes]],
+        on_result: Callable[[ObjectKey], None],
+        *,
+        interval: float,
+        places: int = PLACES,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._probe = probe
+        self._on_result = on_result
+        self._interval = interval
+        self._places = asyncio.Semaphore(places)
+        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._entries: dict[ObjectKey, _Entry] = {}
+
+    def ask(self, key: ObjectKey, request: ProbeRequest) -> Probes | None:
+        """The last answer to `request`; None while there is none, and then `on_result` will be called."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.request == request:
+            return entry.result
+        self.forget(key)
+        if request.liveness is None and request.auth is None:
+            return Probes()
+        task = asyncio.create_task(self._loop(key, request))
+        self._entries[key] = _Entry(request=request, task=task)
+        return None
+
+    def forget(self, key: ObjectKey) -> None:
+        """The Connector is gone, or cannot be probed."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            entry.task.cancel()
+
+    def close(self) -> None:
+        for key in tuple(self._entries):
+            self.forget(key)
+
+    async def _loop(self, key: ObjectKey, request: ProbeRequest) -> Never:
+        while True:
+            try:
+                result = await self._placed(request)
+            except Exception:  # the loop's one: without a result the Connector's status would stand still
+                logger.exception("probe of %s", key)
+                result = Probes(liveness=Unreachable(message="the probe failed; see the controller's log"))
+            entry = self._entries[key]
+            if entry.result != result:
+                entry.result = result
+                self._on_result(key)
+            await asyncio.sleep(self._interval * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _placed(self, request: ProbeRequest) -> Probes:
+        await self._places.acquire()
+        probing = asyncio.ensure_future(self._probe(request))
+        try:
+            try:
+                await asyncio.wait({probing}, timeout=PATIENCE)
+            finally:
+                self._places.release()
+            return await probing
+        finally:
+            probing.cancel()

@@ -1,0 +1,98 @@
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from connector_controller.classes import ClassReconciler, is_ours, manifest_of_k8s, readiness
+from connector_controller.observed import Registry, SeenClass, see_class
+from connector_store.domain.builtin import K8S
+from connector_store.domain.manifest_class import parse_class
+from connector_store.domain.models import AuthType, ConnectorClass
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONNECTOR_CLASSES
+from tests.fakes.api_server import FakeApiServer, refusal
+
+BASIC = {"spec": {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}}
+
+
+class World:
+    def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
+        self.server, self.client = server, client
+        self.seen: Registry[str, SeenClass] = Registry(lambda each: each.key, lambda key: None)
+        self.reconciler = ClassReconciler(client, self.seen, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+
+    async def see(self, name: str = "k8s") -> None:
+        found = see_class(await self.client.get(CONNECTOR_CLASSES.path(None, name)))
+        assert found is not None
+        self.seen.put(found)
+
+    @property
+    def writes(self) -> int:
+        return sum(method != "GET" for method, _, _ in self.server.requests)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        yield World(server, client)
+
+
+def test_the_object_means_the_built_in_class() -> None:
+    parsed = parse_class(manifest_of_k8s())
+    assert replace(parsed, not_run=()) == K8S
+    assert parsed.not_run == ()
+
+
+async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> None:
+    await world.reconciler.reconcile("k8s")
+    await world.reconciler.reconcile("k8s")
+    await world.see()
+    await world.reconciler.reconcile("k8s")
+    held = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
+    (condition,) = held["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("Ready", "True")
+    await world.see()
+    before = world.writes
+    await world.reconciler.reconcile("k8s")
+    assert world.writes == before
+
+
+async def test_an_edited_one_is_let_alone_and_what_is_not_run_is_named(world) -> None:
+    edited = manifest_of_k8s()
+    edited["spec"]["auth"]["types"][0]["generator"] = {"rego": "package x"}
+    await world.server.put(CONNECTOR_CLASSES, edited)
+    await world.see()
+    await world.reconciler.reconcile("k8s")
+    held = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
+    assert held["spec"] == edited["spec"]
+    assert "accepted and not run" in held["status"]["conditions"][0]["message"]
+    assert "generator" in held["status"]["conditions"][0]["message"]
+
+
+async def test_other_classes_are_neither_made_nor_given_a_status(world) -> None:
+    await world.reconciler.reconcile("git")
+    await world.server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, **BASIC})
+    await world.see("git")
+    await world.reconciler.reconcile("git")
+    assert world.writes == 0
+
+
+async def test_one_that_is_deleted_meanwhile_is_no_error_and_other_refusals_are(world) -> None:
+    await world.reconciler.reconcile("k8s")
+    await world.see()
+    await world.server.delete(CONNECTOR_CLASSES, "k8s")
+    await world.reconciler.reconcile("k8s")
+    world.server.faults.append(lambda request: refusal(500, "InternalError", "etcd"))
+    with pytest.raises(ApiError):
+        await world.reconciler.reconcile("k8s")
+    world.seen.replace(())
+    with pytest.raises(ApiError):
+        await world.reconciler.reconcile("k8s")
+
+
+def test_ours_are_those_with_a_bearer_token() -> None:
+    assert is_ours(K8S)
+    assert not is_ours(ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="x"),)))
+    assert readiness(K8S).message == ""

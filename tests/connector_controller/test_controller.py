@@ -1,0 +1,175 @@
+"""One term over a fake API server, with a real target: what is written, and that it comes to rest."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from connector_controller.controller import Options, Term
+from connector_controller.metrics import Metrics
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import (
+    CONFIG_MAPS,
+    CONNECTOR_CLASSES,
+    CONNECTORS,
+    EVENTS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
+from tests.cluster.controller.targets import CA, Target, status, target
+from tests.fakes.api_server import FakeApiServer, refusal
+
+SYSTEM = "connectors-system"
+SETTINGS = Settings(ca_secret="connectors-proxy-ca", probe_interval=0.2)
+
+
+class World:
+    def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
+        self.server, self.client = server, client
+        self.metrics = Metrics()
+        self.term = Term(client, SETTINGS, Options(instance="pod-1", workers=2), self.metrics)
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = "a") -> dict[str, Any]:
+        return await self.client.get(resource.path(namespace, name))
+
+    async def ready(self) -> tuple[str, str]:
+        held = await self.get(CONNECTORS, "k8s")
+        conditions = (held.get("status") or {}).get("conditions") or [{"type": "Ready", "status": ""}]
+        (found,) = [each for each in conditions if each["type"] == "Ready"]
+        return found["status"], found.get("reason", "")
+
+    async def until_ready(self, wanted: str, reason: str = "") -> None:
+        for _ in range(1500):
+            if await self.ready() == (wanted, reason):
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail(f"not {wanted} {reason} within 30 s: {await self.get(CONNECTORS, 'k8s')}")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(1500):
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail("it did not come about within 30 s")
+
+
+@asynccontextmanager
+async def running(term: Term) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(term.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        await server.put(
+            SERVICES,
+            {"metadata": {"name": "connectors-proxy", "namespace": SYSTEM}, "spec": {"clusterIPs": ["10.96.0.9"]}},
+        )
+        yield World(server, client)
+
+
+async def put_all(world: World, server: Target) -> None:
+    data = {"token": base64.b64encode(b"t").decode(), "ca.crt": base64.b64encode(CA.pem).decode()}
+    await world.server.put(
+        SECRETS,
+        {"metadata": {"name": "s", "namespace": "a"}, "type": "connectors.cpaas.io/bearer-token", "data": data},
+    )
+    spec = {"connectorClassName": "k8s", "address": server.address, "auth": {"secretRef": {"name": "s"}}}
+    await world.server.put(CONNECTORS, {"metadata": {"name": "k8s", "namespace": "a"}, "spec": spec})
+
+
+async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(world) -> None:
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+            service = await world.get(SERVICES, "c-k8s")
+            assert service["spec"]["externalName"].startswith("connectors-proxy.connectors-system.")
+            await world.get(CONNECTOR_CLASSES, "k8s", None)
+            await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
+            await world.until(lambda: world.server.count("POST", "events") > 0)
+            await world.until(lambda: world.term.synced and world.term.counts()["True"] == 1)
+            world.server.requests.clear()
+            asked = len(server.heads)
+            await world.until(lambda: len(server.heads) > asked + 4)
+            assert [request for request in world.server.requests if request[0] != "GET"] == []
+            world.term.collect()
+            text = generate_latest(world.metrics.registry).decode()
+            assert 'connector_controller_connectors{ready="True"} 1.0' in text
+            assert 'connector_controller_probes_total{result="ready"}' in text
+            assert 'connector_controller_reconciles_total{outcome="ok",queue="connectors"}' in text
+
+
+async def test_changes_of_target_secret_and_service_show(world) -> None:
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+            server.answer = lambda head: status(401 if b"/api" in head else 200)
+            await world.until_ready("False", "AuthenticationFailed")
+            server.answer = lambda head: status(503)
+            await world.until_ready("False", "ConnectionFailed")
+            await world.server.delete(SECRETS, "s", "a")
+            await world.until_ready("False", "SecretNotFound")
+            await world.server.delete(SERVICES, "connectors-proxy", SYSTEM)
+            server.answer = lambda head: status(200)
+            await put_all(world, server)
+            await world.until_ready("False", "ProxyServiceNotFound")
+            text = generate_latest(world.metrics.registry).decode()
+            assert 'connector_controller_probes_total{result="auth"}' in text
+            assert 'connector_controller_probes_total{result="liveness"}' in text
+            notes = [each async for page in world.client.list_pages(EVENTS.path("a")) for each in page["items"]]
+            assert {each["reason"] for each in notes} >= {"AuthenticationFailed", "ConnectionFailed", "SecretNotFound"}
+
+
+async def test_a_deleted_connector_leaves_no_service(world) -> None:
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+            await world.server.delete(CONNECTORS, "k8s", "a")
+            path = SERVICES.path("a", "c-k8s")
+            deleted = ("DELETE", path, {"body": {"preconditions": {"uid": f"uid-{path}"}}})
+            await world.until(lambda: deleted in world.server.requests)
+
+
+async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world) -> None:
+    bare = replace(SETTINGS, ca_secret=None, proxy_service=None)
+    world.term = Term(world.client, bare, Options(instance="pod-1"), Metrics())
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+            held = await world.get(CONNECTORS, "k8s")
+            assert "proxy" not in held["status"]
+            assert not any(method == "POST" and path.endswith("/services") for method, path, _ in world.server.requests)
+
+
+async def test_what_fails_is_counted(world) -> None:
+    with target() as server:
+        await put_all(world, server)
+        world.server.faults.append(
+            lambda request: refusal(500, "InternalError", "etcd") if request.path.endswith("/status") else None
+        )
+        async with running(world.term):
+            await world.until(
+                lambda: (
+                    'connector_controller_reconciles_total{outcome="error",queue="connectors"}'
+                    in generate_latest(world.metrics.registry).decode()
+                )
+            )
+            world.server.faults.clear()
+            await world.until_ready("True")

@@ -1,0 +1,67 @@
+from typing import Any
+
+from connector_controller.observed import Registry, see_class, see_connector
+from connector_store.domain.models import Connector, Rejected
+from connector_store.domain.names import ObjectKey
+
+
+def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "a", "uid": "u", "resourceVersion": "7", "generation": 2},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": "https://h:6443",
+            "auth": {"secretRef": {"name": "s"}},
+            **spec,
+        },
+        "status": {"conditions": [{"type": "Ready", "status": "True"}], "observedGeneration": 1},
+    }
+
+
+def test_a_connector_is_seen_with_its_status() -> None:
+    seen = see_connector(raw())
+    assert seen is not None
+    assert isinstance(seen.connector, Connector)
+    assert seen.key == ObjectKey("a", "k8s")
+    assert (seen.connector.resource_version, seen.status.observed_generation) == ("7", 1)
+    assert not seen.deleting
+
+
+def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
+    going = raw()
+    going["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    seen = see_connector(going)
+    assert seen is not None
+    assert seen.deleting
+
+
+def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -> None:
+    seen = see_connector(raw(address="ftp://h"))
+    assert seen is not None
+    assert isinstance(seen.connector, Rejected)
+    assert see_connector({"metadata": {}}) is None
+    assert see_class({"metadata": {}}) is None
+    assert len(caplog.records) == 2
+
+
+def test_a_class_is_seen_with_its_version() -> None:
+    seen = see_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
+    assert seen is not None
+    assert (seen.key, seen.version) == ("k8s", "9")
+
+
+def test_a_registry_tells_what_changed_and_only_that() -> None:
+    told: list[str] = []
+    registry: Registry[str, tuple[str, int]] = Registry(lambda each: each[0], told.append)
+    registry.replace((("a", 1), ("b", 1)))
+    registry.replace((("a", 1), ("c", 1)))
+    assert sorted(told) == ["a", "b", "b", "c"]
+    told.clear()
+    registry.put(("a", 1))
+    registry.put(("a", 2))
+    registry.remove(("c", 1))
+    registry.remove(("c", 1))
+    assert told == ["a", "c"]
+    assert registry.get("a") == ("a", 2)
+    assert registry.get("c") is None
+    assert list(registry) == [("a", 2)]

@@ -1,0 +1,172 @@
+"""Probes of real TLS servers on loopback."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import aiohttp
+import pytest
+
+from connector_controller import probes
+from connector_controller.probes import Prober, ProbeRequest, explain
+from connector_store.domain.conditions import Answered, Unreachable
+from connector_store.domain.models import Address, Credential, HttpProbe
+from connector_store.trust import AddressPolicy, TrustStore
+from tests.cluster.controller.targets import CA, ENDLESS, OK, Target, status, target
+from tests.fakes.certificates import make_ca
+
+LIVEZ, API = HttpProbe(path="/livez"), HttpProbe(path="/api")
+TOKEN = "canary-token"
+EVERYWHERE = AddressPolicy()
+LOOPBACK_DENIED = AddressPolicy.make(allow=(), deny=(), in_cluster=True)
+
+
+@pytest.fixture
+def server() -> Iterator[Target]:
+    with target() as made:
+        yield made
+
+
+def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change) -> ProbeRequest:
+    fields = {
+        "address": Address(host=host, port=server.port, prefix=prefix),
+        "ca": CA.pem,
+        "liveness": LIVEZ,
+        "auth": API,
+        "credential": Credential(TOKEN),
+    }
+    return ProbeRequest(**{**fields, **change})
+
+
+async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE):
+    with ThreadPoolExecutor(1) as executor:
+        return await Prober(TrustStore(), policy, executor).probe(asked)
+
+
+async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
+    found = await probe(request(server, prefix="/kubernetes/global"))
+    assert found.liveness == found.auth == Answered(status=200)
+    livez, api = server.heads
+    assert livez.startswith(b"GET /kubernetes/global/livez HTTP/1.1\r\n")
+    assert api.startswith(b"GET /kubernetes/global/api HTTP/1.1\r\n")
+    assert TOKEN.encode() not in livez
+    assert b"\r\nAuthorization: Bearer canary-token\r\n" in api
+    assert f"Host: 127.0.0.1:{server.port}\r\n".encode() in livez
+
+
+async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_the_connection(server) -> None:
+    headers = (("X-Team", "a"), ("Host", "evil"), ("Content-Length", "9"), ("Authorization", "Basic x"))
+    special = HttpProbe(path="/a%2Fb?x=%20y", method="POST", headers=headers)
+    await probe(request(server, auth=special, liveness=None))
+    (head,) = server.heads
+    assert head.startswith(b"POST /a%2Fb?x=%20y HTTP/1.1\r\n")
+    assert b"X-Team: a\r\n" in head
+    assert b"evil" not in head
+    assert b"Basic x" not in head
+    assert b"Content-Length: 9" not in head
+
+
+@pytest.mark.parametrize("code", [204, 301, 401, 403, 404, 429, 500, 503])
+async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, code) -> None:
+    server.answer = lambda head: status(code).replace(b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n")
+    found = await probe(request(server))
+    assert found.liveness == Answered(status=code)
+    assert found.auth == (None if code >= 500 else Answered(status=code))
+
+
+async def test_ten_gigabytes_are_not_read(server) -> None:
+    server.answer = lambda head: ENDLESS
+    found = await probe(request(server))
+    assert found.liveness == Answered(status=200)
+    assert found.auth == Answered(status=200), "on a connection of its own"
+
+
+async def test_a_target_that_never_answers_takes_its_time_and_no_more(server, monkeypatch) -> None:
+    monkeypatch.setattr(probes, "TIMEOUT", 0.3)
+    server.silent = True
+    found = await probe(request(server))
+    assert isinstance(found.liveness, Unreachable)
+    assert "did not answer within" in found.liveness.message
+    assert found.auth is None
+
+
+async def test_liveness_that_answered_stays_when_auth_does_not(server, monkeypatch) -> None:
+    monkeypatch.setattr(probes, "TIMEOUT", 2.0)
+    server.answer = lambda head: OK if b"/livez" in head else b"HTTP/1.1 "
+    found = await probe(request(server))
+    assert found.liveness == Answered(status=200)
+    assert isinstance(found.auth, Unreachable)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"ca": make_ca().pem}, "certificate is not valid", id="another CA"),
+        pytest.param({"ca": None}, "certificate is not valid", id="the system's CAs"),
+        pytest.param({"ca": b"hello"}, "the CA of the target is not a PEM bundle", id="no PEM"),
+        pytest.param({"host": "localhost"}, "certificate is not valid", id="a certificate for another name"),
+        pytest.param({"host": "no-such-host.invalid"}, "cannot be resolved", id="a name that is not there"),
+        pytest.param({"host": "x" * 64 + ".example"}, "", id="a name that cannot be"),
+        pytest.param(
+            {"liveness": HttpProbe(path="/", headers=(("X", "a\r\nb"),))}, "not a valid request", id="a bad header"
+        ),
+    ],
+)
+async def test_what_cannot_be_reached_says_why_and_never_the_token(server, change, says) -> None:
+    found = await probe(request(server, **change))
+    assert isinstance(found.liveness, Unreachable)
+    assert says in found.liveness.message
+    assert TOKEN not in str(found)
+    assert found.auth is None
+
+
+async def test_a_closed_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    asked = ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ)
+    found = await probe(asked)
+    assert isinstance(found.liveness, Unreachable)
+    assert "check that an API server listens there" in found.liveness.message
+
+
+async def test_plain_http_is_no_tls() -> None:
+    listener = await asyncio.start_server(_plain, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        found = await probe(ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ))
+    assert isinstance(found.liveness, Unreachable)
+    assert "does not speak TLS" in found.liveness.message
+
+
+async def _plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_denied_addresses_are_not_dialled(server, host) -> None:
+    found = await probe(request(server, host=host), LOOPBACK_DENIED)
+    assert isinstance(found.liveness, Unreachable)
+    assert "denied addresses only (127.0.0.1" in found.liveness.message
+    assert "targets-allow" in found.liveness.message
+    assert server.heads == []
+
+
+async def test_denied_ipv6_literals_are_not_dialled_either() -> None:
+    asked = ProbeRequest(address=Address(host="::ffff:127.0.0.1", port=443), liveness=LIVEZ)
+    found = await probe(asked, LOOPBACK_DENIED)
+    assert isinstance(found.liveness, Unreachable)
+    assert found.liveness.message.startswith("[::ffff:127.0.0.1]:443 resolves to denied addresses only")
+
+
+async def test_nothing_to_ask_gives_no_outcome(server) -> None:
+    found = await probe(request(server, liveness=None, auth=None))
+    assert found.liveness is None
+    assert found.auth is None
+    assert server.heads == []
+
+
+def test_an_answer_that_breaks_off_is_named_by_kind_only() -> None:
+    said = explain(aiohttp.ServerDisconnectedError(f"secret {TOKEN}"), Address(host="h", port=443))
+    assert said == "h:443 broke off its answer (ServerDisconnectedError); check that an API server listens there"

@@ -1,0 +1,104 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_controller.services import (
+    Service,
+    conflict,
+    connector_of,
+    is_ours,
+    not_found,
+    parse_service,
+    proxy_missing,
+    repair,
+    service_name,
+    url_of,
+    wanted,
+    will_do,
+)
+from connector_store.domain.names import ObjectKey
+
+KEY = ObjectKey("team-a", "k8s")
+HOST = "connectors-proxy.connectors-system.svc.cluster.local"
+BODY = wanted(KEY, "u1", HOST)
+
+
+def raw(**metadata: Any) -> dict[str, Any]:
+    return {**BODY, "metadata": {**BODY["metadata"], "uid": "s1", "resourceVersion": "7", **metadata}}
+
+
+GOOD = parse_service(raw())
+
+
+def test_what_is_wanted_will_do_once_it_is_there() -> None:
+    assert (
+        Service(
+            key=ObjectKey("team-a", "c-k8s"),
+            uid="s1",
+            version="7",
+            managed=True,
+            connector="k8s",
+            owner_uid="u1",
+            external_name=HOST,
+        )
+        == GOOD
+    )
+    assert will_do(GOOD, "u1", HOST)
+    assert is_ours(GOOD, KEY, "u1")
+    owner = BODY["metadata"]["ownerReferences"][0]
+    assert (owner["controller"], owner["blockOwnerDeletion"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("service", "ours"),
+    [
+        pytest.param(replace(GOOD, managed=False), True, id="its label was taken away"),
+        pytest.param(replace(GOOD, owner_uid="old"), True, id="the Connector was made anew"),
+        pytest.param(replace(GOOD, external_name="evil"), True, id="it leads elsewhere"),
+        pytest.param(replace(GOOD, external_name=None), True, id="it became another type"),
+        pytest.param(replace(GOOD, owner_uid="", connector=None), False, id="it has our label only"),
+        pytest.param(replace(GOOD, managed=False, owner_uid="old"), False, id="an old owner and no label"),
+        pytest.param(parse_service({"metadata": {"name": "c-k8s", "namespace": "team-a"}}), False, id="a stranger's"),
+    ],
+)
+def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
+    assert not will_do(service, "u1", HOST)
+    assert is_ours(service, KEY, "u1") is ours
+
+
+def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> None:
+    patch = repair(replace(GOOD, external_name="evil"), BODY)
+    assert patch["metadata"]["resourceVersion"] == "7"
+    assert patch["metadata"]["ownerReferences"] == BODY["metadata"]["ownerReferences"]
+    assert patch["spec"]["externalName"] == HOST
+    assert patch["spec"]["clusterIP"] is None
+
+
+@pytest.mark.parametrize(
+    ("connector", "name"),
+    [
+        pytest.param("k8s", "c-k8s", id="a short one"),
+        pytest.param("x" * 61, "c-" + "x" * 61, id="61 characters"),
+        pytest.param("x" * 62, None, id="62 characters"),
+        pytest.param("a.b", None, id="a dot"),
+    ],
+)
+def test_names(connector, name) -> None:
+    assert service_name(connector) == name
+
+
+def test_the_connector_of_a_service_and_its_url() -> None:
+    assert connector_of(GOOD.key) == KEY
+    assert url_of(KEY, "cluster.local") == "http://c-k8s.team-a.svc.cluster.local"
+
+
+def test_findings_name_the_service() -> None:
+    assert 'services "c-k8s" exists' in conflict("c-k8s").message
+    assert not_found("c-k8s", "quota").message == 'services "c-k8s": quota'
+    assert 'not found in namespace "sys"' in proxy_missing(ObjectKey("sys", "px")).message
+
+
+def test_other_owners_are_passed_over() -> None:
+    service = parse_service(raw(ownerReferences=[{"kind": "Connector", "apiVersion": "other/v1", "name": "k8s"}]))
+    assert service.connector is None

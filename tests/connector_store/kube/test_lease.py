@@ -1,0 +1,202 @@
+"""Who leads and when: the protocol over a fake API server, the decisions as values."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from connector_store.domain.names import ObjectKey
+from connector_store.kube import lease
+from connector_store.kube.client import KubeClient
+from connector_store.kube.lease import Election, Held, may_take, observe, spec_for
+from connector_store.kube.resources import LEASES
+from tests.fakes.api_server import FakeApiServer, refusal
+
+KEY = ObjectKey("sys", "controller")
+PATH = LEASES.path(*KEY)
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+HELD = Held(holder="a", version="1", duration=10, transitions=3, acquired="then", seen=100.0)
+
+
+@pytest.mark.parametrize(
+    ("holder", "now", "may"),
+    [
+        pytest.param("b", 100.0, True, id="it is ours"),
+        pytest.param("", 100.0, True, id="it was released"),
+        pytest.param("a", 109.9, False, id="its holder still has time"),
+        pytest.param("a", 110.0, True, id="its holder did not renew it"),
+    ],
+)
+def test_who_may_take_it(holder, now, may) -> None:
+    held = Held(holder=holder, version="1", duration=10, transitions=0, acquired="", seen=100.0)
+    assert may_take(held, "b", now) is may
+
+
+def test_time_runs_anew_only_when_the_lease_changed() -> None:
+    raw = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 10}}
+    first = observe(raw, None, 100.0)
+    assert observe(raw, first, 105.0) is first
+    changed = {**raw, "metadata": {"resourceVersion": "2"}}
+    assert observe(changed, first, 105.0).seen == 105.0
+    assert observe({}, None, 1.0) == Held(
+        holder="", version="", duration=lease.DURATION, transitions=0, acquired="", seen=1.0
+    )
+
+
+def test_taking_counts_a_transition_and_renewing_does_not() -> None:
+    text = "2026-01-02T03:04:05.000678Z"
+    assert spec_for("b", HELD, NOW) == {
+        "holderIdentity": "b",
+        "leaseDurationSeconds": lease.DURATION,
+        "acquireTime": text,
+        "renewTime": text,
+        "leaseTransitions": 4,
+    }
+    renewed = spec_for("a", HELD, NOW)
+    assert (renewed["acquireTime"], renewed["leaseTransitions"]) == ("then", 3)
+    assert spec_for("a", None, NOW)["leaseTransitions"] == 0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    """Renewed often, lost late: a busy machine must not cost the lease."""
+    monkeypatch.setattr(lease, "RETRY", 0.05)
+    monkeypatch.setattr(lease, "RENEW_DEADLINE", 8.0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
+    async with KubeClient(server.configuration) as made:
+        yield made
+
+
+class Candidate:
+    def __init__(self, client: KubeClient, name: str) -> None:
+        self.election = Election(client, KEY, name)
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.ensure_future(self.election.run(self.lead))
+
+    async def lead(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(30):
+        await event.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not come about within 30 s")
+
+
+async def holder(client: KubeClient) -> str:
+    spec = (await client.get(PATH))["spec"]
+    return str(spec["holderIdentity"])
+
+
+async def test_one_of_two_leads_and_hands_over_at_once_when_it_stops(client) -> None:
+    one = Candidate(client, "one")
+    await soon(one.began)
+    assert one.election.leading
+    other = Candidate(client, "other")
+    await asyncio.sleep(0.3)
+    assert not other.began.is_set()
+    await one.stop()
+    assert one.ended.is_set()
+    assert not one.election.leading
+    await soon(other.began)
+    assert await holder(client) == "other"
+    await other.stop()
+    assert await holder(client) == ""
+
+
+async def test_a_leader_that_died_is_succeeded_when_its_lease_ends(server, client) -> None:
+    dead = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "leaseTransitions": 5}
+    await server.put(LEASES, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}, "spec": dead})
+    one = Candidate(client, "one")
+    await soon(one.began)
+    assert (await client.get(PATH))["spec"]["leaseTransitions"] == 6
+    await one.stop()
+
+
+async def test_a_leader_that_cannot_renew_stops_leading_and_leads_again_later(
+    server, client, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.7)
+    one = Candidate(client, "one")
+    await soon(one.began)
+    one.began.clear()
+    server.faults.append(lambda request: refusal(500, "InternalError", "etcd is away"))
+    await soon(one.ended)
+    await until(lambda: not one.election.leading)
+    server.faults.clear()
+    await soon(one.began)
+    assert caplog.text.count("etcd is away") <= 3, "told when it begins, not at each try"
+    await one.stop()
+
+
+async def test_one_request_that_hangs_does_not_cost_the_lease(server, client) -> None:
+    one = Candidate(client, "one")
+    await soon(one.began)
+    hung = asyncio.Event()
+
+    def hang_once(request: web.Request) -> web.StreamResponse | None:
+        if hung.is_set():
+            return None
+        hung.set()
+        return web.StreamResponse()  # Never prepared: the client waits and gives up.
+
+    server.faults.append(hang_once)
+    await soon(hung)
+    before = len(server.requests)
+    await until(lambda: len(server.requests) >= before + 4)
+    assert not one.ended.is_set()
+    await one.stop()
+
+
+async def test_a_lease_that_somebody_took_ends_our_term(server, client) -> None:
+    one = Candidate(client, "one")
+    await soon(one.began)
+    thief = {"holderIdentity": "thief", "leaseDurationSeconds": 600}
+    await server.put(LEASES, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}, "spec": thief})
+    await soon(one.ended)
+    await one.stop()
+    assert await holder(client) == "thief", "what is not ours is not released"
+
+
+async def test_what_the_work_raises_ends_the_election(client) -> None:
+    async def fail() -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await Election(client, KEY, "one").run(fail)
+    assert await holder(client) == ""
+
+
+async def test_a_lease_that_cannot_be_released_ends_by_itself(server, client, caplog) -> None:
+    caplog.set_level("INFO")
+    one = Candidate(client, "one")
+    await soon(one.began)
+    server.faults.append(lambda request: refusal(403, "Forbidden", "no patch") if request.method == "PATCH" else None)
+    await one.stop()
+    assert "ends by itself" in caplog.text
