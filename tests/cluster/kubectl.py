@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ class Kubectl:
         """`kubectl apply` of objects given as Python values."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self("apply", "-f", "-", namespace=namespace, stdin=json.dumps(items))
+
+    def wait_established(self, *crds: str) -> None:
+        """`kubectl wait` fails at once on a CRD that has no conditions at all yet."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.run("wait", "--for=condition=Established", *(f"crd/{name}" for name in crds)).returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not established within {TIMEOUT:.0f} s: {', '.join(crds)}")
+            time.sleep(0.1)
 
     def json(self, *arguments: str, namespace: str | None = None) -> Any:
         """`kubectl … -o json`, parsed."""

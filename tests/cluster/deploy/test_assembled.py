@@ -27,8 +27,7 @@ def installed(fresh: Kubectl) -> Kubectl:
     """The product on a cluster of this module, where the shared one is left as it is."""
     result = fresh.run("apply", "--validate=strict", "-k", str(DEPLOY))
     assert (result.returncode, result.stderr) == (0, "")
-    crds = ("crd/connectors.connectors.alauda.io", "crd/connectorclasses.connectors.alauda.io")
-    fresh("wait", "--for=condition=Established", "--timeout=60s", *crds)
+    fresh.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return fresh
 
 
@@ -125,7 +124,7 @@ def test_deleting_it_as_documented_keeps_the_connectors(cluster_programs: Path, 
     with ControlPlane(tmp_path / "plane", programs=cluster_programs) as plane:
         kubectl = plane.kubectl
         kubectl("apply", "-k", str(DEPLOY))
-        kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/connectors.connectors.alauda.io")
+        kubectl.wait_established("connectors.connectors.alauda.io")
         kubectl("apply", "-f", str(EXAMPLES / "shared/connector.yaml"))
         # Without a controller-manager a namespace never ends: nothing to wait for.
         kubectl("delete", "--wait=false", "-k", str(DEPLOY / "uninstall"))

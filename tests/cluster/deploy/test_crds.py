@@ -23,10 +23,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl = control_plane.kubectl
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
-    kubectl(
-        "wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectorclasses.yaml")
-    )
+    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return kubectl
 
 

@@ -17,7 +17,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl("apply", "-f", str(ROOT / "deploy/system/namespace.yaml"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
+    kubectl.wait_established("connectors.connectors.alauda.io")
     return kubectl
 
 
