@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from connector_csi.cluster import Cluster
@@ -44,7 +43,7 @@ async def run(
         metrics=metrics,
     )
     volumes.sweep()
-    identity = Identity(version("kubernetes-connector"), cluster.synced.is_set)
+    identity = Identity(cluster.synced.is_set)
     node, registration = Node(options.node_name, volumes, metrics), Registration(options.endpoint)
     async with (
         serving(

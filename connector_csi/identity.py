@@ -8,6 +8,8 @@ import grpc.aio
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 
 DRIVER: Final = "connectors-csi"
+VERSION: Final = "0.1.0"
+"""The project's; the image has no metadata of packages to read it from."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -15,14 +17,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Identity(csi_pb2_grpc.IdentityServicer):
     """`ready` is False until the cluster was listed once; volumes that exist are served before that too."""
 
-    def __init__(self, version: str, ready: Callable[[], bool]) -> None:
-        self._version = version
+    def __init__(self, ready: Callable[[], bool]) -> None:
         self._ready = ready
 
     async def GetPluginInfo(
         self, request: csi_pb2.GetPluginInfoRequest, context: Context
     ) -> csi_pb2.GetPluginInfoResponse:
-        return csi_pb2.GetPluginInfoResponse(name=DRIVER, vendor_version=self._version)
+        return csi_pb2.GetPluginInfoResponse(name=DRIVER, vendor_version=VERSION)
 
     async def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: Context

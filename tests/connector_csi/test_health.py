@@ -19,7 +19,7 @@ async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
 
 async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
-    identity = Identity("1", lambda: True)
+    identity = Identity(lambda: True)
     async with admin("127.0.0.1", 0, endpoint=endpoint, registration=registration, metrics=Metrics()) as address:
         async with (
             serving(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),

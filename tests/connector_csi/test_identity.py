@@ -1,5 +1,6 @@
 """Who the driver is; over a real socket in test_server.py."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc.aio
@@ -11,7 +12,7 @@ from connector_csi.server import serving
 
 async def test_it_names_itself_and_says_whether_it_is_ready(sockets: Path) -> None:
     ready = [False]
-    identity = Identity("1.2", lambda: ready[0])
+    identity = Identity(lambda: ready[0])
     path = sockets / "csi.sock"
     async with (
         serving(path, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
@@ -19,7 +20,7 @@ async def test_it_names_itself_and_says_whether_it_is_ready(sockets: Path) -> No
     ):
         stub = csi_pb2_grpc.IdentityStub(channel)
         info = await stub.GetPluginInfo(csi_pb2.GetPluginInfoRequest())
-        assert (info.name, info.vendor_version) == ("connectors-csi", "1.2")
+        assert (info.name, info.vendor_version) == ("connectors-csi", version("kubernetes-connector"))
         assert not (await stub.GetPluginCapabilities(csi_pb2.GetPluginCapabilitiesRequest())).capabilities
         for expected in (False, True):
             ready[0] = expected

@@ -58,9 +58,7 @@ class Driver:
     def _install(self, token_seconds: int) -> None:
         kubectl = self._node.kubectl
         kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
-        crds = [f"crd/{name}.connectors.alauda.io" for name in ("connectors", "connectorclasses")]
-        # kubectl wait fails at once while an object has no conditions at all.
-        eventually(lambda: kubectl.run("wait", "--for=condition=Established", *crds).returncode == 0)
+        kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         for part in ("system/namespace", "csi/namespace", "csi/csidriver", "csi/rbac", "rbac/users"):
             kubectl("apply", "-f", str(ROOT / "deploy" / f"{part}.yaml"))
         requests = {"spec": {"tokenRequests": [{"audience": "connectors-proxy", "expirationSeconds": token_seconds}]}}

@@ -1,7 +1,6 @@
 """The driver under the real kubelet: everything that a pod's author, and an administrator, can see of it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jwt
@@ -12,16 +11,6 @@ from tests.node.csi import CA, TIMEOUT, Driver, connector, eventually, pod
 from tests.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
-TOKEN_SECONDS = 600
-"""The least that a TokenRequest gives."""
-
-
-@pytest.fixture(scope="module")
-def driver(node: Node) -> Iterator[Driver]:
-    driver = Driver(node, token_seconds=TOKEN_SECONDS)
-    driver.start()
-    yield driver
-    driver.uninstall()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,19 @@
+"""The CSI driver for the modules here that ask for it; it is gone again after each."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node.csi import Driver
+from tests.node.node import Node
+
+TOKEN_SECONDS = 600
+"""The least that a TokenRequest gives."""
+
+
+@pytest.fixture(scope="module")
+def driver(node: Node) -> Iterator[Driver]:
+    driver = Driver(node, token_seconds=TOKEN_SECONDS)
+    driver.start()
+    yield driver
+    driver.uninstall()

@@ -1,0 +1,88 @@
+"""What stands between csi-sanity and a driver for inline volumes: the part of kubelet that csi-sanity does not play.
+
+csi-sanity makes volumes by a controller and publishes them for no pod, writable. Here a volume that it makes is the
+inline volume of a pod, and publishing adds what kubelet adds: readOnly, the pod's names, its token.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
+
+Context = grpc.ServicerContext
+
+
+class Front(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_grpc.ControllerServicer):
+    """Passes everything on to the driver but the making of volumes."""
+
+    def __init__(self, channel: grpc.Channel, attributes: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+        self._identity = csi_pb2_grpc.IdentityStub(channel)
+        self._node = csi_pb2_grpc.NodeStub(channel)
+        self._attributes = dict(attributes)
+        self._secrets = dict(secrets)
+
+    def GetPluginInfo(self, request: Any, context: Context) -> Any:
+        return passed(self._identity.GetPluginInfo, request, context)
+
+    def GetPluginCapabilities(self, request: Any, context: Context) -> Any:
+        answer = passed(self._identity.GetPluginCapabilities, request, context)
+        answer.capabilities.add().service.type = csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE
+        return answer
+
+    def Probe(self, request: Any, context: Context) -> Any:
+        return passed(self._identity.Probe, request, context)
+
+    def NodeGetInfo(self, request: Any, context: Context) -> Any:
+        return passed(self._node.NodeGetInfo, request, context)
+
+    def NodeGetCapabilities(self, request: Any, context: Context) -> Any:
+        return passed(self._node.NodeGetCapabilities, request, context)
+
+    def NodePublishVolume(self, request: Any, context: Context) -> Any:
+        request.readonly = True
+        request.secrets.update(self._secrets)
+        return passed(self._node.NodePublishVolume, request, context)
+
+    def NodeUnpublishVolume(self, request: Any, context: Context) -> Any:
+        return passed(self._node.NodeUnpublishVolume, request, context)
+
+    def ControllerGetCapabilities(self, request: Any, context: Context) -> Any:
+        answer = csi_pb2.ControllerGetCapabilitiesResponse()
+        answer.capabilities.add().rpc.type = csi_pb2.ControllerServiceCapability.RPC.CREATE_DELETE_VOLUME
+        return answer
+
+    def CreateVolume(self, request: Any, context: Context) -> Any:
+        volume = csi_pb2.Volume(volume_id=request.name, volume_context=self._attributes)
+        return csi_pb2.CreateVolumeResponse(volume=volume)
+
+    def DeleteVolume(self, request: Any, context: Context) -> Any:
+        return csi_pb2.DeleteVolumeResponse()
+
+
+def passed(call: Any, request: Any, context: Context) -> Any:
+    try:
+        return call(request)
+    except grpc.RpcError as error:
+        context.abort(error.code(), error.details() or "")
+
+
+@contextmanager
+def front(socket: Path, driver: Path, attributes: Mapping[str, str], secrets: Mapping[str, str]) -> Iterator[None]:
+    """Serves on `socket` in front of the driver's."""
+    with grpc.insecure_channel(f"unix://{driver}") as channel, ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        servicer = Front(channel, attributes, secrets)
+        csi_pb2_grpc.add_IdentityServicer_to_server(servicer, server)
+        csi_pb2_grpc.add_NodeServicer_to_server(servicer, server)
+        csi_pb2_grpc.add_ControllerServicer_to_server(servicer, server)
+        server.add_insecure_port(f"unix://{socket}")
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop(1).wait()

@@ -1,0 +1,47 @@
+"""csi-sanity, the conformance test of CSI drivers, against the driver as kubelet runs it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.node.csi import Driver, connector
+from tests.node.node import Node
+from tests.node.sanity import front
+
+EXPECTED = 13
+"""Tests that apply to a driver of inline volumes: Identity 3, node 8, and "work" and "idempotent"."""
+
+
+def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_namespace: str, csi_sanity: Path) -> None:
+    node.kubectl.apply(connector("k8s"), namespace=node_namespace)
+    account = f"--serviceaccount={node_namespace}:default"
+    grant = ("create", "rolebinding", "user", "--clusterrole=connectors-user", account)
+    node.kubectl(*grant, namespace=node_namespace)
+    attributes = {
+        "csi.storage.k8s.io/pod.name": "sanity",
+        "csi.storage.k8s.io/pod.namespace": node_namespace,
+        "csi.storage.k8s.io/pod.uid": "sanity",
+        "csi.storage.k8s.io/serviceAccount.name": "default",
+        "csi.storage.k8s.io/ephemeral": "true",
+        "connector.name": "k8s",
+        "configuration.names": "kubeconfig",
+    }
+    token = node.control_plane.mint_token(node_namespace, "default", audiences=["connectors-proxy"])
+    secrets = {"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})}
+    socket = node.kubelet_root / "sanity.sock"
+    with front(socket, driver.root / "csi.sock", attributes, secrets):
+        command = [
+            str(csi_sanity),
+            f"--csi.endpoint=unix://{socket}",
+            f"--csi.mountdir={node.kubelet_root}/pods/sanity",
+            f"--csi.stagingdir={node.folder}/staging",
+            "--ginkgo.skip=Controller Service|Controller Server",
+            "--ginkgo.no-color",
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    found = re.search(r"(\d+) Passed \| (\d+) Failed", result.stdout)
+    assert found is not None, result.stdout + result.stderr
+    assert (int(found[1]), int(found[2])) == (EXPECTED, 0), result.stdout
+    assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/pods/sanity" in line]
+    assert token not in driver.log.read_text()
