@@ -20,7 +20,7 @@ USE = {"apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"],
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     control_plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    control_plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return control_plane
 
 

@@ -41,7 +41,7 @@ MANIFESTS: list[dict[str, Any]] = [
 def installed(control_plane: ControlPlane) -> ControlPlane:
     kubectl = control_plane.kubectl
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "deploy/crds/connectors.yaml"))
+    kubectl.wait_established("connectors.connectors.alauda.io")
     return control_plane
 
 
