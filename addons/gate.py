@@ -23,8 +23,9 @@ from addons.peer import Peer
 from addons.questions import ConnectorMayUseHook, ConnectorVisitHook, MayUse, Visit, unpaused
 from addons.service import Service
 from addons.tunnel import Tunnel
+from addons.upstream import denied_literal
 from connector_store.domain import denial
-from connector_store.domain.access import Answer, Identity
+from connector_store.domain.access import Answer, Granted, Identity
 from connector_store.domain.caller import Caller, parse_proxy_authorization
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
@@ -159,12 +160,11 @@ class Gate(layer.Layer):
         yield from self._ask(ConnectorMayUseHook(question), lambda: self._decide(asked, question.answer, authority))
 
     def _decide(self, caller: Caller, answer: Answer | None, authority: str) -> Step:
+        found = self._service.store.get(caller.key)
+        if isinstance(answer, Granted) and found is not None:
+            self._identity = answer.identity
         verdict = decide_connect(
-            synced=self._service.ready(),
-            caller=caller,
-            answer=answer,
-            found=self._service.store.get(caller.key),
-            authority=authority,
+            synced=self._service.ready(), caller=caller, answer=answer, found=found, authority=authority
         )
         if isinstance(verdict, Deny):
             yield from self._refuse(verdict, on_connect=True)
@@ -181,7 +181,11 @@ class Gate(layer.Layer):
             token=caller.token,
         )
         if not isinstance(verdict, Defer):
-            tunnel.identity = self._identity = verdict.granted.identity
+            denied = denied_literal(verdict.target, self._service.policy)
+            if denied is not None:
+                yield from self._refuse(denied, on_connect=True)
+                return
+            tunnel.identity = verdict.granted.identity
             tunnel.give_back = self._service.limits.take(verdict.granted.identity.user, caller.key)
             if tunnel.give_back is None:
                 yield from self._refuse(denial.too_many(self._service.limits.maximum), on_connect=True)

@@ -23,7 +23,7 @@ from addons.tunnel import Tunnel
 from addons.turn import Turn
 from addons.upstream import Dial
 from connector_store.domain import denial
-from connector_store.domain.access import Answer
+from connector_store.domain.access import Answer, Granted
 from connector_store.domain.caller import parse_bearer
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
@@ -148,11 +148,14 @@ class Lane:
 
     def _decide(self, answer: Answer | ParseError) -> Step:
         turn = self._current()
+        found = self._service.store.get(self.key)
+        if isinstance(answer, Granted) and found is not None:
+            turn.identity = answer.identity
         verdict = decide_request(
             synced=self._service.ready(),
             key=self.key,
             answer=answer,
-            found=self._service.store.get(self.key),
+            found=found,
             authority=self.tunnel.authority,
             raw_target=turn.head.target,
             headers=turn.head.headers,
@@ -161,7 +164,6 @@ class Lane:
             yield from self._refuse(verdict)
             return
         identity = verdict.granted.identity
-        turn.identity = identity
         if self.tunnel.give_back is None:
             self.tunnel.give_back = self._service.limits.take(identity.user, self.key)
         if self.tunnel.give_back is None:

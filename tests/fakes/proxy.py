@@ -120,7 +120,9 @@ class Proxy:
         for stream in self._streams:
             stream.close()
 
-    async def connect(self, authority: str, credentials: str | bytes | None) -> tuple[Stream, Answer]:
+    async def connect(
+        self, authority: str, credentials: str | bytes | None, *, agent: str = "test"
+    ) -> tuple[Stream, Answer]:
         """Send a CONNECT; `credentials` are `ns/name:token`, or the whole header's value as bytes."""
         stream = await self.open()
         value = credentials
@@ -128,7 +130,9 @@ class Proxy:
             value = b"Basic " + base64.b64encode(value.encode())
         line = b"" if value is None else b"Proxy-Authorization: %b\r\n" % value
         name = authority.encode()
-        await stream.say(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (name, name, line))
+        await stream.say(
+            b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\n%b\r\n" % (name, name, agent.encode(), line)
+        )
         return stream, await stream.answer()
 
     async def tunnel(self, authority: str, credentials: str) -> Stream:
