@@ -131,6 +131,9 @@ class KubeAccess:
         async def ask() -> Granted | Refused | Unavailable:
             asked_at = self._now()
             answer = await review_token(self._client, token, self._audience)
+            if isinstance(answer, Granted) and answer.token_expires is not None and answer.token_expires <= self._now():
+                # The API server goes on for a minute (the leeway of its JWT library).
+                answer = Refused(what="token", reason="the token has expired")
             match answer:
                 case Granted(token_expires=expires):
                     until = min(asked_at + self._recheck, math.inf if expires is None else expires)

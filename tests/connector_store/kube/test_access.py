@@ -115,6 +115,12 @@ async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
     assert isinstance(await world.access.check(token, KEY), Refused)
 
 
+async def test_an_expired_token_is_refused_though_the_server_is_lenient(world: World) -> None:
+    answer = await world.access.check(world.mint(START - 1), KEY)
+    assert answer == Refused(what="token", reason="the token has expired")
+    assert world.asked == (1, 0)
+
+
 async def test_refusals_are_remembered_for_seconds(world: World) -> None:
     assert await world.access.check("bad", KEY) == world.access.cached("bad", KEY)
     assert await world.access.check(world.token, OTHER) == world.access.cached(world.token, OTHER)
