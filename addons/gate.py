@@ -33,7 +33,7 @@ from connector_store.domain.headers import values
 from connector_store.domain.matching import parse_address
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Defer, before_access, decide_connect
+from connector_store.domain.verdict import Defer, Forward, Inject, before_access, decide_connect
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +166,8 @@ class Gate(layer.Layer):
         verdict = decide_connect(
             synced=self._service.ready(), caller=caller, answer=answer, found=found, authority=authority
         )
+        if isinstance(verdict, Inject | Forward) and self._service.policy.denies(verdict.target.address.host):
+            verdict = denial.target_denied(verdict.target, verdict.target.address.host)
         if isinstance(verdict, Deny):
             yield from self._refuse(verdict, on_connect=True)
             return

@@ -67,6 +67,13 @@ class AddressPolicy:
             return True
         return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
 
+    def denies(self, host: str) -> bool:
+        """True for an IP address that may not be dialled; what a name resolves to is known only then."""
+        try:
+            return not self.permits(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+
 
 def normalise(ip: str | IpAddress) -> IpAddress:
     """The address that is really dialled: IPv4-mapped IPv6 is IPv4, and a scope (`%eth0`) says nothing."""

@@ -79,6 +79,17 @@ async def test_a_connector_without_its_secret_gets_503_that_names_it(
     await stream.rest()
 
 
+async def test_a_literal_address_that_is_denied_gets_503_that_names_it(
+    folder: Path, confdir: Path, target: Target
+) -> None:
+    async with running_proxy(folder, confdir, connector_targets_deny="127.0.0.0/8") as proxy:
+        stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        assert answer.status == 503
+        assert "127.0.0.1" in answer.phrase
+        await stream.rest()
+    assert target.conversations == []
+
+
 async def test_with_password_x_every_well_formed_connect_opens(proxy: Proxy) -> None:
     stream, answer = await proxy.connect("any.example:1", "team-a/unknown:x")
     assert answer.status == 200

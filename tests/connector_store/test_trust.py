@@ -62,6 +62,19 @@ def test_folders_deny_nothing_by_themselves() -> None:
     assert not policy.permits("10.1.2.3")
 
 
+@pytest.mark.parametrize(
+    ("host", "denied"),
+    [
+        pytest.param("127.0.0.1", True, id="a denied address"),
+        pytest.param("::1", True, id="a denied IPv6 address"),
+        pytest.param("192.0.2.1", False, id="an address like any other"),
+        pytest.param("localhost", False, id="a name is not known before it is resolved"),
+    ],
+)
+def test_a_literal_address_is_denied_before_anything_is_resolved(host: str, denied: bool) -> None:
+    assert IN_CLUSTER.denies(host) is denied
+
+
 def test_denied_networks_come_on_top_of_the_clusters_and_allow_wins() -> None:
     policy = AddressPolicy.make(
         allow=networks("127.0.0.0/8", "10.1.0.0/16"), deny=networks("10.0.0.0/8"), in_cluster=True
