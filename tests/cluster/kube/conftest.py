@@ -1,9 +1,13 @@
 """A session's control plane with our definitions and roles."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kube.installed import install
+from tests.cluster.kube.installed import account, install, may_use
+from tests.cluster.kube.served import Served, cluster_proxy
+from tests.cluster.proxy.running import RunningProxy
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +28,26 @@ def private_plane(private_control_plane: ControlPlane) -> ControlPlane:
 def own_namespace(plane: ControlPlane, namespace: str) -> str:
     """A fresh namespace beside our definitions."""
     return namespace
+
+
+@pytest.fixture(scope="module")
+def proxy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """Of the session's cluster."""
+    with cluster_proxy(tmp_path_factory.mktemp("proxy"), plane) as running:
+        yield running
+
+
+@pytest.fixture
+def served(plane: ControlPlane, proxy: RunningProxy, own_namespace: str) -> Served:
+    """A Connector whose target the ServiceAccount `default` of a fresh namespace may use."""
+    for account_name in ("target", "other"):
+        plane.new_service_account(own_namespace, account_name)
+        plane.kubectl(
+            "create", "rolebinding", account_name, "--clusterrole=cluster-admin",
+            f"--serviceaccount={own_namespace}:{account_name}", namespace=own_namespace,
+        )  # fmt: skip
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    made = Served(plane=plane, proxy=proxy, namespace=own_namespace)
+    made.apply()
+    made.settled()
+    return made

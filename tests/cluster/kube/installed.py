@@ -26,7 +26,7 @@ def install_definitions(plane: ControlPlane) -> None:
 
 def install_roles(plane: ControlPlane) -> None:
     """The system namespace and deploy/rbac."""
-    plane.kubectl("apply", "-f", str(DEPLOY / "namespace.yaml"))
+    plane.kubectl("apply", "-f", str(DEPLOY / "system" / "namespace.yaml"))
     plane.kubectl("apply", "-k", str(DEPLOY / "rbac"))
 
 

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ class RunningProxy:
         home: Path,
         *,
         options: Mapping[str, str] = {},
+        environment: Mapping[str, str] = {},
         program: str = "mitmdump",
         arguments: Sequence[str] = (),
     ) -> None:
@@ -54,12 +56,18 @@ class RunningProxy:
         } | dict(options)
         sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
         command = [str(Path(sys.executable).with_name(program)), "-s", str(ROOT / "addons/connector.py"), *sets]
-        self.process = Process([*command, *arguments], log=self.log)
+        inherited = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
+        self.process = Process([*command, *arguments], log=self.log, environment=inherited | dict(environment))
 
     def __enter__(self) -> Self:
-        self.process.start()
+        self.start()
         self.process.wait_until(lambda: self.admin("/readyz")[0] == 200, timeout=PATIENCE)
         return self
+
+    def start(self) -> None:
+        """Returns when it listens, ready or not."""
+        self.process.start()
+        self.process.wait_until(lambda: self.admin("/healthz")[0] == 200, timeout=PATIENCE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

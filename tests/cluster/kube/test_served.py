@@ -1,0 +1,175 @@
+"""Callers of a real cluster through a real proxy: what takes effect, how soon, and how it shows."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.installed import account, connector, group, may_use, secret
+from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connect, connectorctl
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.proxy.running import RunningProxy, wait_for
+
+CUT = 5.0 + 10.0
+"""Seconds in which a stream must end, and what a busy machine may take on top."""
+
+
+@contextmanager
+def watch(served: Served, kubectl: Kubectl, tmp_path: Path) -> Iterator[Watching]:
+    """Open, and known to be: it saw a change."""
+    names = (f"tick-{number}" for number in itertools.count())
+    with Watching(kubectl, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching:
+
+        def seen() -> bool:
+            served.plane.kubectl("create", "configmap", next(names), namespace=served.namespace)
+            return watching.saw("configmap/tick-")
+
+        wait_for(seen, "the watch to be open")
+        yield watching
+
+
+def test_the_seed_case(served: Served, tmp_path: Path) -> None:
+    done = connectorctl(
+        served.plane, "kubeconfig", str(served.key), "--service-account", f"{served.namespace}/default",
+        "--proxy", f"http://127.0.0.1:{served.proxy.port}", "--confdir", str(served.proxy.confdir),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    path = tmp_path / "kubeconfig"
+    path.write_text(done.stdout)
+    kubectl = Kubectl(served.plane.programs / "kubectl", path)
+    assert served.whoami(kubectl) == "target"
+    assert "forbidden" in kubectl.run("get", "namespaces").stderr.lower()
+    assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=served.namespace)
+
+
+def test_who_may_not_use_it_learns_nothing(served: Served) -> None:
+    served.plane.new_service_account(served.namespace, "stranger")
+    stranger = served.caller("stranger")
+    here, nowhere = served.connect(stranger), served.connect(stranger, key=ObjectKey(served.namespace, "none"))
+    assert here.status == 403
+    assert (here.status, here.phrase.replace("k8s", "none")) == (nowhere.status, nowhere.phrase)
+    assert served.connect(served.caller(), key=ObjectKey(served.namespace, "none")).status == 403
+    message = served.kubectl(stranger).run("get", "pods").stderr
+    assert here.phrase in message
+
+
+def test_a_binding_to_a_group_lets_its_members_in(served: Served) -> None:
+    served.plane.new_service_account(served.namespace, "member")
+    may_use(served.plane, served.namespace, subject=group(f"system:serviceaccounts:{served.namespace}"), name="group")
+    assert served.whoami(served.kubectl(served.caller("member"))) == "target"
+
+
+@pytest.mark.parametrize(
+    ("audience", "lifetime"),
+    [
+        pytest.param("elsewhere", 3600, id="another audience"),
+        pytest.param("connectors-proxy", -60, id="an expired token"),
+    ],
+)
+def test_a_token_that_is_not_good_gets_407(served: Served, audience: str, lifetime: float) -> None:
+    assert served.connect(served.caller(audience=audience, lifetime=lifetime)).status == 407
+
+
+def test_a_deleted_service_account_is_refused(served: Served) -> None:
+    served.plane.new_service_account(served.namespace, "leaver")
+    may_use(served.plane, served.namespace, subject=account(served.namespace, "leaver"), name="leaver")
+    token = served.caller("leaver")
+    assert served.connect(token).status == 200
+    served.plane.kubectl("delete", "serviceaccount", "leaver", namespace=served.namespace)
+    wait_for(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
+
+
+def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: Served, tmp_path: Path) -> None:
+    kubectl = served.kubectl()
+    with watch(served, kubectl, tmp_path) as watching:
+        served.rotate(account="other")
+        wait_for(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
+        served.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
+        wait_for(lambda: watching.saw("configmap/after"), "the old stream to go on")
+        assert watching.running
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        pytest.param(("delete", "connector", "k8s"), 403, id="the Connector is deleted"),
+        pytest.param(("delete", "secret", "k8s-secret"), 503, id="its Secret is deleted"),
+        pytest.param(
+            ("patch", "connector", "k8s", "--type=merge", "-p", '{"spec": {"address": "https://192.0.2.1:6443"}}'),
+            403,
+            id="its address is changed",
+        ),
+    ],
+)
+def test_a_change_ends_open_streams_and_refuses_new_requests(
+    served: Served, tmp_path: Path, change: tuple[str, ...], status: int
+) -> None:
+    with watch(served, served.kubectl(), tmp_path) as watching:
+        served.plane.kubectl(*change, namespace=served.namespace)
+        assert watching.wait_for_end() < CUT
+    assert served.connect(served.caller()).status == status
+
+
+def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: Served, tmp_path: Path) -> None:
+    with watch(served, served.kubectl(), tmp_path) as watching:
+        served.plane.kubectl("delete", "rolebinding", "use", namespace=served.namespace)
+        assert watching.wait_for_end() < RECHECK + 10
+    assert served.connect(served.caller()).status == 403
+
+
+def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_path: Path) -> None:
+    token = served.caller(lifetime=2 * RECHECK)
+    with watch(served, served.kubectl(token), tmp_path) as watching:
+        wait_for(lambda: served.connect(token).status == 407, "the token to expire")
+        served.plane.kubectl("create", "configmap", "later", namespace=served.namespace)
+        wait_for(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
+        assert watching.running
+
+
+def test_an_invalid_neighbour_disturbs_nobody(served: Served) -> None:
+    served.plane.kubectl.apply(
+        secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
+    )
+    bad = ObjectKey(served.namespace, "bad")
+    wait_for(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
+    assert served.whoami(served.kubectl()) == "target"
+
+
+def test_loopback_is_no_target_unless_it_is_allowed(served: Served, tmp_path: Path) -> None:
+    strict = cluster_proxy(tmp_path / "strict", served.plane, options={"connector_targets_allow": ""})
+    with strict:
+        answer = connect(strict, served.key, served.caller(), served.plane.url.removeprefix("https://"))
+    assert answer.status == 503
+    assert "127.0.0.1" in answer.phrase
+
+
+def test_the_settings_come_from_the_config_map_too(plane: ControlPlane, served: Served, tmp_path: Path) -> None:
+    plane.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "connectors-config"},
+            "data": {"audience": "another"},
+        },
+        namespace="connectors-system",
+    )
+    try:
+        other = cluster_proxy(tmp_path / "other", plane)
+        with other:
+            authority = plane.url.removeprefix("https://")
+            assert connect(other, served.key, served.caller(audience="another"), authority).status == 200
+            assert connect(other, served.key, served.caller(), authority).status == 407
+    finally:
+        plane.kubectl("delete", "configmap", "connectors-config", namespace="connectors-system")
+
+
+def test_no_token_is_in_what_the_proxy_printed(served: Served, proxy: RunningProxy) -> None:
+    token = served.caller()
+    assert served.whoami(served.kubectl(token)) == "target"
+    printed = proxy.log.read_text(errors="replace")
+    assert token not in printed
+    assert "eyJ" not in printed
