@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import generate_latest
 
@@ -70,7 +71,8 @@ class Process:
         identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         self._client = client
         self._settings = settings
-        self._options = Options(instance=identity, workers=arguments.workers)
+        ca_file = Path(settings.ca_file).read_bytes() if settings.ca_file else None
+        self._options = Options(instance=identity, ca_file=ca_file, workers=arguments.workers)
         self._metrics = Metrics()
         self._term: Term | None = None
         self._election = Election(client, ObjectKey(settings.system_namespace, LEASE), identity)

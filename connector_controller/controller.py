@@ -44,9 +44,10 @@ _CA: Final = "ca"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line sets. `instance` names this process in events."""
+    """What the command line sets. `instance` names this process in events; `ca_file` is the content of `ca-file`."""
 
     instance: str
+    ca_file: bytes | None = None
     workers: int = WORKERS
 
 
@@ -60,6 +61,7 @@ class Term:
         self._options = options
         self._metrics = metrics
         self._store = Store()
+        self._store.set_ca_file(options.ca_file)
         self._trust = TrustStore()
         self._queue: WorkQueue[ObjectKey] = WorkQueue("connectors")
         self._class_queue: WorkQueue[str] = WorkQueue("classes")

@@ -99,7 +99,7 @@ class World:
         """A credential for the API server as a target."""
         return self.plane.mint_token(namespace, "default")
 
-    def put_secret(self, namespace: str, name: str = "s", *, kind: str | None = None, **data: str | bytes) -> None:
+    def put_secret(self, namespace: str, name: str = "s", kind: str | None = None, /, **data: str | bytes) -> None:
         """Keys are given as `ca_crt` for `ca.crt`. An existing one is replaced, its type included."""
         encoded = {
             key.replace("_", "."): base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
@@ -129,6 +129,9 @@ class World:
 
     def patch_connector(self, namespace: str, spec: Mapping[str, Any], name: str = "k8s") -> None:
         self.api.must("PATCH", f"{GROUP}/namespaces/{namespace}/connectors/{name}", {"spec": spec})
+
+    def delete_connector(self, namespace: str, name: str = "k8s") -> None:
+        self.delete(f"{GROUP}/namespaces/{namespace}/connectors/{name}")
 
     def connector(self, namespace: str, name: str = "k8s") -> Any:
         return self.api.must("GET", f"{GROUP}/namespaces/{namespace}/connectors/{name}")

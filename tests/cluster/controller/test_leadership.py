@@ -1,0 +1,148 @@
+"""Several controllers: one works, the next takes over, and nothing that is shown flaps meanwhile."""
+
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.controller.targets import CA, target
+from tests.cluster.controller.world import PATIENCE, SYSTEM, Controller, World, until
+
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/connectors-controller"
+
+
+@pytest.fixture
+def pair(world: World) -> Iterator[tuple[Controller, Controller]]:
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(2):
+            one = Controller(world.plane).start()
+            stack.callback(one.close)
+            made.append(one)
+        until(lambda: all(map(serving, made)), "admin addresses that serve")
+        yield made[0], made[1]
+
+
+def serving(controller: Controller, path: str = "/healthz") -> bool:
+    try:
+        return controller.get(path) == "ok\n"
+    except OSError:
+        return False
+
+
+def leading(controller: Controller) -> bool:
+    try:
+        return controller.metric("connector_controller_leading") == 1
+    except OSError:
+        return False
+
+
+def transitions(world: World, namespace: str) -> dict[str, tuple[str, str]]:
+    status = world.connector(namespace)["status"]
+    return {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
+
+
+def test_exactly_one_works_and_kill_9_hands_over(
+    world: World, pair: tuple[Controller, Controller], namespace: str
+) -> None:
+    with target() as server:
+        world.put_secret(namespace, token="t", ca_crt=CA.pem)
+        world.put_connector(namespace, address=server.address)
+        world.until_condition(namespace, "Ready", "True")
+        until(lambda: sum(map(leading, pair)) == 1, "one leader")
+        first, second = sorted(pair, key=leading, reverse=True)
+        before = transitions(world, namespace)
+        version = world.connector(namespace)["metadata"]["resourceVersion"]
+
+        first.process.kill()
+        until(lambda: leading(second) and serving(second, "/readyz"), "the next leader")
+        asked = len(server.heads)
+        until(lambda: len(server.heads) > asked + 4, "probes by the next one")
+        assert transitions(world, namespace) == before
+        assert world.connector(namespace)["metadata"]["resourceVersion"] == version, "not even written"
+        world.put_secret(namespace, "s", token="")
+        world.until_condition(namespace, "Ready", "False", "SecretInvalid")
+
+
+def test_a_leader_that_is_stopped_releases_the_lease_and_ends_well(
+    world: World, pair: tuple[Controller, Controller]
+) -> None:
+    until(lambda: sum(map(leading, pair)) == 1, "one leader")
+    first, second = sorted(pair, key=leading, reverse=True)
+    holder = world.api.must("GET", LEASE)["spec"]["holderIdentity"]
+    first.process.signal(signal.SIGTERM)
+    until(lambda: not first.process.running, "its end")
+    assert "stopped" in first.log
+    until(lambda: leading(second), "the next leader")
+    assert world.api.must("GET", LEASE)["spec"]["holderIdentity"] not in ("", holder)
+    second.process.stop()
+    assert world.api.must("GET", LEASE)["spec"]["holderIdentity"] == ""
+    assert "Traceback" not in first.log + second.log
+
+
+def test_a_leader_that_is_paused_is_succeeded_and_does_not_work_on(
+    world: World, pair: tuple[Controller, Controller]
+) -> None:
+    until(lambda: sum(map(leading, pair)) == 1, "one leader")
+    first, second = sorted(pair, key=leading, reverse=True)
+    first.process.signal(signal.SIGSTOP)
+    until(lambda: leading(second), "the next leader")
+    first.process.signal(signal.SIGCONT)
+    until(lambda: not leading(first), "the end of the first one's term")
+    assert leading(second)
+
+
+def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: World) -> None:
+    """Objects change all the while; what is left at the end is what one undisturbed controller would have made."""
+    rng = random.Random(4)  # noqa: S311 - moments to kill at, and the same ones each time
+    namespaces = [world.namespace() for _ in range(4)]
+    with target() as server:
+        controller = Controller(world.plane).start()
+        try:
+            for round_ in range(6):
+                for number, namespace in enumerate(namespaces):
+                    world.put_secret(namespace, token="t" if (number + round_) % 2 else "", ca_crt=CA.pem)
+                    if round_ == 0 or (number == 3 and round_ % 2 == 0):
+                        world.put_connector(namespace, address=server.address)
+                    elif number == 3:
+                        world.delete_connector(namespace)
+                # The kill comes at a random point of the work that those changes make.
+                time.sleep(rng.uniform(0, 1.5))
+                controller.process.kill()
+                world.delete(LEASE)
+                controller.process.start()
+            for number, namespace in enumerate(namespaces[:3]):
+                good = (number + 5) % 2 == 1
+                world.until_condition(namespace, "Ready", "True" if good else "False", "" if good else "SecretInvalid")
+                assert world.service(namespace) is not None
+            until(lambda: world.service(namespaces[3]) is None, "the end of the deleted Connector's Service")
+            assert "Traceback" not in controller.log
+        finally:
+            controller.close()
+
+
+def test_at_rest_nothing_is_written_and_little_read(world: World, namespace: str) -> None:
+    with target() as server:
+        controller = Controller(world.plane).start()
+        try:
+            world.put_secret(namespace, token="t", ca_crt=CA.pem)
+            world.put_connector(namespace, address=server.address)
+            world.put_connector(namespace, "other", address=server.address, connectorClassName="absent")
+            world.until_condition(namespace, "Ready", "True")
+            world.until_condition(namespace, "Ready", "False", "ConnectorClassNotFound", name="other")
+            asked = len(server.heads)
+            until(lambda: len(server.heads) > asked + 4, "probes")
+            start = world.plane.audit_log.stat().st_size
+            asked = len(server.heads)
+            until(lambda: len(server.heads) > asked + 12, "more probes", timeout=2 * PATIENCE)
+            with world.plane.audit_log.open("rb") as log:
+                log.seek(start)
+                lines = log.read().decode().splitlines()
+            requests = [line for line in lines if "connectors-controller/" not in line and "leases" not in line]
+            ours = [line for line in requests if "serviceaccount:connectors-system:connectors-controller" in line]
+            assert [line for line in ours if '"verb":"watch"' not in line] == []
+        finally:
+            controller.close()
