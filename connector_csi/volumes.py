@@ -46,6 +46,16 @@ class Publication:
         return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    """A published volume whose content is what `inputs` give; `path` is its target as the kernel names it."""
+
+    target: str
+    path: Path
+    digest: str
+    inputs: Inputs
+
+
 class Volumes:
     """The volumes of one node; None is success."""
 
@@ -60,12 +70,16 @@ class Volumes:
         self._warnings = warnings
         self._metrics = metrics
         self._busy: set[str] = set()
-        self._live: dict[str, Inputs] = {}
+        self._live: dict[str, _Live] = {}
         self._told: dict[str, str] = {}
         self._calls: set[asyncio.Task[Failure | None]] = set()
         self._count()
 
     async def publish(self, asked: Publication) -> Failure | None:
+        # kubelet's round over all volumes, every minute or so: nothing to wait for, nothing to look up on disk.
+        if asked.volume_id not in self._busy and self._is_unchanged(asked):
+            self._told.pop(asked.volume_id, None)
+            return None
         return await self._alone(asked.volume_id, self._publish(asked))
 
     async def unpublish(self, volume_id: str, target: str) -> Failure | None:
@@ -122,7 +136,7 @@ class Volumes:
             return made
         failure = await asyncio.to_thread(self._create, asked, target, made)
         if failure is None and isinstance(wish, Wish):
-            self._published(asked.volume_id, made)
+            self._published(asked, target, made)
             self._compare_lifetimes(wish)
         return failure
 
@@ -148,9 +162,6 @@ class Volumes:
         if isinstance(wish, Failure):
             self._mask(asked, wish)
             return
-        if self._live.get(asked.volume_id) == self._contents.inputs(wish):
-            self._told.pop(asked.volume_id, None)
-            return
         made = await self._contents.make(wish)
         if isinstance(made, Failure):
             self._mask(asked, made)
@@ -159,11 +170,18 @@ class Volumes:
         if failure is not None:
             self._mask(asked, failure)
         else:
-            self._published(asked.volume_id, made)
+            self._published(asked, target, made)
 
-    def _published(self, volume_id: str, content: Content) -> None:
-        self._live[volume_id] = content.inputs
-        self._told.pop(volume_id, None)
+    def _is_unchanged(self, asked: Publication) -> bool:
+        live = self._live.get(asked.volume_id)
+        if live is None or (live.target, live.digest) != (asked.target, asked.digest) or not self._is_ours(live.path):
+            return False
+        wish = self._contents.parse(asked.context, asked.secrets)
+        return isinstance(wish, Wish) and self._contents.inputs(wish) == live.inputs
+
+    def _published(self, asked: Publication, path: Path, content: Content) -> None:
+        self._live[asked.volume_id] = _Live(target=asked.target, path=path, digest=asked.digest, inputs=content.inputs)
+        self._told.pop(asked.volume_id, None)
 
     def _mask(self, asked: Publication, failure: Failure) -> None:
         """Told once for as long as it stays the same."""

@@ -89,8 +89,7 @@ class World:
         plane.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
-        crds = ("crd/connectors.connectors.alauda.io", "crd/connectorclasses.connectors.alauda.io")
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *crds)
+        plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
     def namespace(self) -> str:
         return self.plane.new_namespace(f"team-{next(_NUMBERS)}")

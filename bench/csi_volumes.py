@@ -1,0 +1,180 @@
+"""The CSI driver with 100 volumes on one node: CPU of a round of republishing, memory.
+
+    python -m bench.csi_volumes [--volumes 100] [--rounds 30] [--json bench/figures/csi_volumes.json]     # as root
+
+The driver is a process of its own beside a real API server; this program calls it as kubelet does. Its mounts are in a
+mount namespace that vanishes with it. CPU is user and system time of the driver with all its threads.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.process import Process
+from tests.cluster.scratch import scratch
+
+REPOSITORY: Final = Path(__file__).parents[1]
+NAMESPACE: Final = "team-a"
+CONNECTORS: Final = 10
+CA: Final = "-----BEGIN CERTIFICATE-----\n" + "x" * 1200 + "\n-----END CERTIFICATE-----\n"
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--volumes", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    figures = measure(options.volumes, options.rounds)
+    text = json.dumps(figures, indent=2)
+    print(text)  # noqa: T201 - the figures are the output
+    if options.json:
+        options.json.parent.mkdir(exist_ok=True)
+        options.json.write_text(text + "\n")
+    return 0
+
+
+def measure(volumes: int, rounds: int) -> dict[str, Any]:
+    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+        install(plane)
+        tokens = [plane.mint_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
+        renewed = [plane.mint_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
+        with (
+            driver(plane) as (root, process),
+            grpc.insecure_channel(f"unix://{root}/plugins/connectors-csi/csi.sock") as channel,
+        ):
+            return figures(csi_pb2_grpc.NodeStub(channel), root, process, (tokens, renewed), rounds)
+
+
+def figures(
+    node: Any, root: Path, process: Process, tokens: tuple[list[str], list[str]], rounds: int
+) -> dict[str, Any]:
+    first, renewed = tokens
+    volumes = len(first)
+    for number in range(volumes):
+        (root / "pods" / f"uid-{number}").mkdir(parents=True)
+
+    def publish(tokens: list[str]) -> None:
+        for number, token in enumerate(tokens):
+            node.NodePublishVolume(request(root, number, token))
+
+    def unpublish() -> None:
+        for number in range(volumes):
+            asked = request(root, number, "")
+            node.NodeUnpublishVolume(
+                csi_pb2.NodeUnpublishVolumeRequest(volume_id=asked.volume_id, target_path=asked.target_path)
+            )
+
+    started = time.perf_counter()
+    cpu_first = cpu_of(process.pid, lambda: publish(first))
+    seconds = time.perf_counter() - started
+
+    def republish() -> None:
+        for _ in range(rounds):
+            publish(first)
+
+    cpu_same = cpu_of(process.pid, republish)
+    cpu_new = cpu_of(process.pid, lambda: publish(renewed))
+    resident = resident_mb(process.pid)
+    unpublish()
+    return {
+        "volumes": volumes,
+        "publish_s": round(seconds, 2),
+        "publish_cpu_ms_per_volume": round(cpu_first / volumes * 1e3, 2),
+        "republish_unchanged_cpu_ms_per_volume": round(cpu_same / rounds / volumes * 1e3, 3),
+        "republish_new_token_cpu_ms_per_volume": round(cpu_new / volumes * 1e3, 2),
+        "resident_mb": resident,
+    }
+
+
+def request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeRequest:
+    """As kubelet sends it."""
+    names = {"pod.name": f"pod-{number}", "pod.namespace": NAMESPACE, "pod.uid": f"uid-{number}", "ephemeral": "true"}
+    context = {f"csi.storage.k8s.io/{key}": value for key, value in names.items()}
+    context |= {
+        "csi.storage.k8s.io/serviceAccount.name": "default",
+        "connector.name": f"k8s-{number % CONNECTORS}",
+        "configuration.names": "kubeconfig",
+    }
+    made = csi_pb2.NodePublishVolumeRequest(
+        volume_id=f"csi-{number}",
+        target_path=f"{root}/pods/uid-{number}/mount",
+        readonly=True,
+        volume_context=context,
+        secrets={"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})},
+    )
+    made.volume_capability.mount.SetInParent()
+    return made
+
+
+def install(plane: ControlPlane) -> None:
+    kubectl = plane.kubectl
+    kubectl("apply", "--server-side", "-k", str(REPOSITORY / "deploy/crds"))
+    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    for part in ("system/namespace", "rbac/users"):
+        kubectl("apply", "-f", str(REPOSITORY / "deploy" / f"{part}.yaml"))
+    plane.new_namespace(NAMESPACE)
+    ca = {"name": "connectors-proxy-ca", "namespace": "connectors-system"}
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ca, "data": {"ca.crt": CA}})
+    for number in range(CONNECTORS):
+        spec = {"connectorClassName": "k8s", "address": "https://10.0.0.1:6443"}
+        meta = {"name": f"k8s-{number}", "namespace": NAMESPACE}
+        group = "connectors.alauda.io/v1alpha1"
+        kubectl.apply({"apiVersion": group, "kind": "Connector", "metadata": meta, "spec": spec})
+    account = f"--serviceaccount={NAMESPACE}:default"
+    kubectl("create", "rolebinding", "use", "--clusterrole=connectors-user", account, namespace=NAMESPACE)
+
+
+@contextmanager
+def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
+    """kubelet's root, and the driver that serves there."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0:
+        raise SystemExit("error: mounting needs root, and unshare of util-linux")
+    # A short path: sockets have at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="csi-", dir="/tmp") as folder:
+        root = Path(folder)
+        program = [sys.executable, "-m", "connector_csi", f"--kubeconfig={plane.kubeconfig}", "--node-name=node"]
+        command = [unshare, "--mount", "--propagation", "private", *program, f"--kubelet-root={root}"]
+        process = Process([*command, "--admin-host=127.0.0.1", "--admin-port=0"], log=root / "csi.log")
+        process.start()
+        try:
+            process.wait_until((root / "plugins_registry" / "connectors-csi-reg.sock").exists, timeout=60)
+            yield root, process
+        finally:
+            process.stop()
+
+
+def cpu_of(pid: int, work: Callable[[], None]) -> float:
+    """Seconds that the process computed during `work`."""
+    before = cpu(pid)
+    work()
+    return cpu(pid) - before
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kilobytes = next(line.split()[1] for line in status if line.startswith("VmRSS:"))
+    return round(int(kilobytes) / 1024, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
