@@ -3,8 +3,8 @@ ARG BASE_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${BASE_IMAGE} AS build
 # pip's own settings, for networks with an index or a CA of their own; none of them reaches the image.
-ARG PIP_INDEX_URL
-ARG PIP_CERT
+ARG PIP_INDEX_URL=""
+ARG PIP_CERT=""
 WORKDIR /app
 COPY requirements.lock .
 RUN --mount=type=cache,target=/root/.cache/pip \

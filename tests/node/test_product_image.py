@@ -1,0 +1,77 @@
+"""The product's image as kubelet runs it: without root, on a read-only root, each door by its argument."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.node.node import Node
+
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def pod(image: str, name: str, **container: Any) -> dict[str, Any]:
+    main = {"name": "main", "image": image, "securityContext": RESTRICTED, **container}
+    state = {"name": "state", "emptyDir": {"medium": "Memory"}}
+    main["volumeMounts"] = [{"name": "state", "mountPath": "/var/lib/kubernetes-connector"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {"fsGroup": 65532},
+            "containers": [main],
+            "volumes": [state],
+        },
+    }
+
+
+def finished(node: Node, namespace: str, manifest: dict[str, Any], *, phase: str = "Succeeded") -> str:
+    """What a pod printed that was to end in `phase`."""
+    name = manifest["metadata"]["name"]
+    node.kubectl.apply(manifest, namespace=namespace)
+    node.wait_for_pod(name, namespace, condition=f"jsonpath={{.status.phase}}={phase}")
+    return node.kubectl("logs", name, namespace=namespace)
+
+
+@pytest.mark.parametrize(
+    ("door", "arguments", "expected"),
+    [
+        ("proxy", ["--version"], "Mitmproxy:"),
+        ("proxy", ["--options"], "connector_max_connections:"),
+        ("csi", ["--help"], "CSI driver connectors-csi"),
+    ],
+)
+def test_each_door_starts(
+    node: Node, product_image: str, node_namespace: str, door: str, arguments: list[str], expected: str
+) -> None:
+    manifest = pod(product_image, "door", args=[door, *arguments])
+    assert expected in finished(node, node_namespace, manifest)
+
+
+def test_another_word_is_told_what_there_is(node: Node, product_image: str, node_namespace: str) -> None:
+    manifest = pod(product_image, "other", args=["sh", "-c", "id"])
+    assert "proxy | controller | csi" in finished(node, node_namespace, manifest, phase="Failed")
+
+
+def test_it_runs_as_nobody_in_particular_and_compiled(node: Node, product_image: str, node_namespace: str) -> None:
+    script = (
+        "import json, os, sys, importlib.util as u, mitmproxy, addons.lane as lane;"
+        "print(json.dumps({'uid': os.getuid(), 'pip': u.find_spec('pip') is not None,"
+        " 'compiled': all(os.path.exists(each.__cached__) for each in (mitmproxy, lane)),"
+        " 'writable': os.access('/app', os.W_OK)}))"
+    )
+    manifest = pod(product_image, "looks", command=["/app/venv/bin/python", "-c", script])
+    assert json.loads(finished(node, node_namespace, manifest)) == {
+        "uid": 65532,
+        "pip": False,
+        "compiled": True,
+        "writable": False,
+    }
