@@ -25,6 +25,8 @@ from tests.cluster.kube.installed import (
 )
 from tests.fakes.relay import Relay
 
+pytestmark = pytest.mark.timeout(400)
+
 KEY = ObjectKey("team-a", "k8s")
 RULE = AccessRule("use", "connectors", "proxy")
 OURS = "connector_store.kube"

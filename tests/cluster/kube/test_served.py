@@ -14,6 +14,8 @@ from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, 
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.proxy.running import RunningProxy, wait_for
 
+pytestmark = pytest.mark.timeout(400)
+
 CUT = 5.0 + 10.0
 """Seconds in which a stream must end, and what a busy machine may take on top."""
 

@@ -1,0 +1,148 @@
+"""The API server is away, slow or incomplete: what the proxy's callers see meanwhile, and that it mends itself."""
+
+import itertools
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube.front import Front
+from tests.cluster.kube.installed import DEPLOY, account, install_definitions, install_roles, may_use
+from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy
+from tests.cluster.proxy.running import wait_for
+from tests.fakes.background import background
+
+pytestmark = pytest.mark.timeout(400)
+"""Seconds: each starts a proxy, and some a control plane, on a machine that may be busy."""
+
+REVIEWS = ("tokenreviews", "subjectaccessreviews")
+
+
+@pytest.fixture
+def prepared(plane: ControlPlane, own_namespace: str) -> str:
+    """A namespace with two ServiceAccounts that may use its Connector, and the target's."""
+    plane.new_service_account(own_namespace, "target")
+    plane.new_service_account(own_namespace, "newcomer")
+    binding = ("rolebinding", "target", "--clusterrole=cluster-admin", f"--serviceaccount={own_namespace}:target")
+    plane.kubectl("create", *binding, namespace=own_namespace)
+    may_use(plane, own_namespace, subject=account(own_namespace))
+    may_use(plane, own_namespace, subject=account(own_namespace, "newcomer"), name="newcomer")
+    return own_namespace
+
+
+def test_while_nobody_can_be_asked_those_who_were_go_on(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
+    with background(Front(plane).serving()) as (front, _):
+        proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url, options={"connector_recheck": "600"})
+        with proxy:
+            served = Served(plane=plane, proxy=proxy, namespace=prepared)
+            served.apply()
+            served.settled()
+            known, newcomer = served.caller(), served.caller("newcomer")
+            kubectl = served.kubectl(known)
+            assert served.whoami(kubectl) == "target"
+            front.answers.update(dict.fromkeys(REVIEWS, 429))
+            assert served.whoami(kubectl) == "target"
+            refused = served.connect(newcomer)
+            assert (refused.status, refused.retry_after) == (503, "7")
+            front.answers.update(dict.fromkeys(REVIEWS, 500))
+            assert served.connect(newcomer).status == 503
+            front.answers.clear()
+            assert served.whoami(served.kubectl(newcomer)) == "target"
+
+
+def test_a_review_that_cannot_be_asked_cuts_no_stream(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
+    with background(Front(plane).serving()) as (front, _):
+        proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url)
+        with proxy:
+            served = Served(plane=plane, proxy=proxy, namespace=prepared)
+            served.apply()
+            served.settled()
+            names = (f"tick-{number}" for number in itertools.count())
+            with Watching(served.kubectl(), "configmaps", namespace=prepared, log=tmp_path / "watch.log") as watching:
+
+                def seen(name: str) -> bool:
+                    plane.kubectl("create", "configmap", next(names), namespace=prepared)
+                    return watching.saw(name)
+
+                wait_for(lambda: seen("tick-"), "the watch to be open")
+                front.answers.update(dict.fromkeys(REVIEWS, 500))
+                asked = len(front.asked)
+                wait_for(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", patience=90)
+                plane.kubectl("create", "configmap", "still-there", namespace=prepared)
+                wait_for(lambda: watching.saw("still-there"), "the stream to go on")
+                assert watching.running
+
+
+def unavailable(answer: Answer) -> Answer | None:
+    return answer if answer.status == 503 else None
+
+
+def reviews(front: Front, since: int) -> int:
+    return sum(each in REVIEWS for each in front.asked[since:])
+
+
+def test_the_api_server_is_killed_and_comes_back(private_plane: ControlPlane, tmp_path: Path) -> None:
+    """The target is that API server too, so only refusals can be told while it is away."""
+    plane = private_plane
+    plane.new_namespace("team-a")
+    plane.new_service_account("team-a", "target")
+    may_use(plane, "team-a", subject=account("team-a"))
+    with cluster_proxy(tmp_path / "proxy", plane) as proxy:
+        served = Served(plane=plane, proxy=proxy, namespace="team-a")
+        served.apply()
+        served.settled()
+        token = served.caller()
+        pid = proxy.process.pid
+        plane.kill()
+        away = wait_for(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
+        assert away.retry_after is not None
+        assert proxy.admin("/readyz")[0] == 200
+        plane.start_apiserver()
+        wait_for(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
+        assert proxy.process.pid == pid
+
+
+def test_until_it_is_synced_everybody_is_told_to_come_again(private_plane: ControlPlane, tmp_path: Path) -> None:
+    plane = private_plane
+    plane.kubectl("delete", "-k", str(DEPLOY / "crds"))
+    plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
+    plane.new_namespace("team-a")
+    plane.new_service_account("team-a", "target")
+    may_use(plane, "team-a", subject=account("team-a"))
+    with ExitStack() as stack:
+        proxy = cluster_proxy(tmp_path / "proxy", plane)
+        stack.push(proxy)
+        proxy.start()
+        served = Served(plane=plane, proxy=proxy, namespace="team-a")
+        wait_for(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
+        assert proxy.admin("/readyz")[0] == 503
+        early = served.connect(served.caller(), key=ObjectKey("team-a", "k8s"))
+        assert early.status == 503
+        assert early.retry_after is not None
+        install_definitions(plane)
+        install_roles(plane)
+        served.apply()
+        served.settled()
+        assert proxy.admin("/readyz")[0] == 200
+        advice = [each for each in proxy.log.read_text().splitlines() if "kubectl apply -k deploy/" in each]
+        assert len(advice) == len(set(advice))
+
+
+def test_only_the_namespaces_that_are_named_are_served(
+    plane: ControlPlane, prepared: str, namespace_elsewhere: str, tmp_path: Path
+) -> None:
+    with cluster_proxy(tmp_path / "proxy", plane, options={"connector_namespaces": prepared}) as proxy:
+        served = Served(plane=plane, proxy=proxy, namespace=prepared)
+        served.apply()
+        served.settled()
+        elsewhere = Served(plane=plane, proxy=proxy, namespace=namespace_elsewhere)
+        elsewhere.apply(account="default")
+        may_use(plane, namespace_elsewhere, subject=account(namespace_elsewhere))
+        assert elsewhere.connect(elsewhere.caller()).status == 403
+
+
+@pytest.fixture
+def namespace_elsewhere(plane: ControlPlane) -> str:
+    return plane.new_namespace("elsewhere")
