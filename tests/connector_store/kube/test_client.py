@@ -1,16 +1,24 @@
 """Requests over real sockets to a small API server, and what becomes of answers that are none."""
 
 import asyncio
+import base64
+import ssl
+import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
+from connector_store.kube import config
 from connector_store.kube.client import PAGE, KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.certificates import Issued, make_ca, make_leaf
 
 
 @pytest.fixture
@@ -159,3 +167,66 @@ async def test_the_password_of_a_proxy_on_the_way_is_in_no_error() -> None:
             with pytest.raises(ApiError, match="answered 407") as error:
                 await client.get("/x")
     assert "hunter2" not in f"{error.value!r} {error.value}"
+
+
+@asynccontextmanager
+async def tls_server(leaf: Issued) -> AsyncIterator[str]:
+    """Answers every request with {}; the URL."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(leaf.combined_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def kubeconfig(tmp_path: Path, server: str, ca: Issued) -> str:
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca.pem).decode()}
+    document = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+ROOT = make_ca("root")
+MIDDLE = make_ca("middle", issuer=ROOT)
+BARE = make_ca("bare", bare=True)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "ca", "trusted"),
+    [
+        pytest.param(make_leaf(ROOT, ["127.0.0.1"]), ROOT, True, id="a CA as it should be"),
+        pytest.param(make_leaf(BARE, ["127.0.0.1"]), BARE, True, id="a CA without key usage"),
+        pytest.param(make_leaf(MIDDLE, ["127.0.0.1"]), MIDDLE, True, id="a pinned intermediate"),
+        pytest.param(make_leaf(ROOT, ["127.0.0.1"]), BARE, False, id="another CA"),
+        pytest.param(make_leaf(ROOT, ["192.0.2.1"]), ROOT, False, id="another host"),
+        pytest.param(make_leaf(ROOT, ["127.0.0.1"], expired=True), ROOT, False, id="an expired certificate"),
+    ],
+)
+async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issued, trusted: bool) -> None:
+    async with tls_server(leaf) as url:
+        loaded = await config.load(kubeconfig=kubeconfig(tmp_path, url, ca))
+        async with KubeClient(loaded) as client:
+            if trusted:
+                assert await client.get("/x") == {}
+                return
+            with pytest.raises(ApiError, match="certificate verify failed"):
+                await client.get("/x")
