@@ -2,12 +2,13 @@
 
 import logging
 
-from mitmproxy import connection, ctx
-from mitmproxy.proxy import events, layer
+from mitmproxy import connection, ctx, http
+from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.commands import CloseConnection
 
 from addons.gate import Gate
 from addons.line import Line, Retire
+from addons.upstream import TargetServer
 from addons.wiring import Parts
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,16 @@ class Doorkeeper:
     def next_layer(self, data: layer.NextLayer) -> None:
         """mitmproxy asks only for connections without a gate, and there are none: whatever this is, close it."""
         data.layer = Closed(data.context)
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Only our own layers reach out, and only to targets that were decided on."""
+        if not isinstance(data.server, TargetServer):
+            data.server.error = "not a Connector's target"
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """A replay would go around the decision, through mitmproxy's own layer."""
+        if flow.is_replay == "request":
+            flow.response = http.Response.make(403, b"a request through a Connector cannot be replayed\n")
 
 
 class Closed(layer.Layer):

@@ -229,6 +229,8 @@ class Gate(layer.Layer):
     def _enter(self, peer: Peer) -> None:
         if self._tunnel is None:
             raise RuntimeError("TLS without a tunnel")
+        self._client.timestamp_tls_setup = time.time()
+        self._client.alpn = b"http/1.1"
         self._lane = Lane(self._service, self._line, self._tunnel, peer)
         self._service.streams.add(self._lane)
         self._line.arm(self._service.times.client, Wait.CLIENT)
@@ -285,4 +287,4 @@ def _only(found: list[bytes]) -> bytes | None:
 
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    return type(error), type(error)("text left out"), error.__traceback__
+    return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__

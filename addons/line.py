@@ -14,6 +14,7 @@ from typing import Final
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
+from mitmproxy.proxy.commands import StartHook
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
@@ -54,6 +55,12 @@ class HeldReader:
         self._open.set()
         self._discard = False
 
+    @property
+    def ended(self) -> bool:
+        """True if the peer has closed, even where bytes of it wait to be read."""
+        # asyncio tells the end only to who has read everything before it.
+        return bool(self._reader._eof) or self._reader.exception() is not None  # type: ignore[attr-defined]
+
     def hold(self) -> None:
         self._open.clear()
 
@@ -89,26 +96,26 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
-        self._client = handler.client
-        self._wrap(self._client)
+        self.client = handler.client
+        self._wrap(self.client)
         # Draining is the readers' work: waiting for all writers would let a client that does not read stall uploads.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
 
     def opened(self, server: Connection) -> None:
         """A connection to a target is open: keep it alive, and couple the two directions."""
         self._wrap(server)
-        client, target = self._handler.transports[self._client], self._handler.transports[server]
-        if self._client in self._readers and isinstance(target.writer, asyncio.StreamWriter):
-            self._readers[self._client].opposite = target.writer
+        client, target = self._handler.transports[self.client], self._handler.transports[server]
+        if self.client in self._readers and isinstance(target.writer, asyncio.StreamWriter):
+            self._readers[self.client].opposite = target.writer
         if isinstance(client.writer, asyncio.StreamWriter):
             self._readers[server].opposite = client.writer
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
-        self._readers[connection or self._client].hold()
+        self._readers[connection or self.client].hold()
 
     def release(self, connection: Connection | None = None) -> None:
-        self._readers[connection or self._client].release()
+        self._readers[connection or self.client].release()
 
     def arm(self, seconds: float, wait: Wait) -> int:
         """Deliver a TimeUp to the layers in `seconds`, in place of the timer that runs; returns its number."""
@@ -125,7 +132,7 @@ class Line:
     def linger(self) -> None:
         """The last answer is written: give the client time to take it, so that it sees that and no reset."""
         self.disarm()
-        self._readers[self._client].discard()
+        self._readers[self.client].discard()
         self._timer = self._loop.call_later(LINGER, self.abort)
 
     def cut(self) -> None:
@@ -144,6 +151,20 @@ class Line:
             writer.transport.abort()
         self._end_handler()
 
+    def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
+        """Run a hook that nobody waits for, and `then` a function."""
+
+        async def run() -> None:
+            await self._handler.handle_hook(hook)
+            then()
+
+        asyncio_utils.create_task(run(), name=f"connector hook {hook.name}", keep_ref=True)
+
+    @property
+    def client_gone(self) -> bool:
+        """True if the client has closed its side, whether that was read or not."""
+        return self._readers[self.client].ended
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the client connection has ended."""
         self._on_close.append(callback)
@@ -161,7 +182,7 @@ class Line:
             writer.transport.abort()
 
     def _end_handler(self) -> None:
-        io = self._handler.transports.get(self._client)
+        io = self._handler.transports.get(self.client)
         if io is not None and io.handler is not None:
             io.handler.cancel("ended")
 

@@ -3,6 +3,7 @@
 Bytes of the target go in, bytes for the client come out; what the lane has to know shows in the attributes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from addons import inject
@@ -30,9 +31,20 @@ class Broken:
 
 
 class Relay:
-    """See the module's text. `upgrade` is the protocol that the request may be switched to."""
+    """See the module's text. `upgrade` is the protocol that the request may be switched to.
 
-    def __init__(self, head: RequestHead, target: Target, upgrade: bytes | None, *, max_head: int) -> None:
+    `keep` gets the content of the answer's body, where somebody watches.
+    """
+
+    def __init__(
+        self,
+        head: RequestHead,
+        target: Target,
+        upgrade: bytes | None,
+        *,
+        max_head: int,
+        keep: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.head: ResponseHead | None = None
         """The final head; None before it came."""
         self.failure: Deny | Broken | None = None
@@ -43,6 +55,7 @@ class Relay:
         """The tunnel ends with this answer."""
         self.untouched = True
         """Nothing of an answer has come."""
+        self._keep = keep
         self._target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
@@ -74,6 +87,8 @@ class Relay:
 
     def _take(self, event: Event, out: list[bytes]) -> None:
         if isinstance(event, bytes):
+            if self._keep is not None:
+                self._keep(event)
             chunked = self.head is not None and self.head.body is Until.LAST_CHUNK
             out.append(render_chunk(event) if chunked else event)
         elif isinstance(event, ResponseHead):

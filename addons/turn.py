@@ -1,11 +1,16 @@
 """One request in a tunnel, from its head to the end of its answer: what the lane knows of it, and its records."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mitmproxy.proxy.commands import StartHook
+
 from addons.exchange import Exchange
 from addons.framing import End, Event, RequestHead, Until, render_chunk, render_last_chunk
+from addons.observe import Observation, Tell
+from addons.questions import unpaused
 from addons.recorder import Recorder
 from addons.relay import Relay
 from addons.streams import Live
@@ -40,6 +45,13 @@ class Turn:
     bytes_in: int = 0
     bytes_out: int = 0
     began: float = field(default_factory=time.perf_counter)
+    problem: str = ""
+    """Why it was refused, in words."""
+    observation: Observation | None = None
+    showing: StartHook | None = None
+    """The hook that shows the answer's head, while it runs."""
+    withheld: bytes = b""
+    """Of the answer, until its head was shown."""
     stream: str = ""
     """What lives as long as its client wants: the kind of stream that the answer began."""
 
@@ -47,6 +59,8 @@ class Turn:
         """Add a piece of the body, framed for the target."""
         chunked = self.head.body is Until.LAST_CHUNK
         if isinstance(event, bytes):
+            if self.observation is not None:
+                self.observation.keep("request", event)
             out.append(render_chunk(event) if chunked else event)
         elif isinstance(event, End):
             self.whole = True
@@ -55,7 +69,28 @@ class Turn:
                 out.append(render_last_chunk([]))
 
     def denied(self, deny: Deny) -> None:
-        self.status, self.cause = deny.status, deny.cause
+        self.status, self.cause, self.problem = deny.status, deny.cause, deny.message
+
+    @property
+    def keep_response(self) -> Callable[[bytes], None] | None:
+        """What gets the content of the answer's body."""
+        found = self.observation
+        return (lambda content: found.keep("response", content)) if found is not None else None
+
+    def shows_head(self) -> bool:
+        """True if the answer's head is still to be shown, or just being shown."""
+        return self.observation is not None and (self.showing is not None or self.observation.flow.response is None)
+
+    def show_head(self, relay: Relay, layer: object) -> StartHook | None:
+        """The hook that shows it, once."""
+        if self.observation is None or relay.head is None or self.showing is not None:
+            return None
+        self.showing = unpaused(self.observation.response_headers_hook(relay.head), layer)
+        return self.showing
+
+    def end_observation(self, problem: str, tell: Tell) -> None:
+        if self.observation is not None:
+            self.observation.end(problem, tell)
 
     def answered(self, relay: Relay, recorder: Recorder) -> None:
         """The head of the answer has come. A stream is written down now, and again when it ends."""
@@ -67,8 +102,9 @@ class Turn:
             recorder.record(self._exchange("request"))
             recorder.stream_began(self.tunnel.key, self.stream)
 
-    def ended(self, reason: str, recorder: Recorder) -> None:
+    def ended(self, reason: str, recorder: Recorder, tell: Tell) -> None:
         """Write it down; `reason` says how a stream came to its end."""
+        self.end_observation(self.problem or reason, tell)
         if self.stream:
             self.cause = reason
             recorder.stream_ended(self.tunnel.key, self.stream)

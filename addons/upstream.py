@@ -27,6 +27,10 @@ Outcome = Peer | Deny | None
 Step = Iterator[Command]
 
 
+class TargetServer(Server):
+    """A connection to an address of a target; nothing else is dialled by this proxy."""
+
+
 class Dial:
     """One attempt to reach a target. Give it `start`, then every event until `outcome` is there."""
 
@@ -41,7 +45,7 @@ class Dial:
         self._addresses: list[str] = []
         self._problem = "it has no address"
         self._waits_for: Command | None = None
-        self._server: Server | None = None
+        self._server: TargetServer | None = None
         self._peer: Peer | None = None
         self._timer = 0
 
@@ -100,7 +104,7 @@ class Dial:
         self._timer = self._line.arm(left / len(self._addresses), Wait.TARGET)
         address = self._addresses.pop(0)
         # A Server that failed cannot be opened again: each attempt has its own.
-        self._server = Server(address=(address, self.target.address.port))
+        self._server = TargetServer(address=(address, self.target.address.port))
         self._waits_for = unpaused(OpenConnection(self._server), self)
         yield self._waits_for
 

@@ -50,6 +50,12 @@ def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
 
 
 @pytest.fixture
+async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    async with running_proxy(folder, confdir, connector_flows="on") as running:
+        yield running
+
+
+@pytest.fixture
 async def proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir) as running:
         yield running

@@ -1,10 +1,21 @@
 """Requests in a tunnel, over real sockets."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
 
 KEY = "team-a/k8s"
+
+
+@pytest.fixture(params=["off", "on"], ids=["unwatched", "watched"])
+async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    async with running_proxy(folder, confdir, connector_flows=request.param) as running:
+        yield running
 
 
 async def open_tunnel(proxy: Proxy, target: Target) -> Stream:

@@ -32,6 +32,10 @@ class FakeRecorder(Recorder):
         self.live.remove(kind)
 
 
+def tell(*_: object) -> None:
+    raise AssertionError("nobody watches")
+
+
 def turn(path: bytes = b"/api", *, body: int | Until = 0) -> Turn:
     tunnel = Tunnel(key=KEY, authority="h:1", host="h", source_ip="10.0.0.1", token=None)
     return Turn(head=RequestHead(b"GET", path, 1, [(b"User-Agent", b"k")], body), tunnel=tunnel)
@@ -48,7 +52,7 @@ def test_a_request_is_one_record_at_its_end() -> None:
     recorder, found = FakeRecorder(), turn(b"/api/v1/namespaces/x/pods?limit=5")
     answer(found, OK, recorder)
     assert recorder.records == []
-    found.ended("", recorder)
+    found.ended("", recorder, tell)
     (record,) = recorder.records
     assert (record.event, record.status, record.cause, record.user_agent) == ("request", 200, "", "k")
     assert record.info is not None
@@ -70,7 +74,7 @@ def test_a_stream_is_written_when_it_begins_and_when_it_ends(path: bytes, data: 
     assert recorder.live == [kind]
     assert [each.event for each in recorder.records] == ["request"]
     found.bytes_out = 7
-    found.ended("it was cut", recorder)
+    found.ended("it was cut", recorder, tell)
     assert recorder.live == []
     assert (recorder.records[1].event, recorder.records[1].cause) == ("stream", "it was cut")
     assert recorder.records[1].bytes_out == 7
@@ -85,7 +89,7 @@ def test_a_log_that_is_not_followed_is_no_stream() -> None:
 def test_a_refusal_keeps_its_cause() -> None:
     recorder, found = FakeRecorder(), turn()
     found.denied(denial.too_many(1))
-    found.ended("", recorder)
+    found.ended("", recorder, tell)
     assert (recorder.records[0].status, recorder.records[0].cause) == (429, "too_many")
 
 
