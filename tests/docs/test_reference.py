@@ -9,6 +9,8 @@ from addons import options
 from addons.audit import line
 from addons.exchange import Exchange
 from addons.metrics import Metrics
+from connector_controller.metrics import Metrics as ControllerMetrics
+from connector_csi.metrics import Metrics as DriverMetrics
 from connector_store.domain.conditions import CA_CERT, COUNTED, NOT_PROBED
 from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.status import CONDITION_READY
@@ -89,6 +91,16 @@ def test_every_metric_of_the_proxy_is_there() -> None:
     families = {each.name + ("_total" if each.type == "counter" else "") for each in Metrics().collect()}
     assert families <= documented
     assert documented - families <= {"connector_store_synced", "connector_ca_expiry_seconds"}
+
+
+def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:
+    documented = names(section("telemetry.md", "Metrics"))
+    registry = ControllerMetrics().registry
+    families = {each.name + ("_total" if each.type == "counter" else "") for each in registry.collect()}
+    driver = set(re.findall(r"^# TYPE (connector_\S+) ", DriverMetrics().text().decode(), re.MULTILINE))
+    created = {each for each in driver if each.endswith("_created")}
+    assert families <= documented
+    assert driver - created <= documented
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
