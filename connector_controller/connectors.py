@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 from connector_controller.events import EventType, Regarding
 from connector_controller.observed import Registry, SeenConnector
 from connector_controller.probes import ProbeRequest
-from connector_controller.services import url_of
 from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
+from connector_store.domain.kubeconfig import service_url
 from connector_store.domain.models import Connector, Secret, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.published import HttpAddress
@@ -146,7 +146,7 @@ class ConnectorReconciler:
         if ca is None:
             # None yet, or one that cannot be read: what was published stays.
             return seen.status.proxy
-        url = url_of(seen.key, self._settings.cluster_domain)
+        url = service_url(seen.key, self._settings.cluster_domain)
         return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
 
     async def _write(self, seen: SeenConnector, status: Status) -> None:

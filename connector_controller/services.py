@@ -57,11 +57,6 @@ def connector_of(service: ObjectKey) -> ObjectKey:
     return ObjectKey(service.namespace, service.name.removeprefix(PREFIX))
 
 
-def url_of(key: ObjectKey, cluster_domain: str) -> str:
-    """status.proxy.httpAddress.url of a Connector that has a Service."""
-    return f"http://{PREFIX}{key.name}.{key.namespace}.svc.{cluster_domain}"
-
-
 def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
     """The Service that a Connector shall have; `host` is the proxy's name in the cluster."""
     return {

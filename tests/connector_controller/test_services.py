@@ -13,7 +13,6 @@ from connector_controller.services import (
     proxy_missing,
     repair,
     service_name,
-    url_of,
     wanted,
     will_do,
 )
@@ -88,9 +87,8 @@ def test_names(connector, name) -> None:
     assert service_name(connector) == name
 
 
-def test_the_connector_of_a_service_and_its_url() -> None:
+def test_the_connector_of_a_service() -> None:
     assert connector_of(GOOD.key) == KEY
-    assert url_of(KEY, "cluster.local") == "http://c-k8s.team-a.svc.cluster.local"
 
 
 def test_findings_name_the_service() -> None:

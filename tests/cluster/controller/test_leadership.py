@@ -22,22 +22,12 @@ def pair(world: World) -> Iterator[tuple[Controller, Controller]]:
             one = Controller(world.plane).start()
             stack.callback(one.close)
             made.append(one)
-        until(lambda: all(map(serving, made)), "admin addresses that serve")
+        until(lambda: all(each.serving() for each in made), "admin addresses that serve")
         yield made[0], made[1]
 
 
-def serving(controller: Controller, path: str = "/healthz") -> bool:
-    try:
-        return controller.get(path) == "ok\n"
-    except OSError:
-        return False
-
-
 def leading(controller: Controller) -> bool:
-    try:
-        return controller.metric("connector_controller_leading") == 1
-    except OSError:
-        return False
+    return controller.metric("connector_controller_leading") == 1
 
 
 def transitions(world: World, namespace: str) -> dict[str, tuple[str, str]]:
@@ -58,7 +48,7 @@ def test_exactly_one_works_and_kill_9_hands_over(
         version = world.connector(namespace)["metadata"]["resourceVersion"]
 
         first.process.kill()
-        until(lambda: leading(second) and serving(second, "/readyz"), "the next leader")
+        until(lambda: leading(second) and second.serving("/readyz"), "the next leader")
         asked = len(server.heads)
         until(lambda: len(server.heads) > asked + 4, "probes by the next one")
         assert transitions(world, namespace) == before

@@ -70,7 +70,16 @@ class Controller:
             text: str = answer.read().decode()
             return text
 
+    def serving(self, path: str = "/healthz") -> bool:
+        try:
+            return self.get(path) == "ok\n"
+        except OSError:
+            return False
+
     def metric(self, name: str) -> float:
+        """0 while nobody listens."""
+        if not self.serving():
+            return 0.0
         line = next(line for line in self.get("/metrics").splitlines() if line.startswith(name + " "))
         return float(line.split()[1])
 

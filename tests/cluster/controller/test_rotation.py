@@ -1,0 +1,181 @@
+"""The CA changes hands under load: whoever trusts the old one, the new one or both goes on, and streams live on."""
+
+import base64
+import contextlib
+import http.client
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_controller.authority import NEXT, SIGNING
+from connector_controller.handover import ROTATE, SWITCHED
+from connector_store.domain.kubeconfig import Entry, render
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.models import Connector
+from tests.cluster.controller.world import SYSTEM, Controller, World, until
+from tests.cluster.kube.installed import account, install_roles, may_use
+from tests.cluster.kube.served import Served, Watching, cluster_proxy
+from tests.cluster.kubectl import Kubectl
+
+CA_SECRET = "connectors-proxy-ca"
+PATH = f"/api/v1/namespaces/{SYSTEM}/secrets/{CA_SECRET}"
+OVERLAP = {"CONNECTORS_CA_OVERLAP": "6"}
+
+
+@pytest.fixture(scope="module")
+def controller(world: World) -> Iterator[Controller]:
+    made = Controller(world.plane, OVERLAP).start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def served(world: World, controller: Controller, tmp_path: Path, namespace: str) -> Iterator[Served]:
+    """A proxy that waits for the controller's CA, and a Connector for the control plane itself."""
+    install_roles(world.plane)
+    world.plane.new_service_account(namespace, "target")
+    binding = ("create", "rolebinding", "target", "--clusterrole=cluster-admin")
+    world.plane.kubectl(*binding, f"--serviceaccount={namespace}:target", namespace=namespace)
+    may_use(world.plane, namespace, subject=account(namespace))
+    with cluster_proxy(tmp_path / "proxy", world.plane, options={"connector_ca_secret": CA_SECRET}) as proxy:
+        made = Served(plane=world.plane, proxy=proxy, namespace=namespace)
+        made.apply()
+        world.until_condition(namespace, "Ready", "True")
+        yield made
+
+
+class Callers:
+    """kubectl with a kubeconfig as it was published at some time."""
+
+    def __init__(self, world: World, served: Served, folder: Path) -> None:
+        self._world, self._served, self._folder = world, served, folder
+        self.token = served.caller()
+
+    def published(self) -> bytes:
+        status = self._world.connector(self._served.namespace)["status"]
+        return base64.b64decode(status["proxy"]["httpAddress"]["CACerts"])
+
+    def kubectl(self, name: str, ca: bytes) -> Kubectl:
+        parsed = parse_connector(self._world.connector(self._served.namespace))
+        assert isinstance(parsed, Connector)
+        proxy = f"http://127.0.0.1:{self._served.proxy.port}"
+        entry = Entry(key=parsed.key, address=parsed.address, proxy=proxy, ca=ca, token=self.token)
+        path = self._folder / f"{name}.kubeconfig"
+        path.write_text(render([entry]))
+        return Kubectl(self._world.plane.kubectl.program, path)
+
+
+class LongLived:
+    """A client that read its kubeconfig once: a new tunnel and a new TLS session for every request, all the while."""
+
+    def __init__(self, served: Served, callers: Callers, ca: bytes) -> None:
+        self.done = 0
+        self.failures: list[str] = []
+        self._ending = threading.Event()
+        self._context = ssl.create_default_context(cadata=ca.decode())
+        login = base64.b64encode(f"{served.key}:{callers.token}".encode()).decode()
+        self._headers = {"Proxy-Authorization": f"Basic {login}"}
+        self._proxy = ("127.0.0.1", served.proxy.port)
+        self._target = served.plane.url.removeprefix("https://").partition(":")
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "LongLived":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        while not self._ending.wait(0.05):
+            try:
+                self._ask()
+                self.done += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPSConnection(*self._proxy, context=self._context, timeout=60)
+        with contextlib.closing(connection):
+            connection.set_tunnel(self._target[0], int(self._target[2]), self._headers)
+            connection.request("GET", "/version", headers={"Authorization": "Bearer fake-token"})
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise http.client.HTTPException(f"status {answer.status}")
+
+
+def ca_secret(world: World) -> Any:
+    return world.api.must("GET", PATH)
+
+
+def works(kubectl: Kubectl) -> bool:
+    return kubectl.run("auth", "whoami").returncode == 0
+
+
+def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> None:
+    callers = Callers(world, served, tmp_path)
+    old_pem = until(callers.published, "the published CA")
+    old = callers.kubectl("old", old_pem)
+    assert works(old)
+    signing = ca_secret(world)["data"][SIGNING]
+    with (
+        LongLived(served, callers, old_pem) as client,
+        Watching(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
+    ):
+        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE}=now", namespace=SYSTEM)
+        until(lambda: NEXT in ca_secret(world)["data"], "the next CA")
+        both_pem = until(lambda: pem if (pem := callers.published()) != old_pem else None, "both CAs in the status")
+        assert both_pem.count(b"BEGIN CERTIFICATE") == 2
+        both = callers.kubectl("both", both_pem)
+        assert works(old)
+        assert works(both)
+
+        until(lambda: ca_secret(world)["data"][SIGNING] != signing, "the next CA's turn")
+        new_pem = until(
+            lambda: pem if (pem := callers.published()).count(b"BEGIN CERTIFICATE") == 1 else None,
+            "the end of the rotation",
+        )
+        assert SWITCHED not in (ca_secret(world)["metadata"].get("annotations") or {})
+        assert new_pem != old_pem
+        new = callers.kubectl("new", new_pem)
+        until(lambda: works(new), "the proxy to sign with the new CA")
+        assert works(old)
+        assert works(both)
+        done = client.done
+        until(lambda: client.done > done + 10, "more requests of the long-lived client")
+
+        world.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
+        until(lambda: watching.saw("after"), "the change in the watch that began before")
+        assert client.failures == []
+    config_map = world.api.must("GET", f"/api/v1/namespaces/{SYSTEM}/configmaps/connectors-proxy-ca")
+    assert config_map["data"]["ca.crt"].encode() == new_pem
+
+
+def test_proxies_go_on_without_the_controller(
+    world: World, served: Served, controller: Controller, tmp_path: Path
+) -> None:
+    callers = Callers(world, served, tmp_path)
+    kubectl = callers.kubectl("any", until(callers.published, "the published CA"))
+    controller.process.kill()
+    try:
+        assert works(kubectl)
+        served.rotate(account="target")
+        assert works(kubectl)
+    finally:
+        controller.process.start()
+
+
+def test_the_ca_key_is_in_no_log_and_no_metric(world: World, controller: Controller) -> None:
+    until(lambda: CA_SECRET in world.plane.kubectl("get", "secrets", namespace=SYSTEM), "the CA")
+    pem = world.secret_data(CA_SECRET)[SIGNING].decode()
+    lines = [line for line in pem.partition("-----END PRIVATE")[0].splitlines() if "-----" not in line]
+    until(lambda: controller.metric("connector_ca_expiry_timestamp_seconds") > 0, "the metric of its end")
+    shown = controller.log + controller.get("/metrics")
+    assert lines
+    assert not any(line in shown for line in lines)
