@@ -7,6 +7,7 @@ from typing import Any
 
 from connector_csi.cluster import Cluster
 from connector_csi.content import Contents
+from connector_csi.disk import Disk
 from connector_csi.events import Events
 from connector_csi.health import admin
 from connector_csi.identity import Identity
@@ -36,13 +37,11 @@ async def run(
     cluster, events = Cluster(client, environ, metrics), Events(client, options.node_name)
     volumes = Volumes(
         pods=options.pods,
-        records=Records(options.records),
-        mounts=mounts,
+        disk=Disk(Records(options.records), mounts),
         contents=Contents(cluster),
         warnings=events,
         metrics=metrics,
     )
-    volumes.sweep()
     identity = Identity(cluster.synced.is_set)
     node, registration = Node(options.node_name, volumes, metrics), Registration(options.endpoint)
     async with (

@@ -23,7 +23,7 @@ class Metrics:
         )
         self.volumes = Gauge("connector_csi_volumes", "Volumes on this node.", registry=self._registry)
         self.reviews = Counter(
-            "connector_token_reviews_total", "Reviews by result.", ("kind", "result"), registry=self._registry
+            "connector_csi_reviews_total", "Reviews by kind and result.", ("kind", "result"), registry=self._registry
         )
         self.synced = Gauge("connector_store_synced", "1 once the watches have listed.", registry=self._registry)
 

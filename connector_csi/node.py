@@ -6,7 +6,6 @@ Each message is read once, here, into a Publication or a Failure; all other call
 import logging
 import traceback
 from collections.abc import Awaitable
-from typing import Final
 
 import grpc
 
@@ -14,11 +13,10 @@ from connector_csi.failure import Failure, invalid
 from connector_csi.identity import Context
 from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
-from connector_csi.volumes import Publication, Volumes
+from connector_csi.publication import read_publication
+from connector_csi.volumes import Volumes
 
 logger = logging.getLogger(__name__)
-
-MAX_GID: Final = 2**32 - 2
 
 
 class Node(csi_pb2_grpc.NodeServicer):
@@ -76,28 +74,3 @@ class Node(csi_pb2_grpc.NodeServicer):
         if failure is not None:
             logger.info("%s: %s: %s", call, failure.code.name, failure.message)
             await context.abort(failure.code, failure.message)
-
-
-def read_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication | Failure:
-    """What the specification requires of the message, and what an inline volume must be."""
-    capability = request.volume_capability
-    if not request.volume_id:
-        return invalid("volume_id is missing")
-    if not request.target_path:
-        return invalid("target_path is missing")
-    if not request.HasField("volume_capability"):
-        return invalid("volume_capability is missing")
-    if not capability.HasField("mount"):
-        return invalid("volume_capability is not a mount; the driver has no block devices")
-    if not request.readonly:
-        return invalid("readOnly is not true; write csi.readOnly: true in the pod's volume")
-    group = capability.mount.volume_mount_group
-    if group and not (group.isascii() and group.isdigit() and int(group) <= MAX_GID):
-        return invalid("volume_mount_group is not the number of a group")
-    return Publication(
-        volume_id=request.volume_id,
-        target=request.target_path,
-        gid=int(group) if group else None,
-        context=dict(request.volume_context),
-        secrets=dict(request.secrets),
-    )

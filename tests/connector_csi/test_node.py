@@ -10,12 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from connector_csi.failure import Failure
 from connector_csi.metrics import Metrics
-from connector_csi.node import Node, read_publication
+from connector_csi.node import Node
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serving
-from connector_csi.volumes import Publication
 from connector_store.domain.pod_token import TOKENS
 from tests.connector_csi.test_content import CONTEXT
 from tests.connector_csi.test_volumes import Lab
@@ -127,13 +125,3 @@ async def test_a_defect_is_an_internal_error_without_what_was_sent(
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "ZeroDivisionError" in caplog.text
     assert token not in caplog.text.replace('token = "s3cret"', "") + str(caught.value)
-
-
-def test_a_group_is_a_number() -> None:
-    asked = request(Path("/t"))
-    asked.volume_capability.mount.volume_mount_group = "4242"
-    read = read_publication(asked)
-    assert isinstance(read, Publication)
-    assert read.gid == 4242
-    assert not isinstance(read, Failure)
-    assert "s3cret" not in repr(read)

@@ -13,10 +13,12 @@ import pytest
 from grpc import StatusCode
 
 from connector_csi.content import Contents
+from connector_csi.disk import Disk
 from connector_csi.failure import Failure
 from connector_csi.metrics import Metrics
+from connector_csi.publication import Publication
 from connector_csi.records import Records
-from connector_csi.volumes import Publication, Volumes
+from connector_csi.volumes import Volumes
 from connector_store.domain.access import Answer, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.pod_token import TOKENS
@@ -71,13 +73,11 @@ class Lab:
         self.metrics = Metrics()
         self.volumes = Volumes(
             pods=self.pods,
-            records=Records(self.folder),
-            mounts=self.mounts,
+            disk=Disk(Records(self.folder), self.mounts),
             contents=Contents(self.cluster, sync_timeout=0.01),
             warnings=self.warnings,
             metrics=self.metrics,
         )
-        self.volumes.sweep()
 
     def asked(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:
         return Publication(
@@ -368,74 +368,6 @@ async def test_a_shorter_life_is_not_worth_a_word(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     await lab.publish(lab.asked(token, token_expiration="10m"))
     assert lab.warnings.told == []
-
-
-class KilledError(BaseException):
-    """Stands for SIGKILL between two steps: no handler of ours sees it."""
-
-
-def kill_before(step: int, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every change of disk or mounts is a step; the one of that number kills the driver."""
-    count = [0]
-
-    def stepping[**P, R](inner: Callable[P, R]) -> Callable[P, R]:
-        def outer(*arguments: P.args, **named: P.kwargs) -> R:
-            if count[0] == step:
-                raise KilledError
-            count[0] += 1
-            return inner(*arguments, **named)
-
-        return outer
-
-    for name in ("mkdir", "rmdir", "write_text", "write_bytes", "rename", "unlink", "symlink_to"):
-        monkeypatch.setattr(Path, name, stepping(getattr(Path, name)))
-    for name in ("mount_tmpfs", "unmount"):
-        monkeypatch.setattr(lab.mounts, name, stepping(getattr(lab.mounts, name)))
-
-
-async def killed(call: Callable[[], object]) -> bool:
-    """Runs a synchronous part of the driver until it is killed or ends."""
-    try:
-        call()
-    except KilledError:
-        return True
-    return False
-
-
-@pytest.mark.parametrize("then", ["publish", "unpublish"])
-@pytest.mark.parametrize("during", ["publish", "republish", "unpublish"])
-async def test_a_driver_killed_between_any_two_steps_loses_nothing(
-    tmp_path: Path, during: str, then: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, died = 0, True
-    while died:
-        lab = Lab(tmp_path / str(step))
-        asked = lab.asked()
-        if during != "publish":
-            await lab.publish()
-            asked = lab.asked("n3w")
-        wish = lab.volumes._contents.parse(asked.context, asked.secrets)
-        content = await lab.volumes._contents.make(wish)  # type: ignore[arg-type]  # the request is a good one
-        works = {
-            "publish": lambda: lab.volumes._create(asked, lab.target, content),  # type: ignore[arg-type]  # noqa: B023 - run in this turn
-            "republish": lambda: lab.volumes._replace(asked, lab.target, content),  # type: ignore[arg-type]  # noqa: B023 - run in this turn
-            "unpublish": lambda: lab.volumes._remove("csi-1", lab.target),  # noqa: B023 - run in this turn
-        }
-        with monkeypatch.context() as patch:
-            kill_before(step, lab, patch)
-            died = await killed(works[during])
-        if during == "republish":
-            assert lab.read("context.token") in ("s3cret", "n3w")
-        lab.restart()
-        if then == "publish":
-            assert await lab.publish(asked) is None
-            assert lab.read("context.token") == ("s3cret" if during == "publish" else "n3w")
-            assert len(lab.mounts.table[str(lab.target)]) == 1
-        assert await lab.unpublish() is None
-        lab.restart()
-        assert lab.nothing_is_left
-        step += 1
-    assert step > 3
 
 
 def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:

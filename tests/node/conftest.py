@@ -4,11 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.node.csi import Driver
+from tests.node.csi import TOKEN_SECONDS, Driver
 from tests.node.node import Node
-
-TOKEN_SECONDS = 600
-"""The least that a TokenRequest gives."""
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 DRIVER = "connectors-csi"
 SYSTEM = "connectors-system"
 CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
+TOKEN_SECONDS = 600
+"""The least that a TokenRequest gives."""
 TIMEOUT = 180.0
 """Seconds that anything of kubelet's may take on a busy machine; its back-off for volumes reaches 2 minutes."""
 ADMIN_PORT = 19809

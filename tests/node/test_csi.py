@@ -6,8 +6,7 @@ import jwt
 import pytest
 import yaml
 
-from tests.node.conftest import TOKEN_SECONDS
-from tests.node.csi import CA, TIMEOUT, Driver, connector, eventually, pod
+from tests.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod
 from tests.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}

@@ -1,0 +1,55 @@
+"""NodePublishVolume, read once: what the specification requires of the message, and what an inline volume must be."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector_csi.failure import Failure, invalid
+from connector_csi.proto import csi_pb2
+from connector_store.domain.volume import own_attributes
+
+MAX_GID: Final = 2**32 - 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A volume that shall be at `target`, readable by the group `gid`, or by all where there is none."""
+
+    volume_id: str
+    target: str
+    gid: int | None
+    context: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str] = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Of what must stay the same for as long as the volume lives: what the pod's author wrote, and its group."""
+        fixed = [sorted(own_attributes(self.context).items()), self.gid]
+        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+
+
+def read_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication | Failure:
+    """INVALID_ARGUMENT names the first field that is wrong."""
+    capability = request.volume_capability
+    if not request.volume_id:
+        return invalid("volume_id is missing")
+    if not request.target_path:
+        return invalid("target_path is missing")
+    if not request.HasField("volume_capability"):
+        return invalid("volume_capability is missing")
+    if not capability.HasField("mount"):
+        return invalid("volume_capability is not a mount; the driver has no block devices")
+    if not request.readonly:
+        return invalid("readOnly is not true; write csi.readOnly: true in the pod's volume")
+    group = capability.mount.volume_mount_group
+    if group and not (group.isascii() and group.isdigit() and int(group) <= MAX_GID):
+        return invalid("volume_mount_group is not the number of a group")
+    return Publication(
+        volume_id=request.volume_id,
+        target=request.target_path,
+        gid=int(group) if group else None,
+        context=dict(request.volume_context),
+        secrets=dict(request.secrets),
+    )

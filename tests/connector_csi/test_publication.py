@@ -1,0 +1,41 @@
+"""What kubelet sends, read: over a real socket in test_node.py."""
+
+from pathlib import Path
+
+import pytest
+
+from connector_csi.failure import Failure
+from connector_csi.publication import MAX_GID, Publication, read_publication
+from connector_store.domain.pod_token import TOKENS
+from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
+from tests.connector_csi.test_node import request
+
+
+@pytest.mark.parametrize(("text", "gid"), [("", None), ("0", 0), ("4242", 4242), (str(MAX_GID), MAX_GID)])
+def test_a_group_is_a_number(text: str, gid: int | None) -> None:
+    asked = request(Path("/t"))
+    asked.volume_capability.mount.volume_mount_group = text
+    read = read_publication(asked)
+    assert isinstance(read, Publication)
+    assert read.gid == gid
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1 ", "\u0663", str(MAX_GID + 1)])
+def test_anything_else_is_not(text: str) -> None:
+    asked = request(Path("/t"))
+    asked.volume_capability.mount.volume_mount_group = text
+    assert isinstance(read_publication(asked), Failure)
+
+
+def test_it_hides_what_it_was_sent() -> None:
+    read = read_publication(request(Path("/t")))
+    assert "s3cret" not in repr(read)
+
+
+def test_the_digest_is_of_what_stays_the_same() -> None:
+    def digest(context: dict[str, str], gid: int | None = None) -> str:
+        return Publication(volume_id="v", target="/t", gid=gid, context=context, secrets=SECRETS).digest
+
+    assert digest(CONTEXT) == digest(POD | {TOKENS: "other"} | CONTEXT)
+    assert digest(CONTEXT) != digest(CONTEXT | {"connector.name": "other"})
+    assert digest(CONTEXT) != digest(CONTEXT, 5)
