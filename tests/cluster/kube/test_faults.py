@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -175,6 +176,20 @@ async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
         install_roles(plane)
         fill(plane, "one")
         await until(lambda: store.synced and token(store, KEY) == "one")
+
+
+async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_programs: Path, tmp_path: Path) -> None:
+    without = ["--feature-gates=WatchList=false"]
+    with ControlPlane(tmp_path / "control-plane", programs=cluster_programs, arguments=without) as plane:
+        install_definitions(plane)
+        install_roles(plane)
+        plane.new_namespace("team-a")
+        fill(plane, "one")
+        async with proxy_client(plane) as client, following(client) as store:
+            await until(lambda: store.synced)
+            assert token(store, KEY) == "one"
+            fill(plane, "two")
+            await until(lambda: token(store, KEY) == "two")
 
 
 @pytest.mark.parametrize(
