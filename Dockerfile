@@ -13,6 +13,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       -r requirements.lock \
  && venv/bin/python -m pip uninstall --quiet --yes pip \
  && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib
+RUN mkdir /state
 COPY image/ image/
 COPY connector_store/ connector_store/
 COPY addons/ addons/
@@ -26,6 +27,8 @@ LABEL org.opencontainers.image.title="Kubernetes Connector" \
       org.opencontainers.image.description="Use a Kubernetes cluster without holding its credential" \
       org.opencontainers.image.version="${VERSION}"
 COPY --from=build /app /app
+# Where no volume is mounted there, as by docker run, it is still the proxy's to write to.
+COPY --from=build --chown=65532:65532 /state /var/lib/kubernetes-connector
 ENV PATH=/app/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
     HOME=/tmp
