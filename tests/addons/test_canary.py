@@ -173,6 +173,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path) -> None:
             command = proxy.command_line()
     assert f"Authorization: Bearer {TARGET_TOKEN}".encode() in target.received
     assert INNER_TOKEN.encode() not in target.received
+    assert b"/api" in dump.read_bytes()
     assert b"Loading script" in proxy.log.read_bytes()
     _search(proxy, {"metrics": metrics, "command": command, "dump": dump.read_bytes()}, caller.answers, token)
 
