@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, cache_root, node_programs
+from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, node_programs
 from tests.node.isolation import inside
 from tests.node.node import READY_TIMEOUT, Node
 from tests.node.requirements import missing
@@ -45,7 +45,7 @@ def node(isolated_node_programs: list[Path], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def product_image(node: Node) -> str:
     """What `scripts/test node` has built by `scripts/image --debian --archive`, before the namespaces closed."""
-    archive = cache_root() / "image.tar"
+    archive = Path(__file__).parents[2] / "build" / "image.tar"
     if not archive.exists():
         pytest.fail(f"no {archive}; run: scripts/image --debian --archive {archive}", pytrace=False)
     node.import_image(archive)
