@@ -183,8 +183,13 @@ class Line:
 
     def _end_handler(self) -> None:
         io = self._handler.transports.get(self.client)
-        if io is not None and io.handler is not None:
+        if io is None:
+            return
+        if io.handler is not None:
             io.handler.cancel("ended")
+        else:
+            # It is made right after the first event of the layers, which is where we are.
+            self._loop.call_soon(self._end_handler)
 
     def _time_up(self, event: TimeUp) -> None:
         self._timer = None

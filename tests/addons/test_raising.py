@@ -1,0 +1,189 @@
+"""An error anywhere in the data path refuses or closes: what would have been refused never reaches the target."""
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.test.tflow import tclient_conn
+
+from addons.admission import Admission
+from addons.authenticate import Authenticate
+from addons.gate import Gate
+from addons.lane import Lane
+from addons.line import Line
+from addons.link import Link
+from addons.observe import Observation
+from addons.peer import Peer
+from addons.recorder import Recorder
+from addons.relay import Relay
+from addons.resolver import Resolver
+from addons.turn import Turn
+from addons.upstream import Dial
+from connector_store.tokens import TokenAccess
+from tests.fakes.certificates import make_ca, make_leaf
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy, until
+from tests.fakes.target import Target
+
+pytestmark = pytest.mark.slow
+
+KEY = "team-a/k8s"
+HOOKS = (
+    "client_connected", "client_disconnected", "server_connect", "server_connected", "server_disconnected",
+    "tls_clienthello", "tls_start_client", "tls_start_server", "tls_established_client", "next_layer",
+    "requestheaders", "request", "responseheaders", "response", "error", "http_connect",
+)  # fmt: skip
+
+
+def methods() -> Iterator[Any]:
+    """Every method of the classes that carry a request, but those by which a connection is ended."""
+    ends = {"Gate.handle_event", "Line.abort", "Line.closed", "Line.cut", "Line.disarm", "Line._end_handler"}
+    for cls in (Gate, Lane, Admission, Observation, Link, Line, Dial, Peer, Relay, Turn, Recorder):
+        for name, value in vars(cls).items():
+            special = name.startswith("__") and name != "__init__"
+            where = f"{cls.__name__}.{name}"
+            if inspect.isfunction(value) and not special and where not in ends:
+                yield pytest.param(cls, name, id=where)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(confdir_template: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Proxy, Target]]:
+    home = tmp_path_factory.mktemp("raising")
+    folder = home / "connectors"
+    folder.mkdir()
+    ca = make_ca("target CA")
+    async with Target(make_leaf(ca, ["127.0.0.1", "localhost"]), home) as target:
+        named = connector("named", f"https://localhost:{target.port}")
+        write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), named, secret(ca=ca.pem))
+        confdir = copy_confdir(confdir_template, home / "conf")
+        # Watched, as that goes through everything that the unwatched way goes through, and more.
+        settings = {"connector_flows": "on", "connector_client_timeout": "1", "connector_connect_timeout": "1"}
+        async with running_proxy(folder, confdir, **settings) as proxy:
+            yield proxy, target
+
+
+def boom(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("boom")
+
+
+async def ended(proxy: Proxy, target: Target, credentials: str, authority: str, request: bytes) -> bytes:
+    """Try an exchange, wait for its end; all that came in the tunnel, or instead of it."""
+    stream: Stream | None = None
+    try:
+        stream, answer = await proxy.connect(authority, credentials)
+        if answer.status != 200:
+            return b"%d" % answer.status
+        await proxy.start_tls(stream, authority.rpartition(":")[0])
+        await stream.say(request)
+        return await stream.rest()
+    except (OSError, EOFError):
+        return b""
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+def get(target: Target, *fields: str, host: str = "127.0.0.1") -> bytes:
+    lines = ["GET /api HTTP/1.1", f"Host: {host}:{target.port}", "Connection: close", *fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def try_all_that_is_refused(proxy: Proxy, target: Target) -> None:
+    good, here = proxy.token(KEY), f"127.0.0.1:{target.port}"
+    before = len(target.conversations)
+    plain, acting = get(target), get(target, "Impersonate-User: admin")
+    await ended(proxy, target, f"{KEY}:wrong", here, plain)
+    await ended(proxy, target, f"{KEY}:{proxy.token('team-a/other')}", here, plain)
+    await ended(proxy, target, f"{KEY}:x", here, plain)
+    await ended(proxy, target, f"{KEY}:{good}", here, acting)
+    await ended(proxy, target, f"{KEY}:{good}", here, get(target, host="h.example"))
+    assert len(target.conversations) == before
+
+
+async def still_serves(proxy: Proxy, target: Target) -> None:
+    found = await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+    assert found.startswith(b"HTTP/1.1 200")
+    await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("cls", "name"), list(methods()))
+async def test_an_error_in_any_method_opens_nothing(
+    both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
+) -> None:
+    proxy, target = both
+    with monkeypatch.context() as patched:
+        patched.setattr(cls, name, boom)
+        await try_all_that_is_refused(proxy, target)
+        await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+    await still_serves(proxy, target)
+
+
+class Raiser:
+    """Another addon whose hooks all raise."""
+
+
+for _name in HOOKS:
+    setattr(Raiser, _name, boom)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple[Proxy, Target]) -> None:
+    proxy, target = both
+    raiser = Raiser()
+    proxy.master.addons.add(raiser)
+    try:
+        await try_all_that_is_refused(proxy, target)
+        await still_serves(proxy, target)
+    finally:
+        proxy.master.addons.remove(raiser)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("fault", ["the handler raises", "the handler is missing"])
+async def test_a_check_that_nobody_answers_refuses(
+    both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    proxy, target = both
+    authority = f"127.0.0.1:{target.port}"
+    inside = get(target, f"Authorization: Bearer {proxy.token(KEY)}")
+    with monkeypatch.context() as patched:
+        patched.setattr(TokenAccess, "cached", lambda *_: None)
+        if fault == "the handler raises":
+            patched.setattr(TokenAccess, "check", boom)
+        else:
+            patched.delattr(Authenticate, "connector_may_use")
+        stream, answer = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        stream.close()
+        assert (await ended(proxy, target, f"{KEY}:x", authority, inside)).startswith(b"HTTP/1.1 503")
+    await still_serves(proxy, target)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_name_that_nobody_resolves_is_not_reached(
+    both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, target = both
+    key, authority, inside = "team-a/named", f"localhost:{target.port}", get(target, host="localhost")
+    with monkeypatch.context() as patched:
+        patched.delattr(Resolver, "connector_resolve")
+        found = await ended(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
+        assert found.startswith(b"HTTP/1.1 502")
+    found = await ended(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
+    assert found.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_without_the_doorkeeper_nothing_is_served(both: tuple[Proxy, Target]) -> None:
+    proxy, _ = both
+    keeper = proxy.master.addons.get("doorkeeper")
+    assert keeper is not None
+    data = layer.NextLayer(Context(tclient_conn(), proxy.master.options))
+    keeper.next_layer(data)
+    assert type(data.layer).__name__ == "Closed"
