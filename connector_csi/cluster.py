@@ -4,12 +4,14 @@ It reads no Secret and no status. Settings are read once, at start.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final, Never
 
 from connector_csi.metrics import Metrics
 from connector_store.domain.access import Access
 from connector_store.domain.cursor import Raw
+from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.resolve import is_ours
@@ -20,6 +22,8 @@ from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, Resource
 from connector_store.kube.sinks import StoreSink, object_reflector, parser
 from connector_store.store import Object, Store
+
+logger = logging.getLogger(__name__)
 
 CA_KEY: Final = "ca.crt"
 _DEFAULTS: Final = Settings()
@@ -47,7 +51,7 @@ class Cluster:
         return found
 
     async def run(self) -> Never:
-        """ParseError if the settings are wrong; what else goes wrong is tried again."""
+        """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
         await self._read_settings()
         self.access = self._make_access()
         listed = [self._listed(CONNECTORS), self._listed(CONNECTOR_CLASSES)]
@@ -63,21 +67,24 @@ class Cluster:
         raise AssertionError("a reflector ended")
 
     async def _read_settings(self) -> None:
-        found: list[Raw | None] = []
-        first = asyncio.Event()
-
-        def take(raw: Raw | None) -> None:
-            found.append(raw)
-            first.set()
-
+        """A ConfigMap that is wrong is waited for: without a driver that runs, no pod of the node could end."""
         self.settings = parse_settings(explicit={}, environ=self._environ, config_map={}, in_cluster=True)
-        watch = asyncio.ensure_future(self._object(CONFIG_MAP, take).run())
+        changes = asyncio.Queue[Raw | None]()
+        watch = asyncio.ensure_future(self._object(CONFIG_MAP, changes.put_nowait).run())
         try:
-            await first.wait()
+            while not self._take_settings(await changes.get()):
+                pass
         finally:
             watch.cancel()
-        config_map = (found[0] or {}).get("data") or {}
-        self.settings = parse_settings(explicit={}, environ=self._environ, config_map=config_map, in_cluster=True)
+
+    def _take_settings(self, raw: Raw | None) -> bool:
+        values = (raw or {}).get("data") or {}
+        try:
+            self.settings = parse_settings(explicit={}, environ=self._environ, config_map=values, in_cluster=True)
+        except ParseError as e:
+            logger.error("%s; volumes that exist are served, new ones wait until it is mended", e)
+            return False
+        return True
 
     def _make_access(self) -> Access:
         return KubeAccess(

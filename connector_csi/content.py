@@ -75,6 +75,17 @@ class Contents:
         self._cluster = cluster
         self._sync_timeout = sync_timeout
 
+    async def wait_synced(self) -> Failure | None:
+        """Before anything else: until then not even the audience of the tokens is known."""
+        try:
+            async with asyncio.timeout(self._sync_timeout):
+                await self._cluster.synced.wait()
+        except TimeoutError:
+            return unavailable(
+                "the driver has not listed the Connectors of the cluster yet; see its log for what the API server says"
+            )
+        return None
+
     def parse(self, context: Mapping[str, str], secrets: Mapping[str, str]) -> Wish | Failure:
         try:
             volume = parse_volume(context)
@@ -97,13 +108,6 @@ class Contents:
 
     async def make(self, wish: Wish) -> Content | Failure:
         """Check access to all Connectors of the volume, then render."""
-        try:
-            async with asyncio.timeout(self._sync_timeout):
-                await self._cluster.synced.wait()
-        except TimeoutError:
-            return unavailable(
-                "the driver has not listed the Connectors of the cluster yet; see its log for what the API server says"
-            )
         if (refused := await self._check(wish)) is not None:
             return refused
         # Nothing waits from here on: inputs and files are of one moment.

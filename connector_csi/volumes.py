@@ -92,7 +92,7 @@ class Volumes:
         published = self._disk.is_published(target)
         if (clash := self._clash(asked, target, published)) is not None:
             return clash
-        wish = self._contents.parse(asked.context, asked.secrets)
+        wish = await self._contents.wait_synced() or self._contents.parse(asked.context, asked.secrets)
         made = wish if isinstance(wish, Failure) else await self._contents.make(wish)
         if published:
             await self._replace(asked, target, made)

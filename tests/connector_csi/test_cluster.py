@@ -99,11 +99,26 @@ async def test_settings_come_from_the_config_map(server: FakeApiServer) -> None:
         assert cluster.ca == b"OURS"
 
 
-async def test_settings_that_are_wrong_end_it(server: FakeApiServer) -> None:
+async def test_settings_that_are_wrong_are_told_and_waited_for(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", access="nonsense"))
-    with pytest.raises(ParseError, match="connectors-config key access"):
-        async with running(server):
-            pass
+    async with KubeClient(server.configuration) as client:
+        cluster = Cluster(client, {}, Metrics())
+        task = asyncio.ensure_future(cluster.run())
+        await until(lambda: "connectors-config key access" in caplog.text)
+        assert not cluster.synced.is_set()
+        await server.put(CONFIG_MAPS, config_map("connectors-config", access="get:connectors"))
+        await until(cluster.synced.is_set)
+        assert str(cluster.settings.access) == "get:connectors"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_environment_that_is_wrong_ends_it(server: FakeApiServer) -> None:
+    async with KubeClient(server.configuration) as client:
+        with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
+            await Cluster(client, {"CONNECTORS_ACCESS": "nonsense"}, Metrics()).run()
 
 
 async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:

@@ -71,7 +71,7 @@ def cluster() -> FakeCluster:
 
 
 async def made_by(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> Content | Failure:
-    contents = Contents(cluster, sync_timeout=0.01)
+    contents = Contents(cluster)
     wish = contents.parse(context, SECRETS)
     assert isinstance(wish, Wish)
     return await contents.make(wish)
@@ -138,21 +138,18 @@ async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
 
 
 async def test_before_the_first_list_it_is_too_early() -> None:
-    failure = await made_by(FakeCluster())
-    assert isinstance(failure, Failure)
+    failure = await Contents(FakeCluster(), sync_timeout=0.01).wait_synced()
+    assert failure is not None
     assert failure.code is StatusCode.UNAVAILABLE
 
 
 async def test_a_driver_that_has_just_started_is_waited_for() -> None:
     cluster = FakeCluster()
-    contents = Contents(cluster)
-    wish = contents.parse(CONTEXT, SECRETS)
-    assert isinstance(wish, Wish)
-    waiting = asyncio.ensure_future(contents.make(wish))
+    waiting = asyncio.ensure_future(Contents(cluster).wait_synced())
     await asyncio.sleep(0)
     assert not waiting.done()
     cluster.synced.set()
-    assert isinstance(await waiting, Content)
+    assert await waiting is None
 
 
 async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) -> None:

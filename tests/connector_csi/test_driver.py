@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from connector_csi.driver import run
 from connector_csi.options import Options, parse_options
 from connector_csi.proto import csi_pb2, csi_pb2_grpc, registration_pb2, registration_pb2_grpc
 from connector_store.kube.client import KubeClient
-from connector_store.kube.resources import CONFIG_MAPS
 from tests.fakes.api_server import FakeApiServer
 from tests.fakes.mounts import FakeMounts
 from tests.fakes.waiting import until
@@ -36,13 +35,13 @@ class Running:
 
 
 @asynccontextmanager
-async def driver(folder: Path, server: FakeApiServer) -> AsyncIterator[Running]:
+async def driver(folder: Path, server: FakeApiServer, environ: Mapping[str, str] = {}) -> AsyncIterator[Running]:
     options = parse_options(
         ["--node-name=n", f"--kubelet-root={folder}", "--admin-host=127.0.0.1", "--admin-port=0"], {}
     )
     stop = asyncio.Event()
     async with KubeClient(server.configuration) as client:
-        task = asyncio.ensure_future(run(options, client, FakeMounts(), {}, stop))
+        task = asyncio.ensure_future(run(options, client, FakeMounts(), environ, stop))
         try:
             await until(lambda: options.registration.exists() or task.done())
             yield Running(options, stop, task)
@@ -69,12 +68,10 @@ async def test_it_ends_when_kubelet_does_not_take_it(sockets: Path, caplog: pyte
 
 
 async def test_it_ends_when_settings_are_wrong(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with FakeApiServer().serving() as server:
-        metadata = {"name": "connectors-config", "namespace": "connectors-system"}
-        await server.put(CONFIG_MAPS, {"metadata": metadata, "data": {"access": "nonsense"}})
-        async with driver(sockets, server) as running:
-            assert await running.task == 1
-    assert "connectors-config key access" in caplog.text
+    environ = {"CONNECTORS_ACCESS": "nonsense"}
+    async with FakeApiServer().serving() as server, driver(sockets, server, environ) as running:
+        assert await running.task == 1
+    assert "CONNECTORS_ACCESS" in caplog.text
 
 
 async def test_it_serves_while_there_is_no_api_server(sockets: Path) -> None:
