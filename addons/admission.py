@@ -12,7 +12,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import Command, StartHook
 
 from addons import inject
-from addons.framing import Invalid
+from addons.messages import Invalid
 from addons.observe import Observation
 from addons.questions import ConnectorMayUseHook, MayUse, unpaused
 from addons.service import Service

@@ -1,7 +1,7 @@
 """Whole answers of the proxy itself; each ends its connection."""
 
-from addons.framing import render_head
 from addons.landing import Page
+from addons.messages import render_head
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Header
 

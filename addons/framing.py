@@ -8,11 +8,10 @@ and every chunk anew from these events. Any split of the bytes gives the same ev
 """
 
 import re
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
 from addons.chunked import TOKEN, ChunkedReader, parse_fields
+from addons.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
 from connector_store.domain.headers import Header, values
 
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
@@ -21,57 +20,6 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HEAD_END: Final = b"\r\n\r\n"
-
-
-class Until(Enum):
-    """Where a body without a length ends."""
-
-    LAST_CHUNK = "chunked"
-    CLOSE = "close"
-
-
-Body = int | Until
-"""A body's framing; an int is its length in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """A request line and its fields; `target` is as it came, the protocol HTTP/1.`minor`."""
-
-    method: bytes
-    target: bytes
-    minor: int
-    headers: list[Header]
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """A status line and its fields. After a status below 200, other than 101, another head follows."""
-
-    status: int
-    reason: bytes
-    minor: int
-    headers: list[Header]
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The message is complete."""
-
-    trailers: list[Header] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Invalid:
-    """Not a message that everybody would read alike. `status` answers it where it is a request."""
-
-    status: int
-    reason: str
-
-
-Event = RequestHead | ResponseHead | bytes | End | Invalid
 
 
 class _Reader:
@@ -97,11 +45,10 @@ class _Reader:
             return []
         events: list[Event] = []
         while data:
-            if self._complete or self._body is None:
+            if self._complete:
                 self._buffer += data
-                data = b"" if self._complete else self._read_head(events)
-            else:
-                data = self._read_body(data, events)
+                break
+            data = self._read_head(data, events) if self._body is None else self._read_body(data, events)
         return events
 
     def take_pending(self) -> bytes:
@@ -128,18 +75,20 @@ class _Reader:
             return []
         return [self._invalid(400, "cut off")]
 
-    def _read_head(self, events: list[Event]) -> bytes:
-        end = self._buffer.find(_HEAD_END, max(0, self._scanned - 3))
-        self._scanned = len(self._buffer)
-        size = end + 4 if end >= 0 else len(self._buffer)
+    def _read_head(self, data: bytes, events: list[Event]) -> bytes:
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
+        end = source.find(_HEAD_END, max(0, self._scanned - 3))
+        size = end + 4 if end >= 0 else len(source)
         if size > self._max_head:
             events.append(self._invalid(431, f"header larger than {self._max_head} bytes"))
             return b""
         if end < 0:
-            if self._hopeless():
-                events.append(self._invalid(400, "malformed head"))
+            self._keep_head(data, events)
             return b""
-        head, rest = bytes(self._buffer[:size]), bytes(self._buffer[size:])
+        head, rest = bytes(source[:size]), bytes(source[size:])
         self._buffer.clear()
         self._scanned = 0
         line, _, block = head.partition(b"\r\n")
@@ -153,9 +102,17 @@ class _Reader:
         self._begin_body(parsed, events)
         return rest
 
+    def _keep_head(self, data: bytes, events: list[Event]) -> None:
+        if not self._buffer:
+            self._buffer += data
+        if self._hopeless():
+            events.append(self._invalid(400, "malformed head"))
+            return
+        self._scanned = len(self._buffer)
+
     def _hopeless(self) -> bool:
         """No bytes that may follow could make this a head: say so now, and not when a timer ends."""
-        return not 0x20 < self._buffer[0] < 0x7F or _BARE_LF.search(self._buffer) is not None
+        return not 0x20 < self._buffer[0] < 0x7F or _BARE_LF.search(self._buffer, max(0, self._scanned - 1)) is not None
 
     def _parse(self, line: bytes, headers: list[Header]) -> RequestHead | ResponseHead | Invalid:
         raise NotImplementedError
@@ -275,21 +232,3 @@ def _body(headers: list[Header]) -> Body | Invalid | None:
     if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
         return Invalid(400, "malformed Content-Length")
     return int(lengths[0])
-
-
-def render_head(start: bytes, headers: list[Header]) -> bytes:
-    """A start line and fields -> the bytes of a head."""
-    lines = [start]
-    lines.extend([name + b": " + value for name, value in headers])
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
-
-
-def render_chunk(content: bytes) -> bytes:
-    """One chunk; `content` is not empty."""
-    return b"%x\r\n%b\r\n" % (len(content), content)
-
-
-def render_last_chunk(trailers: list[Header]) -> bytes:
-    """The end of a chunked body."""
-    return render_head(b"0", trailers)

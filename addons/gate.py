@@ -6,7 +6,7 @@ itself. Anything else is refused. Like the lane, the gate is never paused.
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
@@ -15,25 +15,19 @@ from mitmproxy.proxy.commands import CloseConnection, CloseTcpConnection, Comman
 from mitmproxy.proxy.context import Context
 
 from addons import answers
+from addons.connect import Connect
 from addons.exchange import Exchange
-from addons.framing import Invalid, RequestHead, RequestReader
+from addons.framing import RequestReader
 from addons.lane import Lane
 from addons.line import Line, Retire, TimeUp, Wait
+from addons.messages import Invalid, RequestHead
 from addons.peer import Peer
-from addons.questions import ConnectorMayUseHook, ConnectorVisitHook, MayUse, Visit, unpaused
+from addons.questions import ConnectorVisitHook, Visit, unpaused
 from addons.service import Service
 from addons.tunnel import Tunnel
-from addons.upstream import denied_literal
 from connector_store.domain import denial
-from connector_store.domain.access import Answer, Granted, Identity
-from connector_store.domain.caller import Caller, parse_proxy_authorization
 from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import values
-from connector_store.domain.matching import parse_address
-from connector_store.domain.models import Address
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Defer, Forward, Inject, before_access, decide_connect
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +44,11 @@ class Gate(layer.Layer):
         self._line = line
         self._client = context.client
         self._requests = RequestReader(max_head=service.max_header)
-        self._asked: Command | None = None
-        self._goes_on: Callable[[], Step] | None = None
+        self._connect: Connect | None = None
+        self._visit: ConnectorVisitHook | None = None
         self._source_ip = str(context.client.peername[0])
         self._began = time.perf_counter()
         self._head: RequestHead | None = None
-        self._key: ObjectKey | None = None
-        self._identity: Identity | None = None
         self._peer: Peer | None = None
         self._lane: Lane | None = None
         self._tunnel: Tunnel | None = None
@@ -83,9 +75,11 @@ class Gate(layer.Layer):
             yield from self._lane.handle(event)
         elif isinstance(event, TimeUp) or (isinstance(event, Retire) and self._head is None):
             yield from self._leave()
-        elif isinstance(event, events.HookCompleted) and event.command is self._asked and self._goes_on is not None:
-            self._asked = None
-            yield from self._goes_on()
+        elif self._connect is not None and self._tunnel is None:
+            self._connect.handle(event)
+            yield from self._connected()
+        elif self._visit is not None and isinstance(event, events.HookCompleted) and event.command is self._visit:
+            yield from self._visited(self._visit.data)
 
     def _from_client(self, event: events.ConnectionEvent) -> Step:
         if isinstance(event, events.DataReceived):
@@ -117,18 +111,16 @@ class Gate(layer.Layer):
 
     def _begin(self, head: RequestHead) -> Step:
         if head.method == b"CONNECT":
-            yield from self._connect(head)
+            self._line.hold()
+            self._connect = Connect(self._service, head, self._source_ip)
+            yield from self._connect.start()
+            yield from self._connected()
         elif head.target.startswith(b"/"):
-            visit = Visit(head.method, head.target, head.headers)
-            yield from self._ask(ConnectorVisitHook(visit), lambda: self._visited(visit))
+            self._line.hold()
+            self._visit = unpaused(ConnectorVisitHook(Visit(head.method, head.target, head.headers)), self)
+            yield self._visit
         else:
             yield from self._refuse(denial.absolute_form(), on_connect=False)
-
-    def _ask(self, hook: ConnectorMayUseHook | ConnectorVisitHook, goes_on: Callable[[], Step]) -> Step:
-        self._line.hold()
-        self._goes_on = goes_on
-        self._asked = unpaused(hook, self)
-        yield self._asked
 
     def _visited(self, visit: Visit) -> Step:
         if isinstance(visit.answer, Deny):
@@ -136,63 +128,12 @@ class Gate(layer.Layer):
             return
         yield from self._say_last(answers.page(visit.answer, with_body=visit.method != b"HEAD"))
 
-    # CONNECT
-
-    def _connect(self, head: RequestHead) -> Step:
-        authority = head.target.decode("ascii")
-        try:
-            caller: Caller | ParseError = parse_proxy_authorization(_only(values(head.headers, b"proxy-authorization")))
-        except ParseError as error:
-            caller = error
-        asked = before_access(synced=self._service.ready(), caller=caller)
-        if isinstance(asked, Deny):
-            yield from self._refuse(asked, on_connect=True)
-            return
-        self._key = asked.key
-        if asked.token is None:
-            yield from self._decide(asked, None, authority)
-            return
-        answer = self._service.access.cached(asked.token, asked.key)
-        if answer is not None:
-            yield from self._decide(asked, answer, authority)
-            return
-        question = MayUse(asked.key, asked.token)
-        yield from self._ask(ConnectorMayUseHook(question), lambda: self._decide(asked, question.answer, authority))
-
-    def _decide(self, caller: Caller, answer: Answer | None, authority: str) -> Step:
-        found = self._service.store.get(caller.key)
-        if isinstance(answer, Granted) and found is not None:
-            self._identity = answer.identity
-        verdict = decide_connect(
-            synced=self._service.ready(), caller=caller, answer=answer, found=found, authority=authority
-        )
-        if isinstance(verdict, Inject | Forward) and self._service.policy.denies(verdict.target.address.host):
-            verdict = denial.target_denied(verdict.target, verdict.target.address.host)
-        if isinstance(verdict, Deny):
-            yield from self._refuse(verdict, on_connect=True)
-            return
-        address = _authority(authority)
-        if address is None:
-            yield from self._refuse(denial.bad_request("the authority is not HOST:PORT"), on_connect=True)
-            return
-        tunnel = Tunnel(
-            key=caller.key,
-            authority=authority,
-            host=address.host,
-            source_ip=self._source_ip,
-            token=caller.token,
-        )
-        if not isinstance(verdict, Defer):
-            denied = denied_literal(verdict.target, self._service.policy)
-            if denied is not None:
-                yield from self._refuse(denied, on_connect=True)
-                return
-            tunnel.identity = verdict.granted.identity
-            tunnel.give_back = self._service.limits.take(verdict.granted.identity.user, caller.key)
-            if tunnel.give_back is None:
-                yield from self._refuse(denial.too_many(self._service.limits.maximum), on_connect=True)
-                return
-        yield from self._open(tunnel)
+    def _connected(self) -> Step:
+        outcome = self._connect.outcome if self._connect is not None else None
+        if isinstance(outcome, Deny):
+            yield from self._refuse(outcome, on_connect=True)
+        elif outcome is not None:
+            yield from self._open(outcome)
 
     def _open(self, tunnel: Tunnel) -> Step:
         self._record(200, "")
@@ -246,11 +187,11 @@ class Gate(layer.Layer):
         self._service.recorder.record(
             Exchange(
                 event="connect",
-                connector=self._key,
+                connector=self._connect.key if self._connect is not None else None,
                 status=status,
                 source_ip=self._source_ip,
                 duration=time.perf_counter() - self._began,
-                identity=self._identity,
+                identity=self._connect.identity if self._connect is not None else None,
                 target=head.target.decode("ascii") if head is not None else "",
                 user_agent=b"".join(values(head.headers, b"user-agent")[:1]).decode("latin-1") if head else "",
                 cause=cause,
@@ -272,18 +213,6 @@ class Gate(layer.Layer):
             self._lane.closed()
         elif self._tunnel is not None and self._tunnel.give_back is not None:
             self._tunnel.give_back()
-
-
-def _authority(text: str) -> Address | None:
-    try:
-        address = parse_address(f"https://{text}")
-    except ParseError:
-        return None
-    return address if not address.prefix and text.rpartition(":")[2].isdigit() else None
-
-
-def _only(found: list[bytes]) -> bytes | None:
-    return found[0] if len(found) == 1 else None
 
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from addons.framing import RequestHead, ResponseHead, Until, render_head
+from addons.messages import RequestHead, ResponseHead, Until, render_head
 from connector_store.domain.headers import asked_upgrade, end_to_end, to_target, values
 from connector_store.domain.verdict import Forward, Inject
 

@@ -7,57 +7,40 @@ so a cut, a timer or a client that has gone reach it meanwhile.
 
 from collections.abc import Iterator
 
-from mitmproxy.connection import Server
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import CloseConnection, Command
+from mitmproxy.proxy.commands import Command
 
-from addons import answers, inject
 from addons.admission import Admission, Answered, Killed
-from addons.framing import Event, Invalid, RequestHead, RequestReader
+from addons.ending import Ending
+from addons.framing import RequestReader
 from addons.line import Line, Retire, TimeUp, Wait
-from addons.link import Link
+from addons.messages import Event, Invalid, RequestHead
 from addons.peer import Peer
 from addons.relay import Broken, Relay
 from addons.service import Service
-from addons.streams import Live
 from addons.tunnel import Tunnel
 from addons.turn import Turn
 from addons.upstream import Outcome
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
-from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
 
 Step = Iterator[Command]
 
 
-class Lane:
+class Lane(Ending):
     """See the module's text. `client` is the TLS session with the client of `tunnel`.
 
     Between requests there is no turn; during one, its admission, then the link's dial, then its relay.
     """
 
     def __init__(self, service: Service, line: Line, tunnel: Tunnel, client: Peer) -> None:
-        self.tunnel = tunnel
-        self._service = service
-        self._line = line
-        self._client = client
-        self._link = Link(service, line)
+        super().__init__(service, line, tunnel, client)
         self._requests = RequestReader(max_head=service.max_header)
-        self._turn: Turn | None = None
         self._admission: Admission | None = None
         self._pipe = False
-        self._over = False
         self._timed = True
         self._retiring = False
-
-    @property
-    def key(self) -> ObjectKey:
-        return self.tunnel.key
-
-    @property
-    def live(self) -> Live | None:
-        return self._turn.live if self._turn is not None else None
 
     # From the client
 
@@ -103,8 +86,7 @@ class Lane:
             yield from self._to_target(b"".join(out))
 
     def _to_target(self, data: bytes) -> Step:
-        turn = self._turn
-        if turn is None:
+        if (turn := self._turn) is None:
             return
         turn.bytes_in += len(data)
         if turn.relay is not None and self._link.peer is not None:
@@ -153,16 +135,7 @@ class Lane:
         if not self._link.trusts(verdict):
             yield from self._refuse(denial.internal())
             return
-        turn = self._current()
-        turn.relay = Relay(
-            turn.head, verdict.target, turn.upgrade, max_head=self._service.max_header, keep=turn.keep_response
-        )
-        turn.relay.last = turn.relay.last or self._retiring
-        if turn.observation is not None and isinstance(target.connection, Server):
-            turn.observation.reached(target.connection)
-        parts = [inject.request_bytes(turn.head, verdict, turn.upgrade), *turn.backlog]
-        turn.backlog.clear()
-        yield target.send(b"".join(parts))
+        yield target.send(self._current().forward(verdict, target.connection, max_head=self._service.max_header))
         if not self._requests.pending:
             self._line.release()
 
@@ -200,7 +173,7 @@ class Lane:
             yield from self._progress(turn, turn.relay, turn.relay.receive(data))
         elif data:
             yield from self._end("the target sent what was not asked for")
-        if self._link.ended and not self._over and not self._waits_for_watcher():
+        if self._link.ended and not self._over and (turn is None or turn.showing is None):
             yield from self._target_ended(peer)
 
     def _target_ended(self, peer: Peer) -> Step:
@@ -233,10 +206,6 @@ class Lane:
         elif relay.complete:
             yield from self._finish(turn, relay)
 
-    def _to_client(self, data: bytes) -> Step:
-        self._current().bytes_out += len(data)
-        yield self._client.send(data)
-
     # Where somebody watches
 
     def _show(self, turn: Turn, relay: Relay, out: bytes) -> Step:
@@ -262,9 +231,6 @@ class Lane:
         if self._link.ended and not self._over and peer is not None:
             yield from self._target_ended(peer)
 
-    def _waits_for_watcher(self) -> bool:
-        return self._turn is not None and self._turn.showing is not None
-
     # The end
 
     def _retire(self) -> Step:
@@ -276,72 +242,9 @@ class Lane:
 
     def _finish(self, turn: Turn, relay: Relay) -> Step:
         self._record("")
-        if relay.last or not turn.whole or self._link.ended:
+        if relay.last or self._retiring or not turn.whole or self._link.ended:
             yield from self._close()
             return
         self._line.release()
         yield from self._read(self._requests.next_message())
         self._keep_waiting()
-
-    def _refuse(self, deny: Deny) -> Step:
-        """Answer at once, whatever of the request is still to come; the tunnel ends with it."""
-        turn = self._current()
-        turn.denied(deny)
-        yield from self._say_last(answers.refusal(deny, with_body=turn.head.method != b"HEAD"), deny.status)
-
-    def _say_last(self, answer: bytes, status: int) -> Step:
-        self._current().status = status
-        yield from self._to_client(answer)
-        self._record("")
-        yield from self._close()
-
-    def _refuse_invalid(self, invalid: Invalid) -> Step:
-        if self._turn is not None and self._turn.relay is not None:
-            # The target has a part of it: that must not look whole.
-            self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
-            return
-        if self._turn is None:
-            self._turn = Turn(head=RequestHead(b"", b"", 1, [], 0), tunnel=self.tunnel)
-        large = invalid.status == 431
-        deny = denial.header_too_large(self._service.max_header) if large else denial.bad_request(invalid.reason)
-        yield from self._refuse(deny)
-
-    def _close(self) -> Step:
-        """The answer is whole: take leave of the client properly, and of the target."""
-        self._over = True
-        yield from self._link.leave()
-        yield from self._client.finish()
-        self._line.linger()
-
-    def _end(self, reason: str) -> Step:
-        """One side has gone, and with it the tunnel."""
-        self._record(reason)
-        self._over = True
-        yield from self._link.leave()
-        yield from self._client.finish()
-        yield CloseConnection(self._client.connection)
-
-    def cut(self, reason: str) -> None:
-        """End both sides at once, with nothing that could look like an end."""
-        self._record(reason)
-        self._over = True
-        self._line.cut()
-
-    def closed(self) -> None:
-        """The client connection is gone."""
-        self._record("the connection ended")
-        self._over = True
-        if self.tunnel.give_back is not None:
-            self.tunnel.give_back()
-            self.tunnel.give_back = None
-        self._service.streams.remove(self)
-
-    def _record(self, reason: str) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.ended(reason, self._service.recorder, self._line.tell)
-
-    def _current(self) -> Turn:
-        if self._turn is None:
-            raise RuntimeError("no request runs")
-        return self._turn

@@ -19,7 +19,8 @@ from mitmproxy.proxy.layers.http._hooks import (
     HttpResponseHook,
 )
 
-from addons.framing import Invalid, RequestHead, RequestReader, ResponseHead, Until, render_head
+from addons.framing import RequestReader
+from addons.messages import Invalid, RequestHead, ResponseHead, Until, render_head
 from connector_store.domain.headers import Header, to_target
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey

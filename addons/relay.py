@@ -7,17 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from addons import inject
-from addons.framing import (
-    End,
-    Event,
-    Invalid,
-    RequestHead,
-    ResponseHead,
-    ResponseReader,
-    Until,
-    render_chunk,
-    render_last_chunk,
-)
+from addons.framing import ResponseReader
+from addons.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
 from connector_store.domain.models import Target

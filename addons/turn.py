@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy.commands import StartHook
 
+from addons import inject
 from addons.exchange import Exchange
-from addons.framing import End, Event, RequestHead, Until, render_chunk, render_last_chunk
+from addons.messages import End, Event, RequestHead, Until, render_chunk, render_last_chunk
 from addons.observe import Observation, Tell
 from addons.questions import unpaused
 from addons.recorder import Recorder
@@ -68,12 +70,19 @@ class Turn:
                 # RFC 9110 section 6.5: trailers may be dropped; no Kubernetes client sends any.
                 out.append(render_last_chunk([]))
 
+    def forward(self, verdict: Inject | Forward, server: Connection, *, max_head: int) -> bytes:
+        """What the target gets first, as the decision says; from now on its answer is relayed."""
+        self.relay = Relay(self.head, verdict.target, self.upgrade, max_head=max_head, keep=self._keep_response())
+        if self.observation is not None and isinstance(server, Server):
+            self.observation.reached(server)
+        start = b"".join([inject.request_bytes(self.head, verdict, self.upgrade), *self.backlog])
+        self.backlog.clear()
+        return start
+
     def denied(self, deny: Deny) -> None:
         self.status, self.cause, self.problem = deny.status, deny.cause, deny.message
 
-    @property
-    def keep_response(self) -> Callable[[bytes], None] | None:
-        """What gets the content of the answer's body."""
+    def _keep_response(self) -> Callable[[bytes], None] | None:
         found = self.observation
         return (lambda content: found.keep("response", content)) if found is not None else None
 

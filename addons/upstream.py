@@ -165,12 +165,6 @@ class Dial:
         self.outcome = outcome
 
 
-def denied_literal(target: Target, policy: AddressPolicy) -> Deny | None:
-    """The refusal of an address that is itself a denied IP: nothing has to be resolved to know that."""
-    host = target.address.host
-    return denial.target_denied(target, host) if _is_ip(host) and not policy.permits(host) else None
-
-
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.framing import (
+from addons.framing import RequestReader, ResponseReader
+from addons.messages import (
     End,
     Event,
     Invalid,
     RequestHead,
-    RequestReader,
     ResponseHead,
-    ResponseReader,
     Until,
     render_chunk,
-    render_head,
     render_last_chunk,
 )
 
@@ -239,9 +237,3 @@ def test_nothing_is_read_after_an_error() -> None:
     reader.receive(b"\x00")
     assert reader.receive(b"GET / HTTP/1.1\r\n\r\n") == []
     assert reader.receive_eof() == []
-
-
-def test_heads_are_written_as_they_are_read() -> None:
-    head = render_head(b"GET /a HTTP/1.1", [(b"Host", b"h"), (b"X", b"")])
-    assert head == b"GET /a HTTP/1.1\r\nHost: h\r\nX: \r\n\r\n"
-    assert render_last_chunk([(b"T", b"1")]) == b"0\r\nT: 1\r\n\r\n"

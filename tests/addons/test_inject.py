@@ -3,7 +3,7 @@
 import pytest
 
 from addons import inject
-from addons.framing import Body, RequestHead, ResponseHead, Until
+from addons.messages import Body, RequestHead, ResponseHead, Until
 from connector_store.domain.access import Granted, Identity
 from connector_store.domain.headers import Header
 from connector_store.domain.models import Address, Credential, Target

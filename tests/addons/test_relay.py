@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.framing import RequestHead
+from addons.messages import RequestHead
 from addons.relay import Broken, Relay
 from connector_store.domain.denial import Deny
 from tests.addons.test_inject import request, target

@@ -3,7 +3,7 @@
 import pytest
 
 from addons.exchange import Exchange
-from addons.framing import End, RequestHead, Until
+from addons.messages import End, RequestHead, Until
 from addons.recorder import Recorder
 from addons.relay import Relay
 from addons.tunnel import Tunnel

@@ -1,0 +1,109 @@
+"""What a lane has, and the ways in which it ends: with an answer, with a side that has gone, or cut."""
+
+from collections.abc import Iterator
+
+from mitmproxy.proxy.commands import CloseConnection, Command
+
+from addons import answers
+from addons.line import Line
+from addons.link import Link
+from addons.messages import Invalid, RequestHead
+from addons.peer import Peer
+from addons.service import Service
+from addons.streams import Live
+from addons.tunnel import Tunnel
+from addons.turn import Turn
+from connector_store.domain import denial
+from connector_store.domain.denial import Deny
+from connector_store.domain.names import ObjectKey
+
+Step = Iterator[Command]
+
+
+class Ending:
+    """`client` is the TLS session with the client of `tunnel`."""
+
+    def __init__(self, service: Service, line: Line, tunnel: Tunnel, client: Peer) -> None:
+        self.tunnel = tunnel
+        self._service = service
+        self._line = line
+        self._client = client
+        self._link = Link(service, line)
+        self._turn: Turn | None = None
+        self._over = False
+
+    @property
+    def key(self) -> ObjectKey:
+        return self.tunnel.key
+
+    @property
+    def live(self) -> Live | None:
+        """What runs was admitted with this; None between requests."""
+        return self._turn.live if self._turn is not None else None
+
+    def _to_client(self, data: bytes) -> Step:
+        self._current().bytes_out += len(data)
+        yield self._client.send(data)
+
+    def _refuse(self, deny: Deny) -> Step:
+        """Answer at once, whatever of the request is still to come; the tunnel ends with it."""
+        turn = self._current()
+        turn.denied(deny)
+        yield from self._say_last(answers.refusal(deny, with_body=turn.head.method != b"HEAD"), deny.status)
+
+    def _say_last(self, answer: bytes, status: int) -> Step:
+        self._current().status = status
+        yield from self._to_client(answer)
+        self._record("")
+        yield from self._close()
+
+    def _refuse_invalid(self, invalid: Invalid) -> Step:
+        if self._turn is not None and self._turn.relay is not None:
+            # The target has a part of it: that must not look whole.
+            self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
+            return
+        if self._turn is None:
+            self._turn = Turn(head=RequestHead(b"", b"", 1, [], 0), tunnel=self.tunnel)
+        large = invalid.status == 431
+        deny = denial.header_too_large(self._service.max_header) if large else denial.bad_request(invalid.reason)
+        yield from self._refuse(deny)
+
+    def _close(self) -> Step:
+        """The answer is whole: take leave of the client properly, and of the target."""
+        self._over = True
+        yield from self._link.leave()
+        yield from self._client.finish()
+        self._line.linger()
+
+    def _end(self, reason: str) -> Step:
+        """One side has gone, and with it the tunnel."""
+        self._record(reason)
+        self._over = True
+        yield from self._link.leave()
+        yield from self._client.finish()
+        yield CloseConnection(self._client.connection)
+
+    def cut(self, reason: str) -> None:
+        """End both sides at once, with nothing that could look like an end."""
+        self._record(reason)
+        self._over = True
+        self._line.cut()
+
+    def closed(self) -> None:
+        """The client connection is gone."""
+        self._record("the connection ended")
+        self._over = True
+        if self.tunnel.give_back is not None:
+            self.tunnel.give_back()
+            self.tunnel.give_back = None
+        self._service.streams.remove(self)
+
+    def _record(self, reason: str) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.ended(reason, self._service.recorder, self._line.tell)
+
+    def _current(self) -> Turn:
+        if self._turn is None:
+            raise RuntimeError("no request runs")
+        return self._turn
