@@ -28,7 +28,7 @@ REFUSED_FOR: Final = 3.0
 
 _GRANTED_SIZE: Final = 20_000
 _REFUSED_SIZE: Final = 2_000
-_IN_FLIGHT: Final = 500
+IN_FLIGHT: Final = 500
 """Reviews under way; more are Unavailable at once."""
 
 _SKEW: Final = 10.0
@@ -55,6 +55,7 @@ class KubeAccess:
         rule: AccessRule,
         recheck: float = RECHECK,
         refused_for: float = REFUSED_FOR,
+        in_flight: int = IN_FLIGHT,
         now: Callable[[], float] = time.time,
         on_review: _Observe = lambda what, result: None,
         on_hit: Callable[[], None] = lambda: None,
@@ -65,6 +66,7 @@ class KubeAccess:
         self._rule = rule
         self._recheck = recheck
         self._refused_for = refused_for
+        self._in_flight = in_flight
         self._now = now
         self._on_review = on_review
         self._on_hit = on_hit
@@ -166,8 +168,8 @@ class KubeAccess:
         """The answer of the review under way for the same question, or of a new one."""
         task: asyncio.Task[V] | None = self._flights.get(flight)
         if task is None:
-            if len(self._flights) >= _IN_FLIGHT:
-                return Unavailable(reason=f"{_IN_FLIGHT} reviews are under way already", retry_after=1)
+            if len(self._flights) >= self._in_flight:
+                return Unavailable(reason=f"{self._in_flight} reviews are under way already", retry_after=1)
             task = asyncio.create_task(ask())
             self._flights[flight] = task
             task.add_done_callback(lambda _: self._flights.pop(flight))

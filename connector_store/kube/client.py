@@ -71,11 +71,6 @@ class KubeClient:
         """A merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
         return await self._json("PATCH", path, body=body, content_type=f"application/{kind}-patch+json")
 
-    async def apply(self, path: str, body: Json, *, manager: str, force: bool = True) -> Json:
-        """Server-side apply of the fields in `body` by the field manager `manager`."""
-        params = {"fieldManager": manager, "force": "true" if force else "false"}
-        return await self._json("PATCH", path, params=params, body=body, content_type="application/apply-patch+yaml")
-
     async def delete(self, path: str, *, uid: str | None = None) -> Json:
         """With `uid` only that very object."""
         body = {"preconditions": {"uid": uid}} if uid else None

@@ -118,7 +118,10 @@ class _TokenFile:
 
 
 class _Plugin:
-    """`users[].user.exec`: client.authentication.k8s.io, run at start and when its credential is about to expire."""
+    """`users[].user.exec`: client.authentication.k8s.io, run at start and when its token is about to expire.
+
+    A certificate is taken at the start only: connections keep the TLS context that they were made with.
+    """
 
     def __init__(self, config: ConfigNode, now: Callable[[], float]) -> None:
         self._config = config

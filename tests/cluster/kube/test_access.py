@@ -96,7 +96,7 @@ async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: Cont
     may_use(plane, own_namespace, subject=account(own_namespace))
     caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
     async with proxy_client(plane) as client:
-        access = made(client)
+        access = made(client, recheck=600)
         answer = await access.check(caller, key)
         assert isinstance(answer, Granted)
         plane.kubectl("delete", "rolebinding", "use", namespace=own_namespace)

@@ -133,7 +133,7 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: C
     caller = plane.mint_token("team-a", "default", audiences=[AUDIENCE])
     may_use(plane, "team-a", subject=account("team-a"))
     async with proxy_client(plane) as client, following(client, watch_timeout=2) as store:
-        access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
+        access = KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=600)
         await until(lambda: token(store, KEY) == "one")
         assert isinstance(await access.check(caller, KEY), Granted)
         plane.pause()

@@ -16,7 +16,7 @@ from tests.cluster.proxy.running import RunningProxy, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
-CUT = 5.0 + 10.0
+CUT = 5.0 + 30.0
 """Seconds in which a stream must end, and what a busy machine may take on top."""
 
 
@@ -119,12 +119,12 @@ def test_a_change_ends_open_streams_and_refuses_new_requests(
 def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: Served, tmp_path: Path) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl("delete", "rolebinding", "use", namespace=served.namespace)
-        assert watching.wait_for_end() < RECHECK + 10
+        assert watching.wait_for_end() < RECHECK + 30
     assert served.connect(served.caller()).status == 403
 
 
 def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_path: Path) -> None:
-    token = served.caller(lifetime=2 * RECHECK)
+    token = served.caller(lifetime=30)
     with watch(served, served.kubectl(token), tmp_path) as watching:
         wait_for(lambda: served.connect(token).status == 407, "the token to expire")
         served.plane.kubectl("create", "configmap", "later", namespace=served.namespace)
