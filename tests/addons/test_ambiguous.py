@@ -1,0 +1,213 @@
+"""What two servers could read in two ways never reaches a target: over real sockets, judged by another parser (h11)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import h11
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.certificates import make_ca, make_leaf
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, copy_confdir, running_proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+MARK = b"/smuggled"
+HOST = b"Host: 127.0.0.1:PORT\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+LAST = b"GET /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+LONG_ENOUGH = 2.0
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+ODD = [
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b"\x0b",
+    b"\x0c",
+    b":",
+    b";",
+    b",",
+    b"+",
+    b"-",
+    b"\x7f",
+    b"\x80",
+    b"\r\n",
+    b"\r\n ",
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(
+    confdir_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Proxy, Target]]:
+    home = tmp_path_factory.mktemp("ambiguous")
+    ca = make_ca("target CA")
+    async with Target(make_leaf(ca, ["127.0.0.1"]), home, swallow) as target:
+        folder = home / "connectors"
+        folder.mkdir()
+        write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=ca.pem))
+        async with running_proxy(folder, copy_confdir(confdir_template, home / "confdir")) as proxy:
+            yield proxy, target
+
+
+async def swallow(conversation: Conversation) -> None:
+    """Answers each message that h11 makes out, and keeps all that comes."""
+    peer = h11.Connection(h11.SERVER)
+    while data := await conversation.some():
+        peer.receive_data(data)
+        while True:
+            event = peer.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                if peer.their_state is h11.MUST_CLOSE:
+                    return
+                peer.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                peer.send(h11.EndOfMessage())
+                peer.start_next_cycle()
+            elif event is h11.NEED_DATA or event is h11.PAUSED:
+                break
+
+
+async def seen(world: tuple[Proxy, Target], message: bytes) -> bytes:
+    """All that the target was sent when a caller sent `message` and waited for the end of the connection.
+
+    What waits for more of a body has no end of its own; the caller leaves after LONG_ENOUGH without an answer.
+    """
+    proxy, target = world
+    before = len(target.conversations)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say((message + LAST).replace(b"PORT", b"%d" % target.port))
+    with suppress(OSError, TimeoutError):
+        while await asyncio.wait_for(client.reader.read(65536), LONG_ENOUGH):
+            pass
+    client.close()
+    await until(lambda: proxy.connections == 0)
+    return b"".join(bytes(each.received) for each in target.conversations[before:])
+
+
+AMBIGUOUS = [
+    pytest.param(
+        b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n" + CHUNKED + b"\r\n0\r\n\r\n", id="both lengths"
+    ),
+    pytest.param(b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"Content-Length: 4\r\n\r\n0\r\n\r\n", id="both, reversed"),
+    pytest.param(b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\nContent-Length: 9\r\n\r\n", id="two lengths"),
+    pytest.param(b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 0, 9\r\n\r\n", id="a list of lengths"),
+    *(
+        pytest.param(
+            b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: " + value + b"\r\n\r\n", id=f"the length {value!r}"
+        )
+        for value in (b"+0", b"-0", b"0x0", b"0_0", b"", b"0 0", b"\x0b0", b"9" * 40)
+    ),
+    *(
+        pytest.param(
+            b"POST /a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: " + v + b"\r\n\r\n0\r\n\r\n", id=f"the coding {v!r}"
+        )
+        for v in (
+            b"chunked, chunked",
+            b"gzip, chunked",
+            b"identity",
+            b"xchunked",
+            b"\x0bchunked",
+            b'"chunked"',
+            b"chunked;a=b",
+        )
+    ),
+    pytest.param(b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n", id="chunked twice"),
+    pytest.param(b"POST /a HTTP/1.0\r\n" + HOST + CHUNKED + b"\r\n0\r\n\r\n", id="chunked in HTTP/1.0"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + b"X: a\r\n folded\r\n\r\n", id="a folded line"),
+    pytest.param(b"GET /a HTTP/1.1\n" + HOST + b"\r\n", id="a bare LF after the request line"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + b"X: a\n\r\n", id="a bare LF after a field"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n", id="a bare CR in a field"),
+    pytest.param(b"GET /a HTTP/1.1\r\nHost : 127.0.0.1:PORT\r\n\r\n", id="a space before the colon"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + b"no colon\r\n\r\n", id="a field without colon"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + b"X: \0\r\n\r\n", id="a NUL"),
+    pytest.param(b"GET  /a HTTP/1.1\r\n" + HOST + b"\r\n", id="two spaces in the request line"),
+    pytest.param(b"GET\t/a HTTP/1.1\r\n" + HOST + b"\r\n", id="a tab in the request line"),
+    pytest.param(b"GET /a\r\n" + HOST + b"\r\n", id="no version"),
+    pytest.param(b"GET /a HTTP/1.1\r\n" + HOST + HOST + b"\r\n", id="two hosts"),
+    pytest.param(b"GET https://127.0.0.1:PORT/a HTTP/1.1\r\n" + HOST + b"\r\n", id="the absolute form"),
+    pytest.param(b"\r\n\r\nGET /a HTTP/1.1\r\n" + HOST + b"\r\n", id="empty lines first"),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("message", AMBIGUOUS)
+async def test_an_ambiguous_message_is_not_seen_nor_what_follows_it(
+    world: tuple[Proxy, Target], message: bytes
+) -> None:
+    assert await seen(world, message + SMUGGLED) == b""
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"0x1\r\na\r\n", b"+1\r\na\r\n", b"-1\r\na\r\n", b" 1\r\na\r\n", b"1 \r\na\r\n", b"1\na\r\n",
+        b"1\r\nab\r\n", b"1\r\na\n",
+        b"1;\n\r\na\r\n", b"1;a\rb\r\na\r\n", b"\r\n", b"g\r\na\r\n", b"1_0\r\na\r\n", b"f" * 20 + b"\r\n",
+    ],
+)  # fmt: skip
+async def test_behind_an_ambiguous_chunk_nothing_is_a_request(world: tuple[Proxy, Target], chunk: bytes) -> None:
+    message = b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + chunk + b"0\r\n\r\n"
+    assert MARK not in await seen(world, message + SMUGGLED)
+
+
+GOOD = (
+    b"POST /a HTTP/1.1\r\n"
+    + HOST
+    + b"X-A: one\r\n"
+    + CHUNKED
+    + b"\r\n3\r\nabc\r\n0\r\n\r\nGET /b HTTP/1.1\r\n"
+    + HOST
+    + b"\r\n"
+)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@settings(max_examples=60)
+@given(place=st.integers(0, len(GOOD)), odd=st.sampled_from(ODD), cut=st.integers(0, 2))
+async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
+    world: tuple[Proxy, Target], place: int, odd: bytes, cut: int
+) -> None:
+    """Requests are those of the caller's own lines, and another parser finds no fault in what arrived."""
+    got = await asyncio.wait_for(seen(world, GOOD[:place] + odd + GOOD[place + cut :]), 60)
+    assert len(_requests(got)) <= 3
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_not_ambiguous_arrives(world: tuple[Proxy, Target]) -> None:
+    assert _requests(await seen(world, GOOD)) == [b"/a", b"/b", b"/last"]
+
+
+def _requests(got: bytes) -> list[bytes]:
+    """The targets of the requests in `got`; an assertion if h11 finds a fault that is not its being cut off."""
+    peer = h11.Connection(h11.SERVER)
+    peer.receive_data(got)
+    peer.receive_data(b"")
+    paths: list[bytes] = []
+    fault = ""
+    while not fault:
+        try:
+            event = peer.next_event()
+        except h11.RemoteProtocolError as error:
+            fault = str(error)
+            break
+        if isinstance(event, h11.Request):
+            paths.append(event.target)
+        elif isinstance(event, h11.EndOfMessage):
+            peer.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            peer.send(h11.EndOfMessage())
+            if peer.our_state is h11.MUST_CLOSE:
+                break
+            peer.start_next_cycle()
+        elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+            break
+    assert not fault or "incomplete" in fault or "closed" in fault, (fault, got)
+    return paths
