@@ -1,0 +1,161 @@
+"""1,000 Connectors on a real API server: seconds to conditions from a cold start, what rest costs, the hand-over.
+
+    python -m bench.controller_scale [--connectors 1000] [--dead 100] [--json bench/figures/controller_scale.json]
+
+Most targets are one TLS server on loopback, `--dead` of them accept and never answer. Two controllers run as in a
+cluster, under their own role; requests are counted in the API server's audit log.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.controller.targets import CA, target
+from tests.cluster.controller.world import GROUP, Controller, World, until
+from tests.cluster.scratch import scratch
+
+NAMESPACES: Final = 20
+WRITERS: Final = 8
+SETTLE: Final = 30.0
+"""Seconds between the last condition and rest: events are written, watches catch up."""
+PATIENCE: Final = 600.0
+POLL: Final = 1.0
+"""Seconds between two looks: a list of all Connectors is work for the API server too."""
+SETTINGS: Final = {"CONNECTORS_PROBE_INTERVAL": "60"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--connectors", type=int, default=1000)
+    parser.add_argument("--dead", type=int, default=100)
+    parser.add_argument("--rest", type=float, default=120.0, help="seconds at rest that are looked at")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    with scratch() as folder, ControlPlane(folder) as plane, contextlib.ExitStack() as stack:
+        figures = measure(World(plane), options, stack)
+    text = json.dumps(figures, indent=2)
+    print(text)  # noqa: T201 - the figures are the output
+    if options.json:
+        options.json.parent.mkdir(exist_ok=True)
+        options.json.write_text(text + "\n")
+    return 0
+
+
+def measure(world: World, options: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
+    connectors, dead = options.connectors, options.dead
+    alive, silent = stack.enter_context(target()), stack.enter_context(target())
+    silent.silent = True
+    fill(world, [silent.address if number < dead else alive.address for number in range(connectors)])
+    progress("filled")
+    first = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
+    started = time.monotonic()
+    first.start()
+    load = round(os.getloadavg()[0], 1)
+    figures: dict[str, Any] = {"connectors": connectors, "dead": dead, "load_average_before": load}
+    for name, count in (("all_have_conditions_s", with_conditions), ("all_are_known_s", known)):
+        while count(world) < connectors:
+            if time.monotonic() - started > PATIENCE:
+                raise SystemExit(f"{name}: {count(world)} of {connectors} after {PATIENCE:.0f} s")
+            time.sleep(POLL)
+        figures[name] = round(time.monotonic() - started, 1)
+        progress(f"{name}: {figures[name]}")
+    time.sleep(SETTLE)
+    figures["rest"] = rest(world, first, options.rest)
+    second = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
+    second.start()
+    until(second.serving, "the second controller")
+    before = versions(world)
+    killed = time.monotonic()
+    first.process.kill()
+    until(lambda: second.metric("connector_controller_leading") == 1 and second.serving("/readyz"), "the next leader")
+    figures["hand_over_s"] = round(time.monotonic() - killed, 1)
+    time.sleep(SETTLE)
+    figures["statuses_written_by_a_hand_over"] = sum(before[key] != value for key, value in versions(world).items())
+    return figures
+
+
+def progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def fill(world: World, addresses: list[str]) -> None:
+    namespaces = [world.namespace() for _ in range(NAMESPACES)]
+    for namespace in namespaces:
+        world.put_secret(namespace, token="t" * 900, ca_crt=CA.pem)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        made = [
+            pool.submit(world.put_connector, namespaces[number % NAMESPACES], f"c{number}", address=address)
+            for number, address in enumerate(addresses)
+        ]
+        for each in made:
+            each.result()
+
+
+def items(world: World) -> Iterable[Any]:
+    found: Iterable[Any] = world.api.must("GET", f"{GROUP}/connectors")["items"]
+    return found
+
+
+def ready(item: Any) -> str:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return next((each["status"] for each in conditions if each["type"] == "Ready"), "")
+
+
+def with_conditions(world: World) -> int:
+    return sum(ready(each) != "" for each in items(world))
+
+
+def known(world: World) -> int:
+    return sum(ready(each) in ("True", "False") for each in items(world))
+
+
+def versions(world: World) -> dict[tuple[str, str], str]:
+    return {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): each["metadata"]["resourceVersion"]
+        for each in items(world)
+    }
+
+
+def rest(world: World, controller: Controller, seconds: float) -> dict[str, Any]:
+    """Requests a minute by verb and resource, Lease apart; CPU and memory of the controller."""
+    start = world.plane.audit_log.stat().st_size
+    before = cpu_seconds(controller.process.pid)
+    time.sleep(seconds)
+    used = cpu_seconds(controller.process.pid) - before
+    counted: Counter[str] = Counter()
+    with world.plane.audit_log.open("rb") as log:
+        log.seek(start)
+        for line in log:
+            event = json.loads(line)
+            resource = (event.get("objectRef") or {}).get("resource")
+            if event["user"]["username"].endswith(":connectors-controller") and resource != "leases":
+                counted[f"{event['verb']} {resource}"] += 1
+    return {
+        "seconds": seconds,
+        "requests_per_minute": {name: round(count * 60 / seconds, 1) for name, count in sorted(counted.items())},
+        "cpu_percent": round(100 * used / seconds, 1),
+        "resident_mb": resident_mb(controller.process.pid),
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def resident_mb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
