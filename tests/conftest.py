@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.programs import ProgramsMissingError, control_plane_programs, node_programs
 
-pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures"]
+pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
 MARKS = {"cluster_programs": ("cluster", 240), "isolated_node_programs": ("node", 600)}
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""

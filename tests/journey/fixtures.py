@@ -1,0 +1,39 @@
+"""`product`: the whole product, for the session's node; `quickstart` installs it by the commands of its page.
+
+`worker`: a pod of it that uses the node's own cluster.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.journey.documents import shell_blocks
+from tests.journey.product import Product, Target
+from tests.journey.worker import Worker
+from tests.node.node import Node
+
+
+@pytest.fixture(scope="session")
+def product(product_image: str, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """Removed at the end, unless a test has done that."""
+    target = Target(tmp_path_factory.mktemp("target"), node)
+    try:
+        target.start()
+        product = Product(node, target, tmp_path_factory.mktemp("journey") / "repository")
+        product.bring_kubectl_image()
+        yield product
+        if product.installed():
+            product.shell(["kubectl delete --ignore-not-found -k deploy/uninstall"])
+    finally:
+        target.close()
+
+
+@pytest.fixture(scope="session")
+def quickstart(product: Product) -> str:
+    """What the quick start prints, word by word, from the installation to the log of its Job."""
+    return product.shell(shell_blocks("quickstart.md"))
+
+
+@pytest.fixture(scope="session")
+def worker(product: Product, quickstart: str) -> Worker:
+    return Worker(product)

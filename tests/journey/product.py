@@ -1,0 +1,92 @@
+"""The product on a node: its image, its target cluster, and shells that run what the documentation says."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.process import Process, without_proxies
+from tests.node.node import Node
+
+ROOT = Path(__file__).parents[2]
+KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
+"""What the documentation and the examples run; here it is the node's box."""
+TIMEOUT = 420.0
+"""Seconds for a shell with several commands on a busy machine."""
+NAMESPACES = ("connectors-system", "connectors-csi")
+
+
+class Target:
+    """Another cluster, with a CA and tokens of its own, that pods can reach."""
+
+    def __init__(self, folder: Path, node: Node) -> None:
+        self.plane = ControlPlane(folder, address=node.address)
+        # The role `view` is empty until this controller has gathered its rules.
+        self._roles = Process(
+            [
+                self.plane.programs / "kube-controller-manager",
+                f"--kubeconfig={self.plane.kubeconfig}",
+                "--controllers=clusterrole-aggregation-controller",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ],
+            log=folder / "kube-controller-manager.log",
+        )
+
+    def start(self) -> None:
+        self.plane.start()
+        self._roles.start()
+
+    def close(self) -> None:
+        self._roles.kill()
+        self.plane.close()
+
+
+class Product:
+    """`shell` runs in `folder`, where a reader of the documentation would be: the repository, with a kubeconfig."""
+
+    def __init__(self, node: Node, target: Target, folder: Path) -> None:
+        self.node = node
+        self.kubectl = node.kubectl
+        self.target = target.plane
+        self.folder = folder
+        folder.mkdir()
+        (folder / "deploy").symlink_to(ROOT / "deploy")
+        shutil.copy(self.target.kubeconfig, folder / "target.kubeconfig")
+
+    def bring_kubectl_image(self) -> None:
+        tagged = self.node.ctr("images", "tag", "--force", self.node.box, KUBECTL_IMAGE)
+        assert tagged.returncode == 0, tagged.stderr
+
+    def shell(self, blocks: Sequence[str]) -> str:
+        """What they print; a command that fails is an AssertionError with the state of the product."""
+        environment = without_proxies() | {
+            "KUBECONFIG": str(self.node.control_plane.kubeconfig),
+            "PATH": f"{self.kubectl.program.parent}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.state()}"
+        return done.stdout
+
+    def state(self) -> str:
+        """For the message of a test that failed."""
+        parts = [self.kubectl.run("get", "pods,connectors", "--all-namespaces", "-o", "wide").stdout]
+        for namespace in NAMESPACES:
+            parts.append(self.kubectl.run("describe", "pods", namespace=namespace).stdout)
+            for pod in self.kubectl.run("get", "pods", "-o", "name", namespace=namespace).stdout.split():
+                parts.append(f"{pod}:\n" + self.kubectl.run("logs", "--tail=40", pod, namespace=namespace).stdout)
+        parts.append(self.kubectl.run("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp").stdout[-4000:])
+        return "\n".join(parts)
+
+    def installed(self) -> bool:
+        return self.kubectl.run("get", "csidriver", "connectors-csi").returncode == 0

@@ -1,0 +1,64 @@
+"""A newcomer follows docs/quickstart.md word by word; everything after it uses what that left."""
+
+import base64
+import json
+
+import pytest
+
+from tests.cluster.kubectl import Kubectl
+from tests.journey.product import Product
+
+
+@pytest.fixture
+def kubectl(product: Product, quickstart: str) -> Kubectl:
+    return product.kubectl
+
+
+def test_the_log_of_the_job_lists_the_targets_namespaces(quickstart: str) -> None:
+    listed = quickstart[quickstart.rindex("NAME ") :]
+    assert {"default", "kube-system"} <= set(listed.split())
+
+
+def test_the_connector_is_ready_and_says_where_the_proxy_is(kubectl: Kubectl) -> None:
+    status = kubectl.json("get", "connector", "target", namespace="team-a")["status"]
+    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    assert conditions["Ready"] == "True"
+    published = status["proxy"]["httpAddress"]
+    assert published["url"] == "http://c-target.team-a.svc.cluster.local"
+    own = kubectl.json("get", "configmap", "connectors-proxy-ca", namespace="connectors-system")["data"]["ca.crt"]
+    assert base64.b64decode(published["CACerts"]).decode().strip() == own.strip()
+
+
+def test_all_that_runs_is_ready_and_did_not_restart(product: Product, kubectl: Kubectl) -> None:
+    for namespace in ("connectors-system", "connectors-csi"):
+        for pod in kubectl.json("get", "pods", namespace=namespace)["items"]:
+            [status] = pod["status"]["containerStatuses"]
+            assert status["ready"], product.state()
+            assert status["restartCount"] == 0, product.state()
+
+
+def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
+    secret = kubectl.json("get", "secret", "target-token", namespace="team-a")["data"]["token"]
+    token = base64.b64decode(secret).decode()
+    for namespace in ("connectors-system", "connectors-csi"):
+        for pod in kubectl("get", "pods", "-o", "name", namespace=namespace).split():
+            log = kubectl("logs", pod, namespace=namespace)
+            assert token not in log
+            assert token.rpartition(".")[2] not in log
+            assert "eyJ" not in log
+
+
+def test_the_proxies_account_for_the_job(kubectl: Kubectl) -> None:
+    lines = [
+        json.loads(line)
+        for pod in kubectl(
+            "get", "pods", "-l", "app.kubernetes.io/name=connectors-proxy", "-o", "name", namespace="connectors-system"
+        ).split()
+        for line in kubectl("logs", pod, namespace="connectors-system").splitlines()
+        if line.startswith("{")
+    ]
+    [listed] = [each for each in lines if each.get("resource") == "namespaces" and each.get("verb") == "list"]
+    assert listed["connector"] == "team-a/target"
+    assert listed["caller"]["user"] == "system:serviceaccount:team-a:pipeline"
+    assert listed["caller"]["pod"].startswith("list-namespaces-")
+    assert listed["status"] == 200

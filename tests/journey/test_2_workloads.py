@@ -1,0 +1,96 @@
+"""Stock kubectl in a pod, through the volume's kubeconfig: everything that pipelines do with it."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
+
+import pytest
+
+from tests.journey.worker import NAMESPACE, OTHER, Worker
+
+CONFIG_MAP = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}, "data": {"a": "1"}})
+
+
+def test_the_target_sees_the_targets_account(worker: Worker) -> None:
+    user = json.loads(worker.must("auth", "whoami", "-o", "json"))["status"]["userInfo"]["username"]
+    assert user == f"system:serviceaccount:{NAMESPACE}:target"
+
+
+def test_the_pod_holds_no_credential_of_the_target(worker: Worker) -> None:
+    held = worker.shell("cat /connector/* /connector/.env; env")
+    assert worker.token not in held
+    url = worker.product.node.control_plane.url
+    direct = worker.run("--kubeconfig=/dev/null", f"--server={url}", "--insecure-skip-tls-verify", "--token",
+                        worker.shell("cat /connector/context.token").strip(), "get", "pods")  # fmt: skip
+    assert direct.returncode != 0
+    assert "Unauthorized" in direct.stderr or "must be logged in" in direct.stderr
+
+
+def test_objects_are_applied_changed_and_deleted(worker: Worker) -> None:
+    assert worker.must("apply", "-f", "-", stdin=CONFIG_MAP) == "configmap/made created\n"
+    worker.must("patch", "configmap", "made", "--type=merge", "-p", '{"data": {"a": "2"}}')
+    assert worker.must("get", "configmap", "made", "-o", "jsonpath={.data.a}") == "2"
+    assert "deleted" in worker.must("delete", "configmap", "made")
+
+
+@pytest.mark.parametrize("kubeconfig", ["kubeconfig", "kubeconfig-rotating"])
+def test_both_configurations_work(worker: Worker, kubeconfig: str) -> None:
+    assert OTHER in worker.must(f"--kubeconfig=/connector/{kubeconfig}", "get", "pods", "-o", "name")
+
+
+def test_exec_passes_input_output_and_the_exit_code(worker: Worker) -> None:
+    done = worker.run("exec", "-i", OTHER, "--", "sh", "-c", "cat; echo error >&2; exit 7", stdin="input\n")
+    assert (done.returncode, done.stdout) == (7, "input\n")
+    assert "error" in done.stderr
+
+
+def test_cp_brings_a_file_there_and_back(worker: Worker) -> None:
+    worker.shell(
+        f"k='kubectl -n {NAMESPACE}'; busybox dd if=/dev/urandom of=/tmp/a bs=1000 count=2000 2>/dev/null; "
+        f"$k cp /tmp/a {OTHER}:/tmp/a; $k cp {OTHER}:/tmp/a /tmp/b; busybox cmp /tmp/a /tmp/b"
+    )
+
+
+def test_port_forward_carries_a_connection(worker: Worker) -> None:
+    worker.must("exec", OTHER, "--", "httpd", "-p", "8000", "-h", "/etc")
+    answer = worker.shell(
+        f"k='kubectl -n {NAMESPACE}'; $k port-forward pod/{OTHER} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
+        "until grep -q Forwarding /tmp/forward; do kill -0 $forward; sleep 0.2; done; "
+        "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 30 127.0.0.1 8000; kill $forward"
+    )
+    assert "nobody" in answer
+
+
+def test_logs_are_followed_to_their_end(worker: Worker) -> None:
+    script = "for i in 1 2 3; do echo line $i; sleep 1; done"
+    box = worker.product.node.box
+    worker.must("run", "talker", f"--image={box}", "--restart=Never", "--", "sh", "-c", script)
+    worker.must("wait", "--for=jsonpath={.status.containerStatuses[0].started}=true", "pod/talker", "--timeout=60s")
+    assert worker.must("logs", "-f", "talker") == "line 1\nline 2\nline 3\n"
+
+
+def test_a_watch_sees_a_change_as_it_happens(worker: Worker) -> None:
+    with started(worker.command("get", "configmaps", "--watch", "--output-watch-events", "--no-headers")) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline().split()[0] == "ADDED"
+        worker.product.kubectl("create", "configmap", "seen", namespace=NAMESPACE)
+        while "seen" not in (line := watch.stdout.readline()):
+            assert line, "the watch ended"
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """Killed at the end, or after two minutes."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    timer = Timer(120, child.kill)
+    timer.start()
+    try:
+        yield child
+    finally:
+        timer.cancel()
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()

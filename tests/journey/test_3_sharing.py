@@ -1,0 +1,99 @@
+"""Who may use whose Connector, as pods see it."""
+
+import json
+import time
+
+import pytest
+
+from tests.journey.product import Product
+from tests.journey.worker import worker_pod
+
+SHARED = "team-a"
+"""The quick start's namespace, whose Connector `target` others may come to use."""
+
+
+@pytest.fixture
+def stranger(product: Product, quickstart: str) -> str:
+    """A namespace whose accounts may use no Connector."""
+    name = f"stranger-{time.monotonic_ns()}"
+    product.kubectl("create", "namespace", name)
+    product.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=name)
+    return name
+
+
+def grant(product: Product, namespace: str) -> None:
+    product.kubectl(
+        "create",
+        "rolebinding",
+        namespace,
+        "--clusterrole=connectors-user",
+        f"--group=system:serviceaccounts:{namespace}",
+        namespace=SHARED,
+    )
+
+
+def start(product: Product, namespace: str) -> None:
+    attributes = {"connector_name": "target", "connector_namespace": SHARED, "configuration_names": "kubeconfig"}
+    product.kubectl.apply(worker_pod(product.node.box, **attributes), namespace=namespace)
+
+
+def ask(product: Product, namespace: str, kubeconfig: str) -> tuple[int, str]:
+    """One request to the target, without discovery."""
+    done = product.kubectl.run(
+        "exec",
+        "worker",
+        "--",
+        "kubectl",
+        f"--kubeconfig={kubeconfig}",
+        "get",
+        "--raw=/api/v1/namespaces",
+        namespace=namespace,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_another_namespace_uses_it_once_its_group_is_bound(product: Product, stranger: str) -> None:
+    grant(product, stranger)
+    start(product, stranger)
+    product.node.wait_for_pod("worker", stranger)
+    code, answer = ask(product, stranger, "/connector/kubeconfig")
+    assert (code, "kube-system" in answer) == (0, True), answer
+
+
+def test_a_pod_that_may_not_waits_says_what_to_grant_and_starts_when_granted(product: Product, stranger: str) -> None:
+    start(product, stranger)
+    message = _event(product, stranger)
+    assert "PermissionDenied" in message
+    assert f"--serviceaccount={stranger}:default" in message
+    assert "eyJ" not in message
+    grant(product, stranger)
+    product.node.wait_for_pod("worker", stranger)
+
+
+def test_a_token_is_no_good_for_a_connector_that_its_pod_may_not_use(product: Product, stranger: str) -> None:
+    grant(product, stranger)
+    start(product, stranger)
+    product.node.wait_for_pod("worker", stranger)
+    product.kubectl("delete", "rolebinding", stranger, namespace=SHARED)
+    other = "sed s/%2Ftarget:/%2Fabsent:/ /connector/kubeconfig >/tmp/other"
+    product.kubectl("exec", "worker", "--", "sh", "-c", other, namespace=stranger)
+    code, answer = ask(product, stranger, "/tmp/other")
+    assert code != 0
+    assert "Forbidden" in answer
+    # What was granted is remembered for connector_recheck, 30 s; then the same answer as for one that is not there.
+    deadline = time.monotonic() + 120
+    while (found := ask(product, stranger, "/connector/kubeconfig"))[0] == 0:
+        assert time.monotonic() < deadline, "still allowed two minutes after the binding was taken away"
+        time.sleep(1)
+    assert found[1].replace("target", "absent") == answer
+
+
+def _event(product: Product, namespace: str) -> str:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        events = json.loads(product.kubectl("get", "events", "-o", "json", namespace=namespace))["items"]
+        for each in events:
+            if each["reason"] == "FailedMount" and "PermissionDenied" in each["message"]:
+                return str(each["message"])
+        time.sleep(0.5)
+    raise AssertionError(product.state())

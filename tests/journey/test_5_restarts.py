@@ -1,0 +1,91 @@
+"""Restarts of what carries requests, while a pod sends them: none of them fails."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.journey.product import Product
+from tests.journey.worker import NAMESPACE, Worker, worker_pod
+
+CLIENT = "client"
+LOOP = """
+(
+  while [ ! -e /tmp/stop ]; do
+    if kubectl get --raw /version >/tmp/answer 2>&1
+    then echo ok >>/tmp/results; else sed 's/^/failed: /' /tmp/answer >>/tmp/results; fi
+  done
+  touch /tmp/stopped
+) >/dev/null 2>&1 &
+"""
+
+
+@pytest.fixture(scope="module")
+def client(worker: Worker) -> Product:
+    """Pod `client` uses the other cluster: a restart of its own takes nothing away but what the product needs."""
+    product = worker.product
+    attributes = {"connector_name": "target", "connector_namespace": "team-a", "configuration_names": "kubeconfig"}
+    group = f"--group=system:serviceaccounts:{NAMESPACE}"
+    product.kubectl("create", "rolebinding", NAMESPACE, "--clusterrole=connectors-user", group, namespace="team-a")
+    product.kubectl.apply(worker_pod(product.node.box, CLIENT, **attributes), namespace=NAMESPACE)
+    product.node.wait_for_pod(CLIENT, NAMESPACE)
+    return product
+
+
+def shell(product: Product, script: str) -> str:
+    return product.kubectl("exec", CLIENT, "--", "sh", "-c", script, namespace=NAMESPACE)
+
+
+def meanwhile(product: Product, action: Callable[[], object], *, excused: str = "\n") -> None:
+    """Run `action` beside requests of new connections, one after the other; failures that say `excused` are none."""
+    shell(product, "rm -f /tmp/results /tmp/stop /tmp/stopped")
+    shell(product, LOOP)
+    wait_for(product, 3)
+    action()
+    wait_for(product, results(product).count("ok") + 5)
+    shell(product, "touch /tmp/stop; until [ -e /tmp/stopped ]; do sleep 0.1; done")
+    failed = [line for line in results(product).splitlines() if line != "ok" and excused not in line]
+    assert failed == [], f"{failed}\n{product.state()}"
+
+
+def results(product: Product) -> str:
+    return shell(product, "cat /tmp/results 2>/dev/null || true")
+
+
+def wait_for(product: Product, requests: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(results(product).splitlines()) < requests:
+        assert time.monotonic() < deadline, product.state()
+        time.sleep(0.5)
+
+
+def test_a_rolling_restart_of_the_proxies_fails_no_new_connection(client: Product) -> None:
+    def restart() -> None:
+        client.kubectl("rollout", "restart", "deployment/connectors-proxy", namespace="connectors-system")
+        done = client.kubectl.run(
+            "rollout",
+            "status",
+            "deployment/connectors-proxy",
+            "--timeout=200s",
+            namespace="connectors-system",
+            timeout=220,
+        )
+        assert done.returncode == 0, client.state()
+
+    meanwhile(client, restart)
+
+
+def test_a_restart_of_the_controllers_fails_nothing(client: Product) -> None:
+    controllers = ["-l", "app.kubernetes.io/name=connectors-controller"]
+
+    def restart() -> None:
+        client.kubectl("delete", "pod", "--grace-period=0", "--force", *controllers, namespace="connectors-system")
+        rollout = ["rollout", "status", "deployment/connectors-controller", "--timeout=150s"]
+        assert client.kubectl.run(*rollout, namespace="connectors-system", timeout=170).returncode == 0, client.state()
+
+    meanwhile(client, restart)
+
+
+def test_a_restart_of_the_api_server_fails_nothing_of_its_own_towards_another_cluster(client: Product) -> None:
+    # Whom the proxy has checked within connector_recheck goes on; that others cannot be checked meanwhile is said so.
+    meanwhile(client, client.node.control_plane.restart_apiserver, excused="the caller cannot be checked at the moment")

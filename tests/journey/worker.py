@@ -1,0 +1,117 @@
+"""A pod that uses a Connector to the cluster it runs in, so that exec, logs and port-forward have a kubelet behind."""
+
+import base64
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from tests.journey.product import Product
+
+NAMESPACE = "team-b"
+CONNECTOR = "here"
+WORKER = "worker"
+OTHER = "other"
+
+
+class Worker:
+    """`run("get", "pods")` is kubectl in that pod, with nothing but the volume's kubeconfig."""
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        kubectl = product.kubectl
+        kubectl("create", "namespace", NAMESPACE)
+        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=NAMESPACE)
+        kubectl("create", "serviceaccount", "target", namespace=NAMESPACE)
+        kubectl(
+            "create",
+            "rolebinding",
+            "t",
+            "--clusterrole=admin",
+            f"--serviceaccount={NAMESPACE}:target",
+            namespace=NAMESPACE,
+        )
+        kubectl(
+            "create",
+            "rolebinding",
+            "u",
+            "--clusterrole=connectors-user",
+            f"--serviceaccount={NAMESPACE}:default",
+            namespace=NAMESPACE,
+        )
+        self.token = kubectl("create", "token", "target", "--duration=2h", namespace=NAMESPACE).strip()
+        kubectl.apply(*self._connector(), namespace=NAMESPACE)
+        kubectl("run", OTHER, f"--image={product.node.box}", namespace=NAMESPACE)
+        kubectl.apply(worker_pod(product.node.box), namespace=NAMESPACE)
+        for pod in (WORKER, OTHER):
+            product.node.wait_for_pod(pod, NAMESPACE)
+
+    def _connector(self) -> list[dict[str, Any]]:
+        plane = self.product.node.control_plane
+        data = {"token": self.token, "ca.crt": plane.ca_pem}
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": CONNECTOR},
+            "type": "connectors.cpaas.io/bearer-token",
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+        }
+        connector = {
+            "apiVersion": "connectors.alauda.io/v1alpha1",
+            "kind": "Connector",
+            "metadata": {"name": CONNECTOR},
+            "spec": {
+                "connectorClassName": "k8s",
+                "address": plane.url,
+                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": CONNECTOR}},
+            },
+        }
+        return [secret, connector]
+
+    def command(self, *arguments: str) -> list[str]:
+        """kubectl in the worker, as a command of the test's machine."""
+        return self.product.kubectl.command(*_inside(arguments), namespace=NAMESPACE)
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return self.product.kubectl.run(*_inside(arguments), namespace=NAMESPACE, stdin=stdin, timeout=120)
+
+    def must(self, *arguments: str, stdin: str = "") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.product.state()}"
+        return done.stdout
+
+    def shell(self, script: str) -> str:
+        """A shell in the worker."""
+        done = self.product.kubectl.run("exec", WORKER, "--", "sh", "-euc", script, namespace=NAMESPACE, timeout=180)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.product.state()}"
+        return done.stdout
+
+
+def _inside(arguments: Sequence[str]) -> list[str]:
+    return ["exec", "-i", WORKER, "--", "kubectl", "--namespace", NAMESPACE, *arguments]
+
+
+def worker_pod(image: str, name: str = WORKER, **attributes: str) -> dict[str, Any]:
+    """With a volume of Connector `here`, or of `attributes`."""
+    wanted = {"connector.name": CONNECTOR, "configuration.names": "kubeconfig,kubeconfig-rotating"} | {
+        key.replace("_", "."): value for key, value in attributes.items()
+    }
+    volume = {"driver": "connectors-csi", "readOnly": True, "volumeAttributes": wanted}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            # Not 0: then the object is gone at once, while its volume is still being taken away.
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "box",
+                    "image": image,
+                    "env": [{"name": "KUBECONFIG", "value": "/connector/kubeconfig"}],
+                    "volumeMounts": [{"name": "connector", "mountPath": "/connector"}],
+                }
+            ],
+            "volumes": [{"name": "connector", "csi": volume}],
+        },
+    }
