@@ -15,6 +15,7 @@ from mitmproxy.utils import asyncio_utils
 from addons import cluster, embedded, options, wiring
 from addons.doorkeeper import Doorkeeper
 from addons.draining import Draining
+from addons.hardening import harden
 from addons.options import Config
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
@@ -37,8 +38,7 @@ class Lifecycle:
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self, loader: Loader) -> None:
-        # Honoured by OpenSSL bindings that we do not make ourselves; nobody may read what goes to a target.
-        os.environ.pop("SSLKEYLOGFILE", None)
+        harden()
         options.declare(loader)
 
     def configure(self, updated: set[str]) -> None:

@@ -1,5 +1,6 @@
 """How the parts of the proxy are joined, whatever its source is."""
 
+import io
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -61,8 +62,9 @@ class Parts:
 
 
 def make_records() -> Records:
-    """Audit lines go to stdout, but for the console's user interface, which draws there."""
-    output = Output(lambda: sys.stdout)
+    """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
+    drawn = type(ctx.master).__name__ == "ConsoleMaster"
+    output = Output(io.StringIO if drawn else lambda: sys.stdout)
     audit = AuditLog(output.write, now=time.time, wake=output.wake)
     output.flush = audit.flush
     metrics = Metrics()

@@ -140,8 +140,10 @@ async def test_an_upload_that_is_refused(target: Target, tmp_path: Path, target_
 
 
 async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: Issued) -> None:
+    held: list[asyncio.StreamWriter] = []
+
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+        held.append(writer)
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     port: int = server.sockets[0].getsockname()[1]
@@ -155,3 +157,6 @@ async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Pa
             assert proxy.resident() - before < GROWTH
         client.close()
     server.close()
+    for writer in held:
+        writer.transport.abort()
+    await asyncio.sleep(0)

@@ -75,6 +75,10 @@ class Target:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A TLS connection takes leave of its peer, which may be gone; the next test's loop is not this one's.
+        for conversation in self.conversations:
+            conversation.writer.transport.abort()
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
