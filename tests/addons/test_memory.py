@@ -1,18 +1,22 @@
 """Memory stays flat whatever passes, and whatever does not: small versions of what bench/ measures in full."""
 
 import asyncio
+import base64
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from connector_store.domain.access import Answer, Identity
 from connector_store.domain.names import ObjectKey
+from tests.cluster.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.certificates import Issued
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import Stream
+from tests.fakes.proxy import Stream, running_proxy
 from tests.fakes.target import Conversation, Target
 
 pytestmark = pytest.mark.slow
@@ -27,8 +31,10 @@ KEY = ObjectKey("team-a", "k8s")
 
 
 @asynccontextmanager
-async def proxy_to(port: int, home: Path, ca: Issued) -> AsyncIterator[RunningProxy]:
-    proxy = RunningProxy(home)
+async def proxy_to(
+    port: int, home: Path, ca: Issued, *, program: str = "mitmdump", options: Mapping[str, str] = {}
+) -> AsyncIterator[RunningProxy]:
+    proxy = RunningProxy(home, program=program, options=options)
     proxy.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{port}"), secret(ca=ca.pem))
     with proxy:
         yield proxy
@@ -160,3 +166,51 @@ async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Pa
     for writer in held:
         writer.transport.abort()
     await asyncio.sleep(0)
+
+
+async def test_an_upload_while_a_person_holds_it(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+    with ExitStack() as stack:
+        web = Port()
+        stack.callback(web.release)
+        held = {"intercept": "~all", "web_port": str(web.number), "web_open_browser": "false"}
+        async with proxy_to(target.port, tmp_path / "home", target_ca, program="mitmweb", options=held) as proxy:
+            before = proxy.resident()
+            client = await tunnel(proxy, target.port)
+            await client.say(upload(target.port))
+            async with sending(client.writer) as progress:
+                await progress.stalls()
+                assert progress.bytes < SIZE // 2
+                assert proxy.resident() - before < GROWTH
+            assert target.conversations == []
+            client.close()
+
+
+class Hanging:
+    """An access check that never comes to an end."""
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        return None
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        await asyncio.Event().wait()
+        raise AssertionError("it never ends")
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        return await self.check(token, key)
+
+
+async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: Target) -> None:
+    """In this process, so what counts is what the proxy takes from the client: next to nothing."""
+    async with running_proxy(folder, confdir) as proxy:
+        doorkeeper = proxy.master.addons.get("doorkeeper")
+        parts = doorkeeper.parts()
+        doorkeeper.take(replace(parts, service=replace(parts.service, access=Hanging())))
+        client = await proxy.open()
+        login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())
+        await client.say(
+            b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nProxy-Authorization: Basic %b\r\n\r\n" % (target.port, login)
+        )
+        async with sending(client.writer) as progress:
+            await progress.stalls()
+            assert progress.bytes < 32 * 1024 * 1024
+        proxy.close()

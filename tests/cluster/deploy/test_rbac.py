@@ -8,6 +8,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[3]
+CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
 PROXY = "system:serviceaccount:connectors-system:connectors-proxy"
 
 
@@ -17,6 +18,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl("apply", "-f", str(ROOT / "deploy/system/namespace.yaml"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
+    kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
     kubectl.wait_established("connectors.connectors.alauda.io")
     return kubectl
 
@@ -63,6 +65,54 @@ def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource:
 )
 def test_the_proxy_can_do_nothing_else(installed: Kubectl, verb: str, resource: str) -> None:
     assert not can(installed, PROXY, verb, resource, "--all-namespaces")
+
+
+WRITES = ("create", "update", "patch", "delete")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        *((verb, "secrets") for verb in ("get", *WRITES)),
+        *((verb, "configmaps") for verb in ("get", "list", "watch", *WRITES)),
+        *((verb, "connectors.connectors.alauda.io") for verb in ("get", *WRITES)),
+        *((verb, "connectorclasses.connectors.alauda.io") for verb in ("get", "update", "patch", "delete")),
+        *((verb, "leases.coordination.k8s.io") for verb in ("get", *WRITES)),
+        ("update", "services"),
+        ("list", "events.events.k8s.io"),
+        ("use", "connectors.connectors.alauda.io/proxy"),
+        ("create", "tokenreviews.authentication.k8s.io"),
+        ("create", "serviceaccounts/token"),
+        ("list", "pods"),
+        ("create", "pods"),
+        ("impersonate", "users"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io"),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+        ("*", "*"),
+    ],
+)
+def test_the_controller_can_do_nothing_else_in_all_namespaces(installed: Kubectl, verb: str, resource: str) -> None:
+    assert not can(installed, CONTROLLER, verb, resource, "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        ("patch", "secrets/connectors-proxy-ca", True),
+        ("patch", "secrets/another", False),
+        ("get", "secrets/connectors-proxy-ca", False),
+        ("delete", "secrets/connectors-proxy-ca", False),
+        ("patch", "configmaps/connectors-proxy-ca", True),
+        ("patch", "configmaps/connectors-config", False),
+        ("update", "leases.coordination.k8s.io/connectors-controller", True),
+        ("update", "leases.coordination.k8s.io/another", False),
+    ],
+)
+def test_in_its_own_namespace_the_controller_writes_by_name(
+    installed: Kubectl, verb: str, resource: str, allowed: bool
+) -> None:
+    said = installed.run("auth", "can-i", verb, resource, "--as", CONTROLLER, "--namespace", "connectors-system").stdout
+    assert (said.strip() == "yes") is allowed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""WebSocket and SPDY/3.1 to a target that speaks them: the handshake as asked, then a pipe with two ends."""
+
+import asyncio
+import os
+
+import pytest
+
+from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+BINARY = os.urandom(300_000)
+BEARER = "base64url.bearer.authorization.k8s.io.Y2FuYXJ5"
+WEBSOCKET = [
+    "GET /api/v1/namespaces/a/pods/p/exec?command=ls HTTP/1.1",
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    f"Sec-WebSocket-Protocol: {BEARER}, v5.channel.k8s.io",
+]
+SPDY = [
+    "POST /api/v1/namespaces/a/pods/p/exec?command=ls HTTP/1.1",
+    "Connection: Upgrade",
+    "Upgrade: SPDY/3.1",
+    "X-Stream-Protocol-Version: v4.channel.k8s.io",
+    "Content-Length: 0",
+]
+ACCEPT = {
+    "websocket": "Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+    "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n",
+    "SPDY/3.1": "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n",
+}
+BOTH = pytest.mark.parametrize(
+    ("protocol", "lines"),
+    [pytest.param("websocket", WEBSOCKET, id="WebSocket"), pytest.param("SPDY/3.1", SPDY, id="SPDY")],
+)
+
+
+async def ask(proxy: Proxy, target: Target, lines: list[str]) -> Stream:
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say("\r\n".join([lines[0], f"Host: 127.0.0.1:{target.port}", *lines[1:], "", ""]).encode())
+    return client
+
+
+async def accept(conversation: Conversation, protocol: str) -> bytes:
+    head = await conversation.head()
+    await conversation.say(
+        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{ACCEPT[protocol]}\r\n".encode()
+    )
+    return head
+
+
+@BOTH
+async def test_binary_goes_both_ways_and_comes_out_as_it_went_in(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    async def echo(conversation: Conversation) -> None:
+        await accept(conversation, protocol)
+        while data := await conversation.some():
+            await conversation.say(data)
+
+    target.handler = echo
+    client = await ask(proxy, target, lines)
+    status, _, headers = await client.head()
+    assert (status, headers["upgrade"], headers["connection"]) == (101, protocol, "Upgrade")
+    sending = asyncio.ensure_future(client.say(BINARY))
+    assert await asyncio.wait_for(client.reader.readexactly(len(BINARY)), 30) == BINARY
+    await sending
+    client.close()
+
+
+@BOTH
+async def test_the_handshake_reaches_the_target_whole_but_for_a_second_token(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    heads: list[bytes] = []
+
+    async def once(conversation: Conversation) -> None:
+        heads.append(await accept(conversation, protocol))
+
+    target.handler = once
+    client = await ask(proxy, target, lines)
+    await client.head()
+    for line in lines[1:]:
+        if not line.startswith(("Sec-WebSocket-Protocol", "Content-Length")):
+            assert line.encode() in heads[0]
+    assert b"bearer.authorization" not in heads[0]
+    assert (b"Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n" in heads[0]) is (protocol == "websocket")
+    client.close()
+
+
+@BOTH
+async def test_the_targets_end_is_the_clients_end(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    async def leave(conversation: Conversation) -> None:
+        await accept(conversation, protocol)
+        await conversation.say(b"the last words")
+
+    target.handler = leave
+    client = await ask(proxy, target, lines)
+    await client.head()
+    assert await client.rest() == b"the last words"
+
+
+@BOTH
+async def test_the_clients_end_is_the_targets_end(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    left = asyncio.Event()
+
+    async def listen(conversation: Conversation) -> None:
+        await accept(conversation, protocol)
+        while await conversation.some():
+            pass
+        left.set()
+
+    target.handler = listen
+    client = await ask(proxy, target, lines)
+    await client.head()
+    client.close()
+    await asyncio.wait_for(left.wait(), 30)
+
+
+@BOTH
+async def test_a_target_that_declines_answers_as_usual(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    async def decline(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+
+    target.handler = decline
+    client = await ask(proxy, target, lines)
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (400, b"no")
+    client.close()
+
+
+@BOTH
+async def test_a_switch_to_another_protocol_is_refused(
+    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+) -> None:
+    other = next(each for each in ACCEPT if each != protocol)
+
+    async def confuse(conversation: Conversation) -> None:
+        await accept(conversation, other)
+
+    target.handler = confuse
+    client = await ask(proxy, target, lines)
+    answer = await client.answer()
+    assert answer.status == 502
+    assert "was not asked for" in answer.json()["message"]
+    client.close()
