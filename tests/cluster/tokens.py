@@ -21,7 +21,17 @@ class TokenMint:
 
     def mint(self, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float) -> str:
         """The ServiceAccount must exist: the token names its uid. A negative lifetime gives an expired token."""
+        return self.mint_many(1, namespace, name, audiences=audiences, lifetime=lifetime)[0]
+
+    def mint_many(
+        self, number: int, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float
+    ) -> list[str]:
+        """So many tokens, each with an id of its own."""
         account = self._api.must("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
+        uid = account["metadata"]["uid"]
+        return [self._sign(namespace, name, uid, audiences, lifetime) for _ in range(number)]
+
+    def _sign(self, namespace: str, name: str, uid: str, audiences: Sequence[str], lifetime: float) -> str:
         now = time.time()
         claims: dict[str, Any] = {
             "iss": self._issuer,
@@ -33,7 +43,7 @@ class TokenMint:
             "jti": str(uuid.uuid4()),
             "kubernetes.io": {
                 "namespace": namespace,
-                "serviceaccount": {"name": name, "uid": account["metadata"]["uid"]},
+                "serviceaccount": {"name": name, "uid": uid},
             },
         }
         return jwt.encode(claims, self._key, algorithm="RS256")
