@@ -28,7 +28,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     product.kubectl("delete", "pod", WORKER, "--wait=false", namespace=NAMESPACE)
     product.shell(["kubectl apply -k deploy"])
     gone = product.kubectl.run(
-        "wait", "--for=delete", f"pod/{WORKER}", "--timeout=230s", namespace=NAMESPACE, timeout=240
+        "wait", "--for=delete", f"pod/{WORKER}", "--timeout=400s", namespace=NAMESPACE, timeout=420
     )
     assert gone.returncode == 0, product.state()
 
