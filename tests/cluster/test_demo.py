@@ -20,7 +20,9 @@ def test_it_shows_the_whole_way_and_ends(cluster_programs: Path) -> None:
 
 
 def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(cluster_programs: Path) -> None:
-    with subprocess.Popen([DEMO], stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+    # The children of a shell's background job ignore an interrupt.
+    command = ["env", "--default-signal", str(DEMO)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None
         folder = (
             next(line for line in running.stdout if line.startswith("Everything happens in")).split()[3].rstrip(",")

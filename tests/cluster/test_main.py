@@ -39,6 +39,10 @@ def folder_of(kubeconfig: str) -> Path:
     return Path(kubeconfig.strip()).parent
 
 
+HEEDING = ("env", "--default-signal")
+"""A shell's background jobs, and nohup's, ignore signals, and so would their children."""
+
+
 def test_it_runs_a_command_and_passes_on_its_exit_code(cluster_programs: Path) -> None:
     script = "echo $KUBECONFIG; kubectl get --raw /readyz >/dev/null || exit 9; exit 7"
     done = subprocess.run([CLUSTER, "run", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT)
@@ -49,7 +53,7 @@ def test_it_runs_a_command_and_passes_on_its_exit_code(cluster_programs: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_leaves_nothing(cluster_programs: Path, number: signal.Signals) -> None:
-    command = [str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1000"]
+    command = [*HEEDING, str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None
         folder = folder_of(running.stdout.readline())

@@ -20,6 +20,7 @@ class Relay:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._ended: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.accepted = 0
@@ -35,6 +36,10 @@ class Relay:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            # What a silent peer never took would keep them open past this loop.
+            for writer in self._ended:
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     def drop(self) -> None:
         """Reset every connection (RST), as a load balancer does that restarts."""
@@ -66,11 +71,13 @@ class Relay:
                     pair.create_task(self._pass(there, writer))
             finally:
                 self._writers.discard(back)
+                self._ended.append(back)
                 back.close()
         except* OSError:
             pass
         finally:
             self._writers.discard(writer)
+            self._ended.append(writer)
             writer.close()
             self._tasks.discard(task)
 
