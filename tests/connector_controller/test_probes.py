@@ -1,7 +1,9 @@
 """Probes of real TLS servers on loopback."""
 
 import asyncio
+import gc
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,7 +43,21 @@ def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change)
 
 async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE):
     with ThreadPoolExecutor(1) as executor:
-        return await Prober(TrustStore(), policy, executor).probe(asked)
+        found = await Prober(TrustStore(), policy, executor).probe(asked)
+    # A TLS connection takes leave of its peer after it was closed; this test's loop must not end before.
+    deadline = time.monotonic() + 30
+    while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody
+        await asyncio.sleep(0.01)
+    return found
+
+
+def _open_transports() -> list[object]:
+    loop = asyncio.get_running_loop()
+    return [
+        each
+        for each in gc.get_objects()
+        if type(each).__name__ == "_SelectorSocketTransport" and each._loop is loop and each._sock is not None
+    ]
 
 
 async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
