@@ -16,6 +16,8 @@ from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
+pytestmark = pytest.mark.slow
+
 KEY = "team-a/k8s"
 MARK = b"/smuggled"
 HOST = b"Host: 127.0.0.1:PORT\r\n"

@@ -20,6 +20,8 @@ from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Answer, Proxy, copy_confdir, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "/kubernetes/global"
 DENIED = "127.0.0.2"
 RETRY = {"retry-after": re.compile(r"[0-9]+")}

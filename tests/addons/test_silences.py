@@ -13,6 +13,8 @@ from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
+pytestmark = pytest.mark.slow
+
 KEY = "team-a/k8s"
 SILENT = "team-a/silent"
 
