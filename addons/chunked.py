@@ -43,6 +43,11 @@ class ChunkedReader:
         self._step = self._size
         self._buffer = bytearray()
 
+    @property
+    def between(self) -> bool:
+        """True if nothing of the next chunk has come."""
+        return self._step == self._size and not self._buffer
+
     def receive(self, data: bytes) -> bytes:
         """The content that `data` completes, all chunks of it joined."""
         if self._left > len(data):

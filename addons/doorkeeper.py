@@ -6,6 +6,7 @@ from mitmproxy import connection, ctx, http
 from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.commands import CloseConnection
 
+from addons.ending import TakeLeave
 from addons.gate import Gate
 from addons.line import Line, Retire
 from addons.upstream import TargetServer
@@ -40,6 +41,11 @@ class Doorkeeper:
         """End each connection as soon as it has no request."""
         for line in tuple(self._lines.values()):
             line.deliver(Retire())
+
+    def take_leave(self, reason: str) -> None:
+        """End each connection, in the way of its protocol where it has one and is not in the middle of a piece."""
+        for line in tuple(self._lines.values()):
+            line.deliver(TakeLeave(reason))
 
     def cut(self, reason: str) -> None:
         """End what is in a tunnel now, and say why in the audit log."""

@@ -19,6 +19,10 @@ ACCEPT_MORE: Final = 5.0
 """Seconds in a cluster in which new connections are still served."""
 LOOK: Final = 0.1
 """Seconds between looks at what is still open."""
+PIECE: Final = 1.0
+"""Seconds in which what is in the middle of an event or a frame should come to its end."""
+REASON: Final = "the proxy ends"
+"""In the audit log, and what kubectl says of an exec."""
 
 
 class Connections(Protocol):
@@ -29,6 +33,9 @@ class Connections(Protocol):
 
     def retire(self) -> None:
         """End each as soon as it has no request, and tell its client with the last answer."""
+
+    def take_leave(self, reason: str) -> None:
+        """End each in an orderly way, but for what is in the middle of a piece."""
 
     def cut(self, reason: str) -> None:
         """End what is in a tunnel now, and say why in the audit log."""
@@ -51,9 +58,16 @@ class Draining:
         self._connections.retire()
         if not await self._ended(settings.drain):
             logger.warning("%d connections did not end within %g s", self._connections.open, settings.drain)
-            self._connections.cut("the proxy ends")
-            await self._ended(CUT_GRACE)
+            await self._take_leave()
         self._master.shutdown()
+
+    async def _take_leave(self) -> None:
+        end = time.monotonic() + PIECE
+        while self._connections.open and time.monotonic() < end:
+            self._connections.take_leave(REASON)
+            await asyncio.sleep(LOOK)
+        self._connections.cut(REASON)
+        await self._ended(CUT_GRACE)
 
     async def _ended(self, seconds: float) -> bool:
         """True once no connection is open, False after `seconds`."""

@@ -1,7 +1,9 @@
 """What a lane has, and the ways in which it ends: with an answer, with a side that has gone, or cut."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import CloseConnection, Command
 
 from addons import answers
@@ -18,6 +20,13 @@ from connector_store.domain.denial import Deny
 from connector_store.domain.names import ObjectKey
 
 Step = Iterator[Command]
+
+
+@dataclass
+class TakeLeave(events.Event):
+    """The time of what runs is over; told again until it has ended."""
+
+    reason: str
 
 
 class Ending:
@@ -42,7 +51,10 @@ class Ending:
         return self._turn.live if self._turn is not None else None
 
     def _to_client(self, data: bytes) -> Step:
-        self._current().bytes_out += len(data)
+        turn = self._current()
+        turn.bytes_out += len(data)
+        if turn.relay is not None and turn.relay.frames is not None:
+            turn.relay.frames.receive(data)
         yield self._client.send(data)
 
     def _refuse(self, deny: Deny) -> Step:
@@ -82,6 +94,25 @@ class Ending:
         yield from self._link.leave()
         yield from self._client.finish()
         yield CloseConnection(self._client.connection)
+
+    def take_leave(self, reason: str) -> Step:
+        """End what runs in an orderly way; not in the middle of an event or a frame: then it is asked again."""
+        if self._over:
+            return
+        turn = self._turn
+        relay = turn.relay if turn is not None else None
+        if relay is not None and relay.until_close:
+            # Its end would look like the whole answer's.
+            self.cut(reason)
+            return
+        if turn is not None and turn.stream and relay is not None:
+            last = relay.farewell(reason, watch=turn.stream == "watch")
+            if last is None:
+                return
+            if last and not self._link.ended:
+                yield from self._to_client(last)
+        self._record(reason)
+        yield from self._close()
 
     def cut(self, reason: str) -> None:
         """End both sides at once, with nothing that could look like an end."""

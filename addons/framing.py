@@ -39,6 +39,11 @@ class _Reader:
         """Bytes that are kept: of an incomplete head, or behind a complete message."""
         return len(self._buffer)
 
+    @property
+    def between_chunks(self) -> bool:
+        """True in a chunked body of which whole chunks have come."""
+        return self._chunked is not None and self._chunked.between
+
     def receive(self, data: bytes) -> list[Event]:
         """The events that `data` completes. After `Invalid` nothing more is read."""
         if self._broken:

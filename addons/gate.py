@@ -16,6 +16,7 @@ from mitmproxy.proxy.context import Context
 
 from addons import answers
 from addons.connect import Connect
+from addons.ending import TakeLeave
 from addons.exchange import Exchange
 from addons.framing import RequestReader
 from addons.lane import Lane
@@ -71,9 +72,11 @@ class Gate(layer.Layer):
     def _handle_event(self, event: events.Event) -> Step:
         if isinstance(event, events.ConnectionEvent) and event.connection is self._client:
             yield from self._from_client(event)
+        elif self._lane is not None and isinstance(event, TakeLeave):
+            yield from self._lane.take_leave(event.reason)
         elif self._lane is not None:
             yield from self._lane.handle(event)
-        elif isinstance(event, TimeUp) or (isinstance(event, Retire) and self._head is None):
+        elif isinstance(event, TimeUp | TakeLeave) or (isinstance(event, Retire) and self._head is None):
             yield from self._leave()
         elif self._connect is not None and self._tunnel is None:
             self._connect.handle(event)

@@ -5,13 +5,18 @@ Bytes of the target go in, bytes for the client come out; what the lane has to k
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from addons import inject
+from addons.frames import FrameEnds, going_away
 from addons.framing import ResponseReader
 from addons.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
+from connector_store.domain.headers import values
 from connector_store.domain.models import Target
+
+_LINE_END: Final = 0x0A
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,18 @@ class Relay:
         """The tunnel ends with this answer."""
         self.untouched = True
         """Nothing of an answer has come."""
+        self.frames: FrameEnds | None = None
+        """Of a WebSocket: is to be told what goes to the client."""
+        self._last_byte = _LINE_END
         self._keep = keep
         self._target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
+
+    @property
+    def until_close(self) -> bool:
+        """The end of the connection is the end of the answer."""
+        return self.head is not None and self.head.body is Until.CLOSE and not self.switched
 
     def receive(self, data: bytes) -> bytes:
         """What the client gets for `data`."""
@@ -68,6 +81,22 @@ class Relay:
             self._fail("it closed the connection without an answer")
         return out
 
+    def farewell(self, reason: str, *, watch: bool) -> bytes | None:
+        """What ends the answer now, in the way of its protocol: a watch's last chunk, a WebSocket's Close frame.
+
+        None in the middle of an event or a frame; empty if there is no such way.
+        """
+        if self.frames is not None:
+            return going_away(reason) if self.frames.between else None
+        if watch and self.head is not None and self.head.body is Until.LAST_CHUNK:
+            return render_last_chunk([]) if self._between_events(self.head) else None
+        return b""
+
+    def _between_events(self, head: ResponseHead) -> bool:
+        """A gateway may have cut events into chunks of its own; JSON shows where one ends."""
+        json = any(each.startswith(b"application/json") for each in values(head.headers, b"content-type"))
+        return self._reader.between_chunks and (not json or self._last_byte == _LINE_END)
+
     def _pass(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
@@ -80,6 +109,7 @@ class Relay:
         if isinstance(event, bytes):
             if self._keep is not None:
                 self._keep(event)
+            self._last_byte = event[-1]
             chunked = self.head is not None and self.head.body is Until.LAST_CHUNK
             out.append(render_chunk(event) if chunked else event)
         elif isinstance(event, ResponseHead):
@@ -104,6 +134,8 @@ class Relay:
             self.head = head
             self.last = self.last or head.body is Until.CLOSE or inject.is_last(head)
         out.append(inject.response_bytes(head, close=self.last and head.status >= 200))
+        if self.switched and self._upgrade == b"websocket":
+            self.frames = FrameEnds(skip=sum(map(len, out)))
 
     def _fail(self, reason: str) -> None:
         if self.head is None:

@@ -79,3 +79,13 @@ def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:
 
 def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
     assert parse_fields(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == [(b"B", b"1"), (b"a", b""), (b"B", b"x y")]
+
+
+def test_between_two_chunks_nothing_of_the_next_has_come() -> None:
+    reader = ChunkedReader(max_trailers=100)
+    assert reader.between
+    for piece in (b"1", b"\r\n", b"a", b"\r"):
+        reader.receive(piece)
+        assert not reader.between
+    reader.receive(b"\n")
+    assert reader.between

@@ -62,14 +62,70 @@ async def test_a_stream_has_its_time_to_end(proxy: Proxy, target: Target) -> Non
     await asyncio.wait_for(task, PATIENCE)
 
 
-async def test_a_stream_that_does_not_end_is_not_waited_for_longer(proxy: Proxy, target: Target) -> None:
+async def at_the_end_of_the_drain(proxy: Proxy, target: Target, request: bytes, answer: bytes) -> bytes:
+    """What a client gets of the body of a target that answers `answer` and nothing more."""
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(answer)
+        await conversation.some()
+
+    target.handler = handler
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (request, target.port))
+    await client.say(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
+    await client.head()
+    task = await begin(proxy, drain=0.2)
+    rest = await client.rest()
+    client.close()
+    await asyncio.wait_for(task, PATIENCE)
+    assert proxy.master.should_exit.is_set()
+    return rest
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+WATCH = b"/api/v1/pods?watch=1"
+EXEC = b"/api/v1/namespaces/a/pods/p/exec"
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "rest"),
+    [
+        pytest.param(
+            WATCH, CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n0\r\n\r\n", id="a watch ends as at its server's time-out"
+        ),
+        pytest.param(WATCH, CHUNKED + b"3\r\n{}", b"2\r\n{}\r\n", id="half an event does not look whole"),
+        pytest.param(
+            EXEC,
+            SWITCHED + b"\x82\x01a",
+            b"\x82\x01a\x88\x10\x03\xe9the proxy ends",
+            id="a WebSocket is told that its server goes away",
+        ),
+        pytest.param(EXEC, SWITCHED + b"\x82\x02a", b"\x82\x02a", id="half a frame gets no other in its middle"),
+        pytest.param(b"/api", CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n", id="what is no watch does not look whole"),
+    ],
+)
+async def test_at_the_end_of_the_drain(
+    proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes
+) -> None:
+    assert await at_the_end_of_the_drain(proxy, target, request_, answer) == rest
+
+
+async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: Target) -> None:
     target.handler = watch
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.say(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.head()
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
     assert proxy.master.should_exit.is_set()
-    assert not (await client.rest()).endswith(b"0\r\n\r\n")
+
+
+async def test_who_has_not_yet_asked_is_not_waited_for(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    await stream.say(b"CONNECT ")
+    await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
+    assert await stream.rest() == b""
 
 
 async def test_in_a_cluster_new_connections_are_served_for_a_while(

@@ -1,0 +1,69 @@
+"""Where the frames of a WebSocket end, without IO, and the frame that takes leave of its peer (RFC 6455).
+
+>>> frames = FrameEnds(skip=0)
+>>> frames.receive(b"\\x82\\x03ab")
+>>> frames.between
+False
+>>> frames.receive(b"c")
+>>> frames.between
+True
+"""
+
+from typing import Final
+
+GOING_AWAY: Final = 1001
+"""Section 7.4.1: "an endpoint is going away, such as a server going down". To kubectl 1000 would mean success."""
+
+_MASKED: Final = 0x80
+_EXTENDED: Final = {126: 2, 127: 8}
+"""Bytes of the length where it does not fit into the second byte of the header."""
+
+
+class FrameEnds:
+    """Follows one direction, and reads nothing but lengths. `skip` is the number of bytes before the first frame."""
+
+    def __init__(self, *, skip: int) -> None:
+        self._left = skip
+        self._header = b""
+
+    @property
+    def between(self) -> bool:
+        """True if a frame of somebody else may follow; also within a message (section 5.4)."""
+        return not self._left and not self._header
+
+    def receive(self, data: bytes) -> None:
+        """These bytes have passed."""
+        if self._left >= len(data):
+            self._left -= len(data)
+            return
+        if self._header:
+            data = self._header + data
+            self._header = b""
+        position, self._left = self._left, 0
+        while position < len(data):
+            size = _size(data, position)
+            if not size:
+                self._header = data[position:]
+                return
+            position += size
+        self._left = position - len(data)
+
+
+def _size(data: bytes, start: int) -> int:
+    """Bytes of the frame that begins at `start`, header and all; 0 if the header is not whole (section 5.2)."""
+    if len(data) - start < 2:
+        return 0
+    length = data[start + 1] & ~_MASKED
+    extended = _EXTENDED.get(length, 0)
+    header = 2 + extended + (4 if data[start + 1] & _MASKED else 0)
+    if len(data) - start < header:
+        return 0
+    if extended:
+        length = int.from_bytes(data[start + 2 : start + 2 + extended])
+    return header + length
+
+
+def going_away(reason: str) -> bytes:
+    """A server's Close frame; `reason` has 123 bytes at most, and kubectl shows it."""
+    payload = GOING_AWAY.to_bytes(2) + reason.encode()
+    return bytes((0x88, len(payload))) + payload
