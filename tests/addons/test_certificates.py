@@ -16,6 +16,7 @@ from tests.fakes.certificates import Issued, make_ca
 
 
 def load(confdir: Path) -> CertStore:
+    """The CA there; where there is none, mitmproxy makes one, with an RSA key."""
     return CertStore.from_store(confdir, "mitmproxy", 2048)
 
 
@@ -46,8 +47,8 @@ def names(client: SSL.Connection) -> set[str]:
 
 
 @pytest.mark.parametrize("host", ["host.example", "10.0.0.1", "fd00::1"])
-def test_the_certificate_is_for_the_host_and_signed_by_the_ca(confdir: Path, host: str) -> None:
-    store = load(confdir)
+def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, host: str) -> None:
+    store = load(tmp_path)
     client = handshake(Certificates(lambda: store), host)
     assert names(client) == {host}
     certificate = client.get_peer_certificate(as_cryptography=True)

@@ -18,9 +18,9 @@ class Declares:
 
 
 @pytest.fixture
-def context(tmp_path: Path):
+def context(confdir: Path):
     with taddons.context(Proxyserver(), TlsConfig(), Declares(), loadcore=False) as found:
-        found.options.confdir = str(tmp_path)
+        found.options.confdir = str(confdir)
         yield found
 
 

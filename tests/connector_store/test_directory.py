@@ -152,17 +152,21 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def following(folder: Path) -> AsyncIterator[tuple[DirectorySource, Store]]:
+    """A source that runs, and looks more often than it would."""
     store = Store(expected=[NAME])
     directory = DirectorySource(folder, store, system_namespace="sys")
-    task = asyncio.get_running_loop().create_task(directory.run())
-    try:
-        await eventually(lambda: store.synced)
-        yield directory, store
-        assert not task.done()
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("connector_store.directory.POLL", 0.05)
+        patch.setattr("connector_store.directory.GRACE", 0.2)
+        task = asyncio.get_running_loop().create_task(directory.run())
+        try:
+            await eventually(lambda: store.synced)
+            yield directory, store
+            assert not task.done()
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 async def test_changes_are_followed(tmp_path: Path) -> None:

@@ -59,8 +59,7 @@ class Target:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(30)
-        with contextlib.suppress(OSError), self._context.wrap_socket(connection, server_side=True) as tls:
+        with contextlib.suppress(OSError), self._tls(connection) as tls:
             while head := _read_head(tls):
                 self.heads.append(head)
                 answer = self.answer(head)
@@ -68,6 +67,10 @@ class Target:
                 while answer is ENDLESS:
                     tls.sendall(b"x" * 65536)
         self._open.discard(connection)
+
+    def _tls(self, connection: socket.socket) -> ssl.SSLSocket:
+        connection.settimeout(30)
+        return self._context.wrap_socket(connection, server_side=True)
 
 
 def _read_head(tls: ssl.SSLSocket) -> bytes:
