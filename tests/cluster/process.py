@@ -51,6 +51,12 @@ class Process:
             raise RuntimeError(f"{self.name} was not started")
         return self._child.pid
 
+    @property
+    def resident(self) -> int:
+        """Resident memory in kB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(

@@ -15,8 +15,8 @@ from connector_csi.node import Node
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serving
 from connector_store.domain.pod_token import TOKENS
+from tests.connector_csi.lab import Lab
 from tests.connector_csi.test_content import CONTEXT
-from tests.connector_csi.test_volumes import Lab
 
 Change = Callable[[csi_pb2.NodePublishVolumeRequest], object]
 

@@ -2,113 +2,20 @@
 
 import asyncio
 import errno
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import jwt
 import pytest
 from grpc import StatusCode
 
-from connector_csi.content import Contents
-from connector_csi.disk import Disk
-from connector_csi.failure import Failure
-from connector_csi.metrics import Metrics
 from connector_csi.publication import Publication
-from connector_csi.records import Records
-from connector_csi.volumes import Volumes
-from connector_store.domain.access import Answer, Unavailable
-from connector_store.domain.names import ObjectKey
 from connector_store.domain.pod_token import TOKENS
-from connector_store.domain.volume import Pod
-from tests.connector_csi.test_content import CONTEXT, KEY, MAY_NOT, POD, FakeAccess, FakeCluster, connector
-from tests.fakes.mounts import FakeMounts
+from tests.connector_csi.lab import Lab, code
+from tests.connector_csi.test_content import KEY, MAY_NOT, POD
 
 KEY_OF_TOKENS = "k" * 32
-
-
-@dataclass
-class AnyToken(FakeAccess):
-    """Answers whatever the token; with a `gate` only when that is set, and `waiting` says that one waits."""
-
-    gate: asyncio.Event | None = None
-
-    def __post_init__(self) -> None:
-        self.waiting = asyncio.Event()
-
-    async def check(self, token: str, key: ObjectKey) -> Answer:
-        if self.gate is not None:
-            self.waiting.set()
-            await self.gate.wait()
-        return await super().check("s3cret", key)
-
-
-@dataclass
-class FakeWarnings:
-    told: list[tuple[str, str]] = field(default_factory=list)
-
-    def warn(self, pod: Pod, reason: str, note: str) -> None:
-        assert pod.name == "web"
-        self.told.append((reason, note))
-
-
-class Lab:
-    """One node on a folder; `restart` makes a new driver of what is on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.pods = folder / "pods"
-        self.target = self.pods / "uid" / "mount"
-        self.target.parent.mkdir(parents=True)
-        self.folder = folder / "volumes"
-        self.mounts = FakeMounts()
-        self.access = AnyToken()
-        self.cluster = FakeCluster(access=self.access)
-        self.cluster.synced.set()
-        self.warnings = FakeWarnings()
-        self.restart()
-
-    def restart(self) -> None:
-        self.metrics = Metrics()
-        self.volumes = Volumes(
-            pods=self.pods,
-            disk=Disk(Records(self.folder), self.mounts),
-            contents=Contents(self.cluster, sync_timeout=0.01),
-            warnings=self.warnings,
-            metrics=self.metrics,
-        )
-
-    def asked(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:
-        return Publication(
-            volume_id="csi-1",
-            target=str(self.target),
-            gid=gid,
-            context=CONTEXT | {name.replace("_", "."): value for name, value in attributes.items()},
-            secrets={TOKENS: json.dumps({"connectors-proxy": {"token": token}})},
-        )
-
-    async def publish(self, asked: Publication | None = None) -> Failure | None:
-        return await self.volumes.publish(asked or self.asked())
-
-    async def unpublish(self) -> Failure | None:
-        return await self.volumes.unpublish("csi-1", str(self.target))
-
-    @property
-    def nothing_is_left(self) -> bool:
-        return not self.mounts.table and not self.target.exists() and not list(self.folder.iterdir())
-
-    def read(self, name: str) -> str:
-        return (self.target / name).read_text()
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
-def code(failure: Failure | None) -> StatusCode:
-    return StatusCode.OK if failure is None else failure.code
 
 
 async def test_a_volume_comes_and_goes(lab: Lab) -> None:
@@ -135,79 +42,6 @@ async def test_publishing_again_asks_and_writes_nothing(lab: Lab) -> None:
     assert lab.access.asked == asked
     assert (lab.target / "..data").readlink() == data
     assert len(lab.mounts.table[str(lab.target)]) == 1
-
-
-async def test_a_new_token_ca_or_address_replaces_the_content(lab: Lab) -> None:
-    await lab.publish()
-    assert await lab.publish(lab.asked("n3w")) is None
-    assert lab.read("context.token") == "n3w"
-    lab.cluster.ca = b"other"
-    assert await lab.publish(lab.asked("n3w")) is None
-    assert lab.read("ca.crt") == "other"
-    lab.cluster.connectors[KEY] = connector(host="moved")
-    assert await lab.publish(lab.asked("n3w")) is None
-    assert "https://moved:6443" in lab.read("kubeconfig")
-
-
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        pytest.param(lambda lab: lab.access.answers.update({KEY: MAY_NOT}), id="the right is taken away"),
-        pytest.param(lambda lab: lab.access.answers.update({KEY: Unavailable(reason="down")}), id="no API server"),
-        pytest.param(lambda lab: lab.cluster.connectors.clear(), id="the Connector is gone"),
-        pytest.param(lambda lab: setattr(lab.cluster, "ca", None), id="no CA"),
-    ],
-)
-async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
-    lab: Lab, break_it: Callable[[Lab], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    await lab.publish()
-    break_it(lab)
-    for _ in range(3):
-        assert await lab.publish(lab.asked("n3w")) is None
-    assert lab.read("context.token") == "s3cret"
-    [(reason, note)] = lab.warnings.told
-    assert reason == "ConnectorNotRefreshed"
-    assert note.startswith("old content is kept: ")
-    assert b"connector_csi_republish_failures_total{" in lab.metrics.text()
-    for text in (note, caplog.text, lab.metrics.text().decode()):
-        assert "s3cret" not in text
-        assert "n3w" not in text
-
-
-async def test_it_is_told_again_after_it_worked_meanwhile(lab: Lab) -> None:
-    await lab.publish()
-    for _ in range(2):
-        lab.access.answers[KEY] = MAY_NOT
-        await lab.publish(lab.asked("n3w"))
-        lab.access.answers.clear()
-        await lab.publish()
-    assert len(lab.warnings.told) == 2
-
-
-async def test_a_republish_without_a_token_is_masked_too(lab: Lab) -> None:
-    await lab.publish()
-    assert await lab.publish(replace(lab.asked(), secrets={})) is None
-    [(_, note)] = lab.warnings.told
-    assert "tokenRequests" in note
-
-
-async def test_a_full_tmpfs_keeps_the_old_content(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    await lab.publish()
-
-    def full(path: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "x", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        assert await lab.publish(lab.asked("n3w")) is None
-        lab.restart()
-        other = replace(lab.asked(), volume_id="csi-2", target=str(lab.target.with_name("second")))
-        failure = await lab.publish(other)
-    assert code(failure) is StatusCode.RESOURCE_EXHAUSTED
-    assert lab.read("context.token") == "s3cret"
-    assert list(lab.mounts.table) == [str(lab.target)]
-    assert not lab.target.with_name("second").exists()
 
 
 @pytest.mark.parametrize(
@@ -290,47 +124,6 @@ async def test_a_call_that_kubelet_gave_up_still_ends_before_the_next(lab: Lab) 
     assert lab.read("context.token") == "s3cret"
     assert await lab.unpublish() is None
     assert lab.nothing_is_left
-
-
-async def test_a_restarted_driver_knows_its_volumes(lab: Lab) -> None:
-    await lab.publish()
-    lab.restart()
-    assert b"connector_csi_volumes 1.0" in lab.metrics.text()
-    lab.access.answers[KEY] = MAY_NOT
-    assert await lab.publish() is None
-    assert lab.read("context.token") == "s3cret"
-    assert code(await lab.publish(lab.asked(connector_name="other"))) is StatusCode.ALREADY_EXISTS
-    assert await lab.unpublish() is None
-    assert lab.nothing_is_left
-
-
-async def test_a_mount_whose_record_is_gone_is_adopted(lab: Lab) -> None:
-    await lab.publish()
-    for path in lab.folder.iterdir():
-        path.unlink()
-    lab.restart()
-    assert await lab.publish(lab.asked("n3w")) is None
-    assert lab.read("context.token") == "n3w"
-    assert list(lab.folder.iterdir())
-
-
-async def test_a_record_whose_pod_is_gone_is_forgotten(lab: Lab) -> None:
-    await lab.publish()
-    (lab.target.parent).rename(lab.pods / "moved")
-    lab.mounts.table.clear()
-    lab.restart()
-    assert list(lab.folder.iterdir()) == []
-
-
-async def test_after_a_reboot_the_volume_is_made_anew(lab: Lab) -> None:
-    await lab.publish()
-    lab.mounts.table.clear()
-    for path in lab.target.rglob("*"):
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-    lab.restart()
-    assert await lab.publish(lab.asked("n3w")) is None
-    assert lab.read("context.token") == "n3w"
 
 
 async def test_an_unmount_that_is_refused_is_told_and_tried_again(lab: Lab) -> None:

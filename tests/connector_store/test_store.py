@@ -1,10 +1,6 @@
 """The store: sources, the join after each change, and who is told."""
 
 from dataclasses import dataclass, replace
-from typing import Any
-
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import (
@@ -20,8 +16,7 @@ from connector_store.domain.models import (
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import resolve
-from connector_store.store import Object, Store
+from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=Address(host="h", port=1), secret_name="s")
@@ -68,6 +63,15 @@ def test_a_deleted_secret_makes_its_connector_unusable() -> None:
     store.remove("secrets", Secret, SECRET.key)
     assert isinstance(store.get(KEY), Unusable)
     assert told.keys == [frozenset({KEY})]
+
+
+def test_of_two_connectors_with_one_secret_the_other_is_still_told() -> None:
+    store, told = filled()
+    other = ObjectKey("a", "other")
+    store.put("connectors", replace(CONNECTOR, key=other))
+    store.remove("connectors", Connector, KEY)
+    store.put("secrets", replace(SECRET, token=Credential("two")))
+    assert told.keys[-1] == frozenset({other})
 
 
 def test_a_deleted_connector_is_gone() -> None:
@@ -182,89 +186,3 @@ def test_an_unknown_key_is_not_remembered() -> None:
     assert store.get(ObjectKey("a", "later")) is None
     store.put("connectors", replace(CONNECTOR, key=ObjectKey("a", "later")))
     assert isinstance(store.get(ObjectKey("a", "later")), Target)
-
-
-NAMES = st.sampled_from(["k8s", "other"])
-KEYS = st.builds(ObjectKey, st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]))
-OBJECTS: st.SearchStrategy[Object] = st.one_of(
-    st.builds(
-        lambda key, cls, secret, ca: replace(CONNECTOR, key=key, class_name=cls, secret_name=secret, ca_secret_name=ca),
-        KEYS,
-        NAMES,
-        st.sampled_from([None, "x", "y"]),
-        st.sampled_from([None, "x", "y"]),
-    ),
-    st.builds(lambda key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="no"), KEYS),
-    st.builds(
-        lambda key, token, ca, shared: replace(SECRET, key=key, token=token, ca=ca, is_shared_ca=shared),
-        KEYS,
-        st.sampled_from([None, Credential("1"), Credential("2")]),
-        st.sampled_from([None, b"ca"]),
-        st.booleans(),
-    ),
-    st.builds(lambda name, optional: _class(name, optional), NAMES, st.booleans()),
-)
-SOURCES = st.sampled_from(["one", "two"])
-
-
-def _class(name: str, optional: bool) -> ConnectorClass:
-    return replace(K8S, name=name, auth_types=(replace(K8S.auth_types[0], optional=optional),))
-
-
-def _kind(obj: Object) -> type:
-    return Connector if isinstance(obj, Rejected) else type(obj)
-
-
-def _name(obj: Object) -> ObjectKey | str:
-    return obj.name if isinstance(obj, ConnectorClass) else obj.key
-
-
-class AnyInterleaving(RuleBasedStateMachine):
-    """For every order of changes: the store answers as a join made anew from all that the sources hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.store = Store()
-        self.told: set[ObjectKey] = set()
-        self.store.subscribe(self.told.update)
-        self.held: dict[tuple[type, Any], dict[str, Object]] = {(ConnectorClass, "k8s"): {"builtin": K8S}}
-        self.seen: dict[ObjectKey, object] = {}
-
-    @rule(source=SOURCES, obj=OBJECTS)
-    def put(self, source: str, obj: Object) -> None:
-        held = self.held.setdefault((_kind(obj), _name(obj)), {})
-        # The newest version wins, whoever brought it; the others keep theirs to fall back on.
-        others = {name: each for name, each in held.items() if name != source}
-        self.held[(_kind(obj), _name(obj))] = {**others, source: obj}
-        self.store.put(source, obj)
-
-    @rule(source=SOURCES, obj=OBJECTS)
-    def remove(self, source: str, obj: Object) -> None:
-        self.held.get((_kind(obj), _name(obj)), {}).pop(source, None)
-        self.store.remove(source, _kind(obj), _name(obj))
-
-    @rule(source=SOURCES)
-    def forget(self, source: str) -> None:
-        for held in self.held.values():
-            held.pop(source, None)
-        self.store.forget(source)
-
-    @invariant()
-    def answers_as_a_fresh_join(self) -> None:
-        fresh = Store()
-        for kind in (ConnectorClass, Secret, Connector):
-            for (held_kind, _), held in self.held.items():
-                if held_kind is kind and held:
-                    fresh.put("all", list(held.values())[-1])
-        for key in [ObjectKey(ns, name) for ns in "ab" for name in "xy"]:
-            connector = fresh.connector(key)
-            cls = fresh.connector_class(connector.class_name) if connector else None
-            expected = resolve(connector, cls, fresh.secret, fresh.shared_ca) if connector else None
-            assert self.store.get(key) == expected
-            if self.seen.get(key) != expected:
-                assert key in self.told
-            self.seen[key] = expected
-        self.told.clear()
-
-
-TestAnyInterleaving = AnyInterleaving.TestCase

@@ -16,6 +16,7 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from connector_store.kube.resources import Resource
+from tests.fakes.api_rules import is_collection, merged, selected
 from tests.fakes.certificates import make_ca
 
 _CA = make_ca().pem.decode()
@@ -73,10 +74,8 @@ class FakeApiServer:
         application.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}"
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
@@ -149,7 +148,7 @@ class FakeApiServer:
                 return web.json_response({"status": {"token": token}, "spec": body["spec"]}, status=201)
             case ("GET", _) if request.query.get("watch"):
                 return await self._watch(request)
-            case ("GET", _) if request.path not in self._objects and _is_collection(request.path):
+            case ("GET", _) if request.path not in self._objects and is_collection(request.path):
                 return self._list(request)
             case _:
                 return await self._one(request, body)
@@ -182,7 +181,7 @@ class FakeApiServer:
         return web.json_response(new, status=201 if request.method == "POST" else 200)
 
     def _list(self, request: web.Request) -> web.Response:
-        items = [obj for path, obj in sorted(self._objects.items()) if _selected(request, path, obj)]
+        items = [obj for path, obj in sorted(self._objects.items()) if selected(request, path, obj)]
         start = int(request.query.get("continue", "0"))
         end = start + int(request.query.get("limit", "1000000"))
         metadata = {"resourceVersion": str(self._version)} | ({"continue": str(end)} if end < len(items) else {})
@@ -203,7 +202,7 @@ class FakeApiServer:
             async with asyncio.timeout(float(request.query["timeoutSeconds"])):
                 if initial:
                     for path, obj in sorted(self._objects.items()):
-                        if _selected(request, path, obj):
+                        if selected(request, path, obj):
                             await _send(stream, "ADDED", obj)
                     end = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
                     await _send(stream, "BOOKMARK", {"metadata": end})
@@ -218,7 +217,7 @@ class FakeApiServer:
         position = 0
         while True:
             for change in self._log[position:]:
-                if change.version > since and _selected(request, change.path, change.object, change.type):
+                if change.version > since and selected(request, change.path, change.object, change.type):
                     await _send(stream, change.type, change.object)
             position = len(self._log)
             async with self._changed:
@@ -245,43 +244,6 @@ def refusal(status: int, reason: str, message: str, headers: dict[str, str] | No
 def user(name: str, audiences: tuple[str, ...] = ("connectors-proxy",), **more: Any) -> Json:
     """`status` of a TokenReview that accepts."""
     return {"authenticated": True, "audiences": list(audiences), "user": {"username": name, **more}}
-
-
-def merged(old: Json, patch: Json) -> Json:
-    """RFC 7396."""
-    new = copy.deepcopy(old)
-    for key, value in patch.items():
-        if value is None:
-            new.pop(key, None)
-        elif isinstance(value, dict):
-            new[key] = merged(new.get(key) or {}, value)
-        else:
-            new[key] = value
-    return new
-
-
-def _is_collection(path: str) -> bool:
-    parts = path.strip("/").split("/")
-    rest = parts[2:] if parts[0] == "api" else parts[3:]
-    return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
-
-
-def _selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool:
-    collection = request.path
-    base, _, plural = collection.rpartition("/")
-    parent = path.rpartition("/")[0]
-    if parent != collection and not (parent.startswith(f"{base}/namespaces/") and parent.endswith(f"/{plural}")):
-        return False
-    if kind == "BOOKMARK":
-        return True
-    for part in filter(None, request.query.get("fieldSelector", "").split(",")):
-        name, _, value = part.partition("=")
-        found = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
-        if found != value:
-            return False
-    labels = obj["metadata"].get("labels") or {}
-    selector = filter(None, request.query.get("labelSelector", "").split(","))
-    return all(labels.get(name) == value for name, _, value in (part.partition("=") for part in selector))
 
 
 async def _send(stream: web.StreamResponse, kind: str, obj: Json) -> None:

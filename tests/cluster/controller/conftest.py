@@ -1,9 +1,12 @@
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.controller.scene import Scene
+from tests.cluster.controller.targets import target
 from tests.cluster.controller.world import Controller, World
 
 
@@ -24,3 +27,13 @@ def controller(world: World) -> Iterator[Controller]:
 @pytest.fixture
 def namespace(world: World) -> str:
     return world.namespace()
+
+
+@pytest.fixture
+def scene(world: World, namespace: str) -> Iterator[Scene]:
+    with target() as server, contextlib.ExitStack() as closing:
+        made = Scene(world, namespace, server, closing)
+        made.secret()
+        world.put_connector(namespace, address=server.address)
+        world.until_condition(namespace, "Ready", "True")
+        yield made

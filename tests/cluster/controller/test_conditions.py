@@ -1,15 +1,35 @@
 """Each row of the conditions table, reached and left again on a real API server, with real targets."""
 
-import contextlib
-import itertools
-import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.cluster.controller.targets import CA, ENDLESS, Target, status, target
+from tests.cluster.controller.scene import (
+    GOOD,
+    Change,
+    Scene,
+    answer,
+    back,
+    change,
+    close_port,
+    delete_secret,
+    drop_ca,
+    free_name,
+    hide_proxy,
+    huge,
+    k8s_class,
+    no_secret_needed,
+    other_certificate,
+    own_ca,
+    own_class,
+    put_ca,
+    secret,
+    show_proxy,
+    silence,
+    speak,
+    taken_name,
+)
+from tests.cluster.controller.targets import CA, ENDLESS, status, target
 from tests.cluster.controller.world import GROUP, Controller, World, until
 from tests.fakes.certificates import make_ca
 
@@ -45,170 +65,8 @@ def test_the_api_server_itself_is_a_ready_target(world: World, namespace: str) -
     assert "True" in table
 
 
-@dataclass
-class Scene:
-    """A good Connector with a target of its own; a row spoils one thing and mends it."""
-
-    world: World
-    namespace: str
-    target: Target
-    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-    def secret(self, kind: str | None = None, **change: str | bytes) -> None:
-        data: dict[str, str | bytes] = {"token": "t", "ca_crt": CA.pem, **change}
-        self.world.put_secret(self.namespace, "s", kind, **{key: value for key, value in data.items() if value})
-
-    def spec(self, **change: Any) -> None:
-        self.world.patch_connector(self.namespace, change)
-
-    def cls(self, name: str = "special", **spec: Any) -> None:
-        body = {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "ConnectorClass",
-            "metadata": {"name": name},
-            "spec": {
-                "auth": {"types": [{"name": "bearerTokenAuth", "secretType": "connectors.cpaas.io/bearer-token"}]},
-                **spec,
-            },
-        }
-        self.world.delete(f"{GROUP}/connectorclasses/{name}")
-        self.world.api.must("POST", f"{GROUP}/connectorclasses", body)
-
-
-@pytest.fixture
-def scene(world: World, namespace: str) -> Iterator[Scene]:
-    with target() as server, contextlib.ExitStack() as closing:
-        made = Scene(world, namespace, server, closing)
-        made.secret()
-        world.put_connector(namespace, address=server.address)
-        world.until_condition(namespace, "Ready", "True")
-        yield made
-
-
-def close_port(scene: Scene) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    scene.spec(address=f"https://127.0.0.1:{port}")
-
-
-def other_certificate(scene: Scene) -> None:
-    server = scene.closing.enter_context(target(ca=OTHER_CA))
-    scene.spec(address=server.address)
-
-
-def silence(scene: Scene) -> None:
-    scene.target.silent = True
-
-
-def speak(scene: Scene) -> None:
-    scene.target.silent = False
-
-
-def answer(code: int, path: bytes = b"") -> Callable[[Scene], None]:
-    def change(scene: Scene) -> None:
-        scene.target.answer = lambda head: status(code if path in head else 200)
-
-    return change
-
-
-def back(scene: Scene) -> None:
-    scene.spec(address=scene.target.address)
-
-
-_CLASS_NUMBERS = itertools.count(1)
-
-
-def own_class(**spec: Any) -> Callable[[Scene], None]:
-    def change(scene: Scene) -> None:
-        name = f"special-{next(_CLASS_NUMBERS)}"
-        scene.cls(name, **spec)
-        scene.spec(connectorClassName=name)
-
-    return change
-
-
-def k8s_class(scene: Scene) -> None:
-    scene.spec(connectorClassName="k8s", auth={"name": "bearerTokenAuth", "secretRef": {"name": "s"}})
-
-
-OPTIONAL = {
-    "auth": {
-        "types": [
-            {"name": "bearerTokenAuth", "secretType": "connectors.cpaas.io/bearer-token", "optional": True},
-        ]
-    }
-}
-
-
-def no_secret_needed(scene: Scene) -> None:
-    own_class(**OPTIONAL)(scene)
-    scene.spec(auth={"name": "bearerTokenAuth", "secretRef": None}, caCertSecretRef={"name": "ca"})
-
-
-def taken_name(scene: Scene) -> None:
-    """Somebody else's Service stands where ours belongs."""
-    path = f"/api/v1/namespaces/{scene.namespace}/services/c-k8s"
-    stranger = {"metadata": {"labels": None, "ownerReferences": None}, "spec": {"externalName": "example.com"}}
-    scene.world.api.must("PATCH", path, stranger)
-
-
-def free_name(scene: Scene) -> None:
-    scene.world.delete(f"/api/v1/namespaces/{scene.namespace}/services/c-k8s")
-
-
-def hide_proxy(scene: Scene) -> None:
-    scene.world.delete("/api/v1/namespaces/connectors-system/services/connectors-proxy")
-
-
-def show_proxy(scene: Scene) -> None:
-    body = {"metadata": {"name": "connectors-proxy"}, "spec": {"ports": [{"port": 80}]}}
-    scene.world.api.must("POST", "/api/v1/namespaces/connectors-system/services", body)
-
-
-def put_ca(content: str | bytes) -> Callable[[Scene], None]:
-    def change(scene: Scene) -> None:
-        scene.secret(ca_crt="")
-        scene.world.put_secret(scene.namespace, "ca", kind="Opaque", corp_pem=content)
-        scene.spec(caCertSecretRef={"name": "ca"})
-
-    return change
-
-
-def drop_ca(scene: Scene) -> None:
-    scene.secret(ca_crt="")
-    scene.spec(caCertSecretRef={"name": "absent"})
-
-
-def own_ca(scene: Scene) -> None:
-    scene.spec(caCertSecretRef=None)
-    scene.secret()
-
-
-def huge(scene: Scene) -> None:
-    # etcd takes 1.5 MiB a request; base64 makes 4/3 of it.
-    scene.secret(token="x" * 1_000_000)
-
-
-Change = Callable[[Scene], None]
-
-
 def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: str, id: str) -> Any:
     return pytest.param(spoil, mend, kind, truth, reason, says, id=id)
-
-
-def change(**spec: Any) -> Callable[[Scene], None]:
-    return lambda scene: scene.spec(**spec)
-
-
-def secret(kind: str | None = None, **data: str | bytes) -> Callable[[Scene], None]:
-    return lambda scene: scene.secret(kind, **data)
-
-
-def delete_secret(scene: Scene) -> None:
-    scene.world.delete(f"/api/v1/namespaces/{scene.namespace}/secrets/s")
-
-
-GOOD = secret()
 
 
 @pytest.mark.parametrize(
@@ -344,13 +202,7 @@ def test_ten_gigabytes_are_an_answer_like_any_other(scene: Scene, controller: Co
     asked = len(scene.target.heads)
     until(lambda: len(scene.target.heads) > asked + 3, "more probes")
     assert scene.world.condition(scene.namespace)["status"] == "True"
-    assert resident_mb(controller.process.pid) < 200
-
-
-def resident_mb(pid: int) -> float:
-    with open(f"/proc/{pid}/status") as lines:  # noqa: PTH123 - a file of the kernel's
-        line = next(line for line in lines if line.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
+    assert controller.process.resident < 200_000
 
 
 def test_a_connector_of_a_class_that_is_not_ours_is_let_alone(scene: Scene) -> None:

@@ -115,8 +115,7 @@ class RunningProxy:
 
     def resident(self) -> int:
         """Resident memory of the proxy in kB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+        return self.process.resident
 
     def ca(self) -> bytes:
         return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()

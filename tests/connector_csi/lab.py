@@ -1,0 +1,99 @@
+"""One node's volumes on a folder, with mounts, access and the cluster faked."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grpc import StatusCode
+
+from connector_csi.content import Contents
+from connector_csi.disk import Disk
+from connector_csi.failure import Failure
+from connector_csi.metrics import Metrics
+from connector_csi.publication import Publication
+from connector_csi.records import Records
+from connector_csi.volumes import Volumes
+from connector_store.domain.access import Answer
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.volume import Pod
+from tests.connector_csi.test_content import CONTEXT, FakeAccess, FakeCluster
+from tests.fakes.mounts import FakeMounts
+
+
+@dataclass
+class AnyToken(FakeAccess):
+    """Answers whatever the token; with a `gate` only when that is set, and `waiting` says that one waits."""
+
+    gate: asyncio.Event | None = None
+
+    def __post_init__(self) -> None:
+        self.waiting = asyncio.Event()
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        if self.gate is not None:
+            self.waiting.set()
+            await self.gate.wait()
+        return await super().check("s3cret", key)
+
+
+@dataclass
+class FakeWarnings:
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def warn(self, pod: Pod, reason: str, note: str) -> None:
+        assert pod.name == "web"
+        self.told.append((reason, note))
+
+
+class Lab:
+    """One node on a folder; `restart` makes a new driver of what is on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pods = folder / "pods"
+        self.target = self.pods / "uid" / "mount"
+        self.target.parent.mkdir(parents=True)
+        self.folder = folder / "volumes"
+        self.mounts = FakeMounts()
+        self.access = AnyToken()
+        self.cluster = FakeCluster(access=self.access)
+        self.cluster.synced.set()
+        self.warnings = FakeWarnings()
+        self.restart()
+
+    def restart(self) -> None:
+        self.metrics = Metrics()
+        self.volumes = Volumes(
+            pods=self.pods,
+            disk=Disk(Records(self.folder), self.mounts),
+            contents=Contents(self.cluster, sync_timeout=0.01),
+            warnings=self.warnings,
+            metrics=self.metrics,
+        )
+
+    def asked(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:
+        return Publication(
+            volume_id="csi-1",
+            target=str(self.target),
+            gid=gid,
+            context=CONTEXT | {name.replace("_", "."): value for name, value in attributes.items()},
+            secrets={TOKENS: json.dumps({"connectors-proxy": {"token": token}})},
+        )
+
+    async def publish(self, asked: Publication | None = None) -> Failure | None:
+        return await self.volumes.publish(asked or self.asked())
+
+    async def unpublish(self) -> Failure | None:
+        return await self.volumes.unpublish("csi-1", str(self.target))
+
+    @property
+    def nothing_is_left(self) -> bool:
+        return not self.mounts.table and not self.target.exists() and not list(self.folder.iterdir())
+
+    def read(self, name: str) -> str:
+        return (self.target / name).read_text()
+
+
+def code(failure: Failure | None) -> StatusCode:
+    return StatusCode.OK if failure is None else failure.code

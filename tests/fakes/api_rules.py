@@ -1,0 +1,45 @@
+"""Rules of an API server without state: merge patches, and which objects a request for a collection means."""
+
+import copy
+from typing import Any
+
+from aiohttp import web
+
+Json = dict[str, Any]
+
+
+def merged(old: Json, patch: Json) -> Json:
+    """RFC 7396."""
+    new = copy.deepcopy(old)
+    for key, value in patch.items():
+        if value is None:
+            new.pop(key, None)
+        elif isinstance(value, dict):
+            new[key] = merged(new.get(key) or {}, value)
+        else:
+            new[key] = value
+    return new
+
+
+def is_collection(path: str) -> bool:
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
+
+
+def selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool:
+    collection = request.path
+    base, _, plural = collection.rpartition("/")
+    parent = path.rpartition("/")[0]
+    if parent != collection and not (parent.startswith(f"{base}/namespaces/") and parent.endswith(f"/{plural}")):
+        return False
+    if kind == "BOOKMARK":
+        return True
+    for part in filter(None, request.query.get("fieldSelector", "").split(",")):
+        name, _, value = part.partition("=")
+        found = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
+        if found != value:
+            return False
+    labels = obj["metadata"].get("labels") or {}
+    selector = filter(None, request.query.get("labelSelector", "").split(","))
+    return all(labels.get(name) == value for name, _, value in (part.partition("=") for part in selector))
