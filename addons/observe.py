@@ -2,7 +2,8 @@
 
 The flow shows a placeholder where the credential will be. What a watcher may do: kill it, answer in its place (a
 response set before the target is asked), and edit the head of the request, which is then decided on again. Bodies
-stream past; the flow keeps the first `keep` bytes of each, and an edit of a body is ignored.
+stream past; the flow keeps the first `keep` bytes of each. An edit of a body, or of the target's answer, is ignored,
+and the flow's comment says so.
 """
 
 import time
@@ -65,6 +66,8 @@ class Observation:
             timestamp_end=None,
         )
         self._shown = self._state()
+        self._answer: tuple[object, ...] | None = None
+        """The target's, as it was shown."""
 
     @property
     def killed(self) -> bool:
@@ -97,6 +100,7 @@ class Observation:
             timestamp_start=time.time(),
             timestamp_end=None,
         )
+        self._answer = self._answer_state()
         return HttpResponseHeadersHook(self.flow)
 
     def edited(self) -> RequestHead | Invalid | None:
@@ -137,12 +141,15 @@ class Observation:
         if self.ended:
             return
         self.ended = True
+        self._look_for_edits()
         self._fill()
+        self._answer = self._answer and self._answer_state()
         if problem and self.flow.error is None:
             self.flow.error = flow.Error(problem)
         tell(HttpErrorHook(self.flow) if self.flow.error is not None else HttpResponseHook(self.flow), self._over)
 
     def _over(self) -> None:
+        self._look_for_edits()
         self.flow.live = False
 
     def _fill(self) -> None:
@@ -155,6 +162,10 @@ class Observation:
         for part, passed in self._passed.items():
             if passed > self._keep:
                 self._remark(f"{part} body: the first {self._keep} of {passed} bytes are kept")
+
+    def _look_for_edits(self) -> None:
+        if self._answer is not None and self._answer != self._answer_state():
+            self._remark("answers are passed as they come: the edit of the response was ignored")
 
     def _remark(self, text: str) -> None:
         self.flow.comment = f"{self.flow.comment}; {text}" if self.flow.comment else text
@@ -169,6 +180,12 @@ class Observation:
     def _state(self) -> tuple[object, ...]:
         data = self.flow.request.data
         return data.method, data.scheme, data.host, data.port, data.path, data.headers.fields
+
+    def _answer_state(self) -> tuple[object, ...]:
+        if self.flow.response is None:
+            return ()
+        data = self.flow.response.data
+        return data.status_code, data.reason, data.headers.fields, data.content
 
 
 def _one_line(reason: bytes) -> bytes:

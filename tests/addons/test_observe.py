@@ -145,6 +145,48 @@ async def test_an_edited_head_goes_to_the_target_and_an_edited_body_does_not(wat
     assert "was ignored" in watcher.flows[0].comment
 
 
+def other_status(flow: http.HTTPFlow) -> None:
+    assert flow.response is not None
+    flow.response.status_code = 418
+
+
+def other_header(flow: http.HTTPFlow) -> None:
+    assert flow.response is not None
+    flow.response.headers["X-Edited"] = "yes"
+
+
+def other_body(flow: http.HTTPFlow) -> None:
+    assert flow.response is not None
+    flow.response.raw_content = b"edited"
+
+
+def other_answer(flow: http.HTTPFlow) -> None:
+    flow.response = http.Response.make(418, b"tea")
+
+
+@pytest.mark.parametrize("at", ["responseheaders", "response"])
+@pytest.mark.parametrize("act", [other_status, other_header, other_body, other_answer])
+async def test_an_edit_of_the_targets_answer_is_ignored_and_said_so(
+    watched: Proxy, target: Target, at: str, act: Callable[[http.HTTPFlow], None]
+) -> None:
+    watcher = watch(watched, at, act)
+    client = await tunnel(watched, target)
+    await client.say(post(target))
+    answer = await client.answer()
+    assert (answer.status, answer.body, "x-edited" in answer.headers) == (200, b"ok", False)
+    await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
+    assert watcher.flows[0].comment.count("the edit of the response was ignored") == 1
+
+
+async def test_of_an_untouched_exchange_nothing_is_remarked(watched: Proxy, target: Target) -> None:
+    watcher = watch(watched)
+    client = await tunnel(watched, target)
+    await client.say(post(target))
+    await client.answer()
+    await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
+    assert watcher.flows[0].comment == ""
+
+
 def to_host(flow: http.HTTPFlow) -> None:
     flow.request.host = "evil.example"
 
