@@ -1,14 +1,18 @@
 """Restarts of what carries requests, while a pod sends them: none of them fails."""
 
+import json
 import time
 from collections.abc import Callable
 
 import pytest
 
+from addons.draining import ACCEPT_MORE
 from tests.journey.product import Product
+from tests.journey.streams import SYSTEM, Ended, Streams, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod
 
 CLIENT = "client"
+DRAIN = 10
 LOOP = """
 (
   while [ ! -e /tmp/stop ]; do
@@ -59,29 +63,60 @@ def wait_for(product: Product, requests: int) -> None:
         time.sleep(0.5)
 
 
-def test_a_rolling_restart_of_the_proxies_fails_no_new_connection(client: Product) -> None:
+def restart_proxies(product: Product) -> None:
+    deployment = "deployment/connectors-proxy"
+    product.kubectl("rollout", "restart", deployment, namespace=SYSTEM)
+    done = product.kubectl.run("rollout", "status", deployment, "--timeout=200s", namespace=SYSTEM, timeout=220)
+    assert done.returncode == 0, product.state()
+
+
+@pytest.fixture(scope="module")
+def drain(client: Product) -> int:
+    """Seconds that a proxy gives its streams, set as docs/install.md says."""
+    old = running_proxies(client)
+    patch = json.dumps({"data": {"drain": str(DRAIN)}})
+    client.kubectl("patch", "configmap", "connectors-config", "--type=merge", "--patch", patch, namespace=SYSTEM)
+    restart_proxies(client)
+    # Who connects now may still be sent to one of these, which has another drain.
+    for address in old.values():
+        wait_until_closed(client, address)
+    return DRAIN
+
+
+def test_a_rolling_restart_of_the_proxies_fails_no_new_connection_and_lets_streams_end(
+    client: Product, worker: Worker, drain: int
+) -> None:
+    streams = Streams(worker)
+    carried = streams.begin()
+    ended: list[Ended] = []
+
     def restart() -> None:
-        client.kubectl("rollout", "restart", "deployment/connectors-proxy", namespace="connectors-system")
-        done = client.kubectl.run(
-            "rollout",
-            "status",
-            "deployment/connectors-proxy",
-            "--timeout=200s",
-            namespace="connectors-system",
-            timeout=220,
-        )
-        assert done.returncode == 0, client.state()
+        restart_proxies(client)
+        ended.extend(streams.wait_for_the_end())
 
     meanwhile(client, restart)
+    # A watch is whole: its last chunk has come. An exec is not, and its user is told why.
+    assert [each for each in ended if "watch" in each.name and (each.code, each.error) != (0, "")] == []
+    told = "websocket: close 1001 (going away): the proxy ends"
+    assert [each for each in ended if "exec" in each.name and (each.code != 1 or told not in each.error)] == []
+    # By whom a stream was carried cannot be seen from its end, but how many each proxy carried is known.
+    stopped = {pod: stopped_at(client, pod) for pod in carried}
+    may_have_ended = 0
+    for pod in sorted(carried, key=lambda each: stopped[each]):
+        early = [each for each in ended if each.at < stopped[pod] + ACCEPT_MORE + drain]
+        assert len(early) <= may_have_ended, f"{pod} of {carried}, stopped at {stopped}: {ended}"
+        may_have_ended += carried[pod]
+    # What was said after the first proxy had to stop came through.
+    assert [each for each in ended if "exec" in each.name and int(each.last) <= min(stopped.values())] == []
 
 
 def test_a_restart_of_the_controllers_fails_nothing(client: Product) -> None:
     controllers = ["-l", "app.kubernetes.io/name=connectors-controller"]
 
     def restart() -> None:
-        client.kubectl("delete", "pod", "--grace-period=0", "--force", *controllers, namespace="connectors-system")
+        client.kubectl("delete", "pod", "--grace-period=0", "--force", *controllers, namespace=SYSTEM)
         rollout = ["rollout", "status", "deployment/connectors-controller", "--timeout=150s"]
-        assert client.kubectl.run(*rollout, namespace="connectors-system", timeout=170).returncode == 0, client.state()
+        assert client.kubectl.run(*rollout, namespace=SYSTEM, timeout=170).returncode == 0, client.state()
 
     meanwhile(client, restart)
 

@@ -1,0 +1,129 @@
+"""Watches and execs that the worker holds open through the proxies, each by a kubectl of its own."""
+
+import re
+import socket
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from tests.journey.product import Product
+from tests.journey.worker import NAMESPACE, OTHER, Worker
+
+PROXIES = "app.kubernetes.io/name=connectors-proxy"
+SYSTEM = "connectors-system"
+PORT = 8080
+WATCHES = 20
+EXECS = 2
+PATIENCE = 180.0
+"""Seconds that a test waits for what must happen, on a busy machine."""
+
+# Of a raw answer that breaks off kubectl says so, and exits with 1; of another watch it would say nothing.
+_BEGIN = f"""
+rm -rf /tmp/streams; mkdir /tmp/streams; cd /tmp/streams
+begin() {{
+  name=$1; shift
+  ( code=0; "$@" >$name.out 2>$name.err </dev/null || code=$?; echo $code $(date +%s) >$name.end ) >/dev/null 2>&1 &
+}}
+for n in $(busybox seq {WATCHES}); do
+  begin watch-$n kubectl get --raw "/api/v1/namespaces/{NAMESPACE}/configmaps?watch=1"
+done
+for n in $(busybox seq {EXECS}); do
+  begin exec-$n kubectl --namespace {NAMESPACE} exec {OTHER} -- \
+    sh -c 'for n in $(busybox seq 600); do date +%s || exit; sleep 1; done'
+done
+"""
+_SHOW = """
+cd /tmp/streams; for end in *.end; do
+  [ -e $end ] || continue
+  name=${end%.end}; echo $name $(cat $end) $(tail -n 1 $name.out | busybox cut -c 1-40); busybox sed 's/^/  /' $name.err
+done
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How one came to its end, by its own kubectl. Times are whole unix seconds."""
+
+    name: str
+    code: int
+    at: int
+    last: str
+    """Last line that it gave, cut to 40 characters."""
+    error: str
+
+
+class Streams:
+    """WATCHES watches and EXECS execs; an exec prints the time each second."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._product = worker.product
+
+    def begin(self) -> dict[str, int]:
+        """Returns when all have begun: name of a proxy's pod -> number of streams that it carries."""
+        self._worker.shell(_BEGIN)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            held = {pod: self._carried(pod) for pod in running_proxies(self._product)}
+            if sum(watches for watches, _ in held.values()) == WATCHES and sum(e for _, e in held.values()) == EXECS:
+                return {pod: sum(counts) for pod, counts in held.items()}
+            assert time.monotonic() < deadline, f"{held}\n{self.ended()}\n{self._product.state()}"
+            time.sleep(0.5)
+
+    def ended(self) -> list[Ended]:
+        found: list[Ended] = []
+        for line in self._worker.shell(_SHOW).splitlines():
+            if line.startswith("  "):
+                last = found.pop()
+                found.append(Ended(name=last.name, code=last.code, at=last.at, last=last.last, error=last.error + line))
+            else:
+                name, code, at, last_line = f"{line} ".split(" ", 3)
+                found.append(Ended(name=name, code=int(code), at=int(at), last=last_line.strip(), error=""))
+        return found
+
+    def wait_for_the_end(self) -> list[Ended]:
+        """Of all of them."""
+        deadline = time.monotonic() + PATIENCE
+        while len(found := self.ended()) < WATCHES + EXECS:
+            assert time.monotonic() < deadline, f"{found}\n{self._product.state()}"
+            time.sleep(1)
+        return found
+
+    def _carried(self, pod: str) -> tuple[int, int]:
+        metrics = self._product.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:9091/proxy/metrics")
+        line = re.compile(rf'connector_streams_active{{connector="{NAMESPACE}/[^"]*",kind="(\w+)"}} (\d+)')
+        active = {kind: int(number) for kind, number in line.findall(metrics)}
+        return active.get("watch", 0), active.get("exec", 0)
+
+
+def running_proxies(product: Product) -> dict[str, str]:
+    """The proxies' pods that nobody has deleted: name -> IP address."""
+    pods = product.kubectl.json("get", "pods", "--selector", PROXIES, namespace=SYSTEM)["items"]
+    running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in running}
+
+
+def wait_until_closed(product: Product, address: str) -> None:
+    """Returns when the proxy there takes no new connections."""
+    deadline = time.monotonic() + PATIENCE
+    while accepts(address):
+        assert time.monotonic() < deadline, product.state()
+        time.sleep(0.5)
+
+
+def accepts(address: str) -> bool:
+    try:
+        socket.create_connection((address, PORT), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def stopped_at(product: Product, pod: str) -> float:
+    """When kubelet sent SIGTERM, a second early at most: unix seconds."""
+    chosen = f"involvedObject.name={pod},reason=Killing"
+    deadline = time.monotonic() + PATIENCE
+    while not (events := product.kubectl.json("get", "events", "--field-selector", chosen, namespace=SYSTEM)["items"]):
+        assert time.monotonic() < deadline, product.state()
+        time.sleep(1)
+    return min(datetime.fromisoformat(event["firstTimestamp"]).timestamp() for event in events)
