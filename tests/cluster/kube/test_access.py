@@ -127,6 +127,7 @@ async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own
         assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Refused)
 
 
+@pytest.mark.timeout(900)
 async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
     plane: ControlPlane, own_namespace: str
 ) -> None:
