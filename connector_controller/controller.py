@@ -147,6 +147,7 @@ class Term:
             watch_timeout=self._settings.watch_timeout,
             on_restart=self._restarted,
             on_known=self._secret_known,
+            readers={CONNECTORS: (see_connector, self._seen), CONNECTOR_CLASSES: (see_class, self._classes)},
         )
 
     def _reflectors(self, prober: Prober) -> list[Reflector[Any]]:
@@ -154,8 +155,6 @@ class Term:
         limits: dict[str, Any] = {"watch_timeout": settings.watch_timeout, "on_restart": self._restarted}
         config_map = ObjectKey(settings.system_namespace, settings.ca_configmap)
         made: list[Reflector[Any]] = [
-            Reflector(self._client, CONNECTORS, see_connector, self._seen, **limits),
-            Reflector(self._client, CONNECTOR_CLASSES, see_class, self._classes, **limits),
             Reflector(
                 self._client, SERVICES, parse_service, self._services.registry, label_selector=SELECTOR, **limits
             ),

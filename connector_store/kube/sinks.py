@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from connector_store.domain.cursor import Raw
 from connector_store.domain.errors import ParseError
@@ -10,13 +10,16 @@ from connector_store.domain.manifest import parse_object
 from connector_store.domain.models import Connector, ConnectorClass, Secret
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
-from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector
+from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import Resource
 from connector_store.store import Object, Store
 
 logger = logging.getLogger(__name__)
 
 _KINDS: Final = (Secret, ConnectorClass)
+
+Reader = tuple[Callable[[Raw], Any], Sink[Any]]
+"""A parser, which gives None for what is to be passed over, and the sink of what it makes."""
 
 
 class StoreSink:
@@ -39,6 +42,31 @@ class StoreSink:
         self.names.discard(_name(obj))
         kind = next((each for each in _KINDS if isinstance(obj, each)), Connector)
         self._store.remove(self._source, kind, _name(obj))
+
+
+class Fork:
+    """Several readers of one watch: each parses for itself, and is told of what it could parse."""
+
+    def __init__(self, *readers: Reader) -> None:
+        self._readers = readers
+
+    def parse(self, raw: Raw) -> tuple[Any, ...] | None:
+        parts = tuple(parse(raw) for parse, _ in self._readers)
+        return parts if any(part is not None for part in parts) else None
+
+    def replace(self, objects: tuple[tuple[Any, ...], ...]) -> None:
+        for number, (_, sink) in enumerate(self._readers):
+            sink.replace(tuple(parts[number] for parts in objects if parts[number] is not None))
+
+    def put(self, obj: tuple[Any, ...]) -> None:
+        for part, (_, sink) in zip(obj, self._readers, strict=True):
+            if part is not None:
+                sink.put(part)
+
+    def remove(self, obj: tuple[Any, ...]) -> None:
+        for part, (_, sink) in zip(obj, self._readers, strict=True):
+            if part is not None:
+                sink.remove(part)
 
 
 class ObjectSink:

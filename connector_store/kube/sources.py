@@ -1,17 +1,18 @@
 """A cluster -> the store: every watch that the proxy and the CSI driver need, and no more than their roles allow."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, Never
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Never
 
 from connector_store.domain.cursor import Raw
 from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
-from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector
+from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
-from connector_store.kube.sinks import StoreSink, parser
+from connector_store.kube.sinks import Fork, Reader, StoreSink, parser
 from connector_store.store import Object, Store
 
 _TOKENS: Final = f"type={BEARER_TOKEN_SECRET}"
@@ -34,13 +35,15 @@ class ClusterSource:
         watch_timeout: float = WATCH_TIMEOUT,
         on_restart: Callable[[str], None] = lambda kind: None,
         on_known: Callable[[ObjectKey], None] = lambda key: None,
+        readers: Mapping[Resource, Reader] = MappingProxyType({}),
     ) -> None:
-        """`on_known` gets a Secret when `knows` turns true for it."""
+        """`on_known` gets a Secret when `knows` turns true for it; `readers` share the watches of their resources."""
         self.synced = asyncio.Event()
         self._client = client
         self._store = store
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
+        self._readers = readers
         self._parse: Callable[[Raw], Object | None] = parser(system_namespace)
         self._reflectors = [self._listed(CONNECTOR_CLASSES)[0]]
         self._tokens: list[StoreSink] = []
@@ -69,34 +72,37 @@ class ClusterSource:
 
     def _listed(
         self, resource: Resource, namespace: str | None = None, *, field_selector: str = "", label_selector: str = ""
-    ) -> tuple[Reflector[Object], StoreSink]:
+    ) -> tuple[Reflector[Any], StoreSink]:
         """A reflector that the store waits for."""
         source = " ".join(filter(None, (resource.kind, namespace, field_selector, label_selector)))
         self._store.expect(source)
         sink = StoreSink(self._store, source)
-        return self._reflector(resource, sink, namespace, field_selector, label_selector), sink
+        shared = [self._readers[resource]] if resource in self._readers else []
+        fork = Fork((self._parse, sink), *shared)
+        return self._reflector(resource, fork.parse, fork, namespace, field_selector, label_selector), sink
 
     def _named(self, key: ObjectKey, source: str) -> Reflector[Object]:
         sink = StoreSink(self._store, source)
-        return self._reflector(SECRETS, sink, key.namespace, f"metadata.name={key.name}", quiet=True)
+        return self._reflector(SECRETS, self._parse, sink, key.namespace, f"metadata.name={key.name}", quiet=True)
 
     def _have_token(self, key: ObjectKey) -> bool:
         return any(key in sink.names for sink in self._tokens)
 
-    def _reflector(
+    def _reflector[T](
         self,
         resource: Resource,
-        sink: StoreSink,
+        parse: Callable[[Raw], T | None],
+        sink: Sink[T],
         namespace: str | None,
         field_selector: str = "",
         label_selector: str = "",
         *,
         quiet: bool = False,
-    ) -> Reflector[Object]:
+    ) -> Reflector[T]:
         return Reflector(
             self._client,
             resource,
-            self._parse,
+            parse,
             sink,
             namespace=namespace,
             field_selector=field_selector,

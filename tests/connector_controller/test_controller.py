@@ -102,6 +102,8 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
             await world.until(lambda: world.server.count("POST", "events") > 0)
             await world.until(lambda: world.term.synced and world.term.counts()["True"] == 1)
+            for collection in ("connectors", "connectorclasses"):
+                assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
             asked = len(server.heads)
             await world.until(lambda: len(server.heads) > asked + 4)

@@ -11,7 +11,7 @@ from connector_store.domain.models import ConnectorClass, Rejected, Secret
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
-from connector_store.kube.sinks import ObjectSink, StoreSink, object_reflector, parser
+from connector_store.kube.sinks import Fork, ObjectSink, StoreSink, object_reflector, parser
 from connector_store.store import Object, Store
 from tests.fakes.api_server import FakeApiServer
 
@@ -44,6 +44,36 @@ def test_the_built_in_class_outlives_its_object() -> None:
     sink.put(ConnectorClass(name="k8s"))
     sink.remove(ConnectorClass(name="k8s"))
     assert store.connector_class("k8s") == K8S
+
+
+class Kept:
+    """A sink of texts."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def replace(self, objects: tuple[str, ...]) -> None:
+        self.told.append(objects)
+
+    def put(self, obj: str) -> None:
+        self.told.append(f"+{obj}")
+
+    def remove(self, obj: str) -> None:
+        self.told.append(f"-{obj}")
+
+
+def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
+    one, two = Kept(), Kept()
+    fork = Fork((lambda raw: raw.get("a"), one), (lambda raw: raw.get("b"), two))
+    assert fork.parse({"c": "x"}) is None
+    parsed = [fork.parse(raw) for raw in ({"a": "x"}, {"b": "y"}, {"a": "x2", "b": "y2"})]
+    objects = tuple(each for each in parsed if each is not None)
+    fork.replace(objects)
+    for each in objects:
+        fork.put(each)
+        fork.remove(each)
+    assert one.told == [("x", "x2"), "+x", "-x", "+x2", "-x2"]
+    assert two.told == [("y", "y2"), "+y", "-y", "+y2", "-y2"]
 
 
 def test_one_object_is_told_with_its_changes() -> None:
