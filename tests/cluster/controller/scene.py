@@ -131,7 +131,7 @@ def show_proxy(scene: Scene) -> None:
 def put_ca(content: str | bytes) -> Change:
     def change(scene: Scene) -> None:
         scene.secret(ca_crt="")
-        scene.world.put_secret(scene.namespace, "ca", kind="Opaque", corp_pem=content)
+        scene.world.put_secret(scene.namespace, "ca", "Opaque", corp_pem=content)
         scene.spec(caCertSecretRef={"name": "ca"})
 
     return change

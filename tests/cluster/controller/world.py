@@ -145,8 +145,12 @@ class World:
         return self.api.must("GET", f"{GROUP}/namespaces/{namespace}/connectors/{name}")
 
     def condition(self, namespace: str, kind: str = "Ready", name: str = "k8s") -> dict[str, str]:
-        status = self.connector(namespace, name).get("status") or {}
-        return next((each for each in status.get("conditions") or () if each["type"] == kind), {})
+        """Empty while the status is of an earlier spec."""
+        found = self.connector(namespace, name)
+        status = found.get("status") or {}
+        conditions = status.get("conditions", ())
+        fresh = status.get("observedGeneration") == found["metadata"]["generation"]
+        return next((each for each in conditions if fresh and each["type"] == kind), {})
 
     def until_condition(
         self, namespace: str, kind: str, status: str, reason: str = "", *, says: str = "", name: str = "k8s"
