@@ -91,6 +91,12 @@ CSI_TEST = Module(
     upstream="github.com/kubernetes-csi/csi-test/v5",
     packages={"csi-sanity": "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"},
 )
+CLIENTS = Module(
+    folder="clients",
+    upstream="helm.sh/helm/v4",
+    version_variable="helm.sh/helm/v4/internal/version.version",
+    packages={"helm": "helm.sh/helm/v4/cmd/helm", "client": "."},
+)
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -112,8 +118,8 @@ def control_plane_programs() -> Path:
 
 
 def node_programs() -> list[Path]:
-    """The folders of everything that a whole node runs, and of csi-sanity."""
-    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST)
+    """The folders of everything that a whole node runs, of csi-sanity, and of clients for its pods."""
+    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS)
     return [built(module, tuple(module.packages)) for module in modules]
 
 

@@ -1,10 +1,12 @@
 """The product on a node: its image, its target cluster, and shells that run what the documentation says."""
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.process import Process, without_proxies
@@ -15,7 +17,8 @@ KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
 """What the documentation and the examples run; here it is the node's box."""
 TIMEOUT = 420.0
 """Seconds for a shell with several commands on a busy machine."""
-NAMESPACES = ("connectors-system", "connectors-csi")
+SYSTEM = "connectors-system"
+NAMESPACES = (SYSTEM, "connectors-csi")
 
 
 class Target:
@@ -87,6 +90,16 @@ class Product:
                 parts.append(f"{pod}:\n" + self.kubectl.run("logs", "--tail=40", pod, namespace=namespace).stdout)
         parts.append(self.kubectl.run("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp").stdout[-4000:])
         return "\n".join(parts)
+
+    def audit(self) -> list[dict[str, Any]]:
+        """One entry for each request that the proxies which run now have carried."""
+        proxies = ["-l", "app.kubernetes.io/name=connectors-proxy", "-o", "name"]
+        return [
+            json.loads(line)
+            for pod in self.kubectl("get", "pods", *proxies, namespace=SYSTEM).split()
+            for line in self.kubectl("logs", pod, namespace=SYSTEM).splitlines()
+            if line.startswith("{")
+        ]
 
     def installed(self) -> bool:
         return self.kubectl.run("get", "csidriver", "connectors-csi").returncode == 0

@@ -1,7 +1,6 @@
 """A newcomer follows docs/quickstart.md word by word; everything after it uses what that left."""
 
 import base64
-import json
 
 import pytest
 
@@ -48,15 +47,8 @@ def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
             assert "eyJ" not in log
 
 
-def test_the_proxies_account_for_the_job(kubectl: Kubectl) -> None:
-    lines = [
-        json.loads(line)
-        for pod in kubectl(
-            "get", "pods", "-l", "app.kubernetes.io/name=connectors-proxy", "-o", "name", namespace="connectors-system"
-        ).split()
-        for line in kubectl("logs", pod, namespace="connectors-system").splitlines()
-        if line.startswith("{")
-    ]
+def test_the_proxies_account_for_the_job(product: Product, quickstart: str) -> None:
+    lines = product.audit()
     [listed] = [each for each in lines if each.get("resource") == "namespaces" and each.get("verb") == "list"]
     assert listed["connector"] == "team-a/target"
     assert listed["caller"]["user"] == "system:serviceaccount:team-a:pipeline"

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from tests.cluster.control_plane import ControlPlane
 from tests.journey.product import Product
 
 NAMESPACE = "team-b"
@@ -39,33 +40,11 @@ class Worker:
             namespace=NAMESPACE,
         )
         self.token = kubectl("create", "token", "target", "--duration=2h", namespace=NAMESPACE).strip()
-        kubectl.apply(*self._connector(), namespace=NAMESPACE)
+        kubectl.apply(*connector(CONNECTOR, product.node.control_plane, self.token), namespace=NAMESPACE)
         kubectl("run", OTHER, f"--image={product.node.box}", namespace=NAMESPACE)
         kubectl.apply(worker_pod(product.node.box), namespace=NAMESPACE)
         for pod in (WORKER, OTHER):
             product.node.wait_for_pod(pod, NAMESPACE)
-
-    def _connector(self) -> list[dict[str, Any]]:
-        plane = self.product.node.control_plane
-        data = {"token": self.token, "ca.crt": plane.ca_pem}
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": CONNECTOR},
-            "type": "connectors.cpaas.io/bearer-token",
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
-        }
-        connector = {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "Connector",
-            "metadata": {"name": CONNECTOR},
-            "spec": {
-                "connectorClassName": "k8s",
-                "address": plane.url,
-                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": CONNECTOR}},
-            },
-        }
-        return [secret, connector]
 
     def command(self, *arguments: str) -> list[str]:
         """kubectl in the worker, as a command of the test's machine."""
@@ -84,6 +63,31 @@ class Worker:
         done = self.product.kubectl.run("exec", WORKER, "--", "sh", "-euc", script, namespace=NAMESPACE, timeout=180)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.product.state()}"
         return done.stdout
+
+
+def connector(name: str, plane: ControlPlane, token: str) -> list[dict[str, Any]]:
+    """A Connector for the API server of `plane`, and the Secret of the same name."""
+    data = {"token": token, "ca.crt": plane.ca_pem}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "connectors.cpaas.io/bearer-token",
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+    }
+    return [
+        secret,
+        {
+            "apiVersion": "connectors.alauda.io/v1alpha1",
+            "kind": "Connector",
+            "metadata": {"name": name},
+            "spec": {
+                "connectorClassName": "k8s",
+                "address": plane.url,
+                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
+            },
+        },
+    ]
 
 
 def _inside(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,140 @@
+"""Programs of other clients in pods, with nothing but the volume's kubeconfig; the target is the other cluster."""
+
+from hashlib import sha256
+
+import pytest
+
+from tests.cluster.proxy.clients.programs import PYTHON, SEED, did_everything
+from tests.journey import clients
+from tests.journey.product import Product
+from tests.journey.worker import connector
+from tests.node.csi import eventually
+
+NAMESPACE = "clients"
+"""On both clusters."""
+INFORMER = "informer"
+CLIENT = f"{clients.FOLDER}/bin/client"
+TIMEOUT = 240.0
+"""Seconds for a pod to end, all starting at once on a busy machine."""
+HELM = f"""
+alias helm='{clients.FOLDER}/bin/helm --namespace {NAMESPACE}'
+helm install settings {clients.FOLDER}/chart --set state=first --wait --timeout 60s
+helm upgrade settings {clients.FOLDER}/chart --set state=second --wait --timeout 60s
+helm list
+helm get values settings
+"""
+
+
+@pytest.fixture(scope="module")
+def running(product: Product, quickstart: str, product_image: str, tmp_path_factory: pytest.TempPathFactory) -> Product:
+    """All pods are started together."""
+    folder = tmp_path_factory.mktemp("clients")
+    clients.write_clients(folder / "clients.tar", folder / "root")
+    product.node.import_image(folder / "clients.tar")
+    prepare(product)
+    volume = {"connector_name": "target", "configuration_names": "kubeconfig,kubeconfig-rotating"}
+    pods = [
+        clients.client_pod(name, product_image, [clients.PYTHON, "-c", program, NAMESPACE, name], **volume)
+        for name, program in PYTHON.items()
+    ]
+    box = product.node.box
+    pods += [
+        clients.client_pod("client-go", box, [CLIENT, "use", NAMESPACE, "client-go"], **volume),
+        clients.client_pod("helm", box, ["sh", "-euxc", HELM], **volume),
+        clients.client_pod(INFORMER, box, [CLIENT, "follow", NAMESPACE], account=INFORMER, **volume),
+    ]
+    pods[-1]["spec"]["containers"][0]["env"][0]["value"] = "/connector/kubeconfig-rotating"
+    product.kubectl.apply(*pods, namespace=NAMESPACE)
+    return product
+
+
+def prepare(product: Product) -> None:
+    """A Connector with the token of an account that may do everything in the target's namespace, and who may use it."""
+    target, kubectl = product.target, product.kubectl
+    target.new_namespace(NAMESPACE)
+    account = f"--serviceaccount={NAMESPACE}:default"
+    target.kubectl("create", "rolebinding", "a", "--clusterrole=cluster-admin", account, namespace=NAMESPACE)
+    target.kubectl.apply(SEED, namespace=NAMESPACE)
+    kubectl("create", "namespace", NAMESPACE)
+    kubectl("create", "serviceaccount", INFORMER, namespace=NAMESPACE)
+    group = f"--group=system:serviceaccounts:{NAMESPACE}"
+    kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", group, namespace=NAMESPACE)
+    kubectl.apply(*connector("target", target, target.mint_token(NAMESPACE, "default")), namespace=NAMESPACE)
+    kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=NAMESPACE)
+
+
+def finished(product: Product, name: str) -> str:
+    """The log of a pod that has succeeded."""
+
+    def phase() -> str:
+        ended = product.kubectl("get", "pod", name, "-o", "jsonpath={.status.phase}", namespace=NAMESPACE)
+        return ended if ended in ("Succeeded", "Failed") else ""
+
+    ended = eventually(phase, timeout=TIMEOUT)
+    log = product.kubectl("logs", name, namespace=NAMESPACE)
+    assert ended == "Succeeded", f"{log}\n{product.state()}"
+    return log
+
+
+def verbs(product: Product, pod: str) -> set[str]:
+    """What the proxies have carried for a pod to its Connector, and the target has answered well."""
+    return {
+        each["verb"]
+        for each in product.audit()
+        if (each["caller"] or {}).get("pod") == pod
+        and each["connector"] == f"{NAMESPACE}/target"
+        and each["status"] < 300
+    }
+
+
+@pytest.mark.parametrize("name", [*PYTHON, "client-go"])
+def test_a_client_gets_lists_writes_and_watches(running: Product, name: str) -> None:
+    log = finished(running, name)
+    assert did_everything(log), log
+    assert {"get", "list", "watch", "patch"} <= verbs(running, name)
+
+
+def test_helm_installs_and_upgrades_a_release(running: Product) -> None:
+    log = finished(running, "helm")
+    assert "deployed" in log
+    assert "state: second" in log
+    state = running.target.kubectl("get", "configmap", "settings", "-o", "jsonpath={.data.state}", namespace=NAMESPACE)
+    assert state == "second"
+    assert {"get", "list", "watch", "patch"} <= verbs(running, "helm")
+
+
+def test_an_informer_outlives_the_token_that_it_began_with(running: Product) -> None:
+    """Its account is made anew, so that the token is no good any more, and kubelet puts another into the volume."""
+    eventually(lambda: "synced" in informer_log(running))
+    inside(running, "cp /connector/context.token /tmp/first")
+    first = inside(running, "cat /tmp/first")
+    eventually(lambda: f"watch {digest(first)} 200" in informer_log(running))
+    for verb in ("delete", "create"):
+        running.kubectl(verb, "serviceaccount", INFORMER, namespace=NAMESPACE)
+    running.node.restart_kubelet()
+    second = eventually(lambda: found if (found := inside(running, "cat /connector/context.token")) != first else "")
+    eventually(lambda: f"watch {digest(second)} 200" in informer_log(running))
+    running.target.kubectl("create", "configmap", "later", namespace=NAMESPACE)
+    eventually(lambda: "added later" in informer_log(running))
+    inside(running, "sed s,context.token,/tmp/first, /connector/kubeconfig-rotating >/tmp/kubeconfig")
+    kubectl = "kubectl --kubeconfig=/tmp/kubeconfig get --raw=/version >/tmp/answer 2>&1 || echo refused"
+    eventually(lambda: "refused" in inside(running, kubectl))
+    assert "the token is not valid" in inside(running, "cat /tmp/answer")
+
+
+def inside(product: Product, script: str) -> str:
+    """A shell beside the informer; a kubelet that has just started does not know the pod yet."""
+
+    def run() -> list[str]:
+        done = product.kubectl.run("exec", INFORMER, "--", "sh", "-euc", script, namespace=NAMESPACE)
+        return [done.stdout] if done.returncode == 0 else []
+
+    return eventually(run)[0]
+
+
+def informer_log(product: Product) -> str:
+    return product.kubectl("logs", INFORMER, namespace=NAMESPACE)
+
+
+def digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
