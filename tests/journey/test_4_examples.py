@@ -2,14 +2,20 @@
 
 import base64
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.journey.product import ROOT, Product
+from tests.journey.tekton import pod_of
 
 EXAMPLES = ROOT / "deploy" / "examples"
 NAMESPACE = "team-e"
 STAGING = "staging"
+TEKTON = Path(__file__).with_name("tekton.yaml")
+TASK = EXAMPLES / "tekton" / "task.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +92,42 @@ def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Produc
     product.kubectl("apply", "-f", str(EXAMPLES / "shared" / "pod.yaml"), namespace="team-c")
     product.node.wait_for_pod("uses-shared", "team-c", condition="jsonpath={.status.phase}=Succeeded")
     assert STAGING in product.kubectl("logs", "uses-shared", namespace="team-c")
+
+
+@pytest.fixture(scope="module")
+def tekton(product: Product, quickstart: str) -> Product:
+    """Tekton's API without its controller."""
+    product.kubectl("apply", "-f", str(TEKTON))
+    product.kubectl.wait_established("tasks.tekton.dev", "taskruns.tekton.dev")
+    return product
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param("mountPath", "mountpath", id="of a workspace"),
+        pytest.param("env", "environment", id="of a step"),
+        pytest.param("volumeAttributes", "attributes", id="of the volume"),
+    ],
+)
+def test_a_misspelt_field_of_the_tekton_task_would_be_refused(tekton: Product, right: str, wrong: str) -> None:
+    text = TASK.read_text().replace(f"{right}:", f"{wrong}:")
+    done = tekton.kubectl.run("apply", "--dry-run=server", "-f", "-", namespace="default", stdin=text)
+    assert done.returncode != 0
+    assert f'.{wrong}"' in done.stderr
+
+
+def test_the_pod_of_the_tekton_task_lists_the_targets_namespaces(tekton: Product, pods: str) -> None:
+    tekton.kubectl("apply", "-f", str(TASK), namespace=pods)
+    pod = pod_of(written(tekton, "Task", pods), written(tekton, "TaskRun", pods))
+    tekton.kubectl.apply(pod, namespace=pods)
+    name = pod["metadata"]["name"]
+    tekton.node.wait_for_pod(name, pods, condition="jsonpath={.status.phase}=Succeeded")
+    assert STAGING in tekton.kubectl("logs", name, namespace=pods)
+
+
+def written(product: Product, kind: str, namespace: str) -> dict[str, Any]:
+    """The example's object of this kind, as the API server keeps it."""
+    [name] = [each["metadata"]["name"] for each in yaml.safe_load_all(TASK.read_text()) if each["kind"] == kind]
+    found: dict[str, Any] = product.kubectl.json("get", kind.lower(), name, namespace=namespace)
+    return found
