@@ -1,0 +1,55 @@
+"""docs/install.md makes of the installation one for two namespaces; test_9_uninstall takes that away."""
+
+import pytest
+
+from tests.journey.documents import shell_blocks
+from tests.journey.product import SYSTEM, Product
+from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
+from tests.node.csi import eventually
+
+ELSEWHERE = "elsewhere"
+POD = "namespaced"
+
+
+@pytest.fixture(scope="module")
+def namespaced(worker: Worker) -> Product:
+    """With a pod in one of the two, and one of another namespace whose Connector is as good as any."""
+    product, kubectl = worker.product, worker.product.kubectl
+    kubectl("create", "namespace", ELSEWHERE)
+    kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=ELSEWHERE)
+    account = f"--serviceaccount={ELSEWHERE}:default"
+    kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", account, namespace=ELSEWHERE)
+    kubectl.apply(*connector("here", product.node.control_plane, worker.token), namespace=ELSEWHERE)
+    product.shell(shell_blocks("install.md"))
+    for namespace in (NAMESPACE, ELSEWHERE):
+        kubectl.apply(worker_pod(product.node.box, POD), namespace=namespace)
+    for namespace in (NAMESPACE, ELSEWHERE):
+        product.node.wait_for_pod(POD, namespace)
+    return product
+
+
+def ask(product: Product, namespace: str) -> tuple[int, str]:
+    command = ("kubectl", "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{POD}")
+    done = product.kubectl.run("exec", POD, "--", *command, namespace=namespace)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_pod_of_one_of_the_namespaces_uses_its_connector(namespaced: Product) -> None:
+    code, answer = ask(namespaced, NAMESPACE)
+    assert (code, POD in answer) == (0, True), answer
+
+
+def test_a_connector_of_another_namespace_is_served_no_more(namespaced: Product) -> None:
+    # A proxy from before may still accept for the first seconds of its drain.
+    refused = eventually(lambda: answer if (answer := ask(namespaced, ELSEWHERE))[0] else None)
+    assert refused is not None
+    assert "Forbidden" in refused[1]
+
+
+@pytest.mark.parametrize(("namespace", "answer"), [("team-a", "yes"), (NAMESPACE, "yes"), (ELSEWHERE, "no")])
+def test_the_proxy_can_read_secrets_of_those_namespaces_only(namespaced: Product, namespace: str, answer: str) -> None:
+    proxy = f"--as=system:serviceaccount:{SYSTEM}:connectors-proxy"
+    for verb in ("list", "watch"):
+        assert (
+            namespaced.kubectl.run("auth", "can-i", verb, "secrets", proxy, namespace=namespace).stdout == f"{answer}\n"
+        )
