@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.journey.product import Product
+from tests.journey.product import SYSTEM, Product
 from tests.journey.worker import NAMESPACE, OTHER, Worker
 
 PROXIES = "app.kubernetes.io/name=connectors-proxy"
-SYSTEM = "connectors-system"
 PORT = 8080
 WATCHES = 20
 EXECS = 2

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from addons.draining import ACCEPT_MORE
-from tests.journey.product import Product
-from tests.journey.streams import SYSTEM, Ended, Streams, running_proxies, stopped_at, wait_until_closed
+from tests.journey.product import SYSTEM, Product
+from tests.journey.streams import Ended, Streams, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod
 
 CLIENT = "client"
