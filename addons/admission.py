@@ -1,20 +1,16 @@
 """From a request's head to the decision on it: who asks, may he, and what a watcher does with it.
 
-Like a `Dial` it is given `start`, then every event until `outcome` is there; it never pauses its layer. The client is
-not read meanwhile.
+The client is not read meanwhile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mitmproxy import connection
-from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import Command, StartHook
-
 from addons import inject
+from addons.line import Line
 from addons.messages import Invalid
 from addons.observe import Observation
-from addons.questions import ConnectorMayUseHook, MayUse, unpaused
+from addons.questions import ConnectorMayUseHook, MayUse
 from addons.service import Service
 from addons.streams import Live
 from addons.turn import Turn
@@ -23,10 +19,7 @@ from connector_store.domain.access import Answer, Granted
 from connector_store.domain.caller import parse_bearer
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import values
 from connector_store.domain.verdict import Forward, Inject, decide_request
-
-Step = Iterator[Command]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,64 +35,51 @@ class Killed:
     """A watcher ended it."""
 
 
-Outcome = Inject | Forward | Deny | Answered | Killed | None
+Outcome = Inject | Forward | Deny | Answered | Killed
 
 
 class Admission:
-    """Of one request, the one of `turn`."""
+    """Of one request, the one of `turn`; `then` gets the outcome, at once where nothing has to be waited for."""
 
-    def __init__(self, service: Service, turn: Turn, client: connection.Client) -> None:
-        self.outcome: Outcome = None
+    def __init__(self, service: Service, turn: Turn, line: Line, then: Callable[[Outcome], None]) -> None:
         self._service = service
         self._turn = turn
         self._tunnel = turn.tunnel
-        self._client = client
-        self._asked: Command | None = None
-        self._goes_on: Callable[[], Step] | None = None
+        self._line = line
+        self._then = then
 
-    def start(self) -> Step:
+    def start(self) -> None:
         """Take the token, and ask what is not known of it."""
-        turn = self._turn
+        turn, tunnel = self._turn, self._tunnel
         if turn.head.method not in inject.METHODS:
-            self.outcome = denial.bad_request("a method that the Kubernetes API does not have")
+            self._then(denial.bad_request("a method that the Kubernetes API does not have"))
             return
         try:
-            turn.token = self._tunnel.token or parse_bearer(_only(values(turn.head.headers, b"authorization")))
+            turn.token = tunnel.token or parse_bearer(turn.head.headers.only(b"authorization"))
         except ParseError as error:
-            yield from self._decide(error)
+            self._decide(error)
             return
-        answer = self._service.access.cached(turn.token, self._tunnel.key)
+        answer = self._service.access.cached(turn.token, tunnel.key)
         if answer is not None:
-            yield from self._decide(answer)
+            self._decide(answer)
             return
-        question = MayUse(self._tunnel.key, turn.token)
-        yield from self._ask(ConnectorMayUseHook(question), lambda: self._decide(question.answer))
+        question = MayUse(tunnel.key, turn.token)
+        self._line.ask(ConnectorMayUseHook(question), lambda: self._decide(question.answer))
 
-    def handle(self, event: events.Event) -> Step:
-        """The answers to what was asked; other events are not of this admission."""
-        if isinstance(event, events.HookCompleted) and event.command is self._asked and self._goes_on is not None:
-            self._asked = None
-            yield from self._goes_on()
-
-    def _ask(self, hook: StartHook, goes_on: Callable[[], Step]) -> Step:
-        self._goes_on = goes_on
-        self._asked = unpaused(hook, self)
-        yield self._asked
-
-    def _decide(self, answer: Answer | ParseError) -> Step:
+    def _decide(self, answer: Answer | ParseError) -> None:
         verdict = self._verdict(answer, self._tunnel.authority)
         if isinstance(verdict, Deny):
-            self.outcome = verdict
+            self._then(verdict)
             return
-        turn, identity = self._turn, verdict.granted.identity
-        if self._tunnel.give_back is None:
-            self._tunnel.give_back = self._service.limits.take(identity.user, self._tunnel.key)
-        if self._tunnel.give_back is None:
-            self.outcome = denial.too_many(self._service.limits.maximum)
+        turn, tunnel = self._turn, self._tunnel
+        if tunnel.give_back is None:
+            tunnel.give_back = self._service.limits.take(verdict.granted.identity.user, tunnel.key)
+        if tunnel.give_back is None:
+            self._then(denial.too_many(self._service.limits.maximum))
             return
         turn.upgrade = inject.wants_upgrade(turn.head)
         if self._service.watched:
-            yield from self._show(verdict)
+            self._show(verdict)
         else:
             self._admit(verdict)
 
@@ -120,31 +100,30 @@ class Admission:
     def _admit(self, verdict: Inject | Forward) -> None:
         self._turn.verdict = verdict
         self._turn.live = Live(verdict.target, self._turn.token, verdict.granted)
-        self.outcome = verdict
+        self._then(verdict)
 
     # Where somebody watches
 
-    def _show(self, verdict: Inject | Forward) -> Step:
-        found = Observation(self._client, self._turn.head, verdict.target, keep=self._service.keep_body)
+    def _show(self, verdict: Inject | Forward) -> None:
+        found = Observation(self._line.client, self._turn.head, verdict.target, keep=self._service.keep_body)
         self._turn.observation = found
-        yield from self._ask(found.request_headers_hook(), lambda: self._shown(found, verdict))
+        self._line.ask(found.request_headers_hook(), lambda: self._shown(found, verdict))
 
-    def _shown(self, found: Observation, verdict: Inject | Forward) -> Step:
+    def _shown(self, found: Observation, verdict: Inject | Forward) -> None:
         if found.killed:
-            self.outcome = Killed()
+            self._then(Killed())
             return
-        yield from self._ask(found.request_hook(), lambda: self._seen(found, verdict))
+        self._line.ask(found.request_hook(), lambda: self._seen(found, verdict))
 
-    def _seen(self, found: Observation, verdict: Inject | Forward) -> Step:
+    def _seen(self, found: Observation, verdict: Inject | Forward) -> None:
         """Somebody may have edited, answered or killed it, and the store may have changed while he thought."""
-        yield from ()
         answer, edited = found.answer(), found.edited()
         if found.killed:
-            self.outcome = Killed()
+            self._then(Killed())
         elif answer is not None:
-            self.outcome = Answered(*answer)
+            self._then(Answered(*answer))
         elif isinstance(edited, Invalid):
-            self.outcome = denial.bad_request(f"the edited request: {edited.reason}")
+            self._then(denial.bad_request(f"the edited request: {edited.reason}"))
         else:
             self._turn.head = edited or self._turn.head
             self._again(found, verdict)
@@ -152,13 +131,8 @@ class Admission:
     def _again(self, found: Observation, verdict: Inject | Forward) -> None:
         again = self._verdict(verdict.granted, found.authority)
         if isinstance(again, Deny):
-            self.outcome = again
+            self._then(again)
         elif self._turn.head.method not in inject.METHODS:
-            self.outcome = denial.bad_request("a method that the Kubernetes API does not have")
+            self._then(denial.bad_request("a method that the Kubernetes API does not have"))
         else:
             self._admit(again)
-
-
-def _only(found: list[bytes]) -> bytes | None:
-    """The one value of a header; several are as good as an unreadable one."""
-    return found[0] if len(found) == 1 else None

@@ -4,7 +4,7 @@
 >>> reader.receive(b"3;a=b\\r\\nabc\\r\\n0\\r\\nX: y\\r\\n\\r\\nrest")
 b'abc'
 >>> reader.done, reader.trailers, reader.rest
-(True, [(b'X', b'y')], b'rest')
+(True, ((b'X', b'y'),), b'rest')
 
 Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a missing CRLF is an error: `ValueError`.
 """
@@ -12,7 +12,7 @@ Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a m
 import re
 from typing import Final
 
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields
 
 MAX_SIZE_LINE: Final = 1024
 """Bytes of a chunk's size with its extensions."""
@@ -24,11 +24,11 @@ FIELD_BLOCK: Final = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\
 _FIELDS = re.compile(rb"(" + TOKEN + rb"):([^\r\n]*)\r\n")
 
 
-def parse_fields(block: bytes) -> list[Header]:
+def parse_fields(block: bytes) -> Fields:
     """Field lines up to and with the empty line -> names as they came, values without surrounding white space."""
     if FIELD_BLOCK.fullmatch(block) is None:
         raise ValueError("malformed header field")
-    return [(name, value.strip(b" \t")) for name, value in _FIELDS.findall(block)]
+    return Fields([(name, value.strip(b" \t")) for name, value in _FIELDS.findall(block)])
 
 
 class ChunkedReader:
@@ -36,7 +36,7 @@ class ChunkedReader:
 
     def __init__(self, *, max_trailers: int) -> None:
         self.done = False
-        self.trailers: list[Header] = []
+        self.trailers = Fields()
         self.rest = b""
         self._max_trailers = max_trailers
         self._left = 0

@@ -1,10 +1,8 @@
 """What a lane has, and the ways in which it ends: with an answer, with a side that has gone, or cut."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import CloseConnection, Command
 
 from addons import answers
 from addons.line import Line
@@ -17,9 +15,8 @@ from addons.tunnel import Tunnel
 from addons.turn import Turn
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields
 from connector_store.domain.names import ObjectKey
-
-Step = Iterator[Command]
 
 
 @dataclass
@@ -50,52 +47,51 @@ class Ending:
         """What runs was admitted with this; None between requests."""
         return self._turn.live if self._turn is not None else None
 
-    def _to_client(self, data: bytes) -> Step:
-        turn = self._current()
+    def _to_client(self, turn: Turn, data: bytes) -> None:
         turn.bytes_out += len(data)
         if turn.relay is not None and turn.relay.frames is not None:
             turn.relay.frames.receive(data)
-        yield self._client.send(data)
+        self._client.send(data)
 
-    def _refuse(self, deny: Deny) -> Step:
+    def _refuse(self, deny: Deny) -> None:
         """Answer at once, whatever of the request is still to come; the tunnel ends with it."""
         turn = self._current()
         turn.denied(deny)
-        yield from self._say_last(answers.refusal(deny, with_body=turn.head.method != b"HEAD"), deny.status)
+        self._say_last(answers.refusal(deny, with_body=turn.head.method != b"HEAD"), deny.status)
 
-    def _say_last(self, answer: bytes, status: int) -> Step:
+    def _say_last(self, answer: bytes, status: int) -> None:
         self._current().status = status
-        yield from self._to_client(answer)
+        self._to_client(self._current(), answer)
         self._record("")
-        yield from self._close()
+        self._close()
 
-    def _refuse_invalid(self, invalid: Invalid) -> Step:
+    def _refuse_invalid(self, invalid: Invalid) -> None:
         if self._turn is not None and self._turn.relay is not None:
             # The target has a part of it: that must not look whole.
             self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
             return
         if self._turn is None:
-            self._turn = Turn(head=RequestHead(b"", b"", 1, [], 0), tunnel=self.tunnel)
+            self._turn = Turn(head=RequestHead(b"", b"", 1, Fields(), 0), tunnel=self.tunnel)
         large = invalid.status == 431
         deny = denial.header_too_large(self._service.max_header) if large else denial.bad_request(invalid.reason)
-        yield from self._refuse(deny)
+        self._refuse(deny)
 
-    def _close(self) -> Step:
+    def _close(self) -> None:
         """The answer is whole: take leave of the client properly, and of the target."""
         self._over = True
-        yield from self._link.leave()
-        yield from self._client.finish()
+        self._link.leave()
+        self._client.finish()
         self._line.linger()
 
-    def _end(self, reason: str) -> Step:
+    def _end(self, reason: str) -> None:
         """One side has gone, and with it the tunnel."""
         self._record(reason)
         self._over = True
-        yield from self._link.leave()
-        yield from self._client.finish()
-        yield CloseConnection(self._client.connection)
+        self._link.leave()
+        self._client.finish()
+        self._line.close(self._client.connection)
 
-    def take_leave(self, reason: str) -> Step:
+    def take_leave(self, reason: str) -> None:
         """End what runs in an orderly way; not in the middle of an event or a frame: then it is asked again."""
         if self._over:
             return
@@ -110,9 +106,9 @@ class Ending:
             if last is None:
                 return
             if last and not self._link.ended:
-                yield from self._to_client(last)
+                self._to_client(turn, last)
         self._record(reason)
-        yield from self._close()
+        self._close()
 
     def cut(self, reason: str) -> None:
         """End both sides at once, with nothing that could look like an end."""

@@ -1,7 +1,7 @@
 """HTTP/1.1 messages without IO: bytes in; heads, body pieces and ends out. Strict in both directions (RFC 9112).
 
 >>> RequestReader(max_head=65536).receive(b"GET /api HTTP/1.1\\r\\nHost: t\\r\\n\\r\\n")
-[RequestHead(method=b'GET', target=b'/api', minor=1, headers=[(b'Host', b't')], body=0), End(trailers=[])]
+[RequestHead(method=b'GET', target=b'/api', minor=1, headers=((b'Host', b't'),), body=0), End(trailers=())]
 
 What two parsers could read in two ways is `Invalid`, and nothing of it is passed on: whoever relays writes every head
 and every chunk anew from these events. Any split of the bytes gives the same events (adjacent body pieces joined).
@@ -12,7 +12,7 @@ from typing import Final
 
 from addons.chunked import TOKEN, ChunkedReader, parse_fields
 from addons.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
-from connector_store.domain.headers import Header, values
+from connector_store.domain.headers import Fields
 
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 # RFC 9112 section 4: some servers leave out the space before an empty reason phrase.
@@ -20,6 +20,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HEAD_END: Final = b"\r\n\r\n"
+_NO_TRAILERS: Final = Fields()
+MAX_REMEMBERED: Final = 4096
+"""Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
 
 
 class _Reader:
@@ -94,11 +97,12 @@ class _Reader:
             self._keep_head(data, events)
             return b""
         head, rest = bytes(source[:size]), bytes(source[size:])
-        self._buffer.clear()
-        self._scanned = 0
+        if self._buffer:
+            self._buffer.clear()
+            self._scanned = 0
         line, _, block = head.partition(b"\r\n")
         try:
-            parsed = self._parse(line, parse_fields(block))
+            parsed = self._parse(line, self._fields(block))
         except ValueError as error:
             parsed = self._invalid(400, str(error))
         events.append(parsed)
@@ -119,7 +123,10 @@ class _Reader:
         """No bytes that may follow could make this a head: say so now, and not when a timer ends."""
         return not 0x20 < self._buffer[0] < 0x7F or _BARE_LF.search(self._buffer, max(0, self._scanned - 1)) is not None
 
-    def _parse(self, line: bytes, headers: list[Header]) -> RequestHead | ResponseHead | Invalid:
+    def _fields(self, block: bytes) -> Fields:
+        return parse_fields(block)
+
+    def _parse(self, line: bytes, headers: Fields) -> RequestHead | ResponseHead | Invalid:
         raise NotImplementedError
 
     def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
@@ -130,7 +137,7 @@ class _Reader:
         if body is Until.LAST_CHUNK:
             self._chunked = ChunkedReader(max_trailers=self._max_head)
         elif body == 0:
-            self._end(events, [])
+            self._end(events, _NO_TRAILERS)
 
     def _read_body(self, data: bytes, events: list[Event]) -> bytes:
         if self._chunked is not None:
@@ -145,7 +152,7 @@ class _Reader:
             return b""
         rest = data[self._body :] if left else b""
         events.append(data[: self._body] if left else data)
-        self._end(events, [])
+        self._end(events, _NO_TRAILERS)
         return rest
 
     def _read_chunks(self, chunked: ChunkedReader, data: bytes, events: list[Event]) -> bytes:
@@ -161,7 +168,7 @@ class _Reader:
             return chunked.rest
         return b""
 
-    def _end(self, events: list[Event], trailers: list[Header]) -> None:
+    def _end(self, events: list[Event], trailers: Fields) -> None:
         self._complete = True
         self._chunked = None
         events.append(End(trailers))
@@ -175,7 +182,20 @@ class _Reader:
 class RequestReader(_Reader):
     """What a client sends."""
 
-    def _parse(self, line: bytes, headers: list[Header]) -> RequestHead | Invalid:
+    def __init__(self, *, max_head: int) -> None:
+        super().__init__(max_head=max_head)
+        self._last_block = b""
+        self._last_fields = _NO_TRAILERS
+
+    def _fields(self, block: bytes) -> Fields:
+        if block == self._last_block:
+            return self._last_fields
+        fields = parse_fields(block)
+        if len(block) <= MAX_REMEMBERED:
+            self._last_block, self._last_fields = block, fields
+        return fields
+
+    def _parse(self, line: bytes, headers: Fields) -> RequestHead | Invalid:
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             return self._invalid(400, "malformed request line")
@@ -203,7 +223,7 @@ class ResponseReader(_Reader):
         super().__init__(max_head=max_head)
         self._method = method
 
-    def _parse(self, line: bytes, headers: list[Header]) -> ResponseHead | Invalid:
+    def _parse(self, line: bytes, headers: Fields) -> ResponseHead | Invalid:
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
             return self._invalid(502, "malformed status line")
@@ -222,10 +242,10 @@ class ResponseReader(_Reader):
             self._expect_body(head.body, events)
 
 
-def _body(headers: list[Header]) -> Body | Invalid | None:
+def _body(headers: Fields) -> Body | Invalid | None:
     """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
-    codings = values(headers, b"transfer-encoding")
-    lengths = values(headers, b"content-length")
+    codings = headers.values(b"transfer-encoding")
+    lengths = headers.values(b"content-length")
     if codings:
         if lengths:
             return Invalid(400, "both Transfer-Encoding and Content-Length")

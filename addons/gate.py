@@ -6,12 +6,13 @@ itself. Anything else is refused. Like the lane, the gate is never paused.
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any
 
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import events, layer
-from mitmproxy.proxy.commands import CloseConnection, CloseTcpConnection, Command, SendData
+from mitmproxy.proxy.commands import Command
 from mitmproxy.proxy.context import Context
 
 from addons import answers
@@ -23,21 +24,19 @@ from addons.lane import Lane
 from addons.line import Line, Retire, TimeUp, Wait
 from addons.messages import Invalid, RequestHead
 from addons.peer import Peer
-from addons.questions import ConnectorVisitHook, Visit, unpaused
+from addons.questions import ConnectorVisitHook, Visit
 from addons.service import Service
 from addons.tunnel import Tunnel
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import values
 
 logger = logging.getLogger(__name__)
 
-Step = Generator[Command, Any, None]
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Gate(layer.Layer):
-    """The top layer of a client connection."""
+    """The top layer of a client connection, and what its line serves: see `Layers`."""
 
     def __init__(self, context: Context, service: Service, line: Line) -> None:
         super().__init__(context)
@@ -46,7 +45,6 @@ class Gate(layer.Layer):
         self._client = context.client
         self._requests = RequestReader(max_head=service.max_header)
         self._connect: Connect | None = None
-        self._visit: ConnectorVisitHook | None = None
         self._source_ip = str(context.client.peername[0])
         self._began = time.perf_counter()
         self._head: RequestHead | None = None
@@ -54,121 +52,146 @@ class Gate(layer.Layer):
         self._lane: Lane | None = None
         self._tunnel: Tunnel | None = None
         self._over = False
+        self._retiring = False
         line.on_close(self._closed)
+        line.serve(self)
         line.arm(service.times.client, Wait.CLIENT)
 
-    def handle_event(self, event: events.Event) -> Step:
-        """Never lets an error out: mitmproxy would log it and leave the connection as it is."""
+    def _handle_event(self, event: events.Event) -> Generator[Command, Any, None]:
+        """What mitmproxy tells: connections that opened or ended. It gets no commands: all is done on the line."""
+        self.tell(event)
+        yield from ()
+
+    # The entries never let an error out: mitmproxy and asyncio would log it, and leave the connection as it is.
+
+    def received(self, connection: Connection, data: memoryview) -> None:
         if self._over:
             return
         try:
-            yield from self._handle_event(event)
-        except Exception as error:
-            self._over = True
-            # Neither the text nor the locals of an error of ours hold what was sent; those of others might.
-            logger.error("connection ended: %s in the data path", type(error).__name__, exc_info=_without_text(error))
-            self._line.abort()
-
-    def _handle_event(self, event: events.Event) -> Step:
-        if isinstance(event, events.ConnectionEvent) and event.connection is self._client:
-            yield from self._from_client(event)
-        elif self._lane is not None and isinstance(event, TakeLeave):
-            yield from self._lane.take_leave(event.reason)
-        elif self._lane is not None:
-            yield from self._lane.handle(event)
-        elif isinstance(event, TimeUp | TakeLeave) or (isinstance(event, Retire) and self._head is None):
-            yield from self._leave()
-        elif self._connect is not None and self._tunnel is None:
-            self._connect.handle(event)
-            yield from self._connected()
-        elif self._visit is not None and isinstance(event, events.HookCompleted) and event.command is self._visit:
-            yield from self._visited(self._visit.data)
-
-    def _from_client(self, event: events.ConnectionEvent) -> Step:
-        if isinstance(event, events.DataReceived):
-            if self._peer is not None:
-                yield from self._decrypt(self._peer, event.data)
+            if connection is not self._client:
+                self._from_target(connection, data)
+            elif self._peer is not None:
+                self._decrypt(self._peer, data)
             else:
-                yield from self._read_head(event.data)
-        elif self._lane is not None and self._peer is not None:
-            if not self._peer.ended:
-                self._peer.ended = True
-                yield from self._lane.client_ended()
-        else:
-            yield from self._leave()
+                self._read_head(bytes(data))
+        except Exception as error:
+            self._failed(error)
+
+    def tell(self, event: events.Event) -> None:
+        if self._over:
+            return
+        try:
+            self._handle(event)
+        except Exception as error:
+            self._failed(error)
+
+    def go_on(self, then: Callable[[], None]) -> None:
+        if self._over:
+            return
+        try:
+            then()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._over = True
+        # Neither the text nor the locals of an error of ours hold what was sent; those of others might.
+        logger.error("connection ended: %s in the data path", type(error).__name__, exc_info=_without_text(error))
+        self._line.abort()
+
+    def _handle(self, event: events.Event) -> None:
+        if isinstance(event, events.ConnectionEvent) and event.connection is self._client:
+            self._client_ended()
+        elif self._lane is not None and isinstance(event, TakeLeave):
+            self._lane.take_leave(event.reason)
+        elif self._lane is not None:
+            self._lane.handle(event)
+        elif isinstance(event, TimeUp | TakeLeave) or (isinstance(event, Retire) and self._head is None):
+            self._leave()
+        elif isinstance(event, Retire):
+            self._retiring = True
+
+    def _from_target(self, connection: Connection, data: memoryview) -> None:
+        if self._lane is not None:
+            self._lane.from_target(connection, data)
+
+    def _client_ended(self) -> None:
+        if self._lane is None or self._peer is None:
+            self._leave()
+        elif not self._peer.ended:
+            self._peer.ended = True
+            self._lane.client_ended()
 
     # The first head
 
-    def _read_head(self, data: bytes) -> Step:
+    def _read_head(self, data: bytes) -> None:
         for found in self._requests.receive(data):
             if isinstance(found, RequestHead):
                 self._line.disarm()
                 self._head = found
-                yield from self._begin(found)
+                self._begin(found)
             elif isinstance(found, Invalid):
                 large = found.status == 431
                 limit = self._service.max_header
-                yield from self._refuse(
+                self._refuse(
                     denial.header_too_large(limit) if large else denial.bad_request(found.reason), on_connect=False
                 )
 
-    def _begin(self, head: RequestHead) -> Step:
+    def _begin(self, head: RequestHead) -> None:
         if head.method == b"CONNECT":
             self._line.hold()
-            self._connect = Connect(self._service, head, self._source_ip)
-            yield from self._connect.start()
-            yield from self._connected()
+            self._connect = Connect(self._service, head, self._source_ip, self._line)
+            self._connect.start(self._connected)
         elif head.target.startswith(b"/"):
             self._line.hold()
-            self._visit = unpaused(ConnectorVisitHook(Visit(head.method, head.target, head.headers)), self)
-            yield self._visit
+            visit = Visit(head.method, head.target, head.headers)
+            self._line.ask(ConnectorVisitHook(visit), lambda: self._visited(visit))
         else:
-            yield from self._refuse(denial.absolute_form(), on_connect=False)
+            self._refuse(denial.absolute_form(), on_connect=False)
 
-    def _visited(self, visit: Visit) -> Step:
+    def _visited(self, visit: Visit) -> None:
         if isinstance(visit.answer, Deny):
-            yield from self._refuse(visit.answer, on_connect=False)
+            self._refuse(visit.answer, on_connect=False)
             return
-        yield from self._say_last(answers.page(visit.answer, with_body=visit.method != b"HEAD"))
+        self._say_last(answers.page(visit.answer, with_body=visit.method != b"HEAD"))
 
-    def _connected(self) -> Step:
-        outcome = self._connect.outcome if self._connect is not None else None
+    def _connected(self, outcome: Tunnel | Deny) -> None:
         if isinstance(outcome, Deny):
-            yield from self._refuse(outcome, on_connect=True)
-        elif outcome is not None:
-            yield from self._open(outcome)
+            self._refuse(outcome, on_connect=True)
+        else:
+            self._open(outcome)
 
-    def _open(self, tunnel: Tunnel) -> Step:
+    def _open(self, tunnel: Tunnel) -> None:
         self._record(200, "")
         self._tunnel = tunnel
-        self._peer = Peer(self._client, self._service.certificates.connection(tunnel.host))
+        self._peer = Peer(self._client, self._service.certificates.connection(tunnel.host), self._line)
         self._client.tls = True
-        yield SendData(self._client, _ESTABLISHED)
+        self._line.sender(self._client)(_ESTABLISHED)
         self._line.release()
         self._line.arm(self._service.times.client, Wait.CLIENT)
         early = self._requests.take_pending()
         if early:
-            yield from self._decrypt(self._peer, early)
+            self._decrypt(self._peer, early)
 
-    def _decrypt(self, peer: Peer, data: bytes) -> Step:
+    def _decrypt(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.ended:
             return
         fresh = not peer.established
         try:
             plain = peer.receive(data)
         except ConnectionError as error:
-            yield from peer.pending()
+            peer.flush()
             logger.info("client %s: %s", self._source_ip, error)
-            yield from self._leave()
+            self._leave()
             return
-        yield from peer.pending()
+        peer.flush()
         if fresh and peer.established:
             self._enter(peer)
         lane = self._lane
         if lane is not None and plain:
-            yield from lane.from_client(plain)
+            lane.from_client(plain)
         if lane is not None and peer.ended:
-            yield from lane.client_ended()
+            lane.client_ended()
 
     def _enter(self, peer: Peer) -> None:
         if self._tunnel is None:
@@ -176,14 +199,15 @@ class Gate(layer.Layer):
         self._client.timestamp_tls_setup = time.time()
         self._client.alpn = b"http/1.1"
         self._lane = Lane(self._service, self._line, self._tunnel, peer)
+        self._lane.retiring = self._retiring
         self._service.streams.add(self._lane)
         self._line.arm(self._service.times.client, Wait.CLIENT)
 
     # The end
 
-    def _refuse(self, deny: Deny, *, on_connect: bool) -> Step:
+    def _refuse(self, deny: Deny, *, on_connect: bool) -> None:
         self._record(deny.status, deny.cause)
-        yield from self._say_last(answers.refusal(deny, on_connect=on_connect))
+        self._say_last(answers.refusal(deny, on_connect=on_connect))
 
     def _record(self, status: int, cause: str) -> None:
         head = self._head
@@ -196,22 +220,23 @@ class Gate(layer.Layer):
                 duration=time.perf_counter() - self._began,
                 identity=self._connect.identity if self._connect is not None else None,
                 target=head.target.decode("ascii") if head is not None else "",
-                user_agent=b"".join(values(head.headers, b"user-agent")[:1]).decode("latin-1") if head else "",
+                user_agent=head.headers.user_agent if head is not None else "",
                 cause=cause,
             )
         )
 
-    def _say_last(self, answer: bytes) -> Step:
+    def _say_last(self, answer: bytes) -> None:
         self._over = True
-        yield SendData(self._client, answer)
-        yield CloseTcpConnection(self._client, half_close=True)
+        self._line.sender(self._client)(answer)
+        self._line.finish(self._client)
         self._line.linger()
 
-    def _leave(self) -> Step:
+    def _leave(self) -> None:
         self._over = True
-        yield CloseConnection(self._client)
+        self._line.close(self._client)
 
     def _closed(self) -> None:
+        self._over = True
         if self._lane is not None:
             self._lane.closed()
         elif self._tunnel is not None and self._tunnel.give_back is not None:

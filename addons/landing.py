@@ -5,7 +5,7 @@
 The kubeconfig goes through the same checks, in the same order, as a CONNECT; everything else is 404.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from connector_store.domain.access import Access
 from connector_store.domain.caller import Caller, parse_basic
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Header, values
+from connector_store.domain.headers import Fields
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
@@ -46,7 +46,7 @@ class Landing:
         self._ca = ca
         self._proxy = proxy
 
-    async def answer(self, method: bytes, target: bytes, headers: Sequence[Header]) -> Page | Deny:
+    async def answer(self, method: bytes, target: bytes, headers: Fields) -> Page | Deny:
         """The answer to an origin-form request; it may wait for the access check."""
         path = target.partition(b"?")[0]
         if method not in _METHODS or path not in (b"/ca.crt", b"/kubeconfig"):
@@ -58,7 +58,7 @@ class Landing:
             return Page(content_type=b"application/x-pem-file", body=ca)
         return await self._kubeconfig(headers, ca)
 
-    async def _kubeconfig(self, headers: Sequence[Header], ca: bytes) -> Page | Deny:
+    async def _kubeconfig(self, headers: Fields, ca: bytes) -> Page | Deny:
         caller = verdict.before_access(synced=self._store.synced, caller=_caller(headers))
         if isinstance(caller, Deny):
             return _login(caller)
@@ -78,9 +78,8 @@ class Landing:
             case verdict.Defer():
                 return denial.internal()
 
-    def _page(self, token: str, target: Target, ca: bytes, headers: Sequence[Header]) -> Page | Deny:
-        hosts = values(headers, b"host")
-        host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
+    def _page(self, token: str, target: Target, ca: bytes, headers: Fields) -> Page | Deny:
+        host = (headers.only(b"host") or b"").decode("latin-1")
         try:
             entry = Entry(
                 key=target.key, address=target.address, proxy=self._proxy(target.key, host), ca=ca, token=token
@@ -90,10 +89,9 @@ class Landing:
             return denial.bad_request("the Host header is not HOST[:PORT]")
 
 
-def _caller(headers: Sequence[Header]) -> Caller | ParseError:
-    found = values(headers, b"authorization")
+def _caller(headers: Fields) -> Caller | ParseError:
     try:
-        return parse_basic(found[0] if len(found) == 1 else None)
+        return parse_basic(headers.only(b"authorization"))
     except ParseError as error:
         return error
 

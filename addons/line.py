@@ -1,7 +1,8 @@
-"""The sockets of one client connection, for what mitmproxy's commands cannot say: hold, time, cut.
+"""The sockets of one client connection, and all that is done with them: read, write, hold, time, ask, cut.
 
-A layer that waits must cost nothing, so its client is not read meanwhile; what the kernel and asyncio hold then is
-bounded (128 kB). Back-pressure is kept per direction: a side is read when the other has taken what came before.
+mitmproxy makes and ends the connections; between, its commands and streams would cost most of a request's time. A
+layer that waits must cost nothing, so its client is not read meanwhile. Back-pressure is kept per direction: a side is
+read while the other has room for it.
 """
 
 import asyncio
@@ -10,13 +11,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import StartHook
-from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.proxy.commands import OpenConnection, StartHook
+from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.utils import asyncio_utils
+
+from addons.wire import Wire
 
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
@@ -45,44 +49,17 @@ class Retire(events.Event):
     """The proxy is about to end: finish what runs, begin nothing."""
 
 
-class HeldReader:
-    """A stream reader that can be held, and that reads only when `opposite` has taken what was read before."""
+class Layers(Protocol):
+    """What a line serves: it never raises, whatever it is given."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self.opposite: asyncio.StreamWriter | None = None
-        self._reader = reader
-        self._open = asyncio.Event()
-        self._open.set()
-        self._discard = False
+    def received(self, connection: Connection, data: memoryview) -> None:
+        """Bytes of one side; the view is good for this call only."""
 
-    @property
-    def ended(self) -> bool:
-        """True if the peer has closed, even where bytes of it wait to be read."""
-        # asyncio tells the end only to who has read everything before it.
-        return bool(self._reader._eof) or self._reader.exception() is not None  # type: ignore[attr-defined]
+    def tell(self, event: events.Event) -> None:
+        """A timer, or an end that was asked for."""
 
-    def hold(self) -> None:
-        self._open.clear()
-
-    def release(self) -> None:
-        self._open.set()
-
-    def discard(self) -> None:
-        """Read to the end, and give nothing of it to anybody."""
-        self._discard = True
-        self._open.set()
-
-    async def read(self, size: int) -> bytes:
-        if self.opposite is not None:
-            # A broken opposite is told to the layers by its own reader.
-            with contextlib.suppress(OSError):
-                await self.opposite.drain()
-        if not self._open.is_set():
-            await self._open.wait()
-        data = await self._reader.read(size)
-        while self._discard and data:
-            data = await self._reader.read(size)
-        return data
+    def go_on(self, then: Callable[[], None]) -> None:
+        """What was waited for is there."""
 
 
 class Line:
@@ -91,31 +68,57 @@ class Line:
     def __init__(self, handler: ConnectionHandler) -> None:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
-        self._readers: dict[Connection, HeldReader] = {}
-        self._writers: list[asyncio.StreamWriter] = []
+        self._wires: dict[Connection, Wire] = {}
+        self._layers: Layers | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
         self.client = handler.client
-        self._wrap(self.client)
-        # Draining is the readers' work: waiting for all writers would let a client that does not read stall uploads.
+        self._client = self._wire(self.client)
+        # Draining is the wires' work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
+
+    def serve(self, layers: Layers) -> None:
+        """Give all that comes from now on to `layers`."""
+        self._layers = layers
+        self._client.deliver = partial(layers.received, self.client)
+
+    def dial(self, server: Connection) -> OpenConnection:
+        """Have mitmproxy open a connection; how it went comes as OpenConnectionCompleted of what is returned."""
+        command = OpenConnection(server)
+        task = asyncio_utils.create_task(
+            self._handler.open_connection(command), name="connector dial", keep_ref=True, client=self.client.peername
+        )
+        self._handler.transports[server] = ConnectionIO(handler=task)
+        return command
 
     def opened(self, server: Connection) -> None:
         """A connection to a target is open: keep it alive, and couple the two directions."""
-        self._wrap(server)
-        client, target = self._handler.transports[self.client], self._handler.transports[server]
-        if self.client in self._readers and isinstance(target.writer, asyncio.StreamWriter):
-            self._readers[self.client].opposite = target.writer
-        if isinstance(client.writer, asyncio.StreamWriter):
-            self._readers[server].opposite = client.writer
+        wire = self._wire(server)
+        if self._layers is not None:
+            wire.deliver = partial(self._layers.received, server)
+        wire.couple(self._client)
+
+    def sender(self, connection: Connection) -> Callable[[bytes], None]:
+        """What writes to an open connection."""
+        return self._wires[connection].send
+
+    def finish(self, connection: Connection) -> None:
+        """Send FIN after what was sent; the other side may go on."""
+        if connection in self._handler.transports:
+            self._handler.close_connection(connection, half_close=True)
+
+    def close(self, connection: Connection) -> None:
+        """End a connection, or the attempt to have one; what was sent still goes out."""
+        if connection in self._handler.transports:
+            self._handler.close_connection(connection)
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
-        self._readers[connection or self.client].hold()
+        (self._client if connection is None else self._wires[connection]).hold()
 
     def release(self, connection: Connection | None = None) -> None:
-        self._readers[connection or self.client].release()
+        (self._client if connection is None else self._wires[connection]).release()
 
     def arm(self, seconds: float, wait: Wait) -> int:
         """Deliver a TimeUp to the layers in `seconds`, in place of the timer that runs; returns its number."""
@@ -132,24 +135,28 @@ class Line:
     def linger(self) -> None:
         """The last answer is written: give the client time to take it, so that it sees that and no reset."""
         self.disarm()
-        self._readers[self.client].discard()
+        self._client.discard()
         self._timer = self._loop.call_later(LINGER, self.abort)
 
     def cut(self) -> None:
         """End both sides without a farewell; the client gets CUT_GRACE to take what is on its way to it."""
         self.disarm()
-        for writer in self._writers[1:]:
-            writer.transport.abort()
-        self._writers[0].transport.close()
+        for wire in self._wires.values():
+            if wire is not self._client:
+                wire.transport.abort()
+        self._client.transport.close()
         self._timer = self._loop.call_later(CUT_GRACE, self.abort)
         self._end_handler()
 
     def abort(self) -> None:
         """End both sides now."""
         self.disarm()
-        for writer in self._writers:
-            writer.transport.abort()
+        self._abort_wires()
         self._end_handler()
+
+    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
+        """Run a hook, and give `then` to the layers, who may have ended meanwhile."""
+        self.tell(hook, lambda: self._layers.go_on(then) if self._layers is not None else None)
 
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
@@ -163,7 +170,7 @@ class Line:
     @property
     def client_gone(self) -> bool:
         """True if the client has closed its side, whether that was read or not."""
-        return self._readers[self.client].ended
+        return self._client.gone
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the client connection has ended."""
@@ -175,11 +182,11 @@ class Line:
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:
             callback()
-        self._timer = self._loop.call_later(CUT_GRACE, self._abort_writers)
+        self._timer = self._loop.call_later(CUT_GRACE, self._abort_wires)
 
-    def _abort_writers(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
+    def _abort_wires(self) -> None:
+        for wire in self._wires.values():
+            wire.transport.abort()
 
     def _end_handler(self) -> None:
         io = self._handler.transports.get(self.client)
@@ -197,16 +204,17 @@ class Line:
 
     def deliver(self, event: events.Event) -> None:
         """Give `event` to the layers."""
-        asyncio_utils.create_task(self._handler.server_event(event), name="connector event", keep_ref=True)
+        if self._layers is not None:
+            self._layers.tell(event)
 
-    def _wrap(self, connection: Connection) -> None:
+    def _wire(self, connection: Connection) -> Wire:
         io = self._handler.transports[connection]
         if not isinstance(io.reader, asyncio.StreamReader) or not isinstance(io.writer, asyncio.StreamWriter):
             raise TypeError("not a TCP connection")
-        held = self._readers[connection] = HeldReader(io.reader)
-        io.reader = held  # type: ignore[assignment]  # only `read` is called on it
-        self._writers.append(io.writer)
         _keep_alive(io.writer)
+        wire = self._wires[connection] = Wire(io.reader, io.writer)
+        io.reader = wire  # type: ignore[assignment]  # only `read` is called on it
+        return wire
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

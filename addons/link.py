@@ -1,17 +1,16 @@
 """A lane's connection to its target: made for the first request, used by those that follow it in the tunnel."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import CloseConnection, Command
 
 from addons.line import Line
 from addons.peer import Peer
 from addons.service import Service
-from addons.upstream import Dial, Outcome
+from addons.upstream import Dial
+from connector_store.domain.denial import Deny
 from connector_store.domain.verdict import Forward, Inject
-
-Step = Iterator[Command]
 
 
 class Link:
@@ -27,62 +26,61 @@ class Link:
         self._line = line
         self._dial: Dial | None = None
 
-    @property
-    def dialling(self) -> bool:
-        return self._dial is not None
-
-    def reach(self, verdict: Inject | Forward) -> Step:
-        """Have a session that is good for `verdict`; `take_outcome` says when, or why not."""
+    def reach(self, verdict: Inject | Forward, then: Callable[[Peer | Deny], None]) -> None:
+        """Have a session that is good for `verdict`, and give it to `then`, or the refusal that its absence is."""
         if self.peer is not None and self.trusts(verdict):
             self.reused = True
+            then(self.peer)
             return
-        yield from self.leave()
+        self.leave()
         self.reused = False
         service = self._service
-        self._dial = Dial(verdict.target, self._line, service.policy, service.trust, service.times.connect)
-        yield from self._dial.start()
 
-    def take_outcome(self) -> Outcome:
-        """The session, or the refusal that its absence is; None while it is being made."""
-        if self._dial is None:
-            return self.peer
-        outcome = self._dial.outcome
-        if outcome is not None:
+        def dialled(outcome: Peer | Deny) -> None:
             self._dial = None
             self.peer = outcome if isinstance(outcome, Peer) else None
-        return outcome
+            then(outcome)
+
+        self._dial = Dial(verdict.target, self._line, service.policy, service.trust, service.times.connect, dialled)
+        self._dial.start()
 
     def trusts(self, verdict: Inject | Forward) -> bool:
         """True if the session is finished and was made with the very trust of this decision."""
         trusted = self._service.trust.openssl_context(verdict.target.ca)
         return self.peer is not None and self.peer.established and self.peer.tls.get_context() is trusted
 
-    def handle(self, event: events.Event) -> Step:
-        """What a dial waits for."""
+    def handle(self, event: events.Event) -> None:
+        """What a dial waits for; or the end of the session's connection."""
         if self._dial is not None:
-            yield from self._dial.handle(event)
-
-    def receive(self, event: events.ConnectionEvent) -> bytes:
-        """Plain text of the target's; look at `ended` afterwards, and have `pending` sent."""
-        peer = self.peer
-        if peer is None or self.ended:
-            return b""
-        if not isinstance(event, events.DataReceived):
+            self._dial.handle(event)
+        elif isinstance(event, events.ConnectionClosed) and self._is(event.connection):
             self.ended = True
+
+    def receive(self, connection: Connection, data: memoryview) -> bytes:
+        """Plain text of the target's; look at `ended` afterwards."""
+        if self._dial is not None:
+            self._dial.receive(connection, data)
+            return b""
+        peer = self.peer
+        if peer is None or self.ended or connection is not peer.connection:
             return b""
         try:
-            data = peer.receive(event.data)
+            plain = peer.receive(data)
         except ConnectionError:
             self.ended = True
             return b""
         self.ended = peer.ended
-        return data
+        peer.flush()
+        return plain
 
-    def leave(self) -> Step:
+    def leave(self) -> None:
         """Close what there is."""
         if self._dial is not None:
-            yield from self._dial.abandon()
+            self._dial.abandon()
             self._dial = None
         if self.peer is not None:
-            yield CloseConnection(self.peer.connection)
+            self._line.close(self.peer.connection)
             self.peer = None
+
+    def _is(self, connection: Connection) -> bool:
+        return self.peer is not None and self.peer.connection is connection

@@ -1,9 +1,10 @@
 """What HTTP/1.1 messages are made of: heads, pieces of bodies (bytes), ends; and their bytes on the wire."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields, Header
 
 
 class Until(Enum):
@@ -17,37 +18,36 @@ Body = int | Until
 """A body's framing; an int is its length in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """A request line and its fields; `target` is as it came, the protocol HTTP/1.`minor`."""
+class RequestHead(NamedTuple):
+    """A request line and its fields; `target` is as it came, the protocol HTTP/1.`minor`.
+
+    Messages are tuples, because some are made for every request.
+    """
 
     method: bytes
     target: bytes
     minor: int
-    headers: list[Header]
+    headers: Fields
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """A status line and its fields. After a status below 200, other than 101, another head follows."""
 
     status: int
     reason: bytes
     minor: int
-    headers: list[Header]
+    headers: Fields
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """The message is complete."""
 
-    trailers: list[Header] = field(default_factory=list)
+    trailers: Fields = Fields()
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(NamedTuple):
     """Not a message that everybody would read alike. `status` answers it where it is a request."""
 
     status: int
@@ -57,10 +57,10 @@ class Invalid:
 Event = RequestHead | ResponseHead | bytes | End | Invalid
 
 
-def render_head(start: bytes, headers: list[Header]) -> bytes:
+def render_head(start: bytes, headers: Iterable[Header]) -> bytes:
     """A start line and fields -> the bytes of a head."""
     lines = [start]
-    lines.extend([name + b": " + value for name, value in headers])
+    lines.extend([b"%b: %b" % each for each in headers])
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
 
@@ -70,6 +70,6 @@ def render_chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-def render_last_chunk(trailers: list[Header]) -> bytes:
+def render_last_chunk(trailers: Iterable[Header]) -> bytes:
     """The end of a chunked body."""
     return render_head(b"0", trailers)

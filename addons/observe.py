@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from addons.framing import RequestReader
 from addons.messages import Invalid, RequestHead, ResponseHead, Until, render_head
-from connector_store.domain.headers import Header, to_target
+from connector_store.domain.headers import Header
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 
@@ -50,7 +50,7 @@ class Observation:
         self._keep = keep
         self._kept: dict[str, bytearray] = {"request": bytearray(), "response": bytearray()}
         self._passed = {"request": 0, "response": 0}
-        shown = [*to_target(head.headers), (b"Authorization", placeholder(target.key))]
+        shown = [*head.headers.to_target, (b"Authorization", placeholder(target.key))]
         self.flow.request = http.Request(
             host=address.host,
             port=address.port,

@@ -1,56 +1,80 @@
-"""TLS without IO on one side of a tunnel (pyOpenSSL over memory), and the commands that carry its bytes."""
+"""TLS without IO on one side of a tunnel: OpenSSL over memory, called without what pyOpenSSL does around each call.
 
-from collections.abc import Iterator
-from typing import Final
+pyOpenSSL makes the sessions (contexts, verification, names); bytes pass by its binding, because its own `recv` and
+`bio_read` allocate and clear a buffer of the size that one asks for, which costs more than the TLS of a small request.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from mitmproxy.connection import Connection
-from mitmproxy.proxy.commands import CloseTcpConnection, Command, SendData
 from OpenSSL import SSL
 
-_RECORDS: Final = 131072
-"""Bytes taken out of OpenSSL at once: more than what one read of a socket makes."""
+_lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+
+_SIZE: Final = 131072
+"""Bytes taken out of OpenSSL at once: what one read of a wire makes fits into two."""
+_BUFFER: Final = _ffi.new("char[]", _SIZE)
+"""Of all sessions: what is in it is copied at once, and the data path runs on one event loop."""
+_BYTES: Final = _ffi.buffer(_BUFFER)
+_START: Final = _ffi.new("char **")
+_RECORD: Final = 16384
+"""RFC 8446 section 5.1: bytes of a record's content at most."""
+
+
+class Out(Protocol):
+    """Where the records go: a `Line`."""
+
+    def sender(self, connection: Connection) -> Callable[[bytes], None]: ...
+
+    def finish(self, connection: Connection) -> None: ...
 
 
 class Peer:
-    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent comes out as commands."""
+    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`."""
 
-    def __init__(self, connection: Connection, tls: SSL.Connection) -> None:
+    def __init__(self, connection: Connection, tls: SSL.Connection, out: Out) -> None:
         self.connection = connection
         self.tls = tls
         self.established = False
         self.ended = False
         """The peer has said that nothing more comes (close_notify)."""
+        self._out = out
+        self._send = out.sender(connection)
+        self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
 
-    def receive(self, data: bytes) -> bytes:
+    def receive(self, data: bytes | memoryview) -> bytes:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
         if data:
-            self.tls.bio_write(data)
+            _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         if not self.established and not self._handshake():
             return b""
         pieces = []
-        while not self.ended:
-            try:
-                pieces.append(self.tls.recv(_RECORDS))
-            except SSL.WantReadError:
+        while True:
+            size = self._read()
+            if size:
+                pieces.append(_BYTES[:size])
+            if size < _SIZE - _RECORD:
                 break
-            except SSL.ZeroReturnError:
-                self.ended = True
-            except SSL.Error as error:
-                raise ConnectionError(explain(self.tls, error)) from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def pending(self) -> Iterator[Command]:
-        """What TLS itself has to say: its handshake, answers to key updates."""
-        records = self._records()
-        if records:
-            yield SendData(self.connection, records)
+    def flush(self) -> None:
+        """Send what TLS itself has to say: its handshake, answers to key updates."""
+        if _lib.BIO_get_mem_data(self._from, _START) > 0:
+            self._send_records()
 
-    def send(self, data: bytes) -> Command:
+    def send(self, data: bytes) -> None:
         """Send plain text."""
-        self.tls.sendall(data)
-        return SendData(self.connection, self._records())
+        start, left = _ffi.from_buffer(data), len(data)
+        while left:
+            # Each call makes one record (SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets).
+            done = _lib.SSL_write(self._ssl, start, left)
+            if done <= 0:
+                raise ConnectionError(explain(self.tls, self._error(done)))
+            start, left = start + done, left - done
+        self._send_records()
 
-    def finish(self) -> Iterator[Command]:
+    def finish(self) -> None:
         """Nothing more is sent: close_notify, then FIN. The peer may go on."""
         if self.established:
             try:
@@ -58,8 +82,8 @@ class Peer:
             except SSL.Error:
                 pass
             else:
-                yield from self.pending()
-        yield CloseTcpConnection(self.connection, half_close=True)
+                self.flush()
+        self._out.finish(self.connection)
 
     def _handshake(self) -> bool:
         try:
@@ -71,17 +95,44 @@ class Peer:
         self.established = True
         return True
 
-    def _records(self) -> bytes:
+    def _read(self) -> int:
+        """Fill the buffer, but for the room of a record; returns the number of bytes."""
+        filled = 0
+        while filled <= _SIZE - _RECORD and not self.ended:
+            size = _lib.SSL_read(self._ssl, _BUFFER + filled, _SIZE - filled)
+            if size > 0:
+                filled += size
+                if _lib.BIO_get_mem_data(self._into, _START) == 0 and _lib.SSL_pending(self._ssl) == 0:
+                    break
+            elif _lib.SSL_get_error(self._ssl, size) == _lib.SSL_ERROR_WANT_READ:
+                break
+            else:
+                self._failed_read(size)
+        return filled
+
+    def _failed_read(self, result: int) -> None:
+        error = self._error(result)
+        if not isinstance(error, SSL.ZeroReturnError):
+            raise ConnectionError(explain(self.tls, error))
+        self.ended = True
+
+    def _error(self, result: int) -> SSL.Error:
+        try:
+            self.tls._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            return error
+        raise RuntimeError("OpenSSL says nothing of an error")
+
+    def _send_records(self) -> None:
         pieces = []
         while True:
-            try:
-                piece = self.tls.bio_read(_RECORDS)
-            except SSL.WantReadError:
+            size = _lib.BIO_read(self._from, _BUFFER, _SIZE)
+            if size > 0:
+                pieces.append(_BYTES[:size])
+            if size < _SIZE:
                 break
-            pieces.append(piece)
-            if len(piece) < _RECORDS:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if pieces:
+            self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def explain(tls: SSL.Connection, error: SSL.Error) -> str:
@@ -90,9 +141,8 @@ def explain(tls: SSL.Connection, error: SSL.Error) -> str:
     last = reasons[-1][-1] if reasons else type(error).__name__
     if last == "certificate verify failed":
         # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
-        lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
-        verdict = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
-        return f"its certificate is not valid: {ffi.string(verdict).decode()}"
+        verdict = _lib.X509_verify_cert_error_string(_lib.SSL_get_verify_result(tls._ssl))
+        return f"its certificate is not valid: {_ffi.string(verdict).decode()}"
     if tls.get_finished() is None and last in (
         "wrong version number",
         "packet length too long",

@@ -1,19 +1,20 @@
 """Questions of our layers to our addons: hooks of our own, so that the answer may be awaited.
 
-Each begins with the answer that refuses; only its handler turns it into another. A layer asks with `ask` and goes on
-with other events meanwhile; the answer comes back to it as HookCompleted.
+Each begins with the answer that refuses; only its handler turns it into another. Who asks goes on with other things
+meanwhile, and is called when the hook has run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from mitmproxy.proxy.commands import Command, StartHook
+from mitmproxy.proxy.commands import StartHook
 
 from addons.landing import Page
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Unavailable
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
 
@@ -42,7 +43,7 @@ class Visit:
 
     method: bytes
     target: bytes
-    headers: Sequence[Header] = field(repr=False)
+    headers: Fields = field(repr=False)
     answer: Page | Deny = field(default_factory=denial.internal)
 
 
@@ -67,10 +68,8 @@ class ConnectorVisitHook(StartHook):
     data: Visit
 
 
-def unpaused[C: Command](command: C, layer: object) -> C:
-    """Have `command` completed without pausing the layer that yields it.
+class Ask(Protocol):
+    """Runs hooks: a `Line`."""
 
-    mitmproxy pauses a layer where `blocking is True`, and completes every command where it is true.
-    """
-    command.blocking = layer  # type: ignore[assignment]  # mitmproxy itself puts the layer here when it pauses one
-    return command
+    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
+        """Run `hook`, then call `then`, unless what asked has ended."""

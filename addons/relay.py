@@ -13,7 +13,6 @@ from addons.framing import ResponseReader
 from addons.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import values
 from connector_store.domain.models import Target
 
 _LINE_END: Final = 0x0A
@@ -94,7 +93,7 @@ class Relay:
 
     def _between_events(self, head: ResponseHead) -> bool:
         """A gateway may have cut events into chunks of its own; JSON shows where one ends."""
-        json = any(each.startswith(b"application/json") for each in values(head.headers, b"content-type"))
+        json = any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
         return self._reader.between_chunks and (not json or self._last_byte == _LINE_END)
 
     def _pass(self, events: list[Event]) -> bytes:

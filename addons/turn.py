@@ -12,14 +12,12 @@ from addons import inject
 from addons.exchange import Exchange
 from addons.messages import End, Event, RequestHead, Until, render_chunk, render_last_chunk
 from addons.observe import Observation, Tell
-from addons.questions import unpaused
 from addons.recorder import Recorder
 from addons.relay import Relay
 from addons.streams import Live
 from addons.tunnel import Tunnel
 from connector_store.domain.access import Identity
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import values
 from connector_store.domain.request_info import RequestInfo, parse_request
 from connector_store.domain.verdict import Forward, Inject
 
@@ -50,8 +48,10 @@ class Turn:
     problem: str = ""
     """Why it was refused, in words."""
     observation: Observation | None = None
-    showing: StartHook | None = None
-    """The hook that shows the answer's head, while it runs."""
+    showing: bool = False
+    """The answer's head is being shown."""
+    shown: bool = False
+    """It was, or is."""
     withheld: bytes = b""
     """Of the answer, until its head was shown."""
     stream: str = ""
@@ -70,13 +70,19 @@ class Turn:
                 # RFC 9110 section 6.5: trailers may be dropped; no Kubernetes client sends any.
                 out.append(render_last_chunk([]))
 
-    def forward(self, verdict: Inject | Forward, server: Connection, *, max_head: int) -> bytes:
-        """What the target gets first, as the decision says; from now on its answer is relayed."""
+    def forward(self, verdict: Inject | Forward, server: Connection, *, max_head: int, last: bool) -> bytes:
+        """What the target gets first, as the decision says; from now on its answer is relayed.
+
+        `last`: the tunnel ends with that answer, and its client shall know.
+        """
         self.relay = Relay(self.head, verdict.target, self.upgrade, max_head=max_head, keep=self._keep_response())
+        self.relay.last = self.relay.last or last
         if self.observation is not None and isinstance(server, Server):
             self.observation.reached(server)
-        start = b"".join([inject.request_bytes(self.head, verdict, self.upgrade), *self.backlog])
-        self.backlog.clear()
+        start = inject.request_bytes(self.head, verdict, self.upgrade)
+        if self.backlog:
+            start = b"".join([start, *self.backlog])
+            self.backlog.clear()
         return start
 
     def denied(self, deny: Deny) -> None:
@@ -88,14 +94,14 @@ class Turn:
 
     def shows_head(self) -> bool:
         """True if the answer's head is still to be shown, or just being shown."""
-        return self.observation is not None and (self.showing is not None or self.observation.flow.response is None)
+        return self.observation is not None and (self.showing or not self.shown)
 
-    def show_head(self, relay: Relay, layer: object) -> StartHook | None:
+    def show_head(self, relay: Relay) -> StartHook | None:
         """The hook that shows it, once."""
-        if self.observation is None or relay.head is None or self.showing is not None:
+        if self.observation is None or relay.head is None or self.shown:
             return None
-        self.showing = unpaused(self.observation.response_headers_hook(relay.head), layer)
-        return self.showing
+        self.showing = self.shown = True
+        return self.observation.response_headers_hook(relay.head)
 
     def end_observation(self, problem: str, tell: Tell) -> None:
         if self.observation is not None:
@@ -144,7 +150,7 @@ class Turn:
             identity=self.identity or self.tunnel.identity,
             info=self._info() if self.head.target else None,
             target=self.head.target.decode("ascii"),
-            user_agent=b"".join(values(self.head.headers, b"user-agent")[:1]).decode("latin-1"),
+            user_agent=self.head.headers.user_agent,
             cause=self.cause,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,

@@ -18,24 +18,20 @@ ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
 class Credential:
     """A bearer token. Its text forms hide it; `authorization` is for the layer that owns the target connection."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("authorization",)
 
     def __init__(self, token: str) -> None:
-        self._token = token
-
-    @property
-    def authorization(self) -> bytes:
+        self.authorization: Final = b"Bearer " + token.encode("ascii")
         """The value of the Authorization header (RFC 6750 section 2.1)."""
-        return b"Bearer " + self._token.encode("ascii")
 
     def __repr__(self) -> str:
         return "Credential(hidden)"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Credential) and other._token == self._token
+        return isinstance(other, Credential) and other.authorization == self.authorization
 
     def __hash__(self) -> int:
-        return hash(self._token)
+        return hash(self.authorization)
 
     def __reduce__(self) -> str:
         raise TypeError("a Credential is not pickled")

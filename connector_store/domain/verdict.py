@@ -4,7 +4,6 @@ synced -> parse -> authenticate -> may this caller use this key -> the object ->
 order of knowledge: nobody learns about an object that he may not use.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connector_store.domain import denial
@@ -12,7 +11,7 @@ from connector_store.domain.access import Answer, Granted, Refused, Unavailable
 from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Header, identity_header, values
+from connector_store.domain.headers import Fields
 from connector_store.domain.matching import authority_matches, host_matches, path_within
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
@@ -76,7 +75,7 @@ def decide_request(
     found: Found,
     authority: str,
     raw_target: bytes,
-    headers: Sequence[Header],
+    headers: Fields,
 ) -> Verdict:
     """Decide on a request in a tunnel that was opened for `key` and `authority`.
 
@@ -115,11 +114,10 @@ def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: boo
     return denial.bad_token(inside=inside) if answer.what == "token" else denial.not_allowed(key)
 
 
-def _check_head(target: Target, raw_target: bytes, headers: Sequence[Header]) -> Deny | None:
-    hosts = values(headers, b"host")
-    if len(hosts) != 1 or not host_matches(hosts[0], target.address):
+def _check_head(target: Target, raw_target: bytes, headers: Fields) -> Deny | None:
+    host = headers.only(b"host")
+    if host is None or not host_matches(host, target.address):
         return denial.wrong_host(target.key, target.address)
     if not path_within(raw_target, target.address):
         return denial.path_outside(target.key, target.address)
-    named = identity_header(headers)
-    return denial.acts_as_another(named) if named is not None else None
+    return denial.acts_as_another(headers.acts_as) if headers.acts_as is not None else None

@@ -1,9 +1,10 @@
 """A CONNECT becomes a tunnel or a refusal, without IO."""
 
+from collections.abc import Callable
 from typing import cast
 
 import pytest
-from mitmproxy.proxy.events import HookCompleted
+from mitmproxy.proxy.commands import StartHook
 
 from addons.connect import Connect
 from addons.limits import Limits
@@ -13,6 +14,7 @@ from addons.service import Service
 from addons.tunnel import Tunnel
 from connector_store.domain.access import Answer, Granted, Identity, Refused
 from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from connector_store.trust import AddressPolicy
@@ -41,34 +43,47 @@ class FakeService:
         return self.known
 
 
-def connect(service: FakeService, authority: bytes = b"h:443", basic: bytes | None = BASIC) -> Connect:
-    headers = [(b"Proxy-Authorization", basic)] if basic is not None else []
-    head = RequestHead(b"CONNECT", authority, 1, headers, 0)
-    return Connect(cast(Service, service), head, "10.0.0.1")
+class Asked:
+    """A connect, the hooks that it ran, and what came of it."""
+
+    def __init__(self, service: FakeService, authority: bytes = b"h:443", basic: bytes | None = BASIC) -> None:
+        headers = Fields([(b"Proxy-Authorization", basic)] if basic is not None else [])
+        head = RequestHead(b"CONNECT", authority, 1, headers, 0)
+        self.hooks: list[tuple[StartHook, Callable[[], None]]] = []
+        self.outcomes: list[Tunnel | Deny] = []
+        self.connect = Connect(cast(Service, service), head, "10.0.0.1", self)
+        self.connect.start(self.outcomes.append)
+
+    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
+        self.hooks.append((hook, then))
+
+    def refused(self) -> Deny:
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, Deny)
+        return outcome
+
+    def opened(self) -> Tunnel:
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, Tunnel)
+        return outcome
 
 
 def test_who_may_use_the_connector_gets_a_tunnel_that_is_counted() -> None:
     service = FakeService()
-    first, second = connect(service), connect(service)
-    assert list(first.start()) == []
-    assert isinstance(first.outcome, Tunnel)
-    assert (first.outcome.host, first.outcome.token, first.identity) == ("h", "tok", GRANTED.identity)
-    list(second.start())
-    assert isinstance(second.outcome, Deny)
-    assert second.outcome.status == 429
+    first, second = Asked(service), Asked(service)
+    tunnel = first.opened()
+    assert (tunnel.host, tunnel.token, first.connect.identity) == ("h", "tok", GRANTED.identity)
+    assert second.refused().status == 429
 
 
 def test_what_is_not_known_is_asked_and_the_answer_decides() -> None:
-    found = connect(FakeService(None))
-    (hook,) = found.start()
+    found = Asked(FakeService(None))
+    ((hook, then),) = found.hooks
     assert isinstance(hook, ConnectorMayUseHook)
-    assert found.outcome is None
-    found.handle(HookCompleted(ConnectorMayUseHook(hook.data)))
-    assert found.outcome is None
+    assert found.outcomes == []
     hook.data.answer = Refused(what="use", reason="")
-    found.handle(HookCompleted(hook))
-    assert isinstance(found.outcome, Deny)
-    assert (found.outcome.status, found.key) == (403, ObjectKey("team-a", "k8s"))
+    then()
+    assert (found.refused().status, found.connect.key) == (403, ObjectKey("team-a", "k8s"))
 
 
 @pytest.mark.parametrize(
@@ -80,22 +95,17 @@ def test_what_is_not_known_is_asked_and_the_answer_decides() -> None:
     ],
 )
 def test_refusals_come_before_anything_is_asked(authority: bytes, basic: bytes | None, status: int) -> None:
-    found = connect(FakeService(), authority, basic)
-    assert list(found.start()) == []
-    assert isinstance(found.outcome, Deny)
-    assert found.outcome.status == status
+    found = Asked(FakeService(), authority, basic)
+    assert found.hooks == []
+    assert found.refused().status == status
 
 
 @pytest.mark.parametrize("authority", [b"h", b"h:443/path", b"u@h:443", b"h:0"])
 def test_with_password_x_the_authority_has_to_be_one(authority: bytes) -> None:
-    found = connect(FakeService(), authority, b"Basic dGVhbS1hL2s4czp4")
-    list(found.start())
-    assert isinstance(found.outcome, Deny)
-    assert found.outcome.status == 400
+    assert Asked(FakeService(), authority, b"Basic dGVhbS1hL2s4czp4").refused().status == 400
 
 
 def test_with_password_x_the_caller_comes_later() -> None:
-    found = connect(FakeService(), b"any:1", b"Basic dGVhbS1hL2s4czp4")
-    list(found.start())
-    assert isinstance(found.outcome, Tunnel)
-    assert (found.outcome.token, found.outcome.give_back, found.identity) == (None, None, None)
+    found = Asked(FakeService(), b"any:1", b"Basic dGVhbS1hL2s4czp4")
+    tunnel = found.opened()
+    assert (tunnel.token, tunnel.give_back, found.connect.identity) == (None, None, None)

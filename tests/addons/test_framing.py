@@ -85,7 +85,7 @@ def test_any_split_of_any_requests_gives_the_same_events(
     assert b"".join(each for each in events if isinstance(each, bytes)) == b"".join(each for *_, each in bodies)
     first = events[0]
     assert isinstance(first, RequestHead)
-    wanted = [(name.encode(), value.encode("latin-1")) for name, value in fields]
+    wanted = tuple((name.encode(), value.encode("latin-1")) for name, value in fields)
     assert first.headers[: len(fields)] == wanted
 
 

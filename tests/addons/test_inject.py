@@ -5,7 +5,7 @@ import pytest
 from addons import inject
 from addons.messages import Body, RequestHead, ResponseHead, Until
 from connector_store.domain.access import Granted, Identity
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Address, Credential, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
@@ -29,11 +29,11 @@ FORWARD = Forward(target=target(None), granted=GRANTED)
 
 
 def request(*headers: Header, method: bytes = b"GET", body: Body = 0, minor: int = 1) -> RequestHead:
-    return RequestHead(method, b"/a", minor, list(headers), body)
+    return RequestHead(method, b"/a", minor, Fields(headers), body)
 
 
 def response(*headers: Header, status: int = 200, body: Body = 0, minor: int = 1) -> ResponseHead:
-    return ResponseHead(status, b"Why", minor, list(headers), body)
+    return ResponseHead(status, b"Why", minor, Fields(headers), body)
 
 
 def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:

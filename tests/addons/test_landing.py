@@ -9,7 +9,7 @@ import yaml
 from addons.landing import Landing, Page
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields, Header
 from connector_store.domain.kubeconfig import service_url
 from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
 from connector_store.domain.names import ObjectKey
@@ -60,7 +60,7 @@ class Proxy:
         )
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
-        return await self.landing.answer(method, target, headers)
+        return await self.landing.answer(method, target, Fields(headers))
 
     async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
         answer = await self.get(target, *headers, method=method)

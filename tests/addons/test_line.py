@@ -1,70 +1,15 @@
 """The sockets of a client connection: hold, time, cut."""
 
-import asyncio
 import socket
 
 import pytest
 
 from addons import line as line_module
-from addons.line import KEEPALIVE, HeldReader
+from addons.line import KEEPALIVE
 from tests.fakes.proxy import Proxy, until
 from tests.fakes.target import Conversation, Target
 
 KEY = "team-a/k8s"
-
-
-class FakeWriter:
-    """A writer whose peer takes nothing until told."""
-
-    def __init__(self, error: OSError | None = None) -> None:
-        self.taken = asyncio.Event()
-        self.error = error
-
-    async def drain(self) -> None:
-        if self.error is not None:
-            raise self.error
-        await self.taken.wait()
-
-
-def reader(data: bytes) -> asyncio.StreamReader:
-    found = asyncio.StreamReader()
-    found.feed_data(data)
-    return found
-
-
-async def test_a_held_reader_gives_nothing_until_it_is_released() -> None:
-    held = HeldReader(reader(b"ab"))
-    held.hold()
-    reading = asyncio.ensure_future(held.read(10))
-    await asyncio.sleep(0)
-    assert not reading.done()
-    held.release()
-    assert await reading == b"ab"
-
-
-async def test_a_side_is_read_when_the_other_has_taken_what_came_before() -> None:
-    held, writer = HeldReader(reader(b"ab")), FakeWriter()
-    held.opposite = writer  # type: ignore[assignment]  # only `drain` is called on it
-    reading = asyncio.ensure_future(held.read(10))
-    await asyncio.sleep(0)
-    assert not reading.done()
-    writer.taken.set()
-    assert await reading == b"ab"
-
-
-async def test_a_broken_other_side_is_left_to_its_own_reader() -> None:
-    held = HeldReader(reader(b"ab"))
-    held.opposite = FakeWriter(ConnectionResetError())  # type: ignore[assignment]  # only `drain` is called on it
-    assert await held.read(10) == b"ab"
-
-
-async def test_what_is_discarded_ends_with_the_stream() -> None:
-    source = reader(b"ab")
-    held = HeldReader(source)
-    held.hold()
-    held.discard()
-    source.feed_eof()
-    assert await held.read(10) == b""
 
 
 async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None:

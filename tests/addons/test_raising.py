@@ -42,7 +42,18 @@ HOOKS = (
 
 def methods() -> Iterator[Any]:
     """Every method of the classes that carry a request, but those by which a connection is ended."""
-    ends = {"Gate.handle_event", "Line.abort", "Line.closed", "Line.cut", "Line.disarm", "Line._end_handler"}
+    ends = {
+        "Gate._handle_event",
+        "Gate.received",
+        "Gate.tell",
+        "Gate.go_on",
+        "Gate._failed",
+        "Line.abort",
+        "Line.closed",
+        "Line.cut",
+        "Line.disarm",
+        "Line._end_handler",
+    }
     for cls in (Gate, Lane, Admission, Observation, Link, Line, Dial, Peer, Relay, Turn, Recorder):
         for name, value in vars(cls).items():
             special = name.startswith("__") and name != "__init__"

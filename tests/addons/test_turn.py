@@ -9,6 +9,7 @@ from addons.relay import Relay
 from addons.tunnel import Tunnel
 from addons.turn import Turn
 from connector_store.domain import denial
+from connector_store.domain.headers import Fields
 from connector_store.domain.names import ObjectKey
 from tests.addons.test_inject import target
 
@@ -38,7 +39,7 @@ def tell(*_: object) -> None:
 
 def turn(path: bytes = b"/api", *, body: int | Until = 0) -> Turn:
     tunnel = Tunnel(key=KEY, authority="h:1", host="h", source_ip="10.0.0.1", token=None)
-    return Turn(head=RequestHead(b"GET", path, 1, [(b"User-Agent", b"k")], body), tunnel=tunnel)
+    return Turn(head=RequestHead(b"GET", path, 1, Fields([(b"User-Agent", b"k")]), body), tunnel=tunnel)
 
 
 def answer(found: Turn, data: bytes, recorder: Recorder) -> None:
@@ -99,7 +100,7 @@ def test_a_body_is_framed_for_the_target() -> None:
     plain.frame(b"ab", out)
     plain.frame(End(), out)
     chunked.frame(b"ab", out)
-    chunked.frame(End([(b"Trailer", b"dropped")]), out)
+    chunked.frame(End(Fields([(b"Trailer", b"dropped")])), out)
     assert out == [b"ab", b"2\r\nab\r\n", b"0\r\n\r\n"]
     assert plain.whole
     assert chunked.whole

@@ -1,13 +1,12 @@
 """The handler for requests to the proxy itself: whatever fails, the answer refuses."""
 
-from collections.abc import Sequence
 from typing import cast
 
 from addons.landing import Landing, Page
 from addons.questions import Visit
 from addons.visits import Visits
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields
 
 PAGE = Page(content_type=b"text/plain", body=b"a")
 
@@ -16,14 +15,14 @@ class FakeLanding:
     def __init__(self, result: Page | Exception) -> None:
         self.result = result
 
-    async def answer(self, method: bytes, target: bytes, headers: Sequence[Header]) -> Page:
+    async def answer(self, method: bytes, target: bytes, headers: Fields) -> Page:
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
 
 
 async def visit(result: Page | Exception) -> Page | Deny:
-    data = Visit(b"GET", b"/ca.crt", [])
+    data = Visit(b"GET", b"/ca.crt", Fields())
     await Visits(lambda: cast(Landing, FakeLanding(result))).connector_visit(data)
     return data.answer
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.headers import Header, asked_upgrade, end_to_end, identity_header, to_target, values
+from connector_store.domain.headers import Fields, Header
 
 HOST: Header = (b"Host", b"t:6443")
 
@@ -13,16 +13,19 @@ HOST: Header = (b"Host", b"t:6443")
      b"X-Remote_Uid", b"X_Remote-Extra-a"],
 )  # fmt: skip
 def test_headers_that_act_as_another_are_found(name: bytes) -> None:
-    assert identity_header([HOST, (name, b"")]) == name
+    assert Fields([HOST, (name, b"")]).acts_as == name
 
 
 @pytest.mark.parametrize("name", [b"X-Remote", b"Impersonate", b"X-Request-Id", b"X-Impersonate-User", b"Accept"])
 def test_other_headers_do_not_act_as_another(name: bytes) -> None:
-    assert identity_header([HOST, (name, b"")]) is None
+    assert Fields([HOST, (name, b"")]).acts_as is None
 
 
 def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
-    assert values([HOST, (b"hOST", b"b"), (b"Hos", b"c")], b"host") == [b"t:6443", b"b"]
+    found = Fields([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
+    assert found.values(b"host") == [b"t:6443", b"b"]
+    assert found.values(b"accept") == ()
+    assert (found.only(b"host"), found.only(b"hos"), found.only(b"accept")) == (None, b"c", None)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
     ],
 )
 def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], protocol: bytes | None) -> None:
-    assert asked_upgrade(headers) == protocol
+    assert Fields(headers).asked_upgrade == protocol
 
 
 @pytest.mark.parametrize(
@@ -58,14 +61,26 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
     ],
 )
 def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]) -> None:
-    kept: list[Header] = [HOST, (b"Accept", b"*/*")]
-    assert end_to_end([*dropped, *kept]) == kept
-    assert to_target([*kept, *dropped]) == kept
+    kept: tuple[Header, ...] = (HOST, (b"Accept", b"*/*"))
+    assert Fields([*dropped, *kept]).end_to_end == kept
+    assert Fields([*kept, *dropped]).to_target == kept
+    assert Fields([*kept, *dropped]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
 
 
 def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
-    kept: list[Header] = [HOST, (b"Content-Length", b"5")]
-    assert to_target([(b"Connection", b"host, content-length"), *kept]) == kept
+    kept: tuple[Header, ...] = (HOST, (b"Content-Length", b"5"))
+    assert Fields([(b"Connection", b"host, content-length"), *kept]).to_target == kept
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        pytest.param([HOST], "", id="none"),
+        pytest.param([(b"User-Agent", b"kubectl/\xe9"), (b"user-agent", b"b")], "kubectl/é", id="the first of two"),
+    ],
+)
+def test_the_user_agent_is_for_the_audit_log(headers: list[Header], shown: str) -> None:
+    assert Fields(headers).user_agent == shown
 
 
 @pytest.mark.parametrize(
@@ -80,8 +95,8 @@ def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
     ],
 )
 def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) -> None:
-    expected = [HOST] if passed is None else [HOST, (b"Sec-WebSocket-Protocol", passed)]
-    assert to_target([HOST, (b"Sec-WebSocket-Protocol", sent)]) == expected
+    expected = (HOST,) if passed is None else (HOST, (b"Sec-WebSocket-Protocol", passed))
+    assert Fields([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
 
 
 TOKEN_NAMES = st.sampled_from([b"Authorization", b"authorization", b"Proxy-Authorization", b"Sec-WebSocket-Protocol"])
@@ -97,7 +112,8 @@ HEADERS = st.lists(
 
 @given(HEADERS)
 def test_for_every_header_block_no_token_of_the_caller_reaches_the_target(headers: list[Header]) -> None:
-    for name, value in to_target(headers):
+    fields = Fields(headers)
+    for name, value in fields.to_target:
         assert name.lower() not in (b"authorization", b"proxy-authorization")
         assert name.lower() != b"sec-websocket-protocol" or b"bearer.authorization" not in value
-    assert values(to_target(headers), b"host") == values(headers, b"host")
+    assert Fields(fields.to_target).values(b"host") == fields.values(b"host")

@@ -7,7 +7,7 @@ from connector_store.domain.access import Answer, Granted, Identity, Refused, Un
 from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Address, Credential, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Defer, Forward, Found, Inject, before_access, decide_connect, decide_request
@@ -89,7 +89,7 @@ def request(
         found=found,
         authority=authority,
         raw_target=raw_target,
-        headers=headers,
+        headers=Fields(headers),
     )
 
 

@@ -1,0 +1,152 @@
+"""One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
+
+asyncio's streams cost two copies and two turns of the event loop for each read. So a wire takes the transport over
+from them; to mitmproxy, whose task owns the connection, it is a reader that tells nothing but the end.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+SIZE: Final = 131072
+"""Bytes that one read takes at most."""
+_BUFFER: Final = memoryview(bytearray(SIZE))
+"""Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
+_ESTABLISHED: Final = 1
+"""TCP_ESTABLISHED of tcp(7), the first byte of TCP_INFO."""
+
+
+class Wire(asyncio.BufferedProtocol):
+    """Made of the streams of a connection that is open; `deliver` gets its bytes from the first `read` on.
+
+    A wire is read while it is not held, and while its `opposite` has room for what comes of it.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.deliver: Callable[[memoryview], None] = _ignore
+        if not isinstance(writer.transport, asyncio.Transport):
+            raise TypeError("a connection that cannot be read")
+        self.transport: Final = writer.transport
+        self._socket: socket.socket | None = writer.get_extra_info("socket")
+        self._opposite: Wire | None = None
+        self._over = asyncio.Event()
+        self._held = self._blocked = self._discards = self._busy = False
+        self._reads = True
+        # What the streams have read before; they tell it in no other way.
+        self._early = bytes(reader._buffer)  # type: ignore[attr-defined]
+        if reader._eof:  # type: ignore[attr-defined]
+            self._over.set()
+        self._started = False
+        self.transport.set_protocol(self)
+        self._settle()
+
+    def couple(self, other: "Wire") -> None:
+        """Each is read only while the other has room; earlier couples are no more."""
+        for each in (self, other):
+            if each._opposite is not None:
+                each._opposite._opposite = None
+                each._opposite._unblock()
+            each._unblock()
+        self._opposite, other._opposite = other, self
+
+    @property
+    def gone(self) -> bool:
+        """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
+        if self._over.is_set():
+            return True
+        if self._socket is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+        except OSError:
+            return True
+
+    def hold(self) -> None:
+        """Do not read until `release`; what this very read has brought is still given."""
+        self._held = True
+        if not self._busy:
+            self._settle()
+
+    def release(self) -> None:
+        self._held = False
+        if not self._busy:
+            self._settle()
+
+    def discard(self) -> None:
+        """Read to the end, and give nothing of it to anybody."""
+        self._discards = True
+        self.release()
+
+    def send(self, data: bytes) -> None:
+        """Write, or forget it if the connection has ended: its end is told by `read`."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def read(self, size: int) -> bytes:
+        """For mitmproxy, which asks once it has everything that a layer may need: from now on bytes are delivered.
+
+        Returns only when the peer has closed, and nothing (RFC 9293 section 3.6).
+        """
+        if not self._started:
+            self._started = True
+            early, self._early = self._early, b""
+            if early:
+                self._give(memoryview(early))
+            self._settle()
+        await self._over.wait()
+        return b""
+
+    # asyncio.BufferedProtocol
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._give(_BUFFER[:nbytes])
+        if self._held:
+            self._settle()
+
+    def eof_received(self) -> bool:
+        self._over.set()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over.set()
+        if self._opposite is not None:
+            self._opposite._unblock()
+
+    def pause_writing(self) -> None:
+        if self._opposite is not None:
+            self._opposite._blocked = True
+            self._opposite._settle()
+
+    def resume_writing(self) -> None:
+        if self._opposite is not None:
+            self._opposite._unblock()
+
+    def _give(self, data: memoryview) -> None:
+        if self._discards:
+            return
+        self._busy = True
+        try:
+            self.deliver(data)
+        finally:
+            self._busy = False
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        self._settle()
+
+    def _settle(self) -> None:
+        wanted = self._started and (self._discards or not (self._held or self._blocked))
+        if wanted and not self._reads:
+            self._reads = True
+            self.transport.resume_reading()
+        elif self._reads and not wanted:
+            self._reads = False
+            self.transport.pause_reading()
+
+
+def _ignore(data: memoryview) -> None:
+    """Before anybody is there to take it, nothing is read."""
