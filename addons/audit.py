@@ -7,14 +7,21 @@ which is what was done. Lines are handed over in batches, so that a request cost
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from addons.exchange import Exchange
+from connector_store.domain.access import Identity
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.request_info import RequestInfo
 
 MAX_WAITING: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are dropped and counted."""
 MAX_TEXT: Final = 2048
 """Characters of a path, a user agent or a command in a line."""
+
+REMEMBERED: Final = 512
+"""Callers, targets and texts whose words are kept; each is some kB at most, as heads are bounded."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -42,7 +49,7 @@ class AuditLog:
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
             return
-        self._waiting.append(_encode(line(exchange, now=self._now(), commands=self._commands)))
+        self._waiting.append(line(exchange, now=self._now(), commands=self._commands))
         if len(self._waiting) == 1:
             self._wake()
 
@@ -54,37 +61,54 @@ class AuditLog:
             self._write(lines)
 
 
-def line(exchange: Exchange, *, now: float, commands: bool) -> dict[str, object]:
-    """The fields of one audit line."""
-    info, identity = exchange.info, exchange.identity
-    return {
-        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "event": exchange.event,
-        "connector": str(exchange.connector) if exchange.connector else None,
-        "caller": {
-            "user": identity.user,
-            "groups": identity.groups,
-            "pod": identity.pod,
-            "node": identity.node,
-            "uid": identity.uid,
-        }
-        if identity
-        else None,
-        "source_ip": exchange.source_ip,
-        "verb": info.verb if info else None,
-        "group": info.group if info else None,
-        "resource": info.resource if info else None,
-        "subresource": info.subresource if info else None,
-        "namespace": info.namespace if info else None,
-        "name": info.name if info else None,
-        "path": loggable(exchange.target, commands=commands and info is not None and info.subresource == "exec"),
-        "status": exchange.status,
-        "reason": exchange.cause,
-        "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.bytes_out,
-        "duration_ms": round(exchange.duration * 1000, 1),
-        "user_agent": exchange.user_agent[:MAX_TEXT],
+def line(exchange: Exchange, *, now: float, commands: bool) -> str:
+    """One audit line, without its end. What requests have in common is put into words once."""
+    second = int(now)
+    return (
+        f'{{"time":"{_second(second)}.{int((now - second) * 1000):03}Z","event":"{exchange.event}",'
+        f"{_who(exchange.connector, exchange.identity, exchange.source_ip)},"
+        f"{_what(exchange.info, exchange.target, commands)},"
+        f'"status":{exchange.status},"reason":{_text(exchange.cause)},'
+        f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
+        f'"duration_ms":{exchange.duration * 1000:.1f},"user_agent":{_text(exchange.user_agent[:MAX_TEXT])}}}'
+    )
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+_text = lru_cache(maxsize=REMEMBERED)(_encode)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _who(connector: ObjectKey | None, identity: Identity | None, source_ip: str) -> str:
+    caller = identity and {
+        "user": identity.user,
+        "groups": identity.groups,
+        "pod": identity.pod,
+        "node": identity.node,
+        "uid": identity.uid,
     }
+    return _members(connector=str(connector) if connector else None, caller=caller, source_ip=source_ip)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _what(info: RequestInfo | None, target: str, commands: bool) -> str:
+    return _members(
+        verb=info.verb if info else None,
+        group=info.group if info else None,
+        resource=info.resource if info else None,
+        subresource=info.subresource if info else None,
+        namespace=info.namespace if info else None,
+        name=info.name if info else None,
+        path=loggable(target, commands=commands and info is not None and info.subresource == "exec"),
+    )
+
+
+def _members(**fields: object) -> str:
+    return _encode(fields)[1:-1]
 
 
 def loggable(target: str, *, commands: bool) -> str:

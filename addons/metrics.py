@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from addons.exchange import Exchange
+from connector_store.domain.names import ObjectKey
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Seconds."""
@@ -30,10 +31,10 @@ class Metrics(Collector):
     """Counters by label values; see the module's text."""
 
     def __init__(self) -> None:
-        self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
         self.denials: defaultdict[str, int] = defaultdict(int)
-        self.streams: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.streams: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
+        self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
         self.cache_hits = 0
         self.watch_restarts: defaultdict[str, int] = defaultdict(int)
@@ -44,7 +45,7 @@ class Metrics(Collector):
 
     def record(self, exchange: Exchange) -> None:
         """Count what ended. Streams were counted as requests when they began."""
-        connector = str(exchange.connector) if exchange.connector and exchange.identity else ""
+        connector = exchange.connector if exchange.identity else None
         if exchange.event == "request":
             verb = exchange.info.verb if exchange.info else _OTHER
             self.requests[connector, verb if verb in VERBS else _OTHER, exchange.status] += 1
@@ -57,11 +58,11 @@ class Metrics(Collector):
         if exchange.bytes_out:
             self.bytes[connector, "out"] += exchange.bytes_out
 
-    def stream_began(self, connector: str, kind: str) -> None:
+    def stream_began(self, connector: ObjectKey, kind: str) -> None:
         """A watch, a followed log or an upgrade began; `kind` is the subresource or the verb."""
         self.streams[connector, kind if kind in KINDS else _OTHER] += 1
 
-    def stream_ended(self, connector: str, kind: str) -> None:
+    def stream_ended(self, connector: ObjectKey, kind: str) -> None:
         self.streams[connector, kind if kind in KINDS else _OTHER] -= 1
 
     def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
@@ -119,4 +120,5 @@ def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, 
 
 
 def _texts(key: object) -> list[str]:
-    return [str(each) for each in key] if isinstance(key, tuple) else [str(key)]
+    labels = key if isinstance(key, tuple) else (key,)
+    return ["" if each is None else str(each) for each in labels]

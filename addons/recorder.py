@@ -18,7 +18,7 @@ class Recorder:
         self._metrics.record(exchange)
 
     def stream_began(self, key: ObjectKey, kind: str) -> None:
-        self._metrics.stream_began(str(key), kind)
+        self._metrics.stream_began(key, kind)
 
     def stream_ended(self, key: ObjectKey, kind: str) -> None:
-        self._metrics.stream_ended(str(key), kind)
+        self._metrics.stream_ended(key, kind)

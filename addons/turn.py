@@ -44,6 +44,8 @@ class Turn:
     cause: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
+    info: RequestInfo | None = None
+    """As the API server reads the request."""
     began: float = field(default_factory=time.perf_counter)
     problem: str = ""
     """Why it was refused, in words."""
@@ -129,16 +131,18 @@ class Turn:
             recorder.record(self._exchange("request"))
 
     def _kind(self, relay: Relay) -> str:
-        info = self._info()
+        info = self._read()
         if relay.switched:
             return info.subresource if info.subresource in _FOLLOWED else "upgrade"
         if info.verb == "watch":
             return "watch"
         return "log" if info.subresource == "log" and b"follow=" in self.head.target else ""
 
-    def _info(self) -> RequestInfo:
-        prefix = self.verdict.target.address.prefix if self.verdict is not None else ""
-        return parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
+    def _read(self) -> RequestInfo:
+        if self.info is None:
+            prefix = self.verdict.target.address.prefix if self.verdict is not None else ""
+            self.info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
+        return self.info
 
     def _exchange(self, event: Literal["request", "stream"]) -> Exchange:
         return Exchange(
@@ -148,7 +152,7 @@ class Turn:
             source_ip=self.tunnel.source_ip,
             duration=time.perf_counter() - self.began,
             identity=self.identity or self.tunnel.identity,
-            info=self._info() if self.head.target else None,
+            info=self._read() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,
             cause=self.cause,

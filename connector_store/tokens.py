@@ -107,7 +107,7 @@ def _read(path: Path) -> ec.EllipticCurvePrivateKey:
 class _Verified:
     subject: str
     expires: float
-    identity: Identity
+    granted: Granted
 
 
 class TokenAccess:
@@ -137,7 +137,9 @@ class TokenAccess:
         if isinstance(found, Refused):
             return found
         return (
-            _use(found, key) if found.identity == identity else Refused(what="token", reason="another caller's token")
+            _use(found, key)
+            if found.granted.identity == identity
+            else Refused(what="token", reason="another caller's token")
         )
 
     def _verify(self, token: str) -> _Verified | Refused:
@@ -170,7 +172,8 @@ class TokenAccess:
         subject, expires = claims["sub"], claims["exp"]
         if not isinstance(expires, int):
             return Refused(what="token", reason="not a token of this proxy")
-        return _Verified(subject=subject, expires=expires, identity=Identity(user=subject, uid=str(claims["jti"])))
+        identity = Identity(user=subject, uid=str(claims["jti"]))
+        return _Verified(subject=subject, expires=expires, granted=Granted(identity=identity, token_expires=expires))
 
 
 def _why(error: jwt.InvalidTokenError) -> str:
@@ -187,4 +190,4 @@ def _why(error: jwt.InvalidTokenError) -> str:
 def _use(found: _Verified, key: ObjectKey) -> Answer:
     if found.subject != str(key):
         return Refused(what="use", reason="the token is for another Connector")
-    return Granted(identity=found.identity, token_expires=found.expires)
+    return found.granted

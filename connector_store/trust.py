@@ -7,7 +7,6 @@ What kubectl (Go crypto/x509) trusts is trusted: any certificate of the PEM ends
 are CAs, so VERIFY_X509_STRICT stays off.
 """
 
-import hashlib
 import ipaddress
 import ssl
 from collections import OrderedDict
@@ -131,17 +130,17 @@ class _Cache[T]:
     def __init__(self, make: Callable[[bytes | None], T], limit: int) -> None:
         self._make = make
         self._limit = limit
-        self._held: OrderedDict[bytes, T] = OrderedDict()
+        self._held: OrderedDict[bytes | None, T] = OrderedDict()
 
     def get(self, ca: bytes | None) -> T:
-        digest = b"" if ca is None else hashlib.sha256(ca).digest()
-        found = self._held.get(digest)
+        # A target's PEM is one object, whose hash is worked out once: no digest for each request.
+        found = self._held.get(ca)
         if found is None:
-            found = self._held[digest] = self._make(ca)
+            found = self._held[ca] = self._make(ca)
             if len(self._held) > self._limit:
                 self._held.popitem(last=False)
         else:
-            self._held.move_to_end(digest)
+            self._held.move_to_end(ca)
         return found
 
 

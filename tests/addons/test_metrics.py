@@ -1,7 +1,5 @@
 """The proxy's metrics, read as Prometheus would."""
 
-from dataclasses import replace
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from addons.exchange import Exchange
@@ -58,20 +56,20 @@ def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
 def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
     metrics = Metrics()
     for method in ("BREW", "MAKE"):
-        metrics.record(replace(REQUEST, info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
-    metrics.record(replace(REQUEST, info=None, identity=None, bytes_in=0, bytes_out=0))
+        metrics.record(REQUEST._replace(info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
+    metrics.record(REQUEST._replace(info=None, identity=None, bytes_in=0, bytes_out=0))
     labels = (("code", "200"), ("connector", ""), ("verb", "other"))
     assert scrape(metrics)["connector_requests_total", labels] == 3
 
 
 def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     metrics = Metrics()
-    metrics.stream_began("a/k8s", "watch")
-    metrics.stream_began("a/k8s", "anything")
+    metrics.stream_began(ObjectKey("a", "k8s"), "watch")
+    metrics.stream_began(ObjectKey("a", "k8s"), "anything")
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
-    metrics.stream_ended("a/k8s", "watch")
-    metrics.record(replace(REQUEST, event="stream", cause="cut"))
+    metrics.stream_ended(ObjectKey("a", "k8s"), "watch")
+    metrics.record(REQUEST._replace(event="stream", cause="cut"))
     found = scrape(metrics)
     assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1

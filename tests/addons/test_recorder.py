@@ -26,6 +26,6 @@ def test_streams_are_counted_while_they_live() -> None:
     metrics = Metrics()
     recorder = Recorder(AuditLog(lambda _: None, now=lambda: 0.0, wake=lambda: None), metrics)
     recorder.stream_began(KEY, "watch")
-    assert metrics.streams["n/a", "watch"] == 1
+    assert metrics.streams[KEY, "watch"] == 1
     recorder.stream_ended(KEY, "watch")
-    assert metrics.streams["n/a", "watch"] == 0
+    assert metrics.streams[KEY, "watch"] == 0
