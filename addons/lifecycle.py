@@ -17,6 +17,7 @@ from addons.doorkeeper import Doorkeeper
 from addons.draining import Draining
 from addons.hardening import harden
 from addons.options import Config
+from addons.trimming import trim
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
 from connector_store.domain.source import Cluster
@@ -57,6 +58,8 @@ class Lifecycle:
             return
         self._draining = Draining(self._doorkeeper, ctx.master)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        if not self._parts.service.watched:
+            trim(ctx.master)
         self._start("admin", self._serve_admin())
         if isinstance(self._config.source, Cluster):
             self._start("connection to the cluster", self._connect(self._config, self._config.source))

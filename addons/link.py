@@ -79,6 +79,7 @@ class Link:
             self._dial.abandon()
             self._dial = None
         if self.peer is not None:
+            self._service.trust.keep_session(self.peer.tls, self.peer.connection.sni or "")
             self._line.close(self.peer.connection)
             self.peer = None
 

@@ -9,6 +9,7 @@ are CAs, so VERIFY_X509_STRICT stays off.
 
 import ipaddress
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_CONTEXTS: Final = 256
 """Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""
+MAX_SESSIONS: Final = 1024
+"""Sessions that may be resumed; one costs some 5 kB."""
+SESSION_SECONDS: Final = 3600.0
+"""From the handshake that has checked the certificate: RFC 8446 section 4.6.1 would allow a week."""
 
 DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = tuple(
     map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"))
@@ -103,9 +108,11 @@ class TrustStore:
     `ca` is PEM, None the system's store. ParseError where it has no certificate or one that cannot be read.
     """
 
-    def __init__(self, *, limit: int = MAX_CONTEXTS) -> None:
+    def __init__(self, *, limit: int = MAX_CONTEXTS, now: Callable[[], float] = time.monotonic) -> None:
         self._ssl = _Cache(_make_ssl_context, limit)
         self._openssl = _Cache(_make_openssl_context, limit)
+        self._now = now
+        self._sessions: OrderedDict[tuple[SSL.Context, str], tuple[float, SSL.Session]] = OrderedDict()
 
     def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
         """For asyncio and aiohttp, which check the host name against `server_hostname`."""
@@ -120,10 +127,31 @@ class TrustStore:
 
         `host` is a DNS name, or an IP address without brackets, for which no server name is sent (RFC 6066).
         """
-        connection = SSL.Connection(self.openssl_context(ca))
+        context = self.openssl_context(ca)
+        connection = SSL.Connection(context)
         _expect_host(connection, host)
         connection.set_connect_state()
+        checked, session = self._sessions.get((context, host), (0.0, None))
+        if session is not None and self._now() < checked + SESSION_SECONDS:
+            connection.set_session(session)
         return connection
+
+    def keep_session(self, connection: SSL.Connection, host: str) -> None:
+        """`connection` has served: the next one to `host` with the same trust may resume its session.
+
+        A resumed session is as good as its first handshake: what was trusted then was checked for this very host.
+        """
+        session = connection.get_session()
+        # A session whose connection ends without a farewell is not resumed (SSL_set_shutdown(3)).
+        connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        if session is None:
+            return
+        place = (connection.get_context(), host)
+        checked = self._sessions[place][0] if _is_resumed(connection) and place in self._sessions else self._now()
+        self._sessions[place] = (checked, session)
+        self._sessions.move_to_end(place)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
 
 
 class _Cache[T]:
@@ -184,6 +212,11 @@ def _make_openssl_context(ca: bytes | None) -> SSL.Context:
         for each in load_certificates(ca):
             store.add_cert(crypto.X509.from_cryptography(each))
     return context
+
+
+def _is_resumed(connection: SSL.Connection) -> bool:
+    # pyOpenSSL has no public way to SSL_session_reused(3).
+    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
 
 
 def _expect_host(connection: SSL.Connection, host: str) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore
 from OpenSSL import SSL
 
 from addons import certificates
 from addons.authority import SIGNING, parse_authority
 from addons.certificates import Certificates
-from tests.fakes.certificates import Issued, make_ca
+from tests.fakes.certificates import Issued, make_ca, make_leaf
 
 
 def load(confdir: Path) -> CertStore:
@@ -54,6 +55,15 @@ def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, ho
     certificate = client.get_peer_certificate(as_cryptography=True)
     assert certificate is not None
     certificate.verify_directly_issued_by(store.default_ca.to_cryptography())
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+
+
+def test_somebodys_own_certificate_is_shown_as_it_is(tmp_path: Path) -> None:
+    store, own = load(tmp_path), make_leaf(None, ["own.example"])
+    (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
+    store.add_cert_file("own.example", tmp_path / "own.pem")
+    shown = handshake(Certificates(lambda: store), "own.example").get_peer_certificate(as_cryptography=True)
+    assert shown == own.certificate
 
 
 def test_a_client_with_another_server_name_gets_one_for_both(confdir: Path) -> None:
