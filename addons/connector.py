@@ -2,6 +2,7 @@
 
 from addons.authenticate import Authenticate
 from addons.doorkeeper import Doorkeeper
+from addons.heap import Heap
 from addons.lifecycle import Lifecycle
 from addons.resolver import Resolver
 from addons.visits import Visits
@@ -13,5 +14,6 @@ addons = [
     _doorkeeper,
     Authenticate(lambda: _doorkeeper.parts().service.access),
     Resolver(),
+    Heap(),
     Visits(lambda: _doorkeeper.parts().landing),
 ]

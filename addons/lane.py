@@ -18,7 +18,6 @@ from addons.relay import Broken, Relay
 from addons.service import Service
 from addons.tunnel import Tunnel
 from addons.turn import Turn
-from connector_store.domain import denial
 from connector_store.domain.denial import Deny
 from connector_store.domain.verdict import Forward, Inject
 
@@ -36,6 +35,8 @@ class Lane(Ending):
         self._requests = RequestReader(max_head=service.max_header)
         self._pipe = False
         self._timed = True
+        self._at_once = False
+        """Nothing has been waited for since the request's head was read."""
 
     # From the client
 
@@ -98,7 +99,9 @@ class Lane(Ending):
         self._timed = False
         self._line.hold()
         self._turn = Turn(head=head, tunnel=self.tunnel)
+        self._at_once = True
         Admission(self._service, self._turn, self._line, self._admitted).start()
+        self._at_once = False
 
     def _admitted(self, outcome: Outcome) -> None:
         if self._over:
@@ -117,16 +120,13 @@ class Lane(Ending):
         verdict = self._current().verdict
         if isinstance(outcome, Deny):
             self._refuse(outcome)
-        elif self._line.client_gone:
+        elif not self._at_once and self._line.client_gone:
             # Nobody waits for the answer: the target is not asked.
             self._end("the client closed the connection")
         elif verdict is not None:
             self._send_head(self._current(), outcome, verdict)
 
     def _send_head(self, turn: Turn, target: Peer, verdict: Inject | Forward) -> None:
-        if not self._link.trusts(verdict):
-            self._refuse(denial.internal())
-            return
         target.send(turn.forward(verdict, target.connection, max_head=self._service.max_header, last=self.retiring))
         if not self._requests.pending:
             self._line.release()

@@ -9,6 +9,7 @@ from addons.line import Line
 from addons.peer import Peer
 from addons.service import Service
 from addons.upstream import Dial
+from connector_store.domain import denial
 from connector_store.domain.denial import Deny
 from connector_store.domain.verdict import Forward, Inject
 
@@ -27,7 +28,10 @@ class Link:
         self._dial: Dial | None = None
 
     def reach(self, verdict: Inject | Forward, then: Callable[[Peer | Deny], None]) -> None:
-        """Have a session that is good for `verdict`, and give it to `then`, or the refusal that its absence is."""
+        """Have a session that is good for `verdict`, and give it to `then`, or the refusal that its absence is.
+
+        The decision is the one that `then` writes the credential for: between the check and that nothing waits.
+        """
         if self.peer is not None and self.trusts(verdict):
             self.reused = True
             then(self.peer)
@@ -39,7 +43,7 @@ class Link:
         def dialled(outcome: Peer | Deny) -> None:
             self._dial = None
             self.peer = outcome if isinstance(outcome, Peer) else None
-            then(outcome)
+            then(outcome if self.peer is None or self.trusts(verdict) else denial.internal())
 
         self._dial = Dial(verdict.target, self._line, service.policy, service.trust, service.times.connect, dialled)
         self._dial.start()

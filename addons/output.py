@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TextIO
 
 FLUSH_AFTER: Final = 0.05
-"""Seconds from the first waiting line to the write; lines of that time share it."""
+"""Seconds from the first waiting line, or the end of a write, to the next write; lines of that time share it."""
 
 
 class Output:
@@ -45,7 +45,7 @@ class Output:
     def _written(self, done: asyncio.Future[None]) -> None:
         self._busy = False
         if self._open and not done.cancelled() and done.exception() is None:
-            self.flush()
+            self.wake()
 
     def _write(self, lines: str) -> None:
         stream = self._stream()
