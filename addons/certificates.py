@@ -72,6 +72,7 @@ class Certificates:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         if entry.privatekey is signer.default_privatekey:
             context.use_privatekey(self._key)
             context.use_certificate(self._issue(signer, entry))
