@@ -3,6 +3,7 @@
 scripts/bench [--quick] [--json FILE] [--peers mitmdump,squid,nginx,ours,...]
 scripts/bench memory [--quick] [CASE ...]      resident memory while much passes
 scripts/bench soak [--seconds 600]             faults on both sides: errors by cause, leaks, stalls
+scripts/bench curves [--quick] [--json FILE]   more connections, Connectors, bytes and idle streams
 scripts/bench picture FILE.json OUT.svg        the picture of a report
 """
 
@@ -10,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import memory, picture, soak
+from bench import curves, memory, picture, soak
 from bench.cases import cases
 from bench.compare import PEERS, compare, save
 from bench.peers import stock
@@ -43,7 +44,7 @@ def _compare(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    others = {"memory": memory.main, "soak": soak.main, "picture": picture.main}
+    others = {"curves": curves.main, "memory": memory.main, "soak": soak.main, "picture": picture.main}
     if arguments and arguments[0] in others:
         return others[arguments[0]](arguments[1:])
     return _compare(arguments)

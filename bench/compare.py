@@ -44,7 +44,7 @@ def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[
                     failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
     results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items()}
-    return {"machine": _machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
+    return {"machine": machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
             "failures": failures}  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def _progress(text: str) -> None:
         sys.stderr.write(f"\r\x1b[K{text}")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     model = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -12,31 +12,36 @@ from bench.peers.ours import aimed, ours
 from bench.place import Place, place
 
 MB = 1_000_000
-SLOW = {"rate": 150 * MB, "pause": "3s"}
-HOLD = Path(__file__).parent / "inside" / "hold.py"
+Flags = Mapping[str, str | int]
+"""Of the load generator."""
+SLOW: Flags = {"rate": 150 * MB, "pause": "3s"}
+INSIDE = Path(__file__).parent / "inside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryCase:
-    """limit: MB that the resident memory may grow by; status: what an upload must be answered with."""
+    """limit: MB that the resident memory may grow by; status: what an upload must be answered with.
+
+    script: of bench/inside, keeps requests waiting.
+    """
 
     name: str
     mode: str
-    flags: Mapping[str, str | int]
+    flags: Flags
     limit: float
     connector: str = "target"
     flows: str = "off"
     status: int | None = None
-    held: bool = False
+    script: str = ""
 
 
 def memory_cases(*, size: int, events: int, streams: int) -> tuple[MemoryCase, ...]:
     """size: bytes that pass in each transfer."""
-    much = {"bytes": size, **SLOW}
-    idle = {"clients": streams, "duration": "2s"}
-    chunked = {**much, "chunked": "true"}
-    refused: dict[str, str | int] = {"bytes": size, "header": "Impersonate-User: root"}
-    held: dict[str, str | int] = {"bytes": size, "timeout": "8s"}
+    much: Flags = {"bytes": size, **SLOW}
+    idle: Flags = {"clients": streams, "duration": "2s"}
+    chunked: Flags = {**much, "chunked": "true"}
+    refused: Flags = {"bytes": size, "header": "Impersonate-User: root"}
+    held: Flags = {"bytes": size, "timeout": "8s"}
     return (
         MemoryCase(name="down", mode="down", flags=much, limit=30),
         MemoryCase(name="down-chunked-watched", mode="down", flags=chunked, limit=30, flows="on"),
@@ -47,7 +52,8 @@ def memory_cases(*, size: int, events: int, streams: int) -> tuple[MemoryCase, .
         MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30),
         MemoryCase(name="refused-upload", mode="up", flags=refused, limit=40, status=403),
         MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
-        MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", held=True),
+        MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", script="hold.py"),
+        MemoryCase(name="check-hangs", mode="up", flags=held, limit=40, script="hang.py"),
         MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.15),
     )
 
@@ -66,9 +72,10 @@ class Growth:
 
 def grow(scene: Place, case: MemoryCase) -> Growth:
     """Runs one case on a proxy of its own that has served a few requests."""
-    proxy = ours(scene, name=f"memory-{case.name}", flows=case.flows, scripts=(HOLD,) if case.held else ())
+    scripts = (INSIDE / case.script,) if case.script else ()
+    proxy = ours(scene, name=f"memory-{case.name}", flows=case.flows, scripts=scripts)
     try:
-        if not case.held:
+        if not case.script:
             measure(scene, proxy, "warm", clients=4, duration="500ms")
         m = measure(scene, aimed(proxy, scene, case.connector), case.mode, peak=True, **case.flags)
     finally:

@@ -15,19 +15,25 @@ from bench.place import Place
 from bench.process import Process, free_port
 
 ROOT = Path(__file__).parent.parent.parent
-SYNC_SECONDS = 60.0
+SYNC_SECONDS = 300.0
+PER_FILE = 100
 
 
 def ours(
     place: Place, *, name: str = "ours", flows: str = "off", options: Mapping[str, str] | None = None,
-    scripts: tuple[Path, ...] = (), env: Mapping[str, str] | None = None,
+    scripts: tuple[Path, ...] = (), env: Mapping[str, str] | None = None, beside: int = 0,
 ) -> Endpoint:  # fmt: skip
-    """scripts are further mitmproxy scripts of the benchmark that look inside the process."""
+    """scripts: further mitmproxy scripts of the benchmark that look inside the process; beside: more Connectors."""
     room, port, admin = place.room(name), free_port(), f"127.0.0.1:{free_port()}"
     source = room / "connectors"
     source.mkdir()
     for connector, address in (("target", place.target), ("blackhole", place.blackhole), ("faulty", place.faulty)):
         (source / f"{connector}.yaml").write_text(_manifests(place, connector, address))
+    for start in range(0, beside, PER_FILE):
+        more = [
+            _manifests(place, f"more-{number}", place.target) for number in range(start, min(beside, start + PER_FILE))
+        ]
+        (source / f"more-{start}.yaml").write_text("---\n".join(more))
     settings = {
         "confdir": str(room), "connector_source": str(source), "connector_admin": admin, "connector_flows": flows,
         "connector_max_connections": "10000", **(options or {}),

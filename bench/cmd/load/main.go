@@ -23,6 +23,7 @@ type settings struct {
 	clients  int
 	duration time.Duration
 	bytes    int64
+	body     int64
 	rate     int64
 	pause    time.Duration
 	timeout  time.Duration
@@ -49,6 +50,7 @@ func parse() (*settings, mode) {
 	flag.IntVar(&s.clients, "clients", 1, "concurrent connections")
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "for warm, fresh and soak")
 	flag.Int64Var(&s.bytes, "bytes", 100<<20, "for down, up and exec")
+	flag.Int64Var(&s.body, "body", 0, "for warm: bytes of each answer; 0: the small Pod")
 	flag.Int64Var(&s.rate, "rate", 0, "bytes a second that the client reads (down, exec) or the target (up); 0: all it gets")
 	flag.DurationVar(&s.pause, "pause", 0, "the slow side reads nothing for so long at first")
 	flag.DurationVar(&s.timeout, "timeout", 0, "for up: leave after so long; 0: wait for the answer")

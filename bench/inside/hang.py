@@ -1,0 +1,26 @@
+"""A mitmproxy script: the check of a caller inside a tunnel never comes to an end, that of its CONNECT does."""
+
+import asyncio
+
+from connector_store.domain.access import Answer
+from connector_store.domain.names import ObjectKey
+from connector_store.tokens import TokenAccess
+
+_at_once = TokenAccess.cached
+_passed: set[str] = set()
+
+
+def _first_time_only(self: TokenAccess, token: str, key: ObjectKey) -> Answer | None:
+    if token in _passed:
+        return None
+    _passed.add(token)
+    return _at_once(self, token, key)
+
+
+async def _hang(self: TokenAccess, token: str, key: ObjectKey) -> Answer:
+    await asyncio.Event().wait()
+    return _at_once(self, token, key)
+
+
+TokenAccess.cached = _first_time_only  # type: ignore[method-assign,assignment]
+TokenAccess.check = _hang  # type: ignore[method-assign]
