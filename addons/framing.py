@@ -11,14 +11,13 @@ import re
 from typing import Final
 
 from addons.chunked import TOKEN, ChunkedReader, parse_fields
-from addons.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
+from addons.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until, body_of
 from connector_store.domain.headers import Fields
 
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 # RFC 9112 section 4: some servers leave out the space before an empty reason phrase.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 _HEAD_END: Final = b"\r\n\r\n"
 _NO_TRAILERS: Final = Fields()
 MAX_REMEMBERED: Final = 4096
@@ -204,7 +203,7 @@ class RequestReader(_Reader):
         # Python's http.client before 3.12 opens tunnels with HTTP/1.0.
         if major != b"1" or minor not in (b"0", b"1") or (minor == b"0" and not connect):
             return self._invalid(505, "only HTTP/1.1 is served")
-        body = _body(headers)
+        body = body_of(headers)
         if isinstance(body, Invalid):
             return self._invalid(body.status, body.reason)
         if connect and body:
@@ -230,7 +229,7 @@ class ResponseReader(_Reader):
         minor, status, reason = int(match[1]), int(match[2]), match[3] or b""
         if self._method == b"HEAD" or status < 200 or status in (204, 304):
             return ResponseHead(status, reason, minor, headers, Until.CLOSE if status == 101 else 0)
-        body = _body(headers)
+        body = body_of(headers)
         if isinstance(body, Invalid):
             return self._invalid(body.status, body.reason)
         if body is Until.LAST_CHUNK and minor == 0:
@@ -240,20 +239,3 @@ class ResponseReader(_Reader):
     def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
         if isinstance(head, ResponseHead) and (head.status >= 200 or head.status == 101):
             self._expect_body(head.body, events)
-
-
-def _body(headers: Fields) -> Body | Invalid | None:
-    """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
-    codings = headers.values(b"transfer-encoding")
-    lengths = headers.values(b"content-length")
-    if codings:
-        if lengths:
-            return Invalid(400, "both Transfer-Encoding and Content-Length")
-        if len(codings) != 1 or codings[0].lower() != b"chunked":
-            return Invalid(501, "a transfer coding other than chunked")
-        return Until.LAST_CHUNK
-    if not lengths:
-        return None
-    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
-        return Invalid(400, "malformed Content-Length")
-    return int(lengths[0])

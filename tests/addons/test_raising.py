@@ -24,6 +24,7 @@ from addons.relay import Relay
 from addons.resolver import Resolver
 from addons.turn import Turn
 from addons.upstream import Dial
+from addons.wire import Wire
 from connector_store.tokens import TokenAccess
 from tests.fakes.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
@@ -53,8 +54,10 @@ def methods() -> Iterator[Any]:
         "Line.cut",
         "Line.disarm",
         "Line._end_handler",
+        "Wire.connection_lost",
+        "Wire.eof_received",
     }
-    for cls in (Gate, Lane, Admission, Observation, Link, Line, Dial, Peer, Relay, Turn, Recorder):
+    for cls in (Gate, Lane, Admission, Observation, Link, Line, Wire, Dial, Peer, Relay, Turn, Recorder):
         for name, value in vars(cls).items():
             special = name.startswith("__") and name != "__init__"
             where = f"{cls.__name__}.{name}"
