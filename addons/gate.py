@@ -237,6 +237,7 @@ class Gate(layer.Layer):
 
     def _closed(self) -> None:
         self._over = True
+        self.context.layers.clear()
         if self._lane is not None:
             self._lane.closed()
         elif self._tunnel is not None and self._tunnel.give_back is not None:

@@ -8,13 +8,14 @@ read while the other has room for it.
 import asyncio
 import contextlib
 import socket
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Final, Protocol
 
-from mitmproxy.connection import Connection
+from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import OpenConnection, StartHook
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
@@ -66,7 +67,8 @@ class Line:
     """See the module's text. Made when a client has connected, before any of its bytes is read."""
 
     def __init__(self, handler: ConnectionHandler) -> None:
-        self._handler = handler
+        # It lives as long as its connection does; a cycle would keep all of that until the next full collection.
+        self._handler: ConnectionHandler = weakref.proxy(handler)
         self._loop = asyncio.get_running_loop()
         self._wires: dict[Connection, Wire] = {}
         self._layers: Layers | None = None
@@ -77,6 +79,8 @@ class Line:
         self._client = self._wire(self.client)
         # Draining is the wires' work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
+        # Its time never comes (`tcp_timeout`); it would be a cycle.
+        handler.timeout_watchdog.callback = _no_wait
 
     def serve(self, layers: Layers) -> None:
         """Give all that comes from now on to `layers`."""
@@ -105,13 +109,24 @@ class Line:
 
     def finish(self, connection: Connection) -> None:
         """Send FIN after what was sent; the other side may go on."""
-        if connection in self._handler.transports:
-            self._handler.close_connection(connection, half_close=True)
+        if not connection.state & ConnectionState.CAN_WRITE:
+            return
+        if self._wires[connection].finish():
+            connection.state &= ~ConnectionState.CAN_WRITE
+        else:
+            connection.state = ConnectionState.CLOSED
+        if connection.state is ConnectionState.CLOSED:
+            self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
-        if connection in self._handler.transports:
-            self._handler.close_connection(connection)
+        connection.state = ConnectionState.CLOSED
+        wire, io = self._wires.get(connection), self._handler.transports.get(connection)
+        if wire is not None and not wire.told:
+            # mitmproxy's task ends by itself: a cancelled one leaves its frames to the garbage collector.
+            wire.end()
+        elif io is not None and io.handler is not None and io.handler is not asyncio.current_task():
+            io.handler.cancel("closed")
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
@@ -145,14 +160,15 @@ class Line:
             if wire is not self._client:
                 wire.transport.abort()
         self._client.transport.close()
+        self.close(self.client)
         self._timer = self._loop.call_later(CUT_GRACE, self.abort)
-        self._end_handler()
 
     def abort(self) -> None:
         """End both sides now."""
         self.disarm()
-        self._abort_wires()
-        self._end_handler()
+        for wire in self._wires.values():
+            wire.transport.abort()
+        self.close(self.client)
 
     def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook, and give `then` to the layers, who may have ended meanwhile."""
@@ -161,8 +177,10 @@ class Line:
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
 
+        handled = self._handler.handle_hook(hook)
+
         async def run() -> None:
-            await self._handler.handle_hook(hook)
+            await handled
             then()
 
         asyncio_utils.create_task(run(), name=f"connector hook {hook.name}", keep_ref=True)
@@ -182,21 +200,14 @@ class Line:
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:
             callback()
-        self._timer = self._loop.call_later(CUT_GRACE, self._abort_wires)
+        self._layers = None
+        self._timer = self._loop.call_later(CUT_GRACE, self._forget)
 
-    def _abort_wires(self) -> None:
+    def _forget(self) -> None:
+        self._timer = None
         for wire in self._wires.values():
-            wire.transport.abort()
-
-    def _end_handler(self) -> None:
-        io = self._handler.transports.get(self.client)
-        if io is None:
-            return
-        if io.handler is not None:
-            io.handler.cancel("ended")
-        else:
-            # It is made right after the first event of the layers, which is where we are.
-            self._loop.call_soon(self._end_handler)
+            wire.forget()
+        self._wires.clear()
 
     def _time_up(self, event: TimeUp) -> None:
         self._timer = None

@@ -104,17 +104,14 @@ class Peer:
                 filled += size
                 if _lib.BIO_get_mem_data(self._into, _START) == 0 and _lib.SSL_pending(self._ssl) == 0:
                     break
-            elif _lib.SSL_get_error(self._ssl, size) == _lib.SSL_ERROR_WANT_READ:
+                continue
+            reason = _lib.SSL_get_error(self._ssl, size)
+            if reason == _lib.SSL_ERROR_WANT_READ:
                 break
-            else:
-                self._failed_read(size)
+            if reason != _lib.SSL_ERROR_ZERO_RETURN:
+                raise ConnectionError(explain(self.tls, self._error(size)))
+            self.ended = True
         return filled
-
-    def _failed_read(self, result: int) -> None:
-        error = self._error(result)
-        if not isinstance(error, SSL.ZeroReturnError):
-            raise ConnectionError(explain(self.tls, error))
-        self.ended = True
 
     def _error(self, result: int) -> SSL.Error:
         try:

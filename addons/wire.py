@@ -31,6 +31,8 @@ class Wire(asyncio.BufferedProtocol):
         self._socket: socket.socket | None = writer.get_extra_info("socket")
         self._opposite: Wire | None = None
         self._over = asyncio.Event()
+        self.told = False
+        """mitmproxy has been told that the peer has closed."""
         self._held = self._blocked = self._discards = self._busy = False
         self._reads = True
         # What the streams have read before; they tell it in no other way.
@@ -95,7 +97,28 @@ class Wire(asyncio.BufferedProtocol):
                 self._give(memoryview(early))
             self._settle()
         await self._over.wait()
+        self.told = True
         return b""
+
+    def end(self) -> None:
+        """Give nothing more to anybody, and have mitmproxy close the connection; what was sent still goes out."""
+        self.deliver = _ignore
+        self._over.set()
+
+    def finish(self) -> bool:
+        """Send FIN after what was sent; False if nothing can be sent any more."""
+        try:
+            if not self.transport.is_closing():
+                self.transport.write_eof()
+        except OSError:
+            return False
+        return True
+
+    def forget(self) -> None:
+        """The client connection has ended, and with it all that this wire was part of."""
+        self.transport.abort()
+        self.deliver = _ignore
+        self._opposite = None
 
     # asyncio.BufferedProtocol
 

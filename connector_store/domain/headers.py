@@ -79,7 +79,7 @@ class Fields(tuple[Header, ...]):
         asked = self.listed(b"upgrade")
         return asked[0] if len(asked) == 1 and asked[0] in UPGRADES else None
 
-    @cached_property
+    @property
     def end_to_end(self) -> tuple[Header, ...]:
         """Without what is for one hop only: Connection and what it names, Proxy-*, Transfer-Encoding, Upgrade."""
         dropped = _HOP_BY_HOP.union(self.listed(b"connection")) - _NEVER_OF_ONE_HOP

@@ -1,6 +1,8 @@
 """The sockets of a client connection: hold, time, cut."""
 
+import gc
 import socket
+import weakref
 
 import pytest
 
@@ -54,3 +56,22 @@ async def test_a_cut_ends_a_client_that_reads_nothing(
     (proxy.folder / "objects.yaml").unlink()
     await until(lambda: proxy.connections == 0)
     client.close()
+
+
+async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "CUT_GRACE", 0.05)
+    gc.collect()
+    gc.disable()
+    try:
+        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.answer()
+        (handler,) = proxy.master.addons.get("proxyserver").connections.values()
+        gate, tls = weakref.ref(handler.layer), weakref.ref(handler.layer._peer.tls)
+        del handler
+        client.close()
+        await until(lambda: gate() is None and tls() is None)
+    finally:
+        gc.enable()

@@ -50,10 +50,10 @@ def methods() -> Iterator[Any]:
         "Gate.go_on",
         "Gate._failed",
         "Line.abort",
+        "Line.close",
         "Line.closed",
         "Line.cut",
         "Line.disarm",
-        "Line._end_handler",
         "Wire.connection_lost",
         "Wire.eof_received",
     }
