@@ -10,6 +10,7 @@ Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a m
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from connector_store.domain.headers import Fields
@@ -40,13 +41,13 @@ class ChunkedReader:
         self.rest = b""
         self._max_trailers = max_trailers
         self._left = 0
-        self._step = self._size
+        self._step: Callable[[ChunkedReader, int, list[bytes]], int] = ChunkedReader._size
         self._buffer = bytearray()
 
     @property
     def between(self) -> bool:
         """True if nothing of the next chunk has come."""
-        return self._step == self._size and not self._buffer
+        return self._step is ChunkedReader._size and not self._buffer
 
     def receive(self, data: bytes) -> bytes:
         """The content that `data` completes, all chunks of it joined."""
@@ -58,7 +59,7 @@ class ChunkedReader:
         pieces: list[bytes] = []
         position = 0
         while not self.done:
-            following = self._step(position, pieces)
+            following = self._step(self, position, pieces)
             if following < 0:
                 break
             position = following
@@ -78,7 +79,7 @@ class ChunkedReader:
         if match is None:
             raise ValueError("malformed chunk size")
         self._left = int(match[1], 16)
-        self._step = self._content if self._left else self._trailer
+        self._step = ChunkedReader._content if self._left else ChunkedReader._trailer
         return end + 1
 
     def _content(self, start: int, pieces: list[bytes]) -> int:
@@ -88,7 +89,7 @@ class ChunkedReader:
         pieces.append(piece)
         self._left -= len(piece)
         if not self._left:
-            self._step = self._content_end
+            self._step = ChunkedReader._content_end
         return start + len(piece)
 
     def _content_end(self, start: int, pieces: list[bytes]) -> int:
@@ -97,7 +98,7 @@ class ChunkedReader:
             raise ValueError("chunk longer than its size")
         if len(end) < 2:
             return -1
-        self._step = self._size
+        self._step = ChunkedReader._size
         return start + 2
 
     def _trailer(self, start: int, pieces: list[bytes]) -> int:

@@ -58,8 +58,9 @@ class Gate(layer.Layer):
         line.arm(service.times.client, Wait.CLIENT)
 
     def _handle_event(self, event: events.Event) -> Generator[Command, Any, None]:
-        """What mitmproxy tells: connections that opened or ended. It gets no commands: all is done on the line."""
-        self.tell(event)
+        """What mitmproxy tells; of its connections' ends the line knows first. It gets no commands: see `Line`."""
+        if isinstance(event, events.OpenConnectionCompleted):
+            self.tell(event)
         yield from ()
 
     # The entries never let an error out: mitmproxy and asyncio would log it, and leave the connection as it is.
@@ -77,13 +78,11 @@ class Gate(layer.Layer):
         except Exception as error:
             self._failed(error)
 
+    def ended(self, connection: Connection) -> None:
+        self.go_on(lambda: self._ended(connection))
+
     def tell(self, event: events.Event) -> None:
-        if self._over:
-            return
-        try:
-            self._handle(event)
-        except Exception as error:
-            self._failed(error)
+        self.go_on(lambda: self._handle(event))
 
     def go_on(self, then: Callable[[], None]) -> None:
         if self._over:
@@ -100,9 +99,7 @@ class Gate(layer.Layer):
         self._line.abort()
 
     def _handle(self, event: events.Event) -> None:
-        if isinstance(event, events.ConnectionEvent) and event.connection is self._client:
-            self._client_ended()
-        elif self._lane is not None and isinstance(event, TakeLeave):
+        if self._lane is not None and isinstance(event, TakeLeave):
             self._lane.take_leave(event.reason)
         elif self._lane is not None:
             self._lane.handle(event)
@@ -115,9 +112,11 @@ class Gate(layer.Layer):
         if self._lane is not None:
             self._lane.from_target(connection, data)
 
-    def _client_ended(self) -> None:
+    def _ended(self, connection: Connection) -> None:
         if self._lane is None or self._peer is None:
             self._leave()
+        elif connection is not self._client:
+            self._lane.connection_ended(connection)
         elif not self._peer.ended:
             self._peer.ended = True
             self._lane.client_ended()

@@ -141,9 +141,14 @@ class Lane(Ending):
             self._retire()
         else:
             self._link.handle(event)
-            self._look_at_target()
 
     # From the target
+
+    def connection_ended(self, connection: Connection) -> None:
+        """A connection to the target gives nothing more."""
+        if not self._over:
+            self._link.closed(connection)
+            self._look_at_target()
 
     def from_target(self, connection: Connection, data: memoryview) -> None:
         """What it sent, encrypted."""

@@ -6,8 +6,6 @@ read while the other has room for it.
 """
 
 import asyncio
-import contextlib
-import socket
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +21,6 @@ from mitmproxy.utils import asyncio_utils
 
 from addons.wire import Wire
 
-KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-"""Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
 CUT_GRACE: Final = 1.0
 """Seconds that a peer has to take what was on its way when a stream was cut."""
 LINGER: Final = 5.0
@@ -56,8 +52,11 @@ class Layers(Protocol):
     def received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of one side; the view is good for this call only."""
 
+    def ended(self, connection: Connection) -> None:
+        """One side sends nothing more."""
+
     def tell(self, event: events.Event) -> None:
-        """A timer, or an end that was asked for."""
+        """A timer, how a dial ended, or an end that was asked for."""
 
     def go_on(self, then: Callable[[], None]) -> None:
         """What was waited for is there."""
@@ -85,7 +84,7 @@ class Line:
     def serve(self, layers: Layers) -> None:
         """Give all that comes from now on to `layers`."""
         self._layers = layers
-        self._client.deliver = partial(layers.received, self.client)
+        self._serve(self.client, self._client)
 
     def dial(self, server: Connection) -> OpenConnection:
         """Have mitmproxy open a connection; how it went comes as OpenConnectionCompleted of what is returned."""
@@ -93,14 +92,14 @@ class Line:
         task = asyncio_utils.create_task(
             self._handler.open_connection(command), name="connector dial", keep_ref=True, client=self.client.peername
         )
+        task.add_done_callback(partial(self._dialled, command))
         self._handler.transports[server] = ConnectionIO(handler=task)
         return command
 
     def opened(self, server: Connection) -> None:
         """A connection to a target is open: keep it alive, and couple the two directions."""
         wire = self._wire(server)
-        if self._layers is not None:
-            wire.deliver = partial(self._layers.received, server)
+        self._serve(server, wire)
         wire.couple(self._client)
 
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
@@ -121,12 +120,14 @@ class Line:
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
         connection.state = ConnectionState.CLOSED
-        wire, io = self._wires.get(connection), self._handler.transports.get(connection)
-        if wire is not None and not wire.told:
+        wire = self._wires.get(connection)
+        if wire is not None:
             # mitmproxy's task ends by itself: a cancelled one leaves its frames to the garbage collector.
             wire.end()
-        elif io is not None and io.handler is not None and io.handler is not asyncio.current_task():
+        elif (io := self._handler.transports.get(connection)) is not None and io.handler is not None:
             io.handler.cancel("closed")
+            if isinstance(io.writer, asyncio.StreamWriter):
+                io.writer.transport.abort()
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
@@ -156,9 +157,10 @@ class Line:
     def cut(self) -> None:
         """End both sides without a farewell; the client gets CUT_GRACE to take what is on its way to it."""
         self.disarm()
-        for wire in self._wires.values():
+        for connection, wire in self._wires.items():
             if wire is not self._client:
                 wire.transport.abort()
+                self.close(connection)
         self._client.transport.close()
         self.close(self.client)
         self._timer = self._loop.call_later(CUT_GRACE, self.abort)
@@ -166,9 +168,9 @@ class Line:
     def abort(self) -> None:
         """End both sides now."""
         self.disarm()
-        for wire in self._wires.values():
+        for connection, wire in self._wires.items():
             wire.transport.abort()
-        self.close(self.client)
+            self.close(connection)
 
     def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook, and give `then` to the layers, who may have ended meanwhile."""
@@ -218,26 +220,31 @@ class Line:
         if self._layers is not None:
             self._layers.tell(event)
 
+    def _serve(self, connection: Connection, wire: Wire) -> None:
+        if self._layers is not None:
+            wire.deliver = partial(self._layers.received, connection)
+            wire.ended = partial(self._ended, connection)
+
+    def _ended(self, connection: Connection, lost: bool) -> None:
+        known = not connection.state & ConnectionState.CAN_READ
+        connection.state = ConnectionState.CLOSED if lost else connection.state & ~ConnectionState.CAN_READ
+        if self._layers is not None and not known:
+            self._layers.ended(connection)
+        if connection.state is ConnectionState.CLOSED:
+            self.close(connection)
+
+    def _dialled(self, command: OpenConnection, task: asyncio.Task[None]) -> None:
+        # mitmproxy asserts that a connection that was reset at once still knows its peer.
+        if not task.cancelled() and task.exception() is not None:
+            self.deliver(events.OpenConnectionCompleted(command, "connection reset"))
+
     def _wire(self, connection: Connection) -> Wire:
         io = self._handler.transports[connection]
         if not isinstance(io.reader, asyncio.StreamReader) or not isinstance(io.writer, asyncio.StreamWriter):
             raise TypeError("not a TCP connection")
-        _keep_alive(io.writer)
         wire = self._wires[connection] = Wire(io.reader, io.writer)
         io.reader = wire  # type: ignore[assignment]  # only `read` is called on it
         return wire
-
-
-def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    sock: socket.socket | None = writer.get_extra_info("socket")
-    if sock is None:
-        return
-    # The peer may be gone already; reading says so.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 async def _no_wait() -> None:

@@ -54,10 +54,15 @@ class Link:
         return self.peer is not None and self.peer.established and self.peer.tls.get_context() is trusted
 
     def handle(self, event: events.Event) -> None:
-        """What a dial waits for; or the end of the session's connection."""
+        """What a dial waits for."""
         if self._dial is not None:
             self._dial.handle(event)
-        elif isinstance(event, events.ConnectionClosed) and self._is(event.connection):
+
+    def closed(self, connection: Connection) -> None:
+        """A connection gives nothing more: the one that is being made, or the session's."""
+        if self._dial is not None:
+            self._dial.closed(connection)
+        elif self.peer is not None and self.peer.connection is connection:
             self.ended = True
 
     def receive(self, connection: Connection, data: memoryview) -> bytes:
@@ -86,6 +91,3 @@ class Link:
             self._service.trust.keep_session(self.peer.tls, self.peer.connection.sni or "")
             self._line.close(self.peer.connection)
             self.peer = None
-
-    def _is(self, connection: Connection) -> bool:
-        return self.peer is not None and self.peer.connection is connection

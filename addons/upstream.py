@@ -68,10 +68,12 @@ class Dial:
         if isinstance(event, TimeUp):
             if event.number == self._timer:
                 self._too_slow()
-        elif isinstance(event, events.OpenConnectionCompleted):
-            if event.command is self._opening:
-                self._opened(event.reply)
-        elif isinstance(event, events.ConnectionClosed) and event.connection is self._server and self._peer is not None:
+        elif isinstance(event, events.OpenConnectionCompleted) and event.command is self._opening:
+            self._opened(event.reply)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection gives nothing more."""
+        if connection is self._server and self._peer is not None:
             self._failed("it closed the connection during the TLS handshake")
 
     def receive(self, connection: Connection, data: memoryview) -> None:

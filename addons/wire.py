@@ -1,10 +1,11 @@
 """One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
 
 asyncio's streams cost two copies and two turns of the event loop for each read. So a wire takes the transport over
-from them; to mitmproxy, whose task owns the connection, it is a reader that tells nothing but the end.
+from them; to mitmproxy, whose task owns the connection, it is a reader that tells nothing but that all is over.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -13,6 +14,8 @@ SIZE: Final = 131072
 """Bytes that one read takes at most."""
 _BUFFER: Final = memoryview(bytearray(SIZE))
 """Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
+KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
 _ESTABLISHED: Final = 1
 """TCP_ESTABLISHED of tcp(7), the first byte of TCP_INFO."""
 
@@ -20,25 +23,26 @@ _ESTABLISHED: Final = 1
 class Wire(asyncio.BufferedProtocol):
     """Made of the streams of a connection that is open; `deliver` gets its bytes from the first `read` on.
 
-    A wire is read while it is not held, and while its `opposite` has room for what comes of it.
+    `ended` is told when the peer has sent FIN (False), and when the connection is lost (True). A wire is read while it
+    is not held, and while its `opposite` has room for what comes of it.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.deliver: Callable[[memoryview], None] = _ignore
+        self.ended: Callable[[bool], None] = _ignore
         if not isinstance(writer.transport, asyncio.Transport):
             raise TypeError("a connection that cannot be read")
         self.transport: Final = writer.transport
         self._socket: socket.socket | None = writer.get_extra_info("socket")
+        if self._socket is not None:
+            _keep_alive(self._socket)
         self._opposite: Wire | None = None
         self._over = asyncio.Event()
-        self.told = False
-        """mitmproxy has been told that the peer has closed."""
         self._held = self._blocked = self._discards = self._busy = False
         self._reads = True
         # What the streams have read before; they tell it in no other way.
         self._early = bytes(reader._buffer)  # type: ignore[attr-defined]
-        if reader._eof:  # type: ignore[attr-defined]
-            self._over.set()
+        self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]
         self._started = False
         self.transport.set_protocol(self)
         self._settle()
@@ -55,7 +59,7 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def gone(self) -> bool:
         """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
-        if self._over.is_set():
+        if self._closed:
             return True
         if self._socket is None or not hasattr(socket, "TCP_INFO"):
             return False
@@ -88,21 +92,22 @@ class Wire(asyncio.BufferedProtocol):
     async def read(self, size: int) -> bytes:
         """For mitmproxy, which asks once it has everything that a layer may need: from now on bytes are delivered.
 
-        Returns only when the peer has closed, and nothing (RFC 9293 section 3.6).
+        Returns nothing, after `end`.
         """
         if not self._started:
             self._started = True
             early, self._early = self._early, b""
             if early:
                 self._give(memoryview(early))
+            if self._closed:
+                self.ended(self.transport.is_closing())
             self._settle()
         await self._over.wait()
-        self.told = True
         return b""
 
     def end(self) -> None:
         """Give nothing more to anybody, and have mitmproxy close the connection; what was sent still goes out."""
-        self.deliver = _ignore
+        self.deliver = self.ended = _ignore
         self._over.set()
 
     def finish(self) -> bool:
@@ -116,8 +121,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def forget(self) -> None:
         """The client connection has ended, and with it all that this wire was part of."""
+        self.end()
         self.transport.abort()
-        self.deliver = _ignore
         self._opposite = None
 
     # asyncio.BufferedProtocol
@@ -131,13 +136,15 @@ class Wire(asyncio.BufferedProtocol):
             self._settle()
 
     def eof_received(self) -> bool:
-        self._over.set()
+        self._closed = True
+        self.ended(False)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over.set()
+        self._closed = True
         if self._opposite is not None:
             self._opposite._unblock()
+        self.ended(True)
 
     def pause_writing(self) -> None:
         if self._opposite is not None:
@@ -171,5 +178,14 @@ class Wire(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
 
-def _ignore(data: memoryview) -> None:
-    """Before anybody is there to take it, nothing is read."""
+def _ignore(_: object) -> None:
+    """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    # The peer may be gone already; reading says so.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

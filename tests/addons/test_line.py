@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from addons import line as line_module
-from addons.line import KEEPALIVE
+from addons.wire import KEEPALIVE
 from tests.fakes.proxy import Proxy, until
 from tests.fakes.target import Conversation, Target
 

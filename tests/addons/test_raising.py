@@ -55,6 +55,7 @@ def methods() -> Iterator[Any]:
         "Line.cut",
         "Line.disarm",
         "Wire.connection_lost",
+        "Wire.end",
         "Wire.eof_received",
     }
     for cls in (Gate, Lane, Admission, Observation, Link, Line, Wire, Dial, Peer, Relay, Turn, Recorder):

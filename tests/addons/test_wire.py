@@ -20,7 +20,10 @@ class Side:
         self.wire = wire
         self.peer = peer
         self.received = bytearray()
+        self.ends: list[bool] = []
+        """False: FIN; True: lost."""
         wire.deliver = self._take
+        wire.ended = self.ends.append
         self.reading = asyncio.ensure_future(wire.read(1))
 
     def _take(self, data: memoryview) -> None:
@@ -40,12 +43,14 @@ class Side:
 
 
 @asynccontextmanager
-async def side(early: bytes = b"") -> AsyncIterator[Side]:
+async def side(early: bytes = b"", *, ended: bool = False) -> AsyncIterator[Side]:
     near, peer = socket.socketpair()
     with peer:
         peer.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=near)
         reader.feed_data(early)
+        if ended:
+            reader.feed_eof()
         found = Side(Wire(reader, writer), peer)
         try:
             yield found
@@ -127,17 +132,43 @@ async def test_the_end_of_one_side_lets_the_other_be_read() -> None:
 async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
     async with side() as found:
         found.peer.shutdown(socket.SHUT_WR)
-        assert await found.reading == b""
+        await until(lambda: found.ends == [False])
         assert found.wire.gone
+        assert not found.reading.done()
         found.wire.send(b"answer")
         assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b"answer"
 
 
-async def test_a_broken_connection_ends_too_and_takes_nothing_more() -> None:
+async def test_a_peer_that_had_closed_before_is_told_too() -> None:
+    async with side(ended=True) as found:
+        await until(lambda: found.ends == [False])
+
+
+async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
     async with side() as found:
         found.wire.transport.abort()
-        assert await found.reading == b""
+        await until(lambda: found.ends == [True])
         found.wire.send(b"lost")
+        assert found.wire.finish()
+
+
+async def test_mitmproxy_hears_of_the_end_when_all_is_over() -> None:
+    async with side() as found:
+        found.wire.end()
+        assert await found.reading == b""
+        found.peer.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert found.ends == []
+
+
+async def test_what_cannot_be_finished_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError
+
+    async with side() as found:
+        monkeypatch.setattr(found.wire.transport, "write_eof", fail)
+        assert not found.wire.finish()
 
 
 async def test_what_is_discarded_is_read_to_its_end() -> None:
@@ -146,7 +177,7 @@ async def test_what_is_discarded_is_read_to_its_end() -> None:
         found.wire.discard()
         assert await found.flood(4 << 20) == 4 << 20
         found.peer.close()
-        assert await found.reading == b""
+        await until(lambda: bool(found.ends))
         assert found.received == b""
 
 
