@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.target import Conversation, Target, answer_all
 
 KEY = "team-a/k8s"
 
@@ -110,4 +110,93 @@ async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, targe
     answer = await client.answer()
     assert answer.status == 502
     assert "renew Secret secret" in answer.json()["message"]
+    client.close()
+
+
+async def test_a_body_is_sent_when_the_target_wants_it(proxy: Proxy, target: Target) -> None:
+    bodies = []
+
+    async def handler(conversation: Conversation) -> None:
+        assert b"Expect: 100-continue" in await conversation.head()
+        await conversation.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+        bodies.append(await conversation.exactly(4))
+        await conversation.say(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target, "/api", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.head())[0] == 100
+    await client.say(b"body")
+    assert (await client.head())[0] == 201
+    assert bodies == [b"body"]
+    client.close()
+
+
+async def test_who_is_refused_is_not_asked_for_the_body(proxy: Proxy, target: Target) -> None:
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target, "/api", "Impersonate-User: admin", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.answer()).status == 403
+    assert target.conversations == []
+    client.close()
+
+
+async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: Target) -> None:
+    elsewhere = f"https://127.0.0.1:{target.port}/elsewhere"
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
+        await conversation.say(b"Content-Length: 0\r\n\r\n")
+        await conversation.some()
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    answer = await client.answer()
+    assert (answer.status, answer.headers["location"]) == (307, elsewhere)
+    await client.say(get(target, "/bye"))
+    await until(lambda: b"GET /bye" in target.received)
+    assert (len(target.conversations), target.received.count(b"GET ")) == (1, 2)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        pytest.param("HEAD", b"200 OK\r\nContent-Length: 10", id="HEAD names a length and has no body"),
+        pytest.param("HEAD", b"200 OK\r\nTransfer-Encoding: chunked", id="HEAD names chunks and has none"),
+        pytest.param("DELETE", b"204 No Content", id="204 has no body"),
+        pytest.param("GET", b"304 Not Modified\r\nContent-Length: 10", id="304 names a length and has no body"),
+    ],
+)
+async def test_after_an_answer_without_a_body_the_tunnel_goes_on(
+    proxy: Proxy, target: Target, method: str, head: bytes
+) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 " + head + b"\r\n\r\n")
+        await answer_all(conversation)
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target).replace(b"GET", method.encode()))
+    assert (await client.head())[0] == int(head[:3])
+    await client.say(get(target))
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (200, b"ok")
+    client.close()
+
+
+async def test_an_answer_with_too_large_a_head_is_none(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        filler = b"X-Filler: " + b"x" * proxy.service.max_header + b"\r\n"
+        await conversation.say(b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 0\r\n\r\n")
+        await conversation.some()
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    answer = await client.answer()
+    assert (answer.status, answer.json()["kind"]) == (502, "Status")
     client.close()

@@ -13,8 +13,16 @@ from mitmproxy.test.tflow import tclient_conn
 
 from addons.admission import Admission
 from addons.authenticate import Authenticate
+from addons.certificates import Certificates
+from addons.chunked import ChunkedReader
+from addons.connect import Connect
+from addons.doorkeeper import Doorkeeper
+from addons.ending import Ending
+from addons.exchange import Exchange
+from addons.framing import RequestReader, ResponseReader, _Reader
 from addons.gate import Gate
 from addons.lane import Lane
+from addons.limits import Limits
 from addons.line import Line
 from addons.link import Link
 from addons.observe import Observation
@@ -22,10 +30,14 @@ from addons.peer import Peer
 from addons.recorder import Recorder
 from addons.relay import Relay
 from addons.resolver import Resolver
+from addons.streams import Streams
+from addons.tunnel import Tunnel
 from addons.turn import Turn
 from addons.upstream import Dial
 from addons.wire import Wire
+from connector_store.domain.headers import Fields
 from connector_store.tokens import TokenAccess
+from connector_store.trust import TrustStore
 from tests.fakes.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy, until
@@ -34,10 +46,15 @@ from tests.fakes.target import Target
 pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
+CARRIERS = (
+    Gate, Connect, Lane, Ending, Admission, Observation, Link, Line, Wire, Dial, Peer, Relay, Turn, Recorder, Exchange,
+    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Tunnel,
+    Doorkeeper,
+)  # fmt: skip
+"""TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `Peer` carry it on."""
 HOOKS = (
-    "client_connected", "client_disconnected", "server_connect", "server_connected", "server_disconnected",
-    "tls_clienthello", "tls_start_client", "tls_start_server", "tls_established_client", "next_layer",
-    "requestheaders", "request", "responseheaders", "response", "error", "http_connect",
+    "client_connected", "client_disconnected", "server_connect", "server_connected", "server_connect_error",
+    "server_disconnected", "next_layer", "requestheaders", "request", "responseheaders", "response", "error",
 )  # fmt: skip
 
 
@@ -58,7 +75,7 @@ def methods() -> Iterator[Any]:
         "Wire.end",
         "Wire.eof_received",
     }
-    for cls in (Gate, Lane, Admission, Observation, Link, Line, Wire, Dial, Peer, Relay, Turn, Recorder):
+    for cls in CARRIERS:
         for name, value in vars(cls).items():
             special = name.startswith("__") and name != "__init__"
             where = f"{cls.__name__}.{name}"
