@@ -33,7 +33,7 @@ class AuditLog:
     """
 
     def __init__(
-        self, write: Callable[[str], None], *, now: Callable[[], float], commands: bool = True, wake: Callable[[], None]
+        self, write: Callable[[str], None], *, now: Callable[[], float], commands: bool, wake: Callable[[], None]
     ) -> None:
         """`wake` is called when the first line waits: it arranges a `flush` soon."""
         self._write = write
@@ -42,7 +42,7 @@ class AuditLog:
         self._wake = wake
         self._waiting: list[str] = []
         self.dropped = 0
-        """Lines that were lost because nobody read our output."""
+        """Lines that were lost because nobody read our output in time."""
 
     def record(self, exchange: Exchange) -> None:
         """Add a line for what ended now."""

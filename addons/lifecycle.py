@@ -78,7 +78,7 @@ class Lifecycle:
         return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
 
     def _make(self, config: Config) -> None:
-        records = wiring.make_records()
+        records = wiring.make_records(config)
         if isinstance(config.source, Cluster):
             self._take(cluster.waiting(config, records))
         else:

@@ -30,7 +30,9 @@ _OTHER: Final = "other"
 class Metrics(Collector):
     """Counters by label values; see the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, audit_lost: Callable[[], int] = int) -> None:
+        """`audit_lost` gives the number of audit lines that nobody will see."""
+        self._audit_lost = audit_lost
         self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
         self.denials: defaultdict[str, int] = defaultdict(int)
         self.streams: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
@@ -82,6 +84,7 @@ class Metrics(Collector):
         yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
         yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
         yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
+        yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), self.watch_restarts)
         yield _gauge("connector_store_objects", "Objects in the store", ("kind",), self._objects())
         for name, (text, read) in self._gauges.items():

@@ -40,6 +40,7 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
     ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
     ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
+    ("connector_audit_commands", bool, True, "Write the command of an exec into its audit line."),
     ("connector_admin", str, "127.0.0.1:9091", "HOST:PORT of /healthz, /readyz and /metrics; empty: none."),
     ("connector_max_header", str, "65536", "Bytes of a header block."),
     ("connector_client_timeout", str, "10", "Seconds to a whole CONNECT, for the client's TLS handshake, and for a "
@@ -59,6 +60,7 @@ class Config:
     cut_expired: bool
     flows: str
     keep_body: int
+    audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
     client_timeout: float
@@ -103,6 +105,7 @@ def read(*, in_pod: bool) -> Config:
         cut_expired=options.connector_cut_expired,
         flows=_choice("connector_flows", ("auto", "on", "off")),
         keep_body=_size("connector_keep_body"),
+        audit_commands=options.connector_audit_commands,
         admin=parse_listen(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
         client_timeout=_seconds("connector_client_timeout"),

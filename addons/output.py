@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TextIO
 
 FLUSH_AFTER: Final = 0.05
@@ -17,6 +18,8 @@ class Output:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="connector-audit")
         self._busy = False
         self._open = True
+        self.lost = 0
+        """Lines that could not be written."""
         self.flush: Callable[[], None] = lambda: None
         """AuditLog.flush, set by whoever wires the two."""
 
@@ -29,7 +32,7 @@ class Output:
         """Called by `flush`."""
         self._busy = True
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._write, lines)
-        done.add_done_callback(self._written)
+        done.add_done_callback(partial(self._written, lines.count("\n")))
 
     def close(self) -> None:
         """Hand over what waits; the thread ends when it is written."""
@@ -42,9 +45,11 @@ class Output:
         if self._open and not self._busy:
             self.flush()
 
-    def _written(self, done: asyncio.Future[None]) -> None:
+    def _written(self, count: int, done: asyncio.Future[None]) -> None:
         self._busy = False
-        if self._open and not done.cancelled() and done.exception() is None:
+        if done.cancelled() or done.exception() is not None:
+            self.lost += count
+        if self._open:
             self.wake()
 
     def _write(self, lines: str) -> None:

@@ -61,13 +61,13 @@ class Parts:
     work: tuple[Work, ...]
 
 
-def make_records() -> Records:
+def make_records(config: Config) -> Records:
     """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
     drawn = type(ctx.master).__name__ == "ConsoleMaster"
     output = Output(io.StringIO if drawn else lambda: sys.stdout)
-    audit = AuditLog(output.write, now=time.time, wake=output.wake)
+    audit = AuditLog(output.write, now=time.time, commands=config.audit_commands, wake=output.wake)
     output.flush = audit.flush
-    metrics = Metrics()
+    metrics = Metrics(audit_lost=lambda: audit.dropped + output.lost)
     return Records(metrics=metrics, recorder=Recorder(audit, metrics), close=output.close)
 
 

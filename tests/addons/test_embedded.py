@@ -20,6 +20,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         cut_expired=False,
         flows="off",
         keep_body=1,
+        audit_commands=True,
         admin=None,
         max_header=65536,
         client_timeout=1,

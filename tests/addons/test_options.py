@@ -34,6 +34,7 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert (config.recheck, config.client_timeout, config.connect_timeout) == (30, 10, 10)
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
     assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
+    assert config.audit_commands
     assert config.namespaces == ()
     assert config.explicit == {}
 

@@ -38,3 +38,26 @@ async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
     stream.go_on.set()
     await until(lambda: stream.getvalue() == "12")
     output.close()
+
+
+class BrokenStream(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = False
+
+    def write(self, text: str) -> int:
+        if not self.whole:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_come() -> None:
+    stream = BrokenStream()
+    output = Output(lambda: stream)
+    output.write("1\n2\n")
+    await until(lambda: output.lost == 2)
+    stream.whole = True
+    output.write("3\n")
+    await until(lambda: stream.getvalue() == "3\n")
+    output.close()
+    assert output.lost == 2

@@ -50,7 +50,9 @@ def test_every_option_of_the_proxy_is_there_with_its_default() -> None:
     documented = {
         name.strip("`"): value for name, value in rows(section("settings.md", "Options of the proxy")).items()
     }
-    assert documented == {name: str(default).replace("False", "false") for name, _, default, _ in options._OWN}
+    assert documented == {
+        name: (str(default).lower() if kind is bool else str(default)) for name, kind, default, _ in options._OWN
+    }
 
 
 def test_every_option_that_is_forced_or_refused_is_there() -> None:
