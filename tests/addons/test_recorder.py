@@ -11,7 +11,7 @@ KEY = ObjectKey("n", "a")
 
 def test_a_record_is_written_and_counted() -> None:
     lines: list[str] = []
-    audit = AuditLog(lines.append, now=lambda: 0.0, wake=lambda: None)
+    audit = AuditLog(lines.append, now=lambda: 0.0, commands=True, wake=lambda: None)
     metrics = Metrics()
     recorder = Recorder(audit, metrics)
     recorder.record(
@@ -24,7 +24,7 @@ def test_a_record_is_written_and_counted() -> None:
 
 def test_streams_are_counted_while_they_live() -> None:
     metrics = Metrics()
-    recorder = Recorder(AuditLog(lambda _: None, now=lambda: 0.0, wake=lambda: None), metrics)
+    recorder = Recorder(AuditLog(lambda _: None, now=lambda: 0.0, commands=True, wake=lambda: None), metrics)
     recorder.stream_began(KEY, "watch")
     assert metrics.streams[KEY, "watch"] == 1
     recorder.stream_ended(KEY, "watch")
