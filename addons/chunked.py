@@ -19,7 +19,6 @@ MAX_SIZE_LINE: Final = 1024
 """Bytes of a chunk's size with its extensions."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_LAST = re.compile(rb"0+")
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 FIELD_BLOCK: Final = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _FIELDS = re.compile(rb"(" + TOKEN + rb"):([^\r\n]*)\r\n")

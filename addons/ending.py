@@ -1,10 +1,12 @@
 """What a lane has, and the ways in which it ends: with an answer, with a side that has gone, or cut."""
 
+import logging
 from dataclasses import dataclass
 
 from mitmproxy.proxy import events
 
 from addons import answers
+from addons.framing import RequestReader
 from addons.line import Line
 from addons.link import Link
 from addons.messages import Invalid, RequestHead
@@ -17,6 +19,8 @@ from connector_store.domain import denial
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields
 from connector_store.domain.names import ObjectKey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Ending:
         self._line = line
         self._client = client
         self._link = Link(service, line)
+        self._requests = RequestReader(max_head=service.max_header)
         self._turn: Turn | None = None
         self._over = False
 
@@ -82,6 +87,11 @@ class Ending:
         self._link.leave()
         self._client.finish()
         self._line.linger()
+
+    def _end_client(self, how: str) -> None:
+        if self._turn is None and self._requests.pending:
+            logger.info("client %s: %s in the middle of a head", self.tunnel.source_ip, how)
+        self._end(f"the client {how}")
 
     def _end(self, reason: str) -> None:
         """One side has gone, and with it the tunnel."""

@@ -202,7 +202,7 @@ class RequestReader(_Reader):
         connect = method == b"CONNECT"
         # Python's http.client before 3.12 opens tunnels with HTTP/1.0.
         if major != b"1" or minor not in (b"0", b"1") or (minor == b"0" and not connect):
-            return self._invalid(505, "only HTTP/1.1 is served")
+            return self._invalid(400, "only HTTP/1.1 is served")
         body = body_of(headers)
         if isinstance(body, Invalid):
             return self._invalid(body.status, body.reason)

@@ -103,8 +103,10 @@ class Gate(layer.Layer):
             self._lane.take_leave(event.reason)
         elif self._lane is not None:
             self._lane.handle(event)
-        elif isinstance(event, TimeUp | TakeLeave) or (isinstance(event, Retire) and self._head is None):
-            self._leave()
+        elif isinstance(event, TimeUp):
+            self._leave("no CONNECT in time" if self._tunnel is None else "no TLS handshake in time")
+        elif isinstance(event, TakeLeave) or (isinstance(event, Retire) and self._head is None):
+            self._leave("")
         elif isinstance(event, Retire):
             self._retiring = True
 
@@ -114,7 +116,7 @@ class Gate(layer.Layer):
 
     def _ended(self, connection: Connection) -> None:
         if self._lane is None or self._peer is None:
-            self._leave()
+            self._leave("closed before CONNECT and TLS were whole" if self._tunnel or self._requests.pending else "")
         elif connection is not self._client:
             self._lane.connection_ended(connection)
         elif not self._peer.ended:
@@ -180,8 +182,7 @@ class Gate(layer.Layer):
             plain = peer.receive(data)
         except ConnectionError as error:
             peer.flush()
-            logger.info("client %s: %s", self._source_ip, error)
-            self._leave()
+            self._leave(str(error))
             return
         peer.flush()
         if fresh and peer.established:
@@ -230,8 +231,10 @@ class Gate(layer.Layer):
         self._line.finish(self._client)
         self._line.linger()
 
-    def _leave(self) -> None:
+    def _leave(self, why: str) -> None:
         self._over = True
+        if why:
+            logger.info("client %s: %s", self._source_ip, why)
         self._line.close(self._client)
 
     def _closed(self) -> None:

@@ -10,7 +10,6 @@ from mitmproxy.proxy import events
 
 from addons.admission import Admission, Answered, Killed, Outcome
 from addons.ending import Ending
-from addons.framing import RequestReader
 from addons.line import Line, Retire, TimeUp, Wait
 from addons.messages import Event, Invalid, RequestHead
 from addons.peer import Peer
@@ -32,7 +31,6 @@ class Lane(Ending):
         super().__init__(service, line, tunnel, client)
         self.retiring = False
         """The proxy is about to end: no request after the one that runs."""
-        self._requests = RequestReader(max_head=service.max_header)
         self._pipe = False
         self._timed = True
         self._at_once = False
@@ -57,7 +55,7 @@ class Lane(Ending):
         if self._pipe and self._link.peer is not None and not self._link.ended:
             self._link.peer.finish()
         else:
-            self._end("the client closed the connection")
+            self._end_client("closed the connection")
 
     def _keep_waiting(self) -> None:
         """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
@@ -136,7 +134,7 @@ class Lane(Ending):
         if self._over:
             return
         if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
-            self._end("no whole request in time")
+            self._end_client("sent no whole request in time")
         elif isinstance(event, Retire):
             self._retire()
         else:

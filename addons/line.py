@@ -178,7 +178,6 @@ class Line:
 
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
-
         handled = self._handler.handle_hook(hook)
 
         async def run() -> None:

@@ -68,7 +68,7 @@ def body_of(headers: Fields) -> Body | Invalid | None:
         if lengths:
             return Invalid(400, "both Transfer-Encoding and Content-Length")
         if len(codings) != 1 or codings[0].lower() != b"chunked":
-            return Invalid(501, "a transfer coding other than chunked")
+            return Invalid(400, "a transfer coding other than chunked")
         return Until.LAST_CHUNK
     if not lengths:
         return None

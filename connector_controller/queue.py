@@ -25,7 +25,6 @@ class WorkQueue[K: Hashable]:
 
     def __init__(self, name: str, *, rng: random.Random | None = None) -> None:
         self.name = name
-        self.retries = 0
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
@@ -59,7 +58,6 @@ class WorkQueue[K: Hashable]:
     def retry(self, key: K, at_least: float = 0.0) -> None:
         """As `add`, after the pause that this key's failures have earned it."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        self.retries += 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16)) * self._random.uniform(0.5, 1.0)
         self.add_after(key, max(pause, at_least))
 

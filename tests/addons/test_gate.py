@@ -200,3 +200,34 @@ async def test_a_connect_is_written_down(capsys: pytest.CaptureFixture[str], pro
     line = json.loads("".join(lines).splitlines()[0])
     assert (line["event"], line["status"], line["reason"], line["connector"]) == ("connect", 407, "token", KEY)
     assert "wrong" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        pytest.param(b"", "", id="nothing, as a probe of the port does"),
+        pytest.param(b"CONNECT 127.0", "closed before CONNECT and TLS were whole", id="half a CONNECT"),
+        pytest.param(b"tunnel", "closed before CONNECT and TLS were whole", id="CONNECT alone"),
+        pytest.param(b"tunnel\x16\x03\x01\x02\x00\x01", "closed before CONNECT and TLS were whole", id="half a hello"),
+        pytest.param(b"tunnelgarbage, no TLS", "TLS", id="something else than TLS"),
+        pytest.param(b"tls", "", id="a tunnel without a request"),
+        pytest.param(b"tlsGET /api HT", "closed the connection in the middle of a head", id="half a request"),
+    ],
+)
+async def test_what_is_cut_off_is_one_line_of_the_log(
+    proxy: Proxy, target: Target, caplog: pytest.LogCaptureFixture, said: bytes, line: str
+) -> None:
+    caplog.set_level("INFO", "addons")
+    authority, credentials = f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}"
+    if said.startswith(b"tls"):
+        stream, said = await proxy.tunnel(authority, credentials), said[3:]
+    elif said.startswith(b"tunnel"):
+        (stream, _), said = await proxy.connect(authority, credentials), said[6:]
+    else:
+        stream = await proxy.open()
+    await stream.say(said)
+    stream.writer.close()
+    await until(lambda: proxy.connections == 0)
+    lines = [each.getMessage() for each in caplog.records if each.name.startswith("addons")]
+    assert len(lines) == bool(line)
+    assert line in "".join(lines)

@@ -63,7 +63,6 @@ async def test_pauses_double_up_to_the_longest_and_begin_anew_after_success(monk
     assert q.forget("a") == 0
     q.retry("a", at_least=77)
     assert pauses[-1] == 77
-    assert q.retries == 21
 
 
 async def run(q: WorkQueue[str], reconcile, until: asyncio.Event, workers: int = 1) -> None:
