@@ -1,5 +1,7 @@
 """Nothing gets past the gate: what goes wrong before it stands closes the connection."""
 
+from pathlib import Path
+
 from mitmproxy import connection, options
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.commands import CloseConnection
@@ -7,7 +9,9 @@ from mitmproxy.proxy.context import Context
 
 from addons.doorkeeper import Closed, Doorkeeper
 from addons.gate import Gate
-from tests.fakes.proxy import Proxy, until
+from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.target import Target
+from tests.fakes.watcher import watch
 
 
 def client() -> connection.Client:
@@ -30,6 +34,22 @@ async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
     stream = await proxy.open()
     assert await stream.rest() == b""
     await until(lambda: proxy.connections == 0)
+
+
+async def test_a_finished_flow_cannot_be_replayed(folder: Path, confdir: Path, target: Target) -> None:
+    here = f"127.0.0.1:{target.port}"
+    async with running_proxy(folder, confdir, connector_flows="on") as watched:
+        watcher = watch(watched)
+        client = await watched.tunnel(here, f"team-a/k8s:{watched.token('team-a/k8s')}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
+        await client.answer()
+        (flow,) = watcher.flows
+        await until(lambda: not flow.live)
+        replayed = flow.copy()
+        watched.master.commands.call("replay.client", [replayed])
+        await until(lambda: replayed.response is not None and replayed.response.status_code == 403)
+    assert len(target.conversations) == 1
+    assert target.received.count(b"GET /api") == 1
 
 
 def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,52 +10,15 @@ from mitmproxy import http
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
+from tests.fakes.watcher import watch
 
 KEY = "team-a/k8s"
-
-
-@dataclass
-class Watcher:
-    """An addon of mitmproxy's; `act` does something to a flow in the hook `at`."""
-
-    at: str = ""
-    act: Callable[[http.HTTPFlow], None] = lambda _: None
-    seen: list[str] = field(default_factory=list)
-    flows: list[http.HTTPFlow] = field(default_factory=list)
-
-    def _hook(self, name: str, flow: http.HTTPFlow) -> None:
-        self.seen.append(name)
-        if flow not in self.flows:
-            self.flows.append(flow)
-        if name == self.at:
-            self.act(flow)
-
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
-        self._hook("requestheaders", flow)
-
-    def request(self, flow: http.HTTPFlow) -> None:
-        self._hook("request", flow)
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        self._hook("responseheaders", flow)
-
-    def response(self, flow: http.HTTPFlow) -> None:
-        self._hook("response", flow)
-
-    def error(self, flow: http.HTTPFlow) -> None:
-        self._hook("error", flow)
 
 
 @pytest.fixture
 async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_body="4") as running:
         yield running
-
-
-def watch(proxy: Proxy, at: str = "", act: Callable[[http.HTTPFlow], None] = lambda _: None) -> Watcher:
-    watcher = Watcher(at, act)
-    proxy.master.addons.add(watcher)
-    return watcher
 
 
 async def tunnel(proxy: Proxy, target: Target) -> Stream:
@@ -243,20 +205,6 @@ async def test_resumed_after_the_client_has_gone_the_target_sees_nothing(watched
     watcher.flows[0].resume()
     await until(lambda: watched.connections == 0)
     assert target.received == b""
-
-
-async def test_a_finished_flow_cannot_be_replayed(watched: Proxy, target: Target) -> None:
-    watcher = watch(watched)
-    client = await tunnel(watched, target)
-    await client.say(post(target))
-    await client.answer()
-    (flow,) = watcher.flows
-    await until(lambda: not flow.live)
-    replayed = flow.copy()
-    watched.master.commands.call("replay.client", [replayed])
-    await until(lambda: replayed.response is not None and replayed.response.status_code == 403)
-    assert len(target.conversations) == 1
-    assert target.received.count(b"POST /api") == 1
 
 
 async def test_an_upgrade_shows_its_head_and_no_more(watched: Proxy, target: Target) -> None:

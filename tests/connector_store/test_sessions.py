@@ -1,0 +1,74 @@
+"""TLS sessions with targets are kept for what was checked, and not for longer."""
+
+import contextlib
+
+import pytest
+from OpenSSL import SSL
+
+from connector_store import trust
+from connector_store.trust import TrustStore
+from tests.fakes.certificates import Issued, make_ca, make_leaf
+
+
+class Remembering:
+    """The other side of handshakes, with a ticket key that lasts."""
+
+    def __init__(self, certificate: Issued) -> None:
+        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self.context.use_privatekey(certificate.key)
+        self.context.use_certificate(certificate.certificate)
+        self.context.set_session_id(b"test")
+
+    def serve(self, client: SSL.Connection) -> bool:
+        """Shake hands and answer something; True if the session was resumed."""
+        server = SSL.Connection(self.context)
+        server.set_accept_state()
+        for _ in range(3):
+            for one, other in ((client, server), (server, client)):
+                with contextlib.suppress(SSL.WantReadError):
+                    one.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    other.bio_write(one.bio_read(65536))
+        server.sendall(b"answer")
+        client.bio_write(server.bio_read(65536))
+        assert client.recv(100) == b"answer"
+        return bool(SSL._lib.SSL_session_reused(client._ssl))  # type: ignore[attr-defined]
+
+
+def test_a_session_is_resumed_for_the_same_host_and_trust_within_an_hour() -> None:
+    ca = make_ca("a")
+    clock = [0.0]
+    store, server = TrustStore(now=lambda: clock[0]), Remembering(make_leaf(ca, ["a.example", "b.example"]))
+
+    def connect(host: str = "a.example", pem: bytes = ca.pem) -> bool:
+        client = store.openssl_connection(pem, host)
+        resumed = server.serve(client)
+        store.keep_session(client, host)
+        return resumed
+
+    assert [connect(), connect()] == [False, True]
+    assert not connect("b.example")
+    assert not connect(pem=ca.pem + make_ca("another").pem)
+    clock[0] = trust.SESSION_SECONDS - 1
+    assert connect()
+    clock[0] = trust.SESSION_SECONDS + 1
+    assert not connect()
+    assert connect()
+
+
+def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "MAX_SESSIONS", 1)
+    ca = make_ca("a")
+    store, server = TrustStore(), Remembering(make_leaf(ca, ["a.example", "b.example"]))
+    for host in ("a.example", "b.example"):
+        client = store.openssl_connection(ca.pem, host)
+        server.serve(client)
+        store.keep_session(client, host)
+    assert not server.serve(store.openssl_connection(ca.pem, "a.example"))
+    assert server.serve(store.openssl_connection(ca.pem, "b.example"))
+
+
+def test_a_connection_that_has_no_session_leaves_none() -> None:
+    store = TrustStore()
+    store.keep_session(store.openssl_connection(make_ca("a").pem, "a.example"), "a.example")
+    assert not store._sessions
