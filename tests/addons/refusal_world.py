@@ -1,0 +1,223 @@
+"""Where refusals happen: a proxy, its targets, and what may change while a tunnel is open."""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from addons.questions import Resolve
+from connector_store.domain.access import Access, Answer, Identity
+from connector_store.domain.models import Target as Usable
+from connector_store.domain.models import Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import parse_access
+from connector_store.kube.access import KubeAccess
+from connector_store.kube.client import KubeClient
+from connector_store.tokens import SigningKey, TokenAccess
+from tests.addons.refusal_targets import running_targets
+from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.certificates import Issued, make_ca
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.target import Target
+
+PREFIX = "/kubernetes/global"
+AUDIENCE = "connectors-proxy"
+DENIED = ("127.0.0.2", "127.0.0.3")
+FADING = ObjectKey("team-a", "fading")
+ON_GOOD = ("k8s", "prefixed", "nosecret", "noclass", "untrusted", "fading")
+"""Connectors that lead to the target that answers."""
+
+
+class Checks:
+    """`Access` as on a folder, at a time of its own; or what a test puts in its place."""
+
+    def __init__(self, confdir: Path) -> None:
+        self.ahead = 0.0
+        public = SigningKey.load_or_create(confdir).public
+        self.tokens = TokenAccess(public, audience=AUDIENCE, now=lambda: time.time() + self.ahead)
+        self.current: Access = self.tokens
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        return self.current.cached(token, key)
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        return await self.current.check(token, key)
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        return await self.current.recheck(token, identity, key)
+
+
+class Names:
+    """An addon behind the resolver: `localhost`, which every system knows, leads to denied addresses."""
+
+    async def connector_resolve(self, data: Resolve) -> None:
+        if data.address.host == "localhost":
+            data.found = DENIED
+
+
+@dataclass(kw_only=True)
+class World:
+    """`targets` are known by the Connector that leads to each, `authorities` are those of all Connectors."""
+
+    proxy: Proxy
+    targets: Mapping[str, Target]
+    authorities: Mapping[str, str]
+    checks: Checks
+    fading: tuple[dict[str, Any], dict[str, Any]]
+    """Connector and Secret, for tests to take away."""
+
+    def heard(self) -> dict[str, list[bytes]]:
+        """What each target was sent, by connection."""
+        return {name: [bytes(each.received) for each in found.conversations] for name, found in self.targets.items()}
+
+    def counts(self) -> Counter[tuple[str, ...]]:
+        """Denials by reason, and requests by Connector and code, as a scrape shows them."""
+        found: Counter[tuple[str, ...]] = Counter()
+        text = self.proxy.master.addons.get("lifecycle")._records.metrics.render().decode()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "connector_denials_total":
+                    found["denial", sample.labels["reason"]] += int(sample.value)
+                elif sample.name == "connector_requests_total":
+                    found["request", sample.labels["connector"], sample.labels["code"]] += int(sample.value)
+        return found
+
+    async def write_fading(self, *objects: dict[str, Any], until_it_is: type) -> None:
+        if objects:
+            write(self.proxy.folder, *objects, file="fading.yaml")
+        else:
+            (self.proxy.folder / "fading.yaml").unlink(missing_ok=True)
+        await until(lambda: isinstance(self.proxy.service.store.get(FADING), until_it_is))
+
+
+Meanwhile = Callable[[World], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def unsynced(world: World) -> AsyncIterator[None]:
+    store = world.proxy.service.store
+    store.expect("later")
+    try:
+        yield
+    finally:
+        store.forget("later")
+
+
+@asynccontextmanager
+async def no_reviews(world: World) -> AsyncIterator[None]:
+    """The check of a cluster whose API server asks for 7 s of peace."""
+    busy = FakeApiServer(faults=[lambda _: refusal(503, "ServiceUnavailable", "busy", {"Retry-After": "7"})])
+    async with busy.serving(), KubeClient(busy.configuration) as client:
+        world.checks.current = KubeAccess(client, audience=AUDIENCE, rule=parse_access("use:connectors/proxy"))
+        try:
+            yield
+        finally:
+            world.checks.current = world.checks.tokens
+
+
+@asynccontextmanager
+async def expired(world: World) -> AsyncIterator[None]:
+    """Every token that was good."""
+    world.checks.ahead = 7200
+    try:
+        yield
+    finally:
+        world.checks.ahead = 0
+
+
+@asynccontextmanager
+async def one_open(world: World) -> AsyncIterator[None]:
+    """As many tunnels of the caller to team-a/k8s as it may have."""
+    stream = await world.proxy.tunnel(world.authorities["k8s"], f"team-a/k8s:{world.proxy.token('team-a/k8s')}")
+    try:
+        yield
+    finally:
+        stream.close()
+
+
+@asynccontextmanager
+async def deleted(world: World) -> AsyncIterator[None]:
+    async with _restored(world):
+        await world.write_fading(until_it_is=type(None))
+        yield
+
+
+@asynccontextmanager
+async def moved(world: World) -> AsyncIterator[None]:
+    """To another address."""
+    old, held = world.fading
+    async with _restored(world):
+        write(
+            world.proxy.folder, old | {"spec": old["spec"] | {"address": "https://h.example"}}, held, file="fading.yaml"
+        )
+        await until(lambda: "h.example" in str(getattr(world.proxy.service.store.get(FADING), "address", "")))
+        yield
+
+
+@asynccontextmanager
+async def secretless(world: World) -> AsyncIterator[None]:
+    async with _restored(world):
+        await world.write_fading(world.fading[0], until_it_is=Unusable)
+        yield
+
+
+@asynccontextmanager
+async def _restored(world: World) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await world.write_fading(until_it_is=type(None))
+        await world.write_fading(*world.fading, until_it_is=Usable)
+
+
+@asynccontextmanager
+async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIterator[World]:
+    folder = home / "connectors"
+    folder.mkdir()
+    ca = make_ca("target CA")
+    async with AsyncExitStack() as stack:
+        targets = await stack.enter_async_context(running_targets(home, ca))
+        unused = stack.enter_context(socket.socket())
+        unused.bind(("127.0.0.1", 0))
+        authorities = {name: f"127.0.0.1:{target.port}" for name, target in targets.items()}
+        authorities |= dict.fromkeys(ON_GOOD, authorities["k8s"])
+        authorities |= {"closed": f"127.0.0.1:{unused.getsockname()[1]}", "nameless": "no.invalid:6443"}
+        authorities |= {"denied": f"{DENIED[0]}:6443", "denied-name": "localhost:6443"}
+        fading = connector("fading", f"https://{authorities['fading']}", secret="fading"), secret("fading", ca=ca.pem)
+        write(folder, *_objects(authorities, ca))
+        write(folder, *fading, file="fading.yaml")
+        proxy = await stack.enter_async_context(
+            running_proxy(
+                folder,
+                confdir,
+                connector_flows="on" if watched else "off",
+                connector_connect_timeout="1",
+                connector_max_connections="1",
+                connector_targets_deny=",".join(DENIED),
+            )
+        )
+        checks = Checks(confdir)
+        keeper = proxy.master.addons.get("doorkeeper")
+        keeper.take(replace(keeper.parts(), service=replace(proxy.service, access=checks)))
+        proxy.master.addons.add(Names())
+        yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)
+
+
+def _objects(authorities: Mapping[str, str], ca: Issued) -> list[dict[str, Any]]:
+    made = [secret(ca=ca.pem), secret("other", ca=make_ca("other CA").pem)]
+    for name, authority in authorities.items():
+        if name == FADING.name:
+            continue
+        held = {"nosecret": "missing", "untrusted": "other"}.get(name, "secret")
+        one = connector(name, f"https://{authority}{PREFIX if name == 'prefixed' else ''}", secret=held)
+        if name == "noclass":
+            one["spec"]["connectorClassName"] = "unknown"
+        made.append(one)
+    return made
