@@ -12,6 +12,7 @@ from bench.peers.ours import aimed, ours
 from bench.place import Place, place
 
 MB = 1_000_000
+GB = 1000 * MB
 Flags = Mapping[str, str | int]
 """Of the load generator."""
 SLOW: Flags = {"rate": 150 * MB, "pause": "3s"}
@@ -22,7 +23,7 @@ INSIDE = Path(__file__).parent / "inside"
 class MemoryCase:
     """limit: MB that the resident memory may grow by; status: what an upload must be answered with.
 
-    script: of bench/inside, keeps requests waiting.
+    events: that a watch must get; script: of bench/inside, keeps requests waiting.
     """
 
     name: str
@@ -32,24 +33,26 @@ class MemoryCase:
     connector: str = "target"
     flows: str = "off"
     status: int | None = None
+    events: int = 0
     script: str = ""
 
 
-def memory_cases(*, size: int, events: int, streams: int) -> tuple[MemoryCase, ...]:
-    """size: bytes that pass in each transfer."""
+def memory_cases(*, size: int, events: int, streams: int, large: int | None = None) -> tuple[MemoryCase, ...]:
+    """size: bytes that pass in each transfer; large: in the plain ones down and up, if not the same."""
     much: Flags = {"bytes": size, **SLOW}
+    plain: Flags = {**much, "bytes": large or size}
     idle: Flags = {"clients": streams, "duration": "2s"}
     chunked: Flags = {**much, "chunked": "true"}
     refused: Flags = {"bytes": size, "header": "Impersonate-User: root"}
     held: Flags = {"bytes": size, "timeout": "8s"}
     return (
-        MemoryCase(name="down", mode="down", flags=much, limit=30),
+        MemoryCase(name="down", mode="down", flags=plain, limit=30),
         MemoryCase(name="down-chunked-watched", mode="down", flags=chunked, limit=30, flows="on"),
-        MemoryCase(name="up", mode="up", flags=much, limit=30, status=200),
+        MemoryCase(name="up", mode="up", flags=plain, limit=30, status=200),
         MemoryCase(name="up-chunked-watched", mode="up", flags=chunked, limit=30, flows="on", status=200),
         MemoryCase(name="exec-websocket", mode="exec", flags=much, limit=30),
         MemoryCase(name="exec-spdy", mode="exec", flags={**much, "protocol": "SPDY/3.1"}, limit=30),
-        MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30),
+        MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30, events=events),
         MemoryCase(name="refused-upload", mode="up", flags=refused, limit=40, status=403),
         MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
         MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", script="hold.py"),
@@ -60,13 +63,17 @@ def memory_cases(*, size: int, events: int, streams: int) -> tuple[MemoryCase, .
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """grown and limit in MB; passed: bytes that left the client or reached it; problem: empty if all went well."""
+    """grown and limit in MB; passed: bytes that left the client or reached it; events: that a watch got.
+
+    problem: empty if all went well.
+    """
 
     name: str
     grown: float
     limit: float
     passed: int
     seconds: float
+    events: int = 0
     problem: str = ""
 
 
@@ -87,6 +94,7 @@ def grow(scene: Place, case: MemoryCase) -> Growth:
         limit=case.limit,
         passed=m.result.get("bytes", 0),
         seconds=m.seconds,
+        events=m.result.get("events", 0),
         problem=problem,
     )
 
@@ -94,6 +102,8 @@ def grow(scene: Place, case: MemoryCase) -> Growth:
 def _problem(case: MemoryCase, m: Measurement) -> str:
     if case.status and m.result.get("status") != case.status:
         return f"answer {m.result.get('status')} instead of {case.status}: {m.result.get('error', '')}"
+    if case.events and m.result.get("events") != case.events:
+        return f"{m.result.get('events')} events instead of {case.events}"
     if m.result.get("ended"):
         return f"{m.result['ended']} streams ended"
     return f"grew by more than {case.limit:.0f} MB" if m.growth > case.limit * MB else ""
@@ -109,32 +119,42 @@ def grow_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Growth
                     yield Growth(name=case.name, grown=0, limit=case.limit, passed=0, seconds=0, problem=str(error))
 
 
+def chosen(*, quick: bool, size: int | None) -> tuple[MemoryCase, ...]:
+    """size in GB."""
+    if quick:
+        return memory_cases(size=100 * MB, events=50_000, streams=200)
+    return memory_cases(size=(size or 1) * GB, large=(size or 5) * GB, events=1_000_000, streams=2000)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 MB instead of 1 GB")
-    parser.add_argument("--size", type=int, metavar="GB", help="bytes of each transfer")
+    parser.add_argument("--quick", action="store_true", help="100 MB, few events and streams")
+    parser.add_argument("--size", type=int, metavar="GB", help="of each transfer; default: 5 for down and up, else 1")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("case", nargs="*")
     options = parser.parse_args(arguments)
-    if options.quick:
-        cases = memory_cases(size=100 * MB, events=50_000, streams=200)
-    else:
-        cases = memory_cases(size=(options.size or 1) * 1000 * MB, events=1_000_000, streams=2000)
+    cases = chosen(quick=options.quick, size=options.size)
     if unknown := set(options.case) - {case.name for case in cases}:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(case.name for case in cases)}")
     rows = []
     for row in grow_all(cases, options.case):
         rows.append(row)
-        sys.stdout.write(
-            f"{row.name:24}{row.grown:9.1f} MB of {row.limit:4.0f}{row.passed / MB:9.0f} MB passed"
-            f"{row.seconds:7.1f} s  {row.problem or 'ok'}\n"
-        )
+        sys.stdout.write(line(row))
         sys.stdout.flush()
     if options.json:
-        options.json.write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
+        options.json.write_text(json.dumps([plain(row) for row in rows], indent=1) + "\n")
     return 1 if any(row.problem for row in rows) else 0
 
 
-def _plain(row: Growth) -> dict[str, str | float]:
-    return {"name": row.name, "grown_mb": row.grown, "limit_mb": row.limit, "bytes": row.passed,
+def line(row: Growth) -> str:
+    passed = f"{row.events:,} events" if row.events else f"{row.passed / MB:,.0f} MB"
+    return (
+        f"{row.name:24}{row.grown:9.1f} MB of {row.limit:4.0f}{passed:>18} passed"
+        f"{row.seconds:7.1f} s  {row.problem or 'ok'}\n"
+    )
+
+
+def plain(row: Growth) -> dict[str, str | float]:
+    """For the JSON file."""
+    return {"name": row.name, "grown_mb": row.grown, "limit_mb": row.limit, "bytes": row.passed, "events": row.events,
             "seconds": row.seconds, "problem": row.problem}  # fmt: skip

@@ -19,6 +19,8 @@ from bench.process import Process
 
 GAUGE = Path(__file__).parent / "inside" / "gauge.py"
 SETTLE_SECONDS = 30.0
+PATIENCE = 10
+"""Seconds that the proxy gives silent clients, and targets that do not shake hands."""
 SAMPLE_SECONDS = 1.0
 STALL_MS = 20.0
 LEAK_MB = 30.0
@@ -37,19 +39,22 @@ class Samples:
         return max(row[1] for row in self.rows[-tenth:]) - max(row[1] for row in self.rows[half : half + tenth])
 
 
-def soak(scene: Place, *, seconds: int, clients: int) -> tuple[dict[str, Any], list[str]]:
-    """The report and the problems in words."""
+def soak(scene: Place, *, seconds: int, clients: int, patience: int = PATIENCE) -> dict[str, Any]:
+    """How actions ended, what the proxy held before and after, its loop from inside, and one sample a second.
+
+    A smaller patience makes it shorter: some clients wait until the proxy gives them up.
+    """
     gauge = scene.directory / "gauge.json"
-    proxy = ours(scene, name="soak", scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
+    times = {"connector_client_timeout": str(patience), "connector_connect_timeout": str(patience)}
+    proxy = ours(scene, name="soak", options=times, scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
     try:
         _load(scene, proxy, seconds=3, clients=20)  # what is made once (contexts, certificates) is no leak
-        rest = _rest(proxy, None, gauge)
+        rest = _rest(proxy, None, gauge, 1.5 * patience)
         with _sampled(proxy) as samples:
             outcomes = _load(scene, proxy, seconds=seconds, clients=clients)
-        after = _rest(proxy, rest, gauge)
-        report = {"seconds": seconds, "clients": clients, **outcomes, "before": rest, "after": after,
-                  "gauge": json.loads(gauge.read_text()), "samples": samples.rows}  # fmt: skip
-        return report, list(_problems(report, samples))
+        after = _rest(proxy, rest, gauge, SETTLE_SECONDS)
+        return {"seconds": seconds, "clients": clients, **outcomes, "before": rest, "after": after,
+                "gauge": json.loads(gauge.read_text()), "samples": samples.rows}  # fmt: skip
     finally:
         proxy.process.stop()
 
@@ -71,16 +76,16 @@ def _load(scene: Place, proxy: Endpoint, *, seconds: int, clients: int) -> dict[
     return result
 
 
-def _rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path) -> dict[str, Any]:
-    """Files, tasks and memory once nothing moves any more; waits for what was there before, within bounds."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+def _rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path, seconds: float) -> dict[str, Any]:
+    """Files, tasks and memory once nothing moves any more: after so long, or as soon as it is what was there before."""
+    deadline = time.monotonic() + seconds
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
         usage, state = proxy.process.usage(), json.loads(gauge.read_text())
         now = {"fds": usage.fds, "threads": usage.threads, "rss_mb": usage.rss / 1e6, "tasks": state["tasks"],
                "tasks_by_name": state["tasks_by_name"]}  # fmt: skip
         settled = usage.fds <= before["fds"] and now["tasks"] <= before["tasks"] if before else False
-        if settled or time.monotonic() > deadline - (0 if before else SETTLE_SECONDS / 2):
+        if settled or time.monotonic() > deadline:
             return now
 
 
@@ -111,17 +116,21 @@ def _health(admin: str) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _problems(report: dict[str, Any], samples: Samples) -> Iterator[str]:
+def errors_and_leaks(report: dict[str, Any]) -> Iterator[str]:
     if report["unexplained"]:
         yield f"{report['unexplained']} outcomes that no injected fault explains: {report['examples'][:3]}"
     for what in ("fds", "tasks"):
         if report["after"][what] > report["before"][what]:
             yield f"{what}: {report['before'][what]} before, {report['after'][what]} after"
+    samples = Samples(report["samples"])
+    if samples.rows and samples.middle_to_end() > LEAK_MB:
+        yield f"resident memory grew by {samples.middle_to_end():.0f} MB in the second half"
+
+
+def stalls(report: dict[str, Any]) -> Iterator[str]:
     for name, (count, wall, own) in report["gauge"]["stalls"].items():
         if own > STALL_MS:
             yield f"{name} held the loop for {own:.0f} ms ({wall:.0f} with waiting for a core; {count} stalls)"
-    if samples.rows and samples.middle_to_end() > LEAK_MB:
-        yield f"resident memory grew by {samples.middle_to_end():.0f} MB in the second half"
 
 
 def _print(report: dict[str, Any], problems: list[str]) -> None:
@@ -145,7 +154,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     with place() as scene:
-        report, problems = soak(scene, seconds=options.seconds, clients=options.clients)
+        report = soak(scene, seconds=options.seconds, clients=options.clients)
+    problems = [*errors_and_leaks(report), *stalls(report)]
     _print(report, problems)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -58,7 +58,7 @@ class LoopGauge:
             if took > gauge.longest or took > STALL:
                 gauge._long(handle, took)
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign] # the only way to time callbacks without debug mode
+        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment] # the only way to time callbacks without debug mode
 
     def _long(self, handle: asyncio.Handle, took: float) -> None:
         delay = _run_delay()

@@ -1,0 +1,59 @@
+"""The soak, small: clients and targets with faults, and what is left of them. What takes time is for the full run."""
+
+import json
+import os
+import shutil
+from typing import Any
+
+import pytest
+
+from bench.place import place
+from bench.soak import LEAK_MB, errors_and_leaks, soak, stalls
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("go") and "CI" not in os.environ, reason="the load generator needs Go")
+def test_faults_on_both_sides_are_all_explained_and_leave_nothing_behind() -> None:
+    with place() as scene:
+        report = soak(scene, seconds=5, clients=20, patience=5)
+    assert sum(sum(ends.values()) for ends in report["outcomes"].values()) >= report["clients"]
+    assert not list(errors_and_leaks(report)), json.dumps(report["after"], indent=1)
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    """Of a soak in which all went well."""
+    held = {"fds": 20, "tasks": 5}
+    steady = [(float(second), 100.0, 20, 1.0) for second in range(100)]
+    gauge = {"stalls": {"waited for a core": [3, 90.0, 5.0]}}
+    return {
+        "unexplained": 0, "examples": [], "before": held, "after": held, "gauge": gauge, "samples": steady, **changes,
+    }  # fmt: skip
+
+
+def test_a_soak_without_problems_has_none() -> None:
+    assert not [*errors_and_leaks(report()), *stalls(report())]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param(
+            {"unexplained": 1, "examples": ["upload: closed"]}, "upload: closed", id="an end that no fault explains"
+        ),
+        pytest.param({"after": {"fds": 21, "tasks": 5}}, "fds: 20 before, 21 after", id="a file that stays open"),
+        pytest.param({"after": {"fds": 20, "tasks": 6}}, "tasks: 5 before, 6 after", id="a task that stays"),
+        pytest.param(
+            {"samples": [(float(second), 100 + second * LEAK_MB / 30, 20, 1.0) for second in range(100)]},
+            "grew by 40 MB in the second half",
+            id="memory that grows all the time",
+        ),
+    ],
+)
+def test_what_went_wrong_is_said(changes: dict[str, Any], said: str) -> None:
+    (problem,) = errors_and_leaks(report(**changes))
+    assert said in problem
+
+
+def test_a_callback_that_held_the_loop_by_itself_is_a_stall() -> None:
+    (problem,) = stalls(report(gauge={"stalls": {"Gate.data": [2, 90.0, 80.0]}}))
+    assert "Gate.data held the loop for 80 ms" in problem
