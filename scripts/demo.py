@@ -17,7 +17,7 @@ from terminal import StepFailedError, Terminal
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.ports import Port
 from tests.cluster.process import Process, ProcessFailedError
-from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+from tests.cluster.programs import KUBERNETES, ProgramsMissingError, built, control_plane_programs
 from tests.cluster.scratch import scratch
 
 ROOT = Path(__file__).parents[1]
@@ -38,9 +38,6 @@ spec:
 
 def prepare_target(terminal: Terminal, server: str) -> str:
     """A ServiceAccount of the target cluster and its token, in manifests of a folder; returns the token."""
-    terminal.say(
-        "1. In the target cluster: an account that may work with ConfigMaps of one namespace, and a token of it"
-    )
     for resource in (
         "serviceaccount pipeline",
         "role pipeline --verb=get,list,watch,create,patch,delete --resource=configmaps",
@@ -59,6 +56,14 @@ def prepare_target(terminal: Terminal, server: str) -> str:
     connector = CONNECTOR.replace("$SERVER", server)
     terminal.run(f"cat > connectors/connector.yaml <<END\n{connector}END")
     return (terminal.folder / "token").read_text().strip()
+
+
+def kubectl_folder() -> Path:
+    """A cluster of the user's own needs no other program; built now if it is not there yet."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and os.access(Path(assets) / "kubectl", os.X_OK):
+        return Path(assets)
+    return built(KUBERNETES, ("kubectl",))
 
 
 @contextmanager
@@ -158,10 +163,10 @@ def stay(terminal: Terminal) -> None:
 
 
 def demo(options: argparse.Namespace, folder: Path) -> None:
-    programs = control_plane_programs()
     own = Path(options.kubeconfig).resolve() if options.kubeconfig else None
     if own and not own.is_file():
         raise StepFailedError(f"there is no kubeconfig {own}")
+    programs = kubectl_folder() if own else control_plane_programs()
     with nullcontext() if own else ControlPlane(folder / "cluster", programs=programs) as plane:
         kubeconfig = own or (plane.kubeconfig if plane else None)
         paths = [str(programs), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]

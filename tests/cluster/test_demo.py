@@ -1,5 +1,7 @@
 """scripts/demo as a newcomer runs it."""
 
+import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -13,6 +15,8 @@ TIMEOUT = 200.0
 def test_it_shows_the_whole_way_and_ends(cluster_programs: Path) -> None:
     done = subprocess.run([DEMO, "--once"], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout + done.stderr
+    steps = re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE)
+    assert steps == ["1", "2", "3", "4", "5", "6", "7"]
     assert "system:serviceaccount:connector-demo:pipeline" in done.stdout
     assert "the watch saw: configmap/seen" in done.stdout
     assert "Proxy Authentication Required" in done.stdout
@@ -42,9 +46,13 @@ def test_a_cluster_that_cannot_be_reached_is_an_error_and_no_traceback(cluster_p
     assert str(tmp_path / "none") in done.stderr
 
 
-def test_it_works_on_a_cluster_of_the_users_own_and_cleans_up(control_plane: ControlPlane) -> None:
+def test_it_works_on_a_cluster_of_the_users_own_with_kubectl_alone_and_cleans_up(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    (tmp_path / "kubectl").symlink_to(control_plane.programs / "kubectl")
     command = [str(DEMO), "--once", "--kubeconfig", str(control_plane.kubeconfig)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    environment = os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     namespace = control_plane.api.must("GET", "/api/v1/namespaces/connector-demo")
     assert namespace["metadata"]["deletionTimestamp"]
