@@ -1,8 +1,8 @@
 """The reference pages name what the code has: no more, no less."""
 
+import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -18,26 +18,13 @@ from connector_store.domain.status import CONDITION_READY
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
 from connectorctl.arguments import parse_arguments
+from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
-DOCS = Path(__file__).parents[2] / "docs"
-REFERENCE = DOCS / "reference"
-
-
-def section(page: str, heading: str) -> str:
-    text = (REFERENCE / page).read_text()
-    _, _, rest = text.partition(f"## {heading}\n")
-    assert rest, f"{page} has no section {heading}"
-    return rest.partition("\n## ")[0]
-
-
-def rows(text: str) -> dict[str, str]:
-    """First cell -> second cell of a table, without code marks, headings left out."""
-    found = [re.split(r"(?<!\\) ?\| ?", each)[1:3] for each in text.splitlines() if each.startswith("| `")]
-    return {name.strip(): value.strip("` ") for name, value in found}
-
-
-def names(text: str) -> set[str]:
-    return set(re.findall(r"`([^`\s]+)`", text))
+REASONED = (
+    *(ROOT / "connector_store/domain" / name for name in ("conditions.py", "manifest.py", "resolve.py")),
+    *(ROOT / "connector_controller" / name for name in ("connectors.py", "services.py")),
+)
+"""Where conditions get their reasons."""
 
 
 def test_every_setting_is_there_with_its_default() -> None:
@@ -75,7 +62,28 @@ def _default(value: object) -> str:
 def test_every_condition_is_there() -> None:
     documented = {name.split("`")[1] for name in rows(section("objects.md", "Conditions"))}
     assert documented == {*COUNTED, CA_CERT, CONDITION_READY}
-    assert NOT_PROBED in names(section("objects.md", "Conditions"))
+
+
+def test_every_reason_of_a_condition_is_there() -> None:
+    text = section("objects.md", "Conditions")
+    table = names("\n".join(line for line in text.splitlines() if line.startswith("|")))
+    assert table - {*COUNTED, CA_CERT, CONDITION_READY} == _reasons()
+    assert NOT_PROBED in names(text)
+
+
+def _reasons() -> set[str]:
+    """What the source gives for one: `reason=`, a variable of that name, or the second argument of `_unusable`."""
+    found: set[str] = set()
+    for file in REASONED:
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.keyword(arg="reason", value=ast.Constant(value=str() as reason)):
+                    found.add(reason)
+                case ast.Assign(targets=[ast.Name(id="reason")], value=ast.Constant(value=str() as reason)):
+                    found.add(reason)
+                case ast.Call(func=ast.Name(id="_unusable"), args=[_, ast.Constant(value=str() as reason), *_]):
+                    found.add(reason)
+    return found
 
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
@@ -104,6 +112,16 @@ def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:
     created = {each for each in driver if each.endswith("_created")}
     assert families <= documented
     assert driver - created <= documented
+
+
+def test_the_borrowed_names_of_decision_17_are_those_that_are_used() -> None:
+    [decision] = (DOCS / "decisions").glob("0017-*.md")
+    documented = {each.removeprefix("SSL.") for each in names(decision.read_text()) if "/" not in each}
+    sources = [each.read_text() for folder in ("addons", "connector_store") for each in (ROOT / folder).rglob("*.py")]
+    private = re.compile(r"\b(?:SSL|tls|connection|reader)\.(_\w+)")
+    handler = re.compile(r"handler\.(drain_writers|timeout_watchdog|transports)\b")
+    used = {name for source in sources for each in (private, handler) for name in each.findall(source)}
+    assert used == documented - {"mitmdump"}
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -1,0 +1,67 @@
+"""What the reference says of refusals is what the source can refuse with."""
+
+import re
+from typing import get_args
+
+from connector_store.domain import denial
+from connector_store.domain.errors import ParseError
+from connector_store.domain.matching import parse_address
+from connector_store.domain.models import Target, Unusable
+from connector_store.domain.names import ObjectKey
+from tests.docs.pages import REFERENCE, rows, section
+
+
+def test_every_reason_of_a_denial_is_there_with_its_statuses() -> None:
+    documented = {
+        name.strip("`"): statuses(status) for name, status in rows(section("telemetry.md", "Denials")).items()
+    }
+    refusals: dict[str, set[int]] = {cause: set() for cause in get_args(denial.Cause)}
+    for deny in every_denial():
+        refusals[deny.cause].add(deny.status)
+    assert documented == refusals
+
+
+def test_every_status_of_a_refusal_is_among_the_answers() -> None:
+    on_connect, _, rest = (REFERENCE / "answers.md").read_text().partition("**Inside the tunnel**")
+    inside, _, itself = rest.partition("**The proxy itself**")
+    possible = {deny.status for deny in every_denial()}
+    assert answered(on_connect) == possible - {401, 404, 502, 504}
+    assert answered(inside) == possible - {404, 407}
+    assert "404" in itself
+
+
+def answered(text: str) -> set[int]:
+    return {number for line in text.splitlines() if line.startswith("| ") for number in statuses(line.split(" | ")[-1])}
+
+
+def statuses(text: str) -> set[int]:
+    return {int(each) for each in re.findall(r"\b[45]\d\d\b", text)}
+
+
+def every_denial() -> list[denial.Deny]:
+    key = ObjectKey("team-a", "k8s")
+    address = parse_address("https://target:6443")
+    target = Target(key=key, uid="", address=address, credential=None, secret_name=None, ca=None)
+    error = ParseError("Proxy-Authorization", "is absent")
+    return [
+        denial.not_synced(),
+        *(denial.bad_credentials(error, inside=inside) for inside in (False, True)),
+        *(denial.bad_token(inside=inside) for inside in (False, True)),
+        denial.unavailable(1),
+        denial.not_allowed(key),
+        denial.unusable(Unusable(key=key, reason="SecretNotFound", message="")),
+        denial.wrong_address(key, address),
+        denial.path_outside(key, address),
+        denial.wrong_host(key, address),
+        denial.acts_as_another(b"impersonate-user"),
+        denial.absolute_form(),
+        denial.bad_request(""),
+        denial.header_too_large(1),
+        denial.too_many(1),
+        denial.not_found(),
+        denial.target_unreachable(target, ""),
+        denial.target_denied(target, ""),
+        denial.target_timeout(target, 1),
+        denial.target_refused(target),
+        denial.internal(),
+    ]

@@ -1,0 +1,81 @@
+"""What docs/troubleshooting.md quotes is what the source says."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("addons", "connector_store", "connector_controller", "connector_csi")
+VALUE = "\0"
+"""What a format string of the source puts in."""
+EXAMPLE = re.compile(r"\.\.\.|https://|Impersonate-User|\d+|\b[xyz](?:/[xyz])?\b")
+"""What stands for a value in a quotation."""
+OF_OTHERS = {
+    '... User "system:serviceaccount:...',
+    '... is forbidden ... in the namespace "team-a"',
+    "Error from server (Forbidden)",
+    "certificate signed by unknown authority",
+    "close 1001 (going away)",
+    "connection refused",
+    "dial tcp",
+    "driver name connectors-csi not found in the list of registered CSI drivers",
+    "lookup c-x.y.svc.cluster.local",
+    "no such host",
+    "websocket",
+    "x509",
+}
+"""Said by the target, kubectl, kubelet or the system."""
+
+
+def quoted() -> list[str]:
+    """The texts in the first cells of its tables, cut where one message stands in another."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    cells = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    texts = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    pieces = {piece.strip() for text in texts for piece in re.split(r" ?[:;] ", text)}
+    return sorted(pieces - {"", "..."})
+
+
+def messages() -> Iterator[str]:
+    """Every text that the source can say: not its docstrings, nor what it compares the texts of others with."""
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            yield from _texts(ast.parse(file.read_text()))
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Compare() | ast.Expr(value=ast.Constant()):
+            return
+        case ast.JoinedStr(values=values):
+            yield "".join(str(each.value) if isinstance(each, ast.Constant) else VALUE for each in values)
+        case ast.Constant(value=str() as text):
+            yield text
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from _texts(child)
+
+
+def pattern(piece: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(each) for each in EXAMPLE.split(piece)))
+
+
+@pytest.fixture(scope="module")
+def said() -> str:
+    return "\n".join(each.replace("\n", " ") for each in messages())
+
+
+@pytest.mark.parametrize("piece", [each for each in quoted() if each not in OF_OTHERS])
+def test_the_source_says_it(said: str, piece: str) -> None:
+    assert pattern(piece).search(said)
+
+
+def test_what_others_say_is_quoted() -> None:
+    assert OF_OTHERS - set(quoted()) == set()
+
+
+def test_what_the_source_only_compares_with_is_not_its_own_message(said: str) -> None:
+    assert "certificate verify failed" not in said
