@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.certificates import Issued
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import PATIENCE, Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
 pytestmark = pytest.mark.slow
@@ -49,12 +51,35 @@ def full() -> Iterator[int]:
 
 
 @pytest.fixture
-def mute() -> Iterator[int]:
-    """The port of a listener that accepts and never says a word."""
+def mute() -> Iterator[socket.socket]:
+    """A listener whose kernel accepts, and that never says a word."""
     with socket.socket() as listener:
+        listener.setblocking(False)
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
-        yield listener.getsockname()[1]
+        yield listener
+
+
+@contextmanager
+def one_second() -> Iterator[None]:
+    """What happens in here takes the time that is set: no less, and not much more."""
+    began = time.monotonic()
+    yield
+    assert 0.9 <= time.monotonic() - began < 5
+
+
+async def accepted(mute: socket.socket) -> socket.socket:
+    """The target's side of the next connection to `mute`."""
+    connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(mute), PATIENCE)
+    return connection
+
+
+async def closed_by_the_proxy(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(PATIENCE):
+        with connection, suppress(ConnectionResetError):
+            while await loop.sock_recv(connection, 65536):
+                pass
 
 
 def get(port: int) -> bytes:
@@ -66,47 +91,55 @@ def get(port: int) -> bytes:
     [
         pytest.param(b"", id="a client that says nothing"),
         pytest.param(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127", id="half a CONNECT"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="half a ClientHello instead of HTTP"),
     ],
 )
 async def test_a_client_without_a_whole_connect_is_closed(brief: Proxy, said: bytes) -> None:
+    with one_second():
+        client = await brief.open()
+        await client.say(said)
+        assert await client.rest() == b""
+
+
+async def test_half_a_client_hello_instead_of_http_is_refused_at_once(brief: Proxy) -> None:
     client = await brief.open()
-    await client.say(said)
-    assert b"HTTP/1.1 2" not in await client.rest()
+    await client.say(b"\x16\x03\x01\x02\x00\x01\x00")
+    assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_a_client_that_dribbles_is_closed_all_the_same(brief: Proxy) -> None:
-    client = await brief.open()
-
-    async def dribble() -> None:
+    async def dribble(client: Stream) -> None:
         for byte in b"CONNECT " + b"a" * 100_000:
             await client.say(bytes([byte]))
             await asyncio.sleep(0.02)
 
-    dribbling = asyncio.ensure_future(dribble())
-    assert b"HTTP/1.1 2" not in await client.rest()
+    with one_second():
+        client = await brief.open()
+        dribbling = asyncio.ensure_future(dribble(client))
+        assert await client.rest() == b""
     dribbling.cancel()
     await asyncio.gather(dribbling, return_exceptions=True)
 
 
 async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target: Target) -> None:
-    client, answer = await brief.connect(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-    assert answer.status == 200
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="h")
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
     hello = outgoing.read()
-    await client.say(hello[: len(hello) // 2])
-    await client.rest()
+    with one_second():
+        client, answer = await brief.connect(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+        assert answer.status == 200
+        await client.say(hello[: len(hello) // 2])
+        assert await client.rest() == b""
     assert target.conversations == []
 
 
 @pytest.mark.parametrize("inside", [b"", b"GET /api HTTP/1.1\r\nHo"], ids=["nothing", "half a request"])
 async def test_a_tunnel_without_a_whole_request_is_closed(brief: Proxy, target: Target, inside: bytes) -> None:
-    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-    await client.say(inside)
-    await client.rest()
+    with one_second():
+        client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+        await client.say(inside)
+        assert await client.rest() == b""
     assert target.conversations == []
 
 
@@ -121,6 +154,7 @@ async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: T
 
 
 async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
+    """A tunnel to a target at `port`; nothing is said in it."""
     write(
         proxy.folder,
         connector("silent", f"https://127.0.0.1:{port}", secret="s2"),
@@ -128,19 +162,27 @@ async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
         file="s.yaml",
     )
     await until(lambda: proxy.service.store.counts["Connector"] == 2)
-    client = await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
-    await client.say(get(port))
-    return client
+    return await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
 
 
 async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: Issued) -> None:
-    answer = await (await to_silent(brief, full, target_ca)).answer()
+    client = await to_silent(brief, full, target_ca)
+    with one_second():
+        await client.say(get(full))
+        answer = await client.answer()
     assert answer.status == 504
     assert "did not answer within 1 s" in answer.json()["message"]
 
 
-async def test_a_target_that_accepts_and_is_silent_gives_504(brief: Proxy, mute: int, target_ca: Issued) -> None:
-    answer = await (await to_silent(brief, mute, target_ca)).answer()
+async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
+    brief: Proxy, mute: socket.socket, target_ca: Issued
+) -> None:
+    port = mute.getsockname()[1]
+    client = await to_silent(brief, port, target_ca)
+    with one_second():
+        await client.say(get(port))
+        answer = await client.answer()
+        await closed_by_the_proxy(await accepted(mute))
     assert answer.status == 504
 
 
@@ -163,13 +205,17 @@ async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: P
 
 
 async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
-    brief: Proxy, mute: int, target_ca: Issued
+    brief: Proxy, mute: socket.socket, target_ca: Issued
 ) -> None:
     before = len(asyncio.all_tasks())
-    client = await to_silent(brief, mute, target_ca)
-    await until(lambda: len(asyncio.all_tasks()) > before)
-    client.close()
-    await until(lambda: brief.connections == 0 and len(asyncio.all_tasks()) <= before)
+    port = mute.getsockname()[1]
+    client = await to_silent(brief, port, target_ca)
+    with one_second():
+        await client.say(get(port))
+        connection = await accepted(mute)
+        client.close()
+        await closed_by_the_proxy(connection)
+        await until(lambda: brief.connections == 0 and len(asyncio.all_tasks()) <= before)
 
 
 async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, target: Target) -> None:
