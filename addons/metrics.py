@@ -2,19 +2,20 @@
 
 The data path only adds to plain dictionaries on the event loop, without a lock; what a scrape shows is made when it
 is asked for. Labels never carry paths, users or tokens, and are bounded: a Connector is named only once its caller
-may use it.
+may use it, and only while it is there.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from addons.exchange import Exchange
+from connector_store.domain.denial import Cause
 from connector_store.domain.names import ObjectKey
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -24,6 +25,8 @@ VERBS: Final = frozenset(
     | {"post", "put", "head", "options"}
 )
 KINDS: Final = frozenset({"watch", "log", "exec", "attach", "portforward"})
+CAUSES: Final = frozenset(get_args(Cause))
+"""What ends without an answer, or as a stream, has its reason in words instead, in the audit line alone."""
 _OTHER: Final = "other"
 
 
@@ -44,6 +47,7 @@ class Metrics(Collector):
         self._duration_sum = 0.0
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
         self._objects: Callable[[], Mapping[str, int]] = dict
+        self._known: Callable[[ObjectKey], bool] = lambda _: True
 
     def record(self, exchange: Exchange) -> None:
         """Count what ended. Streams were counted as requests when they began."""
@@ -53,7 +57,7 @@ class Metrics(Collector):
             self.requests[connector, verb if verb in VERBS else _OTHER, exchange.status] += 1
             self._durations[bisect_left(BUCKETS, exchange.duration)] += 1
             self._duration_sum += exchange.duration
-        if exchange.cause and exchange.event != "stream":
+        if exchange.cause in CAUSES and exchange.event != "stream":
             self.denials[exchange.cause] += 1
         if exchange.bytes_in:
             self.bytes[connector, "in"] += exchange.bytes_in
@@ -71,12 +75,14 @@ class Metrics(Collector):
         """A value that is read when somebody scrapes; None leaves it out."""
         self._gauges[name] = (text, read)
 
-    def objects(self, read: Callable[[], Mapping[str, int]]) -> None:
-        """Where connector_store_objects comes from: a number by kind."""
+    def objects(self, read: Callable[[], Mapping[str, int]], known: Callable[[ObjectKey], bool]) -> None:
+        """Where connector_store_objects comes from, a number by kind; what of a Connector not `known` is dropped."""
         self._objects = read
+        self._known = known
 
     def collect(self) -> Iterator[Metric]:
         """All families, for the registry."""
+        self._drop_gone()
         yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
         yield self._duration()
         yield _counter("connector_denials", "Refusals", ("reason",), self.denials)
@@ -97,6 +103,16 @@ class Metrics(Collector):
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
+
+    def _drop_gone(self) -> None:
+        named = (
+            {each[0] for each in self.requests} | {each[0] for each in self.bytes} | {each[0] for each in self.streams}
+        )
+        gone = {key for key in named if key is not None and not self._known(key)}
+        if gone:
+            _drop(self.requests, lambda labels: labels[0] in gone)
+            _drop(self.bytes, lambda labels: labels[0] in gone)
+            _drop(self.streams, lambda labels: labels[0] in gone and not self.streams[labels])
 
     def _duration(self) -> Metric:
         total, buckets = 0, []
@@ -120,6 +136,11 @@ def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, 
     for key, value in values.items():
         family.add_metric(_texts(key), value)
     return family
+
+
+def _drop[L](values: dict[L, int], wanted: Callable[[L], bool]) -> None:
+    for labels in tuple(filter(wanted, values)):
+        del values[labels]
 
 
 def _texts(key: object) -> list[str]:

@@ -141,7 +141,7 @@ def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None
         expires = certificates.ca_expires
         return expires - time.time() if expires is not None else None
 
-    metrics.objects(lambda: store.counts)
+    metrics.objects(lambda: store.counts, lambda key: store.connector(key) is not None)
     metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(store.synced))
     metrics.gauge("connector_ca_expiry_seconds", "Seconds until the CA ends", left)
 

@@ -76,12 +76,33 @@ def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     assert not any(name in ("connector_requests_total", "connector_denials_total") for name, _ in found)
 
 
+def test_what_ends_in_words_of_its_own_is_no_denial() -> None:
+    metrics = Metrics()
+    metrics.record(REQUEST._replace(cause="the client closed the connection"))
+    assert not metrics.denials
+
+
+def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> None:
+    metrics = Metrics()
+    metrics.objects(dict, lambda key: key.name == "other")
+    for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
+        metrics.record(REQUEST._replace(connector=key))
+        metrics.stream_began(key, "watch")
+    assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
+        "connector_streams_active"
+    }
+    for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
+        metrics.stream_ended(key, "watch")
+    assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
+    assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
+
+
 def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     lost: list[str] = []
     metrics = Metrics(audit_lost=lambda: len(lost))
     metrics.gauge("connector_store_synced", "All lists are in", lambda: 1)
     metrics.gauge("connector_ca_expiry_seconds", "Until the CA expires", lambda: None)
-    metrics.objects(lambda: {"Connector": 7})
+    metrics.objects(lambda: {"Connector": 7}, lambda _: True)
     metrics.token_reviews["granted"] += 1
     metrics.watch_restarts["Secret"] += 1
     metrics.cache_hits += 4
