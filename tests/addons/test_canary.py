@@ -155,14 +155,16 @@ def key_lines(path: Path) -> list[str]:
     return [each for each in keys.splitlines() if len(each) > 40]
 
 
-async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("watched", [False, True], ids=["as a service", "with -w"])
+async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -> None:
+    """At the most verbose level, and whether flows are made or not."""
     ca = make_ca()
     async with Target(make_leaf(ca, ["127.0.0.1"]), tmp_path, moody) as target:
         dump = tmp_path / "dump"
         proxy = RunningProxy(
             tmp_path / "home",
             options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "5"},
-            arguments=["-w", str(dump)],
+            arguments=["-w", str(dump)] if watched else [],
         )
         write(proxy, target.port, ca)
         with proxy:
@@ -173,9 +175,14 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path) -> None:
             command = proxy.command_line()
     assert f"Authorization: Bearer {TARGET_TOKEN}".encode() in target.received
     assert INNER_TOKEN.encode() not in target.received
-    assert b"/api" in dump.read_bytes()
-    assert b"Loading script" in proxy.log.read_bytes()
-    _search(proxy, {"metrics": metrics, "command": command, "dump": dump.read_bytes()}, caller.answers, token)
+    log = proxy.log.read_bytes()
+    assert b"Loading script" in log
+    assert (b"flows of inner requests: on" if watched else b"flows of inner requests: off") in log
+    found = {"metrics": metrics, "command": command}
+    if watched:
+        found["dump"] = dump.read_bytes()
+        assert b"/api" in found["dump"]
+    _search(proxy, found, caller.answers, token)
 
 
 def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], token: str) -> None:
