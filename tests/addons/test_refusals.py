@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.addons.refusal_world import World, running_world
+from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import Answer, Stream, copy_confdir, until
@@ -130,9 +130,9 @@ def assert_answer(case: Case, answer: Answer) -> None:
 
 
 def expected_counts(case: Case) -> Counter[tuple[str, ...]]:
-    """A Connector is named only for who may use it."""
+    """A Connector is named only for who may use it, and only while it is there."""
     found: Counter[tuple[str, ...]] = Counter({("denial", case.cause): 1})
-    if case.inside is not None:
+    if case.inside is not None and case.meanwhile is not deleted:
         found["request", "" if case.stranger else f"team-a/{case.connector}", str(case.status)] = 1
     return found
 
