@@ -4,13 +4,61 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Timer
 
 import pytest
 
 from tests.journey.worker import NAMESPACE, OTHER, Worker
+from tests.node.csi import eventually
 
+SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
+"""Environment variables of kubectl's: with `false` it begins with SPDY, which it only falls back to otherwise."""
 CONFIG_MAP = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}, "data": {"a": "1"}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The pod at the other end of one protocol's streams, so that they can be told from the other's."""
+
+    pod: str
+    websockets: bool
+
+    @property
+    def environment(self) -> list[str]:
+        return [f"{name}={str(self.websockets).lower()}" for name in SWITCHES]
+
+    @property
+    def verb(self) -> str:
+        """A WebSocket begins with a GET (RFC 6455 section 4.1), kubectl's SPDY with a POST."""
+        return "get" if self.websockets else "create"
+
+
+@pytest.fixture(scope="module")
+def peers(worker: Worker) -> dict[str, Peer]:
+    found = {"a WebSocket": Peer(pod="by-websocket", websockets=True), "SPDY": Peer(pod="by-spdy", websockets=False)}
+    product = worker.product
+    for each in found.values():
+        product.kubectl("run", each.pod, f"--image={product.node.box}", namespace=NAMESPACE)
+    for each in found.values():
+        product.node.wait_for_pod(each.pod, NAMESPACE)
+    return found
+
+
+@pytest.fixture(params=["a WebSocket", "SPDY"])
+def peer(request: pytest.FixtureRequest, peers: dict[str, Peer]) -> Peer:
+    return peers[str(request.param)]
+
+
+def begun(worker: Worker, peer: Peer, subresource: str) -> set[tuple[str, int]]:
+    """Verb and status of each stream to the peer, by the proxies' audit: one that kubectl fell back from counts too."""
+    return eventually(
+        lambda: {
+            (each["verb"], each["status"])
+            for each in worker.product.audit()
+            if (each["name"], each["subresource"]) == (peer.pod, subresource)
+        }
+    )
 
 
 def test_the_target_sees_the_targets_account(worker: Worker) -> None:
@@ -40,27 +88,34 @@ def test_both_configurations_work(worker: Worker, kubeconfig: str) -> None:
     assert OTHER in worker.must(f"--kubeconfig=/connector/{kubeconfig}", "get", "pods", "-o", "name")
 
 
-def test_exec_passes_input_output_and_the_exit_code(worker: Worker) -> None:
-    done = worker.run("exec", "-i", OTHER, "--", "sh", "-c", "cat; echo error >&2; exit 7", stdin="input\n")
+def test_exec_passes_input_output_and_the_exit_code(worker: Worker, peer: Peer) -> None:
+    script = "cat; echo error >&2; exit 7"
+    command = ("exec", "-i", peer.pod, "--", "sh", "-c", script)
+    done = worker.run(*command, stdin="input\n", environment=peer.environment)
     assert (done.returncode, done.stdout) == (7, "input\n")
     assert "error" in done.stderr
+    assert begun(worker, peer, "exec") == {(peer.verb, 101)}
 
 
-def test_cp_brings_a_file_there_and_back(worker: Worker) -> None:
+def test_cp_brings_a_file_there_and_back(worker: Worker, peer: Peer) -> None:
     worker.shell(
+        f"export {' '.join(peer.environment)}; "
         f"k='kubectl -n {NAMESPACE}'; busybox dd if=/dev/urandom of=/tmp/a bs=1000 count=2000 2>/dev/null; "
-        f"$k cp /tmp/a {OTHER}:/tmp/a; $k cp {OTHER}:/tmp/a /tmp/b; busybox cmp /tmp/a /tmp/b"
+        f"$k cp /tmp/a {peer.pod}:/tmp/a; $k cp {peer.pod}:/tmp/a /tmp/b; busybox cmp /tmp/a /tmp/b"
     )
+    assert begun(worker, peer, "exec") == {(peer.verb, 101)}
 
 
-def test_port_forward_carries_a_connection(worker: Worker) -> None:
-    worker.must("exec", OTHER, "--", "httpd", "-p", "8000", "-h", "/etc")
+def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
+    worker.must("exec", peer.pod, "--", "httpd", "-p", "8000", "-h", "/etc", environment=peer.environment)
     answer = worker.shell(
-        f"k='kubectl -n {NAMESPACE}'; $k port-forward pod/{OTHER} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
+        f"export {' '.join(peer.environment)}; "
+        f"k='kubectl -n {NAMESPACE}'; $k port-forward pod/{peer.pod} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
         "until grep -q Forwarding /tmp/forward; do kill -0 $forward; sleep 0.2; done; "
-        "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 30 127.0.0.1 8000; kill $forward"
+        "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 30 127.0.0.1 8000; kill $forward; wait $forward || true"
     )
     assert "nobody" in answer
+    assert begun(worker, peer, "portforward") == {(peer.verb, 101)}
 
 
 def test_logs_are_followed_to_their_end(worker: Worker) -> None:

@@ -50,11 +50,15 @@ class Worker:
         """kubectl in the worker, as a command of the test's machine."""
         return self.product.kubectl.command(*_inside(arguments), namespace=NAMESPACE)
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return self.product.kubectl.run(*_inside(arguments), namespace=NAMESPACE, stdin=stdin, timeout=120)
+    def run(
+        self, *arguments: str, stdin: str = "", environment: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """`environment` has NAME=VALUE for kubectl."""
+        command = _inside(arguments, environment)
+        return self.product.kubectl.run(*command, namespace=NAMESPACE, stdin=stdin, timeout=120)
 
-    def must(self, *arguments: str, stdin: str = "") -> str:
-        done = self.run(*arguments, stdin=stdin)
+    def must(self, *arguments: str, stdin: str = "", environment: Sequence[str] = ()) -> str:
+        done = self.run(*arguments, stdin=stdin, environment=environment)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.product.state()}"
         return done.stdout
 
@@ -90,8 +94,8 @@ def connector(name: str, plane: ControlPlane, token: str) -> list[dict[str, Any]
     ]
 
 
-def _inside(arguments: Sequence[str]) -> list[str]:
-    return ["exec", "-i", WORKER, "--", "kubectl", "--namespace", NAMESPACE, *arguments]
+def _inside(arguments: Sequence[str], environment: Sequence[str] = ()) -> list[str]:
+    return ["exec", "-i", WORKER, "--", "env", *environment, "kubectl", "--namespace", NAMESPACE, *arguments]
 
 
 def worker_pod(image: str, name: str = WORKER, **attributes: str) -> dict[str, Any]:
