@@ -99,15 +99,6 @@ def test_the_namespaced_overlay_binds_no_secrets_of_the_whole_cluster(fresh: Kub
     }
 
 
-@pytest.mark.parametrize("folder", ["networkpolicy", "servicemonitor", "namespaced", "k8s-1.34"])
-def test_a_component_renders_on_top_of_the_product(fresh: Kubectl, folder: str, tmp_path: Path) -> None:
-    lines = ["resources: [product]", "components: [component]"]
-    (tmp_path / "kustomization.yaml").write_text("\n".join(lines))
-    (tmp_path / "product").symlink_to(DEPLOY / "product")
-    (tmp_path / "component").symlink_to(DEPLOY / "components" / folder)
-    assert rendered(fresh, DEPLOY) != rendered(fresh, tmp_path)
-
-
 def test_the_examples_for_pods_apply_to_a_namespace_under_strict_decoding(installed: Kubectl) -> None:
     installed.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "examples"}})
     installed("apply", "--validate=strict", "-k", str(EXAMPLES / "pods"), namespace="examples")

@@ -1,0 +1,150 @@
+"""What each component of deploy/components changes of the product, and that it changes nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.kubectl import Kubectl
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+KUBELET_ROOT = "/var/lib/k0s/kubelet"
+Key = tuple[str, str, str]
+"""Kind, namespace and name."""
+Objects = dict[Key, dict[str, Any]]
+Render = Callable[[str], Objects]
+SYSTEM, CSI = "connectors-system", "connectors-csi"
+PROXY = ("Deployment", SYSTEM, "connectors-proxy")
+CONTROLLER = ("Deployment", SYSTEM, "connectors-controller")
+NODES = ("DaemonSet", CSI, CSI)
+WORKLOADS = [PROXY, CONTROLLER, NODES]
+MONITOR = ("ServiceMonitor", SYSTEM, "kubernetes-connector")
+DRIVER = ("CSIDriver", "", CSI)
+PATH = ("ConfigMap", CSI, "connectors-csi-node")
+EVERYWHERE = ("ClusterRoleBinding", "", "connectors-proxy-namespace")
+OWN = {
+    "kubelet-root": {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": PATH[1], "name": PATH[2]},
+        "data": {"kubelet-root": KUBELET_ROOT},
+    }
+}
+"""What an overlay with the component lists as well."""
+
+
+def policy_of(workload: Key) -> Key:
+    return ("NetworkPolicy", *workload[1:])
+
+
+def metrics_of(workload: Key) -> Key:
+    _, namespace, name = workload
+    return "Service", namespace, f"{name}-metrics"
+
+
+CHANGES = {
+    "k8s-1.34": {"changed": {DRIVER}},
+    "kubelet-root": {"added": {PATH}, "changed": {NODES}},
+    "namespaced": {"gone": {EVERYWHERE}},
+    "networkpolicy": {"added": {policy_of(each) for each in WORKLOADS}},
+    "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
+}
+
+
+@pytest.fixture(scope="module")
+def kubectl(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """For kustomize alone: there is no cluster behind it."""
+    return Kubectl(cluster_programs / "kubectl", tmp_path_factory.mktemp("kustomize") / "none.kubeconfig")
+
+
+@pytest.fixture(scope="module")
+def product(kubectl: Kubectl) -> Objects:
+    return rendered(kubectl, DEPLOY / "product")
+
+
+@pytest.fixture
+def with_component(kubectl: Kubectl, tmp_path: Path) -> Render:
+    """An overlay of the product with one component."""
+
+    def render(component: str) -> Objects:
+        (tmp_path / "product").symlink_to(DEPLOY / "product")
+        (tmp_path / "component").symlink_to(DEPLOY / "components" / component)
+        own = [OWN[component]] if component in OWN else []
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump_all(own))
+        overlay = {"resources": ["product", "own.yaml"], "components": ["component"]}
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        return rendered(kubectl, tmp_path)
+
+    return render
+
+
+def rendered(kubectl: Kubectl, folder: Path) -> Objects:
+    objects = [each for each in yaml.safe_load_all(kubectl("kustomize", str(folder))) if each]
+    return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in objects}
+
+
+@pytest.mark.parametrize("component", sorted(each.name for each in (DEPLOY / "components").iterdir()))
+def test_it_changes_these_objects_and_no_other(product: Objects, with_component: Render, component: str) -> None:
+    after = with_component(component)
+    found = {
+        "added": after.keys() - product.keys(),
+        "gone": product.keys() - after.keys(),
+        "changed": {key for key in product.keys() & after.keys() if product[key] != after[key]},
+    }
+    assert {kind: objects for kind, objects in found.items() if objects} == CHANGES[component]
+
+
+def test_k8s_1_34_leaves_out_the_field_that_it_does_not_know(product: Objects, with_component: Render) -> None:
+    before, after = product[DRIVER]["spec"], with_component("k8s-1.34")[DRIVER]["spec"]
+    assert before["serviceAccountTokenInSecrets"] is True
+    assert before == after | {"serviceAccountTokenInSecrets": True}
+    assert "serviceAccountTokenInSecrets" not in after
+
+
+def test_kubelet_root_reaches_the_driver_its_mount_and_the_host(with_component: Render) -> None:
+    nodes = with_component("kubelet-root")[NODES]
+    spec = nodes["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    assert {"name": "KUBELET_ROOT", "value": KUBELET_ROOT} in container["env"]
+    assert "--kubelet-root=$(KUBELET_ROOT)" in container["args"]
+    assert [each["mountPath"] for each in container["volumeMounts"]] == [KUBELET_ROOT]
+    assert [each["hostPath"]["path"] for each in spec["volumes"]] == [KUBELET_ROOT]
+    assert "/var/lib/kubelet" not in yaml.safe_dump(nodes)
+
+
+def test_namespaced_binds_the_proxys_secrets_nowhere(product: Objects, with_component: Render) -> None:
+    after = with_component("namespaced")
+    role = EVERYWHERE[2]
+    bound = [key for key, each in product.items() if each.get("roleRef", {}).get("name") == role]
+    assert bound == [EVERYWHERE]
+    assert [key for key, each in after.items() if each.get("roleRef", {}).get("name") == role] == []
+    assert ("ClusterRole", "", role) in after
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=" ".join)
+def test_networkpolicy_narrows_every_port_but_the_one_for_callers(with_component: Render, workload: Key) -> None:
+    after = with_component("networkpolicy")
+    policy, template = after[policy_of(workload)]["spec"], after[workload]["spec"]["template"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    [container] = template["spec"]["containers"]
+    narrowed: dict[bool, set[str]] = {True: set(), False: set()}
+    for rule in policy["ingress"]:
+        narrowed["from" in rule] |= {each["port"] for each in rule["ports"]}
+    callers = {"proxy"} if workload == PROXY else set()
+    assert narrowed == {True: {each["name"] for each in container["ports"]} - callers, False: callers}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=" ".join)
+def test_servicemonitor_finds_the_admin_port(with_component: Render, workload: Key) -> None:
+    after = with_component("servicemonitor")
+    monitor, service = after[MONITOR]["spec"], after[metrics_of(workload)]
+    template = after[workload]["spec"]["template"]
+    assert service["metadata"]["namespace"] in monitor["namespaceSelector"]["matchNames"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    [endpoint], [port], [container] = monitor["endpoints"], service["spec"]["ports"], template["spec"]["containers"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+    assert {"name": port["targetPort"], "containerPort": port["port"]} in container["ports"]
