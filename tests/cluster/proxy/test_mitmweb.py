@@ -1,0 +1,122 @@
+"""mitmweb in place of mitmdump: a kubectl session is there to look at, and no credential is."""
+
+import base64
+import http.client
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.ports import Port
+from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+
+KEY = ObjectKey("team-a", "k8s")
+PLACEHOLDER = f"Bearer <of Connector {KEY}>"
+NAMESPACE = "looked-at"
+PASSWORD = "of the page"
+WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What kubectl has done, and what mitmweb shows of it."""
+
+    user: str
+    secrets: list[str]
+    """The target's token, and the caller's own with the login made of it."""
+    proxy: RunningProxy
+    web_port: int
+
+    def get(self, path: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {PASSWORD}"})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200, body
+            return body
+        finally:
+            connection.close()
+
+    def flows(self) -> list[dict[str, Any]]:
+        """All, once each of them is over."""
+
+        def ended() -> list[dict[str, Any]]:
+            found = json.loads(self.get("/flows"))
+            return found if all((each.get("response") or {}).get("timestamp_end") for each in found) else []
+
+        return wait_for(ended, "the flows")
+
+
+@pytest.fixture(scope="module")
+def session(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    control_plane.new_namespace(NAMESPACE)
+    token = target_token(control_plane, NAMESPACE)
+    connector, secret = manifests(control_plane, token)
+    web = Port()
+    shown = {"web_port": str(web.number), "web_open_browser": "false", "web_password": PASSWORD}
+    proxy = RunningProxy(tmp_path_factory.mktemp("mitmweb"), program="mitmweb", options=shown)
+    proxy.write("k8s.yaml", connector, secret)
+    with proxy:
+        own = proxy.token(KEY)
+        kubectl = proxy.kubectl(control_plane.kubectl, connector, token=own)
+        user = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+        kubectl("create", "configmap", "seen", "--from-literal=a=readable", namespace=NAMESPACE)
+        kubectl("get", "configmap", "seen", namespace=NAMESPACE)
+        assert kubectl.run("get", "nodes").returncode != 0
+        login = base64.b64encode(f"{KEY}:{own}".encode()).decode()
+        yield Session(user=user, secrets=[token, own, login], proxy=proxy, web_port=web.number)
+    web.release()
+
+
+def test_each_request_is_there_as_the_target_got_and_answered_it(session: Session) -> None:
+    assert session.user == f"system:serviceaccount:{NAMESPACE}:{TARGET_USER}"
+    seen = {
+        (each["request"]["method"], each["request"]["path"].partition("?")[0], each["response"]["status_code"])
+        for each in session.flows()
+    }
+    assert {
+        ("POST", WHOAMI, 201),
+        ("POST", CONFIG_MAPS, 201),
+        ("GET", f"{CONFIG_MAPS}/seen", 200),
+        ("GET", "/api/v1/nodes", 403),
+    } <= seen
+
+
+def test_each_has_a_placeholder_for_the_only_credential(session: Session) -> None:
+    for each in session.flows():
+        credentials = [value for name, value in each["request"]["headers"] if "authorization" in name.lower()]
+        assert credentials == [PLACEHOLDER], each["request"]["path"]
+
+
+def test_what_was_created_can_be_read(session: Session) -> None:
+    [created] = [each for each in session.flows() if each["request"]["path"].startswith(f"{CONFIG_MAPS}?")]
+    assert b"readable" in session.get(f"/flows/{created['id']}/request/content.data")
+
+
+@pytest.mark.parametrize(
+    ("page", "something"),
+    [
+        pytest.param("/flows", PLACEHOLDER, id="the list"),
+        pytest.param("/flows/dump", PLACEHOLDER, id="flows saved to a file"),
+        pytest.param("/events", "a user interface runs", id="the log"),
+        pytest.param("/options", "connector_source", id="the options"),
+    ],
+)
+def test_no_token_is_shown(session: Session, page: str, something: str) -> None:
+    session.flows()
+    shown = session.get(page).decode(errors="replace")
+    assert something in shown
+    assert [each for each in session.secrets if each in shown] == []
+
+
+def test_no_token_is_in_what_it_prints(session: Session) -> None:
+    printed = session.proxy.log.read_text()
+    assert "flows of inner requests: on (a user interface runs)" in printed
+    assert [each for each in session.secrets if each in printed] == []
