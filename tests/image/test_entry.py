@@ -53,6 +53,24 @@ def test_another_argument_is_a_usage_error() -> None:
     assert "proxy | controller | csi" in done.stderr
 
 
+@pytest.mark.parametrize("door", ["controller", "csi"])
+def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Path) -> None:
+    """Beside the interpreter that runs it lies the program; this one says with what it was started."""
+    starter, program = tmp_path / "starter", tmp_path / "python"
+    starter.symlink_to(sys.executable)
+    program.write_text('#!/bin/sh\necho $$ "$@" ${SSLKEYLOGFILE-none} $OTHER\n')
+    program.chmod(0o755)
+    with subprocess.Popen(
+        [starter, HOME / "image" / "entry.py", door, "--an=argument"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONSAFEPATH": "1", "SSLKEYLOGFILE": str(tmp_path / "keys"), "OTHER": "kept"},
+    ) as started:
+        said, _ = started.communicate(timeout=60)
+    assert said == f"{started.pid} -m connector_{door} --an=argument none kept\n"
+    assert started.returncode == 0
+
+
 def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
     known = {each[0] for each in options._OWN} | {option_name(key) for key in KEYS} | {"listen_port"}
     assert set(yaml.safe_load(CONFIGURATION.read_text())) <= known
