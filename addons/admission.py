@@ -50,21 +50,24 @@ class Admission:
 
     def start(self) -> None:
         """Take the token, and ask what is not known of it."""
-        turn, tunnel = self._turn, self._tunnel
+        turn = self._turn
         if turn.head.method not in inject.METHODS:
             self._then(denial.bad_request("a method that the Kubernetes API does not have"))
             return
         try:
-            turn.token = tunnel.token or parse_bearer(turn.head.headers.only(b"authorization"))
+            turn.token = self._tunnel.token or parse_bearer(turn.head.headers.only(b"authorization"))
         except ParseError as error:
             self._decide(error)
             return
-        answer = self._service.access.cached(turn.token, tunnel.key)
+        self._ask(self._decide)
+
+    def _ask(self, then: Callable[[Answer], None]) -> None:
+        answer = self._service.access.cached(self._turn.token, self._tunnel.key)
         if answer is not None:
-            self._decide(answer)
+            then(answer)
             return
-        question = MayUse(tunnel.key, turn.token)
-        self._line.ask(ConnectorMayUseHook(question), lambda: self._decide(question.answer))
+        question = MayUse(self._tunnel.key, self._turn.token)
+        self._line.ask(ConnectorMayUseHook(question), lambda: then(question.answer))
 
     def _decide(self, answer: Answer | ParseError) -> None:
         verdict = self._verdict(answer, self._tunnel.authority)
@@ -116,7 +119,7 @@ class Admission:
         self._line.ask(found.request_hook(), lambda: self._seen(found, verdict))
 
     def _seen(self, found: Observation, verdict: Inject | Forward) -> None:
-        """Somebody may have edited, answered or killed it, and the store may have changed while he thought."""
+        """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
         answer, edited = found.answer(), found.edited()
         if found.killed:
             self._then(Killed())
@@ -126,10 +129,10 @@ class Admission:
             self._then(denial.bad_request(f"the edited request: {edited.reason}"))
         else:
             self._turn.head = edited or self._turn.head
-            self._again(found, verdict)
+            self._ask(lambda granted: self._again(found, granted))
 
-    def _again(self, found: Observation, verdict: Inject | Forward) -> None:
-        again = self._verdict(verdict.granted, found.authority)
+    def _again(self, found: Observation, answer: Answer) -> None:
+        again = self._verdict(answer, found.authority)
         if isinstance(again, Deny):
             self._then(again)
         elif self._turn.head.method not in inject.METHODS:

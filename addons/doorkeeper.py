@@ -8,7 +8,8 @@ from mitmproxy.proxy.commands import CloseConnection
 
 from addons.ending import TakeLeave
 from addons.gate import Gate
-from addons.line import Line, Retire
+from addons.layers import Retire
+from addons.line import Line
 from addons.upstream import TargetServer
 from addons.wiring import Parts
 

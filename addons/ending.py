@@ -42,6 +42,10 @@ class Ending:
         self._requests = RequestReader(max_head=service.max_header)
         self._turn: Turn | None = None
         self._over = False
+        self._pipe = False
+        """An upgrade: bytes pass as they are."""
+        self._first_end = ""
+        """Which side of the pipe has ended, where one has."""
 
     @property
     def key(self) -> ObjectKey:
@@ -68,7 +72,7 @@ class Ending:
         self._current().status = status
         self._to_client(self._current(), answer)
         self._record("")
-        self._close()
+        self._close(patient=False)
 
     def _refuse_invalid(self, invalid: Invalid) -> None:
         if self._turn is not None and self._turn.relay is not None:
@@ -77,21 +81,24 @@ class Ending:
             return
         if self._turn is None:
             self._turn = Turn(head=RequestHead(b"", b"", 1, Fields(), 0), tunnel=self.tunnel)
-        large = invalid.status == 431
-        deny = denial.header_too_large(self._service.max_header) if large else denial.bad_request(invalid.reason)
-        self._refuse(deny)
+        self._refuse(denial.invalid(invalid.status, invalid.reason, self._service.max_header))
 
-    def _close(self) -> None:
-        """The answer is whole: take leave of the client properly, and of the target."""
+    def _close(self, *, patient: bool = True) -> None:
+        """The answer is whole: take leave of the client properly, and of the target. `patient`: see Line.linger."""
         self._over = True
         self._link.leave()
         self._client.finish()
-        self._line.linger()
+        self._line.linger(patient=patient)
 
     def _end_client(self, how: str) -> None:
         if self._turn is None and self._requests.pending:
             logger.info("client %s: %s in the middle of a head", self.tunnel.source_ip, how)
         self._end(f"the client {how}")
+
+    def look(self) -> None:
+        """A tunnel that is not read, as what came waits for something else, does not tell that its client has gone."""
+        if not self._over and (self._line.client_dead if self._pipe else self._line.client_left_unread):
+            self._end_client("closed the connection")
 
     def _end(self, reason: str) -> None:
         """One side has gone, and with it the tunnel."""
@@ -128,12 +135,12 @@ class Ending:
 
     def closed(self) -> None:
         """The client connection is gone."""
-        self._record("the connection ended")
         self._over = True
+        self._service.streams.remove(self)
         if self.tunnel.give_back is not None:
             self.tunnel.give_back()
             self.tunnel.give_back = None
-        self._service.streams.remove(self)
+        self._record("the connection ended")
 
     def _record(self, reason: str) -> None:
         turn, self._turn = self._turn, None

@@ -21,7 +21,8 @@ from addons.ending import TakeLeave
 from addons.exchange import Exchange
 from addons.framing import RequestReader
 from addons.lane import Lane
-from addons.line import Line, Retire, TimeUp, Wait
+from addons.layers import Retire, TimeUp, Wait
+from addons.line import Line
 from addons.messages import Invalid, RequestHead
 from addons.peer import Peer
 from addons.questions import ConnectorVisitHook, Visit
@@ -120,7 +121,7 @@ class Gate(layer.Layer):
         elif connection is not self._client:
             self._lane.connection_ended(connection)
         elif not self._peer.ended:
-            self._peer.ended = True
+            self._peer.ended = self._peer.cut_off = True
             self._lane.client_ended()
 
     # The first head
@@ -132,11 +133,9 @@ class Gate(layer.Layer):
                 self._head = found
                 self._begin(found)
             elif isinstance(found, Invalid):
-                large = found.status == 431
-                limit = self._service.max_header
-                self._refuse(
-                    denial.header_too_large(limit) if large else denial.bad_request(found.reason), on_connect=False
-                )
+                self._refuse(denial.invalid(found.status, found.reason, self._service.max_header), on_connect=False)
+            if self._over:
+                return
 
     def _begin(self, head: RequestHead) -> None:
         if head.method == b"CONNECT":
@@ -229,7 +228,7 @@ class Gate(layer.Layer):
         self._over = True
         self._line.sender(self._client)(answer)
         self._line.finish(self._client)
-        self._line.linger()
+        self._line.linger(patient=False)
 
     def _leave(self, why: str) -> None:
         self._over = True

@@ -10,7 +10,8 @@ from mitmproxy.proxy import events
 
 from addons.admission import Admission, Answered, Killed, Outcome
 from addons.ending import Ending
-from addons.line import Line, Retire, TimeUp, Wait
+from addons.layers import Retire, TimeUp, Wait
+from addons.line import Line
 from addons.messages import Event, Invalid, RequestHead
 from addons.peer import Peer
 from addons.relay import Broken, Relay
@@ -31,7 +32,6 @@ class Lane(Ending):
         super().__init__(service, line, tunnel, client)
         self.retiring = False
         """The proxy is about to end: no request after the one that runs."""
-        self._pipe = False
         self._timed = True
         self._at_once = False
         """Nothing has been waited for since the request's head was read."""
@@ -53,7 +53,8 @@ class Lane(Ending):
         if self._over:
             return
         if self._pipe and self._link.peer is not None and not self._link.ended:
-            self._link.peer.finish()
+            self._first_end = "the client closed the connection"
+            self._link.peer.finish(whole=not self._client.cut_off)
         else:
             self._end_client("closed the connection")
 
@@ -170,12 +171,15 @@ class Lane(Ending):
     def _target_ended(self) -> None:
         turn = self._turn
         if self._pipe:
-            self._client.finish()
+            whole = self._link.peer is not None and self._link.peer.ended
+            self._client.finish(whole=whole)
             if self._client.ended:
-                self._end("")
+                self._record(self._first_end)
+                self._close()
         elif turn is None or turn.relay is None or (self._link.reused and turn.relay.untouched):
             # As without a proxy: the client itself knows whether it may send a request once more.
-            self._end("the target closed the connection")
+            self._record("the target closed the connection")
+            self._close()
         else:
             proper = self._link.peer is not None and self._link.peer.ended
             self._progress(turn, turn.relay, turn.relay.receive_eof(proper=proper))
@@ -195,6 +199,7 @@ class Lane(Ending):
             self._pipe = True
             turn.end_observation("", self._line.tell)
             self._to_target(self._requests.take_pending())
+            self._line.release()
         elif relay.complete:
             self._finish(turn, relay)
 
@@ -232,7 +237,7 @@ class Lane(Ending):
 
     def _finish(self, turn: Turn, relay: Relay) -> None:
         self._record("")
-        if relay.last or self.retiring or not turn.whole or self._link.ended:
+        if relay.last or relay.surplus or self.retiring or not turn.whole or self._link.ended:
             self._close()
             return
         self._line.release()

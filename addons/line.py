@@ -8,10 +8,8 @@ read while the other has room for it.
 import asyncio
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import events
@@ -19,47 +17,16 @@ from mitmproxy.proxy.commands import OpenConnection, StartHook
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.utils import asyncio_utils
 
+from addons.layers import Layers, TimeUp, Wait
 from addons.wire import Wire
 
 CUT_GRACE: Final = 1.0
 """Seconds that a peer has to take what was on its way when a stream was cut."""
 LINGER: Final = 5.0
-"""Seconds that a refused client has to take the answer and close; what it sends meanwhile is thrown away."""
-
-
-class Wait(Enum):
-    """What a timer is for."""
-
-    CLIENT = "client"
-    TARGET = "target"
-
-
-@dataclass
-class TimeUp(events.Event):
-    """A timer of `Line.arm` has ended; `number` tells it from earlier ones."""
-
-    wait: Wait
-    number: int
-
-
-class Retire(events.Event):
-    """The proxy is about to end: finish what runs, begin nothing."""
-
-
-class Layers(Protocol):
-    """What a line serves: it never raises, whatever it is given."""
-
-    def received(self, connection: Connection, data: memoryview) -> None:
-        """Bytes of one side; the view is good for this call only."""
-
-    def ended(self, connection: Connection) -> None:
-        """One side sends nothing more."""
-
-    def tell(self, event: events.Event) -> None:
-        """A timer, how a dial ended, or an end that was asked for."""
-
-    def go_on(self, then: Callable[[], None]) -> None:
-        """What was waited for is there."""
+"""Seconds that a client has to close after its last answer, and to take a refusal; what it sends meanwhile is thrown
+away."""
+LOOK: Final = 1.0
+"""Seconds between two looks at whether the client has taken the last answer."""
 
 
 class Line:
@@ -86,15 +53,14 @@ class Line:
         self._layers = layers
         self._serve(self.client, self._client)
 
-    def dial(self, server: Connection) -> OpenConnection:
-        """Have mitmproxy open a connection; how it went comes as OpenConnectionCompleted of what is returned."""
-        command = OpenConnection(server)
+    def dial(self, command: OpenConnection) -> None:
+        """Have mitmproxy open a connection; its OpenConnectionCompleted may come at once."""
         task = asyncio_utils.create_task(
             self._handler.open_connection(command), name="connector dial", keep_ref=True, client=self.client.peername
         )
         task.add_done_callback(partial(self._dialled, command))
-        self._handler.transports[server] = ConnectionIO(handler=task)
-        return command
+        if not task.done():
+            self._handler.transports[command.connection] = ConnectionIO(handler=task)
 
     def opened(self, server: Connection) -> None:
         """A connection to a target is open: keep it alive, and couple the two directions."""
@@ -110,11 +76,10 @@ class Line:
         """Send FIN after what was sent; the other side may go on."""
         if not connection.state & ConnectionState.CAN_WRITE:
             return
-        if self._wires[connection].finish():
-            connection.state &= ~ConnectionState.CAN_WRITE
-        else:
-            connection.state = ConnectionState.CLOSED
-        if connection.state is ConnectionState.CLOSED:
+        if not self._wires[connection].finish():
+            return
+        connection.state &= ~ConnectionState.CAN_WRITE
+        if connection.state is ConnectionState.CLOSED and not self._wires[connection].unsent:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
@@ -148,11 +113,19 @@ class Line:
             self._timer.cancel()
             self._timer = None
 
-    def linger(self) -> None:
-        """The last answer is written: give the client time to take it, so that it sees that and no reset."""
+    def linger(self, *, patient: bool) -> None:
+        """The last answer is written: give the client time to take it, so that it sees that and no reset.
+
+        `patient`: as long as it wants, like in the middle of an answer.
+        """
         self.disarm()
         self._client.discard()
-        self._timer = self._loop.call_later(LINGER, self.abort)
+        if patient and self._client.unsent:
+            self._timer = self._loop.call_later(LOOK, partial(self.linger, patient=True))
+        elif self.client.state is ConnectionState.CLOSED:
+            self.close(self.client)
+        else:
+            self._timer = self._loop.call_later(LINGER, self.abort)
 
     def cut(self) -> None:
         """End both sides without a farewell; the client gets CUT_GRACE to take what is on its way to it."""
@@ -191,6 +164,16 @@ class Line:
         """True if the client has closed its side, whether that was read or not."""
         return self._client.gone
 
+    @property
+    def client_left_unread(self) -> bool:
+        """True if the client has gone and that does not show, as it is not read."""
+        return not self._client.reads and self._client.gone
+
+    @property
+    def client_dead(self) -> bool:
+        """True if nothing can be sent to the client either."""
+        return self._client.dead
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the client connection has ended."""
         self._on_close.append(callback)
@@ -198,11 +181,11 @@ class Line:
     def closed(self) -> None:
         """The client connection has ended: nothing of it may stay for a peer that does not read."""
         self.disarm()
+        self._timer = self._loop.call_later(CUT_GRACE, self._forget)
+        self._layers = None
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:
             callback()
-        self._layers = None
-        self._timer = self._loop.call_later(CUT_GRACE, self._forget)
 
     def _forget(self) -> None:
         self._timer = None

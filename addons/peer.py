@@ -38,7 +38,9 @@ class Peer:
         self.tls = tls
         self.established = False
         self.ended = False
-        """The peer has said that nothing more comes (close_notify)."""
+        """The peer has said that nothing more comes (close_notify), or `cut_off`."""
+        self.cut_off = False
+        """Its connection has ended without its TLS session."""
         self._out = out
         self._send = out.sender(connection)
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
@@ -74,9 +76,9 @@ class Peer:
             start, left = start + done, left - done
         self._send_records()
 
-    def finish(self) -> None:
-        """Nothing more is sent: close_notify, then FIN. The peer may go on."""
-        if self.established:
+    def finish(self, *, whole: bool = True) -> None:
+        """Nothing more is sent: close_notify where what was sent is `whole`, then FIN. The peer may go on."""
+        if self.established and whole:
             try:
                 self.tls.shutdown()
             except SSL.Error:

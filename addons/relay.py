@@ -59,6 +59,11 @@ class Relay:
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
     @property
+    def surplus(self) -> bool:
+        """More has come than the answer."""
+        return self.complete and self._reader.pending > 0
+
+    @property
     def until_close(self) -> bool:
         """The end of the connection is the end of the answer."""
         return self.head is not None and self.head.body is Until.CLOSE and not self.switched

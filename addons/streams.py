@@ -37,6 +37,9 @@ class Tunnel(Protocol):
     def cut(self, reason: str) -> None:
         """End it now."""
 
+    def look(self) -> None:
+        """End it if its client has gone: that does not show by itself while nothing is read."""
+
 
 class Lookup(Protocol):
     def get(self, key: ObjectKey) -> Found: ...
@@ -75,6 +78,8 @@ class Streams:
         """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
         while True:
             await asyncio.sleep(self._recheck / 2)
+            for tunnel in self._running():
+                tunnel.look()
             await self.recheck_all()
 
     async def recheck_all(self) -> None:
@@ -100,7 +105,7 @@ class Streams:
         answer = await self._access.recheck(token, live.granted.identity, key)
         if isinstance(answer, Refused):
             for tunnel in tunnels:
-                if tunnel.live is not None:
+                if tunnel.live is not None and tunnel.live.token == token:
                     tunnel.cut("its caller may not use the Connector any more")
 
     def cut_all(self, reason: str) -> None:

@@ -127,7 +127,7 @@ class Turn:
             recorder.stream_ended(self.tunnel.key, self.stream)
             recorder.record(self._exchange("stream"))
         else:
-            self.cause = self.cause or (reason if not self.status else "")
+            self.cause = self.cause or reason
             recorder.record(self._exchange("request"))
 
     def _kind(self, relay: Relay) -> str:

@@ -13,7 +13,8 @@ from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import OpenConnection
 
-from addons.line import Line, TimeUp, Wait
+from addons.layers import TimeUp, Wait
+from addons.line import Line
 from addons.peer import Peer
 from addons.questions import ConnectorResolveHook, Resolve
 from connector_store.domain import denial
@@ -127,7 +128,8 @@ class Dial:
         address = self._addresses.pop(0)
         # A Server that failed cannot be opened again: each attempt has its own.
         self._server = TargetServer(address=(address, self.target.address.port))
-        self._opening = self._line.dial(self._server)
+        self._opening = OpenConnection(self._server)
+        self._line.dial(self._opening)
 
     def _handshake(self, server: Server) -> None:
         self._line.opened(server)

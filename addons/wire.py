@@ -16,8 +16,11 @@ _BUFFER: Final = memoryview(bytearray(SIZE))
 """Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
+MAX_UNSENT: Final = 4 * 1024 * 1024
+"""Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
 _ESTABLISHED: Final = 1
-"""TCP_ESTABLISHED of tcp(7), the first byte of TCP_INFO."""
+_CLOSED: Final = 7
+"""TCP_ESTABLISHED and TCP_CLOSE of tcp(7), the first byte of TCP_INFO."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -38,8 +41,9 @@ class Wire(asyncio.BufferedProtocol):
             _keep_alive(self._socket)
         self._opposite: Wire | None = None
         self._over = asyncio.Event()
-        self._held = self._blocked = self._discards = self._busy = False
-        self._reads = True
+        self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
+        self.reads = True
+        """What the kernel has is asked for."""
         # What the streams have read before; they tell it in no other way.
         self._early = bytes(reader._buffer)  # type: ignore[attr-defined]
         self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]
@@ -52,21 +56,25 @@ class Wire(asyncio.BufferedProtocol):
         for each in (self, other):
             if each._opposite is not None:
                 each._opposite._opposite = None
-                each._opposite._unblock()
-            each._unblock()
+                each._opposite._block(False)
         self._opposite, other._opposite = other, self
+        for each in (self, other):
+            each._block(each._opposite is not None and each._opposite._full)
 
     @property
     def gone(self) -> bool:
         """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
-        if self._closed:
-            return True
-        if self._socket is None or not hasattr(socket, "TCP_INFO"):
-            return False
-        try:
-            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
-        except OSError:
-            return True
+        return self._closed or self._state() != _ESTABLISHED
+
+    @property
+    def dead(self) -> bool:
+        """True if no byte can go in either direction any more, read or not."""
+        return self.transport.is_closing() or self._state() == _CLOSED
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size()
 
     def hold(self) -> None:
         """Do not read until `release`; what this very read has brought is still given."""
@@ -85,9 +93,12 @@ class Wire(asyncio.BufferedProtocol):
         self.release()
 
     def send(self, data: bytes) -> None:
-        """Write, or forget it if the connection has ended: its end is told by `read`."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        """Write, or forget it if that has no end any more: then `ended` tells it."""
+        if self.transport.is_closing() or self._finished:
+            return
+        self.transport.write(data)
+        if self._full and self.unsent > MAX_UNSENT:
+            self.transport.abort()
 
     async def read(self, size: int) -> bytes:
         """For mitmproxy, which asks once it has everything that a layer may need: from now on bytes are delivered.
@@ -111,11 +122,14 @@ class Wire(asyncio.BufferedProtocol):
         self._over.set()
 
     def finish(self) -> bool:
-        """Send FIN after what was sent; False if nothing can be sent any more."""
+        """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""
+        if self.transport.is_closing():
+            return False
+        self._finished = True
         try:
-            if not self.transport.is_closing():
-                self.transport.write_eof()
+            self.transport.write_eof()
         except OSError:
+            self.transport.abort()
             return False
         return True
 
@@ -142,18 +156,19 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
-        if self._opposite is not None:
-            self._opposite._unblock()
+        self._fill(False)
         self.ended(True)
 
     def pause_writing(self) -> None:
-        if self._opposite is not None:
-            self._opposite._blocked = True
-            self._opposite._settle()
+        self._fill(True)
 
     def resume_writing(self) -> None:
+        self._fill(False)
+
+    def _fill(self, full: bool) -> None:
+        self._full = full
         if self._opposite is not None:
-            self._opposite._unblock()
+            self._opposite._block(full)
 
     def _give(self, data: memoryview) -> None:
         if self._discards:
@@ -164,17 +179,25 @@ class Wire(asyncio.BufferedProtocol):
         finally:
             self._busy = False
 
-    def _unblock(self) -> None:
-        self._blocked = False
+    def _block(self, blocked: bool) -> None:
+        self._blocked = blocked
         self._settle()
+
+    def _state(self) -> int:
+        if self._socket is None or not hasattr(socket, "TCP_INFO"):
+            return _ESTABLISHED
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return _CLOSED
 
     def _settle(self) -> None:
         wanted = self._started and (self._discards or not (self._held or self._blocked))
-        if wanted and not self._reads:
-            self._reads = True
+        if wanted and not self.reads:
+            self.reads = True
             self.transport.resume_reading()
-        elif self._reads and not wanted:
-            self._reads = False
+        elif self.reads and not wanted:
+            self.reads = False
             self.transport.pause_reading()
 
 

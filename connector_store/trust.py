@@ -131,9 +131,11 @@ class TrustStore:
         connection = SSL.Connection(context)
         _expect_host(connection, host)
         connection.set_connect_state()
-        checked, session = self._sessions.get((context, host), (0.0, None))
-        if session is not None and self._now() < checked + SESSION_SECONDS:
+        now = self._now()
+        checked, session = self._sessions.get((context, host), (now, None))
+        if session is not None and now < checked + SESSION_SECONDS:
             connection.set_session(session)
+        connection.set_app_data((checked, now))
         return connection
 
     def keep_session(self, connection: SSL.Connection, host: str) -> None:
@@ -147,7 +149,10 @@ class TrustStore:
         if session is None:
             return
         place = (connection.get_context(), host)
-        checked = self._sessions[place][0] if _is_resumed(connection) and place in self._sessions else self._now()
+        resumed, made = connection.get_app_data()
+        checked = resumed if _is_resumed(connection) else made
+        if checked < self._sessions.get(place, (checked, None))[0]:
+            return
         self._sessions[place] = (checked, session)
         self._sessions.move_to_end(place)
         if len(self._sessions) > MAX_SESSIONS:

@@ -5,6 +5,7 @@ There is one function per refusal, so that each has one text, one code and one l
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Literal
 
 from connector_store.domain.errors import ParseError
@@ -24,19 +25,6 @@ _PHRASE_MAX: Final = 512
 _HEADER_NAME_MAX: Final = 64
 _NOT_SYNCED_RETRY: Final = 1
 _TOO_MANY_RETRY: Final = 5
-_NAMES: Final = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    407: "Proxy Authentication Required",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
 # metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
 _REASONS: Final = {
     400: "BadRequest",
@@ -69,7 +57,7 @@ class Deny:
     @property
     def phrase(self) -> bytes:
         """The reason phrase (RFC 9112 section 4), one line of printable ASCII: all that kubectl shows of a CONNECT."""
-        text = f"{_NAMES[self.status]}: {self.message}"[:_PHRASE_MAX]
+        text = f"{HTTPStatus(self.status).phrase}: {self.message}"[:_PHRASE_MAX]
         return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
 
     @property
@@ -183,6 +171,11 @@ def absolute_form() -> Deny:
         message="only CONNECT to the https address of a Connector is served, no plain http",
         cause="absolute_form",
     )
+
+
+def invalid(status: int, reason: str, limit: int) -> Deny:
+    """What is no message: too large a head where `status` is 431."""
+    return header_too_large(limit) if status == 431 else bad_request(reason)
 
 
 def bad_request(message: str) -> Deny:

@@ -21,6 +21,8 @@ from connector_store.domain.models import Address
 
 DEFAULT_PORT: Final = 443
 _MAX_PORT = 65535
+_MAX_AUTHORITY = 300
+"""Characters: RFC 1035 section 2.3.4 has 255 for a name."""
 _MAX_HOST = 253
 _MAX_ADDRESS = 2048
 _MAX_DECODING = 4
@@ -106,8 +108,12 @@ def _is_dots(segment: str) -> bool:
     return "." in segment and not segment.strip(". ")
 
 
-@lru_cache(maxsize=1024)
 def _same(authority: str, address: Address, default_port: int) -> bool:
+    return len(authority) <= _MAX_AUTHORITY and _same_short(authority, address, default_port)
+
+
+@lru_cache(maxsize=1024)
+def _same_short(authority: str, address: Address, default_port: int) -> bool:
     try:
         return _split(authority, default_port) == (address.host, address.port)
     except ParseError:

@@ -1,5 +1,6 @@
 """The sockets of a client connection: hold, time, cut."""
 
+import asyncio
 import gc
 import socket
 import weakref
@@ -7,7 +8,7 @@ import weakref
 import pytest
 
 from addons import line as line_module
-from addons.wire import KEEPALIVE
+from addons.wire import KEEPALIVE, Wire
 from tests.fakes.proxy import Proxy, until
 from tests.fakes.target import Conversation, Target
 
@@ -35,6 +36,33 @@ async def test_who_is_refused_and_does_not_close_is_closed(
     assert answer.status == 407
     await until(lambda: proxy.connections == 0)
     stream.close()
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["an answer that is the last", "a target that closes"])
+async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, close: bool
+) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        how = b"Connection: close\r\n" if close else b""
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
+
+    unsent = [1]
+    monkeypatch.setattr(line_module, "LINGER", 0)
+    monkeypatch.setattr(line_module, "CUT_GRACE", 0)
+    monkeypatch.setattr(line_module, "LOOK", 0)
+    monkeypatch.setattr(Wire, "unsent", property(lambda _: unsent[0]))
+    target.handler = handler
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    (handler_,) = proxy.master.addons.get("proxyserver").connections.values()
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.answer()
+    await until(lambda: handler_.layer._lane._over)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert proxy.connections == 1
+    unsent[0] = 0
+    await until(lambda: proxy.connections == 0)
 
 
 async def test_a_cut_ends_a_client_that_reads_nothing(

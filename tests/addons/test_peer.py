@@ -93,6 +93,13 @@ def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certif
         near.peer.send(b"more")
 
 
+def test_what_was_cut_off_has_no_end_of_a_session(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.finish(whole=False)
+    assert (near.sent.take(), near.sent.ended) == (b"", True)
+
+
 @pytest.mark.parametrize(
     ("hosts", "expired", "words"),
     [

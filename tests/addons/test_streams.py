@@ -1,5 +1,6 @@
 """Live exchanges are cut when their Connector is gone or elsewhere, and when their caller loses the right."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from connector_store.domain.models import Address, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found
 from tests.addons.test_inject import target
+from tests.fakes.proxy import until
 
 KEY = ObjectKey("n", "a")
 TARGET = target("t")
@@ -21,9 +23,13 @@ class FakeTunnel:
         granted = Granted(identity=Identity(user="u"), token_expires=expires)
         self.live = None if idle else Live(TARGET, token, granted)
         self.cuts: list[str] = []
+        self.looks = 0
 
     def cut(self, reason: str) -> None:
         self.cuts.append(reason)
+
+    def look(self) -> None:
+        self.looks += 1
 
 
 class FakeParts:
@@ -88,6 +94,28 @@ async def test_a_caller_who_lost_the_right_loses_his_streams(answer: Answer, cut
     parts.answer = answer
     await streams(parts, live).recheck_all()
     assert bool(live.cuts) is cut
+
+
+async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
+    parts, live = FakeParts(), FakeTunnel()
+
+    async def refuse(token: str, identity: Identity, key: ObjectKey) -> Answer:
+        assert live.live is not None
+        live.live = replace(live.live, token="another")
+        return Refused(what="token", reason="")
+
+    parts.recheck = refuse  # type: ignore[method-assign]
+    await streams(parts, live).recheck_all()
+    assert live.cuts == []
+
+
+async def test_clients_are_looked_at_as_often_as_callers() -> None:
+    tunnel = FakeTunnel()
+    running = Streams(FakeParts(), FakeParts(), recheck=0.01, cut_expired=False)
+    running.add(tunnel)
+    task = asyncio.ensure_future(running.run())
+    await until(lambda: tunnel.looks > 1)
+    task.cancel()
 
 
 async def test_many_streams_of_one_caller_are_one_question() -> None:

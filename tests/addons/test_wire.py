@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from addons import wire
 from addons.wire import Wire
 from tests.fakes.proxy import until
 
@@ -149,7 +150,8 @@ async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
         found.wire.transport.abort()
         await until(lambda: found.ends == [True])
         found.wire.send(b"lost")
-        assert found.wire.finish()
+        assert not found.wire.finish()
+        assert found.wire.dead
 
 
 async def test_mitmproxy_hears_of_the_end_when_all_is_over() -> None:
@@ -169,6 +171,34 @@ async def test_what_cannot_be_finished_says_so(monkeypatch: pytest.MonkeyPatch) 
     async with side() as found:
         monkeypatch.setattr(found.wire.transport, "write_eof", fail)
         assert not found.wire.finish()
+        await until(lambda: found.ends == [True])
+
+
+async def test_after_the_end_nothing_more_is_sent() -> None:
+    async with side() as found:
+        assert found.wire.finish()
+        found.wire.send(b"late")
+        assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b""
+
+
+async def test_who_is_full_when_coupled_keeps_the_new_opposite_waiting() -> None:
+    async with side() as near, side() as old, side() as new:
+        old.wire.couple(near.wire)
+        await old.pass_on_to(near)
+        assert await old.flood(64 << 20) < 64 << 20
+        new.wire.couple(near.wire)
+        await new.pass_on_to(near)
+        assert await new.flood(64 << 20) < 64 << 20
+        assert near.wire.unsent < 1 << 20
+
+
+async def test_what_nobody_takes_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_UNSENT", 1 << 20)
+    async with side() as found:
+        await until(lambda: found.wire.reads)
+        while not found.wire.transport.is_closing():
+            found.wire.send(PIECE)
+        await until(lambda: found.ends == [True])
 
 
 async def test_what_is_discarded_is_read_to_its_end() -> None:

@@ -56,6 +56,26 @@ def test_a_session_is_resumed_for_the_same_host_and_trust_within_an_hour() -> No
     assert connect()
 
 
+def test_the_hour_is_that_of_the_handshake_however_long_connections_last() -> None:
+    ca = make_ca("a")
+    clock = [0.0]
+    store, server = TrustStore(now=lambda: clock[0]), Remembering(make_leaf(ca, ["a.example"]))
+
+    def open_() -> SSL.Connection:
+        client = store.openssl_connection(ca.pem, "a.example")
+        server.serve(client)
+        return client
+
+    old = open_()
+    clock[0] = trust.SESSION_SECONDS + 1
+    store.keep_session(old, "a.example")
+    assert not server.serve(store.openssl_connection(ca.pem, "a.example"))
+    young = open_()
+    store.keep_session(young, "a.example")
+    store.keep_session(old, "a.example")
+    assert server.serve(store.openssl_connection(ca.pem, "a.example"))
+
+
 def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "MAX_SESSIONS", 1)
     ca = make_ca("a")

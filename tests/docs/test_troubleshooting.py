@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ def quoted() -> list[str]:
 
 
 def messages() -> Iterator[str]:
-    """Every text that the source can say: not its docstrings, nor what it compares the texts of others with."""
+    """Every text that the source can say: not its docstrings, nor what it compares the texts of others with.
+
+    `denial` takes the phrases of its statuses from HTTPStatus.
+    """
+    yield from (each.phrase for each in HTTPStatus)
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
             yield from _texts(ast.parse(file.read_text()))

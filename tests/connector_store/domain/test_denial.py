@@ -39,6 +39,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
         (denial.bad_request("two lengths"), 400, "BadRequest", "two lengths"),
         (denial.header_too_large(65536), 431, "RequestEntityTooLarge", "65536 bytes"),
+        (denial.invalid(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),
+        (denial.invalid(400, "two lengths", 65536), 400, "BadRequest", "two lengths"),
         (denial.too_many(1000), 429, "TooManyRequests", "1000 connections"),
         (denial.not_found(), 404, "NotFound", "/ca.crt"),
         (denial.target_unreachable(TARGET, "refused"), 502, "InternalError", "Connector team-a/k8s: refused"),

@@ -118,6 +118,8 @@ def test_for_every_text_only_parse_errors_are_raised_and_what_is_read_reads_back
         ("k8s.example:6443\n", False),
         ("", False),
         (":", False),
+        ("k8s.example:" + "0" * 300 + "6443", False),
+        ("a" * 301, False),
     ],
 )
 def test_a_connect_names_the_address(authority: str, matches: bool) -> None:

@@ -1,0 +1,171 @@
+"""How a tunnel ends when both sides do as they like: nothing stays, nothing is lost, and the record says why."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from addons import line
+from addons.exchange import Exchange
+from addons.recorder import Recorder
+from tests.fakes.certificates import make_ca
+from tests.fakes.manifests import connector, secret, write
+from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+SPDY = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
+    """Of requests and streams."""
+    found: list[Exchange] = []
+    record = Recorder.record
+
+    def keep(self: Recorder, exchange: Exchange) -> None:
+        if exchange.event != "connect":
+            found.append(exchange)
+        record(self, exchange)
+
+    monkeypatch.setattr(Recorder, "record", keep)
+    return found
+
+
+async def ask(proxy: Proxy, target: Target, first: str, *fields: str, body: bytes = b"") -> Stream:
+    here = f"127.0.0.1:{target.port}"
+    client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
+    await client.say("\r\n".join([f"{first} HTTP/1.1", f"Host: {here}", *fields, "", ""]).encode() + body)
+    return client
+
+
+async def upgrade(proxy: Proxy, target: Target, early: bytes = b"") -> Stream:
+    path = "POST /api/v1/namespaces/a/pods/p/exec?command=ls"
+    fields = ("Connection: Upgrade", "Upgrade: SPDY/3.1", "Content-Length: 0")
+    return await ask(proxy, target, path, *fields, body=early)
+
+
+def the_lane(proxy: Proxy) -> Any:
+    (handler,) = proxy.master.addons.get("proxyserver").connections.values()
+    return handler.layer._lane
+
+
+async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Exchange]) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY)
+        await conversation.some()
+
+    target.handler = handler
+    for count in range(1, 6):
+        client = await upgrade(proxy, target)
+        await client.head()
+        client.close()
+        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]
+        await until(lambda: proxy.connections == 0)
+        assert [each.event for each in records].count("stream") == count
+    assert not proxy.service.limits._open
+
+
+async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await until(lambda: the_lane(proxy)._requests.pending == 5)
+        await conversation.say(SPDY)
+        await conversation.exactly(10)
+        await conversation.say(b"both")
+
+    target.handler = handler
+    client = await upgrade(proxy, target, b"early")
+    await client.head()
+    await client.say(b"later")
+    assert await client.reader.readexactly(4) == b"both"
+    assert target.received.endswith(b"earlylater")
+    client.close()
+    await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["the answer says so", "the target closes afterwards"])
+async def test_who_reads_slowly_still_gets_the_whole_last_answer(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, close: bool
+) -> None:
+    monkeypatch.setattr(line, "LINGER", 0)
+    monkeypatch.setattr(line, "LOOK", 0.01)
+    monkeypatch.setattr(line, "CUT_GRACE", 0)
+    size = 8_000_000
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        how = b"Connection: close\r\n" if close else b""
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (size, how))
+        await conversation.say(b"x" * size)
+
+    target.handler = handler
+    client = await ask(proxy, target, "GET /api/v1/pods")
+    await client.head()
+    lane, found = the_lane(proxy), 0
+    while not lane._over:
+        found += len(await client.reader.read(4096))
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert found + len(await client.rest()) == size
+
+
+async def test_the_record_says_how_an_answer_broke(proxy: Proxy, target: Target, records: list[Exchange]) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    target.handler = handler
+    client = await ask(proxy, target, "GET /api")
+    assert (await client.rest()).endswith(b"half")
+    await until(lambda: bool(records))
+    assert (records[0].status, records[0].cause) == (200, "its answer is not HTTP/1.1: cut off")
+
+
+async def test_more_than_the_answer_ends_the_tunnel(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n")
+        await conversation.some()
+
+    target.handler = handler
+    client = await ask(proxy, target, "GET /api")
+    assert (await client.rest()).endswith(b"\r\n\r\nok")
+    await until(lambda: proxy.connections == 0)
+
+
+async def test_one_answer_is_the_last_whatever_follows_in_the_same_bytes(proxy: Proxy) -> None:
+    client = await proxy.open()
+    await client.say(b"GET /ca.crt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
+    assert (await client.answer()).status == 200
+    assert await client.rest() == b""
+
+
+async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
+    folder: Path, confdir: Path, target: Target, records: list[Exchange]
+) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await asyncio.Event().wait()
+
+    target.handler = handler
+    async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
+        client = await ask(proxy, target, "GET /api/v1/pods?watch=1", body=b"G")
+        await until(lambda: bool(target.received))
+        assert not the_lane(proxy)._line._client.reads
+        client.close()
+        await until(lambda: proxy.connections == 0)
+    assert [each.cause for each in records] == ["the client closed the connection"]
+
+
+async def test_an_address_that_fails_at_once_is_said_at_once(folder: Path, confdir: Path) -> None:
+    here = "255.255.255.255:6443"
+    write(folder, connector("k8s", f"https://{here}"), secret(ca=make_ca("target CA").pem))
+    async with running_proxy(folder, confdir) as proxy:
+        client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
+        found = await client.answer()
+    assert (found.status, "unreachable" in found.json()["message"]) == (502, True)
