@@ -80,7 +80,7 @@ def machine() -> dict[str, Any]:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if "model name" in line
     ]
-    return {"cpu": (model or ["unknown"])[0], "cores": os.cpu_count(), "kernel": platform.release(),
+    return {"cpu": (model or ["unknown"])[0], "cores": os.cpu_count(), "kernel": platform.release().partition("-")[0],
             "load": os.getloadavg()[0]}  # fmt: skip
 
 
