@@ -55,6 +55,8 @@ class Lane(Ending):
         if self._pipe and self._link.peer is not None and not self._link.ended:
             self._first_end = "the client closed the connection"
             self._link.peer.finish(whole=not self._client.cut_off)
+        elif self._first_end:
+            self._end(self._first_end)
         else:
             self._end_client("closed the connection")
 
@@ -172,6 +174,8 @@ class Lane(Ending):
         turn = self._turn
         if self._pipe:
             whole = self._link.peer is not None and self._link.peer.ended
+            how = "closed the connection" if whole else "ended without its TLS session"
+            self._first_end = self._first_end or f"the target {how}"
             self._client.finish(whole=whole)
             if self._client.ended:
                 self._record(self._first_end)

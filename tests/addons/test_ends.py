@@ -8,6 +8,7 @@ import pytest
 
 from addons import line
 from addons.exchange import Exchange
+from addons.peer import Peer
 from addons.recorder import Recorder
 from tests.fakes.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
@@ -66,6 +67,42 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
         await until(lambda: proxy.connections == 0)
         assert [each.event for each in records].count("stream") == count
     assert not proxy.service.limits._open
+
+
+@pytest.mark.parametrize(
+    ("properly", "cause"),
+    [(True, "the target closed the connection"), (False, "the target ended without its TLS session")],
+)
+async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
+    proxy: Proxy,
+    target: Target,
+    records: list[Exchange],
+    monkeypatch: pytest.MonkeyPatch,
+    properly: bool,
+    cause: str,
+) -> None:
+    ends: list[bool] = []
+    finish = Peer.finish
+
+    def keep(self: Peer, *, whole: bool = True) -> None:
+        ends.append(whole)
+        finish(self, whole=whole)
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY)
+        if not properly:
+            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Peer, "finish", keep)
+    target.handler = handler
+    client = await upgrade(proxy, target)
+    await client.head()
+    assert await client.rest() == b""
+    assert ends[0] is properly
+    client.close()
+    await until(lambda: proxy.connections == 0)
+    assert records[-1].cause == cause
 
 
 async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:
