@@ -70,4 +70,4 @@ def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
         if goal.peer:
             wanted += f" x {goal.peer}'s"
         ratio = f"{each.ratio:.3f}x" if each.ratio is not None else "-"
-        yield f"  {name:42}{number(each.ours)}{ratio:>10}  {wanted:22}{'met' if each.met else 'MISSED'}\n"
+        yield f"  {name:42}{number(each.ours)}{ratio:>10}  {wanted:26}{'met' if each.met else 'MISSED'}\n"
