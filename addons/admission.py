@@ -10,7 +10,7 @@ from addons import inject
 from addons.line import Line
 from addons.messages import Invalid
 from addons.observe import Observation
-from addons.questions import ConnectorMayUseHook, MayUse
+from addons.questions import ask_may_use
 from addons.service import Service
 from addons.streams import Live
 from addons.turn import Turn
@@ -62,12 +62,7 @@ class Admission:
         self._ask(self._decide)
 
     def _ask(self, then: Callable[[Answer], None]) -> None:
-        answer = self._service.access.cached(self._turn.token, self._tunnel.key)
-        if answer is not None:
-            then(answer)
-            return
-        question = MayUse(self._tunnel.key, self._turn.token)
-        self._line.ask(ConnectorMayUseHook(question), lambda: then(question.answer))
+        ask_may_use(self._service.access, self._line, self._turn.token, self._tunnel.key, then)
 
     def _decide(self, answer: Answer | ParseError) -> None:
         verdict = self._verdict(answer, self._tunnel.authority)
@@ -110,15 +105,15 @@ class Admission:
     def _show(self, verdict: Inject | Forward) -> None:
         found = Observation(self._line.client, self._turn.head, verdict.target, keep=self._service.keep_body)
         self._turn.observation = found
-        self._line.ask(found.request_headers_hook(), lambda: self._shown(found, verdict))
+        self._line.ask(found.request_headers_hook(), lambda: self._shown(found))
 
-    def _shown(self, found: Observation, verdict: Inject | Forward) -> None:
+    def _shown(self, found: Observation) -> None:
         if found.killed:
             self._then(Killed())
             return
-        self._line.ask(found.request_hook(), lambda: self._seen(found, verdict))
+        self._line.ask(found.request_hook(), lambda: self._seen(found))
 
-    def _seen(self, found: Observation, verdict: Inject | Forward) -> None:
+    def _seen(self, found: Observation) -> None:
         """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
         answer, edited = found.answer(), found.edited()
         if found.killed:
@@ -129,7 +124,7 @@ class Admission:
             self._then(denial.bad_request(f"the edited request: {edited.reason}"))
         else:
             self._turn.head = edited or self._turn.head
-            self._ask(lambda granted: self._again(found, granted))
+            self._ask(lambda again: self._again(found, again))
 
     def _again(self, found: Observation, answer: Answer) -> None:
         again = self._verdict(answer, found.authority)

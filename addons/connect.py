@@ -6,7 +6,7 @@ The client is not read meanwhile.
 from collections.abc import Callable
 
 from addons.messages import RequestHead
-from addons.questions import Ask, ConnectorMayUseHook, MayUse
+from addons.questions import Ask, ask_may_use
 from addons.service import Service
 from addons.tunnel import Tunnel
 from connector_store.domain import denial
@@ -39,12 +39,12 @@ class Connect:
             then(asked)
             return
         self.key = asked.key
-        answer = None if asked.token is None else self._service.access.cached(asked.token, asked.key)
-        if asked.token is None or answer is not None:
-            then(self._decide(asked, answer))
+        if asked.token is None:
+            then(self._decide(asked, None))
             return
-        question = MayUse(asked.key, asked.token)
-        self._ask.ask(ConnectorMayUseHook(question), lambda: then(self._decide(asked, question.answer)))
+        ask_may_use(
+            self._service.access, self._ask, asked.token, asked.key, lambda answer: then(self._decide(asked, answer))
+        )
 
     def _caller(self) -> Caller | ParseError:
         try:

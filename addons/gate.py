@@ -7,6 +7,7 @@ itself. Anything else is refused. Like the lane, the gate is never paused.
 import logging
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -67,17 +68,7 @@ class Gate(layer.Layer):
     # The entries never let an error out: mitmproxy and asyncio would log it, and leave the connection as it is.
 
     def received(self, connection: Connection, data: memoryview) -> None:
-        if self._over:
-            return
-        try:
-            if connection is not self._client:
-                self._from_target(connection, data)
-            elif self._peer is not None:
-                self._decrypt(self._peer, data)
-            else:
-                self._read_head(bytes(data))
-        except Exception as error:
-            self._failed(error)
+        self.go_on(partial(self._received, connection, data))
 
     def ended(self, connection: Connection) -> None:
         self.go_on(lambda: self._ended(connection))
@@ -92,6 +83,14 @@ class Gate(layer.Layer):
             then()
         except Exception as error:
             self._failed(error)
+
+    def _received(self, connection: Connection, data: memoryview) -> None:
+        if connection is not self._client:
+            self._from_target(connection, data)
+        elif self._peer is not None:
+            self._decrypt(self._peer, data)
+        else:
+            self._read_head(bytes(data))
 
     def _failed(self, error: Exception) -> None:
         self._over = True

@@ -12,7 +12,7 @@ from mitmproxy.proxy.commands import StartHook
 
 from addons.landing import Page
 from connector_store.domain import denial
-from connector_store.domain.access import Answer, Unavailable
+from connector_store.domain.access import Access, Answer, Unavailable
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields
 from connector_store.domain.models import Address
@@ -73,3 +73,13 @@ class Ask(Protocol):
 
     def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run `hook`, then call `then`, unless what asked has ended."""
+
+
+def ask_may_use(access: Access, ask: Ask, token: str, key: ObjectKey, then: Callable[[Answer], None]) -> None:
+    """Give `then` the answer: at once where it is known, else when it was asked for."""
+    known = access.cached(token, key)
+    if known is not None:
+        then(known)
+        return
+    question = MayUse(key, token)
+    ask.ask(ConnectorMayUseHook(question), lambda: then(question.answer))

@@ -45,8 +45,8 @@ class Wire(asyncio.BufferedProtocol):
         self.reads = True
         """What the kernel has is asked for."""
         # What the streams have read before; they tell it in no other way.
-        self._early = bytes(reader._buffer)  # type: ignore[attr-defined]
-        self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]
+        self._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
+        self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]  # see above
         self._started = False
         self.transport.set_protocol(self)
         self._settle()

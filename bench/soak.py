@@ -158,5 +158,6 @@ def main(arguments: list[str]) -> int:
     problems = [*errors_and_leaks(report), *stalls(report)]
     _print(report, problems)
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        figures = {name: value for name, value in report.items() if name != "samples"}
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 1 if problems else 0

@@ -2,13 +2,16 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
-from tests.fakes.proxy import Proxy, until
+from connector_store.tokens import TokenAccess
+from tests.fakes.proxy import Proxy, running_proxy, until
 from tests.fakes.target import Target
+from tests.fakes.watcher import watch
 
 KEY = "team-a/k8s"
 
@@ -133,3 +136,15 @@ async def test_an_error_in_the_data_path_closes_the_connection(
     assert target.conversations == []
     assert "RuntimeError in the data path" in caplog.text
     assert "canary" not in caplog.text
+
+
+async def test_who_lost_the_right_while_a_person_thought_is_refused(
+    folder: Path, confdir: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Refused(what="token", reason="expired")
+    async with running_proxy(folder, confdir, connector_flows="on") as watched:
+        watch(watched, "request", lambda _: monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused))
+        client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        assert (await client.answer()).status == 401
+    assert target.received == b""

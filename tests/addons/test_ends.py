@@ -63,7 +63,7 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
         client = await upgrade(proxy, target)
         await client.head()
         client.close()
-        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]
+        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
         await until(lambda: proxy.connections == 0)
         assert [each.event for each in records].count("stream") == count
     assert not proxy.service.limits._open
@@ -92,7 +92,7 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
         await conversation.head()
         await conversation.say(SPDY)
         if not properly:
-            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]
+            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
 
     monkeypatch.setattr(Peer, "finish", keep)
     target.handler = handler

@@ -57,7 +57,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     (handler_,) = proxy.master.addons.get("proxyserver").connections.values()
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     # asyncio's TLS closes by itself once it has read the end.
-    client.writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]
+    client.writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]  # no public way below TLS
     await until(lambda: handler_.layer._lane is not None and handler_.layer._lane._over)
     for _ in range(100):
         await asyncio.sleep(0)

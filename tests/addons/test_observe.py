@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from mitmproxy import http
 
-from connector_store.domain.access import Refused
-from connector_store.tokens import TokenAccess
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
@@ -183,17 +181,6 @@ async def test_an_edited_head_is_decided_on_again(
     client = await tunnel(watched, target)
     await client.say(post(target))
     assert (await client.answer()).status in (400, 403)
-    assert target.received == b""
-
-
-async def test_who_lost_the_right_while_a_person_thought_is_refused(
-    watched: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = Refused(what="token", reason="expired")
-    watch(watched, "request", lambda _: monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused))
-    client = await tunnel(watched, target)
-    await client.say(post(target))
-    assert (await client.answer()).status == 401
     assert target.received == b""
 
 

@@ -104,7 +104,7 @@ async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
         live.live = replace(live.live, token="another")
         return Refused(what="token", reason="")
 
-    parts.recheck = refuse  # type: ignore[method-assign]
+    parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
     await streams(parts, live).recheck_all()
     assert live.cuts == []
 

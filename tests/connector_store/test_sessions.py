@@ -32,7 +32,7 @@ class Remembering:
         server.sendall(b"answer")
         client.bio_write(server.bio_read(65536))
         assert client.recv(100) == b"answer"
-        return bool(SSL._lib.SSL_session_reused(client._ssl))  # type: ignore[attr-defined]
+        return bool(SSL._lib.SSL_session_reused(client._ssl))  # type: ignore[attr-defined]  # the binding
 
 
 def test_a_session_is_resumed_for_the_same_host_and_trust_within_an_hour() -> None:
