@@ -1,19 +1,19 @@
 """Entry for mitmproxy: `mitmdump -s addons/connector.py`. Nothing of its own, it joins the addons."""
 
-from addons.authenticate import Authenticate
-from addons.doorkeeper import Doorkeeper
-from addons.heap import Heap
-from addons.lifecycle import Lifecycle
-from addons.resolver import Resolver
-from addons.visits import Visits
+from addons.access.checks import Authenticate
+from addons.net.resolver import Resolver
+from addons.relay.visits import Visits
+from addons.server.connections import Connections
+from addons.server.heap import Heap
+from addons.server.lifecycle import Lifecycle
 
-_doorkeeper = Doorkeeper()
+_connections = Connections()
 
 addons = [
-    Lifecycle(_doorkeeper),
-    _doorkeeper,
-    Authenticate(lambda: _doorkeeper.parts().service.access),
+    Lifecycle(_connections),
+    _connections,
+    Authenticate(lambda: _connections.parts().service.access),
     Resolver(),
     Heap(),
-    Visits(lambda: _doorkeeper.parts().landing),
+    Visits(lambda: _connections.parts().landing),
 ]

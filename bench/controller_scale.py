@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.controller.targets import CA, target
-from tests.cluster.controller.world import GROUP, Controller, World, until
-from tests.cluster.scratch import scratch
+from lab.control_plane import ControlPlane
+from lab.controllers import GROUP, Controller, World, until
+from lab.scratch import scratch
+from lab.targets import CA, target
 
 NAMESPACES: Final = 20
 WRITERS: Final = 8

@@ -21,9 +21,9 @@ from typing import Any, Final
 import grpc
 
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.process import Process
-from tests.cluster.scratch import scratch
+from lab.control_plane import ControlPlane
+from lab.process import Process
+from lab.scratch import scratch
 
 REPOSITORY: Final = Path(__file__).parents[1]
 NAMESPACE: Final = "team-a"

@@ -24,8 +24,8 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.scratch import scratch
+from lab.control_plane import ControlPlane
+from lab.scratch import scratch
 
 NAMESPACES: Final = 20
 WRITERS: Final = 16

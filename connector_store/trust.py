@@ -1,6 +1,6 @@
 """Trust towards targets: TLS contexts shared by what they trust, and the addresses that a target may have.
 
-The proxy (pyOpenSSL, for addons/peer.py) and the controller's probes (ssl, for aiohttp) must come to the same
+The proxy (pyOpenSSL, for addons/net/tls.py) and the controller's probes (ssl, for aiohttp) must come to the same
 verdict about a target, so both kinds of context are made here by the same rules: TLS 1.2 or later, the peer's
 certificate verified, subject common names ignored, HTTP/1.1 only, no key log whatever SSLKEYLOGFILE says.
 What kubectl (Go crypto/x509) trusts is trusted: any certificate of the PEM ends a chain, and CAs without key usage

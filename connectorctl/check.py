@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from connector_store.directory import DirectorySource
 from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
+from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
 
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Final
 
-from connector_store.directory import DirectorySource
 from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import Settings
+from connector_store.folder.access import SigningKey
+from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
-from connector_store.tokens import SigningKey
 from connectorctl.arguments import Arguments
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
 

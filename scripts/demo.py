@@ -14,11 +14,11 @@ from types import FrameType
 
 from terminal import StepFailedError, Terminal
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.ports import Port
-from tests.cluster.process import Process, ProcessFailedError
-from tests.cluster.programs import KUBERNETES, ProgramsMissingError, built, control_plane_programs
-from tests.cluster.scratch import scratch
+from lab.control_plane import ControlPlane
+from lab.ports import Port
+from lab.process import Process, ProcessFailedError
+from lab.programs import KUBERNETES, ProgramsMissingError, built, control_plane_programs
+from lab.scratch import scratch
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "connector-demo"

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
-from tests.cluster.programs import ProgramsMissingError, control_plane_programs, node_programs
+from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 

@@ -4,7 +4,7 @@ import asyncio
 
 from connector_store.domain.access import Answer
 from connector_store.domain.names import ObjectKey
-from connector_store.tokens import TokenAccess
+from connector_store.folder.access import TokenAccess
 
 _at_once = TokenAccess.cached
 _passed: set[str] = set()

@@ -1,7 +1,7 @@
 """Who calls, and may he: the answers of an access check, and the interface that gives them.
 
-`connector_store.tokens` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors know
-no other.
+`connector_store.folder.access` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors
+know no other.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from tests.fakes.certificates import Issued, make_leaf
+from lab.certificates import Issued, make_leaf
 from tests.fakes.target import Conversation, Target
 
 

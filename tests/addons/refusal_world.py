@@ -11,18 +11,18 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from addons.questions import Resolve
+from addons.access.questions import Resolve
 from connector_store.domain.access import Access, Answer, Identity
 from connector_store.domain.models import Target as Usable
 from connector_store.domain.models import Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import parse_access
+from connector_store.folder.access import SigningKey, TokenAccess
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
-from connector_store.tokens import SigningKey, TokenAccess
+from lab.certificates import Issued, make_ca
 from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal
-from tests.fakes.certificates import Issued, make_ca
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, running_proxy, until
 from tests.fakes.target import Target
@@ -204,7 +204,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
             )
         )
         checks = Checks(confdir)
-        keeper = proxy.master.addons.get("doorkeeper")
+        keeper = proxy.master.addons.get("connections")
         keeper.take(replace(keeper.parts(), service=replace(proxy.service, access=checks)))
         proxy.master.addons.add(Names())
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)

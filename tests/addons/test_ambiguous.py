@@ -11,8 +11,8 @@ import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.certificates import make_ca, make_leaf
 from tests.addons.judge import Field, Message, read
-from tests.fakes.certificates import make_ca, make_leaf
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy, until
 from tests.fakes.target import Conversation, Target

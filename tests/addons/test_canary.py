@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from connector_store.tokens import KEY_FILE
+from connector_store.folder.access import KEY_FILE
+from lab.certificates import Issued, make_ca, make_leaf
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
-from tests.fakes.certificates import Issued, make_ca, make_leaf
 from tests.fakes.target import Conversation, Target
 
 TARGET_TOKEN = "canary-target-5f2c9d1e7ab84360"

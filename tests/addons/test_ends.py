@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from addons import line
-from addons.exchange import Exchange
-from addons.peer import Peer
-from addons.recorder import Recorder
-from tests.fakes.certificates import make_ca
+from addons.net import sockets
+from addons.net.tls import TlsStream
+from addons.records.record import Record
+from addons.records.recorder import Recorder
+from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
@@ -20,12 +20,12 @@ SPDY = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPD
 
 
 @pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     """Of requests and streams."""
-    found: list[Exchange] = []
+    found: list[Record] = []
     record = Recorder.record
 
-    def keep(self: Recorder, exchange: Exchange) -> None:
+    def keep(self: Recorder, exchange: Record) -> None:
         if exchange.event != "connect":
             found.append(exchange)
         record(self, exchange)
@@ -52,7 +52,7 @@ def the_lane(proxy: Proxy) -> Any:
     return handler.layer._lane
 
 
-async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Exchange]) -> None:
+async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Record]) -> None:
     async def handler(conversation: Conversation) -> None:
         await conversation.head()
         await conversation.say(SPDY)
@@ -76,15 +76,15 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
 async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
     proxy: Proxy,
     target: Target,
-    records: list[Exchange],
+    records: list[Record],
     monkeypatch: pytest.MonkeyPatch,
     properly: bool,
     cause: str,
 ) -> None:
     ends: list[bool] = []
-    finish = Peer.finish
+    finish = TlsStream.finish
 
-    def keep(self: Peer, *, whole: bool = True) -> None:
+    def keep(self: TlsStream, *, whole: bool = True) -> None:
         ends.append(whole)
         finish(self, whole=whole)
 
@@ -94,7 +94,7 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
         if not properly:
             conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
 
-    monkeypatch.setattr(Peer, "finish", keep)
+    monkeypatch.setattr(TlsStream, "finish", keep)
     target.handler = handler
     client = await upgrade(proxy, target)
     await client.head()
@@ -127,9 +127,9 @@ async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy:
 async def test_who_reads_slowly_still_gets_the_whole_last_answer(
     proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
-    monkeypatch.setattr(line, "LINGER", 0)
-    monkeypatch.setattr(line, "LOOK", 0.01)
-    monkeypatch.setattr(line, "CUT_GRACE", 0)
+    monkeypatch.setattr(sockets, "LINGER", 0)
+    monkeypatch.setattr(sockets, "LOOK", 0.01)
+    monkeypatch.setattr(sockets, "CUT_GRACE", 0)
     size = 8_000_000
 
     async def handler(conversation: Conversation) -> None:
@@ -150,7 +150,7 @@ async def test_who_reads_slowly_still_gets_the_whole_last_answer(
     assert found + len(await client.rest()) == size
 
 
-async def test_the_record_says_how_an_answer_broke(proxy: Proxy, target: Target, records: list[Exchange]) -> None:
+async def test_the_record_says_how_an_answer_broke(proxy: Proxy, target: Target, records: list[Record]) -> None:
     async def handler(conversation: Conversation) -> None:
         await conversation.head()
         await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
@@ -182,7 +182,7 @@ async def test_one_answer_is_the_last_whatever_follows_in_the_same_bytes(proxy: 
 
 
 async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
-    folder: Path, confdir: Path, target: Target, records: list[Exchange]
+    folder: Path, confdir: Path, target: Target, records: list[Record]
 ) -> None:
     async def handler(conversation: Conversation) -> None:
         await conversation.head()

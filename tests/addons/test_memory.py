@@ -12,9 +12,9 @@ import pytest
 
 from connector_store.domain.access import Answer, Identity
 from connector_store.domain.names import ObjectKey
-from tests.cluster.ports import Port
+from lab.certificates import Issued
+from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
-from tests.fakes.certificates import Issued
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import Stream, running_proxy
 from tests.fakes.target import Conversation, Target
@@ -202,9 +202,9 @@ class Hanging:
 async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: Target) -> None:
     """In this process, so what counts is what the proxy takes from the client: next to nothing."""
     async with running_proxy(folder, confdir) as proxy:
-        doorkeeper = proxy.master.addons.get("doorkeeper")
-        parts = doorkeeper.parts()
-        doorkeeper.take(replace(parts, service=replace(parts.service, access=Hanging())))
+        connections = proxy.master.addons.get("connections")
+        parts = connections.parts()
+        connections.take(replace(parts, service=replace(parts.service, access=Hanging())))
         client = await proxy.open()
         login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())
         await client.say(

@@ -11,34 +11,34 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
-from addons.admission import Admission
-from addons.authenticate import Authenticate
-from addons.certificates import Certificates
-from addons.chunked import ChunkedReader
-from addons.connect import Connect
-from addons.doorkeeper import Doorkeeper
-from addons.ending import Ending
-from addons.exchange import Exchange
-from addons.framing import RequestReader, ResponseReader, _Reader
-from addons.gate import Gate
-from addons.lane import Lane
-from addons.limits import Limits
-from addons.line import Line
-from addons.link import Link
-from addons.observe import Observation
-from addons.peer import Peer
-from addons.recorder import Recorder
-from addons.relay import Relay
-from addons.resolver import Resolver
-from addons.streams import Streams
-from addons.tunnel import Tunnel
-from addons.turn import Turn
-from addons.upstream import Dial
-from addons.wire import Wire
+from addons.access.admission import Admission
+from addons.access.checks import Authenticate
+from addons.access.connect import Connect
+from addons.access.grant import Grant
+from addons.access.limits import Limits
+from addons.access.live import Streams
+from addons.http1.chunked import ChunkedReader
+from addons.http1.framing import RequestReader, ResponseReader, _Reader
+from addons.net.certificates import Certificates
+from addons.net.dial import Dial
+from addons.net.resolver import Resolver
+from addons.net.sockets import Sockets
+from addons.net.tcp import TcpConnection
+from addons.net.tls import TlsStream
+from addons.records.record import Record
+from addons.records.recorder import Recorder
+from addons.relay.ending import Ending
+from addons.relay.exchange import Exchange
+from addons.relay.flows import Observation
+from addons.relay.gate import Gate
+from addons.relay.requests import Requests
+from addons.relay.response import Response
+from addons.relay.upstream import Upstream
+from addons.server.connections import Connections
 from connector_store.domain.headers import Fields
-from connector_store.tokens import TokenAccess
+from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
-from tests.fakes.certificates import make_ca, make_leaf
+from lab.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy, until
 from tests.fakes.target import Target
@@ -47,11 +47,12 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 CARRIERS = (
-    Gate, Connect, Lane, Ending, Admission, Observation, Link, Line, Wire, Dial, Peer, Relay, Turn, Recorder, Exchange,
-    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Tunnel,
-    Doorkeeper,
+    Gate, Connect, Requests, Ending, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
+    Response, Exchange, Recorder, Record,
+    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Grant,
+    Connections,
 )  # fmt: skip
-"""TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `Peer` carry it on."""
+"""TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
     "client_connected", "client_disconnected", "server_connect", "server_connected", "server_connect_error",
     "server_disconnected", "next_layer", "requestheaders", "request", "responseheaders", "response", "error",
@@ -66,14 +67,14 @@ def methods() -> Iterator[Any]:
         "Gate.tell",
         "Gate.go_on",
         "Gate._failed",
-        "Line.abort",
-        "Line.close",
-        "Line.closed",
-        "Line.cut",
-        "Line.disarm",
-        "Wire.connection_lost",
-        "Wire.end",
-        "Wire.eof_received",
+        "Sockets.abort",
+        "Sockets.close",
+        "Sockets.closed",
+        "Sockets.cut",
+        "Sockets.disarm",
+        "TcpConnection.connection_lost",
+        "TcpConnection.end",
+        "TcpConnection.eof_received",
     }
     for cls in CARRIERS:
         for name, value in vars(cls).items():
@@ -214,7 +215,7 @@ async def test_a_name_that_nobody_resolves_is_not_reached(
 @pytest.mark.asyncio(loop_scope="module")
 async def test_without_the_doorkeeper_nothing_is_served(both: tuple[Proxy, Target]) -> None:
     proxy, _ = both
-    keeper = proxy.master.addons.get("doorkeeper")
+    keeper = proxy.master.addons.get("connections")
     assert keeper is not None
     data = layer.NextLayer(Context(tclient_conn(), proxy.master.options))
     keeper.next_layer(data)

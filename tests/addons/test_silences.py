@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.certificates import Issued
+from lab.certificates import Issued
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import PATIENCE, Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target

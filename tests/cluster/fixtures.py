@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
-from tests.cluster.programs import ProgramsMissingError, control_plane_programs
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.programs import ProgramsMissingError, control_plane_programs
 
 _NUMBERS = itertools.count(1)
 

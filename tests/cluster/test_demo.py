@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 
 DEMO = Path(__file__).parents[2] / "scripts" / "demo"
 TIMEOUT = 200.0

@@ -25,7 +25,7 @@ from connector_controller.authority import (
 )
 from connector_store.domain.errors import ParseError
 from connector_store.domain.rotation import LIFETIME
-from tests.fakes.certificates import make_ca, make_leaf
+from lab.certificates import make_ca, make_leaf
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOST = "target.example.com"

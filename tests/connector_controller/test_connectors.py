@@ -15,9 +15,9 @@ from connector_store.domain.status import Condition, Status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
+from lab.certificates import make_ca
 from tests.connector_controller.connector_world import KEY, WELL, World, connector, secret
 from tests.fakes.api_server import FakeApiServer, refusal
-from tests.fakes.certificates import make_ca
 
 
 @pytest.fixture

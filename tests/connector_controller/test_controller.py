@@ -23,7 +23,7 @@ from connector_store.kube.resources import (
     SERVICES,
     Resource,
 )
-from tests.cluster.controller.targets import CA, Target, status, target
+from lab.targets import CA, Target, status, target
 from tests.fakes.api_server import FakeApiServer, refusal
 
 SYSTEM = "connectors-system"

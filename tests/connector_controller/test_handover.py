@@ -13,8 +13,8 @@ from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer
-from tests.fakes.certificates import make_ca
 
 NAME, SYSTEM = "connectors-proxy-ca", "connectors-system"
 SETTINGS = Settings(ca_secret=NAME, ca_overlap=600.0)

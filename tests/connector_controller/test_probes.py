@@ -14,8 +14,8 @@ from connector_controller.probes import Prober, ProbeRequest, explain
 from connector_store.domain.conditions import Answered, Unreachable
 from connector_store.domain.models import Address, Credential, HttpProbe
 from connector_store.trust import AddressPolicy, TrustStore
-from tests.cluster.controller.targets import CA, ENDLESS, OK, Target, status, target
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
+from lab.targets import CA, ENDLESS, OK, Target, status, target
 
 LIVEZ, API = HttpProbe(path="/livez"), HttpProbe(path="/api")
 TOKEN = "canary-token"

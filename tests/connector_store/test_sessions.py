@@ -7,7 +7,7 @@ from OpenSSL import SSL
 
 from connector_store import trust
 from connector_store.trust import TrustStore
-from tests.fakes.certificates import Issued, make_ca, make_leaf
+from lab.certificates import Issued, make_ca, make_leaf
 
 
 class Remembering:

@@ -8,7 +8,7 @@ from OpenSSL import SSL
 
 from connector_store.domain.errors import ParseError
 from connector_store.trust import TrustStore, load_certificates
-from tests.fakes.certificates import Issued, make_ca, make_leaf
+from lab.certificates import Issued, make_ca, make_leaf
 
 HOST = "target.example.com"
 

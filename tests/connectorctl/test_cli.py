@@ -11,7 +11,7 @@ import yaml
 
 from connectorctl import cli
 from connectorctl.proxy_ca import CA_FILE
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
 
 NAME = "default/k8s-connector"
 

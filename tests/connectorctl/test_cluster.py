@@ -21,8 +21,8 @@ from connectorctl import cluster
 from connectorctl.arguments import Arguments
 from connectorctl.proxy_ca import CA_FILE
 from connectorctl.table import render_status
+from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer
-from tests.fakes.certificates import make_ca
 
 KEY = ObjectKey("a", "k8s")
 ACCOUNT = ObjectKey("ci", "robot")

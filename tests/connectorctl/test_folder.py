@@ -10,12 +10,12 @@ from connector_store.domain.access import Granted
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import Settings
-from connector_store.tokens import SigningKey, TokenAccess
+from connector_store.folder.access import SigningKey, TokenAccess
 from connectorctl import folder
 from connectorctl.arguments import Arguments
 from connectorctl.example import MANIFESTS, write_example
 from connectorctl.proxy_ca import CA_FILE
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
 
 KEY = ObjectKey("default", "k8s-connector")
 SETTINGS = Settings()

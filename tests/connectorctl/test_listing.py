@@ -14,8 +14,8 @@ from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from connector_store.store import Store
 from connectorctl.listing import fill
+from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, refusal
-from tests.fakes.certificates import make_ca
 
 SYSTEM = "connectors-system"
 CA = make_ca()

@@ -6,7 +6,7 @@ import pytest
 
 from connector_store.domain.errors import ParseError
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default, read_proxy_ca
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
 
 
 def test_it_is_read_without_what_surrounds_it(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.ports import Port
-from tests.cluster.process import Process
+from lab.ports import Port
+from lab.process import Process
 from tests.docs.pages import DOCS, ROOT
 from tests.journey.documents import shell_blocks
 

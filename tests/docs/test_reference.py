@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from addons import options
-from addons.audit import line
-from addons.exchange import Exchange
-from addons.metrics import Metrics
+from addons.records.audit import line
+from addons.records.metrics import Metrics
+from addons.records.record import Record
+from addons.server import options
 from connector_controller.metrics import Metrics as ControllerMetrics
 from connector_csi.metrics import Metrics as DriverMetrics
 from connector_store.domain.conditions import CA_CERT, COUNTED, NOT_PROBED
@@ -93,7 +93,7 @@ def test_every_attribute_and_file_of_a_volume_is_there() -> None:
 
 def test_every_field_of_an_audit_line_is_there() -> None:
     documented = names(section("telemetry.md", "Audit"))
-    exchange = Exchange(event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0)
+    exchange = Record(event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0)
     assert set(json.loads(line(exchange, now=0, commands=True))) <= documented
 
 

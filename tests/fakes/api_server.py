@@ -16,8 +16,8 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from connector_store.kube.resources import Resource
+from lab.certificates import make_ca
 from tests.fakes.api_rules import is_collection, merged, selected
-from tests.fakes.certificates import make_ca
 
 _CA = make_ca().pem.decode()
 Json = dict[str, Any]

@@ -15,9 +15,9 @@ from typing import Any
 from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 
-from addons.service import Service
+from addons.relay.shared import Shared
 from connector_store.domain.names import ObjectKey
-from connector_store.tokens import SigningKey
+from connector_store.folder.access import SigningKey
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -98,8 +98,8 @@ class Proxy:
         self._key = SigningKey.load_or_create(confdir)
 
     @property
-    def service(self) -> Service:
-        found: Service = self.master.addons.get("doorkeeper").parts().service
+    def service(self) -> Shared:
+        found: Shared = self.master.addons.get("connections").parts().service
         return found
 
     @property

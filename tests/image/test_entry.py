@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from addons import options
+from addons.server import options
 from connector_store.domain.settings import KEYS, option_name
 from image.entry import CONFIGURATION, HOME, STATE, command
 

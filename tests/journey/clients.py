@@ -9,10 +9,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.cluster.programs import CLIENTS, built
+from lab.node.image import write_archive
+from lab.programs import CLIENTS, built
 from tests.journey.product import ROOT
 from tests.journey.worker import worker_pod
-from tests.node.image import write_archive
 
 IMAGE = "docker.io/kubernetes-connector/clients:1"
 FOLDER = "/clients"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.node.node import Node
 from tests.journey.documents import shell_blocks
 from tests.journey.product import Product, Target
 from tests.journey.worker import Worker
-from tests.node.node import Node
 
 
 @pytest.fixture(scope="session")

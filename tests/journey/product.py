@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.process import Process, without_proxies
-from tests.node.node import Node
+from lab.control_plane import ControlPlane
+from lab.node.node import Node
+from lab.process import Process, without_proxies
 
 ROOT = Path(__file__).parents[2]
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"

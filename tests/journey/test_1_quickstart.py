@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
+from lab.kubectl import Kubectl
 from tests.journey.product import Product
 
 

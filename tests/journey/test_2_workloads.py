@@ -9,8 +9,8 @@ from threading import Timer
 
 import pytest
 
+from lab.node.csi import eventually
 from tests.journey.worker import NAMESPACE, OTHER, Worker
-from tests.node.csi import eventually
 
 SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
 """Environment variables of kubectl's: with `false` it begins with SPDY, which it only falls back to otherwise."""

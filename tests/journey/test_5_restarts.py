@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from addons.draining import ACCEPT_MORE
+from addons.server.draining import ACCEPT_MORE
 from tests.journey.product import SYSTEM, Product
 from tests.journey.streams import Ended, Streams, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod

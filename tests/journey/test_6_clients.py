@@ -4,11 +4,11 @@ from hashlib import sha256
 
 import pytest
 
+from lab.node.csi import eventually
 from tests.cluster.proxy.clients.programs import PYTHON, SEED, did_everything
 from tests.journey import clients
 from tests.journey.product import Product
 from tests.journey.worker import connector
-from tests.node.csi import eventually
 
 NAMESPACE = "clients"
 """On both clusters."""

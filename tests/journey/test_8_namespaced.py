@@ -2,10 +2,10 @@
 
 import pytest
 
+from lab.node.csi import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import SYSTEM, Product
 from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
-from tests.node.csi import eventually
 
 ELSEWHERE = "elsewhere"
 POD = "namespaced"

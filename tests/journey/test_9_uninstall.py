@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from connector_controller.services import SELECTOR
+from lab.node.csi import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import ROOT, Product
 from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod
-from tests.node.csi import eventually
 
 NAMES, UNINSTALL, DEFINITIONS = range(3)
 UNINSTALLED = ROOT / "deploy/uninstall"

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.journey.product import Product
 
 NAMESPACE = "team-b"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.node.csi import TOKEN_SECONDS, Driver
-from tests.node.node import Node
+from lab.node.csi import TOKEN_SECONDS, Driver
+from lab.node.node import Node
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.programs import CSI_TEST, ProgramsMissingError, built, node_programs
-from tests.node.isolation import inside
-from tests.node.node import READY_TIMEOUT, Node
-from tests.node.requirements import missing
+from lab.node.isolation import inside
+from lab.node.node import READY_TIMEOUT, Node
+from lab.node.requirements import missing
+from lab.programs import CSI_TEST, ProgramsMissingError, built, node_programs
 
 PRODUCT = "localhost/kubernetes-connector:0.1.0"
 _NUMBERS = itertools.count(1)

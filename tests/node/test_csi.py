@@ -6,8 +6,8 @@ import jwt
 import pytest
 import yaml
 
-from tests.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod
-from tests.node.node import Node
+from lab.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod
+from lab.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 

@@ -5,9 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.node.csi import Driver, connector
-from tests.node.node import Node
-from tests.node.sanity import front
+from lab.node.csi import Driver, connector
+from lab.node.node import Node
+from lab.node.sanity import front
 
 EXPECTED = 13
 """Tests that apply to a driver of inline volumes: Identity 3, node 8, and "work" and "idempotent"."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.scratch import PREFIX
-from tests.node import cgroups
-from tests.node.isolation import INSIDE
-from tests.node.requirements import missing
+from lab.node import cgroups
+from lab.node.isolation import INSIDE
+from lab.node.requirements import missing
+from lab.scratch import PREFIX
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
 TIMEOUT = 200.0

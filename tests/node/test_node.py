@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.node.node import Node
+from lab.control_plane import ControlPlane
+from lab.node.node import Node
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.node.node import Node
+from lab.node.node import Node
 
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -63,7 +63,7 @@ def test_another_word_is_told_what_there_is(node: Node, product_image: str, node
 
 def test_it_runs_as_nobody_in_particular_and_compiled(node: Node, product_image: str, node_namespace: str) -> None:
     script = (
-        "import json, os, sys, importlib.util as u, mitmproxy, addons.lane as lane;"
+        "import json, os, sys, importlib.util as u, mitmproxy, addons.relay.requests as lane;"
         "print(json.dumps({'uid': os.getuid(), 'pip': u.find_spec('pip') is not None,"
         " 'compiled': all(os.path.exists(each.__cached__) for each in (mitmproxy, lane)),"
         " 'writable': os.access('/app', os.W_OK)}))"

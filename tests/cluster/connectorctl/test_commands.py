@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.control_plane import ControlPlane
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
+from lab.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[3]
 CA = make_ca()

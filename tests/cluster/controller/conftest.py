@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
+from lab.controllers import Controller, World
+from lab.targets import target
 from tests.cluster.controller.scene import Scene
-from tests.cluster.controller.targets import target
-from tests.cluster.controller.world import Controller, World
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cluster.controller.targets import CA, Target, status, target
-from tests.cluster.controller.world import GROUP, World
-from tests.fakes.certificates import make_ca
+from lab.certificates import make_ca
+from lab.controllers import GROUP, World
+from lab.targets import CA, Target, status, target
 
 OTHER_CA = make_ca("other CA")
 NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

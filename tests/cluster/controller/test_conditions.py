@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from lab.certificates import make_ca
+from lab.controllers import GROUP, Controller, World, until
+from lab.targets import CA, ENDLESS, status, target
 from tests.cluster.controller.scene import (
     GOOD,
     Change,
@@ -29,9 +32,6 @@ from tests.cluster.controller.scene import (
     speak,
     taken_name,
 )
-from tests.cluster.controller.targets import CA, ENDLESS, status, target
-from tests.cluster.controller.world import GROUP, Controller, World, until
-from tests.fakes.certificates import make_ca
 
 pytestmark = pytest.mark.usefixtures("controller")
 

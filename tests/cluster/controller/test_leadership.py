@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.controller.targets import CA, target
-from tests.cluster.controller.world import PATIENCE, SYSTEM, Controller, World, until
+from lab.controllers import PATIENCE, SYSTEM, Controller, World, until
+from lab.targets import CA, target
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/connectors-controller"
 

@@ -16,10 +16,10 @@ from connector_controller.handover import ROTATE, SWITCHED
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
-from tests.cluster.controller.world import SYSTEM, Controller, World, until
+from lab.controllers import SYSTEM, Controller, World, until
+from lab.kubectl import Kubectl
 from tests.cluster.kube.installed import account, install_roles, may_use
 from tests.cluster.kube.served import Served, Watching, cluster_proxy
-from tests.cluster.kubectl import Kubectl
 
 CA_SECRET = "connectors-proxy-ca"
 PATH = f"/api/v1/namespaces/{SYSTEM}/secrets/{CA_SECRET}"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.kubectl import Kubectl
+from lab.kubectl import Kubectl
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 KUBELET_ROOT = "/var/lib/k0s/kubelet"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[3]
 CORPUS = Path(__file__).parent / "corpus"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[3]
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"

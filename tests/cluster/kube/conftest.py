@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.installed import account, install, may_use
 from tests.cluster.kube.served import Served, cluster_proxy
 from tests.cluster.proxy.running import RunningProxy

@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 
 _HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "host"})
 

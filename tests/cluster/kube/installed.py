@@ -10,8 +10,8 @@ from typing import Any, Final
 from connector_store.domain.models import BEARER_TOKEN_SECRET
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import write_kubeconfig
+from lab.control_plane import ControlPlane
+from lab.kubectl import write_kubeconfig
 
 DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 SYSTEM: Final = "connectors-system"

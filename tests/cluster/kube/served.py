@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.process import Process
 from tests.cluster.kube.installed import AUDIENCE, connector, proxy_kubeconfig, secret
-from tests.cluster.kubectl import Kubectl
-from tests.cluster.process import Process
 from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
 
 RECHECK: Final = 4.0

@@ -10,7 +10,7 @@ from connector_store.domain.settings import AccessRule
 from connector_store.kube import config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.installed import AUDIENCE, account, group, may_use, proxy_client
 
 RULE = AccessRule("use", "connectors", "proxy")

@@ -10,7 +10,7 @@ from connector_store.domain.access import Granted, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.access import KubeAccess
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.filled import following, token, until
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from connector_store.kube.client import KubeClient
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.installed import SYSTEM, proxy_client
 
 Attributes = tuple[str, str, str, str]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import DEPLOY, account, install_definitions, install_roles, may_use
 from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy

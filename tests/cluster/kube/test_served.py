@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 from tests.cluster.kube.installed import account, connector, group, may_use, secret
 from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connect, connectorctl
-from tests.cluster.kubectl import Kubectl
 from tests.cluster.proxy.running import RunningProxy, wait_for
 
 pytestmark = pytest.mark.timeout(400)

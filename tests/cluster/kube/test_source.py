@@ -2,7 +2,7 @@
 
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.kube.filled import following, reason, token, until
 from tests.cluster.kube.installed import connector, proxy_client, secret
 

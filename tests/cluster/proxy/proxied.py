@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 from tests.cluster.proxy.running import RunningProxy
 
 TARGET_USER = "target"

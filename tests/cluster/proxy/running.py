@@ -17,10 +17,10 @@ from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
-from connector_store.tokens import SigningKey
-from tests.cluster.kubectl import Kubectl
-from tests.cluster.ports import Port
-from tests.cluster.process import Process
+from connector_store.folder.access import SigningKey
+from lab.kubectl import Kubectl
+from lab.ports import Port
+from lab.process import Process
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 60.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
+from lab.control_plane import ControlPlane
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
 

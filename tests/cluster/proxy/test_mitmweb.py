@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.ports import Port
+from lab.control_plane import ControlPlane
+from lab.ports import Port
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
 

@@ -9,8 +9,8 @@ import pytest
 from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kubectl import Kubectl
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import RunningProxy, wait_for
 

@@ -17,8 +17,8 @@ from connector_store.kube import config
 from connector_store.kube.client import PAGE, KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.api_server import FakeApiServer, refusal
-from tests.fakes.certificates import Issued, make_ca, make_leaf
 
 
 @pytest.fixture

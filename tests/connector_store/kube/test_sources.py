@@ -14,8 +14,8 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
+from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer
-from tests.fakes.certificates import make_ca
 
 KEY = ObjectKey("a", "k8s")
 

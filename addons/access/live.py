@@ -1,0 +1,127 @@
+"""Live exchanges, and what ends them: their Connector is gone or elsewhere, or their caller may no longer use it."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from connector_store.domain.access import Access, Granted, Refused
+from connector_store.domain.models import Target
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Found
+
+CONCURRENT: Final = 16
+"""Reviews that are asked at once."""
+
+
+@dataclass(slots=True)
+class Live:
+    """What a running exchange was admitted with."""
+
+    target: Target
+    token: str = field(repr=False)
+    granted: Granted
+
+
+class Live_Tunnel(Protocol):
+    """One client connection with an open tunnel."""
+
+    @property
+    def key(self) -> ObjectKey: ...
+
+    @property
+    def live(self) -> Live | None:
+        """None while no request runs."""
+
+    def cut(self, reason: str) -> None:
+        """End it now."""
+
+    def look(self) -> None:
+        """End it if its client has gone: that does not show by itself while nothing is read."""
+
+
+class Lookup(Protocol):
+    def get(self, key: ObjectKey) -> Found: ...
+
+
+class Streams:
+    """All open tunnels, by Connector."""
+
+    def __init__(self, store: Lookup, access: Access, *, recheck: float, cut_expired: bool) -> None:
+        """`recheck` is in seconds: what a caller loses, he has lost in his streams by then."""
+        self._store = store
+        self._access = access
+        self._recheck = recheck
+        self._cut_expired = cut_expired
+        self._tunnels: dict[ObjectKey, set[Live_Tunnel]] = {}
+
+    def add(self, tunnel: Live_Tunnel) -> None:
+        self._tunnels.setdefault(tunnel.key, set()).add(tunnel)
+
+    def remove(self, tunnel: Live_Tunnel) -> None:
+        tunnels = self._tunnels.get(tunnel.key, set())
+        tunnels.discard(tunnel)
+        if not tunnels:
+            self._tunnels.pop(tunnel.key, None)
+
+    def changed(self, keys: frozenset[ObjectKey]) -> None:
+        """A subscriber of the store: cut what runs to a Connector that is gone, unusable or elsewhere now."""
+        for key in keys & self._tunnels.keys():
+            found = self._store.get(key)
+            for tunnel in tuple(self._tunnels.get(key, ())):
+                live = tunnel.live
+                if live is not None and not _still(found, live.target):
+                    tunnel.cut("its Connector was deleted, cannot be used any more or has another address")
+
+    async def run(self) -> None:
+        """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
+        while True:
+            await asyncio.sleep(self._recheck / 2)
+            for tunnel in self._running():
+                tunnel.look()
+            await self.recheck_all()
+
+    async def recheck_all(self) -> None:
+        """Ask once for every caller and Connector with something that runs."""
+        if self._cut_expired:
+            self._cut_all_expired(time.time())
+        due: dict[tuple[str, ObjectKey], list[Live_Tunnel]] = {}
+        for tunnel in self._running():
+            if tunnel.live is not None:
+                due.setdefault((tunnel.live.token, tunnel.key), []).append(tunnel)
+        slots = asyncio.Semaphore(CONCURRENT)
+
+        async def one(token: str, key: ObjectKey, tunnels: list[Live_Tunnel]) -> None:
+            async with slots:
+                await self._recheck_one(token, key, tunnels)
+
+        await asyncio.gather(*(one(token, key, tunnels) for (token, key), tunnels in due.items()))
+
+    async def _recheck_one(self, token: str, key: ObjectKey, tunnels: Iterable[Live_Tunnel]) -> None:
+        live = next((each.live for each in tunnels if each.live is not None), None)
+        if live is None:
+            return
+        answer = await self._access.recheck(token, live.granted.identity, key)
+        if isinstance(answer, Refused):
+            for tunnel in tunnels:
+                if tunnel.live is not None and tunnel.live.token == token:
+                    tunnel.cut("its caller may not use the Connector any more")
+
+    def cut_all(self, reason: str) -> None:
+        """End every tunnel now."""
+        for tunnel in [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]:
+            tunnel.cut(reason)
+
+    def _cut_all_expired(self, now: float) -> None:
+        for tunnel in self._running():
+            live = tunnel.live
+            if live is not None and live.granted.token_expires is not None and live.granted.token_expires <= now:
+                tunnel.cut("its caller's token has expired")
+
+    def _running(self) -> list[Live_Tunnel]:
+        return [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]
+
+
+def _still(found: Found, target: Target) -> bool:
+    return isinstance(found, Target) and found.uid == target.uid and found.address == target.address

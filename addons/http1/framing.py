@@ -1,0 +1,241 @@
+"""HTTP/1.1 messages without IO: bytes in; heads, body pieces and ends out. Strict in both directions (RFC 9112).
+
+>>> RequestReader(max_head=65536).receive(b"GET /api HTTP/1.1\\r\\nHost: t\\r\\n\\r\\n")
+[RequestHead(method=b'GET', target=b'/api', minor=1, headers=((b'Host', b't'),), body=0), End(trailers=())]
+
+What two parsers could read in two ways is `Invalid`, and nothing of it is passed on: whoever relays writes every head
+and every chunk anew from these events. Any split of the bytes gives the same events (adjacent body pieces joined).
+"""
+
+import re
+from typing import Final
+
+from addons.http1.chunked import TOKEN, ChunkedReader, parse_fields
+from addons.http1.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until, body_of
+from connector_store.domain.headers import Fields
+
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+# RFC 9112 section 4: some servers leave out the space before an empty reason phrase.
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_HEAD_END: Final = b"\r\n\r\n"
+_NO_TRAILERS: Final = Fields()
+MAX_REMEMBERED: Final = 4096
+"""Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
+
+
+class _Reader:
+    """One message after the other; after its `End`, what follows is kept until `next_message`."""
+
+    def __init__(self, *, max_head: int) -> None:
+        self._max_head = max_head
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._body: Body | None = None
+        self._chunked: ChunkedReader | None = None
+        self._complete = False
+        self._broken = False
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are kept: of an incomplete head, or behind a complete message."""
+        return len(self._buffer)
+
+    @property
+    def between_chunks(self) -> bool:
+        """True in a chunked body of which whole chunks have come."""
+        return self._chunked is not None and self._chunked.between
+
+    def receive(self, data: bytes) -> list[Event]:
+        """The events that `data` completes. After `Invalid` nothing more is read."""
+        if self._broken:
+            return []
+        events: list[Event] = []
+        while data:
+            if self._complete:
+                self._buffer += data
+                break
+            data = self._read_head(data, events) if self._body is None else self._read_body(data, events)
+        return events
+
+    def take_pending(self) -> bytes:
+        """Take what is kept away from the reader: it belongs to another protocol."""
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        return taken
+
+    def next_message(self) -> list[Event]:
+        """Go on with what came behind the message that is complete."""
+        self._complete = False
+        self._body = None
+        waiting = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned = 0
+        return self.receive(waiting)
+
+    def receive_eof(self) -> list[Event]:
+        """The peer will send nothing more: the end of a close-delimited body, or the middle of a message."""
+        if self._body is Until.CLOSE and not self._complete:
+            self._complete = True
+            return [End()]
+        if self._broken or self._complete or (self._body is None and not self._buffer):
+            return []
+        return [self._invalid(400, "cut off")]
+
+    def _read_head(self, data: bytes, events: list[Event]) -> bytes:
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
+        end = source.find(_HEAD_END, max(0, self._scanned - 3))
+        size = end + 4 if end >= 0 else len(source)
+        if size > self._max_head:
+            events.append(self._invalid(431, f"header larger than {self._max_head} bytes"))
+            return b""
+        if end < 0:
+            self._keep_head(data, events)
+            return b""
+        head, rest = bytes(source[:size]), bytes(source[size:])
+        if self._buffer:
+            self._buffer.clear()
+            self._scanned = 0
+        line, _, block = head.partition(b"\r\n")
+        try:
+            parsed = self._parse(line, self._fields(block))
+        except ValueError as error:
+            parsed = self._invalid(400, str(error))
+        events.append(parsed)
+        if isinstance(parsed, Invalid):
+            return b""
+        self._begin_body(parsed, events)
+        return rest
+
+    def _keep_head(self, data: bytes, events: list[Event]) -> None:
+        if not self._buffer:
+            self._buffer += data
+        if self._hopeless():
+            events.append(self._invalid(400, "malformed head"))
+            return
+        self._scanned = len(self._buffer)
+
+    def _hopeless(self) -> bool:
+        """No bytes that may follow could make this a head: say so now, and not when a timer ends."""
+        return not 0x20 < self._buffer[0] < 0x7F or _BARE_LF.search(self._buffer, max(0, self._scanned - 1)) is not None
+
+    def _fields(self, block: bytes) -> Fields:
+        return parse_fields(block)
+
+    def _parse(self, line: bytes, headers: Fields) -> RequestHead | ResponseHead | Invalid:
+        raise NotImplementedError
+
+    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
+        raise NotImplementedError
+
+    def _expect_body(self, body: Body, events: list[Event]) -> None:
+        self._body = body
+        if body is Until.LAST_CHUNK:
+            self._chunked = ChunkedReader(max_trailers=self._max_head)
+        elif body == 0:
+            self._end(events, _NO_TRAILERS)
+
+    def _read_body(self, data: bytes, events: list[Event]) -> bytes:
+        if self._chunked is not None:
+            return self._read_chunks(self._chunked, data, events)
+        if not isinstance(self._body, int):
+            events.append(data)
+            return b""
+        left = self._body - len(data)
+        if left > 0:
+            self._body = left
+            events.append(data)
+            return b""
+        rest = data[self._body :] if left else b""
+        events.append(data[: self._body] if left else data)
+        self._end(events, _NO_TRAILERS)
+        return rest
+
+    def _read_chunks(self, chunked: ChunkedReader, data: bytes, events: list[Event]) -> bytes:
+        try:
+            content = chunked.receive(data)
+        except ValueError as error:
+            events.append(self._invalid(400, str(error)))
+            return b""
+        if content:
+            events.append(content)
+        if chunked.done:
+            self._end(events, chunked.trailers)
+            return chunked.rest
+        return b""
+
+    def _end(self, events: list[Event], trailers: Fields) -> None:
+        self._complete = True
+        self._chunked = None
+        events.append(End(trailers))
+
+    def _invalid(self, status: int, reason: str) -> Invalid:
+        self._broken = True
+        self._buffer.clear()
+        return Invalid(status, reason)
+
+
+class RequestReader(_Reader):
+    """What a client sends."""
+
+    def __init__(self, *, max_head: int) -> None:
+        super().__init__(max_head=max_head)
+        self._last_block = b""
+        self._last_fields = _NO_TRAILERS
+
+    def _fields(self, block: bytes) -> Fields:
+        if block == self._last_block:
+            return self._last_fields
+        fields = parse_fields(block)
+        if len(block) <= MAX_REMEMBERED:
+            self._last_block, self._last_fields = block, fields
+        return fields
+
+    def _parse(self, line: bytes, headers: Fields) -> RequestHead | Invalid:
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None:
+            return self._invalid(400, "malformed request line")
+        method, target, major, minor = match.groups()
+        connect = method == b"CONNECT"
+        # Python's http.client before 3.12 opens tunnels with HTTP/1.0.
+        if major != b"1" or minor not in (b"0", b"1") or (minor == b"0" and not connect):
+            return self._invalid(400, "only HTTP/1.1 is served")
+        body = body_of(headers)
+        if isinstance(body, Invalid):
+            return self._invalid(body.status, body.reason)
+        if connect and body:
+            return self._invalid(400, "a CONNECT has no body")
+        return RequestHead(method, target, int(minor), headers, body or 0)
+
+    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
+        if not isinstance(head, Invalid):
+            self._expect_body(head.body, events)
+
+
+class ResponseReader(_Reader):
+    """What a target answers to a request of `method`."""
+
+    def __init__(self, *, max_head: int, method: bytes) -> None:
+        super().__init__(max_head=max_head)
+        self._method = method
+
+    def _parse(self, line: bytes, headers: Fields) -> ResponseHead | Invalid:
+        match = _STATUS_LINE.fullmatch(line)
+        if match is None:
+            return self._invalid(502, "malformed status line")
+        minor, status, reason = int(match[1]), int(match[2]), match[3] or b""
+        if self._method == b"HEAD" or status < 200 or status in (204, 304):
+            return ResponseHead(status, reason, minor, headers, Until.CLOSE if status == 101 else 0)
+        body = body_of(headers)
+        if isinstance(body, Invalid):
+            return self._invalid(body.status, body.reason)
+        if body is Until.LAST_CHUNK and minor == 0:
+            return self._invalid(502, "HTTP/1.0 with Transfer-Encoding")
+        return ResponseHead(status, reason, minor, headers, Until.CLOSE if body is None else body)
+
+    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
+        if isinstance(head, ResponseHead) and (head.status >= 200 or head.status == 101):
+            self._expect_body(head.body, events)

@@ -1,0 +1,183 @@
+"""Towards the target: resolve once, drop denied addresses, try the rest in turn until TLS stands with one.
+
+Server name and certificate check are always the Connector's host, whichever address answers. All of it together has
+`connector_connect_timeout`; every address gets an equal share of what is left, so that a silent one does not use up
+the time of the next.
+"""
+
+import ipaddress
+import time
+from collections.abc import Callable
+
+from mitmproxy.connection import Connection, Server
+from mitmproxy.proxy import events
+from mitmproxy.proxy.commands import OpenConnection
+
+from addons.access.questions import ConnectorResolveHook, Resolve
+from addons.net.events import TimeUp, Wait
+from addons.net.sockets import Sockets
+from addons.net.tls import TlsStream
+from connector_store.domain import denial
+from connector_store.domain.denial import Deny
+from connector_store.domain.errors import ParseError
+from connector_store.domain.models import Target
+from connector_store.trust import AddressPolicy, TrustStore
+
+
+class TargetServer(Server):
+    """A connection to an address of a target; nothing else is dialled by this proxy."""
+
+
+class Dial:
+    """One attempt to reach a target: `then` gets its outcome, once. Give it what happens until then."""
+
+    def __init__(
+        self,
+        target: Target,
+        line: Sockets,
+        policy: AddressPolicy,
+        trust: TrustStore,
+        timeout: float,
+        then: Callable[[TlsStream | Deny], None],
+    ) -> None:
+        self.target = target
+        self._line = line
+        self._policy = policy
+        self._trust = trust
+        self._timeout = timeout
+        self._then = then
+        self._over = False
+        self._deadline = time.monotonic() + timeout
+        self._addresses: list[str] = []
+        self._opening: OpenConnection | None = None
+        self._server: TargetServer | None = None
+        self._peer: TlsStream | None = None
+        self._timer = 0
+
+    def start(self) -> None:
+        """Resolve, or take the address itself where it is an IP address."""
+        self._timer = self._line.arm(self._timeout, Wait.TARGET)
+        host = self.target.address.host
+        if _is_ip(host):
+            self._resolved((host,), "")
+            return
+        asked = Resolve(self.target.address)
+        self._line.ask(ConnectorResolveHook(asked), lambda: self._resolved(asked.found, asked.problem))
+
+    def handle(self, event: events.Event) -> None:
+        """Events of this dial move it on; others are not its own."""
+        if isinstance(event, TimeUp):
+            if event.number == self._timer:
+                self._too_slow()
+        elif isinstance(event, events.OpenConnectionCompleted) and event.command is self._opening:
+            self._opened(event.reply)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection gives nothing more."""
+        if connection is self._server and self._peer is not None:
+            self._failed("it closed the connection during the TLS handshake")
+
+    def receive(self, connection: Connection, data: memoryview) -> None:
+        """Bytes of the handshake."""
+        peer = self._peer
+        if peer is None or connection is not self._server:
+            return
+        try:
+            early = peer.receive(data)
+        except ConnectionError as error:
+            peer.flush()
+            self._failed(str(error))
+            return
+        peer.flush()
+        if early:
+            self._failed("it answered before it was asked")
+        elif peer.established:
+            peer.connection.timestamp_tls_setup = time.time()
+            self._end(peer)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self._over = True
+        self._drop()
+
+    def _opened(self, problem: str | None) -> None:
+        self._opening = None
+        if problem:
+            self._failed(_tidy(problem))
+        elif self._server is not None:
+            self._handshake(self._server)
+
+    def _resolved(self, found: tuple[str, ...], problem: str) -> None:
+        if self._over:
+            return
+        if not found:
+            self._end(denial.target_unreachable(self.target, problem))
+            return
+        self._addresses = [each for each in found if self._policy.permits(each)]
+        if not self._addresses:
+            self._end(denial.target_denied(self.target, ", ".join(found)))
+            return
+        self._next()
+
+    def _next(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._end(denial.target_timeout(self.target, self._timeout))
+            return
+        self._timer = self._line.arm(left / len(self._addresses), Wait.TARGET)
+        address = self._addresses.pop(0)
+        # A Server that failed cannot be opened again: each attempt has its own.
+        self._server = TargetServer(address=(address, self.target.address.port))
+        self._opening = OpenConnection(self._server)
+        self._line.dial(self._opening)
+
+    def _handshake(self, server: Server) -> None:
+        self._line.opened(server)
+        try:
+            tls = self._trust.openssl_connection(self.target.ca, self.target.address.host)
+        except ParseError as error:
+            self._failed(f"its CA: {error}")
+            return
+        server.tls, server.sni = True, self.target.address.host
+        self._peer = TlsStream(server, tls, self._line)
+        self._peer.receive(b"")
+        self._peer.flush()
+
+    def _failed(self, problem: str) -> None:
+        self._drop()
+        if self._addresses:
+            self._next()
+        else:
+            self._end(denial.target_unreachable(self.target, problem))
+
+    def _too_slow(self) -> None:
+        self._drop()
+        if self._addresses:
+            self._next()
+        else:
+            self._end(denial.target_timeout(self.target, self._timeout))
+
+    def _drop(self) -> None:
+        server, self._server, self._peer, self._opening = self._server, None, None, None
+        if server is not None:
+            self._line.close(server)
+
+    def _end(self, outcome: TlsStream | Deny) -> None:
+        self._over = True
+        self._line.disarm()
+        self._then(outcome)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _tidy(error: str) -> str:
+    """mitmproxy gives an OSError's text: `[Errno 111] Connect call failed ('127.0.0.1', 1)`."""
+    if "Errno 111" in error:
+        return "connection refused"
+    return f"cannot be reached: {error}"

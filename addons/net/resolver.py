@@ -1,0 +1,51 @@
+"""Answers our layers' question for a target's addresses, without keeping the event loop or other targets waiting."""
+
+import asyncio
+import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from addons.access.questions import Resolve
+
+logger = logging.getLogger(__name__)
+
+THREADS: Final = 32
+"""Names that are resolved at once. One name takes one thread, however many ask for it."""
+MAX_ADDRESSES: Final = 16
+"""Addresses of one name that are looked at."""
+
+
+class Resolver:
+    """The handler of ConnectorResolveHook."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="connector-resolver")
+        self._running: dict[tuple[str, int], asyncio.Future[tuple[str, ...]]] = {}
+
+    async def connector_resolve(self, data: Resolve) -> None:
+        """Put the addresses into `data`, IPv4 and IPv6 in the order of the system's resolver (RFC 6724)."""
+        try:
+            data.found = await self._addresses(data.address.host, data.address.port)
+        except OSError as error:
+            data.problem = f"its name cannot be resolved: {error.strerror or type(error).__name__}"
+        except Exception as error:
+            logger.error("resolving %s failed: %s", data.address.host, type(error).__name__)
+
+    def done(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _addresses(self, host: str, port: int) -> tuple[str, ...]:
+        running = self._running.get((host, port))
+        if running is None:
+            loop = asyncio.get_running_loop()
+            running = loop.run_in_executor(self._threads, _look_up, host, port)
+            self._running[host, port] = running
+            running.add_done_callback(lambda _: self._running.pop((host, port), None))
+        # Who gives up waiting does not take the answer from the others.
+        return await asyncio.shield(running)
+
+
+def _look_up(host: str, port: int) -> tuple[str, ...]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(each[4][0]) for each in found))[:MAX_ADDRESSES]

@@ -1,0 +1,214 @@
+"""One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
+
+asyncio's streams cost two copies and two turns of the event loop for each read. So a wire takes the transport over
+from them; to mitmproxy, whose task owns the connection, it is a reader that tells nothing but that all is over.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Final
+
+SIZE: Final = 131072
+"""Bytes that one read takes at most."""
+_BUFFER: Final = memoryview(bytearray(SIZE))
+"""Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
+KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
+MAX_UNSENT: Final = 4 * 1024 * 1024
+"""Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
+_ESTABLISHED: Final = 1
+_CLOSED: Final = 7
+"""TCP_ESTABLISHED and TCP_CLOSE of tcp(7), the first byte of TCP_INFO."""
+
+
+class TcpConnection(asyncio.BufferedProtocol):
+    """Made of the streams of a connection that is open; `deliver` gets its bytes from the first `read` on.
+
+    `ended` is told when the peer has sent FIN (False), and when the connection is lost (True). A wire is read while it
+    is not held, and while its `opposite` has room for what comes of it.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.deliver: Callable[[memoryview], None] = _ignore
+        self.ended: Callable[[bool], None] = _ignore
+        if not isinstance(writer.transport, asyncio.Transport):
+            raise TypeError("a connection that cannot be read")
+        self.transport: Final = writer.transport
+        self._socket: socket.socket | None = writer.get_extra_info("socket")
+        if self._socket is not None:
+            _keep_alive(self._socket)
+        self._opposite: TcpConnection | None = None
+        self._over = asyncio.Event()
+        self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
+        self.reads = True
+        """What the kernel has is asked for."""
+        # What the streams have read before; they tell it in no other way.
+        self._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
+        self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]  # see above
+        self._started = False
+        self.transport.set_protocol(self)
+        self._settle()
+
+    def couple(self, other: "TcpConnection") -> None:
+        """Each is read only while the other has room; earlier couples are no more."""
+        for each in (self, other):
+            if each._opposite is not None:
+                each._opposite._opposite = None
+                each._opposite._block(False)
+        self._opposite, other._opposite = other, self
+        for each in (self, other):
+            each._block(each._opposite is not None and each._opposite._full)
+
+    @property
+    def gone(self) -> bool:
+        """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
+        return self._closed or self._state() != _ESTABLISHED
+
+    @property
+    def dead(self) -> bool:
+        """True if no byte can go in either direction any more, read or not."""
+        return self.transport.is_closing() or self._state() == _CLOSED
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def hold(self) -> None:
+        """Do not read until `release`; what this very read has brought is still given."""
+        self._held = True
+        if not self._busy:
+            self._settle()
+
+    def release(self) -> None:
+        self._held = False
+        if not self._busy:
+            self._settle()
+
+    def discard(self) -> None:
+        """Read to the end, and give nothing of it to anybody."""
+        self._discards = True
+        self.release()
+
+    def send(self, data: bytes) -> None:
+        """Write, or forget it if that has no end any more: then `ended` tells it."""
+        if self.transport.is_closing() or self._finished:
+            return
+        self.transport.write(data)
+        if self._full and self.unsent > MAX_UNSENT:
+            self.transport.abort()
+
+    async def read(self, size: int) -> bytes:
+        """For mitmproxy, which asks once it has everything that a layer may need: from now on bytes are delivered.
+
+        Returns nothing, after `end`.
+        """
+        if not self._started:
+            self._started = True
+            early, self._early = self._early, b""
+            if early:
+                self._give(memoryview(early))
+            if self._closed:
+                self.ended(self.transport.is_closing())
+            self._settle()
+        await self._over.wait()
+        return b""
+
+    def end(self) -> None:
+        """Give nothing more to anybody, and have mitmproxy close the connection; what was sent still goes out."""
+        self.deliver = self.ended = _ignore
+        self._over.set()
+
+    def finish(self) -> bool:
+        """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""
+        if self.transport.is_closing():
+            return False
+        self._finished = True
+        try:
+            self.transport.write_eof()
+        except OSError:
+            self.transport.abort()
+            return False
+        return True
+
+    def forget(self) -> None:
+        """The client connection has ended, and with it all that this wire was part of."""
+        self.end()
+        self.transport.abort()
+        self._opposite = None
+
+    # asyncio.BufferedProtocol
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._give(_BUFFER[:nbytes])
+        if self._held:
+            self._settle()
+
+    def eof_received(self) -> bool:
+        self._closed = True
+        self.ended(False)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._fill(False)
+        self.ended(True)
+
+    def pause_writing(self) -> None:
+        self._fill(True)
+
+    def resume_writing(self) -> None:
+        self._fill(False)
+
+    def _fill(self, full: bool) -> None:
+        self._full = full
+        if self._opposite is not None:
+            self._opposite._block(full)
+
+    def _give(self, data: memoryview) -> None:
+        if self._discards:
+            return
+        self._busy = True
+        try:
+            self.deliver(data)
+        finally:
+            self._busy = False
+
+    def _block(self, blocked: bool) -> None:
+        self._blocked = blocked
+        self._settle()
+
+    def _state(self) -> int:
+        if self._socket is None or not hasattr(socket, "TCP_INFO"):
+            return _ESTABLISHED
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return _CLOSED
+
+    def _settle(self) -> None:
+        wanted = self._started and (self._discards or not (self._held or self._blocked))
+        if wanted and not self.reads:
+            self.reads = True
+            self.transport.resume_reading()
+        elif self.reads and not wanted:
+            self.reads = False
+            self.transport.pause_reading()
+
+
+def _ignore(_: object) -> None:
+    """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    # The peer may be gone already; reading says so.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

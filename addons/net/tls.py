@@ -1,0 +1,152 @@
+"""TLS without IO on one side of a tunnel: OpenSSL over memory, called without what pyOpenSSL does around each call.
+
+pyOpenSSL makes the sessions (contexts, verification, names); bytes pass by its binding, because its own `recv` and
+`bio_read` allocate and clear a buffer of the size that one asks for, which costs more than the TLS of a small request.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from mitmproxy.connection import Connection
+from OpenSSL import SSL
+
+_lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+
+_SIZE: Final = 131072
+"""Bytes taken out of OpenSSL at once: what one read of a wire makes fits into two."""
+_BUFFER: Final = _ffi.new("char[]", _SIZE)
+"""Of all sessions: what is in it is copied at once, and the data path runs on one event loop."""
+_BYTES: Final = _ffi.buffer(_BUFFER)
+_START: Final = _ffi.new("char **")
+_RECORD: Final = 16384
+"""RFC 8446 section 5.1: bytes of a record's content at most."""
+
+
+class Out(Protocol):
+    """Where the records go: a `Sockets`."""
+
+    def sender(self, connection: Connection) -> Callable[[bytes], None]: ...
+
+    def finish(self, connection: Connection) -> None: ...
+
+
+class TlsStream:
+    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`."""
+
+    def __init__(self, connection: Connection, tls: SSL.Connection, out: Out) -> None:
+        self.connection = connection
+        self.tls = tls
+        self.established = False
+        self.ended = False
+        """The peer has said that nothing more comes (close_notify), or `cut_off`."""
+        self.cut_off = False
+        """Its connection has ended without its TLS session."""
+        self._out = out
+        self._send = out.sender(connection)
+        self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
+        if data:
+            _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
+        if not self.established and not self._handshake():
+            return b""
+        pieces = []
+        while True:
+            size = self._read()
+            if size:
+                pieces.append(_BYTES[:size])
+            if size < _SIZE - _RECORD:
+                break
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def flush(self) -> None:
+        """Send what TLS itself has to say: its handshake, answers to key updates."""
+        if _lib.BIO_get_mem_data(self._from, _START) > 0:
+            self._send_records()
+
+    def send(self, data: bytes) -> None:
+        """Send plain text."""
+        start, left = _ffi.from_buffer(data), len(data)
+        while left:
+            # Each call makes one record (SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets).
+            done = _lib.SSL_write(self._ssl, start, left)
+            if done <= 0:
+                raise ConnectionError(explain(self.tls, self._error(done)))
+            start, left = start + done, left - done
+        self._send_records()
+
+    def finish(self, *, whole: bool = True) -> None:
+        """Nothing more is sent: close_notify where what was sent is `whole`, then FIN. The peer may go on."""
+        if self.established and whole:
+            try:
+                self.tls.shutdown()
+            except SSL.Error:
+                pass
+            else:
+                self.flush()
+        self._out.finish(self.connection)
+
+    def _handshake(self) -> bool:
+        try:
+            self.tls.do_handshake()
+        except SSL.WantReadError:
+            return False
+        except SSL.Error as error:
+            raise ConnectionError(explain(self.tls, error)) from None
+        self.established = True
+        return True
+
+    def _read(self) -> int:
+        """Fill the buffer, but for the room of a record; returns the number of bytes."""
+        filled = 0
+        while filled <= _SIZE - _RECORD and not self.ended:
+            size = _lib.SSL_read(self._ssl, _BUFFER + filled, _SIZE - filled)
+            if size > 0:
+                filled += size
+                if _lib.BIO_get_mem_data(self._into, _START) == 0 and _lib.SSL_pending(self._ssl) == 0:
+                    break
+                continue
+            reason = _lib.SSL_get_error(self._ssl, size)
+            if reason == _lib.SSL_ERROR_WANT_READ:
+                break
+            if reason != _lib.SSL_ERROR_ZERO_RETURN:
+                raise ConnectionError(explain(self.tls, self._error(size)))
+            self.ended = True
+        return filled
+
+    def _error(self, result: int) -> SSL.Error:
+        try:
+            self.tls._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            return error
+        raise RuntimeError("OpenSSL says nothing of an error")
+
+    def _send_records(self) -> None:
+        pieces = []
+        while True:
+            size = _lib.BIO_read(self._from, _BUFFER, _SIZE)
+            if size > 0:
+                pieces.append(_BYTES[:size])
+            if size < _SIZE:
+                break
+        if pieces:
+            self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def explain(tls: SSL.Connection, error: SSL.Error) -> str:
+    """What went wrong in words: the certificate's fault, or OpenSSL's own last reason."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    last = reasons[-1][-1] if reasons else type(error).__name__
+    if last == "certificate verify failed":
+        # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
+        verdict = _lib.X509_verify_cert_error_string(_lib.SSL_get_verify_result(tls._ssl))
+        return f"its certificate is not valid: {_ffi.string(verdict).decode()}"
+    if tls.get_finished() is None and last in (
+        "wrong version number",
+        "packet length too long",
+        "record layer failure",
+        "http request",
+    ):
+        return "it does not speak TLS"
+    return f"TLS failed: {last or 'unexpected end'}"

@@ -1,0 +1,148 @@
+"""Counters of the proxy, in Prometheus' text form.
+
+The data path only adds to plain dictionaries on the event loop, without a lock; what a scrape shows is made when it
+is asked for. Labels never carry paths, users or tokens, and are bounded: a Connector is named only once its caller
+may use it, and only while it is there.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from addons.records.record import Record
+from connector_store.domain.denial import Cause
+from connector_store.domain.names import ObjectKey
+
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+"""Seconds."""
+VERBS: Final = frozenset(
+    {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy"}
+    | {"post", "put", "head", "options"}
+)
+KINDS: Final = frozenset({"watch", "log", "exec", "attach", "portforward"})
+CAUSES: Final = frozenset(get_args(Cause))
+"""What ends without an answer, or as a stream, has its reason in words instead, in the audit line alone."""
+_OTHER: Final = "other"
+
+
+class Metrics(Collector):
+    """Counters by label values; see the module's text."""
+
+    def __init__(self, *, audit_lost: Callable[[], int] = int) -> None:
+        """`audit_lost` gives the number of audit lines that nobody will see."""
+        self._audit_lost = audit_lost
+        self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
+        self.denials: defaultdict[str, int] = defaultdict(int)
+        self.streams: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
+        self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
+        self.token_reviews: defaultdict[str, int] = defaultdict(int)
+        self.cache_hits = 0
+        self.watch_restarts: defaultdict[str, int] = defaultdict(int)
+        self._durations = [0] * (len(BUCKETS) + 1)
+        self._duration_sum = 0.0
+        self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
+        self._objects: Callable[[], Mapping[str, int]] = dict
+        self._known: Callable[[ObjectKey], bool] = lambda _: True
+
+    def record(self, exchange: Record) -> None:
+        """Count what ended. Streams were counted as requests when they began."""
+        connector = exchange.connector if exchange.identity else None
+        if exchange.event == "request":
+            verb = exchange.info.verb if exchange.info else _OTHER
+            self.requests[connector, verb if verb in VERBS else _OTHER, exchange.status] += 1
+            self._durations[bisect_left(BUCKETS, exchange.duration)] += 1
+            self._duration_sum += exchange.duration
+        if exchange.cause in CAUSES and exchange.event != "stream":
+            self.denials[exchange.cause] += 1
+        if exchange.bytes_in:
+            self.bytes[connector, "in"] += exchange.bytes_in
+        if exchange.bytes_out:
+            self.bytes[connector, "out"] += exchange.bytes_out
+
+    def stream_began(self, connector: ObjectKey, kind: str) -> None:
+        """A watch, a followed log or an upgrade began; `kind` is the subresource or the verb."""
+        self.streams[connector, kind if kind in KINDS else _OTHER] += 1
+
+    def stream_ended(self, connector: ObjectKey, kind: str) -> None:
+        self.streams[connector, kind if kind in KINDS else _OTHER] -= 1
+
+    def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
+        """A value that is read when somebody scrapes; None leaves it out."""
+        self._gauges[name] = (text, read)
+
+    def objects(self, read: Callable[[], Mapping[str, int]], known: Callable[[ObjectKey], bool]) -> None:
+        """Where connector_store_objects comes from, a number by kind; what of a Connector not `known` is dropped."""
+        self._objects = read
+        self._known = known
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, for the registry."""
+        self._drop_gone()
+        yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
+        yield self._duration()
+        yield _counter("connector_denials", "Refusals", ("reason",), self.denials)
+        yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.streams)
+        yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
+        yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
+        yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
+        yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
+        yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), self.watch_restarts)
+        yield _gauge("connector_store_objects", "Objects in the store", ("kind",), self._objects())
+        for name, (text, read) in self._gauges.items():
+            value = read()
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value=value)
+
+    def render(self) -> bytes:
+        """The text of a scrape, with a trailing newline (Prometheus exposition format 0.0.4)."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def _drop_gone(self) -> None:
+        named = (
+            {each[0] for each in self.requests} | {each[0] for each in self.bytes} | {each[0] for each in self.streams}
+        )
+        gone = {key for key in named if key is not None and not self._known(key)}
+        if gone:
+            _drop(self.requests, lambda labels: labels[0] in gone)
+            _drop(self.bytes, lambda labels: labels[0] in gone)
+            _drop(self.streams, lambda labels: labels[0] in gone and not self.streams[labels])
+
+    def _duration(self) -> Metric:
+        total, buckets = 0, []
+        for bound, count in zip((*BUCKETS, float("inf")), self._durations, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), float(total)))
+        family = HistogramMetricFamily("connector_request_duration_seconds", "Seconds from head to head")
+        family.add_metric([], buckets, self._duration_sum)
+        return family
+
+
+def _counter[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(_texts(key), value)
+    return family
+
+
+def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(_texts(key), value)
+    return family
+
+
+def _drop[L](values: dict[L, int], wanted: Callable[[L], bool]) -> None:
+    for labels in tuple(filter(wanted, values)):
+        del values[labels]
+
+
+def _texts(key: object) -> list[str]:
+    labels = key if isinstance(key, tuple) else (key,)
+    return ["" if each is None else str(each) for each in labels]

@@ -1,0 +1,32 @@
+"""What is known of a CONNECT, a request or a stream when it ends: audit line and metrics are made of it."""
+
+from typing import Literal, NamedTuple
+
+from connector_store.domain.access import Identity
+from connector_store.domain.denial import Cause
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.request_info import RequestInfo
+
+
+class Record(NamedTuple):
+    """One thing that ended.
+
+    `event`: a CONNECT that was refused or opened a tunnel; a request when its answer's head is known (`status`); a
+    stream (watch, logs -f, an upgrade) when it ends. `identity` is None until the caller is verified, `connector` is
+    what he asked for. `target` is the request target as it came; `cause` why it was refused or cut, empty if it was
+    not. Bytes are of bodies and of streams, durations in seconds. A tuple,
+    because one is made for every request.
+    """
+
+    event: Literal["connect", "request", "stream"]
+    connector: ObjectKey | None
+    status: int
+    source_ip: str
+    duration: float
+    identity: Identity | None = None
+    info: RequestInfo | None = None
+    target: str = ""
+    user_agent: str = ""
+    cause: Cause | str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0

@@ -1,0 +1,101 @@
+"""Requests to the proxy itself: `GET /ca.crt`, and `GET /kubeconfig` with the caller's own credentials.
+
+    curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig
+
+The kubeconfig goes through the same checks, in the same order, as a CONNECT; everything else is 404.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from connector_store.domain import denial, verdict
+from connector_store.domain.access import Access
+from connector_store.domain.caller import Caller, parse_basic
+from connector_store.domain.denial import Deny
+from connector_store.domain.errors import ParseError
+from connector_store.domain.headers import Fields
+from connector_store.domain.kubeconfig import Entry, render
+from connector_store.domain.models import Target
+from connector_store.domain.names import ObjectKey
+from connector_store.store import Store
+
+_METHODS: Final = (b"GET", b"HEAD")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A 200; to a HEAD the body is not sent."""
+
+    content_type: bytes
+    body: bytes
+
+
+class Pages:
+    """Answers them. `ca` gives the PEM of the CAs to trust, None while there is none.
+
+    `proxy` gives the `http://HOST[:PORT]` under which a Connector's callers reach us; it is asked with the request's
+    Host, for where nothing else says so.
+    """
+
+    def __init__(
+        self, *, store: Store, access: Access, ca: Callable[[], bytes | None], proxy: Callable[[ObjectKey, str], str]
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._ca = ca
+        self._proxy = proxy
+
+    async def answer(self, method: bytes, target: bytes, headers: Fields) -> Page | Deny:
+        """The answer to an origin-form request; it may wait for the access check."""
+        path = target.partition(b"?")[0]
+        if method not in _METHODS or path not in (b"/ca.crt", b"/kubeconfig"):
+            return denial.not_found()
+        ca = self._ca()
+        if ca is None:
+            return denial.not_synced()
+        if path == b"/ca.crt":
+            return Page(content_type=b"application/x-pem-file", body=ca)
+        return await self._kubeconfig(headers, ca)
+
+    async def _kubeconfig(self, headers: Fields, ca: bytes) -> Page | Deny:
+        caller = verdict.before_access(synced=self._store.synced, caller=_caller(headers))
+        if isinstance(caller, Deny):
+            return _login(caller)
+        token = caller.token or ""
+        answer = self._access.cached(token, caller.key) or await self._access.check(token, caller.key)
+        found = self._store.get(caller.key)
+        # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
+        authority = found.address.authority if isinstance(found, Target) else ""
+        decided = verdict.decide_connect(
+            synced=self._store.synced, caller=caller, answer=answer, found=found, authority=authority
+        )
+        match decided:
+            case Deny():
+                return _login(decided)
+            case verdict.Inject() | verdict.Forward():
+                return self._page(token, decided.target, ca, headers)
+            case verdict.Defer():
+                return denial.internal()
+
+    def _page(self, token: str, target: Target, ca: bytes, headers: Fields) -> Page | Deny:
+        host = (headers.only(b"host") or b"").decode("latin-1")
+        try:
+            entry = Entry(
+                key=target.key, address=target.address, proxy=self._proxy(target.key, host), ca=ca, token=token
+            )
+            return Page(content_type=b"application/yaml", body=render([entry]).encode())
+        except ParseError:
+            return denial.bad_request("the Host header is not HOST[:PORT]")
+
+
+def _caller(headers: Fields) -> Caller | ParseError:
+    try:
+        return parse_basic(headers.only(b"authorization"))
+    except ParseError as error:
+        return error
+
+
+def _login(deny: Deny) -> Deny:
+    """The refusal of a CONNECT, as an origin server says it (RFC 9110 section 15.5.2)."""
+    return replace(deny, status=401, challenge="Basic") if deny.status == 407 else deny

@@ -1,0 +1,24 @@
+"""Whole answers of the proxy itself; each ends its connection."""
+
+from addons.http1.messages import render_head
+from addons.relay.pages import Page
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Header
+
+
+def refusal(deny: Deny, *, on_connect: bool = False, with_body: bool = True) -> bytes:
+    """The answer that refuses. On CONNECT the phrase says it all: no client reads more."""
+    head = b"HTTP/1.1 %d %b" % (deny.status, deny.phrase)
+    return _whole(head, list(deny.headers), b"" if on_connect else deny.body, with_body=with_body)
+
+
+def page(found: Page, *, with_body: bool) -> bytes:
+    """A page of the proxy itself."""
+    headers = [(b"Content-Type", found.content_type), (b"Cache-Control", b"no-store")]
+    return _whole(b"HTTP/1.1 200 OK", headers, found.body, with_body=with_body)
+
+
+def _whole(start: bytes, headers: list[Header], body: bytes, *, with_body: bool) -> bytes:
+    framing = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+    head = render_head(start, headers + framing)
+    return head + body if with_body else head

@@ -1,0 +1,153 @@
+"""How the parts of the proxy are joined, whatever its source is."""
+
+import io
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import ctx
+from mitmproxy.certs import CertStore
+
+from addons.access.limits import Limits
+from addons.access.live import Streams
+from addons.net.certificates import Certificates
+from addons.records.audit import AuditLog
+from addons.records.metrics import Metrics
+from addons.records.output import Output
+from addons.records.recorder import Recorder
+from addons.relay import watched
+from addons.relay.pages import Pages
+from addons.relay.shared import Shared, Times
+from addons.server.options import Config
+from connector_store.domain.access import Access
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import Settings
+from connector_store.store import Store
+from connector_store.trust import AddressPolicy, TrustStore
+
+Work = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
+"""A name for the log, and what runs until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Where everything is counted and written; made once, before the other parts."""
+
+    metrics: Metrics
+    recorder: Recorder
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """The CA: what signs certificates for clients, and the PEM of what they shall trust; None while there is none."""
+
+    signer: Callable[[], CertStore | None]
+    published: Callable[[], bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What `lifecycle` serves with, and what it keeps running meanwhile."""
+
+    service: Shared
+    landing: Pages
+    settings: Settings
+    why_not_ready: Callable[[], str | None]
+    work: tuple[Work, ...]
+
+
+def make_records(config: Config) -> Records:
+    """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
+    drawn = type(ctx.master).__name__ == "ConsoleMaster"
+    output = Output(io.StringIO if drawn else lambda: sys.stdout)
+    audit = AuditLog(output.write, now=time.time, commands=config.audit_commands, wake=output.wake)
+    output.flush = audit.flush
+    metrics = Metrics(audit_lost=lambda: audit.dropped + output.lost)
+    return Records(metrics=metrics, recorder=Recorder(audit, metrics), close=output.close)
+
+
+def join(
+    config: Config,
+    settings: Settings,
+    records: Records,
+    *,
+    store: Store,
+    access: Access,
+    authority: Authority,
+    proxy: Callable[[ObjectKey, str], str],
+    work: Iterable[Work],
+    own_addresses: Iterable[str] = (),
+) -> Parts:
+    """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host."""
+    if settings.ca_file is not None:
+        store.set_ca_file(_read_ca(Path(settings.ca_file)))
+    certificates = Certificates(authority.signer)
+    streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
+    store.subscribe(streams.changed)
+
+    def why_not_ready() -> str | None:
+        if not store.synced:
+            return "not all Connectors are read yet"
+        return None if certificates.ready else "the proxy's CA is not there yet"
+
+    _measure(records.metrics, store, certificates)
+    service = Shared(
+        store=store,
+        access=access,
+        policy=AddressPolicy.make(
+            allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
+        ),
+        trust=TrustStore(),
+        certificates=certificates,
+        recorder=records.recorder,
+        streams=streams,
+        limits=Limits(config.max_connections),
+        times=Times(client=config.client_timeout, connect=config.connect_timeout),
+        max_header=config.max_header,
+        watched=watched.decide(config.flows),
+        keep_body=config.keep_body,
+        ready=lambda: why_not_ready() is None,
+    )
+    return Parts(
+        service=service,
+        landing=Pages(store=store, access=access, ca=authority.published, proxy=proxy),
+        settings=settings,
+        why_not_ready=why_not_ready,
+        work=(*work, ("recheck of streams", streams.run)),
+    )
+
+
+def own_authority() -> Authority:
+    """mitmproxy's own CA, from its confdir."""
+
+    def signer() -> CertStore | None:
+        found: CertStore | None = ctx.master.addons.get("tlsconfig").certstore
+        return found
+
+    def published() -> bytes | None:
+        found = signer()
+        return found.default_ca.to_pem() if found is not None else None
+
+    return Authority(signer=signer, published=published)
+
+
+def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None:
+    def left() -> float | None:
+        expires = certificates.ca_expires
+        return expires - time.time() if expires is not None else None
+
+    metrics.objects(lambda: store.counts, lambda key: store.connector(key) is not None)
+    metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(store.synced))
+    metrics.gauge("connector_ca_expiry_seconds", "Seconds until the CA ends", left)
+
+
+def _read_ca(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ParseError("connector_ca_file", f"{path}: {error.strerror}") from error

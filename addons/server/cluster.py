@@ -1,0 +1,161 @@
+"""The parts in a cluster: its API server holds the Connectors and knows the callers."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+from addons.records.metrics import Metrics
+from addons.server import assembly
+from addons.server.ca_secret import SecretAuthority
+from addons.server.options import Config
+from connector_store.domain.access import Answer, Identity, Unavailable
+from connector_store.domain.kubeconfig import service_url
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.source import Cluster
+from connector_store.kube import config as kube_config
+from connector_store.kube.access import KubeAccess
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+from connector_store.kube.sinks import object_reflector
+from connector_store.kube.sources import ClusterSource
+from connector_store.store import Store
+
+RETRY: Final = 2.0
+"""Seconds between attempts to read the settings while the API server is away."""
+
+
+class Nobody:
+    """`Access` before the API server is known: nobody can be checked."""
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        return Unavailable(reason="not connected to the API server yet")
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        return Unavailable(reason="not connected to the API server yet")
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        return Unavailable(reason="not connected to the API server yet")
+
+
+def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
+    """What serves until `connect` is done: everybody is told to come again. ParseError for a wrong setting."""
+    settings = _settings(config, {})
+    return assembly.join(
+        config,
+        settings,
+        records,
+        store=Store(expected=["the API server"]),
+        access=Nobody(),
+        authority=assembly.own_authority(),
+        proxy=lambda key, _: service_url(key, settings.cluster_domain),
+        work=[],
+    )
+
+
+async def connect(config: Config, cluster: Cluster, records: assembly.Records) -> assembly.Parts:
+    """Find the API server, read the shared settings, join the parts. ValueError if that can never work."""
+    client = KubeClient(await kube_config.load(cluster.context))
+    settings = _settings(config, await _config_map(client, _settings(config, {}).system_namespace))
+    store = Store()
+    source = ClusterSource(
+        client,
+        store,
+        system_namespace=settings.system_namespace,
+        namespaces=config.namespaces or None,
+        watch_timeout=settings.watch_timeout,
+        on_restart=lambda kind: _restarted(records.metrics, kind),
+    )
+
+    async def watch() -> None:
+        async with client:
+            await source.run()
+
+    work: list[assembly.Work] = [("watches", watch)]
+    authority = assembly.own_authority()
+    if settings.ca_secret is not None:
+        authority, following = _shared_authority(client, settings, records.metrics)
+        work.append(following)
+    return assembly.join(
+        config,
+        settings,
+        records,
+        store=store,
+        access=_access(client, config, settings, records.metrics),
+        authority=authority,
+        proxy=lambda key, _: service_url(key, settings.cluster_domain),
+        work=work,
+        own_addresses=await _own_addresses(settings),
+    )
+
+
+def _settings(config: Config, config_map: Mapping[str, str]) -> Settings:
+    return parse_settings(explicit=config.explicit, environ=os.environ, config_map=config_map, in_cluster=True)
+
+
+async def _config_map(client: KubeClient, namespace: str) -> Mapping[str, str]:
+    """The ConfigMap's data; our role has list for it, and no get."""
+    query = {"fieldSelector": f"metadata.name={CONFIG_MAP}"}
+    while True:
+        try:
+            found: list[dict[str, Any]] = (await client.get(CONFIG_MAPS.path(namespace), query)).get("items") or []
+            return (found[0].get("data") or {}) if found else {}
+        except ApiError as error:
+            if error.status in (401, 403):
+                # Who runs the proxy outside of its Deployment may have no right to its ConfigMap: then there is none.
+                return {}
+            await asyncio.sleep(RETRY)
+
+
+def _shared_authority(
+    client: KubeClient, settings: Settings, metrics: Metrics
+) -> tuple[assembly.Authority, assembly.Work]:
+    key = ObjectKey(settings.system_namespace, settings.ca_secret or "")
+    found = SecretAuthority(key)
+
+    reflector = object_reflector(
+        client,
+        SECRETS,
+        key,
+        found.on_change,
+        watch_timeout=settings.watch_timeout,
+        on_restart=lambda kind: _restarted(metrics, kind),
+    )
+    authority = assembly.Authority(signer=lambda: found.signer, published=lambda: found.published)
+    return authority, ("watch of the CA", reflector.run)
+
+
+def _access(client: KubeClient, config: Config, settings: Settings, metrics: Metrics) -> KubeAccess:
+    def reviewed(what: str, result: str) -> None:
+        if what == "token":
+            metrics.token_reviews[result] += 1
+
+    def hit() -> None:
+        metrics.cache_hits += 1
+
+    return KubeAccess(
+        client,
+        audience=settings.audience,
+        rule=settings.access,
+        recheck=config.recheck,
+        on_review=reviewed,
+        on_hit=hit,
+    )
+
+
+def _restarted(metrics: Metrics, kind: str) -> None:
+    metrics.watch_restarts[kind] += 1
+
+
+async def _own_addresses(settings: Settings) -> set[str]:
+    """The proxy's own addresses, of its pod and of its Service, as far as names lead to them."""
+    found: set[str] = set()
+    loop = asyncio.get_running_loop()
+    for name in (socket.gethostname(), settings.proxy_host):
+        with contextlib.suppress(OSError):
+            found |= {str(each[4][0]) for each in await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    return found

@@ -1,0 +1,92 @@
+"""Puts a gate in front of every client connection, and sees that nothing gets past it."""
+
+import logging
+
+from mitmproxy import connection, ctx, http
+from mitmproxy.proxy import events, layer, server_hooks
+from mitmproxy.proxy.commands import CloseConnection
+
+from addons.net.dial import TargetServer
+from addons.net.events import Retire
+from addons.net.sockets import Sockets
+from addons.relay.ending import TakeLeave
+from addons.relay.gate import Gate
+from addons.server.assembly import Parts
+
+logger = logging.getLogger(__name__)
+
+
+class Connections:
+    """Hooks of mitmproxy for the begin and the end of client connections."""
+
+    def __init__(self) -> None:
+        self._parts: Parts | None = None
+        self._lines: dict[str, Sockets] = {}
+
+    @property
+    def open(self) -> int:
+        """Number of client connections."""
+        return len(self._lines)
+
+    def take(self, parts: Parts) -> None:
+        """Serve connections that come from now on with `parts`."""
+        self._parts = parts
+
+    def parts(self) -> Parts:
+        """RuntimeError before there are any. A method: mitmproxy reads the attributes of addons."""
+        if self._parts is None:
+            raise RuntimeError("the proxy is not configured")
+        return self._parts
+
+    def retire(self) -> None:
+        """End each connection as soon as it has no request."""
+        for line in tuple(self._lines.values()):
+            line.deliver(Retire())
+
+    def take_leave(self, reason: str) -> None:
+        """End each connection, in the way of its protocol where it has one and is not in the middle of a piece."""
+        for line in tuple(self._lines.values()):
+            line.deliver(TakeLeave(reason))
+
+    def cut(self, reason: str) -> None:
+        """End what is in a tunnel now, and say why in the audit log."""
+        self.parts().service.streams.cut_all(reason)
+
+    def client_connected(self, client: connection.Client) -> None:
+        """Before anything is read. The connection is refused until its gate stands."""
+        client.error = "no gate"
+        try:
+            handler = ctx.master.addons.get("proxyserver").connections[client.id]
+            line = Sockets(handler)
+            handler.layer = Gate(handler.layer.context, self.parts().service, line)
+            self._lines[client.id] = line
+        except Exception as error:
+            logger.error("client connection refused: %s", type(error).__name__)
+        else:
+            client.error = None
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        line = self._lines.pop(client.id, None)
+        if line is not None:
+            line.closed()
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        """mitmproxy asks only for connections without a gate, and there are none: whatever this is, close it."""
+        data.layer = Closed(data.context)
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Only our own layers reach out, and only to targets that were decided on."""
+        if not isinstance(data.server, TargetServer):
+            data.server.error = "not a Connector's target"
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """A replay would go around the decision, through mitmproxy's own layer."""
+        if flow.is_replay == "request":
+            flow.response = http.Response.make(403, b"a request through a Connector cannot be replayed\n")
+
+
+class Closed(layer.Layer):
+    """Closes its client connection."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield CloseConnection(self.context.client)

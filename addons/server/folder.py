@@ -1,0 +1,33 @@
+"""The parts on a folder of manifests: no cluster is needed."""
+
+import os
+import time
+from pathlib import Path
+
+from addons.server import assembly
+from addons.server.options import Config
+from connector_store.domain.errors import ParseError
+from connector_store.domain.settings import parse_settings
+from connector_store.folder.access import SigningKey, TokenAccess
+from connector_store.folder.source import NAME, DirectorySource
+from connector_store.store import Store
+
+
+def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Parts:
+    """ParseError if an option cannot be honoured."""
+    if not folder.is_dir():
+        raise ParseError("connector_source", f"{folder} is not a folder; make it with: connectorctl init {folder}")
+    settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=False)
+    store = Store(expected=[NAME])
+    key = SigningKey.load_or_create(config.confdir)
+    source = DirectorySource(folder, store, system_namespace=settings.system_namespace)
+    return assembly.join(
+        config,
+        settings,
+        records,
+        store=store,
+        access=TokenAccess(key.public, audience=settings.audience, now=time.time),
+        authority=assembly.own_authority(),
+        proxy=lambda _, host: f"http://{host}",
+        work=[("folder", source.run)],
+    )

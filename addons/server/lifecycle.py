@@ -1,0 +1,132 @@
+"""From options to a running proxy: makes the parts, keeps them running, ends them."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.addonmanager import Loader
+from mitmproxy.utils import asyncio_utils
+
+from addons.server import assembly, cluster, folder, options
+from addons.server.connections import Connections
+from addons.server.draining import Draining
+from addons.server.hardening import harden
+from addons.server.options import Config
+from addons.server.trimming import trim
+from connector_store.admin import AdminServer
+from connector_store.domain.errors import ParseError
+from connector_store.domain.source import Cluster
+
+logger = logging.getLogger(__name__)
+
+_POD: Final = "KUBERNETES_SERVICE_HOST"
+
+
+class Lifecycle:
+    """load, configure, running and done of the proxy."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._config: Config | None = None
+        self._records: assembly.Records | None = None
+        self._parts: assembly.Parts | None = None
+        self._draining: Draining | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def load(self, loader: Loader) -> None:
+        harden()
+        options.declare(loader)
+
+    def configure(self, updated: set[str]) -> None:
+        """Parse the options once; ours are not changed while the proxy runs."""
+        try:
+            options.check_foreign()
+            if self._config is None:
+                self._make(options.read(in_pod=_POD in os.environ))
+            elif any(name.startswith("connector_") for name in updated):
+                raise ParseError("connector_*", "is read at the start only; restart the proxy")
+        except ParseError as error:
+            raise exceptions.OptionsError(f"kubernetes connector: {error}") from error
+
+    def running(self) -> None:
+        if self._config is None or self._parts is None:
+            return
+        self._draining = Draining(self._connections, ctx.master)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        if not self._parts.service.watched:
+            trim(ctx.master)
+        self._start("admin", self._serve_admin())
+        if isinstance(self._config.source, Cluster):
+            self._start("connection to the cluster", self._connect(self._config, self._config.source))
+        else:
+            self._start_work(self._parts)
+
+    def done(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._records is not None:
+            self._records.close()
+
+    def why_not_ready(self) -> str | None:
+        if self._draining is not None and self._draining.begun:
+            return "the proxy is about to end"
+        return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
+
+    def _make(self, config: Config) -> None:
+        records = assembly.make_records(config)
+        if isinstance(config.source, Cluster):
+            self._take(cluster.waiting(config, records))
+        else:
+            self._take(folder.make(config, Path(config.source.path), records))
+        self._config, self._records = config, records
+
+    def _take(self, parts: assembly.Parts) -> None:
+        self._parts = parts
+        self._connections.take(parts)
+
+    async def _connect(self, config: Config, source: Cluster) -> None:
+        if self._records is None:
+            return
+        parts = await cluster.connect(config, source, self._records)
+        self._take(parts)
+        self._start_work(parts)
+
+    def _start_work(self, parts: assembly.Parts) -> None:
+        for name, work in parts.work:
+            self._start(name, work())
+
+    async def _serve_admin(self) -> None:
+        """Serve health and metrics until cancelled."""
+        if self._config is None or self._records is None or self._config.admin is None:
+            return
+        admin = AdminServer(why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
+        host, port = await admin.start(*self._config.admin)
+        logger.info("health and metrics at http://%s:%d", host, port)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await admin.stop()
+
+    def _end(self) -> None:
+        """SIGTERM: mitmproxy itself would end at once, and with it all streams."""
+        if self._draining is None or self._parts is None or self._draining.begun:
+            ctx.master.shutdown()
+            return
+        self._start("draining", self._draining.run(self._parts.settings))
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio_utils.create_task(self._supervise(work, name), name=f"connector {name}", keep_ref=True)
+        self._tasks.append(task)
+
+    async def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception as error:
+            # Without this part the proxy would serve what is no longer so.
+            logger.error("%s ended: %s: %s; stopping", name, type(error).__name__, error)
+            ctx.master.shutdown()

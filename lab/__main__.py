@@ -1,0 +1,90 @@
+"""A Kubernetes control plane, or with --node a whole node (root, Linux), for the time of a command."""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from lab.control_plane import ControlPlane
+from lab.node.isolation import inside, run_isolated
+from lab.node.node import Node
+from lab.node.requirements import missing
+from lab.process import ProcessFailedError, tied
+from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
+from lab.scratch import scratch
+
+GRACE = 20.0
+"""Seconds that CMD has to end after a signal."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    build = verbs.add_parser("build", help="build the programs, or do nothing if they are there")
+    run = verbs.add_parser("run", help="run CMD with KUBECONFIG set to a fresh cluster's admin")
+    isolate = verbs.add_parser("isolate", help="run CMD in the private namespaces that a node needs, without a node")
+    for verb in (build, run):
+        verb.add_argument("--node", action="store_true", help="a whole node, with kubelet, pods, Services and DNS")
+    for verb in (run, isolate):
+        verb.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    options = parser.parse_args(arguments)
+    if options.verb != "build" and not options.command:
+        parser.error("CMD is missing")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return _do(options)
+    except (ProgramsMissingError, ProcessFailedError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _do(options: argparse.Namespace) -> int:
+    if options.verb == "isolate":
+        return _isolated(options.command)
+    programs = node_programs() if options.node else [control_plane_programs()]
+    if options.verb == "build":
+        return 0
+    if options.node and not inside():
+        return _isolated([sys.executable, "-P", "-m", "lab", "run", "--node", *options.command])
+    with scratch() as folder, Node(folder) if options.node else ControlPlane(folder, programs=programs[0]) as cluster:
+        path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
+        return _run(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
+
+
+def _isolated(command: Sequence[str]) -> int:
+    if reason := missing():
+        raise ProgramsMissingError(reason)
+    return run_isolated(command)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    if shutil.which(command[0], path=environment["PATH"]) is None:
+        sys.stderr.write(f"error: cannot run {command[0]}: no such program\n")
+        return 127
+    child = subprocess.Popen(tied(command), env=environment)
+    try:
+        code = child.wait()
+        return code if code >= 0 else 128 - code
+    except KeyboardInterrupt:
+        child.terminate()
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

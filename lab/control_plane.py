@@ -1,0 +1,170 @@
+"""A real Kubernetes control plane, etcd and kube-apiserver, on loopback: RBAC, ServiceAccount tokens, an audit log.
+
+There is no controller-manager: deleted namespaces are never emptied, nobody creates the ServiceAccount `default`,
+and garbage is not collected. `with ControlPlane(folder) as plane: plane.kubectl("get", "namespaces")`
+"""
+
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab.api import AdminApi
+from lab.etcd import Etcd
+from lab.kubectl import Kubectl, certificate_user, write_kubeconfig
+from lab.pki import Authority, service_account_key
+from lab.ports import Port
+from lab.process import Process
+from lab.programs import control_plane_programs
+from lab.tokens import TokenMint
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+SERVICES = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"
+"""Of the Service `kubernetes`."""
+READY_TIMEOUT = 120.0
+"""Seconds until /readyz; 3 on an idle machine."""
+AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
+
+
+class ControlPlane:
+    """Starts, stops and disturbs one control plane whose files all lie in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        programs: Path | None = None,
+        address: str = "127.0.0.1",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """`arguments` are added to kube-apiserver's command line, and win over those given here.
+
+        On a node, `address` is the node's own when pods shall reach this API server.
+        """
+        self.folder = folder
+        self.programs = programs or control_plane_programs()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.authority = Authority(folder)
+        self._port = Port()
+        self._address = address
+        self.url = f"https://{address}:{self._port.number}"
+        self.ca_pem = self.authority.pem
+        self.service_account_key, self._service_account_pub = service_account_key(folder)
+        certificate = self.authority.issue("admin", common_name="admin", groups=["system:masters"])
+        self.kubeconfig = self.write_kubeconfig("admin.kubeconfig", certificate_user(*certificate))
+        self.kubectl = Kubectl(self.programs / "kubectl", self.kubeconfig)
+        self.api = AdminApi(self.url, self.authority.certificate, *certificate)
+        self.tokens = TokenMint(self.api, self.service_account_key.read_text(), ISSUER)
+        self.audit_log = folder / "audit.log"
+        self.etcd = Etcd(folder, self.programs / "etcd")
+        self.apiserver = Process(self._command(arguments), log=folder / "kube-apiserver.log")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Returns when /readyz says ok."""
+        self.etcd.start()
+        self.start_apiserver()
+
+    def start_apiserver(self) -> None:
+        self.apiserver.start()
+        self.apiserver.wait_until(self.ready, timeout=READY_TIMEOUT)
+
+    def ready(self) -> bool:
+        try:
+            return self.api.request("GET", "/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        self.apiserver.kill()
+        self.etcd.stop()
+
+    def close(self) -> None:
+        """Stops everything and gives up ports and data; logs, keys and kubeconfig stay in the folder."""
+        self.stop()
+        self._port.release()
+        self.etcd.close()
+        shutil.rmtree(self.folder / "kubectl-cache", ignore_errors=True)
+
+    def kill(self) -> None:
+        """kill -9 of the API server: connections are reset, the port refuses."""
+        self.apiserver.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and silent, new ones are accepted by the kernel and never answered."""
+        self.apiserver.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.apiserver.signal(signal.SIGCONT)
+
+    def restart_apiserver(self, *, graceful: bool = False) -> None:
+        """On the same port, with the same data; its watch cache starts anew."""
+        if graceful:
+            self.apiserver.stop()
+        else:
+            self.apiserver.kill()
+        self.start_apiserver()
+
+    def write_kubeconfig(self, file: str, user: dict[str, str], *, namespace: str = "default") -> Path:
+        """A kubeconfig in the folder for this API server: user={"token": …}, or certificate_user(…)."""
+        path = self.folder / file
+        return write_kubeconfig(path, server=self.url, ca_pem=self.ca_pem, user=user, namespace=namespace)
+
+    def new_namespace(self, name: str) -> str:
+        """Made at once, with the ServiceAccount `default` that a controller would make."""
+        self.api.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        self.new_service_account(name, "default")
+        return name
+
+    def new_service_account(self, namespace: str, name: str) -> None:
+        self.api.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+
+    def mint_token(
+        self, namespace: str, name: str, *, audiences: Sequence[str] = (ISSUER,), lifetime: float = 3600
+    ) -> str:
+        """A token of an existing ServiceAccount for any number of seconds (TokenRequest gives 600 at least)."""
+        return self.tokens.mint(namespace, name, audiences=audiences, lifetime=lifetime)
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        certificate, key = self.authority.issue(
+            "apiserver",
+            common_name="kube-apiserver",
+            hosts=[self._address, "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", "kubernetes.default"],
+        )
+        return [
+            str(self.programs / "kube-apiserver"),
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
+            f"--secure-port={self._port.number}",
+            f"--etcd-servers={self.etcd.endpoint}",
+            f"--tls-cert-file={certificate}",
+            f"--tls-private-key-file={key}",
+            f"--client-ca-file={self.authority.certificate}",
+            f"--service-account-issuer={ISSUER}",
+            f"--service-account-key-file={self._service_account_pub}",
+            f"--service-account-signing-key-file={self.service_account_key}",
+            "--service-account-extend-token-expiration=false",
+            f"--service-cluster-ip-range={SERVICES}",
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            f"--audit-policy-file={AUDIT_POLICY}",
+            f"--audit-log-path={self.audit_log}",
+            "--shutdown-delay-duration=0s",
+            *arguments,
+        ]

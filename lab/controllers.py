@@ -1,0 +1,178 @@
+"""A control plane with the CRDs and the controller's role, and controllers that run under just that role."""
+
+import base64
+import itertools
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.control_plane import ControlPlane
+from lab.ports import Port
+from lab.process import Process
+
+ROOT = Path(__file__).parents[1]
+SYSTEM = "connectors-system"
+GROUP = "/apis/connectors.alauda.io/v1alpha1"
+PATIENCE = 60.0
+"""Seconds that anything may take on a busy machine; the product's own promises are far below."""
+
+SETTINGS = {
+    "CONNECTORS_PROBE_INTERVAL": "1",
+    "CONNECTORS_CA_OVERLAP": "3",
+    "CONNECTORS_CA_SECRET": "connectors-proxy-ca",
+    "CONNECTORS_TARGETS_DENY": "127.9.0.0/16",
+}
+
+_NUMBERS = itertools.count(1)
+
+
+def until[T](ask: Callable[[], T | None], what: str, *, timeout: float = PATIENCE) -> T:
+    """The first answer that is true; AssertionError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"{what} did not come about within {timeout:.0f} s"
+        time.sleep(0.05)
+
+
+class Controller:
+    """One controller process."""
+
+    def __init__(self, plane: ControlPlane, environment: Mapping[str, str] = {}) -> None:
+        number = next(_NUMBERS)
+        token = plane.mint_token(SYSTEM, "connectors-controller")
+        kubeconfig = plane.write_kubeconfig(f"controller-{number}.kubeconfig", {"token": token})
+        self._port = Port()
+        self.admin = f"http://127.0.0.1:{self._port.number}"
+        command = [sys.executable, "-m", "connector_controller", "--kubeconfig", os.fspath(kubeconfig)]
+        self.process = Process(
+            [*command, "--admin", f"127.0.0.1:{self._port.number}"],
+            log=plane.folder / f"controller-{number}.log",
+            environment={"PYTHONPATH": os.fspath(ROOT), "PYTHONDEVMODE": "1", **SETTINGS, **environment},
+        )
+
+    def start(self) -> "Controller":
+        self.process.start()
+        return self
+
+    def close(self) -> None:
+        self.process.kill()
+        self._port.release()
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.admin + path, timeout=10) as answer:  # noqa: S310 - our own http URL
+            text: str = answer.read().decode()
+            return text
+
+    def serving(self, path: str = "/healthz") -> bool:
+        try:
+            return self.get(path) == "ok\n"
+        except OSError:
+            return False
+
+    def metric(self, name: str) -> float:
+        """0 while nobody listens."""
+        if not self.serving():
+            return 0.0
+        line = next(line for line in self.get("/metrics").splitlines() if line.startswith(name + " "))
+        return float(line.split()[1])
+
+    @property
+    def log(self) -> str:
+        return self.process.log.read_text()
+
+
+class World:
+    """What tests do to objects; each has a namespace of its own."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.api = plane.api
+        plane.kubectl("apply", "-f", str(ROOT / "deploy/system/namespace.yaml"))
+        plane.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+        plane.kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
+        plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
+        plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+
+    def namespace(self) -> str:
+        return self.plane.new_namespace(f"team-{next(_NUMBERS)}")
+
+    def token(self, namespace: str) -> str:
+        """A credential for the API server as a target."""
+        return self.plane.mint_token(namespace, "default")
+
+    def put_secret(self, namespace: str, name: str = "s", kind: str | None = None, /, **data: str | bytes) -> None:
+        """Keys are given as `ca_crt` for `ca.crt`. An existing one is replaced, its type included."""
+        encoded = {
+            key.replace("_", "."): base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
+            for key, value in data.items()
+        }
+        self.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        body = {
+            "metadata": {"name": name},
+            "type": kind or "connectors.cpaas.io/bearer-token",
+            "data": encoded,
+        }
+        self.api.must("POST", f"/api/v1/namespaces/{namespace}/secrets", body)
+
+    def put_connector(self, namespace: str, name: str = "k8s", *, address: str, **spec: Any) -> None:
+        body = {
+            "apiVersion": "connectors.alauda.io/v1alpha1",
+            "kind": "Connector",
+            "metadata": {"name": name},
+            "spec": {
+                "connectorClassName": "k8s",
+                "address": address,
+                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "s"}},
+                **spec,
+            },
+        }
+        self.api.must("POST", f"{GROUP}/namespaces/{namespace}/connectors", body)
+
+    def patch_connector(self, namespace: str, spec: Mapping[str, Any], name: str = "k8s") -> None:
+        self.api.must("PATCH", f"{GROUP}/namespaces/{namespace}/connectors/{name}", {"spec": spec})
+
+    def delete_connector(self, namespace: str, name: str = "k8s") -> None:
+        self.delete(f"{GROUP}/namespaces/{namespace}/connectors/{name}")
+
+    def connector(self, namespace: str, name: str = "k8s") -> Any:
+        return self.api.must("GET", f"{GROUP}/namespaces/{namespace}/connectors/{name}")
+
+    def condition(self, namespace: str, kind: str = "Ready", name: str = "k8s") -> dict[str, str]:
+        """Empty while the status is of an earlier spec."""
+        found = self.connector(namespace, name)
+        status = found.get("status") or {}
+        conditions = status.get("conditions", ())
+        fresh = status.get("observedGeneration") == found["metadata"]["generation"]
+        return next((each for each in conditions if fresh and each["type"] == kind), {})
+
+    def until_condition(
+        self, namespace: str, kind: str, status: str, reason: str = "", *, says: str = "", name: str = "k8s"
+    ) -> dict[str, str]:
+        def found() -> dict[str, str] | None:
+            seen = self.condition(namespace, kind, name)
+            fits = seen.get("status") == status and seen.get("reason", "") == reason
+            return seen if fits and says in seen.get("message", "") else None
+
+        try:
+            return until(found, f"{kind}={status} {reason}")
+        except AssertionError as error:
+            error.add_note(f"status: {self.connector(namespace, name).get('status')}")
+            raise
+
+    def service(self, namespace: str, name: str = "c-k8s") -> Any:
+        answer = self.api.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")
+        return answer.json() if answer.status == 200 else None
+
+    def delete(self, path: str) -> None:
+        self.api.request("DELETE", path)
+
+    def secret_data(self, name: str) -> dict[str, bytes]:
+        raw = self.api.must("GET", f"/api/v1/namespaces/{SYSTEM}/secrets/{name}")
+        return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}

@@ -1,0 +1,96 @@
+"""Stock kubectl as a function of a test, and the kubeconfig files that it reads."""
+
+import base64
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.process import without_proxies
+
+TIMEOUT = 60.0
+"""Seconds that one kubectl command may take."""
+
+
+class Kubectl:
+    """`kubectl("get", "pods", namespace="a")` returns stdout; failure is a CalledProcessError."""
+
+    def __init__(self, program: Path, kubeconfig: Path) -> None:
+        self.program = program
+        self.kubeconfig = kubeconfig
+
+    def __call__(self, *arguments: str, namespace: str | None = None, stdin: str | None = None) -> str:
+        result = self.run(*arguments, namespace=namespace, stdin=stdin)
+        if result.returncode != 0:
+            error = subprocess.CalledProcessError(result.returncode, result.args, result.stdout, result.stderr)
+            error.add_note(result.stderr)
+            raise error
+        return result.stdout
+
+    def run(
+        self, *arguments: str, namespace: str | None = None, stdin: str | None = None, timeout: float = TIMEOUT
+    ) -> subprocess.CompletedProcess[str]:
+        """The finished command, whatever its exit code."""
+        return subprocess.run(
+            self.command(*arguments, namespace=namespace),
+            input=stdin or "",
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            env=self.environment,
+        )
+
+    def command(self, *arguments: str, namespace: str | None = None) -> list[str]:
+        """For a test that starts kubectl itself (a watch, an exec)."""
+        scope = ["--namespace", namespace] if namespace else []
+        return [str(self.program), "--kubeconfig", str(self.kubeconfig), *scope, *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The discovery cache lies beside the kubeconfig."""
+        return without_proxies() | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
+
+    def apply(self, *manifests: dict[str, Any], namespace: str | None = None) -> None:
+        """`kubectl apply` of objects given as Python values."""
+        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self("apply", "-f", "-", namespace=namespace, stdin=json.dumps(items))
+
+    def wait_established(self, *crds: str) -> None:
+        """`kubectl wait` fails at once on a CRD that has no conditions at all yet."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.run("wait", "--for=condition=Established", *(f"crd/{name}" for name in crds)).returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not established within {TIMEOUT:.0f} s: {', '.join(crds)}")
+            time.sleep(0.1)
+
+    def json(self, *arguments: str, namespace: str | None = None) -> Any:
+        """`kubectl … -o json`, parsed."""
+        return json.loads(self(*arguments, "-o", "json", namespace=namespace))
+
+
+def certificate_user(certificate: Path, key: Path) -> dict[str, str]:
+    """The `user` of a kubeconfig that logs in with a client certificate."""
+    return {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
+
+
+def write_kubeconfig(path: Path, *, server: str, ca_pem: str, user: dict[str, str], namespace: str = "default") -> Path:
+    """One cluster, one user, one context, mode 0600 (JSON is YAML)."""
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca_pem.encode()).decode()}
+    context = {"cluster": "test", "user": "test", "namespace": namespace}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": context}],
+        "current-context": "test",
+    }
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content, indent=1))
+    return path
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

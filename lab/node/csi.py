@@ -1,0 +1,120 @@
+"""The CSI driver as a process of the node, with the identity of its DaemonSet's ServiceAccount."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.node.node import Node
+from lab.process import Process
+
+ROOT = Path(__file__).parents[2]
+DRIVER = "connectors-csi"
+SYSTEM = "connectors-system"
+CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
+TOKEN_SECONDS = 600
+"""The least that a TokenRequest gives."""
+TIMEOUT = 180.0
+"""Seconds that anything of kubelet's may take on a busy machine; its back-off for volumes reaches 2 minutes."""
+ADMIN_PORT = 19809
+
+
+class Driver:
+    """Installed in the cluster of `node`; `process` can be killed and started again."""
+
+    def __init__(self, node: Node, *, token_seconds: int) -> None:
+        self._node = node
+        self.root = node.kubelet_root / "plugins" / DRIVER
+        self.records = self.root / "volumes"
+        self._install(token_seconds)
+        token = node.control_plane.mint_token(DRIVER, DRIVER, lifetime=7200)
+        kubeconfig = node.control_plane.write_kubeconfig("csi.kubeconfig", {"token": token})
+        arguments = [f"--kubeconfig={kubeconfig}", "--node-name=node", f"--admin-port={ADMIN_PORT}"]
+        self.log = node.folder / "csi.log"
+        self.process = Process([sys.executable, "-m", "connector_csi", *arguments], log=self.log)
+
+    def start(self) -> None:
+        """Returns when kubelet knows the driver."""
+        written = self._registrations()
+        self.process.start()
+        self.process.wait_until(lambda: self._registrations() > written, timeout=TIMEOUT)
+
+    def set_ca(self, pem: str) -> None:
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "connectors-proxy-ca", "namespace": SYSTEM},
+            "data": {"ca.crt": pem},
+        }
+        self._node.kubectl.apply(manifest)
+
+    def uninstall(self) -> None:
+        self.process.stop()
+        self._node.kubectl("delete", "csidriver", DRIVER, "--ignore-not-found")
+
+    def _registrations(self) -> int:
+        return self.log.read_text().count("registered with kubelet") if self.log.exists() else 0
+
+    def _install(self, token_seconds: int) -> None:
+        kubectl = self._node.kubectl
+        kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+        kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        for part in ("system/namespace", "csi/namespace", "csi/csidriver", "csi/rbac", "rbac/users"):
+            kubectl("apply", "-f", str(ROOT / "deploy" / f"{part}.yaml"))
+        requests = {"spec": {"tokenRequests": [{"audience": "connectors-proxy", "expirationSeconds": token_seconds}]}}
+        kubectl("patch", "csidriver", DRIVER, "--type=merge", "--patch", json.dumps(requests))
+        self.set_ca(CA)
+
+
+def connector(name: str, *, address: str = "https://192.168.1.100:6443") -> dict[str, Any]:
+    return {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": {"name": name},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": address,
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": f"{name}-secret"}},
+        },
+    }
+
+
+def pod(
+    name: str, image: str, attributes: dict[str, str], *, read_only: bool = True, security: Mapping[str, int] = {}
+) -> dict[str, Any]:
+    """Non-root; `security` goes into the pod's securityContext (fsGroup)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, **security},
+            "containers": [
+                {
+                    "name": "box",
+                    "image": image,
+                    "env": [{"name": "KUBECONFIG", "value": "/connector/kubeconfig"}],
+                    "volumeMounts": [{"name": "connector", "mountPath": "/connector"}],
+                }
+            ],
+            "volumes": [
+                {
+                    "name": "connector",
+                    "csi": {"driver": DRIVER, "readOnly": read_only, "volumeAttributes": attributes},
+                }
+            ],
+        },
+    }
+
+
+def eventually[T](ask: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
+    """The first answer that is true."""
+    deadline = time.monotonic() + timeout
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true within {timeout:.0f} s: {ask.__qualname__}")
+        time.sleep(0.2)
+    return answer

@@ -1,0 +1,102 @@
+"""Private network, mount and process namespaces around a command, so that a node's addresses, mounts and processes
+vanish with it. `python -m lab.node.isolation CMD…` is the inner half: PID 1 that prepares them and runs CMD.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lab.node import cgroups
+from lab.node.requirements import program, search_path
+from lab.process import tied
+from lab.scratch import scratch
+
+ADDRESS = "10.77.0.1"
+"""The node's own address; it exists only inside."""
+INSIDE = "KUBERNETES_CONNECTOR_NODE"
+"""Environment variable that is set inside: this run's folder, which is removed when all its processes are gone."""
+PRIVATE = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/run/containerd", "/run/netns")
+GRACE = 20.0
+
+
+def inside() -> bool:
+    return INSIDE in os.environ
+
+
+def run_folder() -> Path:
+    """Its name is the run's name."""
+    return Path(os.environ[INSIDE])
+
+
+def run_isolated(command: Sequence[str]) -> int:
+    """Exit code of the command; no process of it, and no cgroup, is left, also after a KeyboardInterrupt."""
+    with scratch() as folder:
+        cgroups.sweep(folder.parent)
+        try:
+            return _run_isolated(command, folder)
+        finally:
+            cgroups.remove(folder.name)
+
+
+def _run_isolated(command: Sequence[str], folder: Path) -> int:
+    unshare = [program("unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    init = [sys.executable, "-P", "-m", "lab.node.isolation"]
+    child = subprocess.Popen(
+        tied([*unshare, *init, *command]), env=os.environ | {INSIDE: str(folder), "PATH": search_path()}
+    )
+    try:
+        code = child.wait()
+        return code if code >= 0 else 128 - code
+    except KeyboardInterrupt:
+        with suppress(subprocess.TimeoutExpired, OSError):
+            # unshare itself ignores SIGTERM.
+            for init_pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
+                os.kill(int(init_pid), signal.SIGTERM)
+            child.wait(GRACE)
+        raise
+    finally:
+        child.kill()
+        child.wait()
+
+
+def prepare() -> None:
+    _run("mount", "--make-rshared", "/")
+    for folder in PRIVATE:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _run("mount", "-t", "tmpfs", "tmpfs", folder)
+    _run("mount", "--make-rshared", "/var/lib/kubelet")
+    _run("ip", "link", "set", "lo", "up")
+    _run("ip", "link", "add", "node0", "type", "bridge")
+    _run("ip", "address", "add", f"{ADDRESS}/24", "dev", "node0")
+    _run("ip", "link", "set", "node0", "up")
+    _run("ip", "route", "add", "default", "via", "10.77.0.254", "dev", "node0")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+    resolver = Path("/run/netns/resolv.conf")
+    resolver.write_text(f"nameserver {ADDRESS}\n")
+    _run("mount", "--bind", str(resolver), str(Path("/etc/resolv.conf").resolve()))
+    cgroups.create(run_folder().name)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def init(command: Sequence[str]) -> int:
+    """Exit code of the command. As PID 1 it passes SIGTERM on and reaps the orphans of container shims."""
+    child = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        pid, status = os.wait()
+        if pid == child.pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    prepare()
+    sys.exit(init(sys.argv[1:]))

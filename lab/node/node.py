@@ -1,0 +1,193 @@
+"""A whole Kubernetes node: control plane, controllers, scheduler, kubelet, containerd, Services, DNS, pod network.
+
+It must run in the namespaces that `isolation.py` makes; kubelet's folder is /var/lib/kubelet there, as everywhere.
+"""
+
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import certificate_user
+from lab.node import configuration
+from lab.node.image import BOX, write_box
+from lab.node.isolation import ADDRESS, run_folder
+from lab.node.requirements import program, search_path
+from lab.process import Process
+from lab.programs import node_programs
+
+KUBELET_ROOT = Path("/var/lib/kubelet")
+READY_TIMEOUT = 180.0
+"""Seconds for each program to be ready; all together take 8 on an idle machine."""
+
+
+class Node:
+    """`with Node(folder) as node: node.kubectl("run", "a", "--image", node.box)`"""
+
+    box = BOX
+    address = ADDRESS
+    kubelet_root = KUBELET_ROOT
+
+    def __init__(self, folder: Path, *, sync_frequency: str = configuration.SYNC_FREQUENCY) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._programs = node_programs()
+        self._path = ":".join([*map(str, self._programs), search_path()])
+        admin = folder / "admin.crt", folder / "admin.key"
+        self.control_plane = ControlPlane(
+            folder,
+            programs=self._programs[0],
+            address=ADDRESS,
+            arguments=[
+                "--enable-admission-plugins=NodeRestriction",
+                "--endpoint-reconciler-type=lease",
+                f"--kubelet-client-certificate={admin[0]}",
+                f"--kubelet-client-key={admin[1]}",
+                "--kubelet-preferred-address-types=InternalIP",
+            ],
+        )
+        self.kubectl = self.control_plane.kubectl
+        self.containerd_socket = Path("/run/containerd/containerd.sock")
+        self._controllers = [self._controller_manager(), self._scheduler(), self._kube_proxy(), self._coredns()]
+        self._containerd = self._make_containerd()
+        self.kubelet = self._make_kubelet(sync_frequency)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Returns when pods can be created and the node is Ready."""
+        self._containerd.start()
+        self.control_plane.start()
+        for process in self._controllers:
+            process.start()
+        self._containerd.wait_until(lambda: self.ctr("version").returncode == 0, timeout=READY_TIMEOUT)
+        box = self.folder / "box.tar"
+        write_box(box, busybox=Path(program("busybox")), kubectl=self.control_plane.programs / "kubectl")
+        self.import_image(box)
+        box.unlink()
+        self.start_kubelet()
+        self._controllers[0].wait_until(self._has_default_account, timeout=READY_TIMEOUT)
+
+    def close(self) -> None:
+        """Ends the programs; containers, mounts and addresses end with the namespaces."""
+        for process in (self.kubelet, *self._controllers, self._containerd):
+            process.kill()
+        self.control_plane.close()
+
+    def start_kubelet(self) -> None:
+        self.kubelet.start()
+        self.kubelet.wait_until(self._ready, timeout=READY_TIMEOUT)
+
+    def restart_kubelet(self) -> None:
+        """A fresh kubelet asks for fresh ServiceAccount tokens of every volume. Pods go on meanwhile."""
+        self.kubelet.stop()
+        since = time.time()
+        self.kubelet.start()
+        self.kubelet.wait_until(lambda: self._ready(since), timeout=READY_TIMEOUT)
+
+    def import_image(self, archive: Path) -> None:
+        """An OCI or docker archive with a name in it; imagePullPolicy must not be Always."""
+        done = self.ctr("images", "import", str(archive))
+        if done.returncode != 0:
+            raise RuntimeError(f"cannot import {archive}: {done.stderr}")
+
+    def ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self._programs[1] / "ctr"), "-a", str(self.containerd_socket), "-n", "k8s.io", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=READY_TIMEOUT)
+
+    def wait_for_pod(self, name: str, namespace: str, *, condition: str = "condition=Ready") -> None:
+        """`kubectl wait`; a pod that does not get there is a RuntimeError with its events."""
+        done = self.kubectl.run(
+            "wait", f"--for={condition}", f"pod/{name}", "--timeout=120s", namespace=namespace, timeout=READY_TIMEOUT
+        )
+        if done.returncode != 0:
+            raise RuntimeError(
+                f"{done.stderr}\n{self.kubectl.run('describe', 'pod', name, namespace=namespace).stdout}"
+            )
+
+    def _ready(self, since: float = 0.0) -> bool:
+        node = self.control_plane.api.request("GET", f"/api/v1/nodes/{configuration.NODE}")
+        if node.status != 200:
+            return False
+        conditions = {entry["type"]: entry for entry in node.json()["status"].get("conditions", [])}
+        heartbeat = conditions.get("Ready", {}).get("lastHeartbeatTime", "")
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+        return bool(conditions.get("Ready", {}).get("status") == "True" and heartbeat >= now)
+
+    def _has_default_account(self) -> bool:
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        return self.control_plane.api.request("GET", path).status == 200
+
+    def _process(self, module: int, *command: str) -> Process:
+        name = command[0]
+        path = self._programs[module] / name
+        return Process([path, *command[1:]], log=self.folder / f"{name}.log", environment={"PATH": self._path})
+
+    def _controller_manager(self) -> Process:
+        plane = self.control_plane
+        return self._process(
+            0,
+            "kube-controller-manager",
+            f"--kubeconfig={plane.kubeconfig}",
+            f"--service-account-private-key-file={plane.service_account_key}",
+            f"--root-ca-file={plane.authority.certificate}",
+            "--use-service-account-credentials",
+            "--bind-address=127.0.0.1",
+            "--leader-elect=false",
+        )
+
+    def _scheduler(self) -> Process:
+        kubeconfig = f"--kubeconfig={self.control_plane.kubeconfig}"
+        return self._process(0, "kube-scheduler", kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false")
+
+    def _kube_proxy(self) -> Process:
+        path = self.folder / "kube-proxy.json"
+        configuration.write_json(path, configuration.kube_proxy(self.control_plane.kubeconfig))
+        return self._process(0, "kube-proxy", f"--config={path}")
+
+    def _coredns(self) -> Process:
+        path = self.folder / "Corefile"
+        path.write_text(configuration.corefile(self.control_plane.kubeconfig, self.control_plane.url))
+        return self._process(2, "coredns", "-conf", str(path))
+
+    def _make_containerd(self) -> Process:
+        folder = run_folder() / "containerd"
+        configuration.write_json(folder / "cni" / "10-pods.conflist", configuration.cni())
+        path = folder / "config.toml"
+        path.write_text(configuration.containerd(folder, socket=self.containerd_socket))
+        return self._process(1, "containerd", "--config", str(path))
+
+    def _make_kubelet(self, sync_frequency: str) -> Process:
+        plane = self.control_plane
+        login = plane.authority.issue(
+            "kubelet", common_name=f"system:node:{configuration.NODE}", groups=["system:nodes"]
+        )
+        values = configuration.kubelet(
+            ca=plane.authority.certificate,
+            socket=self.containerd_socket,
+            cgroup=run_folder().name,
+            sync_frequency=sync_frequency,
+        )
+        return self._process(
+            0,
+            "kubelet",
+            f"--config={configuration.write_json(self.folder / 'kubelet.json', values)}",
+            f"--kubeconfig={plane.write_kubeconfig('kubelet.kubeconfig', certificate_user(*login))}",
+            f"--root-dir={KUBELET_ROOT}",
+            f"--hostname-override={configuration.NODE}",
+            f"--node-ip={ADDRESS}",
+            "--v=2",
+        )

@@ -1,0 +1,177 @@
+"""The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, else built once from the pins in scripts/go.
+
+Each folder there is a Go module whose go.mod and go.sum pin one upstream; the cache folder is named by their digest.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PINS = Path(__file__).parents[1] / "scripts" / "go"
+
+
+class ProgramsMissingError(Exception):
+    """Neither the programs nor Go to build them; the message says what to install."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """One pinned Go module and the programs that it builds: name -> package path."""
+
+    folder: str
+    packages: Mapping[str, str]
+    upstream: str
+    """The module whose version the folder pins."""
+    version_variable: str | None = None
+    tags: str = ""
+
+    @property
+    def version(self) -> str:
+        pinned = re.search(rf"^\s*(?:require )?{re.escape(self.upstream)} (v\S+)", self._mod.read_text(), re.MULTILINE)
+        if pinned is None:
+            raise ValueError(f"{self._mod}: does not pin {self.upstream}")
+        return pinned[1]
+
+    @property
+    def _mod(self) -> Path:
+        return PINS / self.folder / "go.mod"
+
+    @property
+    def flags(self) -> list[str]:
+        version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
+        return ["-trimpath", "-tags", self.tags, "-ldflags", f"-s -w{version}"]
+
+    @property
+    def cache(self) -> Path:
+        digest = hashlib.sha256(" ".join(self.flags).encode())
+        for source in sorted((PINS / self.folder).iterdir()):
+            digest.update(source.name.encode() + source.read_bytes())
+        return cache_root() / f"{self.folder}-{digest.hexdigest()[:16]}"
+
+
+KUBERNETES = Module(
+    folder="kubernetes",
+    upstream="k8s.io/kubernetes",
+    version_variable="k8s.io/component-base/version.gitVersion",
+    packages={"etcd": "go.etcd.io/etcd/server/v3"}
+    | {
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in (
+            "kubectl",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+        )
+    },
+)
+CONTAINERD = Module(
+    folder="containerd",
+    upstream="github.com/containerd/containerd/v2",
+    version_variable="github.com/containerd/containerd/v2/version.Version",
+    tags="no_btrfs,no_devmapper,no_zfs",
+    packages={
+        name: f"github.com/containerd/containerd/v2/cmd/{name}"
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+)
+COREDNS = Module(folder="coredns", upstream="github.com/coredns/coredns", packages={"coredns": "."})
+CSI_TEST = Module(
+    folder="csi-test",
+    upstream="github.com/kubernetes-csi/csi-test/v5",
+    packages={"csi-sanity": "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"},
+)
+CLIENTS = Module(
+    folder="clients",
+    upstream="helm.sh/helm/v4",
+    version_variable="helm.sh/helm/v4/internal/version.version",
+    packages={"helm": "helm.sh/helm/v4/cmd/helm", "client": "."},
+)
+CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
+
+
+def cache_root() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kubernetes-connector"
+
+
+def control_plane_programs() -> Path:
+    """A folder with etcd, kube-apiserver and kubectl; built now if they are not there yet."""
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        absent = [name for name in CONTROL_PLANE if not os.access(Path(assets) / name, os.X_OK)]
+        if absent:
+            raise ProgramsMissingError(
+                f"KUBEBUILDER_ASSETS={assets} has no {', '.join(absent)}; unset it to build them"
+            )
+        return Path(assets)
+    return built(KUBERNETES, CONTROL_PLANE)
+
+
+def node_programs() -> list[Path]:
+    """The folders of everything that a whole node runs, of csi-sanity, and of clients for its pods."""
+    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS)
+    return [built(module, tuple(module.packages)) for module in modules]
+
+
+def built(module: Module, names: Sequence[str]) -> Path:
+    """The module's cache folder, holding at least these programs."""
+    cache = module.cache
+    if _absent(cache, names):
+        go = shutil.which("go")
+        if go is None:
+            raise ProgramsMissingError(
+                f"{', '.join(names)} not built and no Go on PATH: install Go (https://go.dev/dl)"
+                + (", or point KUBEBUILDER_ASSETS at a folder with them" if names == CONTROL_PLANE else "")
+            )
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for name in _absent(cache, names):
+                _build(go, module, name)
+    return cache
+
+
+def _absent(cache: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (cache / name).exists()]
+
+
+def _build(go: str, module: Module, name: str) -> None:
+    """Compiles beside the cache's own files and renames, so that a program that exists is whole."""
+    started = time.monotonic()
+    _say(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
+    with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
+        target = Path(scratch) / name
+        command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
+        environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+        _compile(command, PINS / module.folder, environment)
+        target.rename(module.cache / name)
+    _say(f"built {name} in {time.monotonic() - started:.0f} s")
+
+
+def _compile(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    lines: list[str] = []
+    shown = time.monotonic()
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                _say(f"  {len(lines)} downloads and packages so far, now {line.strip()}")
+    if process.returncode != 0:
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{''.join(lines[-20:])}")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()

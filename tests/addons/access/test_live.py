@@ -1,0 +1,151 @@
+"""Live exchanges are cut when their Connector is gone or elsewhere, and when their caller loses the right."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from addons.access.live import Live, Streams
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.models import Address, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Found
+from tests.addons.relay.test_inject import target
+from tests.fakes.proxy import until
+
+KEY = ObjectKey("n", "a")
+TARGET = target("t")
+
+
+class FakeTunnel:
+    def __init__(self, token: str = "t", expires: float | None = None, *, idle: bool = False) -> None:
+        self.key = KEY
+        granted = Granted(identity=Identity(user="u"), token_expires=expires)
+        self.live = None if idle else Live(TARGET, token, granted)
+        self.cuts: list[str] = []
+        self.looks = 0
+
+    def cut(self, reason: str) -> None:
+        self.cuts.append(reason)
+
+    def look(self) -> None:
+        self.looks += 1
+
+
+class FakeParts:
+    """The store and the access check."""
+
+    def __init__(self) -> None:
+        self.found: Found = TARGET
+        self.answer: Answer = Granted(identity=Identity(user="u"))
+        self.asked: list[str] = []
+
+    def get(self, key: ObjectKey) -> Found:
+        return self.found
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        raise NotImplementedError
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        raise NotImplementedError
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        self.asked.append(token)
+        return self.answer
+
+
+def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -> Streams:
+    found = Streams(parts, parts, recheck=30, cut_expired=cut_expired)
+    for each in tunnels:
+        found.add(each)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "cut"),
+    [
+        pytest.param(None, True, id="deleted"),
+        pytest.param(Unusable(key=KEY, reason="SecretNotFound", message=""), True, id="without its Secret"),
+        pytest.param(replace(TARGET, address=Address(host="h", port=444)), True, id="at another address"),
+        pytest.param(replace(TARGET, uid="other"), True, id="another object of that name"),
+        pytest.param(replace(TARGET, credential=None), False, id="with another token"),
+        pytest.param(TARGET, False, id="unchanged"),
+    ],
+)
+def test_what_runs_is_cut_when_its_connector_is(found: Found, cut: bool) -> None:
+    parts, live, idle = FakeParts(), FakeTunnel(), FakeTunnel(idle=True)
+    running = streams(parts, live, idle)
+    parts.found = found
+    running.changed(frozenset({KEY, ObjectKey("n", "other")}))
+    assert (bool(live.cuts), bool(idle.cuts)) == (cut, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cut"),
+    [
+        pytest.param(Refused(what="use", reason=""), True, id="refused"),
+        pytest.param(Refused(what="token", reason=""), True, id="a token that is revoked"),
+        pytest.param(Unavailable(reason=""), False, id="not to be asked"),
+        pytest.param(Granted(identity=Identity(user="u")), False, id="granted"),
+    ],
+)
+async def test_a_caller_who_lost_the_right_loses_his_streams(answer: Answer, cut: bool) -> None:
+    parts, live = FakeParts(), FakeTunnel()
+    parts.answer = answer
+    await streams(parts, live).recheck_all()
+    assert bool(live.cuts) is cut
+
+
+async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
+    parts, live = FakeParts(), FakeTunnel()
+
+    async def refuse(token: str, identity: Identity, key: ObjectKey) -> Answer:
+        assert live.live is not None
+        live.live = replace(live.live, token="another")
+        return Refused(what="token", reason="")
+
+    parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
+    await streams(parts, live).recheck_all()
+    assert live.cuts == []
+
+
+async def test_clients_are_looked_at_as_often_as_callers() -> None:
+    tunnel = FakeTunnel()
+    running = Streams(FakeParts(), FakeParts(), recheck=0.01, cut_expired=False)
+    running.add(tunnel)
+    task = asyncio.ensure_future(running.run())
+    await until(lambda: tunnel.looks > 1)
+    task.cancel()
+
+
+async def test_many_streams_of_one_caller_are_one_question() -> None:
+    parts = FakeParts()
+    await streams(parts, FakeTunnel("a"), FakeTunnel("a"), FakeTunnel("b"), FakeTunnel("c", idle=True)).recheck_all()
+    assert sorted(parts.asked) == ["a", "b"]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_expiry_cuts_only_where_it_is_asked_for(cut: bool) -> None:
+    expired, running, unknown = FakeTunnel(expires=1.0), FakeTunnel(expires=1e12), FakeTunnel()
+    await streams(FakeParts(), expired, running, unknown, cut_expired=cut).recheck_all()
+    assert (bool(expired.cuts), running.cuts, unknown.cuts) == (cut, [], [])
+
+
+def test_a_closed_tunnel_is_forgotten() -> None:
+    parts, live = FakeParts(), FakeTunnel()
+    running = streams(parts, live)
+    running.remove(live)
+    running.remove(live)
+    parts.found = None
+    running.changed(frozenset({KEY}))
+    assert live.cuts == []
+
+
+def test_what_a_stream_was_admitted_with_shows_no_token() -> None:
+    assert "canary" not in repr(FakeTunnel("canary").live)
+
+
+def test_the_end_of_the_proxy_cuts_idle_and_live_tunnels() -> None:
+    live, idle = FakeTunnel(), FakeTunnel(idle=True)
+    streams(FakeParts(), live, idle).cut_all("the proxy ends")
+    assert (live.cuts, idle.cuts) == (["the proxy ends"], ["the proxy ends"])

@@ -1,0 +1,91 @@
+"""The chunked coding: any split reads the same, and no trick is read at all."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addons.http1.chunked import MAX_SIZE_LINE, ChunkedReader, parse_fields
+
+
+def read(data: bytes, cuts: list[int] | None = None, *, max_trailers: int = 1000) -> tuple[bytes, ChunkedReader]:
+    reader = ChunkedReader(max_trailers=max_trailers)
+    content = b""
+    edges = [0, *sorted({min(cut, len(data)) for cut in cuts or []}), len(data)]
+    for start, end in itertools.pairwise(edges):
+        if start == end:
+            continue
+        if reader.done:
+            reader.rest += data[start:end]
+        else:
+            content += reader.receive(data[start:end])
+    return content, reader
+
+
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=300), max_size=6),
+    extension=st.sampled_from([b"", b";a", b";a=b", b' ; a="q;"']),
+    trailers=st.lists(st.sampled_from([(b"A", b"1"), (b"x-b", b"two words")]), max_size=2),
+    rest=st.binary(max_size=20),
+    cuts=st.lists(st.integers(0, 2500), max_size=20),
+)
+def test_any_split_of_any_body_gives_its_content(
+    chunks: list[bytes], extension: bytes, trailers: list[tuple[bytes, bytes]], rest: bytes, cuts: list[int]
+) -> None:
+    data = b"".join(b"%x%b\r\n%b\r\n" % (len(each), extension, each) for each in chunks) + b"0\r\n"
+    data += b"".join(b"%b: %b\r\n" % each for each in trailers) + b"\r\n" + rest
+    content, reader = read(data, cuts)
+    assert content == b"".join(chunks)
+    assert (reader.done, reader.trailers, reader.rest) == (True, tuple(trailers), rest)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"+3\r\nabc\r\n", id="a sign"),
+        pytest.param(b"-3\r\nabc\r\n", id="a negative size"),
+        pytest.param(b"0x3\r\nabc\r\n", id="a prefix"),
+        pytest.param(b" 3\r\nabc\r\n", id="a space before the size"),
+        pytest.param(b"3 \r\nabc\r\n", id="a space after the size"),
+        pytest.param(b"\r\nabc\r\n", id="no size"),
+        pytest.param(b"3_0\r\nabc\r\n", id="an underscore"),
+        pytest.param(b"3\nabc\r\n", id="a bare LF after the size"),
+        pytest.param(b"3;a\nabc\r\n", id="a bare LF after an extension"),
+        pytest.param(b"3;a\rb\r\nabc\r\n", id="a CR in an extension"),
+        pytest.param(b"3;\x00\r\nabc\r\n", id="a NUL in an extension"),
+        pytest.param(b"3\r\nabcd\r\n", id="more content than the size says"),
+        pytest.param(b"3\r\nabc\n0\r\n\r\n", id="a bare LF after the content"),
+        pytest.param(b"1" + b"0" * 16 + b"\r\n", id="a size that overflows 64 bits"),
+        pytest.param(b"3;" + b"a" * MAX_SIZE_LINE, id="an endless extension"),
+        pytest.param(b"0\r\nno colon\r\n\r\n", id="a trailer that is no field"),
+        pytest.param(b"0\r\nA : b\r\n\r\n", id="a space before a trailer's colon"),
+        pytest.param(b"0\r\nA: b\r\n c\r\n\r\n", id="a folded trailer"),
+        pytest.param(b"0\r\nA: " + b"b" * 2000, id="endless trailers"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_an_error(data: bytes) -> None:
+    for cuts in ([], list(range(len(data)))):
+        with pytest.raises(ValueError, match=r"."):
+            read(data, cuts)
+
+
+def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:
+    reader = ChunkedReader(max_trailers=100)
+    reader.receive(b"ff\r\na")
+    piece = b"b" * 100
+    assert reader.receive(piece) is piece
+
+
+def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
+    assert parse_fields(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == ((b"B", b"1"), (b"a", b""), (b"B", b"x y"))
+
+
+def test_between_two_chunks_nothing_of_the_next_has_come() -> None:
+    reader = ChunkedReader(max_trailers=100)
+    assert reader.between
+    for piece in (b"1", b"\r\n", b"a", b"\r"):
+        reader.receive(piece)
+        assert not reader.between
+    reader.receive(b"\n")
+    assert reader.between

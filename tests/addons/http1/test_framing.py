@@ -1,0 +1,239 @@
+"""Messages: any split gives the same events, and what is ambiguous is Invalid in any split."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addons.http1.framing import RequestReader, ResponseReader
+from addons.http1.messages import (
+    End,
+    Event,
+    Invalid,
+    RequestHead,
+    ResponseHead,
+    Until,
+    render_chunk,
+    render_last_chunk,
+)
+
+MAX = 4096
+Reader = RequestReader | ResponseReader
+
+
+def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: bool = False) -> list[Event]:
+    """All events of all messages in `data`, adjacent body pieces joined."""
+    events: list[Event] = []
+    edges = [0, *sorted({cut for cut in cuts or [] if cut < len(data)}), len(data)]
+
+    def take(found: list[Event]) -> None:
+        for event in found:
+            if isinstance(event, bytes) and events and isinstance(events[-1], bytes):
+                events[-1] += event
+            else:
+                events.append(event)
+        if found and isinstance(found[-1], End) and isinstance(reader, RequestReader):
+            take(reader.next_message())
+
+    for start, end in itertools.pairwise(edges):
+        take(reader.receive(data[start:end]))
+    if eof:
+        take(reader.receive_eof())
+    return events
+
+
+def requests(data: bytes, cuts: list[int] | None = None) -> list[Event]:
+    return feed(RequestReader(max_head=MAX), data, cuts)
+
+
+def responses(data: bytes, cuts: list[int] | None = None, *, method: bytes = b"GET", eof: bool = False) -> list[Event]:
+    return feed(ResponseReader(max_head=MAX, method=method), data, cuts, eof=eof)
+
+
+NAME = st.text("abcXYZ-_0", min_size=1, max_size=8).filter(
+    lambda name: name.lower() not in ("content-length", "transfer-encoding")
+)
+VALUE = st.text('abc ,;=\t"é', max_size=12).map(lambda text: text.strip(" \t"))
+CUTS = st.lists(st.integers(0, 1500), max_size=30)
+
+
+@st.composite
+def message_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
+    """A framing header, the bytes on the wire, and their content."""
+    content = draw(st.binary(max_size=200))
+    kind = draw(st.sampled_from(["none", "length", "chunked"]))
+    if kind == "none":
+        return b"", b"", b""
+    if kind == "length":
+        return b"Content-Length: %d\r\n" % len(content), content, content
+    size = draw(st.integers(1, 50))
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    wire = b"".join(render_chunk(piece) for piece in pieces) + render_last_chunk([])
+    return b"Transfer-Encoding: chunked\r\n", wire, content
+
+
+@given(st.lists(st.tuples(NAME, VALUE), max_size=5), st.lists(message_bodies(), min_size=1, max_size=3), CUTS)
+def test_any_split_of_any_requests_gives_the_same_events(
+    fields: list[tuple[str, str]], bodies: list[tuple[bytes, bytes, bytes]], cuts: list[int]
+) -> None:
+    lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields)
+    data = b"".join(b"POST /a?b HTTP/1.1\r\n" + lines + framing + b"\r\n" + wire for framing, wire, _ in bodies)
+    events = requests(data, cuts)
+    assert events == requests(data)
+    assert sum(isinstance(each, End) for each in events) == len(bodies)
+    assert b"".join(each for each in events if isinstance(each, bytes)) == b"".join(each for *_, each in bodies)
+    first = events[0]
+    assert isinstance(first, RequestHead)
+    wanted = tuple((name.encode(), value.encode("latin-1")) for name, value in fields)
+    assert first.headers[: len(fields)] == wanted
+
+
+@given(st.lists(message_bodies(), min_size=1, max_size=1), CUTS)
+def test_any_split_of_any_response_gives_the_same_events(
+    bodies: list[tuple[bytes, bytes, bytes]], cuts: list[int]
+) -> None:
+    framing, wire, content = bodies[0]
+    data = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n" + framing + b"\r\n" + wire
+    events = responses(data, cuts, eof=True)
+    assert events == responses(data, eof=True)
+    assert [type(each) for each in events if not isinstance(each, bytes)] == [ResponseHead, ResponseHead, End]
+    assert b"".join(each for each in events if isinstance(each, bytes)) == content
+
+
+BAD_REQUESTS = {
+    "both a length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunks and a length": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+    "two equal lengths": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+    "a list of lengths": b"POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n",
+    "a sign in the length": b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n",
+    "a negative length": b"POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n",
+    "a length in hex": b"POST / HTTP/1.1\r\nContent-Length: 0x3\r\n\r\n",
+    "an empty length": b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+    "a length beyond 64 bits": b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    "a coding that is not chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "chunked twice": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+    "chunked in two headers": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "identity and chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: identity, chunked\r\n\r\n",
+    "a quoted coding": b'POST / HTTP/1.1\r\nTransfer-Encoding: "chunked"\r\n\r\n',
+    "a vertical tab before the coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+    "a folded header": b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+    "a folded first header": b"GET / HTTP/1.1\r\n A: b\r\n\r\n",
+    "a space before the colon": b"GET / HTTP/1.1\r\nContent-Length : 3\r\n\r\n",
+    "a header without a colon": b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+    "an empty header name": b"GET / HTTP/1.1\r\n: a\r\n\r\n",
+    "a bare LF in the header": b"GET / HTTP/1.1\r\nA: b\nContent-Length: 3\r\n\r\n",
+    "bare LFs only": b"GET / HTTP/1.1\nHost: a\n\n",
+    "a bare CR in a value": b"GET / HTTP/1.1\r\nA: b\rContent-Length: 3\r\n\r\n",
+    "a NUL in a value": b"GET / HTTP/1.1\r\nA: b\x00c\r\n\r\n",
+    "a control character in a name": b"GET / HTTP/1.1\r\nA\x01: b\r\n\r\n",
+    "HTTP/1.0": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "HTTP/2.0": b"GET / HTTP/2.0\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "lower case http": b"GET / http/1.1\r\n\r\n",
+    "two spaces in the request line": b"GET  / HTTP/1.1\r\n\r\n",
+    "a tab in the request line": b"GET\t/ HTTP/1.1\r\n\r\n",
+    "a space in the target": b"GET /a b HTTP/1.1\r\n\r\n",
+    "a byte beyond ASCII in the target": b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n",
+    "an empty line first": b"\r\nGET / HTTP/1.1\r\n\r\n",
+    "a space first": b" GET / HTTP/1.1\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "a CONNECT with a body": b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+    "a bad chunk": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+}
+
+
+@pytest.mark.parametrize("data", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
+def test_an_ambiguous_request_is_invalid_however_it_is_split(data: bytes) -> None:
+    follow = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    for cuts in ([], list(range(len(data)))):
+        events = requests(data + follow, cuts)
+        assert isinstance(events[-1], Invalid)
+        assert not any(isinstance(each, RequestHead) and b"smuggled" in each.target for each in events)
+
+
+BAD_RESPONSES = {
+    "both a length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "chunks in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
+    "a status beyond 599": b"HTTP/1.1 600 OK\r\n\r\n",
+    "HTTP/2": b"HTTP/2 200 OK\r\n\r\n",
+    "a folded header": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+    "a bare LF": b"HTTP/1.1 200 OK\nA: b\r\n\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "a bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+}
+
+
+@pytest.mark.parametrize("data", BAD_RESPONSES.values(), ids=BAD_RESPONSES.keys())
+def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> None:
+    for cuts in ([], list(range(len(data)))):
+        assert isinstance(responses(data, cuts)[-1], Invalid)
+
+
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        pytest.param(b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", id="a HEAD with a length"),
+        pytest.param(b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", id="a HEAD with chunks"),
+        pytest.param(b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
+        pytest.param(b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", id="304"),
+        pytest.param(b"GET", b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", id="no reason phrase"),
+    ],
+)
+def test_a_response_without_a_body_ends_with_its_head(method: bytes, head: bytes) -> None:
+    assert [type(each) for each in responses(head, method=method)] == [ResponseHead, End]
+
+
+def test_a_response_without_a_length_ends_with_the_connection() -> None:
+    events = responses(b"HTTP/1.0 200 OK\r\n\r\nabc", eof=True)
+    assert isinstance(events[0], ResponseHead)
+    assert events[0].body is Until.CLOSE
+    assert events[1:] == [b"abc", End()]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n", id="in the head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", id="in a body with a length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", id="between chunks"),
+    ],
+)
+def test_a_response_that_is_cut_off_does_not_end(data: bytes) -> None:
+    assert isinstance(responses(data, eof=True)[-1], Invalid)
+
+
+def test_after_a_101_everything_belongs_to_the_other_protocol() -> None:
+    events = responses(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00HTTP")
+    assert events[1:] == [b"\x81\x00HTTP"]
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> None:
+    start, end = b"GET / HTTP/1.1\r\nA: ", b"\r\n\r\n"
+    data = start + b"a" * (MAX - len(start) - len(end) + extra) + end
+    for cuts in ([], list(range(len(data)))):
+        events = requests(data, cuts)
+        assert [type(each) for each in events] == ([Invalid] if extra else [RequestHead, End])
+        if extra:
+            assert events == [Invalid(431, f"header larger than {MAX} bytes")]
+
+
+def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
+    reader = RequestReader(max_head=MAX)
+    events = reader.receive(b"CONNECT a:1 HTTP/1.0\r\n\r\n\x16\x03")
+    assert [type(each) for each in events] == [RequestHead, End]
+    assert reader.take_pending() == b"\x16\x03"
+    assert reader.pending == 0
+
+
+def test_nothing_is_read_after_an_error() -> None:
+    reader = RequestReader(max_head=MAX)
+    reader.receive(b"\x00")
+    assert reader.receive(b"GET / HTTP/1.1\r\n\r\n") == []
+    assert reader.receive_eof() == []

@@ -1,0 +1,124 @@
+"""Certificates for clients: for the host they ask for, from contexts that are kept."""
+
+import base64
+import contextlib
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from mitmproxy.certs import CertStore
+from OpenSSL import SSL
+
+from addons.net import certificates
+from addons.net.certificates import Certificates
+from addons.server.ca_secret import SIGNING, parse_authority
+from lab.certificates import Issued, make_ca, make_leaf
+
+
+def load(confdir: Path) -> CertStore:
+    """The CA there; where there is none, mitmproxy makes one, with an RSA key."""
+    return CertStore.from_store(confdir, "mitmproxy", 2048)
+
+
+def handshake(found: Certificates, host: str, *, name: str = "", alpn: tuple[bytes, ...] = ()) -> SSL.Connection:
+    """The client's side of a finished handshake."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    client = SSL.Connection(context)
+    if alpn:
+        client.set_alpn_protos(list(alpn))
+    if name:
+        client.set_tlsext_host_name(name.encode())
+    client.set_connect_state()
+    server = found.connection(host)
+    for _ in range(4):
+        for one, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError):
+                one.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(one.bio_read(65536))
+    return client
+
+
+def names(client: SSL.Connection) -> set[str]:
+    certificate = client.get_peer_certificate(as_cryptography=True)
+    assert certificate is not None
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return {str(each.value) for each in extension.value}
+
+
+@pytest.mark.parametrize("host", ["host.example", "10.0.0.1", "fd00::1"])
+def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, host: str) -> None:
+    store = load(tmp_path)
+    client = handshake(Certificates(lambda: store), host)
+    assert names(client) == {host}
+    certificate = client.get_peer_certificate(as_cryptography=True)
+    assert certificate is not None
+    certificate.verify_directly_issued_by(store.default_ca.to_cryptography())
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+
+
+def test_somebodys_own_certificate_is_shown_as_it_is(tmp_path: Path) -> None:
+    store, own = load(tmp_path), make_leaf(None, ["own.example"])
+    (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
+    store.add_cert_file("own.example", tmp_path / "own.pem")
+    shown = handshake(Certificates(lambda: store), "own.example").get_peer_certificate(as_cryptography=True)
+    assert shown == own.certificate
+
+
+def test_a_client_with_another_server_name_gets_one_for_both(confdir: Path) -> None:
+    store = load(confdir)
+    assert names(handshake(Certificates(lambda: store), "10.0.0.1", name="Kubernetes")) == {"10.0.0.1", "kubernetes"}
+
+
+def test_http_1_1_is_chosen(confdir: Path) -> None:
+    store = load(confdir)
+    client = handshake(Certificates(lambda: store), "a.example", alpn=(b"h2", b"http/1.1"))
+    assert client.get_alpn_proto_negotiated() == b"http/1.1"
+
+
+def test_contexts_are_kept_and_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "MAX_CONTEXTS", 2)
+    store = load(confdir)
+    found = Certificates(lambda: store)
+    first = found.connection("a.example").get_context()
+    found.connection("b.example")
+    assert found.connection("a.example").get_context() is first
+    found.connection("c.example")
+    assert found.connection("a.example").get_context() is first
+    assert len(found._contexts) == 2
+
+
+def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
+    signers = [load(confdir)]
+    found = Certificates(lambda: signers[-1])
+    before = found.connection("a.example").get_context()
+    other = tmp_path / "other"
+    CertStore.create_store(other, "mitmproxy", 2048)
+    signers.append(load(other))
+    assert found.connection("a.example").get_context() is not before
+    assert found.ca_expires is not None
+
+
+def sent_by(ca: Issued, *others: Issued) -> list[str]:
+    """Subjects of what a client gets beside the CA that it trusts."""
+    pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
+    authority = parse_authority({"data": {SIGNING: base64.b64encode(pem).decode()}})
+    client = handshake(Certificates(lambda: authority.signer), "a.example")
+    chain = client.get_peer_cert_chain(as_cryptography=True) or []
+    return [each.issuer.rfc4514_string() for each in chain[1:]]
+
+
+def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
+    old = make_ca("old")
+    crossed = make_ca("new", issuer=old)
+    assert sent_by(old) == []
+    assert sent_by(crossed) == ["CN=old"]
+    assert sent_by(crossed, old) == ["CN=old"]
+
+
+def test_without_a_ca_nothing_is_served() -> None:
+    found = Certificates(lambda: None)
+    assert (found.ready, found.ca_expires) == (False, None)
+    with pytest.raises(RuntimeError, match="no CA"):
+        found.connection("a.example")

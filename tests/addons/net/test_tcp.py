@@ -1,0 +1,230 @@
+"""A connection as the kernel gives it: held, coupled, ended."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from addons.net import tcp
+from addons.net.tcp import TcpConnection
+from tests.fakes.proxy import until
+
+PIECE = b"x" * 65536
+
+
+class Side:
+    """A wire, and the socket of its peer."""
+
+    def __init__(self, wire: TcpConnection, peer: socket.socket) -> None:
+        self.wire = wire
+        self.peer = peer
+        self.received = bytearray()
+        self.ends: list[bool] = []
+        """False: FIN; True: lost."""
+        wire.deliver = self._take
+        wire.ended = self.ends.append
+        self.reading = asyncio.ensure_future(wire.read(1))
+
+    def _take(self, data: memoryview) -> None:
+        self.received += data
+
+    async def pass_on_to(self, other: "Side") -> None:
+        self.wire.deliver = lambda data: other.wire.send(bytes(data))
+
+    async def flood(self, maximum: int) -> int:
+        """Send until nothing more is taken, or `maximum` bytes; returns how many were."""
+        sent, loop = 0, asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            while sent < maximum:
+                await asyncio.wait_for(loop.sock_sendall(self.peer, PIECE), 0.5)
+                sent += len(PIECE)
+        return sent
+
+
+@asynccontextmanager
+async def side(early: bytes = b"", *, ended: bool = False) -> AsyncIterator[Side]:
+    near, peer = socket.socketpair()
+    with peer:
+        peer.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=near)
+        reader.feed_data(early)
+        if ended:
+            reader.feed_eof()
+        found = Side(TcpConnection(reader, writer), peer)
+        try:
+            yield found
+        finally:
+            found.reading.cancel()
+            writer.transport.abort()
+
+
+async def test_nothing_is_read_before_mitmproxy_asks_and_what_the_streams_had_comes_first() -> None:
+    async with side(b"early ") as found:
+        found.peer.send(b"late")
+        assert found.received == b""
+        await until(lambda: found.received == b"early late")
+
+
+async def test_a_held_wire_gives_nothing_until_it_is_released() -> None:
+    async with side() as found:
+        found.peer.send(b"a")
+        await until(lambda: found.received == b"a")
+        found.wire.hold()
+        found.peer.send(b"b")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert found.received == b"a"
+        found.wire.release()
+        await until(lambda: found.received == b"ab")
+
+
+async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
+    async with side() as found:
+
+        def take(data: memoryview) -> None:
+            found.received += data
+            found.wire.hold()
+
+        found.wire.deliver = take
+        found.peer.send(b"a")
+        await until(lambda: found.received == b"a")
+        found.peer.send(b"b")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert found.received == b"a"
+
+
+async def test_a_side_is_not_read_while_the_other_has_no_room() -> None:
+    async with side() as near, side() as far:
+        near.wire.couple(far.wire)
+        await near.pass_on_to(far)
+        sent = await near.flood(64 << 20)
+        assert sent < 64 << 20
+        taken, loop = 0, asyncio.get_running_loop()
+        while taken < sent:
+            taken += len(await loop.sock_recv(far.peer, 1 << 20))
+
+
+async def test_a_new_couple_is_not_kept_waiting_by_the_old_one() -> None:
+    async with side() as near, side() as old, side() as new:
+        near.wire.couple(old.wire)
+        await near.pass_on_to(old)
+        assert await near.flood(64 << 20) < 64 << 20
+        near.wire.couple(new.wire)
+        await near.pass_on_to(new)
+        near.peer.send(b"last")
+        loop = asyncio.get_running_loop()
+        assert await loop.sock_recv(new.peer, 1 << 20)
+
+
+async def test_the_end_of_one_side_lets_the_other_be_read() -> None:
+    async with side() as near, side() as far:
+        near.wire.couple(far.wire)
+        await near.pass_on_to(far)
+        await near.flood(64 << 20)
+        far.peer.close()
+        found = bytearray()
+        near.wire.deliver = found.extend
+        await until(lambda: bool(found))
+
+
+async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
+    async with side() as found:
+        found.peer.shutdown(socket.SHUT_WR)
+        await until(lambda: found.ends == [False])
+        assert found.wire.gone
+        assert not found.reading.done()
+        found.wire.send(b"answer")
+        assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b"answer"
+
+
+async def test_a_peer_that_had_closed_before_is_told_too() -> None:
+    async with side(ended=True) as found:
+        await until(lambda: found.ends == [False])
+
+
+async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
+    async with side() as found:
+        found.wire.transport.abort()
+        await until(lambda: found.ends == [True])
+        found.wire.send(b"lost")
+        assert not found.wire.finish()
+        assert found.wire.dead
+
+
+async def test_mitmproxy_hears_of_the_end_when_all_is_over() -> None:
+    async with side() as found:
+        found.wire.end()
+        assert await found.reading == b""
+        found.peer.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert found.ends == []
+
+
+async def test_what_cannot_be_finished_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError
+
+    async with side() as found:
+        monkeypatch.setattr(found.wire.transport, "write_eof", fail)
+        assert not found.wire.finish()
+        await until(lambda: found.ends == [True])
+
+
+async def test_after_the_end_nothing_more_is_sent() -> None:
+    async with side() as found:
+        assert found.wire.finish()
+        found.wire.send(b"late")
+        assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b""
+
+
+async def test_who_is_full_when_coupled_keeps_the_new_opposite_waiting() -> None:
+    async with side() as near, side() as old, side() as new:
+        old.wire.couple(near.wire)
+        await old.pass_on_to(near)
+        assert await old.flood(64 << 20) < 64 << 20
+        new.wire.couple(near.wire)
+        await new.pass_on_to(near)
+        assert await new.flood(64 << 20) < 64 << 20
+        assert near.wire.unsent < 1 << 20
+
+
+async def test_what_nobody_takes_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "MAX_UNSENT", 1 << 20)
+    async with side() as found:
+        await until(lambda: found.wire.reads)
+        while not found.wire.transport.is_closing():
+            found.wire.send(PIECE)
+        await until(lambda: found.ends == [True])
+
+
+async def test_what_is_discarded_is_read_to_its_end() -> None:
+    async with side() as found:
+        found.wire.hold()
+        found.wire.discard()
+        assert await found.flood(4 << 20) == 4 << 20
+        found.peer.close()
+        await until(lambda: bool(found.ends))
+        assert found.received == b""
+
+
+async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        near, _ = server.accept()
+        reader, writer = await asyncio.open_connection(sock=near)
+        wire = TcpConnection(reader, writer)
+        wire.hold()
+        assert not wire.gone
+        peer.send(b"unread")
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: wire.gone)
+        writer.transport.abort()
+
+
+async def test_where_the_kernel_does_not_say_nobody_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with side() as found:
+        monkeypatch.delattr(socket, "TCP_INFO")
+        assert not found.wire.gone

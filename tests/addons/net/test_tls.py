@@ -1,0 +1,144 @@
+"""TLS without IO: two peers that speak to each other in memory."""
+
+from collections.abc import Callable
+
+import pytest
+from mitmproxy.connection import Connection, Server
+from OpenSSL import SSL
+
+from addons.net.tls import TlsStream
+from connector_store.trust import TrustStore
+from lab.certificates import Issued, make_leaf
+
+
+class Sent:
+    """What a peer sends; `ended` once it has sent FIN."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.ended = False
+
+    def sender(self, connection: Connection) -> Callable[[bytes], None]:
+        return self.pieces.append
+
+    def finish(self, connection: Connection) -> None:
+        self.ended = True
+
+    def take(self) -> bytes:
+        taken = b"".join(self.pieces)
+        self.pieces.clear()
+        return taken
+
+
+class End:
+    """A peer, and what it has sent."""
+
+    def __init__(self, tls: SSL.Connection) -> None:
+        self.sent = Sent()
+        self.peer = TlsStream(Server(address=None), tls, self.sent)
+
+
+def server(certificate: Issued) -> End:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.use_privatekey(certificate.key)
+    context.use_certificate(certificate.certificate)
+    connection = SSL.Connection(context)
+    connection.set_accept_state()
+    return End(connection)
+
+
+def client(ca: Issued, host: str = "127.0.0.1") -> End:
+    return End(TrustStore().openssl_connection(ca.pem, host))
+
+
+def shake(one: End, other: End) -> None:
+    """Until both have nothing more to say."""
+    one.peer.receive(b"")
+    one.peer.flush()
+    while data := one.sent.take():
+        other.peer.receive(data)
+        other.peer.flush()
+        one, other = other, one
+
+
+def test_two_peers_agree_and_pass_plain_text(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    assert near.peer.established
+    assert far.peer.established
+    big = b"x" * 300_000
+    near.peer.send(big)
+    assert far.peer.receive(near.sent.take()) == big
+    far.peer.send(b"answer")
+    assert near.peer.receive(memoryview(far.sent.take())) == b"answer"
+
+
+def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.send(b"x" * 20_000)
+    data = near.sent.take()
+    assert far.peer.receive(data[:17_000]) + far.peer.receive(data[17_000:]) == b"x" * 20_000
+
+
+def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.send(b"last")
+    near.peer.finish()
+    assert near.sent.ended
+    assert far.peer.receive(near.sent.take()) == b"last"
+    assert far.peer.ended
+    with pytest.raises(ConnectionError, match="TLS failed"):
+        near.peer.send(b"more")
+
+
+def test_what_was_cut_off_has_no_end_of_a_session(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.finish(whole=False)
+    assert (near.sent.take(), near.sent.ended) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expired", "words"),
+    [
+        pytest.param(["other.example"], False, "IP address mismatch", id="another host"),
+        pytest.param(["127.0.0.1"], True, "certificate has expired", id="an expired one"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_is_named(
+    target_ca: Issued, hosts: list[str], expired: bool, words: str
+) -> None:
+    near, far = client(target_ca), server(make_leaf(target_ca, hosts, expired=expired))
+    with pytest.raises(ConnectionError, match=f"its certificate is not valid: {words}"):
+        shake(near, far)
+
+
+def test_a_certificate_of_another_ca_is_named(target_ca: Issued) -> None:
+    near, far = client(target_ca), server(make_leaf(None, ["127.0.0.1"]))
+    with pytest.raises(ConnectionError, match="its certificate is not valid: self-signed"):
+        shake(near, far)
+
+
+def test_what_is_not_tls_is_said(target_ca: Issued, target_certificate: Issued) -> None:
+    with pytest.raises(ConnectionError, match="does not speak TLS"):
+        client(target_ca).peer.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ConnectionError, match="does not speak TLS"):
+        server(target_certificate).peer.receive(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def test_a_damaged_record_ends_the_session(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.send(b"hello")
+    data = bytearray(near.sent.take())
+    data[-1] ^= 1
+    with pytest.raises(ConnectionError, match="TLS failed"):
+        far.peer.receive(bytes(data))
+
+
+def test_before_the_handshake_an_end_is_only_a_fin(target_ca: Issued) -> None:
+    found = client(target_ca)
+    found.peer.finish()
+    assert (found.sent.take(), found.sent.ended) == (b"", True)

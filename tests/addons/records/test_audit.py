@@ -1,0 +1,151 @@
+"""The audit line: every field of it, and nothing more."""
+
+import json
+
+import pytest
+
+from addons.records import audit
+from addons.records.audit import AuditLog, loggable
+from addons.records.record import Record
+from connector_store.domain.access import Identity
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.request_info import parse_request
+
+TARGET = "/api/v1/namespaces/web/pods/a/exec?command=ls&command=-l&stdin=true"
+EXCHANGE = Record(
+    event="request",
+    connector=ObjectKey("team-a", "k8s"),
+    status=101,
+    source_ip="10.0.0.7",
+    duration=0.01234,
+    identity=Identity(
+        user="system:serviceaccount:team-a:ci",
+        uid="u-1",
+        groups=("system:authenticated",),
+        extra={
+            "authentication.kubernetes.io/pod-name": ("ci-1",),
+            "authentication.kubernetes.io/node-name": ("node-1",),
+        },
+    ),
+    info=parse_request("POST", TARGET, ""),
+    target=TARGET,
+    user_agent="kubectl/v1.37.2",
+    bytes_in=3,
+    bytes_out=5,
+)
+
+
+class Output:
+    def __init__(self, *, commands: bool = True) -> None:
+        self.text = ""
+        self.woken = 0
+        self.log = AuditLog(self.write, now=lambda: 1_700_000_000.5, commands=commands, wake=self.wake)
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(each) for each in self.text.splitlines()]
+
+
+def test_a_request_has_every_field() -> None:
+    output = Output()
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    assert output.lines() == [
+        {
+            "time": "2023-11-14T22:13:20.500Z",
+            "event": "request",
+            "connector": "team-a/k8s",
+            "caller": {
+                "user": "system:serviceaccount:team-a:ci",
+                "groups": ["system:authenticated"],
+                "pod": "ci-1",
+                "node": "node-1",
+                "uid": "u-1",
+            },
+            "source_ip": "10.0.0.7",
+            "verb": "create",
+            "group": "",
+            "resource": "pods",
+            "subresource": "exec",
+            "namespace": "web",
+            "name": "a",
+            "path": "/api/v1/namespaces/web/pods/a/exec?command=ls&command=-l&stdin",
+            "status": 101,
+            "reason": "",
+            "bytes_in": 3,
+            "bytes_out": 5,
+            "duration_ms": 12.3,
+            "user_agent": "kubectl/v1.37.2",
+        }
+    ]
+
+
+def test_a_refused_connect_has_the_same_fields_without_values() -> None:
+    output = Output()
+    output.log.record(
+        Record(event="connect", connector=None, status=407, source_ip="::1", duration=0.0, cause="credentials")
+    )
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    refused, whole = output.lines()
+    assert refused.keys() == whole.keys()
+    assert (refused["caller"], refused["connector"], refused["verb"]) == (None, None, None)
+    assert (refused["status"], refused["reason"]) == (407, "credentials")
+
+
+def test_commands_are_left_out_when_told_so() -> None:
+    output = Output(commands=False)
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    assert output.lines()[0]["path"] == "/api/v1/namespaces/web/pods/a/exec?command&command&stdin"
+
+
+@pytest.mark.parametrize(
+    ("target", "commands", "expected"),
+    [
+        pytest.param("/api", True, "/api", id="no query"),
+        pytest.param("/api?watch=1&a", False, "/api?watch&a", id="names of the query only"),
+        pytest.param("/x?command=ls", False, "/x?command", id="a command is a value too"),
+        pytest.param("/x?command=ls&tty=1", True, "/x?command=ls&tty", id="an exec's command"),
+        pytest.param("/x?token", True, "/x?token", id="a name without value"),
+        pytest.param("/" + "a" * 5000, True, "/" + "a" * 2047, id="a long path is cut"),
+        pytest.param("/x?" + "a" * 5000, True, "/x?" + "a" * 2045, id="a long query is cut"),
+    ],
+)
+def test_shows_of_a_target(target: str, commands: bool, expected: str) -> None:
+    assert loggable(target, commands=commands) == expected
+
+
+@pytest.mark.parametrize("text", ['"}\n{"event":"forged"', "\x1b[2J", "\u2028", "\udc80"])
+def test_nothing_that_is_sent_can_forge_a_line(text: str) -> None:
+    output = Output()
+    output.log.record(EXCHANGE._replace(user_agent=text, target="/" + text))
+    output.log.flush()
+    assert len(output.text.splitlines()) == 1
+    assert output.lines()[0]["user_agent"] == text
+    assert output.text.isascii()
+
+
+def test_wakes_once_for_a_batch_and_writes_it_in_one_piece() -> None:
+    output = Output()
+    output.log.flush()
+    for _ in range(3):
+        output.log.record(EXCHANGE)
+    assert (output.woken, output.text) == (1, "")
+    output.log.flush()
+    output.log.record(EXCHANGE)
+    assert (output.woken, len(output.lines())) == (2, 3)
+
+
+def test_drops_and_counts_what_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_WAITING", 2)
+    output = Output()
+    for _ in range(5):
+        output.log.record(EXCHANGE)
+    output.log.flush()
+    assert (len(output.lines()), output.log.dropped) == (2, 3)

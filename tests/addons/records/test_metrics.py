@@ -1,0 +1,117 @@
+"""The proxy's metrics, read as Prometheus would."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from addons.records.metrics import Metrics
+from addons.records.record import Record
+from connector_store.domain.access import Identity
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.request_info import parse_request
+
+REQUEST = Record(
+    event="request",
+    connector=ObjectKey("a", "k8s"),
+    status=200,
+    source_ip="::1",
+    duration=0.02,
+    identity=Identity(user="u"),
+    info=parse_request("GET", "/api/v1/pods", ""),
+    bytes_in=1,
+    bytes_out=10,
+)
+REFUSED = Record(
+    event="connect", connector=ObjectKey("a", "guessed"), status=403, source_ip="::1", duration=0.0, cause="access"
+)
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        (each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples
+    }
+
+
+def test_counts_requests_by_connector_verb_and_code() -> None:
+    metrics = Metrics()
+    metrics.record(REQUEST)
+    metrics.record(REQUEST)
+    found = scrape(metrics)
+    labels = (("code", "200"), ("connector", "a/k8s"), ("verb", "list"))
+    assert found["connector_requests_total", labels] == 2
+    assert found["connector_bytes_total", (("connector", "a/k8s"), ("direction", "out"))] == 20
+    assert found["connector_bytes_total", (("connector", "a/k8s"), ("direction", "in"))] == 2
+    assert found["connector_request_duration_seconds_count", ()] == 2
+    assert found["connector_request_duration_seconds_bucket", (("le", "0.01"),)] == 0
+    assert found["connector_request_duration_seconds_bucket", (("le", "0.025"),)] == 2
+    assert round(found["connector_request_duration_seconds_sum", ()], 3) == 0.04
+
+
+def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
+    metrics = Metrics()
+    metrics.record(REFUSED)
+    assert scrape(metrics)["connector_denials_total", (("reason", "access"),)] == 1
+    assert b"guessed" not in metrics.render()
+
+
+def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
+    metrics = Metrics()
+    for method in ("BREW", "MAKE"):
+        metrics.record(REQUEST._replace(info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
+    metrics.record(REQUEST._replace(info=None, identity=None, bytes_in=0, bytes_out=0))
+    labels = (("code", "200"), ("connector", ""), ("verb", "other"))
+    assert scrape(metrics)["connector_requests_total", labels] == 3
+
+
+def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
+    metrics = Metrics()
+    metrics.stream_began(ObjectKey("a", "k8s"), "watch")
+    metrics.stream_began(ObjectKey("a", "k8s"), "anything")
+    active = "connector_streams_active"
+    assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
+    metrics.stream_ended(ObjectKey("a", "k8s"), "watch")
+    metrics.record(REQUEST._replace(event="stream", cause="cut"))
+    found = scrape(metrics)
+    assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
+    assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
+    assert not any(name in ("connector_requests_total", "connector_denials_total") for name, _ in found)
+
+
+def test_what_ends_in_words_of_its_own_is_no_denial() -> None:
+    metrics = Metrics()
+    metrics.record(REQUEST._replace(cause="the client closed the connection"))
+    assert not metrics.denials
+
+
+def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> None:
+    metrics = Metrics()
+    metrics.objects(dict, lambda key: key.name == "other")
+    for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
+        metrics.record(REQUEST._replace(connector=key))
+        metrics.stream_began(key, "watch")
+    assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
+        "connector_streams_active"
+    }
+    for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
+        metrics.stream_ended(key, "watch")
+    assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
+    assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
+
+
+def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
+    lost: list[str] = []
+    metrics = Metrics(audit_lost=lambda: len(lost))
+    metrics.gauge("connector_store_synced", "All lists are in", lambda: 1)
+    metrics.gauge("connector_ca_expiry_seconds", "Until the CA expires", lambda: None)
+    metrics.objects(lambda: {"Connector": 7}, lambda _: True)
+    metrics.token_reviews["granted"] += 1
+    metrics.watch_restarts["Secret"] += 1
+    metrics.cache_hits += 4
+    lost.append("a line")
+    found = scrape(metrics)
+    assert found["connector_store_synced", ()] == 1
+    assert found["connector_store_objects", (("kind", "Connector"),)] == 7
+    assert found["connector_token_reviews_total", (("result", "granted"),)] == 1
+    assert found["connector_watch_restarts_total", (("kind", "Secret"),)] == 1
+    assert found["connector_access_cache_hits_total", ()] == 4
+    assert found["connector_audit_lines_lost_total", ()] == 1
+    assert not any(name == "connector_ca_expiry_seconds" for name, _ in found)

@@ -1,0 +1,63 @@
+"""Audit lines reach a stream in order, one write at a time, and a slow reader keeps nobody waiting."""
+
+import io
+import threading
+
+from addons.records.output import Output
+from tests.fakes.proxy import until
+
+
+class SlowStream(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.go_on.wait(30)
+        return super().write(text)
+
+
+async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
+    stream = SlowStream()
+    waiting: list[str] = []
+    output = Output(lambda: stream)
+
+    def flush() -> None:
+        if waiting:
+            lines = "".join(waiting)
+            waiting.clear()
+            output.write(lines)
+
+    output.flush = flush
+    waiting.append("1")
+    output.wake()
+    await until(lambda: not waiting)
+    waiting.append("2")
+    output.wake()
+    assert stream.getvalue() == ""
+    stream.go_on.set()
+    await until(lambda: stream.getvalue() == "12")
+    output.close()
+
+
+class BrokenStream(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = False
+
+    def write(self, text: str) -> int:
+        if not self.whole:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_come() -> None:
+    stream = BrokenStream()
+    output = Output(lambda: stream)
+    output.write("1\n2\n")
+    await until(lambda: output.lost == 2)
+    stream.whole = True
+    output.write("3\n")
+    await until(lambda: stream.getvalue() == "3\n")
+    output.close()
+    assert output.lost == 2

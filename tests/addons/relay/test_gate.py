@@ -1,0 +1,233 @@
+"""What a client gets for its first head, over real sockets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.certificates import Issued
+from tests.fakes.manifests import connector, write
+from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.target import Target
+
+KEY = "team-a/k8s"
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        pytest.param(None, id="none"),
+        pytest.param(b"", id="an empty header"),
+        pytest.param(b"Basic", id="no value"),
+        pytest.param(b"Bearer abc", id="another scheme"),
+        pytest.param(b"Basic !!!", id="no base64"),
+        pytest.param("team-a/k8s", id="no colon"),
+        pytest.param("k8s:token", id="no slash"),
+        pytest.param("a/b/c:token", id="two slashes"),
+        pytest.param("team-a/k8s:to\x01ken", id="a control character"),
+        pytest.param("team-a/k8s:" + "a" * 40000, id="40 kB long"),
+        pytest.param("team-a/k8s:wrong", id="a token that is none"),
+        pytest.param("team-a/unknown:wrong", id="such a token for a Connector that is not there"),
+    ],
+)
+async def test_without_good_credentials_a_connect_gets_407(
+    proxy: Proxy, target: Target, credentials: str | bytes | None
+) -> None:
+    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", credentials)
+    assert answer.status == 407
+    assert answer.headers["proxy-authenticate"] == 'Basic realm="connectors"'
+    assert await stream.rest() == b""
+    assert target.conversations == []
+
+
+async def test_an_expired_token_and_one_of_another_audience_get_407(proxy: Proxy, target: Target) -> None:
+    for token in (proxy.token(KEY, ttl=1, ago=100), proxy.token(KEY, audience="other")):
+        stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
+        assert answer.status == 407
+        await stream.rest()
+
+
+async def test_a_connector_that_is_not_there_and_one_of_others_get_one_answer(proxy: Proxy, target: Target) -> None:
+    authority = f"127.0.0.1:{target.port}"
+    absent = "team-a/absent"
+    first, unknown = await proxy.connect(authority, f"{absent}:{proxy.token(absent)}")
+    second, foreign = await proxy.connect(authority, f"{KEY}:{proxy.token('team-a/k9s')}")
+    assert (unknown.status, foreign.status) == (403, 403)
+    assert unknown.phrase.replace("absent", "NAME") == foreign.phrase.replace("k8s", "NAME")
+    for each in (first, second):
+        await each.rest()
+
+
+@pytest.mark.parametrize("authority", ["127.0.0.2:1", "other.example:6443", "127.0.0.1:1"])
+async def test_another_address_gets_403_and_hears_the_right_one(proxy: Proxy, target: Target, authority: str) -> None:
+    stream, answer = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
+    assert answer.status == 403
+    assert f"127.0.0.1:{target.port}" in answer.phrase
+    await stream.rest()
+
+
+async def test_a_connector_without_its_secret_gets_503_that_names_it(
+    proxy: Proxy, target: Target, target_ca: Issued
+) -> None:
+    broken = connector("broken", f"https://127.0.0.1:{target.port}", secret="missing")
+    write(proxy.folder, broken, file="broken.yaml")
+    key = "team-a/broken"
+    await until(lambda: any(each.key.name == "broken" for each in proxy.service.store.connectors()))
+    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{key}:{proxy.token(key)}")
+    assert answer.status == 503
+    assert 'secrets "missing" not found' in answer.phrase
+    await stream.rest()
+
+
+async def test_a_literal_address_that_is_denied_gets_503_that_names_it(
+    folder: Path, confdir: Path, target: Target
+) -> None:
+    async with running_proxy(folder, confdir, connector_targets_deny="127.0.0.0/8") as proxy:
+        stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        assert answer.status == 503
+        assert "127.0.0.1" in answer.phrase
+        await stream.rest()
+    assert target.conversations == []
+
+
+async def test_with_password_x_every_well_formed_connect_opens(proxy: Proxy) -> None:
+    stream, answer = await proxy.connect("any.example:1", "team-a/unknown:x")
+    assert answer.status == 200
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        pytest.param(b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 403, id="absolute form"),
+        pytest.param(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 403, id="asterisk form"),
+        pytest.param(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n", 404, id="an unknown page"),
+        pytest.param(b"GET /kubeconfig HTTP/1.1\r\nHost: a\r\n\r\n", 401, id="a kubeconfig without credentials"),
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", 400, id="HTTP/1.0"),
+        pytest.param(b"GET / HTTP/1.1\nHost: a\n\n", 400, id="bare LF"),
+        pytest.param(b"\x16\x03\x01\x00\x05hello", 400, id="TLS"),
+        pytest.param(b"GET / HTTP/1.1\r\nA: " + b"b" * 70000, 431, id="an endless header"),
+    ],
+)
+async def test_what_is_no_connect_is_answered_and_closed(proxy: Proxy, request_bytes: bytes, status: int) -> None:
+    stream = await proxy.open()
+    await stream.say(request_bytes)
+    answer = await stream.answer()
+    assert answer.status == status
+    assert await stream.rest() == b""
+
+
+async def test_the_proxy_gives_away_its_ca(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    await stream.say(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await stream.answer()
+    assert answer.status == 200
+    assert answer.body.strip() == (proxy.confdir / "mitmproxy-ca-cert.pem").read_bytes().strip()
+    await stream.rest()
+
+
+async def test_a_connect_may_come_byte_by_byte_and_with_the_client_hello_at_once(proxy: Proxy, target: Target) -> None:
+    stream = await proxy.open()
+    for byte in b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n\r\n":
+        await stream.say(bytes([byte]))
+    assert (await stream.answer()).status == 407
+    await stream.rest()
+
+
+async def test_what_is_not_tls_in_a_tunnel_is_closed(proxy: Proxy, target: Target) -> None:
+    stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await stream.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await stream.rest()
+    await until(lambda: proxy.connections == 0)
+    assert target.conversations == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing at all"),
+        pytest.param(b"CONNECT 127.0.0.1:1 HT", id="half a head"),
+    ],
+)
+async def test_a_silent_client_is_closed_in_time(folder: Path, confdir: Path, said: bytes) -> None:
+    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
+        stream = await proxy.open()
+        await stream.say(said)
+        assert await stream.rest() == b""
+        await until(lambda: proxy.connections == 0)
+
+
+async def test_half_a_client_hello_is_closed_in_time(folder: Path, confdir: Path, target: Target) -> None:
+    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
+        stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        assert answer.status == 200
+        await stream.say(b"\x16\x03\x01\x02\x00\x01\x00\x01")
+        await stream.rest()
+        await until(lambda: proxy.connections == 0)
+
+
+async def test_a_tunnel_without_a_request_is_closed_in_time(folder: Path, confdir: Path, target: Target) -> None:
+    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
+        stream = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        assert await stream.rest() == b""
+        await until(lambda: proxy.connections == 0)
+
+
+async def test_one_caller_may_have_so_many_connections(folder: Path, confdir: Path, target: Target) -> None:
+    async with running_proxy(folder, confdir, connector_max_connections="1") as proxy:
+        authority, credentials = f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}"
+        first, _ = await proxy.connect(authority, credentials)
+        second, answer = await proxy.connect(authority, credentials)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        second.close()
+        first.close()
+        await until(lambda: proxy.connections == 0)
+        third, answer = await proxy.connect(authority, credentials)
+        assert answer.status == 200
+        third.close()
+
+
+async def test_a_connect_is_written_down(capsys: pytest.CaptureFixture[str], proxy: Proxy, target: Target) -> None:
+    stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:wrong")
+    await stream.rest()
+    lines: list[str] = []
+
+    def written() -> bool:
+        lines.append(capsys.readouterr().out)
+        return any(lines)
+
+    await until(written)
+    line = json.loads("".join(lines).splitlines()[0])
+    assert (line["event"], line["status"], line["reason"], line["connector"]) == ("connect", 407, "token", KEY)
+    assert "wrong" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        pytest.param(b"", "", id="nothing, as a probe of the port does"),
+        pytest.param(b"CONNECT 127.0", "closed before CONNECT and TLS were whole", id="half a CONNECT"),
+        pytest.param(b"tunnel", "closed before CONNECT and TLS were whole", id="CONNECT alone"),
+        pytest.param(b"tunnel\x16\x03\x01\x02\x00\x01", "closed before CONNECT and TLS were whole", id="half a hello"),
+        pytest.param(b"tunnelgarbage, no TLS", "TLS", id="something else than TLS"),
+        pytest.param(b"tls", "", id="a tunnel without a request"),
+        pytest.param(b"tlsGET /api HT", "closed the connection in the middle of a head", id="half a request"),
+    ],
+)
+async def test_what_is_cut_off_is_one_line_of_the_log(
+    proxy: Proxy, target: Target, caplog: pytest.LogCaptureFixture, said: bytes, line: str
+) -> None:
+    caplog.set_level("INFO", "addons")
+    authority, credentials = f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}"
+    if said.startswith(b"tls"):
+        stream, said = await proxy.tunnel(authority, credentials), said[3:]
+    elif said.startswith(b"tunnel"):
+        (stream, _), said = await proxy.connect(authority, credentials), said[6:]
+    else:
+        stream = await proxy.open()
+    await stream.say(said)
+    stream.writer.close()
+    await until(lambda: proxy.connections == 0)
+    lines = [each.getMessage() for each in caplog.records if each.name.startswith("addons")]
+    assert len(lines) == bool(line)
+    assert line in "".join(lines)

@@ -1,0 +1,101 @@
+"""Heads that go on: the credential is written once, and nothing of the caller's own."""
+
+import pytest
+
+from addons.http1.messages import Body, RequestHead, ResponseHead, Until
+from addons.relay import inject
+from connector_store.domain.access import Granted, Identity
+from connector_store.domain.headers import Fields, Header
+from connector_store.domain.models import Address, Credential, Target
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Forward, Inject
+
+GRANTED = Granted(identity=Identity(user="u"))
+
+
+def target(token: str | None) -> Target:
+    return Target(
+        key=ObjectKey("n", "a"),
+        uid="",
+        address=Address(host="h", port=443),
+        credential=Credential(token) if token is not None else None,
+        secret_name=None,
+        ca=None,
+    )
+
+
+INJECT = Inject(target=target("real"), granted=GRANTED)
+FORWARD = Forward(target=target(None), granted=GRANTED)
+
+
+def request(*headers: Header, method: bytes = b"GET", body: Body = 0, minor: int = 1) -> RequestHead:
+    return RequestHead(method, b"/a", minor, Fields(headers), body)
+
+
+def response(*headers: Header, status: int = 200, body: Body = 0, minor: int = 1) -> ResponseHead:
+    return ResponseHead(status, b"Why", minor, Fields(headers), body)
+
+
+def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
+    head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"), (b"authorization", b"Basic x"))
+    assert inject.request_bytes(head, INJECT, None) == (
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\n\r\n"
+    )
+    assert inject.request_bytes(head, FORWARD, None) == b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
+    with pytest.raises(ValueError, match="without a credential"):
+        inject.request_bytes(request(), Inject(target=target(None), granted=GRANTED), None)
+
+
+def test_framing_and_an_upgrade_are_written_anew() -> None:
+    chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=Until.LAST_CHUNK, method=b"POST")
+    assert inject.request_bytes(chunked, FORWARD, None) == b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    asked = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
+    assert inject.wants_upgrade(asked) == b"spdy/3.1"
+    assert inject.request_bytes(asked, FORWARD, b"spdy/3.1") == (
+        b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+    )
+
+
+def test_a_request_with_a_body_is_not_upgraded() -> None:
+    asked = request((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), body=3)
+    assert inject.wants_upgrade(asked) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "passed"),
+    [
+        pytest.param(b"websocket", [(b"Upgrade", b"WebSocket")], True, id="the one that was asked for"),
+        pytest.param(b"websocket", [(b"Upgrade", b"SPDY/3.1")], False, id="another one"),
+        pytest.param(b"websocket", [], False, id="none"),
+        pytest.param(b"websocket", [(b"Upgrade", b"websocket"), (b"Upgrade", b"h2c")], False, id="two"),
+        pytest.param(None, [(b"Upgrade", b"websocket")], False, id="one that nobody asked for"),
+    ],
+)
+def test_a_101_is_for_the_protocol_that_was_asked_for(
+    asked: bytes | None, answered: list[Header], passed: bool
+) -> None:
+    assert inject.accepted_upgrade(response(*answered, status=101), asked) is passed
+
+
+def test_the_client_gets_its_own_framing() -> None:
+    head = response((b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"1"), (b"A", b"b"), body=Until.LAST_CHUNK)
+    assert inject.response_bytes(head, close=True) == (
+        b"HTTP/1.1 200 Why\r\nA: b\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    switched = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), status=101, body=Until.CLOSE)
+    assert inject.response_bytes(switched, close=False) == (
+        b"HTTP/1.1 101 Why\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+
+
+def test_who_closes_says_so_or_speaks_http_1_0() -> None:
+    assert inject.is_last(request((b"Connection", b"Keep-Alive, Close")))
+    assert inject.is_last(response(minor=0))
+    assert not inject.is_last(request())
+
+
+def test_trace_would_show_the_credential() -> None:
+    assert b"TRACE" not in inject.METHODS

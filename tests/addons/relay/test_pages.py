@@ -1,0 +1,170 @@
+"""Requests to the proxy itself."""
+
+import base64
+import json
+
+import pytest
+import yaml
+
+from addons.relay.pages import Page, Pages
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields, Header
+from connector_store.domain.kubeconfig import service_url
+from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
+from connector_store.domain.names import ObjectKey
+from connector_store.store import Store
+
+KEY = ObjectKey("team-a", "k8s")
+BROKEN = ObjectKey("team-a", "broken")
+GRANTED = Granted(identity=Identity(user="u"))
+
+
+class FakeAccess:
+    """Answers what it is told to; `asked` is what reached it."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = GRANTED
+        self.known: Answer | None = None
+        self.asked: list[tuple[str, ObjectKey]] = []
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        return self.known
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        self.asked.append((token, key))
+        return self.answer
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        raise AssertionError("no streams here")
+
+
+class Proxy:
+    def __init__(self) -> None:
+        self.access = FakeAccess()
+        self.ca: bytes | None = b"PEM\n"
+        self.store = Store()
+        self.store.replace(
+            "test",
+            [
+                Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), secret_name="s"),
+                Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("target-canary")),
+                Rejected(key=BROKEN, class_name="k8s", reason="AddressInvalid", message="spec.address: no host"),
+            ],
+        )
+        self.landing = Pages(
+            store=self.store,
+            access=self.access,
+            ca=lambda: self.ca,
+            proxy=lambda key, host: f"http://{host}" if host else service_url(key, "cluster.local"),
+        )
+
+    async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
+        return await self.landing.answer(method, target, Fields(headers))
+
+    async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
+        answer = await self.get(target, *headers, method=method)
+        assert isinstance(answer, Deny)
+        return answer
+
+
+def basic(user: str = "team-a%2Fk8s", token: str = "caller-token") -> Header:
+    return b"Authorization", b"Basic " + base64.b64encode(f"{user}:{token}".encode())
+
+
+async def test_gives_the_ca_to_everybody() -> None:
+    assert await Proxy().get(b"/ca.crt") == Page(content_type=b"application/x-pem-file", body=b"PEM\n")
+
+
+async def test_gives_a_caller_his_kubeconfig_without_the_targets_credential() -> None:
+    proxy = Proxy()
+    page = await proxy.get(b"/kubeconfig", basic())
+    assert isinstance(page, Page)
+    cluster = yaml.safe_load(page.body)["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://h:6443"
+    assert cluster["proxy-url"] == "http://team-a%2Fk8s:caller-token@c-k8s.team-a.svc.cluster.local:80"
+    assert b"target-canary" not in page.body
+    assert proxy.access.asked == [("caller-token", KEY)]
+
+
+async def test_a_known_answer_is_not_asked_for_again() -> None:
+    proxy = Proxy()
+    proxy.access.known = GRANTED
+    assert isinstance(await proxy.get(b"/kubeconfig", basic()), Page)
+    assert proxy.access.asked == []
+
+
+async def test_the_host_that_was_asked_is_where_the_proxy_is() -> None:
+    page = await Proxy().get(b"/kubeconfig", basic(), (b"Host", b"127.0.0.1:8080"))
+    assert isinstance(page, Page)
+    assert b"@127.0.0.1:8080" in page.body
+
+
+@pytest.mark.parametrize("host", [b"a b:c", b"h/../x", b"u:p@h", b"[::1"])
+async def test_a_host_that_is_none_is_refused(host: bytes) -> None:
+    assert (await Proxy().refused(b"/kubeconfig", basic(), (b"Host", host))).status == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param([], 401, id="no credentials"),
+        pytest.param([(b"Authorization", b"Bearer x")], 401, id="another scheme"),
+        pytest.param([basic(), basic()], 401, id="credentials twice"),
+        pytest.param([basic(token="x")], 401, id="a token that comes inside has no inside here"),
+    ],
+)
+async def test_whoever_says_not_who_he_is_gets_401(headers: list[Header], status: int) -> None:
+    proxy = Proxy()
+    answer = await proxy.refused(b"/kubeconfig", *headers)
+    assert answer.status == status
+    assert (b"WWW-Authenticate", b'Basic realm="connectors"') in answer.headers
+    assert proxy.access.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(Refused(what="token", reason="expired"), 401, id="a bad token"),
+        pytest.param(Refused(what="use", reason="no"), 403, id="a caller without the right"),
+        pytest.param(Unavailable(reason="down", retry_after=3), 503, id="nobody to ask"),
+    ],
+)
+async def test_the_check_decides(answer: Answer, status: int) -> None:
+    proxy = Proxy()
+    proxy.access.answer = answer
+    assert (await proxy.refused(b"/kubeconfig", basic())).status == status
+
+
+async def test_a_connector_that_is_not_there_and_one_that_may_not_be_used_look_alike() -> None:
+    proxy = Proxy()
+    missing = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
+    proxy.access.answer = Refused(what="use", reason="no")
+    forbidden = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
+    assert missing == forbidden
+
+
+async def test_a_connector_that_cannot_be_used_says_what_to_mend() -> None:
+    answer = await Proxy().refused(b"/kubeconfig", basic("team-a/broken"))
+    assert answer.status == 503
+    assert "spec.address" in json.loads(answer.body)["message"]
+
+
+async def test_waits_for_the_lists_and_for_the_ca() -> None:
+    proxy = Proxy()
+    proxy.store.expect("more")
+    assert (await proxy.refused(b"/kubeconfig", basic())).status == 503
+    proxy.ca = None
+    assert (await proxy.refused(b"/ca.crt")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [(b"GET", b"/"), (b"GET", b"/ca.crt/"), (b"POST", b"/ca.crt"), (b"GET", b"*"), (b"GET", b"/CA.crt")],
+)
+async def test_there_is_nothing_else(method: bytes, target: bytes) -> None:
+    assert (await Proxy().refused(target, method=method)).status == 404
+
+
+async def test_a_head_and_a_query_are_fine() -> None:
+    assert isinstance(await Proxy().get(b"/ca.crt?x", method=b"HEAD"), Page)

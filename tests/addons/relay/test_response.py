@@ -1,0 +1,149 @@
+"""A target's answer on its way to the client, without IO."""
+
+import pytest
+
+from addons.http1.messages import RequestHead
+from addons.relay.response import Broken, Response
+from connector_store.domain.denial import Deny
+from tests.addons.relay.test_inject import request, target
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+JSON = CHUNKED + b"Content-Type: application/json\r\n\r\n"
+LAST = b"0\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+
+
+def relay(head: RequestHead | None = None, upgrade: bytes | None = None) -> Response:
+    return Response(head or request(), target("t"), upgrade, max_head=4096)
+
+
+def test_an_answer_with_a_length_is_passed_as_it_comes() -> None:
+    found = relay()
+    assert found.untouched
+    assert found.receive(HEAD + b"a") + found.receive(b"bc") == HEAD + b"abc"
+    assert found.complete
+    assert not found.last
+
+
+def test_chunks_are_framed_anew_with_their_trailers() -> None:
+    found = relay()
+    found.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    out = found.receive(b"1;x\r\na\r\n2\r\nbc\r\n0\r\nT: 1\r\n\r\n")
+    assert out == b"3\r\nabc\r\n0\r\nT: 1\r\n\r\n"
+
+
+def test_what_announces_an_answer_goes_first() -> None:
+    found = relay()
+    assert found.receive(b"HTTP/1.1 100 Continue\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert found.head is None
+    assert found.receive(HEAD + b"abc").startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_ends_with_the_connection_ends_the_tunnel() -> None:
+    found = relay()
+    assert b"Connection: close" in found.receive(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    assert found.receive_eof(proper=True) == b""
+    assert (found.complete, found.last, found.failure) == (True, True, None)
+
+
+def test_without_the_end_of_its_tls_session_such_an_answer_may_be_cut_off() -> None:
+    found = relay()
+    found.receive(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    found.receive_eof(proper=False)
+    assert isinstance(found.failure, Broken)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        pytest.param(b"HTTP/1.1 401 Unauthorized\r\n\r\n", "refused the credential", id="401"),
+        pytest.param(b"SSH-2.0\r\n\r\n", "is not HTTP/1.1", id="another protocol"),
+        pytest.param(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n", "not asked for", id="an upgrade unasked for"),
+        pytest.param(b"", "without an answer", id="nothing"),
+    ],
+)
+def test_what_is_no_answer_becomes_a_refusal(data: bytes, words: str) -> None:
+    found = relay()
+    out = found.receive(data) if data else b""
+    out += found.receive_eof(proper=True)
+    assert out == b""
+    assert isinstance(found.failure, Deny)
+    assert found.failure.status == 502
+    assert words in found.failure.message
+
+
+@pytest.mark.parametrize("end", [b"", b"garbage"])
+def test_after_the_head_it_can_only_break(end: bytes) -> None:
+    found = relay()
+    found.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    if end:
+        found.receive(end + b"\r\n")
+    else:
+        found.receive_eof(proper=True)
+    assert isinstance(found.failure, Broken)
+
+
+def test_an_upgrade_as_asked_becomes_a_pipe() -> None:
+    found = relay(upgrade=b"websocket")
+    out = found.receive(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\nframe")
+    assert found.switched
+    assert out.endswith(b"\r\n\r\nframe")
+
+
+@pytest.mark.parametrize(
+    ("data", "watch", "last"),
+    [
+        pytest.param(JSON, True, LAST, id="a watch before its first event"),
+        pytest.param(JSON + b"3\r\n{}\n\r\n", True, LAST, id="a watch between two events"),
+        pytest.param(JSON + b"3\r\n{}", True, None, id="in the middle of a chunk"),
+        pytest.param(JSON + b"3\r\n{}\n", True, None, id="before the end of a chunk"),
+        pytest.param(JSON + b"3\r\n{}\n\r\n5", True, None, id="within the size of the next chunk"),
+        pytest.param(JSON + b"1\r\n{\r\n", True, None, id="an event in several chunks"),
+        pytest.param(CHUNKED + b"\r\n1\r\n{\r\n", True, LAST, id="chunks whose events cannot be told"),
+        pytest.param(JSON + b"3\r\n{}\n\r\n", False, b"", id="what is no watch is not made look whole"),
+        pytest.param(HEAD, True, b"", id="nothing ends a length before its time"),
+        pytest.param(b"", True, b"", id="no answer yet"),
+    ],
+)
+def test_a_watch_may_end_between_its_events(data: bytes, watch: bool, last: bytes | None) -> None:
+    found = relay()
+    if data:
+        found.receive(data)
+    assert found.farewell("the end", watch=watch) == last
+
+
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [
+        pytest.param(b"", b"\x88\x05\x03\xe9end", id="before the first frame"),
+        pytest.param(b"\x82\x02ab", b"\x88\x05\x03\xe9end", id="between two frames"),
+        pytest.param(b"\x82\x02a", None, id="within a frame"),
+    ],
+)
+def test_a_websocket_ends_between_its_frames(sent: bytes, last: bytes | None) -> None:
+    found = relay(upgrade=b"websocket")
+    out = found.receive(b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n" + sent)
+    assert found.frames is not None
+    found.frames.receive(out)
+    assert found.farewell("end", watch=False) == last
+
+
+def test_of_another_protocol_the_frames_are_not_known() -> None:
+    found = relay(upgrade=b"spdy/3.1")
+    found.receive(b"HTTP/1.1 101 S\r\nUpgrade: SPDY/3.1\r\n\r\n")
+    assert found.farewell("end", watch=False) == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", True, id="no length"),
+        pytest.param(HEAD, False, id="a length"),
+        pytest.param(JSON, False, id="chunks"),
+        pytest.param(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n", False, id="a pipe"),
+    ],
+)
+def test_only_without_a_length_the_end_of_the_connection_ends_the_answer(data: bytes, expected: bool) -> None:
+    found = relay(upgrade=b"websocket")
+    found.receive(data)
+    assert found.until_close is expected

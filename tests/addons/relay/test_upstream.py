@@ -1,0 +1,82 @@
+"""One target connection serves the requests of a tunnel, as long as it is the one that was decided on."""
+
+from connector_store.domain.names import ObjectKey
+from connector_store.trust import TrustStore
+from lab.certificates import Issued
+from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
+from tests.fakes.proxy import Proxy, Stream, until
+from tests.fakes.target import OK, Conversation, Target
+
+KEY = "team-a/k8s"
+
+
+async def ask(client: Stream, target: Target) -> int:
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    return (await client.answer()).status
+
+
+async def tunnel(proxy: Proxy, target: Target) -> Stream:
+    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+
+
+async def test_a_new_token_is_used_by_the_next_request_on_the_same_connection(
+    proxy: Proxy, target: Target, target_ca: Issued
+) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    before = proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    write(
+        proxy.folder,
+        connector("k8s", f"https://127.0.0.1:{target.port}"),
+        secret(token="rotated-token", ca=target_ca.pem),
+    )
+    await until(lambda: proxy.service.store.get(ObjectKey("team-a", "k8s")) != before)
+    assert await ask(client, target) == 200
+    (conversation,) = target.conversations
+    assert conversation.received.count(f"Bearer {TARGET_TOKEN}\r\n".encode()) == 1
+    assert conversation.received.count(b"Bearer rotated-token\r\n") == 1
+
+
+async def test_with_another_trust_the_old_connection_gets_no_credential(proxy: Proxy, target: Target) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    # Contexts of a new store are other objects, as those of a changed CA.
+    object.__setattr__(proxy.service, "trust", TrustStore())
+    assert await ask(client, target) == 200
+    assert [each.received.count(b"Authorization: Bearer") for each in target.conversations] == [1, 1]
+
+
+async def test_another_address_refuses_the_next_request(proxy: Proxy, target: Target, target_ca: Issued) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    before = proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    write(proxy.folder, connector("k8s", "https://127.0.0.1:1"), secret(ca=target_ca.pem))
+    await until(lambda: proxy.service.store.get(ObjectKey("team-a", "k8s")) != before)
+    assert await ask(client, target) == 403
+    assert target.received.count(b"Authorization") == 1
+
+
+async def test_a_target_that_ends_between_requests_ends_the_tunnel(proxy: Proxy, target: Target) -> None:
+    async def once(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(OK)
+
+    target.handler = once
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    assert await client.rest() == b""
+
+
+async def test_without_an_answer_on_a_used_connection_the_client_sees_what_it_would_see_without_us(
+    proxy: Proxy, target: Target
+) -> None:
+    async def twice(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(OK)
+        await conversation.head()
+
+    target.handler = twice
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    assert await client.rest() == b""

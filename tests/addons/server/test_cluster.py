@@ -1,0 +1,95 @@
+"""The parts in a cluster, beside a real API server: Connectors from it, callers by it, and its CA for the proxy."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from addons.server.cluster import Nobody
+from connector_store.domain.access import Identity, Unavailable
+from connector_store.domain.names import ObjectKey
+from lab.certificates import Issued, make_ca
+from lab.control_plane import ControlPlane
+from tests.fakes.manifests import connector, secret
+from tests.fakes.proxy import ROOT, running_proxy, until
+from tests.fakes.target import Target
+
+USE = {"apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"], "verbs": ["use"]}
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
+    control_plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    return control_plane
+
+
+def may_use(namespace: str, account: str) -> list[dict[str, object]]:
+    meta = {"name": "use", "namespace": namespace}
+    return [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": [USE]},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "use"},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        },
+    ]
+
+
+async def test_a_service_account_with_the_right_reaches_the_target_and_others_do_not(
+    plane: ControlPlane,
+    namespace: str,
+    target: Target,
+    confdir: Path,
+    tmp_path: Path,
+    target_ca: Issued,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane.kubectl.apply(
+        connector("k8s", f"https://127.0.0.1:{target.port}", namespace=namespace),
+        secret(namespace=namespace, ca=target_ca.pem),
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": namespace}},
+        *may_use(namespace, "default"),
+    )
+    signing = make_ca("shared CA")
+    plane.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "ca", "namespace": namespace},
+            "data": {"mitmproxy-ca.pem": base64.b64encode(signing.combined_pem).decode()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "connectors-config", "namespace": namespace},
+            "data": {"ca-secret": "ca", "targets-allow": "127.0.0.0/8"},
+        },
+    )
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    settings = {"connector_source": "kubernetes", "connector_system_namespace": namespace}
+    async with running_proxy(tmp_path, confdir, **settings) as proxy:
+        (confdir / "mitmproxy-ca-cert.pem").write_bytes(signing.pem)
+        key, authority = f"{namespace}/k8s", f"127.0.0.1:{target.port}"
+        good = plane.mint_token(namespace, "default", audiences=["connectors-proxy"], lifetime=600)
+        client = await proxy.tunnel(authority, f"{key}:{good}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+        assert (await client.answer()).status == 200
+        other = plane.mint_token(namespace, "other", audiences=["connectors-proxy"], lifetime=600)
+        wrong = plane.mint_token(namespace, "default", audiences=["somebody"], lifetime=600)
+        for token, status in ((other, 403), (wrong, 407)):
+            _, answer = await proxy.connect(authority, f"{key}:{token}")
+            assert answer.status == status
+        plane.kubectl("delete", "connector", "k8s", namespace=namespace)
+        await until(lambda: proxy.service.store.get(ObjectKey(namespace, "k8s")) is None)
+        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+        assert (await client.answer()).status == 403
+
+
+async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
+    access, key = Nobody(), ObjectKey("n", "a")
+    assert isinstance(access.cached("t", key), Unavailable)
+    assert isinstance(await access.check("t", key), Unavailable)
+    assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)

@@ -1,0 +1,140 @@
+"""SIGTERM: not ready, no new connections, and streams have their time to end."""
+
+import asyncio
+
+import pytest
+
+from addons.server import draining
+from addons.server.draining import Draining
+from connector_store.domain.settings import Settings
+from tests.fakes.proxy import PATIENCE, Proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+
+
+async def watch(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    if await conversation.some():
+        return
+    await asyncio.Event().wait()
+
+
+async def begin(proxy: Proxy, *, drain: float = 60.0, in_cluster: bool = False) -> "asyncio.Future[None]":
+    connections = proxy.master.addons.get("connections")
+    found = Draining(connections, proxy.master)
+    return asyncio.ensure_future(found.run(Settings(drain=drain, in_cluster=in_cluster)))
+
+
+async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy, target: Target) -> None:
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.answer()
+    task = await begin(proxy, drain=PATIENCE)
+    assert await client.rest() == b""
+    client.close()
+    await asyncio.wait_for(task, PATIENCE)
+    assert proxy.master.should_exit.is_set()
+    with pytest.raises(OSError, match=r"."):
+        await proxy.open()
+
+
+async def test_a_stream_has_its_time_to_end(proxy: Proxy, target: Target) -> None:
+    finish = asyncio.Event()
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await finish.wait()
+        await conversation.say(b"1\r\nb\r\n0\r\n\r\n")
+
+    target.handler = handler
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.head()
+    task = await begin(proxy, drain=PATIENCE)
+    await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
+    assert not task.done()
+    finish.set()
+    assert (await client.rest()).endswith(b"1\r\nb\r\n0\r\n\r\n")
+    client.close()
+    await asyncio.wait_for(task, PATIENCE)
+
+
+async def at_the_end_of_the_drain(proxy: Proxy, target: Target, request: bytes, answer: bytes) -> bytes:
+    """What a client gets of the body of a target that answers `answer` and nothing more."""
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(answer)
+        await conversation.some()
+
+    target.handler = handler
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (request, target.port))
+    await client.say(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
+    await client.head()
+    task = await begin(proxy, drain=0.2)
+    rest = await client.rest()
+    client.close()
+    await asyncio.wait_for(task, PATIENCE)
+    assert proxy.master.should_exit.is_set()
+    return rest
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+WATCH = b"/api/v1/pods?watch=1"
+EXEC = b"/api/v1/namespaces/a/pods/p/exec"
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "rest"),
+    [
+        pytest.param(
+            WATCH, CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n0\r\n\r\n", id="a watch ends as at its server's time-out"
+        ),
+        pytest.param(WATCH, CHUNKED + b"3\r\n{}", b"2\r\n{}\r\n", id="half an event does not look whole"),
+        pytest.param(
+            EXEC,
+            SWITCHED + b"\x82\x01a",
+            b"\x82\x01a\x88\x10\x03\xe9the proxy ends",
+            id="a WebSocket is told that its server goes away",
+        ),
+        pytest.param(EXEC, SWITCHED + b"\x82\x02a", b"\x82\x02a", id="half a frame gets no other in its middle"),
+        pytest.param(b"/api", CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n", id="what is no watch does not look whole"),
+    ],
+)
+async def test_at_the_end_of_the_drain(
+    proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes
+) -> None:
+    assert await at_the_end_of_the_drain(proxy, target, request_, answer) == rest
+
+
+async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: Target) -> None:
+    target.handler = watch
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.head()
+    await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
+    assert proxy.master.should_exit.is_set()
+
+
+async def test_who_has_not_yet_asked_is_not_waited_for(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    await stream.say(b"CONNECT ")
+    await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
+    assert await stream.rest() == b""
+
+
+async def test_in_a_cluster_new_connections_are_served_for_a_while(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "ACCEPT_MORE", PATIENCE)
+    task = await begin(proxy, in_cluster=True)
+    await asyncio.sleep(0)
+    stream = await proxy.open()
+    stream.close()
+    assert not task.done()
+    task.cancel()

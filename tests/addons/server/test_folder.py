@@ -1,0 +1,56 @@
+"""The parts on a folder of manifests."""
+
+from pathlib import Path
+
+import pytest
+
+from addons.records.metrics import Metrics
+from addons.records.recorder import Recorder
+from addons.server import assembly, folder
+from addons.server.options import Config
+from connector_store.domain.errors import ParseError
+from connector_store.domain.source import Folder
+
+
+def config(confdir: Path, **explicit: str) -> Config:
+    return Config(
+        source=Folder("connectors"),
+        namespaces=(),
+        recheck=30,
+        cut_expired=False,
+        flows="off",
+        keep_body=1,
+        audit_commands=True,
+        admin=None,
+        max_header=65536,
+        client_timeout=1,
+        connect_timeout=1,
+        max_connections=1,
+        confdir=confdir,
+        explicit=explicit,
+    )
+
+
+def records() -> assembly.Records:
+    metrics = Metrics()
+    return assembly.Records(metrics=metrics, recorder=Recorder.__new__(Recorder), close=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("explicit", "path", "words"),
+    [
+        pytest.param({}, "absent", "connectorctl init", id="a folder that is not there"),
+        pytest.param({"ca-file": "/does/not/exist"}, ".", "No such file", id="a CA file that is not there"),
+        pytest.param({"access": "no"}, ".", "connector_access", id="a setting that is wrong"),
+    ],
+)
+def test_what_is_missing_at_the_start_is_named(tmp_path: Path, explicit: dict[str, str], path: str, words: str) -> None:
+    with pytest.raises(ParseError, match=words):
+        folder.make(config(tmp_path, **explicit), tmp_path / path, records())
+
+
+def test_a_folder_is_followed_and_callers_tokens_are_checked(tmp_path: Path) -> None:
+    parts = folder.make(config(tmp_path), tmp_path, records())
+    assert [name for name, _ in parts.work] == ["folder", "recheck of streams"]
+    assert parts.why_not_ready() == "not all Connectors are read yet"
+    assert not parts.settings.in_cluster

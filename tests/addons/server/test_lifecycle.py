@@ -1,0 +1,44 @@
+"""load, configure, running and done: a proxy that cannot do its work stops, and says why."""
+
+import os
+
+import pytest
+from mitmproxy import exceptions
+
+from addons.server.connections import Connections
+from addons.server.lifecycle import Lifecycle
+from tests.fakes.proxy import Proxy, until
+
+
+async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:
+    with pytest.raises(exceptions.OptionsError, match="restart the proxy"):
+        proxy.master.options.update(connector_recheck="5")
+    with pytest.raises(exceptions.OptionsError, match="proxy_debug"):
+        proxy.master.options.update(proxy_debug=True)
+    assert proxy.master.options.proxy_debug is False
+
+
+async def test_a_part_that_ends_with_an_error_stops_the_proxy(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise OSError("address in use")
+
+    proxy.master.addons.get("lifecycle")._start("admin", fail())
+    await until(proxy.master.should_exit.is_set)
+    assert "admin ended: OSError: address in use" in caplog.text
+
+
+def test_before_it_is_configured_it_is_not_ready() -> None:
+    found = Lifecycle(Connections())
+    assert found.why_not_ready() == "the proxy is not configured"
+    found.done()
+
+
+async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/tmp/keys")
+
+    class FakeLoader:
+        def add_option(self, *_: object) -> None:
+            pass
+
+    Lifecycle(Connections()).load(FakeLoader())  # type: ignore[arg-type]  # only `add_option` is called on it
+    assert "SSLKEYLOGFILE" not in os.environ

@@ -1,0 +1,92 @@
+"""Options: what is wrong stops the start and says why; what would open a door is refused."""
+
+from pathlib import Path
+
+import pytest
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy.test import taddons
+
+from addons.server import options
+from connector_store.domain.errors import ParseError
+from connector_store.domain.source import Cluster, Folder
+
+
+class Declares:
+    def load(self, loader: object) -> None:
+        options.declare(loader)  # type: ignore[arg-type]  # mitmproxy's test context is not typed
+
+
+@pytest.fixture
+def context(confdir: Path):
+    with taddons.context(Proxyserver(), TlsConfig(), Declares(), loadcore=False) as found:
+        found.options.confdir = str(confdir)
+        yield found
+
+
+def read() -> options.Config:
+    return options.read(in_pod=False)
+
+
+async def test_the_defaults_are_those_of_the_reference(context) -> None:
+    config = read()
+    assert config.admin == ("127.0.0.1", 9091)
+    assert (config.recheck, config.client_timeout, config.connect_timeout) == (30, 10, 10)
+    assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
+    assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
+    assert config.audit_commands
+    assert config.namespaces == ()
+    assert config.explicit == {}
+
+
+async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
+    assert context.options.http2 is False
+    options.check_foreign()
+    context.options.http2 = True
+    with pytest.raises(ParseError, match="http2: must stay False"):
+        options.check_foreign()
+
+
+@pytest.mark.parametrize("name", ["ssl_insecure", "proxy_debug"])
+async def test_what_would_show_or_send_the_credential_is_refused(context, name: str) -> None:
+    setattr(context.options, name, True)
+    with pytest.raises(ParseError, match=name):
+        options.check_foreign()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("connector_recheck", "soon"),
+        ("connector_recheck", "0"),
+        ("connector_client_timeout", "-1"),
+        ("connector_connect_timeout", "nan"),
+        ("connector_max_header", "10"),
+        ("connector_max_connections", "0"),
+        ("connector_max_connections", "many"),
+        ("connector_keep_body", "much"),
+        ("connector_flows", "maybe"),
+        ("connector_namespaces", "a,B"),
+        ("connector_admin", "9091"),
+        ("connector_source", "kubernetes:"),
+    ],
+)
+async def test_a_wrong_value_is_named(context, name: str, value: str) -> None:
+    setattr(context.options, name, value)
+    with pytest.raises(ParseError, match=name):
+        read()
+
+
+async def test_in_a_pod_the_cluster_is_the_source(context) -> None:
+    assert options.read(in_pod=True).source == Cluster()
+
+
+async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None:
+    context.options.update(connector_audience="other")
+    assert read().explicit == {"audience": "other"}
+
+
+async def test_lists_and_no_admin(context) -> None:
+    context.options.update(connector_namespaces="a, b", connector_admin="")
+    config = read()
+    assert (config.namespaces, config.admin) == (("a", "b"), None)

@@ -1,0 +1,55 @@
+"""Unwatched, what only looks at flows is out of the way; watched, all of mitmproxy is there."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mitmproxy.addons import default_addons
+
+from addons.server import trimming
+from addons.server.trimming import IDLE
+from tests.fakes.proxy import Proxy, running_proxy
+
+LOGGER = logging.getLogger("mitmproxy.proxy.server")
+NEEDED = ("block", "core", "proxyserver", "scriptloader", "tlsconfig", "nextlayer", "lifecycle", "connections")
+OF_CONNECTIONS = (
+    "client_connected",
+    "client_disconnected",
+    "server_connect",
+    "server_connected",
+    "server_disconnected",
+)
+
+
+@pytest.fixture(autouse=True)
+def level() -> Iterator[None]:
+    LOGGER.setLevel(logging.NOTSET)
+    yield
+    LOGGER.setLevel(logging.NOTSET)
+
+
+def test_whoever_is_taken_out_is_mitmproxys_and_looks_at_no_connection() -> None:
+    found = {type(each).__name__.lower(): each for each in default_addons()}
+    assert set(IDLE) - {"dumper"} <= set(found)
+    assert not any(hasattr(found[name], hook) for name in IDLE if name in found for hook in OF_CONNECTIONS)
+
+
+async def test_unwatched_the_idle_ones_are_gone_and_the_others_stay(folder: Path, confdir: Path) -> None:
+    async with running_proxy(folder, confdir, connector_flows="off") as proxy:
+        assert not any(name in IDLE for name in proxy.master.addons.lookup)
+        assert all(proxy.master.addons.get(name) is not None for name in NEEDED)
+        assert LOGGER.level == logging.WARNING
+
+
+async def test_watched_all_are_there(folder: Path, confdir: Path) -> None:
+    async with running_proxy(folder, confdir, connector_flows="on") as proxy:
+        assert proxy.master.addons.get("modifyheaders") is not None
+        assert LOGGER.level == logging.NOTSET
+
+
+async def test_who_asks_for_every_line_gets_those_of_connections(proxy: Proxy) -> None:
+    LOGGER.setLevel(logging.NOTSET)
+    proxy.master.options.add_option("termlog_verbosity", str, "debug", "")
+    trimming.trim(proxy.master)
+    assert LOGGER.level == logging.NOTSET

@@ -1,9 +1,0 @@
-"""A tunnel's text form hides its token."""
-
-from addons.tunnel import Tunnel
-from connector_store.domain.names import ObjectKey
-
-
-def test_a_tunnel_shows_no_token() -> None:
-    tunnel = Tunnel(key=ObjectKey("n", "a"), authority="h:1", host="h", source_ip="10.0.0.1", token="canary")
-    assert "canary" not in repr(tunnel)

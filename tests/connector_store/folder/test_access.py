@@ -1,0 +1,197 @@
+"""Callers' tokens: the key on disk, and what each token is good for."""
+
+import concurrent.futures
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.access import Granted, Identity, Refused
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connector_store.folder import access as subject
+from connector_store.folder.access import KEY_FILE, MAX_TTL, MAX_VERIFIED, SigningKey, TokenAccess
+
+KEY = ObjectKey("team-a", "k8s")
+AUDIENCE = "connectors-proxy"
+PRIVATE = ec.generate_private_key(ec.SECP256R1())
+SIGNER = SigningKey(PRIVATE)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def access(clock: Clock | None = None, audience: str = AUDIENCE) -> TokenAccess:
+    return TokenAccess(SIGNER.public, audience=audience, now=clock or Clock())
+
+
+def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
+    return SIGNER.mint(key, ttl=ttl, now=Clock().now, audience=audience)
+
+
+def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -> str:
+    claims = {"iss": "kubernetes-connector", "aud": AUDIENCE, "sub": str(KEY), "exp": 2_000_000, "jti": "1"} | changes
+    return jwt.encode({name: value for name, value in claims.items() if value is not None}, signer, algorithm=algorithm)
+
+
+def test_a_minted_token_is_granted_with_its_expiry() -> None:
+    answer = access().cached(mint(ttl=60), KEY)
+    assert isinstance(answer, Granted)
+    assert answer.token_expires == 1_000_060
+    assert answer.identity.user == "team-a/k8s"
+
+
+async def test_checking_gives_the_same_answer_as_the_cache() -> None:
+    token, checker = mint(), access()
+    assert await checker.check(token, KEY) == checker.cached(token, KEY)
+
+
+@pytest.mark.parametrize(
+    ("token", "what", "reason"),
+    [
+        pytest.param(lambda: mint(ObjectKey("team-a", "other")), "use", "another Connector", id="another Connector"),
+        pytest.param(lambda: mint(audience="x"), "token", "another audience", id="another audience"),
+        pytest.param(
+            lambda: forged(signer=ec.generate_private_key(ec.SECP256R1())),
+            "token",
+            "not signed by this proxy",
+            id="another key",
+        ),
+        pytest.param(
+            lambda: forged(signer="k" * 40, algorithm="HS256"), "token", "not a token", id="another algorithm"
+        ),
+        pytest.param(lambda: forged(signer=None, algorithm="none"), "token", "not a token", id="no signature"),
+        pytest.param(lambda: forged(iss="else"), "token", "not a token", id="another issuer"),
+        pytest.param(lambda: forged(exp=None), "token", "not a token", id="no expiry"),
+        pytest.param(lambda: forged(exp="soon"), "token", "not a token", id="an expiry that is no number"),
+        pytest.param(lambda: "", "token", "not a token", id="nothing"),
+        pytest.param(lambda: "a.b.c", "token", "not a token", id="garbage"),
+        pytest.param(lambda: "\udc80", "token", "not ASCII", id="a lone surrogate"),
+        pytest.param(lambda: "a" * 5000, "token", "longer than", id="too long"),
+    ],
+)
+def test_what_is_not_ours_is_refused_without_quoting_it(token: Callable[[], str], what: str, reason: str) -> None:
+    answer = access().cached(token(), KEY)
+    assert isinstance(answer, Refused)
+    assert answer.what == what
+    assert reason in answer.reason
+
+
+def test_an_expired_token_is_refused_though_it_was_seen_before() -> None:
+    clock = Clock()
+    token, checker = mint(ttl=60), access(clock)
+    assert isinstance(checker.cached(token, KEY), Granted)
+    clock.now += 60
+    assert checker.cached(token, KEY) == Refused(what="token", reason="the token has expired")
+
+
+async def test_expiry_alone_does_not_end_a_live_stream() -> None:
+    clock = Clock()
+    token, checker = mint(ttl=60), access(clock)
+    granted = checker.cached(token, KEY)
+    assert isinstance(granted, Granted)
+    clock.now += 3600
+    assert isinstance(await checker.recheck(token, granted.identity, KEY), Granted)
+
+
+@pytest.mark.parametrize(
+    ("token", "identity", "key", "what"),
+    [
+        pytest.param("garbage", Identity(user="u"), KEY, "token", id="another token"),
+        pytest.param(None, Identity(user="someone else"), KEY, "token", id="another caller"),
+        pytest.param(None, None, ObjectKey("team-a", "other"), "use", id="another Connector"),
+    ],
+)
+async def test_a_live_stream_ends_with(token: str | None, identity: Identity | None, key: ObjectKey, what: str) -> None:
+    checker, good = access(), mint()
+    granted = checker.cached(good, KEY)
+    assert isinstance(granted, Granted)
+    answer = await checker.recheck(token or good, identity or granted.identity, key)
+    assert isinstance(answer, Refused)
+    assert answer.what == what
+
+
+def test_remembers_a_bounded_number_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    checker = access()
+    monkeypatch.setattr(subject, "MAX_VERIFIED", 2)
+    minted = [mint() for _ in range(4)]
+    assert all(isinstance(checker.cached(each, KEY), Granted) for each in minted)
+    assert len(checker._verified) == 2
+    assert MAX_VERIFIED > 1000
+
+
+@given(st.text())
+def test_every_text_gets_an_answer(text: str) -> None:
+    assert isinstance(access().cached(text, KEY), Refused)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1])
+def test_a_lifetime_out_of_bounds_is_refused(ttl: int) -> None:
+    with pytest.raises(ParseError, match="ttl"):
+        mint(ttl=ttl)
+
+
+def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    first = SigningKey.load_or_create(tmp_path / "conf")
+    again = SigningKey.load_or_create(tmp_path / "conf")
+    assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
+    assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
+    token = first.mint(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
+    assert isinstance(TokenAccess(again.public, audience=AUDIENCE, now=time.time).cached(token, KEY), Granted)
+
+
+def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: SigningKey.load_or_create(tmp_path).public.public_numbers(), range(8)))
+    assert len(set(keys)) == 1
+
+
+def _pem(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        pytest.param(b"", 0o600, "not a PEM private key", id="an empty file"),
+        pytest.param(_pem(PRIVATE), 0o644, "chmod 600", id="a key that others may read"),
+        pytest.param(_pem(ec.generate_private_key(ec.SECP384R1())), 0o600, "not an EC P-256 key", id="another curve"),
+        pytest.param(_pem(rsa.generate_private_key(65537, 2048)), 0o600, "not an EC P-256 key", id="an RSA key"),
+    ],
+)
+def test_a_key_that_cannot_be_used_says_what_to_do(tmp_path: Path, content: bytes, mode: int, reason: str) -> None:
+    path = tmp_path / KEY_FILE
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ParseError, match=reason):
+        SigningKey.load_or_create(tmp_path)
+
+
+def test_a_confdir_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ParseError, match="file"):
+        SigningKey.load_or_create(tmp_path / "file" / "conf")
+
+
+def test_a_key_made_by_another_process_in_between_is_taken(tmp_path: Path) -> None:
+    subject._create(tmp_path / KEY_FILE)
+    before = (tmp_path / KEY_FILE).read_bytes()
+    subject._create(tmp_path / KEY_FILE)
+    assert (tmp_path / KEY_FILE).read_bytes() == before
+    assert os.listdir(tmp_path) == [KEY_FILE]  # noqa: PTH208 - hidden drafts count too

@@ -1,0 +1,113 @@
+import pytest
+
+from connector_store.domain.models import Connector, ConnectorClass, Secret, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.folder.manifests import Problem, describe, read_manifests, unusable_problem
+
+CONNECTOR = """\
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: k8s, namespace: team-a}
+spec:
+  connectorClassName: k8s
+  address: https://h:6443
+  auth:
+    secretRef:
+      name: s
+"""
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: s, namespace: team-a}
+type: connectors.cpaas.io/bearer-token
+stringData:
+  token: abc
+"""
+KEY = ObjectKey("team-a", "k8s")
+
+
+def problems(text: str) -> list[str]:
+    return [str(each) for each in read_manifests("f.yaml", text.encode(), system_namespace="sys").problems]
+
+
+def test_several_documents_in_a_file() -> None:
+    content = read_manifests("f.yaml", f"{CONNECTOR}---\n---\n{SECRET}".encode(), system_namespace="sys")
+    assert [type(each.object) for each in content.objects] == [Connector, Secret]
+    assert [each.line for each in content.objects] == [1, 12]
+    assert (content.problems, content.broken) == ((), False)
+
+
+def test_a_list_is_unfolded() -> None:
+    text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  metadata: {name: s}\n- kind: Foo\n"
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert [(describe(each.object), each.line) for each in content.objects] == [("Secret default/s", 4)]
+    assert [each.line for each in content.problems] == [7]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (SECRET.replace("abc", "5"),
+         "f.yaml:6: Secret team-a/s: stringData.token: is not a string; put it in quotes"),
+        (SECRET.replace("abc", "a b"),
+         'f.yaml:6: Secret team-a/s: stringData[token]: key "token" has spaces, line breaks or characters that are not '
+         "ASCII; put the token alone"),
+        (SECRET.replace("stringData", "data").replace("abc", "!!str '?'"),
+         "f.yaml:6: Secret team-a/s: data[token]: is not base64; use stringData for plain text"),
+        (SECRET.replace("stringData", "data").replace("token: abc", "ca.crt: ''"),
+         'f.yaml:6: Secret team-a/s: data[ca.crt]: key "ca.crt" has no whole PEM certificate; it begins with '
+         "-----BEGIN CERTIFICATE-----"),
+        (SECRET.replace("metadata: {", "metadata: {annotations: {connectors.alauda.io/address: x}, "),
+         "f.yaml:3: Secret team-a/s: metadata.annotations[connectors.alauda.io/address]: is not an https URL; write "
+         "https://HOST[:PORT][/PATH]"),
+        (SECRET.replace("name: s,", ""),
+         "f.yaml:3: metadata.name: is not a DNS subdomain: lower case letters, digits, '-' and '.'"),
+        ("a: b: c", "f.yaml:1: is not YAML: mapping values are not allowed in this context"),
+        ("\n- a", "f.yaml:2: is not an object"),
+    ],
+)  # fmt: skip
+def test_problems_name_file_line_field_and_what_to_write(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+def test_what_of_a_class_is_not_run_is_named_and_not_fatal() -> None:
+    text = (
+        "apiVersion: connectors.alauda.io/v1alpha1\nkind: ConnectorClass\nmetadata: {name: c}\nspec:\n  api: {uri: x}\n"
+    )
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert [describe(each.object) for each in content.objects] == ["ConnectorClass c"]
+    assert isinstance(content.objects[0].object, ConnectorClass)
+    assert content.problems == (
+        Problem(
+            file="f.yaml", line=5, subject="ConnectorClass c", reason="spec.api is accepted and not run", fatal=False
+        ),
+    )
+    assert not content.broken
+
+
+@pytest.mark.parametrize("text", [f"{SECRET}---\na: b: c", f"{SECRET}---\nkind: Foo"])
+def test_a_file_of_which_not_all_is_read_is_broken(text: str) -> None:
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert content.broken
+    assert len(content.objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "line", "path"),
+    [
+        ("AddressInvalid", "spec.address: is empty", 6, "spec.address"),
+        ("SecretNotFound", 'secrets "s" not found; create it', 9, "spec.auth.secretRef.name"),
+        ("ConnectorClassNotFound", 'connectorclasses "c" not found; create it', 5, "spec.connectorClassName"),
+        ("InvalidPEM", 'secrets "ca": has none', 4, "spec.caCertSecretRef"),
+        ("SecretInvalid", "spec.unknown: is odd", 1, "spec.unknown"),
+    ],
+)
+def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, message: str, line: int, path: str) -> None:
+    placed = read_manifests("f.yaml", CONNECTOR.encode(), system_namespace="sys").objects[0]
+    problem = unusable_problem(placed, Unusable(key=KEY, reason=reason, message=message))
+    assert (problem.line, problem.path, problem.subject) == (line, path, "Connector team-a/k8s")
+    assert problem.fatal
+
+
+def test_a_problem_of_a_whole_folder_has_no_line() -> None:
+    assert str(Problem(file="dir", line=0, reason="is not a folder")) == "dir: is not a folder"

@@ -1,0 +1,107 @@
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+
+
+def test_stock_kubectl_talks_to_a_real_api_server(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "configmap", "seen", namespace=namespace)
+    assert "seen" in kubectl("get", "configmaps", namespace=namespace)
+    assert (
+        kubectl.json("version")["serverVersion"]["gitVersion"] == kubectl.json("version")["clientVersion"]["gitVersion"]
+    )
+
+
+def test_a_failed_command_says_what_the_server_said(kubectl: Kubectl) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        kubectl("get", "nothing-of-this-kind")
+    assert "doesn't have a resource type" in caught.value.stderr
+
+
+def test_a_minted_token_is_who_it_says_until_it_expires(control_plane: ControlPlane, namespace: str) -> None:
+    def whoami(lifetime: float) -> subprocess.CompletedProcess[str]:
+        token = control_plane.mint_token(namespace, "default", lifetime=lifetime)
+        config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
+        return Kubectl(control_plane.programs / "kubectl", config).run("auth", "whoami")
+
+    assert f"system:serviceaccount:{namespace}:default" in whoami(60).stdout
+    assert "Unauthorized" in whoami(-60).stderr
+
+
+def test_a_token_for_an_audience_is_good_for_a_review_and_not_for_the_api_server(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    token = control_plane.mint_token(namespace, "default", audiences=["elsewhere"])
+    review = {"spec": {"token": token, "audiences": ["elsewhere"]}}
+    status = control_plane.api.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
+    assert status["authenticated"] is True
+    assert status["audiences"] == ["elsewhere"]
+    config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
+    assert "Unauthorized" in Kubectl(control_plane.programs / "kubectl", config).run("auth", "whoami").stderr
+
+
+def test_rbac_decides(control_plane: ControlPlane, namespace: str) -> None:
+    token = control_plane.mint_token(namespace, "default")
+    config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
+    answer = Kubectl(control_plane.programs / "kubectl", config).run("get", "secrets", namespace=namespace)
+    assert "Forbidden" in answer.stderr
+
+
+def test_every_request_stands_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.api.must("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
+    events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
+    [event] = [event for event in events if event["requestURI"] == f"/api/v1/namespaces/{namespace}/pods?limit=1"]
+    assert (event["verb"], event["objectRef"]["resource"], event["user"]["username"]) == ("list", "pods", "admin")
+
+
+def test_a_killed_api_server_comes_back_on_its_port_with_its_data(private_control_plane: ControlPlane) -> None:
+    private_control_plane.new_namespace("kept")
+    private_control_plane.kill()
+    assert not private_control_plane.ready()
+    private_control_plane.restart_apiserver()
+    private_control_plane.api.must("GET", "/api/v1/namespaces/kept")
+
+
+def test_a_paused_api_server_is_silent_and_goes_on(private_control_plane: ControlPlane) -> None:
+    private_control_plane.pause()
+    with pytest.raises(TimeoutError):
+        private_control_plane.api.request("GET", "/readyz", timeout=1)
+    private_control_plane.resume()
+    private_control_plane.apiserver.wait_until(private_control_plane.ready, timeout=60)
+
+
+def test_a_resume_from_before_a_compaction_is_gone(private_control_plane: ControlPlane) -> None:
+    plane = private_control_plane
+    old = plane.api.must("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
+    plane.new_namespace("newer")
+    plane.etcd.compact()
+    plane.restart_apiserver()
+    resume = f"/api/v1/namespaces?watch=1&resourceVersion={old}&timeoutSeconds=1"
+    event = json.loads(plane.api.request("GET", resume).body)
+    assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+
+
+def test_etcd_away_and_back_is_survived(private_control_plane: ControlPlane) -> None:
+    private_control_plane.etcd.restart()
+    private_control_plane.apiserver.wait_until(private_control_plane.ready, timeout=60)
+    private_control_plane.api.must("GET", "/api/v1/namespaces/default")
+
+
+def test_nothing_is_left_when_it_closes(cluster_programs: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("closed")
+    with ControlPlane(folder) as plane:
+        pids = (plane.apiserver.pid, plane.etcd.process.pid)
+    assert not plane.ready()
+    assert not (folder / "etcd").exists()
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

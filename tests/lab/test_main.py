@@ -1,0 +1,89 @@
+"""scripts/cluster as a user runs it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.scratch import sweep
+
+CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
+TIMEOUT = 100.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines that contain the text (the folder of one control plane names all its processes)."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            lines.append(line)
+    return lines
+
+
+def folder_of(kubeconfig: str) -> Path:
+    return Path(kubeconfig.strip()).parent
+
+
+HEEDING = ("env", "--default-signal")
+"""A shell's background jobs, and nohup's, ignore signals, and so would their children."""
+
+
+def test_it_runs_a_command_and_passes_on_its_exit_code(cluster_programs: Path) -> None:
+    script = "echo $KUBECONFIG; kubectl get --raw /readyz >/dev/null || exit 9; exit 7"
+    done = subprocess.run([CLUSTER, "run", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 7, done.stderr
+    assert not folder_of(done.stdout).exists()
+    assert processes_with(str(folder_of(done.stdout))) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_and_leaves_nothing(cluster_programs: Path, number: signal.Signals) -> None:
+    command = [*HEEDING, str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        assert running.stdout is not None
+        folder = folder_of(running.stdout.readline())
+        assert processes_with(str(folder))
+        running.send_signal(number)
+        assert running.wait(TIMEOUT) != 0
+    assert not folder.exists()
+    assert processes_with(str(folder)) == []
+
+
+def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_programs: Path) -> None:
+    command = [str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1357"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        assert running.stdout is not None
+        folder = folder_of(running.stdout.readline())
+        running.kill()
+    until(lambda: processes_with(str(folder)) == [] and processes_with("sleep 1357") == [])
+    sweep()
+    assert not folder.exists()
+
+
+def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
+    environment = os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)}
+    done = subprocess.run([CLUSTER, "run", "true"], env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 1
+    assert "has no etcd, kubectl, kube-apiserver" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_does_not_exist_is_named(cluster_programs: Path) -> None:
+    done = subprocess.run([CLUSTER, "run", "no-such-command"], capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 127
+    assert "cannot run no-such-command" in done.stderr
