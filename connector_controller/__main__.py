@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -28,7 +29,6 @@ from connector_store.kube.resources import CONFIG_MAPS
 logger = logging.getLogger("connector_controller")
 
 LEASE = "connectors-controller"
-_NOT_FOUND = 404
 _PAUSE = 2.0
 """Seconds between two tries to read the settings at start."""
 
@@ -56,7 +56,7 @@ async def read_settings(client: KubeClient, explicit: dict[str, str]) -> Setting
             data = found.get("data") or {}
             break
         except ApiError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 data = {}
                 break
             logger.warning("configmaps %s: %s; it is tried again", CONFIG_MAP, error)

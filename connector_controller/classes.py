@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any
 
 from connector_controller.observed import Registry, SeenClass
 from connector_store.domain.builtin import K8S
@@ -13,9 +14,6 @@ from connector_store.domain.status import CONDITION_READY, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTOR_CLASSES
-
-_NOT_FOUND: Final = 404
-_CONFLICT: Final = 409
 
 
 class ClassReconciler:
@@ -41,7 +39,7 @@ class ClassReconciler:
             await self._client.create(CONNECTOR_CLASSES.path(), manifest_of_k8s())
         except ApiError as error:
             # Somebody made one meanwhile, which is as good.
-            if error.status != _CONFLICT:
+            if error.status != HTTPStatus.CONFLICT:
                 raise
 
     async def _update(self, seen: SeenClass) -> None:
@@ -59,7 +57,7 @@ class ClassReconciler:
         try:
             await self._client.patch(CONNECTOR_CLASSES.path(None, seen.key, "status"), body)
         except ApiError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
 

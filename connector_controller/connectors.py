@@ -6,6 +6,7 @@ between two calls but the answers of probes.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from connector_controller.events import EventType, Regarding
@@ -14,9 +15,9 @@ from connector_controller.probes import ProbeRequest
 from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
-from connector_store.domain.kubeconfig import service_url
 from connector_store.domain.models import Connector, Secret, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import service_url
 from connector_store.domain.published import HttpAddress
 from connector_store.domain.resolve import is_ours
 from connector_store.domain.settings import Settings
@@ -26,8 +27,6 @@ from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connector_store.trust import TrustStore
-
-_NOT_FOUND: Final = 404
 
 _CA_EVENTS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
 """Reasons of events about CACertReady, which tell them from those about the auth Secret."""
@@ -156,7 +155,7 @@ class ConnectorReconciler:
             await self._client.patch(CONNECTORS.path(*seen.key, "status"), body)
         except ApiError as error:
             # Deleted meanwhile.
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
     def _tell(self, seen: SeenConnector, status: Status) -> None:

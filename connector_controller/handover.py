@@ -30,8 +30,8 @@ from connector_controller.authority import (
     to_pem,
     utc,
 )
-from connector_controller.services import MANAGED_BY, MANAGER
 from connector_store.domain.errors import ParseError
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.rotation import Authority, Step, plan
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient

@@ -1,6 +1,7 @@
 """Gives each Connector its Service and takes it away again: the writes for what `services` decides."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from connector_controller.observed import Registry
@@ -10,25 +11,22 @@ from connector_controller.services import (
     READY,
     Service,
     conflict,
-    connector_of,
     is_ours,
     not_found,
     parse_service,
     proxy_missing,
     repair,
-    service_name,
     wanted,
     will_do,
 )
 from connector_store.domain.conditions import Finding
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import connector_of, service_name
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
 
-_NOT_FOUND: Final = 404
-_CONFLICT: Final = 409
 _REFUSED: Final = frozenset({400, 403, 422})
 """Quotas, admission, a namespace that ends: told in the condition, and tried again later."""
 
@@ -71,7 +69,7 @@ class ProxyServices:
             await self._client.delete(SERVICES.path(*service.key), uid=service.uid)
         except ApiError as error:
             # Garbage collection was faster, or it is another one by now, which a watch will show.
-            if error.status not in (_NOT_FOUND, _CONFLICT):
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Finding:
@@ -82,7 +80,7 @@ class ProxyServices:
                 # Looked at first: a Service of somebody else's has not our label, and stays there for long.
                 held = parse_service(await self._client.get(SERVICES.path(*key)))
             except ApiError as error:
-                if error.status != _NOT_FOUND:
+                if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 await self._client.create(SERVICES.path(key.namespace), body)
                 return READY

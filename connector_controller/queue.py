@@ -7,6 +7,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
+from http import HTTPStatus
 from typing import Final, Never
 
 from connector_store.kube.errors import ApiError
@@ -16,8 +17,6 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 60.0
 """Seconds; the pause doubles with each failure, and is spread over half to all of that."""
-
-_CONFLICT: Final = 409
 
 
 class WorkQueue[K: Hashable]:
@@ -129,5 +128,5 @@ async def _worker[K: Hashable](queue: WorkQueue[K], reconcile: Callable[[K], Awa
 def _failed[K: Hashable](queue: WorkQueue[K], key: K, error: ApiError) -> None:
     queue.retry(key, float(error.retry_after or 0))
     # A conflict says that the cache is behind: the next look is at what is there by then.
-    if error.status != _CONFLICT:
+    if error.status != HTTPStatus.CONFLICT:
         logger.warning("%s %s: %s; it is tried again", queue.name, key, error)

@@ -9,12 +9,8 @@ from typing import Any, Final
 
 from connector_store.domain.conditions import Finding
 from connector_store.domain.manifest import API_GROUP, API_VERSION
-from connector_store.domain.names import ObjectKey, is_label
-
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-MANAGER: Final = "connectors-controller"
-SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
-PREFIX: Final = "c-"
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +40,6 @@ def parse_service(raw: Mapping[str, Any]) -> Service:
         owner_uid=owner.get("uid", ""),
         external_name=spec.get("externalName") if spec.get("type") == "ExternalName" else None,
     )
-
-
-def service_name(connector: str) -> str | None:
-    """None for a Connector whose name no Service can have: a DNS label (RFC 1035) of at most 63 characters."""
-    name = PREFIX + connector
-    return name if is_label(name) else None
-
-
-def connector_of(service: ObjectKey) -> ObjectKey:
-    """The Connector that a Service of that name would belong to."""
-    return ObjectKey(service.namespace, service.name.removeprefix(PREFIX))
 
 
 def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from grpc import StatusCode
 from connector_csi.failure import Failure, may_not_use, unavailable
 from connector_store.domain.access import Access, Granted, Refused, Unavailable
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry, service_url
+from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.models import Address, Connector, Rejected
-from connector_store.domain.names import ObjectKey, is_label
+from connector_store.domain.names import ObjectKey
 from connector_store.domain.pod_token import PodToken, parse_pod_token
+from connector_store.domain.proxy_service import service_name, service_url
 from connector_store.domain.settings import CONFIG_MAP, Settings
 from connector_store.domain.volume import VolumeRequest, parse_volume
 from connector_store.domain.volume_files import render_files
 
 SYNC_TIMEOUT: Final = 10.0
 """Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""
-_SERVICE_PREFIX: Final = "c-"
 
 
 class Knowledge(Protocol):
@@ -161,7 +161,7 @@ class Contents:
 
 def proxy_of(key: ObjectKey, settings: Settings) -> str | None:
     """The Connector's own Service, or the proxy's where the name can have none (RFC 1035 label, `c-` included)."""
-    if is_label(_SERVICE_PREFIX + key.name):
+    if service_name(key.name) is not None:
         return service_url(key, settings.cluster_domain)
     return f"http://{settings.proxy_host}" if settings.proxy_host is not None else None
 

@@ -1,6 +1,7 @@
 """A cluster's objects -> the store, once: the same lists that the proxy follows by watches."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL, Connector
@@ -13,7 +14,6 @@ from connector_store.store import Object, Store
 
 _TOKENS: Final = {"fieldSelector": f"type={BEARER_TOKEN_SECRET}"}
 _CAS: Final = {"labelSelector": f"{CA_LABEL}=true"}
-_NOT_FOUND: Final = 404
 
 
 async def fill(store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None) -> None:
@@ -50,7 +50,7 @@ async def _named(store: Store, client: KubeClient, system_namespace: str) -> lis
         try:
             raw = await client.get(SECRETS.path(key.namespace, key.name))
         except ApiError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             continue
         found += [each for each in [parse(raw)] if each is not None]

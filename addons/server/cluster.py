@@ -12,8 +12,8 @@ from addons.server import assembly
 from addons.server.ca_secret import SecretAuthority
 from addons.server.options import Config
 from connector_store.domain.access import Answer, Identity, Unavailable
-from connector_store.domain.kubeconfig import service_url
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import service_url
 from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
 from connector_store.domain.source import Cluster
 from connector_store.kube import config as kube_config

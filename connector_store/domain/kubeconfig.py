@@ -40,11 +40,6 @@ class Entry:
     token: str = field(repr=False)
 
 
-def service_url(key: ObjectKey, cluster_domain: str) -> str:
-    """Where a Connector's own Service leads to the proxy: `http://c-NAME.NAMESPACE.svc.DOMAIN`."""
-    return f"http://c-{key.name}.{key.namespace}.svc.{cluster_domain}"
-
-
 def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 

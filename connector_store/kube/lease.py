@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final, Never
 
 from connector_store.domain.names import ObjectKey
@@ -25,7 +26,6 @@ RENEW_DEADLINE: Final = 7.0
 RETRY: Final = 2.0
 """Seconds."""
 
-_NOT_FOUND: Final = 404
 _RELEASE_TIMEOUT: Final = 2.0
 
 
@@ -185,7 +185,7 @@ class Election:
         try:
             raw = await self._client.get(self._path)
         except ApiError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
         found = observe(raw, self._held, self._clock())

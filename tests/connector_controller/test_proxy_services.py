@@ -3,8 +3,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.services import MANAGED_BY, MANAGER, NAME_NOT_ALLOWED, parse_service
+from connector_controller.services import NAME_NOT_ALLOWED, parse_service
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError

@@ -6,13 +6,11 @@ import pytest
 from connector_controller.services import (
     Service,
     conflict,
-    connector_of,
     is_ours,
     not_found,
     parse_service,
     proxy_missing,
     repair,
-    service_name,
     wanted,
     will_do,
 )
@@ -72,23 +70,6 @@ def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> Non
     assert patch["metadata"]["ownerReferences"] == BODY["metadata"]["ownerReferences"]
     assert patch["spec"]["externalName"] == HOST
     assert patch["spec"]["clusterIP"] is None
-
-
-@pytest.mark.parametrize(
-    ("connector", "name"),
-    [
-        pytest.param("k8s", "c-k8s", id="a short one"),
-        pytest.param("x" * 61, "c-" + "x" * 61, id="61 characters"),
-        pytest.param("x" * 62, None, id="62 characters"),
-        pytest.param("a.b", None, id="a dot"),
-    ],
-)
-def test_names(connector, name) -> None:
-    assert service_name(connector) == name
-
-
-def test_the_connector_of_a_service() -> None:
-    assert connector_of(GOOD.key) == KEY
 
 
 def test_findings_name_the_service() -> None:

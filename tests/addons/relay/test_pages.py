@@ -10,9 +10,9 @@ from addons.relay.pages import Page, Pages
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields, Header
-from connector_store.domain.kubeconfig import service_url
 from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import service_url
 from connector_store.store import Store
 
 KEY = ObjectKey("team-a", "k8s")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry, proxy_url, render, service_url
+from connector_store.domain.kubeconfig import Entry, proxy_url, render
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
 
@@ -108,7 +108,3 @@ def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
 
 def test_an_entry_hides_its_token_in_text() -> None:
     assert ENTRY.token not in repr(ENTRY)
-
-
-def test_a_connector_has_a_service_of_its_own() -> None:
-    assert service_url(ENTRY.key, "cluster.local") == "http://c-k8s.team-a.svc.cluster.local"
