@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from http import HTTPStatus
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -19,18 +18,15 @@ from connector_controller.metrics import Metrics
 from connector_store.admin import AdminServer, parse_listen
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.config import load
-from connector_store.kube.errors import ApiError
+from connector_store.kube.config import in_pod, load
 from connector_store.kube.lease import Election
-from connector_store.kube.resources import CONFIG_MAPS
+from connector_store.kube.shared_settings import read_settings
 
 logger = logging.getLogger("connector_controller")
 
 LEASE = "connectors-controller"
-_PAUSE = 2.0
-"""Seconds between two tries to read the settings at start."""
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -44,24 +40,6 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser.parse_args(arguments)
-
-
-async def read_settings(client: KubeClient, explicit: dict[str, str]) -> Settings:
-    """The settings with what the ConfigMap says; ParseError for what is wrong with them."""
-    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
-    first = parse_settings(explicit=explicit, environ=os.environ, config_map={}, in_cluster=in_cluster)
-    while True:
-        try:
-            found = await client.get(CONFIG_MAPS.path(first.system_namespace, CONFIG_MAP))
-            data = found.get("data") or {}
-            break
-        except ApiError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                data = {}
-                break
-            logger.warning("configmaps %s: %s; it is tried again", CONFIG_MAP, error)
-            await asyncio.sleep(_PAUSE)
-    return parse_settings(explicit=explicit, environ=os.environ, config_map=data, in_cluster=in_cluster)
 
 
 class Process:
@@ -125,7 +103,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     explicit = dict(_pair(each) for each in arguments.set)
     configuration = await load(arguments.context, kubeconfig=arguments.kubeconfig)
     async with KubeClient(configuration, user_agent="connectors-controller") as client:
-        settings = await read_settings(client, explicit)
+        settings = await read_settings(client, explicit=explicit, environ=os.environ, in_cluster=in_pod())
         await Process(client, settings, arguments).run()
 
 

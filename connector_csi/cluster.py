@@ -11,15 +11,15 @@ from typing import Final, Never
 from connector_csi.metrics import Metrics
 from connector_store.domain.access import Access
 from connector_store.domain.cursor import Raw
-from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.resolve import is_ours
-from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.settings import Settings
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, Resource
+from connector_store.kube.shared_settings import read_settings
 from connector_store.kube.sinks import StoreSink, object_reflector, parser
 from connector_store.store import Object, Store
 
@@ -52,7 +52,8 @@ class Cluster:
 
     async def run(self) -> Never:
         """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
-        await self._read_settings()
+        # A wrong ConfigMap is waited for: without a driver that runs, no pod of the node could end.
+        self.settings = await read_settings(self._client, explicit={}, environ=self._environ, until_valid=True)
         self.access = self._make_access()
         listed = [self._listed(CONNECTORS), self._listed(CONNECTOR_CLASSES)]
         ca = self._object(self.settings.ca_configmap, self._take_ca)
@@ -65,26 +66,6 @@ class Cluster:
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
-
-    async def _read_settings(self) -> None:
-        """A ConfigMap that is wrong is waited for: without a driver that runs, no pod of the node could end."""
-        self.settings = parse_settings(explicit={}, environ=self._environ, config_map={}, in_cluster=True)
-        changes = asyncio.Queue[Raw | None]()
-        watch = asyncio.ensure_future(self._object(CONFIG_MAP, changes.put_nowait).run())
-        try:
-            while not self._take_settings(await changes.get()):
-                pass
-        finally:
-            watch.cancel()
-
-    def _take_settings(self, raw: Raw | None) -> bool:
-        values = (raw or {}).get("data") or {}
-        try:
-            self.settings = parse_settings(explicit={}, environ=self._environ, config_map=values, in_cluster=True)
-        except ParseError as e:
-            logger.error("%s; volumes that exist are served, new ones wait until it is mended", e)
-            return False
-        return True
 
     def _make_access(self) -> Access:
         return KubeAccess(

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable
 
 from addons.records.metrics import Metrics
 from addons.server import assembly
@@ -14,19 +13,16 @@ from addons.server.options import Config
 from connector_store.domain.access import Answer, Identity, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
-from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.settings import Settings, parse_settings
 from connector_store.domain.source import Cluster
 from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+from connector_store.kube.resources import SECRETS
+from connector_store.kube.shared_settings import FIRST_PAUSE, read_settings
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
-
-RETRY: Final = 2.0
-"""Seconds between attempts to read the settings while the API server is away."""
 
 
 class Nobody:
@@ -44,7 +40,7 @@ class Nobody:
 
 def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
     """What serves until `connect` is done: everybody is told to come again. ParseError for a wrong setting."""
-    settings = _settings(config, {})
+    settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=True)
     return assembly.join(
         config,
         settings,
@@ -57,10 +53,22 @@ def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
     )
 
 
-async def connect(config: Config, cluster: Cluster, records: assembly.Records) -> assembly.Parts:
-    """Find the API server, read the shared settings, join the parts. ValueError if that can never work."""
+async def connect(
+    config: Config,
+    cluster: Cluster,
+    records: assembly.Records,
+    on_problem: Callable[[str], None] = lambda problem: None,
+    *,
+    first_pause: float = FIRST_PAUSE,
+) -> assembly.Parts:
+    """Find the API server, read the shared settings, join the parts. ValueError if that can never work.
+
+    `on_problem` is told why the settings are not there yet.
+    """
     client = KubeClient(await kube_config.load(cluster.context))
-    settings = _settings(config, await _config_map(client, _settings(config, {}).system_namespace))
+    settings = await read_settings(
+        client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, first_pause=first_pause
+    )
     store = Store()
     source = ClusterSource(
         client,
@@ -91,24 +99,6 @@ async def connect(config: Config, cluster: Cluster, records: assembly.Records) -
         work=work,
         own_addresses=await _own_addresses(settings),
     )
-
-
-def _settings(config: Config, config_map: Mapping[str, str]) -> Settings:
-    return parse_settings(explicit=config.explicit, environ=os.environ, config_map=config_map, in_cluster=True)
-
-
-async def _config_map(client: KubeClient, namespace: str) -> Mapping[str, str]:
-    """The ConfigMap's data; our role has list for it, and no get."""
-    query = {"fieldSelector": f"metadata.name={CONFIG_MAP}"}
-    while True:
-        try:
-            found: list[dict[str, Any]] = (await client.get(CONFIG_MAPS.path(namespace), query)).get("items") or []
-            return (found[0].get("data") or {}) if found else {}
-        except ApiError as error:
-            if error.status in (401, 403):
-                # Who runs the proxy outside of its Deployment may have no right to its ConfigMap: then there is none.
-                return {}
-            await asyncio.sleep(RETRY)
 
 
 def _shared_authority(

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
@@ -21,10 +20,9 @@ from addons.server.trimming import trim
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
 from connector_store.domain.source import Cluster
+from connector_store.kube.config import in_pod
 
 logger = logging.getLogger(__name__)
-
-_POD: Final = "KUBERNETES_SERVICE_HOST"
 
 
 class Lifecycle:
@@ -36,6 +34,7 @@ class Lifecycle:
         self._records: assembly.Records | None = None
         self._parts: assembly.Parts | None = None
         self._draining: Draining | None = None
+        self._problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self, loader: Loader) -> None:
@@ -47,7 +46,7 @@ class Lifecycle:
         try:
             options.check_foreign()
             if self._config is None:
-                self._make(options.read(in_pod=_POD in os.environ))
+                self._make(options.read(in_pod=in_pod()))
             elif any(name.startswith("connector_") for name in updated):
                 raise ParseError("connector_*", "is read at the start only; restart the proxy")
         except ParseError as error:
@@ -75,6 +74,8 @@ class Lifecycle:
     def why_not_ready(self) -> str | None:
         if self._draining is not None and self._draining.begun:
             return "the proxy is about to end"
+        if self._problem is not None:
+            return self._problem
         return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
 
     def _make(self, config: Config) -> None:
@@ -92,9 +93,13 @@ class Lifecycle:
     async def _connect(self, config: Config, source: Cluster) -> None:
         if self._records is None:
             return
-        parts = await cluster.connect(config, source, self._records)
+        parts = await cluster.connect(config, source, self._records, self._set_problem)
         self._take(parts)
+        self._problem = None
         self._start_work(parts)
+
+    def _set_problem(self, problem: str) -> None:
+        self._problem = problem
 
     def _start_work(self, parts: assembly.Parts) -> None:
         for name, work in parts.work:

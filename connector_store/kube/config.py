@@ -33,6 +33,11 @@ _EXPIRY_LEEWAY: Final = 60.0
 Refresh = Callable[[Configuration], Awaitable[None]]
 
 
+def in_pod(environ: Mapping[str, str] = os.environ) -> bool:
+    """True where kubelet has started this process."""
+    return bool(environ.get(SERVICE_HOST_ENV_NAME))
+
+
 async def load(
     context: str | None = None,
     *,
@@ -51,7 +56,7 @@ async def load(
     # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
     configuration.connection_pool_maxsize = 0
     try:
-        if context is None and kubeconfig is None and environ.get(SERVICE_HOST_ENV_NAME):
+        if context is None and kubeconfig is None and in_pod(environ):
             InClusterConfigLoader(*service_account, environ=environ).load_and_set(configuration)
         else:
             paths = kubeconfig or environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")

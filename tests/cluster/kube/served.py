@@ -31,11 +31,17 @@ OPTIONS: Final = {
 
 
 def cluster_proxy(
-    home: Path, plane: ControlPlane, *, server: str | None = None, options: Mapping[str, str] = {}
+    home: Path,
+    plane: ControlPlane,
+    *,
+    server: str | None = None,
+    options: Mapping[str, str] = {},
+    environment: Mapping[str, str] = {},
 ) -> RunningProxy:
     """Not started; `server` may be a relay on the way to the API server."""
     kubeconfig = proxy_kubeconfig(plane, server=server)
-    return RunningProxy(home, options=OPTIONS | dict(options), environment={"KUBECONFIG": str(kubeconfig)})
+    inherited = {"KUBECONFIG": str(kubeconfig)}
+    return RunningProxy(home, options=OPTIONS | dict(options), environment=inherited | dict(environment))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,41 @@
+"""The shared settings beside a real API server: a proxy that may not read them yet waits, and says so."""
+
+from pathlib import Path
+
+from lab.control_plane import ControlPlane
+from tests.cluster.kube.served import Served, cluster_proxy, connect
+from tests.cluster.proxy.running import wait_for
+
+
+def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
+    plane: ControlPlane, served: Served, tmp_path: Path
+) -> None:
+    system = served.namespace
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "connectors-config"}}
+    plane.kubectl.apply({**config_map, "data": {"audience": "another"}}, namespace=system)
+    waiting = cluster_proxy(
+        tmp_path / "waiting",
+        plane,
+        options={"connector_source": "kubernetes:test", "connector_system_namespace": system},
+        environment={"KUBERNETES_SERVICE_HOST": "10.96.0.1"},
+    )
+    authority = plane.url.removeprefix("https://")
+    waiting.start()
+    try:
+        wait_for(lambda: "connectors-config" in waiting.admin("/readyz")[1], "the proxy to say what it waits for")
+        status, text = waiting.admin("/readyz")
+        assert status == 503
+        assert "forbidden" in text
+        assert connect(waiting, served.key, served.caller(), authority).status == 503
+        plane.kubectl("create", "role", "settings", "--verb=list", "--resource=configmaps", namespace=system)
+        plane.kubectl(
+            "create", "rolebinding", "settings", "--role=settings",
+            "--serviceaccount=connectors-system:connectors-proxy", namespace=system,
+        )  # fmt: skip
+        wait_for(lambda: waiting.admin("/readyz")[0] == 200, "the proxy to be ready")
+        assert connect(waiting, served.key, served.caller(audience="another"), authority).status == 200
+        assert connect(waiting, served.key, served.caller(), authority).status == 407
+    finally:
+        waiting.__exit__(None, None, None)
+    printed = waiting.log.read_text(errors="replace")
+    assert printed.count('configmaps "connectors-config" in namespace') <= 2

@@ -1,0 +1,122 @@
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS
+from connector_store.kube.shared_settings import read_settings
+from tests.fakes.api_server import FakeApiServer, refusal
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+CONFIG_MAP = {
+    "metadata": {"name": "connectors-config", "namespace": "connectors-system"},
+    "data": {"targets-deny": "10.0.0.0/8"},
+}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as server:
+        yield server
+
+
+async def read(server: FakeApiServer, **more: Any) -> Settings:
+    arguments: dict[str, Any] = {"explicit": {}, "environ": POD, "first_pause": 0.01} | more
+    async with KubeClient(server.configuration) as client:
+        return await read_settings(client, **arguments)
+
+
+def first(count: int, answer: Callable[[], web.Response]) -> Callable[[web.Request], web.Response | None]:
+    """A fault of the first `count` requests."""
+    left = iter(range(count))
+
+    def fault(request: web.Request) -> web.Response | None:
+        return answer() if next(left, None) is not None else None
+
+    return fault
+
+
+async def test_it_takes_what_the_config_map_says(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, CONFIG_MAP)
+    settings = await read(server, explicit={"audience": "mine"})
+    assert ([str(each) for each in settings.targets_deny], settings.audience) == (["10.0.0.0/8"], "mine")
+    assert settings.in_cluster
+    assert not (await read(server, in_cluster=False)).in_cluster
+
+
+async def test_it_asks_for_that_one_by_list_as_the_roles_allow(server: FakeApiServer) -> None:
+    await read(server, environ=POD | {"CONNECTORS_SYSTEM_NAMESPACE": "other"})
+    ((method, path, query),) = server.requests
+    assert (method, path) == ("GET", "/api/v1/namespaces/other/configmaps")
+    assert query["fieldSelector"] == "metadata.name=connectors-config"
+
+
+async def test_without_a_config_map_the_defaults_hold(server: FakeApiServer) -> None:
+    assert await read(server) == Settings(in_cluster=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda: refusal(403, "Forbidden", "no right yet"), id="403"),
+        pytest.param(lambda: refusal(401, "Unauthorized", "who is that"), id="401"),
+        pytest.param(lambda: refusal(500, "InternalError", "etcd"), id="500"),
+        pytest.param(lambda: refusal(429, "TooManyRequests", "later", {"Retry-After": "0"}), id="429"),
+        pytest.param(lambda: web.Response(text="<html>"), id="no JSON"),
+    ],
+)
+async def test_in_a_pod_nothing_is_guessed(
+    server: FakeApiServer, answer: Callable[[], web.Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(CONFIG_MAPS, CONFIG_MAP)
+    server.faults.append(first(3, answer))
+    told: list[str] = []
+    settings = await read(server, on_problem=told.append)
+    assert [str(each) for each in settings.targets_deny] == ["10.0.0.0/8"]
+    assert len(told) == 3
+    assert 'configmaps "connectors-config" in namespace "connectors-system" cannot be read' in told[0]
+    assert len([each for each in caplog.messages if "cannot be read" in each]) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_outside_of_a_pod_no_right_means_no_config_map_and_is_said(
+    server: FakeApiServer, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(CONFIG_MAPS, CONFIG_MAP)
+    server.faults.append(first(1, lambda: refusal(status, "", "no")))
+    settings = await read(server, environ={})
+    assert settings.targets_deny == ()
+    assert "defaults hold" in caplog.text
+
+
+async def test_outside_of_a_pod_an_api_server_that_is_away_is_waited_for(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, CONFIG_MAP)
+    server.faults.append(first(2, lambda: refusal(503, "", "no")))
+    assert (await read(server, environ={})).targets_deny != ()
+
+
+async def test_a_wrong_config_map_ends_it_or_is_waited_for(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, CONFIG_MAP | {"data": {"access": "nonsense"}})
+    with pytest.raises(ParseError, match="connectors-config key access"):
+        await read(server)
+    mended = False
+
+    def mend(problem: str) -> None:
+        nonlocal mended
+        assert "connectors-config key access" in problem
+        if not mended:
+            mended = True
+            server.faults.append(lambda request: web.json_response({"items": [{"data": {"access": "get:connectors"}}]}))
+
+    settings = await read(server, until_valid=True, on_problem=mend)
+    assert str(settings.access) == "get:connectors"
+
+
+async def test_a_wrong_environment_is_never_waited_for(server: FakeApiServer) -> None:
+    with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
+        await read(server, environ=POD | {"CONNECTORS_ACCESS": "nonsense"}, until_valid=True)
+    assert not server.requests
