@@ -6,8 +6,8 @@ The client is not read meanwhile.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from addons.access.checks import NOBODY, may_use
 from addons.access.live import Live
-from addons.access.questions import ask_may_use
 from addons.http1.messages import Invalid
 from addons.net.sockets import Sockets
 from addons.relay import inject
@@ -62,7 +62,12 @@ class Admission:
         self._ask(self._decide)
 
     def _ask(self, then: Callable[[Answer], None]) -> None:
-        ask_may_use(self._service.access, self._line, self._turn.token, self._tunnel.key, then)
+        access, token, key = self._service.access, self._turn.token, self._tunnel.key
+        known = access.cached(token, key)
+        if known is not None:
+            then(known)
+        else:
+            self._line.wait_for("a check", may_use(access, token, key), NOBODY, then)
 
     def _decide(self, answer: Answer | ParseError) -> None:
         verdict = self._verdict(answer, self._tunnel.authority)

@@ -5,9 +5,10 @@ The client is not read meanwhile.
 
 from collections.abc import Callable
 
+from addons.access.checks import NOBODY, may_use
 from addons.access.grant import Grant
-from addons.access.questions import Ask, ask_may_use
 from addons.http1.messages import RequestHead
+from addons.net.sockets import Sockets
 from addons.relay.shared import Shared
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Identity
@@ -23,13 +24,13 @@ from connector_store.domain.verdict import Defer, Forward, Inject, before_access
 class Connect:
     """Of one client connection. `key` and `identity` are what is known for the record, whatever the outcome."""
 
-    def __init__(self, service: Shared, head: RequestHead, source_ip: str, ask: Ask) -> None:
+    def __init__(self, service: Shared, head: RequestHead, source_ip: str, sockets: Sockets) -> None:
         self.key: ObjectKey | None = None
         self.identity: Identity | None = None
         self._service = service
         self._head = head
         self._source_ip = source_ip
-        self._ask = ask
+        self._sockets = sockets
         self._authority = head.target.decode("ascii")
 
     def start(self, then: Callable[[Grant | Deny], None]) -> None:
@@ -42,9 +43,12 @@ class Connect:
         if asked.token is None:
             then(self._decide(asked, None))
             return
-        ask_may_use(
-            self._service.access, self._ask, asked.token, asked.key, lambda answer: then(self._decide(asked, answer))
-        )
+        known = self._service.access.cached(asked.token, asked.key)
+        if known is not None:
+            then(self._decide(asked, known))
+            return
+        work = may_use(self._service.access, asked.token, asked.key)
+        self._sockets.wait_for("a check", work, NOBODY, lambda answer: then(self._decide(asked, answer)))
 
     def _caller(self) -> Caller | ParseError:
         try:

@@ -8,13 +8,14 @@ the time of the next.
 import ipaddress
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import OpenConnection
 
-from addons.access.questions import ConnectorResolveHook, Resolve
 from addons.net.events import TimeUp, Wait
+from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
 from connector_store.domain import denial
@@ -22,6 +23,8 @@ from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
 from connector_store.trust import AddressPolicy, TrustStore
+
+_UNRESOLVED: Final = Resolved((), "its name was not resolved")
 
 
 class TargetServer(Server):
@@ -35,6 +38,7 @@ class Dial:
         self,
         target: Target,
         line: Sockets,
+        resolver: Resolver,
         policy: AddressPolicy,
         trust: TrustStore,
         timeout: float,
@@ -42,6 +46,7 @@ class Dial:
     ) -> None:
         self.target = target
         self._line = line
+        self._resolver = resolver
         self._policy = policy
         self._trust = trust
         self._timeout = timeout
@@ -57,12 +62,12 @@ class Dial:
     def start(self) -> None:
         """Resolve, or take the address itself where it is an IP address."""
         self._timer = self._line.arm(self._timeout, Wait.TARGET)
-        host = self.target.address.host
-        if _is_ip(host):
-            self._resolved((host,), "")
+        address = self.target.address
+        if _is_ip(address.host):
+            self._resolved(Resolved((address.host,)))
             return
-        asked = Resolve(self.target.address)
-        self._line.ask(ConnectorResolveHook(asked), lambda: self._resolved(asked.found, asked.problem))
+        work = self._resolver.resolve(address.host, address.port)
+        self._line.wait_for("resolving a target", work, _UNRESOLVED, self._resolved)
 
     def handle(self, event: events.Event) -> None:
         """Events of this dial move it on; others are not its own."""
@@ -107,15 +112,15 @@ class Dial:
         elif self._server is not None:
             self._handshake(self._server)
 
-    def _resolved(self, found: tuple[str, ...], problem: str) -> None:
+    def _resolved(self, found: Resolved) -> None:
         if self._over:
             return
-        if not found:
-            self._end(denial.target_unreachable(self.target, problem))
+        if not found.addresses:
+            self._end(denial.target_unreachable(self.target, found.problem))
             return
-        self._addresses = [each for each in found if self._policy.permits(each)]
+        self._addresses = [each for each in found.addresses if self._policy.permits(each)]
         if not self._addresses:
-            self._end(denial.target_denied(self.target, ", ".join(found)))
+            self._end(denial.target_denied(self.target, ", ".join(found.addresses)))
             return
         self._next()
 

@@ -1,14 +1,9 @@
-"""Answers our layers' question for a target's addresses, without keeping the event loop or other targets waiting."""
+"""The addresses of a target's name, without keeping the event loop or other targets waiting."""
 
 import asyncio
-import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
-
-from addons.access.questions import Resolve
-
-logger = logging.getLogger(__name__)
+from typing import Final, NamedTuple
 
 THREADS: Final = 32
 """Names that are resolved at once. One name takes one thread, however many ask for it."""
@@ -16,23 +11,29 @@ MAX_ADDRESSES: Final = 16
 """Addresses of one name that are looked at."""
 
 
+class Resolved(NamedTuple):
+    """The IP addresses of a name in the order in which they are to be tried; where there are none, why."""
+
+    addresses: tuple[str, ...]
+    problem: str = ""
+
+
 class Resolver:
-    """The handler of ConnectorResolveHook."""
+    """The system's resolver."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="connector-resolver")
         self._running: dict[tuple[str, int], asyncio.Future[tuple[str, ...]]] = {}
 
-    async def connector_resolve(self, data: Resolve) -> None:
-        """Put the addresses into `data`, IPv4 and IPv6 in the order of the system's resolver (RFC 6724)."""
+    async def resolve(self, host: str, port: int) -> Resolved:
+        """IPv4 and IPv6 in the system's order (RFC 6724); `host` is a name."""
         try:
-            data.found = await self._addresses(data.address.host, data.address.port)
+            return Resolved(await self._addresses(host, port))
         except OSError as error:
-            data.problem = f"its name cannot be resolved: {error.strerror or type(error).__name__}"
-        except Exception as error:
-            logger.error("resolving %s failed: %s", data.address.host, type(error).__name__)
+            return Resolved((), f"its name cannot be resolved: {error.strerror or type(error).__name__}")
 
-    def done(self) -> None:
+    def close(self) -> None:
+        """What is still asked for is given up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _addresses(self, host: str, port: int) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ read while the other has room for it.
 """
 
 import asyncio
+import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import events
@@ -19,6 +20,8 @@ from mitmproxy.utils import asyncio_utils
 
 from addons.net.events import Layers, TimeUp, Wait
 from addons.net.tcp import TcpConnection
+
+logger = logging.getLogger(__name__)
 
 CUT_GRACE: Final = 1.0
 """Seconds that a peer has to take what was on its way when a stream was cut."""
@@ -148,6 +151,24 @@ class Sockets:
     def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook, and give `then` to the layers, who may have ended meanwhile."""
         self.tell(hook, lambda: self._layers.go_on(then) if self._layers is not None else None)
+
+    def wait_for[T](self, name: str, work: Coroutine[Any, Any, T], otherwise: T, then: Callable[[T], None]) -> None:
+        """Give `then` what `work` returns, or `otherwise` where it raises; not if the layers have ended meanwhile.
+
+        `name` is for the log.
+        """
+
+        async def run() -> None:
+            try:
+                result = await work
+            except Exception as error:
+                # The text might hold what was sent.
+                logger.error("%s failed: %s", name, type(error).__name__)
+                result = otherwise
+            if self._layers is not None:
+                self._layers.go_on(lambda: then(result))
+
+        asyncio_utils.create_task(run(), name=f"connector {name}", keep_ref=True)
 
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""

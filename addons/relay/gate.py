@@ -18,7 +18,6 @@ from mitmproxy.proxy.context import Context
 
 from addons.access.connect import Connect
 from addons.access.grant import Grant
-from addons.access.questions import ConnectorVisitHook, Visit
 from addons.http1.framing import RequestReader
 from addons.http1.messages import Invalid, RequestHead
 from addons.net.events import Retire, TimeUp, Wait
@@ -27,6 +26,7 @@ from addons.net.tls import TlsStream
 from addons.records.record import Record
 from addons.relay import replies
 from addons.relay.ending import TakeLeave
+from addons.relay.pages import Page
 from addons.relay.requests import Requests
 from addons.relay.shared import Shared
 from connector_store.domain import denial
@@ -143,16 +143,18 @@ class Gate(layer.Layer):
             self._connect.start(self._connected)
         elif head.target.startswith(b"/"):
             self._line.hold()
-            visit = Visit(head.method, head.target, head.headers)
-            self._line.ask(ConnectorVisitHook(visit), lambda: self._visited(visit))
+            work = self._service.pages.answer(head.method, head.target, head.headers)
+            failed: Page | Deny = denial.internal()
+            self._line.wait_for("a page of the proxy", work, failed, self._visited)
         else:
             self._refuse(denial.absolute_form(), on_connect=False)
 
-    def _visited(self, visit: Visit) -> None:
-        if isinstance(visit.answer, Deny):
-            self._refuse(visit.answer, on_connect=False)
+    def _visited(self, answer: Page | Deny) -> None:
+        if isinstance(answer, Deny):
+            self._refuse(answer, on_connect=False)
             return
-        self._say_last(replies.page(visit.answer, with_body=visit.method != b"HEAD"))
+        with_body = self._head is not None and self._head.method != b"HEAD"
+        self._say_last(replies.page(answer, with_body=with_body))
 
     def _connected(self, outcome: Grant | Deny) -> None:
         if isinstance(outcome, Deny):

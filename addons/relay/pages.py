@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from addons.access.checks import may_use
 from connector_store.domain import denial, verdict
 from connector_store.domain.access import Access
 from connector_store.domain.caller import Caller, parse_basic
@@ -63,7 +64,7 @@ class Pages:
         if isinstance(caller, Deny):
             return _login(caller)
         token = caller.token or ""
-        answer = self._access.cached(token, caller.key) or await self._access.check(token, caller.key)
+        answer = self._access.cached(token, caller.key) or await may_use(self._access, token, caller.key)
         found = self._store.get(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = found.address.authority if isinstance(found, Target) else ""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from addons.access.limits import Limits
 from addons.access.live import Streams
 from addons.net.certificates import Certificates
+from addons.net.resolver import Resolver
 from addons.records.recorder import Recorder
+from addons.relay.pages import Pages
 from connector_store.domain.access import Access
 from connector_store.store import Store
 from connector_store.trust import AddressPolicy, TrustStore
@@ -26,6 +28,8 @@ class Shared:
 
     store: Store
     access: Access
+    pages: Pages
+    resolver: Resolver
     policy: AddressPolicy
     trust: TrustStore
     certificates: Certificates

@@ -45,7 +45,15 @@ class Upstream:
             self.peer = outcome if isinstance(outcome, TlsStream) else None
             then(outcome if self.peer is None or self.trusts(verdict) else denial.internal())
 
-        self._dial = Dial(verdict.target, self._line, service.policy, service.trust, service.times.connect, dialled)
+        self._dial = Dial(
+            verdict.target,
+            self._line,
+            service.resolver,
+            service.policy,
+            service.trust,
+            service.times.connect,
+            dialled,
+        )
         self._dial.start()
 
     def trusts(self, verdict: Inject | Forward) -> bool:

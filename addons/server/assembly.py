@@ -14,6 +14,7 @@ from mitmproxy.certs import CertStore
 from addons.access.limits import Limits
 from addons.access.live import Streams
 from addons.net.certificates import Certificates
+from addons.net.resolver import Resolver
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.output import Output
@@ -55,7 +56,6 @@ class Parts:
     """What `lifecycle` serves with, and what it keeps running meanwhile."""
 
     service: Shared
-    landing: Pages
     settings: Settings
     why_not_ready: Callable[[], str | None]
     work: tuple[Work, ...]
@@ -99,6 +99,8 @@ def join(
     service = Shared(
         store=store,
         access=access,
+        pages=Pages(store=store, access=access, ca=authority.published, proxy=proxy),
+        resolver=Resolver(),
         policy=AddressPolicy.make(
             allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
         ),
@@ -115,7 +117,6 @@ def join(
     )
     return Parts(
         service=service,
-        landing=Pages(store=store, access=access, ca=authority.published, proxy=proxy),
         settings=settings,
         why_not_ready=why_not_ready,
         work=(*work, ("recheck of streams", streams.run)),

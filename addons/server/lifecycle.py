@@ -68,6 +68,8 @@ class Lifecycle:
     def done(self) -> None:
         for task in self._tasks:
             task.cancel()
+        if self._parts is not None:
+            self._parts.service.resolver.close()
         if self._records is not None:
             self._records.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from addons.access.questions import Resolve
+from addons.net.resolver import Resolved, Resolver
 from connector_store.domain.access import Access, Answer, Identity
 from connector_store.domain.models import Target as Usable
 from connector_store.domain.models import Unusable
@@ -54,12 +54,11 @@ class Checks:
         return await self.current.recheck(token, identity, key)
 
 
-class Names:
-    """An addon behind the resolver: `localhost`, which every system knows, leads to denied addresses."""
+class Names(Resolver):
+    """To it `localhost`, which every system knows, leads to denied addresses."""
 
-    async def connector_resolve(self, data: Resolve) -> None:
-        if data.address.host == "localhost":
-            data.found = DENIED
+    async def resolve(self, host: str, port: int) -> Resolved:
+        return Resolved(DENIED) if host == "localhost" else await super().resolve(host, port)
 
 
 @dataclass(kw_only=True)
@@ -205,8 +204,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
         )
         checks = Checks(confdir)
         keeper = proxy.master.addons.get("connections")
-        keeper.take(replace(keeper.parts(), service=replace(proxy.service, access=checks)))
-        proxy.master.addons.add(Names())
+        keeper.take(replace(keeper.parts(), service=replace(proxy.service, access=checks, resolver=Names())))
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)
 
 

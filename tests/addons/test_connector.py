@@ -4,5 +4,5 @@ from tests.fakes.proxy import Proxy
 
 
 async def test_all_addons_are_there_under_their_names(proxy: Proxy) -> None:
-    for name in ("lifecycle", "connections", "authenticate", "resolver", "visits", "heap"):
+    for name in ("lifecycle", "connections", "heap"):
         assert proxy.master.addons.get(name) is not None

@@ -86,14 +86,6 @@ async def test_with_password_x_a_request_without_a_token_gets_401(proxy: Proxy, 
     assert target.conversations == []
 
 
-async def test_without_the_handler_of_our_question_everybody_is_refused(proxy: Proxy, target: Target) -> None:
-    give(proxy, SlowAccess())
-    proxy.master.addons.get("authenticate").connector_may_use = None
-    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:t")
-    assert answer.status == 503
-    assert await stream.rest() == b""
-
-
 async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: Target) -> None:
     access = SlowAccess(GRANTED, Refused(what="use", reason=""))
     give(proxy, access)

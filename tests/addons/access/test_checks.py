@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from addons.access import checks
-from addons.access.checks import Authenticate
-from addons.access.questions import MayUse
+from addons.access.checks import may_use
 from connector_store.domain.access import Answer, Granted, Identity, Unavailable
 from connector_store.domain.names import ObjectKey
 
@@ -34,21 +32,16 @@ class FakeAccess:
 
 
 async def test_the_answer_of_the_check_is_handed_on() -> None:
-    question = MayUse(KEY, "t")
-    await Authenticate(lambda: FakeAccess(GRANTED)).connector_may_use(question)
-    assert question.answer is GRANTED
+    assert await may_use(FakeAccess(GRANTED), "t", KEY) is GRANTED
 
 
-async def test_a_check_that_raises_leaves_the_refusal_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    question = MayUse(KEY, "t-canary")
-    await Authenticate(lambda: FakeAccess(RuntimeError("about t-canary"))).connector_may_use(question)
-    assert isinstance(question.answer, Unavailable)
+async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    answer = await may_use(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY)
+    assert answer == Unavailable(reason="the check failed", retry_after=1)
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
 
 
-async def test_a_check_that_hangs_has_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "CHECK_TIMEOUT", 0.01)
-    question = MayUse(KEY, "t")
-    await Authenticate(lambda: FakeAccess(None)).connector_may_use(question)
-    assert question.answer == Unavailable(reason="the check took too long")
+async def test_a_check_that_hangs_has_its_end() -> None:
+    answer = await may_use(FakeAccess(None), "t", KEY, timeout=0.01)
+    assert answer == Unavailable(reason="the check took too long", retry_after=1)

@@ -1,16 +1,15 @@
 """A CONNECT becomes a tunnel or a refusal, without IO."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import pytest
-from mitmproxy.proxy.commands import StartHook
 
 from addons.access.connect import Connect
 from addons.access.grant import Grant
 from addons.access.limits import Limits
-from addons.access.questions import ConnectorMayUseHook
 from addons.http1.messages import RequestHead
+from addons.net.sockets import Sockets
 from addons.relay.shared import Shared
 from connector_store.domain.access import Answer, Granted, Identity, Refused
 from connector_store.domain.denial import Deny
@@ -44,18 +43,19 @@ class FakeService:
 
 
 class Asked:
-    """A connect, the hooks that it ran, and what came of it."""
+    """A connect, what it waits for, and what came of it."""
 
     def __init__(self, service: FakeService, authority: bytes = b"h:443", basic: bytes | None = BASIC) -> None:
         headers = Fields([(b"Proxy-Authorization", basic)] if basic is not None else [])
         head = RequestHead(b"CONNECT", authority, 1, headers, 0)
-        self.hooks: list[tuple[StartHook, Callable[[], None]]] = []
+        self.waits: list[Callable[[Answer], None]] = []
         self.outcomes: list[Grant | Deny] = []
-        self.connect = Connect(cast(Shared, service), head, "10.0.0.1", self)
+        self.connect = Connect(cast(Shared, service), head, "10.0.0.1", cast(Sockets, self))
         self.connect.start(self.outcomes.append)
 
-    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
-        self.hooks.append((hook, then))
+    def wait_for(self, name: str, work: Coroutine[Any, Any, Answer], _: Answer, then: Callable[[Answer], None]) -> None:
+        work.close()
+        self.waits.append(then)
 
     def refused(self) -> Deny:
         (outcome,) = self.outcomes
@@ -78,11 +78,9 @@ def test_who_may_use_the_connector_gets_a_tunnel_that_is_counted() -> None:
 
 def test_what_is_not_known_is_asked_and_the_answer_decides() -> None:
     found = Asked(FakeService(None))
-    ((hook, then),) = found.hooks
-    assert isinstance(hook, ConnectorMayUseHook)
+    (then,) = found.waits
     assert found.outcomes == []
-    hook.data.answer = Refused(what="use", reason="")
-    then()
+    then(Refused(what="use", reason=""))
     assert (found.refused().status, found.connect.key) == (403, ObjectKey("team-a", "k8s"))
 
 
@@ -96,7 +94,7 @@ def test_what_is_not_known_is_asked_and_the_answer_decides() -> None:
 )
 def test_refusals_come_before_anything_is_asked(authority: bytes, basic: bytes | None, status: int) -> None:
     found = Asked(FakeService(), authority, basic)
-    assert found.hooks == []
+    assert found.waits == []
     assert found.refused().status == status
 
 

@@ -6,29 +6,25 @@ import threading
 
 import pytest
 
-from addons.access.questions import Resolve
 from addons.net import resolver
-from addons.net.resolver import Resolver
-from connector_store.domain.models import Address
-
-ADDRESS = Address(host="a.example", port=6443)
+from addons.net.resolver import Resolved, Resolver
 
 
 def answer(*ips: str) -> list[tuple[int, int, int, str, tuple[str, int]]]:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 6443)) for ip in ips]
 
 
-async def resolve() -> Resolve:
-    question = Resolve(ADDRESS)
+async def resolve() -> Resolved:
     found = Resolver()
-    await found.connector_resolve(question)
-    found.done()
-    return question
+    try:
+        return await found.resolve("a.example", 6443)
+    finally:
+        found.close()
 
 
 async def test_addresses_keep_their_order_and_come_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer("10.0.0.2", "10.0.0.1", "10.0.0.2"))
-    assert (await resolve()).found == ("10.0.0.2", "10.0.0.1")
+    assert (await resolve()).addresses == ("10.0.0.2", "10.0.0.1")
 
 
 async def test_a_name_that_is_not_there_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,15 +32,7 @@ async def test_a_name_that_is_not_there_is_said_in_words(monkeypatch: pytest.Mon
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    question = await resolve()
-    assert question.found == ()
-    assert question.problem == "its name cannot be resolved: Name or service not known"
-
-
-async def test_whatever_else_fails_leaves_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: 1)
-    question = await resolve()
-    assert (question.found, question.problem) == ((), "its name was not resolved")
+    assert await resolve() == Resolved((), "its name cannot be resolved: Name or service not known")
 
 
 async def test_many_who_ask_for_one_name_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,11 +45,10 @@ async def test_many_who_ask_for_one_name_take_one_thread(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     found = Resolver()
-    questions = [Resolve(ADDRESS) for _ in range(resolver.THREADS + 1)]
-    tasks = [asyncio.ensure_future(found.connector_resolve(each)) for each in questions]
+    tasks = [asyncio.ensure_future(found.resolve("a.example", 6443)) for _ in range(resolver.THREADS + 1)]
     await asyncio.sleep(0)
     go_on.set()
-    await asyncio.gather(*tasks)
-    found.done()
+    answers = await asyncio.gather(*tasks)
+    found.close()
     assert len(asked) == 1
-    assert {each.found for each in questions} == {("10.0.0.1",)}
+    assert set(answers) == {Resolved(("10.0.0.1",))}
