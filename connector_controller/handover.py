@@ -1,6 +1,6 @@
 """Keeps the proxy's CA: makes it once, publishes it, and hands it over step by step (`domain.rotation`).
 
-Annotations of the Secret (its data: see `authority`):
+Annotations of the Secret (its data: see `connector_store.ca_secret`):
 
     connectors.alauda.io/rotate         set by an administrator, to anything: start a rotation. Removed when it starts
     connectors.alauda.io/ca-announced   RFC 3339: since when `next.pem` is published
@@ -11,7 +11,6 @@ never changed by itself; a CA that its owner puts under `next.pem` takes over by
 """
 
 import base64
-import binascii
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -19,20 +18,11 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from connector_controller.authority import (
-    NEXT,
-    PUBLISHED,
-    SIGNING,
-    hand_over,
-    make_signer,
-    published,
-    signer_of,
-    to_pem,
-    utc,
-)
+from connector_controller.authority import hand_over, make_signer, utc
+from connector_store.ca_secret import published, read_data, signer_of, to_pem
 from connector_store.domain.errors import ParseError
 from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.rotation import Authority, Step, plan
+from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING, Authority, Step, plan
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
@@ -75,7 +65,7 @@ class Handover:
             self._publish(_config_map_pem(self.config_map) or None)
             return None
         try:
-            return await self._step(_data(self.secret))
+            return await self._step(read_data(self.secret or {}))
         except ParseError as error:
             # What is published stays: it belongs to the CA with which the proxies go on.
             self._tell(f"secrets {self._settings.ca_secret}: {error}")
@@ -199,18 +189,6 @@ class Handover:
 def _metadata(raw: Raw | None) -> Raw:
     metadata = (raw or {}).get("metadata")
     return metadata if isinstance(metadata, Mapping) else {}
-
-
-def _data(secret: Raw | None) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for key in (SIGNING, NEXT, PUBLISHED):
-        text = ((secret or {}).get("data") or {}).get(key)
-        if text:
-            try:
-                found[key] = base64.b64decode(text, validate=True)
-            except (binascii.Error, TypeError) as error:
-                raise ParseError(f"data[{key}]", "is no base64") from error
-    return found
 
 
 def _encoded(content: Mapping[str, bytes | None]) -> dict[str, str | None]:

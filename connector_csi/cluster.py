@@ -14,6 +14,7 @@ from connector_store.domain.cursor import Raw
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.resolve import is_ours
+from connector_store.domain.rotation import PUBLISHED
 from connector_store.domain.settings import Settings
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
@@ -25,7 +26,6 @@ from connector_store.store import Object, Store
 
 logger = logging.getLogger(__name__)
 
-CA_KEY: Final = "ca.crt"
 _DEFAULTS: Final = Settings()
 
 
@@ -91,7 +91,7 @@ class Cluster:
         return object_reflector(self._client, CONFIG_MAPS, key, take, watch_timeout=self.settings.watch_timeout)
 
     def _take_ca(self, raw: Raw | None) -> None:
-        text = ((raw or {}).get("data") or {}).get(CA_KEY)
+        text = ((raw or {}).get("data") or {}).get(PUBLISHED)
         # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
         if text:
             self.ca = str(text).encode()

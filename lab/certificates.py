@@ -49,6 +49,21 @@ def make_ca(name: str = "test CA", *, issuer: Issued | None = None, bare: bool =
     return Issued(certificate=signed, key=key, chain=(issuer.certificate, *issuer.chain) if issuer else ())
 
 
+def cross_signed(ca: Issued, issuer: Issued) -> Issued:
+    """The key and the name of `ca` in a certificate that `issuer` signs, as after a rotation."""
+    own = ca.certificate
+    names = x509.CertificateBuilder().subject_name(own.subject).issuer_name(issuer.certificate.subject)
+    builder = (
+        names.public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(own.not_valid_before_utc)
+        .not_valid_after(own.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    signed = builder.sign(issuer.key, hashes.SHA256())
+    return Issued(certificate=signed, key=ca.key, chain=(issuer.certificate, *issuer.chain))
+
+
 def make_leaf(
     ca: Issued | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
 ) -> Issued:

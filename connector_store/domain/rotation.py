@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+SIGNING: Final = "mitmproxy-ca.pem"
+PUBLISHED: Final = "ca.crt"
+NEXT: Final = "next.pem"
+"""Keys of the CA's Secret; `ca.crt` is also that of the ConfigMap with its public half."""
+
 LIFETIME: Final = 3 * 365 * 86400.0
 """Seconds that a CA of ours is valid."""
 

@@ -6,26 +6,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mitmproxy import certs
 
 from connector_controller.authority import (
     CHAIN_LIMIT,
-    NEXT,
-    PUBLISHED,
-    SIGNING,
-    Signer,
     hand_over,
-    load_signer,
     make_signer,
-    published,
-    signer_of,
-    to_pem,
     utc,
 )
-from connector_store.domain.errors import ParseError
+from connector_store.ca_secret import Signer, load_signer, to_pem
 from connector_store.domain.rotation import LIFETIME
-from lab.certificates import make_ca, make_leaf
+from lab.certificates import make_ca
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOST = "target.example.com"
@@ -130,58 +122,3 @@ def test_the_chain_is_bounded() -> None:
     for _ in range(CHAIN_LIMIT + 2):
         signer = hand_over(signer, make_signer(NOW), NOW)
     assert len(signer.sent) == CHAIN_LIMIT
-
-
-def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> None:
-    old, new = make_signer(NOW), make_signer(NOW)
-    assert published({SIGNING: old.to_pem()}) == (old.certificate,)
-    announced = {SIGNING: old.to_pem(), NEXT: new.to_pem()}
-    both = (old.certificate, new.certificate)
-    assert published(announced) == both
-    assert published(announced | {PUBLISHED: to_pem(*both)}) == both
-    switched = {SIGNING: hand_over(old, new, NOW).to_pem(), PUBLISHED: to_pem(*both)}
-    assert published(switched) == (new.certificate, old.certificate)
-    assert signer_of(switched, SIGNING).certificate == new.certificate
-
-
-def test_published_certificates_that_cannot_be_read_are_named() -> None:
-    with pytest.raises(ParseError, match=r"data\[ca.crt\]: not a PEM bundle"):
-        published({SIGNING: make_signer(NOW).to_pem(), PUBLISHED: b"hello"})
-
-
-GOOD = make_ca()
-LEAF = make_leaf(GOOD, [HOST])
-ED = ed25519.Ed25519PrivateKey.generate().private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-)
-LOCKED = GOOD.key.private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
-)
-
-
-@pytest.mark.parametrize(
-    ("pem", "says"),
-    [
-        pytest.param(b"", "not a PEM bundle", id="empty"),
-        pytest.param(GOOD.key_pem, "not a PEM bundle", id="a key alone"),
-        pytest.param(GOOD.pem, "no private key", id="a certificate alone"),
-        pytest.param(LOCKED + GOOD.pem, "no private key", id="a key with a passphrase"),
-        pytest.param(ED + GOOD.pem, "another kind", id="a key of another kind"),
-        pytest.param(LEAF.key_pem + GOOD.pem, "another certificate", id="the key of another certificate"),
-        pytest.param(GOOD.key_pem + LEAF.pem + GOOD.pem, "another certificate", id="the leaf before the CA"),
-        pytest.param(LEAF.key_pem + LEAF.pem, "no CA", id="a leaf certificate"),
-        pytest.param(
-            (plain := make_leaf(None, ["h"])).key_pem + plain.pem, "no CA", id="a self-signed server certificate"
-        ),
-    ],
-)
-def test_what_cannot_sign_is_refused_without_quoting_it(pem, says) -> None:
-    with pytest.raises(ParseError, match=says) as caught:
-        signer_of({NEXT: pem}, NEXT)
-    assert caught.value.path == "data[next.pem]"
-    assert "-----" not in str(caught.value)
-
-
-def test_a_missing_key_is_named() -> None:
-    with pytest.raises(ParseError, match=r"data\[mitmproxy-ca.pem\]: is missing"):
-        signer_of({}, SIGNING)

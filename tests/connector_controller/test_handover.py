@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from connector_controller.authority import NEXT, PUBLISHED, SIGNING, make_signer, signer_of, to_pem, utc
+from connector_controller.authority import make_signer, utc
 from connector_controller.handover import ANNOUNCED, ROTATE, SWITCHED, Handover
+from connector_store.ca_secret import signer_of, to_pem
+from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError

@@ -12,7 +12,8 @@ from OpenSSL import SSL
 
 from addons.net import certificates
 from addons.net.certificates import Certificates
-from addons.server.ca_secret import SIGNING, parse_authority
+from addons.server.ca_secret import parse_authority
+from connector_store.domain.rotation import SIGNING
 from lab.certificates import Issued, make_ca, make_leaf
 
 

@@ -5,14 +5,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from addons.server.ca_secret import PUBLISHED, SIGNING, SecretAuthority, parse_authority
+from addons.server.ca_secret import SecretAuthority, parse_authority
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
-from lab.certificates import Issued, make_ca
+from connector_store.domain.rotation import PUBLISHED, SIGNING
+from lab.certificates import Issued, cross_signed, make_ca
 
 OLD = make_ca("old")
 NEW = make_ca("new")
-CROSSED = make_ca("new", issuer=OLD)
+CROSSED = cross_signed(NEW, OLD)
 
 
 def secret(**data: bytes) -> dict[str, object]:
@@ -61,7 +62,7 @@ def locked_key(ca: Issued) -> bytes:
         pytest.param(secret(signing=NEW.pem), "no private key", id="no key"),
         pytest.param(secret(signing=NEW.key_pem), "not a PEM bundle", id="no certificate"),
         pytest.param(secret(signing=locked_key(NEW) + NEW.pem), "no private key", id="a key with a password"),
-        pytest.param(secret(signing=foreign_key() + NEW.pem), "neither RSA nor EC", id="a key of another kind"),
+        pytest.param(secret(signing=foreign_key() + NEW.pem), "another kind than EC or RSA", id="an Ed25519 key"),
         pytest.param(secret(signing=OLD.key_pem + NEW.pem), "another certificate", id="a key of another CA"),
         pytest.param(secret(signing=NEW.combined_pem, published=b"x"), "not a PEM bundle", id="no PEM to publish"),
     ],

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from connector_controller.authority import NEXT, SIGNING
 from connector_controller.handover import ROTATE, SWITCHED
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
+from connector_store.domain.rotation import NEXT, SIGNING
 from lab.controllers import SYSTEM, Controller, World, until
 from lab.kubectl import Kubectl
 from tests.cluster.kube.installed import account, install_roles, may_use

@@ -1,0 +1,125 @@
+"""The Secret with the CA of the proxies (setting `ca-secret`, type Opaque): the controller keeps it, the proxies sign.
+
+mitmproxy-ca.pem   what signs, as mitmproxy reads a file of that name: private key (PEM, in clear, EC or RSA), its
+                   CA certificate, and what else to send with leaf certificates. After a rotation that certificate
+                   is the one that the former CA signed, so that whoever trusts the former one goes on.
+ca.crt             the CA certificates to publish (ConfigMap, CACerts, GET /ca.crt), the one that signs first.
+                   Absent: the first certificate of mitmproxy-ca.pem
+next.pem           as mitmproxy-ca.pem; published, does not sign yet (absent most of the time)
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.fields import Fields
+from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.trust import load_certificates
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """A CA that can sign: `certificate` is what callers trust, `sent` goes with leaf certificates, its own first."""
+
+    key: PrivateKey = field(repr=False)
+    certificate: x509.Certificate
+    sent: tuple[x509.Certificate, ...]
+
+    @property
+    def expires(self) -> float:
+        return self.certificate.not_valid_after_utc.timestamp()
+
+    def to_pem(self) -> bytes:
+        """As `mitmproxy-ca.pem`."""
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(*self.sent)
+
+
+def load_signer(pem: bytes, anchors: Sequence[x509.Certificate] = ()) -> Signer:
+    """Read `mitmproxy-ca.pem` or `next.pem`; ParseError without quoting any of it.
+
+    The certificate that callers trust is that of the same key in `anchors`, else the first one of the PEM.
+    """
+    sent = load_certificates(pem)
+    try:
+        key = load_pem_private_key(pem, None)
+    except (ValueError, TypeError) as error:
+        raise ParseError("", "has no private key that can be read; put it before the certificate, in clear") from error
+    if not isinstance(key, PrivateKey):
+        raise ParseError("", "has a private key of another kind than EC or RSA; take one of those")
+    public = key.public_key()
+    if public != sent[0].public_key():
+        raise ParseError("", "has a private key of another certificate than its first; put that certificate first")
+    if not _is_ca(sent[0]):
+        raise ParseError("", "has a first certificate that is no CA; take one with basic constraints CA:TRUE")
+    trusted = next((each for each in anchors if each.public_key() == public), sent[0])
+    return Signer(key=key, certificate=trusted, sent=tuple(sent))
+
+
+def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
+    """Our keys of the Secret, decoded, those that are empty left out; ParseError names the key, and quotes nothing."""
+    data = Fields(raw, "").child("data")
+    found: dict[str, bytes] = {}
+    for key in (SIGNING, NEXT, PUBLISHED):
+        try:
+            value = base64.b64decode(data.text(key) or "", validate=True)
+        except ParseError as error:
+            raise ParseError(f"data[{key}]", error.reason) from None
+        except ValueError:
+            raise ParseError(f"data[{key}]", "is not base64") from None
+        if value:
+            found[key] = value
+    return found
+
+
+def published(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
+    """What to publish, the CA that signs first, then the next one; ParseError names the key."""
+    found = list(trusted(data))
+    if NEXT in data:
+        found.insert(1, signer_of(data, NEXT).certificate)
+    return tuple(dict.fromkeys(found))
+
+
+def trusted(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
+    """The CA that signs, and what is published beside it already; a next one that is broken breaks nothing here."""
+    return tuple(dict.fromkeys((signer_of(data, SIGNING).certificate, *_anchors(data))))
+
+
+def signer_of(data: Mapping[str, bytes], key: str) -> Signer:
+    """The CA under a key of the Secret; ParseError names that key."""
+    anchors = _anchors(data)
+    try:
+        return load_signer(data[key], anchors)
+    except KeyError as error:
+        raise ParseError(f"data[{key}]", "is missing") from error
+    except ParseError as error:
+        raise ParseError(f"data[{key}]", error.reason) from error
+
+
+def _anchors(data: Mapping[str, bytes]) -> list[x509.Certificate]:
+    try:
+        return load_certificates(data[PUBLISHED]) if PUBLISHED in data else []
+    except ParseError as error:
+        raise ParseError(f"data[{PUBLISHED}]", error.reason) from error
+
+
+def to_pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

@@ -1,0 +1,102 @@
+import base64
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from connector_store.ca_secret import Signer, load_signer, published, read_data, signer_of, to_pem, trusted
+from connector_store.domain.errors import ParseError
+from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
+from lab.certificates import Issued, cross_signed, make_ca, make_leaf
+
+HOST = "target.example.com"
+
+
+def signer(issued: Issued) -> Signer:
+    return Signer(key=issued.key, certificate=issued.certificate, sent=(issued.certificate, *issued.chain))
+
+
+def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
+    made = signer(make_ca())
+    back = load_signer(made.to_pem())
+    assert back.certificate == made.certificate
+    assert back.sent == made.sent
+    assert back.expires == made.certificate.not_valid_after_utc.timestamp()
+    assert "key" not in repr(back)
+
+
+def test_the_keys_of_the_secret_are_decoded_and_others_passed_over() -> None:
+    raw = {"data": {SIGNING: base64.b64encode(b"a").decode(), NEXT: "", "other": "?"}}
+    assert read_data(raw) == {SIGNING: b"a"}
+    assert read_data({}) == read_data({"data": None}) == {}
+
+
+@pytest.mark.parametrize("value", [pytest.param("s3cret!", id="no base64"), pytest.param(5, id="no text")])
+def test_what_cannot_be_decoded_is_named_without_showing_it(value: object) -> None:
+    with pytest.raises(ParseError, match=r"data\[ca\.crt\]") as caught:
+        read_data({"data": {PUBLISHED: value}})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> None:
+    first, second = make_ca("old"), make_ca("new")
+    old, new = signer(first), signer(second)
+    assert published({SIGNING: old.to_pem()}) == (old.certificate,)
+    announced = {SIGNING: old.to_pem(), NEXT: new.to_pem()}
+    both = (old.certificate, new.certificate)
+    assert published(announced) == both
+    assert published(announced | {PUBLISHED: to_pem(*both)}) == both
+    switched = {SIGNING: cross_signed(second, first).combined_pem, PUBLISHED: to_pem(*both)}
+    assert published(switched) == (new.certificate, old.certificate)
+    assert signer_of(switched, SIGNING).certificate == new.certificate
+
+
+def test_a_next_ca_that_is_broken_takes_nothing_from_what_signs() -> None:
+    ca = make_ca()
+    data = {SIGNING: ca.combined_pem, NEXT: b"broken"}
+    assert trusted(data) == (ca.certificate,)
+    with pytest.raises(ParseError, match=r"data\[next.pem\]"):
+        published(data)
+
+
+def test_published_certificates_that_cannot_be_read_are_named() -> None:
+    with pytest.raises(ParseError, match=r"data\[ca.crt\]: not a PEM bundle"):
+        published({SIGNING: make_ca().combined_pem, PUBLISHED: b"hello"})
+
+
+GOOD = make_ca()
+LEAF = make_leaf(GOOD, [HOST])
+ED = ed25519.Ed25519PrivateKey.generate().private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+LOCKED = GOOD.key.private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+)
+
+
+@pytest.mark.parametrize(
+    ("pem", "says"),
+    [
+        pytest.param(b"", "not a PEM bundle", id="empty"),
+        pytest.param(GOOD.key_pem, "not a PEM bundle", id="a key alone"),
+        pytest.param(GOOD.pem, "no private key", id="a certificate alone"),
+        pytest.param(LOCKED + GOOD.pem, "no private key", id="a key with a passphrase"),
+        pytest.param(ED + GOOD.pem, "another kind", id="a key of another kind"),
+        pytest.param(LEAF.key_pem + GOOD.pem, "another certificate", id="the key of another certificate"),
+        pytest.param(GOOD.key_pem + LEAF.pem + GOOD.pem, "another certificate", id="the leaf before the CA"),
+        pytest.param(LEAF.key_pem + LEAF.pem, "no CA", id="a leaf certificate"),
+        pytest.param(
+            (plain := make_leaf(None, ["h"])).key_pem + plain.pem, "no CA", id="a self-signed server certificate"
+        ),
+    ],
+)
+def test_what_cannot_sign_is_refused_without_quoting_it(pem, says) -> None:
+    with pytest.raises(ParseError, match=says) as caught:
+        signer_of({NEXT: pem}, NEXT)
+    assert caught.value.path == "data[next.pem]"
+    assert "-----" not in str(caught.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ParseError, match=r"data\[mitmproxy-ca.pem\]: is missing"):
+        signer_of({}, SIGNING)
