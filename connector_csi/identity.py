@@ -6,10 +6,9 @@ from typing import Any, Final
 import grpc.aio
 
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
+from connector_store.version import VERSION
 
 DRIVER: Final = "connectors-csi"
-VERSION: Final = "0.1.0"
-"""The project's; the image has no metadata of packages to read it from."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -1,6 +1,5 @@
 """The command line; also installed as the kubectl plugin `kubectl connector`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,7 +8,14 @@ from connectorctl.cli import run
 
 def main() -> None:
     """Run the command of this process and end it with its exit code."""
-    sys.exit(run(sys.argv[1:], plugin=Path(sys.argv[0]).name.startswith("kubectl-"), environ=os.environ))
+    sys.exit(run(sys.argv[1:], plugin=Path(sys.argv[0]).name.startswith("kubectl-")))
+
+
+def complete() -> None:
+    """Answer kubectl, which completes a plugin by running `kubectl_complete-connector` with its words."""
+    from connectorctl.complete import answer_kubectl
+
+    sys.exit(answer_kubectl(sys.argv[1:]))
 
 
 if __name__ == "__main__":

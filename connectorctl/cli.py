@@ -1,134 +1,118 @@
-"""The commands: arguments -> the document on stdout, messages on stderr, an exit code.
+"""The command line: arguments -> a command, which prints its document on stdout and messages on stderr; an exit code.
 
 0: done, 1: refused, not found or wrong in a file, 2: usage.
+
+A command is one module in `connectorctl/commands` whose `command` is the click command, and one line in COMMANDS.
 """
 
-import sys
-import time
+import importlib
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, render
-from connector_store.domain.settings import Settings, parse_settings
-from connector_store.domain.source import DEFAULT_FOLDER, Cluster, Folder
+import click
+
 from connector_store.kube.errors import ApiError
-from connectorctl.arguments import STDOUT, Arguments, parse_arguments
-from connectorctl.origin import choose_origin
+from connector_store.version import VERSION
+from connectorctl.command import PLUGIN, PROGRAM
+from connectorctl.output import END_OF_READER, ReaderGoneError, fail
+from connectorctl.situation import Situation
+
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "init": "connectorctl.commands.init",
+        "check": "connectorctl.commands.check",
+        "kubeconfig": "connectorctl.commands.kubeconfig",
+        "token": "connectorctl.commands.token",
+        "status": "connectorctl.commands.status",
+        "completion": "connectorctl.commands.completion",
+        "help": "connectorctl.commands.help",
+        "version": "connectorctl.commands.version",
+    }
+)
+"""Name -> module, in the order in which help lists them. A module is imported when its command is asked for."""
 
 OK: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 INTERRUPTED: Final = 130
+COMPLETE: Final = "_CONNECTORCTL_COMPLETE"
+"""The variable by which completion scripts ask (click's name for this program)."""
 _POD: Final = "KUBERNETES_SERVICE_HOST"
 
 
-def run(arguments: Sequence[str], *, plugin: bool, environ: Mapping[str, str]) -> int:
+class Commands(click.Group):
+    """The commands by name."""
+
+    def __init__(self, **values: object) -> None:
+        # Names alone: for the list of what may have been meant.
+        names = {name: click.Command(name) for name in COMMANDS}
+        super().__init__(PROGRAM, commands=names, **values)  # type: ignore[arg-type]  # passed on as they came
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return found
+
+
+ROOT: Final = Commands(
+    help="Use Kubernetes clusters through their Connectors, without holding their credentials.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=lambda ctx, _, asked: _version(ctx) if asked else None,
+            help="Print the version.",
+        )
+    ],
+)
+
+
+def _version(ctx: click.Context) -> None:
+    click.echo(f"{PROGRAM} {VERSION}")
+    ctx.exit()
+
+
+def run(arguments: Sequence[str], *, plugin: bool) -> int:
     """Run one command; `plugin` when started as `kubectl connector`."""
-    asked = parse_arguments(arguments, plugin=plugin)
+    situation = Situation(plugin=plugin, in_pod=bool(os.environ.get(_POD)))
     try:
-        return _run(asked, plugin, environ)
+        code = ROOT.main(
+            list(arguments),
+            prog_name=PLUGIN if plugin else PROGRAM,
+            complete_var=COMPLETE,
+            standalone_mode=False,
+            obj=situation,
+            color=False if os.environ.get("NO_COLOR") else None,
+        )
+    except click.UsageError as error:
+        return _usage(error)
+    except click.ClickException as error:
+        fail(error.format_message())
+    except ReaderGoneError:
+        return END_OF_READER
     except OSError as error:
-        _say(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, ApiError) as error:
-        _say(f"error: {error}")
-    except KeyboardInterrupt:
+        fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    else:
+        return code if isinstance(code, int) else OK
     return FAILED
 
 
-def _run(asked: Arguments, plugin: bool, environ: Mapping[str, str]) -> int:
-    settings = parse_settings(explicit={}, environ=environ, config_map={}, in_cluster=False)
-    folder = asked.folder or Path(DEFAULT_FOLDER)
-    if asked.command == "init":
-        return _init(folder)
-    if asked.command == "check":
-        return _check(folder, settings)
-    try:
-        origin = choose_origin(asked, plugin=plugin, in_pod=bool(environ.get(_POD)))
-    except ParseError as error:
-        _say(f"error: {error}")
-        return USAGE
-    match asked.command:
-        case "token":
-            _write(_token(asked, origin, settings) + "\n")
-        case "status":
-            _status(asked, origin, settings)
-        case _:
-            _kubeconfig(asked, _entries(asked, origin, settings))
-    return OK
-
-
-def _init(folder: Path) -> int:
-    from connectorctl.example import write_example
-
-    path = write_example(folder)
-    _say(f"wrote {path}: put in address and token, then run: connectorctl check {folder}")
-    return OK
-
-
-def _check(folder: Path, settings: Settings) -> int:
-    from connectorctl.check import check_folder
-
-    text, fatal, summary = check_folder(folder, settings)
-    _write(text)
-    _say(summary)
-    return FAILED if fatal else OK
-
-
-def _token(asked: Arguments, origin: Folder | Cluster, settings: Settings) -> str:
-    # Each source is imported when it is asked: a cluster's takes most of a second.
-    if isinstance(origin, Folder):
-        from connectorctl import folder
-
-        return folder.token(asked, Path(origin.path), settings, time.time())
-    from connectorctl import cluster
-
-    return cluster.token(asked, origin, settings)
-
-
-def _entries(asked: Arguments, origin: Folder | Cluster, settings: Settings) -> list[Entry]:
-    if isinstance(origin, Folder):
-        from connectorctl import folder
-
-        return folder.entries(asked, Path(origin.path), settings, time.time())
-    from connectorctl import cluster
-
-    return cluster.entries(asked, origin, settings)
-
-
-def _status(asked: Arguments, origin: Folder | Cluster, settings: Settings) -> None:
-    from connectorctl.table import render_status
-
-    if isinstance(origin, Folder):
-        from connectorctl import folder
-
-        store = folder.load(Path(origin.path), settings)
+def _usage(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
     else:
-        from connectorctl import cluster
-
-        store = cluster.load(asked, origin, settings)
-    _write(render_status(store, asked.namespace))
-
-
-def _kubeconfig(asked: Arguments, entries: list[Entry]) -> None:
-    from connectorctl.files import write_private
-
-    text = render(entries, rotating=asked.rotating)
-    if asked.output in (None, STDOUT):
-        _write(text)
-        return
-    if asked.rotating:
-        write_private(asked.output.parent / TOKEN_FILE, entries[0].token)
-    write_private(asked.output, text)
-    _say(f"wrote {asked.output}")
-
-
-def _write(document: str) -> None:
-    sys.stdout.write(document)
-    sys.stdout.flush()
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(message + "\n")
+        path = error.ctx.command_path if error.ctx is not None else PROGRAM
+        fail(f"{error.format_message()}\nSee '{path} --help' for usage.")
+    return error.exit_code

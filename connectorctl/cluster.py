@@ -1,7 +1,7 @@
 """A cluster as a source: its Connectors, and ServiceAccount tokens that it signs (TokenRequest)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
-from connectorctl.arguments import Arguments
 from connectorctl.listing import fill
+from connectorctl.options import Caller, Where
 from connectorctl.proxy_ca import read_proxy_ca
 
 
@@ -28,39 +28,40 @@ class _Found:
     published: HttpAddress | None
 
 
-def load(arguments: Arguments, cluster: Cluster, settings: Settings) -> Store:
-    """The store that a proxy in this cluster would have."""
+def load(where: Where, cluster: Cluster, settings: Settings, *, namespace: str | None) -> Store:
+    """The store that a proxy in this cluster would have, of `namespace` only (None: all)."""
 
     async def listed(client: KubeClient) -> Store:
         store = Store()
-        await fill(store, client, system_namespace=settings.system_namespace, namespace=arguments.namespace)
+        await fill(store, client, system_namespace=settings.system_namespace, namespace=namespace)
         return store
 
-    return asyncio.run(_connected(arguments, cluster, listed))
+    return asyncio.run(_connected(where, cluster, listed))
 
 
-def entries(arguments: Arguments, cluster: Cluster, settings: Settings) -> list[Entry]:
-    """What a kubeconfig for `arguments.keys` is made of; tokens are of `arguments.service_account`."""
+def entries(
+    where: Where, cluster: Cluster, keys: Sequence[ObjectKey], caller: Caller, settings: Settings, *, proxy: str | None
+) -> list[Entry]:
+    """What a kubeconfig for `keys` is made of; tokens are of the caller's ServiceAccount."""
 
     async def made(client: KubeClient) -> list[Entry]:
-        found = [await _find(client, key) for key in arguments.keys]
-        return [await _entry(client, arguments, each, settings) for each in found]
+        found = [await _find(client, key) for key in keys]
+        return [await _entry(client, each, caller, settings, proxy) for each in found]
 
-    return asyncio.run(_connected(arguments, cluster, made))
+    return asyncio.run(_connected(where, cluster, made))
 
 
-def token(arguments: Arguments, cluster: Cluster, settings: Settings) -> str:
-    """A token for the one Connector of `arguments`."""
+def token(where: Where, cluster: Cluster, key: ObjectKey, caller: Caller, settings: Settings) -> str:
+    """A token for one Connector."""
 
     async def asked(client: KubeClient) -> str:
-        (key,) = arguments.keys
-        return await _token(client, arguments, await _find(client, key), settings)
+        return await _token(client, caller, await _find(client, key), settings)
 
-    return asyncio.run(_connected(arguments, cluster, asked))
+    return asyncio.run(_connected(where, cluster, asked))
 
 
-async def _connected[T](arguments: Arguments, cluster: Cluster, work: Callable[[KubeClient], Awaitable[T]]) -> T:
-    configuration = await config.load(cluster.context, kubeconfig=arguments.kubeconfig)
+async def _connected[T](where: Where, cluster: Cluster, work: Callable[[KubeClient], Awaitable[T]]) -> T:
+    configuration = await config.load(cluster.context, kubeconfig=where.kubeconfig)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         return await work(client)
 
@@ -73,8 +74,8 @@ async def _find(client: KubeClient, key: ObjectKey) -> _Found:
     return _Found(connector=connector, published=parse_http_address(raw))
 
 
-async def _entry(client: KubeClient, arguments: Arguments, found: _Found, settings: Settings) -> Entry:
-    proxy = arguments.proxy or (found.published.url if found.published else None)
+async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Settings, named: str | None) -> Entry:
+    proxy = named or (found.published.url if found.published else None)
     if proxy is None:
         raise ParseError(
             f"Connector {found.connector.key}",
@@ -85,21 +86,21 @@ async def _entry(client: KubeClient, arguments: Arguments, found: _Found, settin
         key=found.connector.key,
         address=found.connector.address,
         proxy=proxy,
-        ca=_ca(arguments, found.published),
-        token=await _token(client, arguments, found, settings),
+        ca=_ca(caller, found.published),
+        token=await _token(client, caller, found, settings),
     )
 
 
-def _ca(arguments: Arguments, published: HttpAddress | None) -> bytes:
+def _ca(caller: Caller, published: HttpAddress | None) -> bytes:
     """What the controller published, unless a confdir is named: then the proxy is one that has its own CA."""
-    if arguments.confdir is None and published is not None:
+    if caller.confdir is None and published is not None:
         return published.ca
-    return read_proxy_ca(arguments.confdir)
+    return read_proxy_ca(caller.confdir)
 
 
-async def _token(client: KubeClient, arguments: Arguments, found: _Found, settings: Settings) -> str:
-    account = arguments.service_account
+async def _token(client: KubeClient, caller: Caller, found: _Found, settings: Settings) -> str:
+    account = caller.service_account
     if account is None:
         raise ParseError("--service-account", "is missing")
     audience = (found.published.audience if found.published else "") or settings.audience
-    return await client.create_token(account.namespace, account.name, audience, arguments.ttl)
+    return await client.create_token(account.namespace, account.name, audience, caller.ttl)

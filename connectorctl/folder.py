@@ -1,5 +1,6 @@
 """A folder of manifests as a source: its Connectors, and tokens signed with the proxy's own key."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from connector_store.domain.settings import Settings
 from connector_store.folder.access import SigningKey
 from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
-from connectorctl.arguments import Arguments
+from connectorctl.options import Caller
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
 
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
@@ -26,30 +27,29 @@ def load(folder: Path, settings: Settings) -> Store:
     return store
 
 
-def entries(arguments: Arguments, folder: Path, settings: Settings, now: float) -> list[Entry]:
-    """What a kubeconfig for `arguments.keys` is made of."""
-    if arguments.rotating and len(arguments.keys) > 1:
-        raise ParseError("--rotating", "takes one Connector of a folder: each has a token of its own")
+def entries(
+    folder: Path, keys: Sequence[ObjectKey], caller: Caller, settings: Settings, now: float, *, proxy: str | None
+) -> list[Entry]:
+    """What a kubeconfig for `keys` is made of; `now` in unix seconds."""
     store = load(folder, settings)
-    connectors = [_find(store, key, folder) for key in arguments.keys]
-    ca = read_proxy_ca(arguments.confdir)
+    connectors = [_find(store, key, folder) for key in keys]
+    ca = read_proxy_ca(caller.confdir)
     return [
         Entry(
             key=each.key,
             address=each.address,
-            proxy=arguments.proxy or DEFAULT_PROXY,
+            proxy=proxy or DEFAULT_PROXY,
             ca=ca,
-            token=_mint(arguments, each.key, settings, now),
+            token=_mint(each.key, caller, settings, now),
         )
         for each in connectors
     ]
 
 
-def token(arguments: Arguments, folder: Path, settings: Settings, now: float) -> str:
-    """A token for the one Connector of `arguments`."""
-    (key,) = arguments.keys
+def token(folder: Path, key: ObjectKey, caller: Caller, settings: Settings, now: float) -> str:
+    """A token for one Connector."""
     _find(load(folder, settings), key, folder)
-    return _mint(arguments, key, settings, now)
+    return _mint(key, caller, settings, now)
 
 
 def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
@@ -64,6 +64,6 @@ def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
             return found
 
 
-def _mint(arguments: Arguments, key: ObjectKey, settings: Settings, now: float) -> str:
-    signing = SigningKey.load_or_create(confdir_or_default(arguments.confdir))
-    return signing.mint(key, ttl=arguments.ttl, now=now, audience=settings.audience)
+def _mint(key: ObjectKey, caller: Caller, settings: Settings, now: float) -> str:
+    signing = SigningKey.load_or_create(confdir_or_default(caller.confdir))
+    return signing.mint(key, ttl=caller.ttl, now=now, audience=settings.audience)

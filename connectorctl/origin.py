@@ -1,47 +1,56 @@
-"""Where a command takes Connectors from, and what each kind of source demands of the arguments."""
+"""Where a command takes Connectors from, and what each kind of source demands of the options."""
 
 from dataclasses import replace
 from typing import Final
 
+import click
+
 from connector_store.domain.errors import ParseError
 from connector_store.domain.source import Cluster, Folder, parse_source
-from connectorctl.arguments import Arguments
+from connector_store.folder.access import MAX_TTL
+from connectorctl.options import Caller, Where
+from connectorctl.situation import Situation
 
 SHORTEST: Final = 600
 """Seconds; a TokenRequest gives no shorter token (k8s.io/api/authentication/v1)."""
 
 
-def choose_origin(arguments: Arguments, *, plugin: bool, in_pod: bool) -> Folder | Cluster:
-    """The source of `arguments`; ParseError if they do not fit together.
+def choose_origin(where: Where, situation: Situation, caller: Caller | None = None) -> Folder | Cluster:
+    """The source of `where`; click's UsageError if the options do not fit together.
 
-    `auto` is the cluster for a kubectl plugin, and where a flag for clusters is given.
+    `auto` is the cluster for a kubectl plugin, in a pod, and where an option for clusters is given. `caller` is given
+    by commands that make a token.
     """
-    auto_is_cluster = in_pod or plugin or _cluster_flags(arguments) != []
+    flags = _cluster_flags(where, caller)
     try:
-        source = parse_source(arguments.source, in_pod=auto_is_cluster)
+        source = parse_source(where.source, in_pod=situation.prefers_cluster or flags != [])
     except ParseError as error:
-        raise ParseError("--source", error.reason) from error
+        raise click.UsageError(f"--source: {error.reason}") from error
     if isinstance(source, Folder):
-        if _cluster_flags(arguments):
-            raise ParseError(_cluster_flags(arguments)[0], "is for clusters; leave it out, or use --source kubernetes")
+        if flags:
+            raise click.UsageError(f"{flags[0]}: is for clusters; leave it out, or use --source kubernetes")
+        if caller is not None and caller.ttl > MAX_TTL:
+            raise click.UsageError("--ttl: is longer than 24h, the most that a token of a folder's proxy lasts")
         return source
-    _check_cluster(arguments)
-    return replace(source, context=arguments.context) if arguments.context is not None else source
+    _check_cluster(caller)
+    return replace(source, context=where.context) if where.context is not None else source
 
 
-def _cluster_flags(arguments: Arguments) -> list[str]:
+def _cluster_flags(where: Where, caller: Caller | None) -> list[str]:
     flags = {
-        "--kubeconfig": arguments.kubeconfig,
-        "--context": arguments.context,
-        "--service-account": arguments.service_account,
+        "--kubeconfig": where.kubeconfig,
+        "--context": where.context,
+        "--service-account": caller.service_account if caller is not None else None,
     }
     return [name for name, value in flags.items() if value is not None]
 
 
-def _check_cluster(arguments: Arguments) -> None:
-    if arguments.command == "status":
+def _check_cluster(caller: Caller | None) -> None:
+    if caller is None:
         return
-    if arguments.service_account is None:
-        raise ParseError("--service-account", "is missing; name the NAMESPACE/NAME whose token to ask the cluster for")
-    if arguments.ttl < SHORTEST:
-        raise ParseError("--ttl", "is shorter than 10m, the least that a cluster gives")
+    if caller.service_account is None:
+        raise click.UsageError(
+            "--service-account: is missing; name the NAMESPACE/NAME whose token to ask the cluster for"
+        )
+    if caller.ttl < SHORTEST:
+        raise click.UsageError("--ttl: is shorter than 10m, the least that a cluster gives")

@@ -18,7 +18,7 @@ from connector_store.domain.source import Cluster
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connectorctl import cluster
-from connectorctl.arguments import Arguments
+from connectorctl.options import Caller, Where
 from connectorctl.proxy_ca import CA_FILE
 from connectorctl.table import render_status
 from lab.certificates import make_ca
@@ -26,6 +26,7 @@ from tests.fakes.api_server import FakeApiServer
 
 KEY = ObjectKey("a", "k8s")
 ACCOUNT = ObjectKey("ci", "robot")
+CALLER = Caller(service_account=ACCOUNT)
 SETTINGS = Settings()
 CA = make_ca()
 PUBLISHED = {"url": "http://c-k8s.a.svc.cluster.local", "CACerts": base64.b64encode(CA.pem).decode(), "audience": "own"}
@@ -46,7 +47,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @pytest.fixture
-def asked(server: FakeApiServer, tmp_path: Path) -> Arguments:
+def where(server: FakeApiServer, tmp_path: Path) -> Where:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -57,66 +58,64 @@ def asked(server: FakeApiServer, tmp_path: Path) -> Arguments:
     }
     path = tmp_path / "config"
     path.write_text(json.dumps(config))
-    return Arguments(command="kubeconfig", keys=(KEY,), kubeconfig=str(path), service_account=ACCOUNT)
+    return Where(kubeconfig=str(path))
 
 
-async def entries(asked: Arguments) -> list[Entry]:
-    return await asyncio.to_thread(cluster.entries, asked, Cluster(), SETTINGS)
+async def entries(where: Where, caller: Caller = CALLER, proxy: str | None = None) -> list[Entry]:
+    return await asyncio.to_thread(cluster.entries, where, Cluster(), [KEY], caller, SETTINGS, proxy=proxy)
 
 
-async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, asked: Arguments) -> None:
+async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
-    (entry,) = await entries(asked)
+    (entry,) = await entries(where)
     assert (entry.key, entry.proxy, entry.ca, entry.token) == (KEY, PUBLISHED["url"], CA.pem, "token-of-robot")
     assert str(entry.address) == "https://192.0.2.1:6443"
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
-    assert body["spec"] == {"audiences": ["own"], "expirationSeconds": asked.ttl}
+    assert body["spec"] == {"audiences": ["own"], "expirationSeconds": CALLER.ttl}
 
 
-async def test_a_proxy_with_its_own_ca_is_named_by_flags(
-    server: FakeApiServer, asked: Arguments, tmp_path: Path
-) -> None:
+async def test_a_proxy_with_its_own_ca_is_named_by_flags(server: FakeApiServer, where: Where, tmp_path: Path) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     other = make_ca()
     (tmp_path / CA_FILE).write_bytes(other.pem)
-    (entry,) = await entries(replace(asked, proxy="http://127.0.0.1:1", confdir=tmp_path))
+    (entry,) = await entries(where, replace(CALLER, confdir=tmp_path), "http://127.0.0.1:1")
     assert (entry.proxy, entry.ca) == ("http://127.0.0.1:1", other.pem)
 
 
-async def test_without_a_controller_the_proxy_has_to_be_named(server: FakeApiServer, asked: Arguments) -> None:
+async def test_without_a_controller_the_proxy_has_to_be_named(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector())
     with pytest.raises(ParseError, match="see that the controller runs"):
-        await entries(asked)
+        await entries(where)
 
 
 async def test_a_token_without_a_controller_has_the_audience_of_the_settings(
-    server: FakeApiServer, asked: Arguments
+    server: FakeApiServer, where: Where
 ) -> None:
     await server.put(CONNECTORS, connector())
-    assert await asyncio.to_thread(cluster.token, asked, Cluster(), SETTINGS) == "token-of-robot"
+    assert await asyncio.to_thread(cluster.token, where, Cluster(), KEY, CALLER, SETTINGS) == "token-of-robot"
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
     assert body["spec"]["audiences"] == ["connectors-proxy"]
 
 
-async def test_a_connector_that_is_not_there_is_not_found(server: FakeApiServer, asked: Arguments) -> None:
+async def test_a_connector_that_is_not_there_is_not_found(server: FakeApiServer, where: Where) -> None:
     with pytest.raises(ApiError) as refused:
-        await entries(asked)
+        await entries(where)
     assert refused.value.status == 404
 
 
-async def test_a_connector_that_cannot_be_read_says_why(server: FakeApiServer, asked: Arguments) -> None:
+async def test_a_connector_that_cannot_be_read_says_why(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED, address="ftp://x"))
     with pytest.raises(ParseError, match=r"Connector a/k8s: spec\.address"):
-        await entries(asked)
+        await entries(where)
 
 
-async def test_a_token_is_never_asked_for_nobody(server: FakeApiServer, asked: Arguments) -> None:
+async def test_a_token_is_never_asked_for_nobody(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     with pytest.raises(ParseError, match="--service-account"):
-        await entries(replace(asked, service_account=None))
+        await entries(where, Caller())
 
 
-async def test_the_store_is_listed(server: FakeApiServer, asked: Arguments) -> None:
+async def test_the_store_is_listed(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector())
-    store = await asyncio.to_thread(cluster.load, asked, Cluster(), SETTINGS)
+    store = await asyncio.to_thread(cluster.load, where, Cluster(), SETTINGS, namespace=None)
     assert "SecretNotFound" in render_status(store, None) or "SecretInvalid" in render_status(store, None)

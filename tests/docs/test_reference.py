@@ -4,7 +4,7 @@ import ast
 import json
 import re
 
-import pytest
+import click
 
 from addons.records.audit import line
 from addons.records.metrics import Metrics
@@ -17,7 +17,8 @@ from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.status import CONDITION_READY
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
-from connectorctl.arguments import parse_arguments
+from connectorctl.cli import COMMANDS
+from connectorctl.cli import ROOT as ROOT_COMMAND
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
 REASONED = (
@@ -134,17 +135,33 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     assert broken == []
 
 
-def test_every_command_and_flag_of_connectorctl_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^    ([a-z]+) ", usage(capsys), re.MULTILINE)
+def test_every_command_and_flag_of_connectorctl_is_there() -> None:
     documented = rows(section("connectorctl.md", "Commands"))
-    assert [name.strip("`").split()[0] for name in documented] == commands
+    assert [name.strip("`").split()[0] for name in documented] == list(COMMANDS)
     flags = rows(section("connectorctl.md", "Flags"))
-    for command in commands:
-        offered = set(re.findall(r"--[a-z-]+", usage(capsys, command).partition("options:")[2])) - {"--help"}
+    for command in COMMANDS:
+        offered = {f"--{each}" for each in _flags_of(command)}
         assert {flag.strip("`") for flag, places in flags.items() if command in places.split(", ")} == offered
 
 
-def usage(capsys: pytest.CaptureFixture[str], *command: str) -> str:
-    with pytest.raises(SystemExit):
-        parse_arguments([*command, "--help"], plugin=False)
-    return capsys.readouterr().out
+def test_every_variable_of_connectorctl_is_there() -> None:
+    text = section("connectorctl.md", "Flags")
+    variables = {
+        each.envvar
+        for command in COMMANDS
+        for each in _command(command).params
+        if isinstance(each, click.Option) and each.envvar
+    }
+    assert variables
+    assert [each for each in variables if f"`{each}`" not in text] == []
+
+
+def _command(name: str) -> click.Command:
+    found = ROOT_COMMAND.get_command(click.Context(ROOT_COMMAND), name)
+    assert found is not None
+    return found
+
+
+def _flags_of(command: str) -> set[str]:
+    options = [each for each in _command(command).params if isinstance(each, click.Option)]
+    return {name.removeprefix("--") for each in options for name in each.opts if name.startswith("--")}

@@ -1,0 +1,6 @@
+"""The project's version: the one place where it is written by hand."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
+"""SemVer 2.0. The image has no metadata of packages to read it from."""

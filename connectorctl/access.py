@@ -1,0 +1,61 @@
+"""A command's options -> Connectors, tokens and kubeconfig entries, of whichever source they name.
+
+Each source is imported when it is asked: a cluster's takes most of a second.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import Settings
+from connector_store.domain.source import Folder
+from connector_store.store import Store
+from connectorctl.options import Caller, Where
+from connectorctl.origin import choose_origin
+from connectorctl.situation import Situation
+
+
+def load(where: Where, settings: Settings, situation: Situation, *, namespace: str | None) -> Store:
+    """The store that a proxy on this source would have; of a cluster only `namespace` (None: all)."""
+    origin = choose_origin(where, situation)
+    if isinstance(origin, Folder):
+        from connectorctl import folder
+
+        return folder.load(Path(origin.path), settings)
+    from connectorctl import cluster
+
+    return cluster.load(where, origin, settings, namespace=namespace)
+
+
+def mint(key: ObjectKey, where: Where, caller: Caller, settings: Settings, situation: Situation) -> str:
+    """A caller's token for the Connector `key`."""
+    origin = choose_origin(where, situation, caller)
+    if isinstance(origin, Folder):
+        from connectorctl import folder
+
+        return folder.token(Path(origin.path), key, caller, settings, time.time())
+    from connectorctl import cluster
+
+    return cluster.token(where, origin, key, caller, settings)
+
+
+def entries(
+    keys: Sequence[ObjectKey],
+    where: Where,
+    caller: Caller,
+    settings: Settings,
+    situation: Situation,
+    *,
+    proxy: str | None,
+) -> list[Entry]:
+    """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
+    origin = choose_origin(where, situation, caller)
+    if isinstance(origin, Folder):
+        from connectorctl import folder
+
+        return folder.entries(Path(origin.path), keys, caller, settings, time.time(), proxy=proxy)
+    from connectorctl import cluster
+
+    return cluster.entries(where, origin, keys, caller, settings, proxy=proxy)

@@ -1,0 +1,34 @@
+"""What every command is made with: help with examples, and errors as kubectl prints them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+
+PROGRAM: Final = "connectorctl"
+PLUGIN: Final = "kubectl connector"
+
+
+class Command(click.Command):
+    """A command whose help ends with examples, written for `connectorctl` and shown under the name that was typed."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **values: Any) -> None:
+        super().__init__(*arguments, **values)
+        self.examples = tuple(examples)
+        # Given, it is listed whole; what click takes from the help it cuts.
+        self.short_help = (self.help or "").partition("\n")[0]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.examples:
+            return
+        with formatter.section("Examples"):
+            for each in self.examples:
+                formatter.write(f"  {self._as_typed(ctx, each)}\n")
+
+    def _as_typed(self, ctx: click.Context, example: str) -> str:
+        return example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
+
+
+def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
+    """Decorates the function of a command; its docstring is the help, the first line the one in the list."""
+    return click.command(name, cls=Command, examples=examples)

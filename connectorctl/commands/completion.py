@@ -1,0 +1,30 @@
+"""`connectorctl completion`: the script that makes a shell complete our words."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from connectorctl.command import PROGRAM
+from connectorctl.command import command as make
+from connectorctl.output import write
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@make(
+    "completion",
+    examples=(
+        "source <(connectorctl completion bash)",
+        "connectorctl completion fish > ~/.config/fish/completions/connectorctl.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+def command(shell: str) -> None:
+    """Print a completion script for a shell.
+
+    For the plugin, kubectl's own completion asks the program kubectl_complete-connector, which is installed too.
+    """
+    from connectorctl.cli import COMPLETE, ROOT
+
+    chosen = get_completion_class(shell)
+    assert chosen is not None  # noqa: S101 - click has these three
+    write(chosen(ROOT, {}, PROGRAM, COMPLETE).source())

@@ -1,0 +1,22 @@
+"""`connectorctl help`: the same as --help, as kubectl has it."""
+
+import click
+
+from connectorctl.command import command as make
+
+
+@make("help", examples=("connectorctl help kubeconfig",))
+@click.argument("name", metavar="[COMMAND]", required=False)
+@click.pass_context
+def command(ctx: click.Context, name: str | None) -> None:
+    """Print the help of a command."""
+    root = ctx.find_root()
+    if name is None:
+        click.echo(root.get_help())
+        return
+    group = root.command
+    assert isinstance(group, click.Group)  # noqa: S101 - the root has this command
+    _, found, _ = group.resolve_command(root, [name])
+    assert found is not None  # noqa: S101 - resolve_command raises what --help would
+    with found.make_context(name, [], parent=root, resilient_parsing=True) as inner:
+        click.echo(found.get_help(inner))

@@ -1,0 +1,25 @@
+"""`connectorctl init`: a folder with an example to fill in."""
+
+from pathlib import Path
+
+import click
+
+from connector_store.domain.source import DEFAULT_FOLDER
+from connectorctl.command import command as make
+from connectorctl.output import say
+
+
+@make("init", examples=("connectorctl init", "connectorctl init ./team-a"))
+@click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path, file_okay=False))
+def command(folder: Path) -> None:
+    """Write an example Connector and its Secret into a folder.
+
+    DIR is ./connectors by default; it and the file are readable to you only. A file that is there is never overwritten.
+    """
+    from connectorctl.example import write_example
+
+    try:
+        path = write_example(folder)
+    except FileExistsError as error:
+        raise click.ClickException(f"{error.filename} is there already; edit it, or name another folder") from error
+    say(f"wrote {path}; put in address and token, then run: connectorctl check {folder}")

@@ -1,0 +1,144 @@
+"""Options that several commands share, each bundle read into one frozen value.
+
+    @command("token", examples=…)
+    @source_options
+    def command(where: Where) -> None: …
+
+An option that has a variable of the environment takes its value from there when it is not given.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connectorctl.duration import parse_duration
+
+DEFAULT_TTL: Final = "30m"
+"""As long as the CSI driver's tokens."""
+ENVIRONMENT: Final = "CONNECTORCTL_"
+"""Variables of this program; those of the product's settings begin with CONNECTORS_."""
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where Connectors are looked for."""
+
+    source: str = "auto"
+    kubeconfig: str | None = None
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whose token is made: an account's of the cluster, or one signed with the proxy's own key in `confdir`.
+
+    `ttl` is in seconds.
+    """
+
+    service_account: ObjectKey | None = None
+    ttl: int = 30 * 60
+    confdir: Path | None = None
+
+
+class Key(click.ParamType[ObjectKey]):
+    """NAMESPACE/NAME."""
+
+    name = "NAMESPACE/NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ObjectKey:
+        if isinstance(value, ObjectKey):
+            return value
+        try:
+            return ObjectKey.parse(value)
+        except ParseError as error:
+            self.fail(f"{value!r}: {error.reason}", param, ctx)
+
+
+class ConnectorKey(Key):
+    """NAMESPACE/NAME of a Connector, which the shell completes from the source of the command line."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from connectorctl.complete import connectors
+
+        where = Where(
+            source=ctx.params.get("source") or "auto",
+            kubeconfig=ctx.params.get("kubeconfig"),
+            context=ctx.params.get("context"),
+        )
+        return [CompletionItem(each) for each in connectors(where, ctx.find_root().obj) if each.startswith(incomplete)]
+
+
+class Duration(click.ParamType[int]):
+    """Seconds, written as for kubectl."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ParseError as error:
+            self.fail(f"{value!r}: {error.reason}", param, ctx)
+
+
+def source_options(function: Function) -> Function:
+    """`--source`, `--kubeconfig`, `--context`, as `where: Where`."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, source: str, kubeconfig: str | None, context: str | None, **values: Any) -> Any:
+        return function(*arguments, where=Where(source=source, kubeconfig=kubeconfig, context=context), **values)
+
+    return _decorated(
+        wrapped,
+        click.option("--source", default="auto", envvar=f"{ENVIRONMENT}SOURCE", show_envvar=True,
+                     metavar="SOURCE", help="kubernetes, kubernetes:CONTEXT, or a folder of manifests. Default: "
+                     "./connectors; in a pod, as a kubectl plugin, or with an option for clusters, kubernetes."),
+        click.option("--kubeconfig", metavar="FILE", type=click.Path(), help="Of the cluster with the Connectors."),
+        click.option("--context", metavar="NAME", help="Of that kubeconfig."),
+    )  # fmt: skip
+
+
+def caller_options(function: Function) -> Function:
+    """`--service-account`, `--ttl`, `--confdir`, as `caller: Caller`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        *arguments: Any, service_account: ObjectKey | None, ttl: int, confdir: Path | None, **values: Any
+    ) -> Any:
+        return function(*arguments, caller=Caller(service_account=service_account, ttl=ttl, confdir=confdir), **values)
+
+    return _decorated(
+        wrapped,
+        click.option("--service-account", type=Key(), envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
+                     help="Whose token to ask a cluster for."),
+        click.option("--ttl", type=Duration(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
+                     show_envvar=True, help="How long the token is good: 30m, 1h30m, 90s."),
+        confdir_option,
+    )  # fmt: skip
+
+
+confdir_option: Final = click.option(
+    "--confdir", metavar="DIR", type=click.Path(path_type=Path), envvar=f"{ENVIRONMENT}CONFDIR", show_envvar=True,
+    help="The proxy's folder with its keys. Default: ~/.mitmproxy.",
+)  # fmt: skip
+
+
+def format_option(*forms: str) -> Callable[[Function], Function]:
+    """`-o` with one of `forms`, as `form: str | None`."""
+    return click.option("-o", "--output", "form", type=click.Choice(forms), help="Print it in this form.")
+
+
+def _decorated(function: Function, *decorators: Callable[[Function], Function]) -> Function:
+    for each in reversed(decorators):
+        function = each(function)
+    return function

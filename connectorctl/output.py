@@ -1,0 +1,52 @@
+"""Where words go: documents to stdout, messages to stderr; colours on terminals only, and never with NO_COLOR."""
+
+import json
+import os
+import sys
+from typing import Final
+
+import click
+import yaml
+
+END_OF_READER: Final = 0
+"""Exit code where the reader of stdout has had enough, as in `… | head`: that is no failure."""
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads stdout any more."""
+
+
+def write(document: str) -> None:
+    """To stdout, at once: nothing is left to fail at the end of the process."""
+    try:
+        click.echo(document, nl=False)
+    except BrokenPipeError as error:
+        # click would take it for a failure, and the interpreter complain of what is still buffered.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise ReaderGoneError from error
+
+
+def write_value(value: object, form: str) -> None:
+    """To stdout as `json` or `yaml`."""
+    write(render_value(value, form))
+
+
+def render_value(value: object, form: str) -> str:
+    """The text of `value` (plain containers and scalars) as `json` or `yaml`."""
+    if form == "json":
+        return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000)
+    return text
+
+
+def say(message: str) -> None:
+    """To stderr."""
+    click.echo(message, err=True)
+
+
+def fail(message: str) -> None:
+    """The reason why it ends, to stderr."""
+    colour = False if os.environ.get("NO_COLOR") else None
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour)

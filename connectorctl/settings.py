@@ -1,0 +1,10 @@
+"""The settings that the commands share with the proxy, from the environment."""
+
+import os
+
+from connector_store.domain.settings import Settings, parse_settings
+
+
+def own_settings() -> Settings:
+    """ParseError names the variable that is wrong."""
+    return parse_settings(explicit={}, environ=os.environ, config_map={}, in_cluster=False)

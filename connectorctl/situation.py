@@ -1,0 +1,16 @@
+"""How this process was started: the object of every command's context (`click.pass_obj`)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """`plugin`: as `kubectl connector`; `in_pod`: with an API server in the environment."""
+
+    plugin: bool = False
+    in_pod: bool = False
+
+    @property
+    def prefers_cluster(self) -> bool:
+        """Whether `--source auto` means the cluster."""
+        return self.plugin or self.in_pod

@@ -1,0 +1,58 @@
+"""What shells complete."""
+
+from pathlib import Path
+
+import pytest
+
+from connectorctl.complete import answer_kubectl, connectors
+from connectorctl.options import Where
+from connectorctl.situation import Situation
+
+CHECK = "Name every problem of a folder of manifests, with file and line."
+
+
+def test_names_come_from_the_source_in_order(connectors_folder: Path) -> None:
+    assert connectors(Where(), Situation()) == ["a/first", "default/k8s-connector"]
+
+
+@pytest.fixture
+def connectors_folder(connectors: Path) -> Path:
+    (connectors / "b.yaml").write_text(
+        "apiVersion: connectors.alauda.io/v1alpha1\nkind: Connector\nmetadata: {name: first, namespace: a}\nspec: {}\n"
+    )
+    return connectors
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(Where(), id="no such folder"),
+        pytest.param(Where(kubeconfig="absent"), id="no such cluster"),
+        pytest.param(Where(source="d", context="c"), id="options that do not fit together"),
+    ],
+)
+def test_a_source_that_cannot_be_read_completes_nothing(where: Where, place: Path) -> None:
+    assert connectors(where, Situation()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["che"], [f"check\t{CHECK}", ":4"], id="a command"),
+        pytest.param(["completion", "z"], ["zsh", ":4"], id="a choice"),
+        pytest.param(["token", "x", "--cont"], ["--context\tOf that kubeconfig.", ":4"], id="an option"),
+        pytest.param(["check", ""], [":0"], id="a file is for the shell to complete"),
+        pytest.param(["token", "default/k8s-connector", "x"], [":4"], id="nothing where nothing may follow"),
+        pytest.param(["token", "--source", "connectors", "d"], ["default/k8s-connector", ":4"], id="a Connector"),
+    ],
+)  # fmt: skip
+def test_kubectl_is_answered(
+    words: list[str], expected: list[str], connectors_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer_kubectl(words) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_kubectl_with_no_word_at_all_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer_kubectl([]) == 0
+    assert "kubeconfig\t" in capsys.readouterr().out

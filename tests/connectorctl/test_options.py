@@ -1,0 +1,97 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from connector_store.domain.names import ObjectKey
+from connectorctl.options import Caller, ConnectorKey, Where, caller_options, format_option, source_options
+from connectorctl.situation import Situation
+
+
+@click.command
+@click.argument("key", type=ConnectorKey())
+@format_option("json", "wide")
+@caller_options
+@source_options
+def probe(key: ObjectKey, form: str | None, where: Where, caller: Caller) -> None:
+    click.echo(repr((key, form, where, caller)))
+
+
+def read(line: str, **environment: str) -> tuple[int, str]:
+    done = CliRunner().invoke(probe, line.split(), env=environment)
+    return done.exit_code, done.output.strip()
+
+
+KEY = ObjectKey("a", "k8s")
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "expected"),
+    [
+        pytest.param("a/k8s", {}, (KEY, None, Where(), Caller()), id="defaults"),
+        pytest.param(
+            "a/k8s -o json --source kubernetes --kubeconfig k --context c",
+            {},
+            (KEY, "json", Where(source="kubernetes", kubeconfig="k", context="c"), Caller()),
+            id="where",
+        ),
+        pytest.param(
+            "a/k8s --service-account ci/robot --ttl 1h --confdir d",
+            {},
+            (KEY, None, Where(), Caller(service_account=ObjectKey("ci", "robot"), ttl=3600, confdir=Path("d"))),
+            id="whose token",
+        ),
+        pytest.param(
+            "a/k8s",
+            {
+                "CONNECTORCTL_SOURCE": "s",
+                "CONNECTORCTL_CONFDIR": "d",
+                "CONNECTORCTL_TTL": "1m",
+                "CONNECTORCTL_SERVICE_ACCOUNT": "ci/robot",
+            },
+            (
+                KEY,
+                None,
+                Where(source="s"),
+                Caller(service_account=ObjectKey("ci", "robot"), ttl=60, confdir=Path("d")),
+            ),
+            id="from the environment",
+        ),
+        pytest.param(
+            "a/k8s --source t", {"CONNECTORCTL_SOURCE": "s"}, (KEY, None, Where(source="t"), Caller()), id="a flag wins"
+        ),
+    ],
+)
+def test_options_are_read(line: str, environment: dict[str, str], expected: tuple[object, ...]) -> None:
+    assert read(line, **environment) == (0, repr(expected))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        pytest.param("k8s", "'k8s': not of the form NAMESPACE/NAME", id="a name without namespace"),
+        pytest.param("a/b --ttl never", "write it as 30m", id="a duration that is none"),
+        pytest.param("a/b --ttl 0", "'0': is not between 1s and a year", id="no time at all"),
+        pytest.param("a/b -o xml", "'xml' is not one of 'json', 'wide'", id="a form that there is not"),
+        pytest.param("a/b --kubeconfg c", "'--kubeconfig'", id="an option with a slip"),
+    ],
+)
+def test_what_is_wrong_is_said(line: str, message: str) -> None:
+    code, output = read(line)
+    assert code == 2
+    assert message in output
+
+
+def test_values_that_are_read_already_stay_as_they_are() -> None:
+    assert ConnectorKey().convert(KEY, None, None) == KEY
+
+
+def test_names_of_connectors_are_completed_from_the_source_of_the_line(connectors: Path) -> None:
+    context = click.Context(probe, obj=Situation())
+    context.params = {"source": "connectors"}
+    found = ConnectorKey().shell_complete(context, probe.params[0], "default/")
+    assert [each.value for each in found] == ["default/k8s-connector"]
+    assert ConnectorKey().shell_complete(context, probe.params[0], "other/") == []

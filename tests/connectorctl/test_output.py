@@ -1,0 +1,27 @@
+"""Documents to stdout, messages to stderr."""
+
+import json
+
+import pytest
+import yaml
+
+from connectorctl.output import fail, say, write, write_value
+
+VALUE = {"b": ["1", 2, None], "a": {"ü": True}}
+
+
+def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    write("document")
+    say("message")
+    fail("reason")
+    assert capsys.readouterr() == ("document", "message\nerror: reason\n")
+
+
+@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_value_is_printed_in_its_order(form: str, read: object, capsys: pytest.CaptureFixture[str]) -> None:
+    write_value(VALUE, form)
+    out = capsys.readouterr().out
+    assert callable(read)
+    assert read(out) == VALUE
+    assert out.index("b") < out.index("ü")
+    assert out.endswith("\n")

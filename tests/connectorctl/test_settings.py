@@ -1,0 +1,17 @@
+"""Settings that come from the environment."""
+
+import pytest
+
+from connector_store.domain.errors import ParseError
+from connectorctl.settings import own_settings
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTORS_AUDIENCE", "ours")
+    assert own_settings().audience == "ours"
+
+
+def test_a_variable_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTORS_DRAIN", "soon")
+    with pytest.raises(ParseError, match="CONNECTORS_DRAIN"):
+        own_settings()
