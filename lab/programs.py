@@ -97,6 +97,12 @@ CLIENTS = Module(
     version_variable="helm.sh/helm/v4/internal/version.version",
     packages={"helm": "helm.sh/helm/v4/cmd/helm", "client": "."},
 )
+OLD_KUBECTL = Module(
+    folder="kubectl-old",
+    upstream="k8s.io/kubectl",
+    version_variable="k8s.io/component-base/version.gitVersion",
+    packages={"kubectl": "."},
+)
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 

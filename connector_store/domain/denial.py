@@ -1,4 +1,4 @@
-"""Refusals: a status, a phrase that kubectl shows on CONNECT, and a Kubernetes Status that it shows inside a tunnel.
+"""Refusals: a status, a phrase that kubectl shows on CONNECT, a warning that it shows inside a tunnel, and a Status.
 
 There is one function per refusal, so that each has one text, one code and one label.
 """
@@ -12,6 +12,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Header
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.warning import warning
 
 Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
@@ -78,8 +79,12 @@ class Deny:
 
     @property
     def headers(self) -> tuple[Header, ...]:
-        """Headers that belong to the refusal itself; length and connection are the writer's."""
+        """Headers that belong to the refusal itself; length and connection are the writer's.
+
+        The message is there as a warning too: client-go's discovery makes "unknown" of a Status.
+        """
         found: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
+        found.append(warning(self.message))
         if self.status == 407:
             found.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
         if self.status == 401:

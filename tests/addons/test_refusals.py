@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector_store.domain.warning import warning
 from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN
@@ -102,14 +103,16 @@ def connect(authority: str, credentials: str | bytes | None) -> bytes:
 def assert_answer(case: Case, answer: Answer) -> None:
     """On CONNECT the phrase is all that kubectl shows, everywhere else it is a Status."""
     assert answer.status == case.status
+    prefix = f"{HTTPStatus(case.status).phrase}: "
+    message = answer.phrase.removeprefix(prefix)
     assert answer.headers == {
         "content-type": "application/json",
         "cache-control": "no-cache, private",
+        "warning": warning(message)[1].decode(),
         "content-length": str(len(answer.body)),
         "connection": "close",
         **case.headers,
     }
-    prefix = f"{HTTPStatus(case.status).phrase}: "
     assert answer.phrase.startswith(prefix)
     assert case.words in answer.phrase
     if case.inside is None and case.first is None:
@@ -120,7 +123,7 @@ def assert_answer(case: Case, answer: Answer) -> None:
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
-        "message": answer.phrase.removeprefix(prefix),
+        "message": message,
         "reason": REASONS[case.status],
         "code": case.status,
     }

@@ -74,6 +74,7 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: s
         (denial.unavailable(7), b"Retry-After", b"7"),
         (denial.not_synced(), b"Retry-After", b"1"),
         (denial.internal(), b"Content-Type", b"application/json"),
+        (denial.internal(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
     ],
 )
 def test_headers_that_belong_to_a_refusal(deny: Deny, name: bytes, value: bytes) -> None:
