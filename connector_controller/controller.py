@@ -23,6 +23,7 @@ from connector_controller.proxy_services import ProxyServices
 from connector_controller.queue import WorkQueue, work
 from connector_controller.schedule import Schedule
 from connector_controller.services import parse_service
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Probes
 from connector_store.domain.names import ObjectKey
@@ -34,7 +35,7 @@ from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNE
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 
 WORKERS: Final = 16
 RESOLVERS: Final = 64

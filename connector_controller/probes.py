@@ -17,10 +17,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.conditions import Answered, Outcome, Probes, Unreachable
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Address, Credential, HttpProbe
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 
 TIMEOUT: Final = 5.0
 BODY: Final = 4096

@@ -1,4 +1,4 @@
-"""Trust towards targets: TLS contexts shared by what they trust, and the addresses that a target may have.
+"""Trust towards targets: TLS contexts shared by what they trust.
 
 The proxy (pyOpenSSL, for addons/net/tls.py) and the controller's probes (ssl, for aiohttp) must come to the same
 verdict about a target, so both kinds of context are made here by the same rules: TLS 1.2 or later, the peer's
@@ -11,8 +11,7 @@ import ipaddress
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
@@ -20,9 +19,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import Network
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_CONTEXTS: Final = 256
 """Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""
@@ -31,75 +27,7 @@ MAX_SESSIONS: Final = 1024
 SESSION_SECONDS: Final = 3600.0
 """From the handshake that has checked the certificate: RFC 8446 section 4.6.1 would allow a week."""
 
-DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = tuple(
-    map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"))
-)
-"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and cloud metadata services."""
-
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 _ALPN: Final = b"http/1.1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddressPolicy:
-    """Which resolved addresses may be dialled: those not in `deny`, and all in `allow`."""
-
-    allow: tuple[Network, ...] = ()
-    deny: tuple[Network, ...] = ()
-
-    @classmethod
-    def make(
-        cls, *, allow: tuple[Network, ...], deny: tuple[Network, ...], in_cluster: bool, own: Iterable[str] = ()
-    ) -> "AddressPolicy":
-        """The policy of the settings `targets-allow` and `targets-deny`.
-
-        In a cluster DENIED_IN_CLUSTER and `own` (the proxy's addresses: pod IPs, Service IPs) are denied besides.
-        """
-        if not in_cluster:
-            return cls(allow=allow, deny=deny)
-        itself = tuple(ipaddress.ip_network(normalise(each)) for each in own)
-        return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + itself)
-
-    def permits(self, ip: str | IpAddress) -> bool:
-        """False for a denied address, and for text that is no IP address."""
-        try:
-            address = normalise(ip)
-        except ValueError:
-            return False
-        if _within(address, self.allow):
-            return True
-        return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
-
-    def denies(self, host: str) -> bool:
-        """True for an IP address that may not be dialled; what a name resolves to is known only then."""
-        try:
-            return not self.permits(ipaddress.ip_address(host))
-        except ValueError:
-            return False
-
-
-def normalise(ip: str | IpAddress) -> IpAddress:
-    """The address that is really dialled: IPv4-mapped IPv6 is IPv4, and a scope (`%eth0`) says nothing."""
-    address = ipaddress.ip_address(ip)
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
-
-
-def _embedded(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
-    """IPv4 addresses that a gateway makes of an IPv6 one: 6to4, NAT64 (RFC 6052), IPv4-compatible (RFC 4291)."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return ()
-    if address.sixtofour is not None:
-        return (address.sixtofour,)
-    if address in _NAT64 or address in _V4_COMPATIBLE:
-        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
-    return ()
-
-
-def _within(address: IpAddress, networks: tuple[Network, ...]) -> bool:
-    return any(address in each for each in networks)
 
 
 class TrustStore:

@@ -19,10 +19,11 @@ from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
 from connector_store.domain import denial
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 
 _UNRESOLVED: Final = Resolved((), "its name was not resolved")
 

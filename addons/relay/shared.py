@@ -10,8 +10,9 @@ from addons.net.resolver import Resolver
 from addons.records.recorder import Recorder
 from addons.relay.pages import Pages
 from connector_store.domain.access import Access
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.store import Store
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,12 @@ from addons.relay.pages import Pages
 from addons.relay.shared import Shared, Times
 from addons.server.options import Config
 from connector_store.domain.access import Access
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import Settings
 from connector_store.store import Store
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
 """A name for the log, and what runs until it is cancelled."""

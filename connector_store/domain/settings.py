@@ -63,7 +63,7 @@ class Settings:
     targets_allow: tuple[Network, ...] = ()
     targets_deny: tuple[Network, ...] = ()
     in_cluster: bool = False
-    """True adds what no target in a cluster may be: see `trust.AddressPolicy`."""
+    """True adds what no target in a cluster may be: see `address_policy.AddressPolicy`."""
     ca_file: str | None = None
     proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
     cluster_domain: str = "cluster.local"

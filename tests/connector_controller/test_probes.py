@@ -11,9 +11,10 @@ import pytest
 
 from connector_controller import probes
 from connector_controller.probes import Prober, ProbeRequest, explain
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.conditions import Answered, Unreachable
 from connector_store.domain.models import Address, Credential, HttpProbe
-from connector_store.trust import AddressPolicy, TrustStore
+from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.targets import CA, ENDLESS, OK, Target, status, target
 

@@ -12,11 +12,11 @@ from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from addons.relay.shared import Shared
 from connector_store.domain.access import Answer, Granted, Identity, Refused
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
-from connector_store.trust import AddressPolicy
 from tests.addons.relay.test_inject import target
 
 GRANTED = Granted(identity=Identity(user="u"))

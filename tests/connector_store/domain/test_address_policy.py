@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from connector_store.trust import AddressPolicy, normalise
+from connector_store.domain.address_policy import AddressPolicy, normalise
 
 
 def networks(*texts: str):

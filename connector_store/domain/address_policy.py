@@ -1,0 +1,79 @@
+"""The addresses that a target may have: an IP address is decided on before it is dialled, whoever resolved it."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from connector_store.domain.settings import Network
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = tuple(
+    map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"))
+)
+"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and cloud metadata services."""
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressPolicy:
+    """Which resolved addresses may be dialled: those not in `deny`, and all in `allow`."""
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+    @classmethod
+    def make(
+        cls, *, allow: tuple[Network, ...], deny: tuple[Network, ...], in_cluster: bool, own: Iterable[str] = ()
+    ) -> "AddressPolicy":
+        """The policy of the settings `targets-allow` and `targets-deny`.
+
+        In a cluster DENIED_IN_CLUSTER and `own` (the proxy's addresses: pod IPs, Service IPs) are denied besides.
+        """
+        if not in_cluster:
+            return cls(allow=allow, deny=deny)
+        itself = tuple(ipaddress.ip_network(normalise(each)) for each in own)
+        return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + itself)
+
+    def permits(self, ip: str | IpAddress) -> bool:
+        """False for a denied address, and for text that is no IP address."""
+        try:
+            address = normalise(ip)
+        except ValueError:
+            return False
+        if _within(address, self.allow):
+            return True
+        return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
+
+    def denies(self, host: str) -> bool:
+        """True for an IP address that may not be dialled; what a name resolves to is known only then."""
+        try:
+            return not self.permits(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+
+
+def normalise(ip: str | IpAddress) -> IpAddress:
+    """The address that is really dialled: IPv4-mapped IPv6 is IPv4, and a scope (`%eth0`) says nothing."""
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+
+
+def _embedded(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
+    """IPv4 addresses that a gateway makes of an IPv6 one: 6to4, NAT64 (RFC 6052), IPv4-compatible (RFC 4291)."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    if address.sixtofour is not None:
+        return (address.sixtofour,)
+    if address in _NAT64 or address in _V4_COMPATIBLE:
+        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
+    return ()
+
+
+def _within(address: IpAddress, networks: tuple[Network, ...]) -> bool:
+    return any(address in each for each in networks)
