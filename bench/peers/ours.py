@@ -1,6 +1,7 @@
 """Kubernetes Connector as a user runs it: a folder of manifests, mitmdump with the addon, a token from connectorctl."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ def ours(
             _manifests(place, f"more-{number}", place.target) for number in range(start, min(beside, start + PER_FILE))
         ]
         (source / f"more-{start}.yaml").write_text("---\n".join(more))
+    shutil.copy(place.proxy_ca.both, room / "mitmproxy-ca.pem")
     settings = {
         "confdir": str(room), "connector_source": str(source), "connector_admin": admin, "connector_flows": flows,
         "connector_max_connections": "10000", **(options or {}),
@@ -49,7 +51,7 @@ def ours(
     _wait_until_ready(process, admin)
     endpoint = Endpoint(
         name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target,
-        ca=room / "mitmproxy-ca-cert.pem", admin=admin,
+        ca=place.proxy_ca.cert, admin=admin,
     )  # fmt: skip
     return aimed(endpoint, place, "target")
 

@@ -14,6 +14,7 @@ from bench.process import Process, free_port
 
 HERE = Path(__file__).parent
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")
+LOGGER = Path("/usr/lib/squid/log_file_daemon")
 
 
 def missing() -> str | None:
@@ -25,15 +26,15 @@ def missing() -> str | None:
 
 def mitmdump(place: Place, *, name: str = "mitmdump") -> Endpoint:
     room, port = place.room(name), free_port()
-    options = {"confdir": room, "ssl_verify_upstream_trusted_ca": place.target_ca.cert, "flow_detail": 0}
-    args: list[str | Path] = [Path(sys.executable).with_name("mitmdump"), "-q", "-s", HERE / "header.py"]
+    shutil.copy(place.proxy_ca.both, room / "mitmproxy-ca.pem")
+    options = {"confdir": room, "ssl_verify_upstream_trusted_ca": place.target_ca.cert, "flow_detail": 1}
+    args: list[str | Path] = [Path(sys.executable).with_name("mitmdump"), "-s", HERE / "header.py"]
     args += ["--listen-host", "127.0.0.1", "-p", str(port)]
     for option, value in options.items():
         args += ["--set", f"{option}={value}"]
     process = Process(args, room / "log", env={"BENCH_TOKEN": place.token})
     process.wait_for_port(port)
-    ca = room / "mitmproxy-ca-cert.pem"
-    return Endpoint(name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target, ca=ca)
+    return Endpoint(name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target, ca=place.proxy_ca.cert)
 
 
 def squid(place: Place) -> Endpoint:
@@ -47,7 +48,7 @@ def squid(place: Place) -> Endpoint:
         for path in (room / "certificates").rglob("*"):
             shutil.chown(path, user)
         shutil.chown(room / "certificates", user)
-    config = _config(place, room, "squid.conf", port=port, ca=ca, user=user, certgen=CERTGEN)
+    config = _config(place, room, "squid.conf", port=port, ca=ca, user=user, certgen=CERTGEN, logger=LOGGER)
     process = Process(["squid", "-N", "-f", config], room / "log")
     process.wait_for_port(port)
     # Squid's generated certificates name DNS hosts only, so its target goes by name.
