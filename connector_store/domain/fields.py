@@ -68,3 +68,13 @@ class Fields:
         if value is not None and not isinstance(value, list):
             raise ParseError(self.at(name), "is not a list")
         return [Fields(each, f"{self.at(name)}[{index}]") for index, each in enumerate(value or ())]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The strings of a list."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, list):
+            raise ParseError(self.at(name), "is not a list")
+        for index, each in enumerate(value or ()):
+            if not isinstance(each, str):
+                raise ParseError(f"{self.at(name)}[{index}]", "is not a string; put it in quotes")
+        return tuple(value or ())

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
+from connector_store.domain.selectors import exact_name, is_label_selector
+
 _VERBS: Final = {
     "GET": "get",
     "HEAD": "get",
@@ -23,14 +25,14 @@ _VERBS: Final = {
 }
 _SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
 _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
+_MAX_PAIRS: Final = 10_000
+"""A longer query is read as none: Go's urlmaxqueryparams (net/url, since Go 1.24.12)."""
 _MAX_CACHED: Final = 1024
 """Characters of a target that is remembered, so that the cache is bounded in bytes too."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?0*[0-9]{1,19}", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
-_OPERATOR = re.compile(r"!=|==|=")
-_VALUE = re.compile(r"(?:\\[\\,=]|[^\\,=])*")
 
 
 class RequestInfo(NamedTuple):
@@ -96,17 +98,29 @@ def _list_or_watch(query: str) -> tuple[str, str]:
         return "list", ""
     values = _first_values(query)
     watch = values.get("watch")
-    verb = "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch"
-    if not all(_is_int64(values[each]) for each in ("limit", "timeoutSeconds") if each in values):
-        return verb, ""
-    name = _exact_name(values.get("fieldSelector", ""))
+    name = _name(values)
+    if name is None:
+        # Options that cannot be read are read as none, but for the watch, and that a little differently.
+        return "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch", ""
+    verb = "list" if watch is None or watch == "0" or watch.casefold() == "false" else "watch"
     # https://pkg.go.dev/k8s.io/apimachinery/pkg/api/validation/path#IsValidPathSegmentName
     return verb, "" if name in (".", "..") or "/" in name or "%" in name else name
+
+
+def _name(values: Mapping[str, str]) -> str | None:
+    """The name that the options of a list ask for, empty if none; None if they cannot be read."""
+    if not all(_is_int64(values[each]) for each in ("limit", "timeoutSeconds") if each in values):
+        return None
+    if not is_label_selector(values.get("labelSelector", "")):
+        return None
+    return exact_name(values.get("fieldSelector", ""))
 
 
 def _first_values(query: str) -> Mapping[str, str]:
     """As Go's url.ParseQuery: pairs with a semicolon or a malformed escape are dropped, the first value counts."""
     values: dict[str, str] = {}
+    if query.count("&") >= _MAX_PAIRS:
+        return values
     for pair in query.split("&"):
         if not pair or ";" in pair or _BAD_ESCAPE.search(pair) is not None:
             continue
@@ -117,32 +131,3 @@ def _first_values(query: str) -> Mapping[str, str]:
 
 def _is_int64(text: str) -> bool:
     return _INTEGER.fullmatch(text) is not None and int(text) in _INT64
-
-
-def _exact_name(selector: str) -> str:
-    """The value that `selector` requires of metadata.name; empty if it requires none, or is malformed.
-
-    As k8s.io/apimachinery/pkg/fields: terms are sorted, the first of that field counts.
-    """
-    names: list[str] = []
-    for term in sorted(_terms(selector)):
-        operator = _OPERATOR.search(term)
-        if operator is None or _VALUE.fullmatch(term, operator.end()) is None:
-            return ""
-        if operator[0] != "!=" and term[: operator.start()] == "metadata.name":
-            names.append(re.sub(r"\\(.)", r"\1", term[operator.end() :]))
-    return names[0] if names else ""
-
-
-def _terms(selector: str) -> list[str]:
-    terms: list[str] = []
-    start = inside = 0
-    for index, sign in enumerate(selector):
-        if inside:
-            inside = 0
-        elif sign == "\\":
-            inside = 1
-        elif sign == ",":
-            terms.append(selector[start:index])
-            start = index + 1
-    return [each for each in (*terms, selector[start:]) if each]

@@ -12,6 +12,7 @@ SPEC = Fields(
 
 
 def test_fields_of_the_right_type_are_given() -> None:
+    assert Fields({"t": ["a", "b"]}, "").texts("t") == ("a", "b")
     assert SPEC
     assert (SPEC.text("text"), SPEC.flag("flag"), SPEC.number("number")) == ("a", True, 3)
     assert SPEC.child("child").text("x") == "y"
@@ -27,6 +28,7 @@ def test_what_is_absent_or_null_is_empty(name: str) -> None:
     assert SPEC.number(name) == 0
     assert not SPEC.child(name)
     assert SPEC.items(name) == []
+    assert SPEC.texts(name) == ()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,8 @@ def test_what_is_absent_or_null_is_empty(name: str) -> None:
         (lambda: SPEC.items("child"), "spec.child: is not a list"),
         (lambda: Fields({"items": ["a"]}, "").items("items"), "items[0]: is not an object"),
         (lambda: Fields([], ""), "is not an object"),
+        (lambda: SPEC.texts("text"), "spec.text: is not a list"),
+        (lambda: Fields({"t": ["a", 5]}, "spec").texts("t"), "spec.t[1]: is not a string; put it in quotes"),
     ],
 )
 def test_a_wrong_type_names_the_field(read: Callable[[], object], message: str) -> None:

@@ -123,6 +123,15 @@ def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> Non
         pytest.param("timeoutSeconds=&fieldSelector=metadata.name=p", "list", "", id="an empty number"),
         pytest.param("limit=9223372036854775808&fieldSelector=metadata.name=p", "list", "", id="a number too large"),
         pytest.param("limit=-1&fieldSelector=metadata.name=p", "list", "p", id="a negative number"),
+        pytest.param("limit=00000000000000000000001&fieldSelector=metadata.name=p", "list", "p", id="many noughts"),
+        pytest.param("labelSelector=a+in+(b)&fieldSelector=metadata.name=p", "list", "p", id="labels beside a name"),
+        pytest.param("labelSelector=a+in+b&fieldSelector=metadata.name=p", "list", "", id="malformed labels"),
+        pytest.param("labelSelector=,&watch=true", "watch", "", id="malformed labels, watched"),
+        pytest.param("watch=fal%C5%BFe", "list", "", id="false with a long s"),
+        pytest.param("labelSelector=,&watch=fal%C5%BFe", "watch", "", id="false with a long s beside malformed labels"),
+        pytest.param("labelSelector=,&watch=FALSE", "list", "", id="false beside malformed labels"),
+        pytest.param("watch=1" + "&" * 9999, "watch", "", id="as many pairs as are read"),
+        pytest.param("watch=1" + "&" * 10000, "list", "", id="more pairs than are read"),
     ],
 )
 def test_a_get_without_a_name_is_a_list_or_a_watch(query: str, verb: str, name: str) -> None:
