@@ -9,7 +9,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from connector_controller.events import EventType, Regarding
+from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
 from connector_controller.probes import ProbeRequest
 from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
@@ -24,6 +24,7 @@ from connector_store.domain.settings import Settings
 from connector_store.domain.status import CONDITION_READY, Status, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
+from connector_store.kube.events import EventType
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connector_store.trust import TrustStore

@@ -6,16 +6,18 @@ They are made as well as can be: one that the API server does not take is logged
 import asyncio
 import itertools
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, Never
+from typing import Any, Final, NamedTuple, Never
 
+from connector_store.cache import Lru
 from connector_store.domain.manifest import API_VERSION
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.rfc3339 import write_micro
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
+from connector_store.kube.events import NOTE_MAX, EventType, event_body, event_name
 from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
@@ -26,10 +28,6 @@ SERIES: Final = 600.0
 
 MAX_SERIES: Final = 4096
 MAX_QUEUE: Final = 1024
-_NOTE: Final = 1024
-"""Characters of a note (events.k8s.io/v1)."""
-
-EventType = Literal["Normal", "Warning"]
 
 
 class Regarding(NamedTuple):
@@ -57,19 +55,21 @@ class _Series:
 class Recorder:
     """`record` never waits; `run` writes what was recorded."""
 
-    def __init__(self, client: KubeClient, instance: str, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, client: KubeClient, instance: str, *, now: Callable[[], float], max_series: int = MAX_SERIES
+    ) -> None:
         """`instance` names this process (the pod); `now` gives unix seconds."""
         self.dropped = 0
         self._client = client
         self._instance = instance
         self._now = now
         self._numbers = itertools.count()
-        self._series: OrderedDict[_Same, _Series] = OrderedDict()
+        self._series = Lru[_Same, _Series](max_series)
         self._queue: asyncio.Queue[_Same] = asyncio.Queue(MAX_QUEUE)
 
     def record(self, regarding: Regarding, kind: EventType, reason: str, note: str) -> None:
         try:
-            self._queue.put_nowait(_Same(regarding, kind, reason, note[:_NOTE]))
+            self._queue.put_nowait(_Same(regarding, kind, reason, note[:NOTE_MAX]))
         except asyncio.QueueFull:
             self.dropped += 1
 
@@ -86,20 +86,17 @@ class Recorder:
         series = self._series.get(event)
         namespace = event.regarding.key.namespace or "default"
         if series is None or now - series.last > SERIES:
-            name = f"{event.regarding.key.name[:200]}.{int(now * 1e6):x}{next(self._numbers):x}"
+            name = event_name(event.regarding.key.name, f"{int(now * 1e6):x}{next(self._numbers):x}")
             await self._client.create(EVENTS.path(namespace), self._body(event, name, namespace, now))
-            self._series[event] = _Series(name=name, count=1, last=now)
-            self._series.move_to_end(event)
-            if len(self._series) > MAX_SERIES:
-                self._series.popitem(last=False)
+            self._series.put(event, _Series(name=name, count=1, last=now))
             return
         series.count, series.last = series.count + 1, now
-        patch = {"series": {"count": series.count, "lastObservedTime": _text(now)}}
+        patch = {"series": {"count": series.count, "lastObservedTime": write_micro(_utc(now))}}
         try:
             await self._client.patch(EVENTS.path(namespace, series.name), patch)
         except ApiError:
             # Expired or deleted meanwhile: the next one is made anew.
-            del self._series[event]
+            self._series.drop(event)
             raise
 
     def _body(self, event: _Same, name: str, namespace: str, now: float) -> dict[str, Any]:
@@ -107,20 +104,21 @@ class Recorder:
         reference = {"apiVersion": API_VERSION, "kind": regarding.kind, "name": regarding.key.name}
         if regarding.key.namespace:
             reference["namespace"] = regarding.key.namespace
-        return {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "eventTime": _text(now),
-            "type": event.type,
-            "reason": event.reason,
-            "action": "Reconcile",
-            "note": event.note,
-            "regarding": reference | ({"uid": regarding.uid} if regarding.uid else {}),
-            "reportingController": CONTROLLER,
-            "reportingInstance": self._instance,
-        }
+        if regarding.uid:
+            reference["uid"] = regarding.uid
+        return event_body(
+            name=name,
+            namespace=namespace,
+            regarding=reference,
+            kind=event.type,
+            reason=event.reason,
+            note=event.note,
+            action="Reconcile",
+            controller=CONTROLLER,
+            instance=self._instance,
+            when=_utc(now),
+        )
 
 
-def _text(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _utc(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC)

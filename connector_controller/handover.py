@@ -20,6 +20,7 @@ from cryptography import x509
 
 from connector_controller.authority import hand_over, make_signer, utc
 from connector_store.ca_secret import published, read_data, signer_of, to_pem
+from connector_store.domain import rfc3339
 from connector_store.domain.errors import ParseError
 from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING, Authority, Step, plan
@@ -98,8 +99,8 @@ class Handover:
             requested=ROTATE in annotations,
             has_next=NEXT in data,
             next_is_public=NEXT in data and to_pem(signer_of(data, NEXT).certificate) in public,
-            announced=_time(annotations.get(ANNOUNCED)),
-            switched=_time(annotations.get(SWITCHED)),
+            announced=rfc3339.parse(annotations.get(ANNOUNCED)),
+            switched=rfc3339.parse(annotations.get(SWITCHED)),
         )
 
     async def _take(
@@ -112,7 +113,7 @@ class Handover:
                 await self._patch({ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
             case Step.STAMP:
                 name = ANNOUNCED if NEXT in data else SWITCHED
-                await self._patch({name: _text(now)}, {PUBLISHED: to_pem(*certificates)})
+                await self._patch({name: rfc3339.write(now)}, {PUBLISHED: to_pem(*certificates)})
             case Step.SWITCH:
                 old, new = signer_of(data, SIGNING), signer_of(data, NEXT)
                 rest = (each for each in certificates if each != new.certificate)
@@ -121,7 +122,7 @@ class Handover:
                     PUBLISHED: to_pem(new.certificate, *rest),
                     NEXT: None,
                 }
-                await self._patch({ANNOUNCED: None, SWITCHED: _text(now)}, content)
+                await self._patch({ANNOUNCED: None, SWITCHED: rfc3339.write(now)}, content)
             case Step.RETIRE:
                 await self._patch({SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
             case Step.REFUSE:
@@ -198,14 +199,3 @@ def _encoded(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
 def _config_map_pem(config_map: Raw | None) -> bytes:
     text = ((config_map or {}).get("data") or {}).get(PUBLISHED)
     return text.encode() if isinstance(text, str) else b""
-
-
-def _text(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _time(text: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp() if text else None
-    except ValueError:
-        return None

@@ -10,15 +10,13 @@ from typing import Any, Final, Never, Protocol
 from connector_store.domain.volume import Pod
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
+from connector_store.kube.events import event_body, event_name
 from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
 
-NOTE_MAX: Final = 1024
-"""Characters of a note (events.k8s.io/v1)."""
 _WAITING: Final = 200
 """Events that wait for the API server; more are dropped: they are repeated by the next failure."""
-_NAME_MAX: Final = 230
 
 
 class Warnings(Protocol):
@@ -52,22 +50,21 @@ class Events:
                 logger.warning("event %s not recorded: %s", event["reason"], e)
 
     def _event(self, pod: Pod, reason: str, note: str) -> dict[str, Any]:
-        return {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{pod.name[:_NAME_MAX]}.{secrets.token_hex(8)}", "namespace": pod.namespace},
-            "eventTime": self._now().isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "reportingController": "connectors-csi",
-            "reportingInstance": self._node[:128],
-            "action": "NodePublishVolume",
-            "reason": reason,
-            "type": "Warning",
-            "note": note[:NOTE_MAX],
-            "regarding": {
+        return event_body(
+            name=event_name(pod.name, secrets.token_hex(8)),
+            namespace=pod.namespace,
+            regarding={
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "namespace": pod.namespace,
                 "name": pod.name,
                 "uid": pod.uid,
             },
-        }
+            kind="Warning",
+            reason=reason,
+            note=note,
+            action="NodePublishVolume",
+            controller="connectors-csi",
+            instance=self._node,
+            when=self._now(),
+        )

@@ -10,7 +10,6 @@ are CAs, so VERIFY_X509_STRICT stays off.
 import ipaddress
 import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from connector_store.cache import Lru
 from connector_store.domain.errors import ParseError
 
 MAX_CONTEXTS: Final = 256
@@ -36,11 +36,13 @@ class TrustStore:
     `ca` is PEM, None the system's store. ParseError where it has no certificate or one that cannot be read.
     """
 
-    def __init__(self, *, limit: int = MAX_CONTEXTS, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, limit: int = MAX_CONTEXTS, sessions: int = MAX_SESSIONS, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ssl = _Cache(_make_ssl_context, limit)
         self._openssl = _Cache(_make_openssl_context, limit)
         self._now = now
-        self._sessions: OrderedDict[tuple[SSL.Context, str], tuple[float, SSL.Session]] = OrderedDict()
+        self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](sessions)
 
     def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
         """For asyncio and aiohttp, which check the host name against `server_hostname`."""
@@ -60,7 +62,7 @@ class TrustStore:
         _expect_host(connection, host)
         connection.set_connect_state()
         now = self._now()
-        checked, session = self._sessions.get((context, host), (now, None))
+        checked, session = self._sessions.get((context, host)) or (now, None)
         if session is not None and now < checked + SESSION_SECONDS:
             connection.set_session(session)
         connection.set_app_data((checked, now))
@@ -79,29 +81,22 @@ class TrustStore:
         place = (connection.get_context(), host)
         resumed, made = connection.get_app_data()
         checked = resumed if _is_resumed(connection) else made
-        if checked < self._sessions.get(place, (checked, None))[0]:
-            return
-        self._sessions[place] = (checked, session)
-        self._sessions.move_to_end(place)
-        if len(self._sessions) > MAX_SESSIONS:
-            self._sessions.popitem(last=False)
+        held = self._sessions.get(place)
+        if held is None or checked >= held[0]:
+            self._sessions.put(place, (checked, session))
 
 
 class _Cache[T]:
     def __init__(self, make: Callable[[bytes | None], T], limit: int) -> None:
         self._make = make
-        self._limit = limit
-        self._held: OrderedDict[bytes | None, T] = OrderedDict()
+        self._held = Lru[bytes | None, T](limit)
 
     def get(self, ca: bytes | None) -> T:
         # A target's PEM is one object, whose hash is worked out once: no digest for each request.
         found = self._held.get(ca)
         if found is None:
-            found = self._held[ca] = self._make(ca)
-            if len(self._held) > self._limit:
-                self._held.popitem(last=False)
-        else:
-            self._held.move_to_end(ca)
+            found = self._make(ca)
+            self._held.put(ca, found)
         return found
 
 

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
-from connectorctl.duration import parse_duration
+from connectorctl.duration import parse_lifetime
 
 DEFAULT_TTL: Final = "30m"
 """As long as the CSI driver's tokens."""
@@ -86,7 +86,7 @@ class Duration(click.ParamType[int]):
         if isinstance(value, int):
             return value
         try:
-            return parse_duration(value)
+            return parse_lifetime(value)
         except ParseError as error:
             self.fail(f"{value!r}: {error.reason}", param, ctx)
 

@@ -6,7 +6,6 @@ CA's key signs nothing but certificates.
 """
 
 import ipaddress
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore, CertStoreEntry
 from OpenSSL import SSL
+
+from connector_store.cache import Lru
 
 MAX_CONTEXTS: Final = 512
 _ALPN: Final = b"http/1.1"
@@ -25,11 +26,11 @@ _Names = tuple[str, ...]
 class Certificates:
     """`authority` gives the CA that signs now, None while there is none; a changed one is used from then on."""
 
-    def __init__(self, authority: Callable[[], CertStore | None]) -> None:
+    def __init__(self, authority: Callable[[], CertStore | None], *, limit: int = MAX_CONTEXTS) -> None:
         self._authority = authority
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._contexts: OrderedDict[_Names, SSL.Context] = OrderedDict()
+        self._contexts = Lru[_Names, SSL.Context](limit)
 
     @property
     def ready(self) -> bool:
@@ -60,11 +61,8 @@ class Certificates:
             self._signer = signer
         found = self._contexts.get(names)
         if found is None:
-            found = self._contexts[names] = self._make(signer, names)
-            if len(self._contexts) > MAX_CONTEXTS:
-                self._contexts.popitem(last=False)
-        else:
-            self._contexts.move_to_end(names)
+            found = self._make(signer, names)
+            self._contexts.put(names, found)
         return found
 
     def _make(self, signer: CertStore, names: _Names) -> SSL.Context:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from connector_store.domain import rfc3339
 from connector_store.domain.facts import Facts
 from connector_store.domain.models import ConnectorClass, Rejected, Secret, Unusable
 from connector_store.domain.published import HttpAddress
@@ -95,7 +96,7 @@ def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime
         reason=finding.reason,
         message=finding.message[:MAX_MESSAGE],
         severity="Info" if kind == CA_CERT else "",
-        transition=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        transition=rfc3339.write(now),
     )
     if old is not None and old.status == truth and old.transition:
         return replace(new, transition=old.transition)

@@ -10,11 +10,11 @@ each with its attribute and what to write instead. An empty attribute counts as 
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from connector_store.domain.duration import parse_duration
 from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import TOKEN_FILE
 from connector_store.domain.names import ObjectKey, is_label, is_subdomain
@@ -40,10 +40,6 @@ MAX_ATTRIBUTE: Final = 4096
 MAX_CONNECTORS: Final = 32
 """So that every rendering fits twice into the volume's tmpfs."""
 _SHOWN: Final = 80
-
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|m|s|ms))+")
-_DURATION_PART = re.compile(r"([0-9.]+)(h|ms|m|s)")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +185,11 @@ class _Reader:
         text = self._context.get(EXPIRATION)
         if not text:
             return None
-        if _DURATION.fullmatch(text) is None:
-            self._wrong(EXPIRATION, f"{_shown(text)} is not a duration; write 30m or 1h")
+        try:
+            return parse_duration(text)
+        except ParseError as error:
+            self._wrong(EXPIRATION, f"{_shown(text)} {error.reason}")
             return None
-        return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
 
     def _wrong(self, attribute: str, reason: str) -> None:
         self.problems.append(ParseError(attribute, reason))

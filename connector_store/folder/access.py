@@ -7,7 +7,6 @@ whoever comes first makes it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat
 import hashlib
 import os
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from connector_store.cache import Lru
 from connector_store.domain.access import Answer, Granted, Identity, Refused
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
@@ -113,11 +113,13 @@ class _Verified:
 class TokenAccess:
     """`Access` for callers' tokens; never waits, so `cached` always has the answer."""
 
-    def __init__(self, public: ec.EllipticCurvePublicKey, *, audience: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, public: ec.EllipticCurvePublicKey, *, audience: str, now: Callable[[], float], limit: int = MAX_VERIFIED
+    ) -> None:
         self._public = public
         self._audience = audience
         self._now = now
-        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._verified = Lru[bytes, _Verified](limit)
 
     def cached(self, token: str, key: ObjectKey) -> Answer:
         """Verify, from memory if this token was seen before."""
@@ -146,13 +148,10 @@ class TokenAccess:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         found = self._verified.get(digest)
         if found is not None:
-            self._verified.move_to_end(digest)
             return found
         fresh = self._decode(token)
         if isinstance(fresh, _Verified):
-            self._verified[digest] = fresh
-            if len(self._verified) > MAX_VERIFIED:
-                self._verified.popitem(last=False)
+            self._verified.put(digest, fresh)
         return fresh
 
     def _decode(self, token: str) -> _Verified | Refused:

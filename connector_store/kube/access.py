@@ -13,10 +13,10 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from connector_store.cache import ExpiringCache
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
-from connector_store.kube.cache import ExpiringCache
 from connector_store.kube.client import KubeClient
 from connector_store.kube.review import review_access, review_token, token_expiry
 

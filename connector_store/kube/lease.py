@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Never
 
+from connector_store.domain import rfc3339
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -64,7 +65,7 @@ def may_take(held: Held, identity: str, now: float) -> bool:
 
 def spec_for(identity: str, held: Held | None, now: datetime) -> dict[str, Any]:
     """The `spec` with which `identity` takes or renews it."""
-    time_text = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    time_text = rfc3339.write_micro(now)
     renewing = held is not None and held.holder == identity
     transitions = 0 if held is None else held.transitions + (0 if renewing else 1)
     return {

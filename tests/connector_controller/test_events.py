@@ -5,6 +5,7 @@ import pytest
 
 from connector_controller import events
 from connector_controller.events import Recorder, Regarding
+from connector_store.cache import Lru
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import EVENTS
@@ -101,8 +102,8 @@ async def test_cluster_scoped_objects_have_theirs_in_default(world) -> None:
     assert "namespace" not in event["regarding"]
 
 
-async def test_what_is_remembered_and_what_waits_is_bounded(world, monkeypatch) -> None:
-    monkeypatch.setattr(events, "MAX_SERIES", 1)
+async def test_what_is_remembered_and_what_waits_is_bounded(world) -> None:
+    world.recorder._series = Lru(1)
     world.record("A")
     world.record("B")
     world.record("A")

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import pytest
 from OpenSSL import SSL
 
 from connector_store import trust
@@ -76,10 +75,9 @@ def test_the_hour_is_that_of_the_handshake_however_long_connections_last() -> No
     assert server.serve(store.openssl_connection(ca.pem, "a.example"))
 
 
-def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "MAX_SESSIONS", 1)
+def test_sessions_are_bounded() -> None:
     ca = make_ca("a")
-    store, server = TrustStore(), Remembering(make_leaf(ca, ["a.example", "b.example"]))
+    store, server = TrustStore(sessions=1), Remembering(make_leaf(ca, ["a.example", "b.example"]))
     for host in ("a.example", "b.example"):
         client = store.openssl_connection(ca.pem, host)
         server.serve(client)

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore
 from OpenSSL import SSL
 
-from addons.net import certificates
 from addons.net.certificates import Certificates
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.rotation import SIGNING
@@ -78,10 +77,9 @@ def test_http_1_1_is_chosen(confdir: Path) -> None:
     assert client.get_alpn_proto_negotiated() == b"http/1.1"
 
 
-def test_contexts_are_kept_and_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificates, "MAX_CONTEXTS", 2)
+def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store)
+    found = Certificates(lambda: store, limit=2)
     first = found.connection("a.example").get_context()
     found.connection("b.example")
     assert found.connection("a.example").get_context() is first

@@ -35,8 +35,8 @@ class Clock:
         return self.now
 
 
-def access(clock: Clock | None = None, audience: str = AUDIENCE) -> TokenAccess:
-    return TokenAccess(SIGNER.public, audience=audience, now=clock or Clock())
+def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_VERIFIED) -> TokenAccess:
+    return TokenAccess(SIGNER.public, audience=audience, now=clock or Clock(), limit=limit)
 
 
 def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
@@ -125,9 +125,8 @@ async def test_a_live_stream_ends_with(token: str | None, identity: Identity | N
     assert answer.what == what
 
 
-def test_remembers_a_bounded_number_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    checker = access()
-    monkeypatch.setattr(subject, "MAX_VERIFIED", 2)
+def test_remembers_a_bounded_number_of_tokens() -> None:
+    checker = access(limit=2)
     minted = [mint() for _ in range(4)]
     assert all(isinstance(checker.cached(each, KEY), Granted) for each in minted)
     assert len(checker._verified) == 2

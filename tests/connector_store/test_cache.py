@@ -1,6 +1,6 @@
 """Entries go when their time is over, and the longest unused when there is no room."""
 
-from connector_store.kube.cache import ExpiringCache
+from connector_store.cache import ExpiringCache, Lru
 
 
 def test_an_entry_lives_until_its_time() -> None:
@@ -26,3 +26,26 @@ def test_a_dropped_entry_is_gone_and_an_unknown_one_may_be_dropped() -> None:
     cache.drop("a")
     cache.drop("b")
     assert cache.get("a", now=0) is None
+
+
+def test_using_an_entry_keeps_it() -> None:
+    lru = Lru[str, int](2)
+    lru.put("a", 1)
+    lru.put("b", 2)
+    assert lru.get("a") == 1
+    lru.put("c", 3)
+    assert [lru.get(each) for each in "abc"] == [1, None, 3]
+    assert len(lru) == 2
+
+
+def test_an_entry_is_replaced_dropped_and_all_are_cleared() -> None:
+    lru = Lru[str, int](2)
+    lru.put("a", 1)
+    lru.put("a", 2)
+    assert (len(lru), lru.get("a")) == (1, 2)
+    lru.drop("a")
+    lru.drop("a")
+    assert lru.get("a") is None
+    lru.put("b", 1)
+    lru.clear()
+    assert len(lru) == 0

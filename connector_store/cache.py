@@ -1,0 +1,70 @@
+"""Bounded caches: what was not used for the longest time goes first.
+
+>>> lru = Lru(2)
+>>> for each in "abc":
+...     lru.put(each, each.upper())
+>>> lru.get("a"), lru.get("c")
+(None, 'C')
+>>> cache = ExpiringCache(2)
+>>> cache.put("a", 1, until=10.0)
+>>> cache.get("a", now=9.0), cache.get("a", now=10.0)
+(1, None)
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+
+class Lru[K: Hashable, V]:
+    """At most `size` entries; both `put` and `get` count as use."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, key: K, value: V) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def get(self, key: K) -> V | None:
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def drop(self, key: K) -> None:
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+
+class ExpiringCache[K: Hashable, V]:
+    """An `Lru` whose entries have a time to go. Times are the caller's."""
+
+    def __init__(self, size: int) -> None:
+        self._entries = Lru[K, tuple[float, V]](size)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, key: K, value: V, *, until: float) -> None:
+        self._entries.put(key, (until, value))
+
+    def get(self, key: K, *, now: float) -> V | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        until, value = entry
+        if now >= until:
+            self._entries.drop(key)
+            return None
+        return value
+
+    def drop(self, key: K) -> None:
+        self._entries.drop(key)

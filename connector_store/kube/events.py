@@ -1,0 +1,50 @@
+"""The body of an event (events.k8s.io/v1), as the controller and the CSI driver write it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from connector_store.domain.rfc3339 import write_micro
+
+NOTE_MAX: Final = 1024
+"""Characters of a note."""
+_INSTANCE_MAX: Final = 128
+"""Characters of reportingInstance."""
+_NAME_MAX: Final = 200
+"""Characters of the name of what an event is about that its own name begins with; names have at most 253."""
+
+EventType = Literal["Normal", "Warning"]
+
+
+def event_name(about: str, unique: str) -> str:
+    """`unique` tells it from every other event about the same object: a time, a number, chance."""
+    return f"{about[:_NAME_MAX]}.{unique}"
+
+
+def event_body(
+    *,
+    name: str,
+    namespace: str,
+    regarding: Mapping[str, str],
+    kind: EventType,
+    reason: str,
+    note: str,
+    action: str,
+    controller: str,
+    instance: str,
+    when: datetime,
+) -> dict[str, Any]:
+    """`regarding` is a core/v1 ObjectReference; `controller` and `instance` say who reports."""
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "eventTime": write_micro(when),
+        "type": kind,
+        "reason": reason,
+        "action": action,
+        "note": note[:NOTE_MAX],
+        "regarding": dict(regarding),
+        "reportingController": controller,
+        "reportingInstance": instance[:_INSTANCE_MAX],
+    }
