@@ -103,6 +103,11 @@ OLD_KUBECTL = Module(
     version_variable="k8s.io/component-base/version.gitVersion",
     packages={"kubectl": "."},
 )
+TEKTON = Module(
+    folder="tekton",
+    upstream="github.com/tektoncd/pipeline",
+    packages={name: f"github.com/tektoncd/pipeline/cmd/{name}" for name in ("controller", "webhook", "entrypoint")},
+)
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -124,8 +129,8 @@ def control_plane_programs() -> Path:
 
 
 def node_programs() -> list[Path]:
-    """The folders of everything that a whole node runs, of csi-sanity, and of clients for its pods."""
-    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS)
+    """The folders of everything that a whole node runs, of csi-sanity, of clients for its pods, and of Tekton."""
+    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON)
     return [built(module, tuple(module.packages)) for module in modules]
 
 

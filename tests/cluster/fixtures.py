@@ -4,6 +4,7 @@
 `private_control_plane`  one for this test alone: kill, pause, compact as you like
 `namespace`              a fresh namespace in `control_plane`, with the ServiceAccount `default`
 `kubectl`                `control_plane`'s kubectl as cluster-admin: kubectl("get", "pods", namespace=namespace)
+`helm`                   Helm for charts alone: there is no cluster behind it
 """
 
 import itertools
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.helm import Helm
 from lab.kubectl import Kubectl
-from lab.programs import ProgramsMissingError, control_plane_programs
+from lab.programs import CLIENTS, ProgramsMissingError, built, control_plane_programs
 
 _NUMBERS = itertools.count(1)
 
@@ -51,3 +53,14 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> str:
     return control_plane.new_namespace(f"test-{next(_NUMBERS)}")
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    home = tmp_path_factory.mktemp("helm")
+    try:
+        return Helm(built(CLIENTS, ["helm"]) / "helm", home / "none.kubeconfig", home)
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))

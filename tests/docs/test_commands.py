@@ -15,7 +15,7 @@ from tests.docs.pages import DOCS, ROOT
 from tests.journey.documents import shell_blocks
 
 README = ROOT / "README.md"
-EXECUTED = ("quickstart.md", "install.md", "uninstall.md")
+EXECUTED = ("quickstart.md", "helm.md", "install.md", "uninstall.md")
 """Pages whose blocks tests/journey runs."""
 OF_THE_USER = {"kubectl", "export"}
 START_TIMEOUT = 60.0

@@ -11,6 +11,7 @@ from typing import Any
 from lab.control_plane import ControlPlane
 from lab.node.node import Node
 from lab.process import Process, without_proxies
+from lab.programs import CLIENTS, built
 
 ROOT = Path(__file__).parents[2]
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
@@ -56,7 +57,8 @@ class Product:
         self.target = target.plane
         self.folder = folder
         folder.mkdir()
-        (folder / "deploy").symlink_to(ROOT / "deploy")
+        for name in ("deploy", "charts"):
+            (folder / name).symlink_to(ROOT / name)
         shutil.copy(self.target.kubeconfig, folder / "target.kubeconfig")
 
     def bring_kubectl_image(self) -> None:
@@ -67,7 +69,7 @@ class Product:
         """What they print; a command that fails is an AssertionError with the state of the product."""
         environment = without_proxies() | {
             "KUBECONFIG": str(self.node.control_plane.kubeconfig),
-            "PATH": f"{self.kubectl.program.parent}:{os.environ['PATH']}",
+            "PATH": f"{self.kubectl.program.parent}:{built(CLIENTS, ['helm'])}:{os.environ['PATH']}",
         }
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from lab.kubectl import Kubectl
+from tests.cluster.deploy.rendering import Key, Objects, objects_in
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 KUBELET_ROOT = "/var/lib/k0s/kubelet"
-Key = tuple[str, str, str]
-"""Kind, namespace and name."""
-Objects = dict[Key, dict[str, Any]]
 Render = Callable[[str], Objects]
 SYSTEM, CSI = "connectors-system", "connectors-csi"
 PROXY = ("Deployment", SYSTEM, "connectors-proxy")
@@ -81,8 +78,7 @@ def with_component(kubectl: Kubectl, tmp_path: Path) -> Render:
 
 
 def rendered(kubectl: Kubectl, folder: Path) -> Objects:
-    objects = [each for each in yaml.safe_load_all(kubectl("kustomize", str(folder))) if each]
-    return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in objects}
+    return objects_in(kubectl("kustomize", str(folder)))
 
 
 @pytest.mark.parametrize("component", sorted(each.name for each in (DEPLOY / "components").iterdir()))

@@ -1,0 +1,48 @@
+"""Helm as a function of a test, beside `Kubectl` and with its kubeconfig."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.process import without_proxies
+
+TIMEOUT = 300.0
+"""Seconds that one command may take, with what it waits for."""
+
+
+class Helm:
+    """`home` keeps what Helm caches."""
+
+    def __init__(self, program: Path, kubeconfig: Path, home: Path) -> None:
+        self.program = program
+        self.home = home
+        self._environment = without_proxies() | {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "KUBECONFIG": str(kubeconfig),
+            "HELM_CACHE_HOME": str(home / "cache"),
+            "HELM_CONFIG_HOME": str(home / "config"),
+            "HELM_DATA_HOME": str(home / "data"),
+        }
+
+    def __call__(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        """Its output; AssertionError with what it said if it failed. `values` come as a file does."""
+        done = self.run(*arguments, values=values)
+        assert done.returncode == 0, f"helm {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(
+        self, *arguments: str, values: Mapping[str, Any] | None = None, timeout: float = TIMEOUT
+    ) -> subprocess.CompletedProcess[str]:
+        given = ["--values", "-"] if values is not None else []
+        return subprocess.run(
+            [str(self.program), *arguments, *given],
+            input=json.dumps(values or {}),
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            env=self._environment,
+        )

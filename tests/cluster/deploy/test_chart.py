@@ -1,0 +1,375 @@
+"""charts/kubernetes-connector: the objects of deploy/, what each value changes of them, and values that it refuses."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.helm import Helm
+from lab.kubectl import Kubectl
+from tests.cluster.deploy.rendering import Key, Objects, objects_in
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "charts" / "kubernetes-connector"
+DEPLOY = ROOT / "deploy"
+SYSTEM, CSI = "connectors-system", "connectors-csi"
+PROXY = ("Deployment", SYSTEM, "connectors-proxy")
+CONTROLLER = ("Deployment", SYSTEM, "connectors-controller")
+NODES = ("DaemonSet", CSI, CSI)
+WORKLOADS = [PROXY, CONTROLLER, NODES]
+CONFIG = ("ConfigMap", SYSTEM, "connectors-config")
+SERVICE = ("Service", SYSTEM, "connectors-proxy")
+DRIVER = ("CSIDriver", "", CSI)
+VERSION_LABEL = "app.kubernetes.io/version"
+Values = dict[str, Any]
+Render = Callable[..., Objects]
+
+
+@pytest.fixture(scope="module")
+def kustomize(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Objects]:
+    """There is no cluster behind it."""
+    kubectl = Kubectl(cluster_programs / "kubectl", tmp_path_factory.mktemp("kustomize") / "none.kubeconfig")
+    return lambda folder: objects_in(kubectl("kustomize", str(folder)))
+
+
+@pytest.fixture
+def render(helm: Helm) -> Render:
+    def template(values: Values | None = None, *arguments: str) -> Objects:
+        return objects_in(helm("template", "connector", str(CHART), *arguments, values=values or {}))
+
+    return template
+
+
+def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return found
+
+
+def container_of(workload: dict[str, Any]) -> dict[str, Any]:
+    [container] = pod_of(workload)["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def test_with_its_defaults_it_is_what_kustomize_makes_of_deploy(
+    render: Render, kustomize: Callable[[Path], Objects]
+) -> None:
+    chart, manifests = render(), kustomize(DEPLOY)
+    assert chart.keys() == manifests.keys()
+    for key, each in manifests.items():
+        assert chart[key] == each, key
+
+
+def without_version(objects: Objects) -> Objects:
+    """Kustomize gives the label to the product alone, and not to what a component adds."""
+    for each in objects.values():
+        labels = each["metadata"].pop("labels", {})
+        labels.pop(VERSION_LABEL, None)
+        if labels:
+            each["metadata"]["labels"] = labels
+    return objects
+
+
+@pytest.mark.parametrize(
+    ("component", "values", "arguments"),
+    [
+        pytest.param("networkpolicy", {"networkPolicy": {"enabled": True}}, [], id="network policies"),
+        pytest.param("servicemonitor", {"serviceMonitor": {"enabled": True}}, [], id="a service monitor"),
+        pytest.param("k8s-1.34", {}, ["--kube-version", "1.34.2"], id="an older Kubernetes, by itself"),
+        pytest.param("k8s-1.34", {"csi": {"serviceAccountTokenInSecrets": False}}, [], id="an older one, by value"),
+        pytest.param("kubelet-root", {"csi": {"kubeletRoot": "/var/lib/k0s/kubelet"}}, [], id="another kubelet root"),
+    ],
+)
+def test_a_value_is_the_component_of_the_same_purpose(
+    render: Render,
+    kustomize: Callable[[Path], Objects],
+    tmp_path: Path,
+    component: str,
+    values: Values,
+    arguments: list[str],
+) -> None:
+    (tmp_path / "product").symlink_to(DEPLOY / "product")
+    (tmp_path / "component").symlink_to(DEPLOY / "components" / component)
+    node = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": CSI, "name": "connectors-csi-node"}}
+    (tmp_path / "node.yaml").write_text(yaml.safe_dump(node | {"data": {"kubelet-root": "/var/lib/k0s/kubelet"}}))
+    overlay = {"resources": ["product", "node.yaml"], "components": ["component"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    expected = kustomize(tmp_path)
+    del expected["ConfigMap", CSI, "connectors-csi-node"]
+    assert without_version(render(values, *arguments)) == without_version(expected)
+
+
+def test_namespaces_that_it_serves_are_the_overlay_of_the_examples(
+    render: Render, kustomize: Callable[[Path], Objects]
+) -> None:
+    expected = without_version(kustomize(DEPLOY / "examples" / "overlay-namespaced"))
+    assert without_version(render({"namespaces": {"only": ["team-a", "team-b"]}})) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        pytest.param({}, "registry.example/connector:{version}", id="by default the chart's version"),
+        pytest.param({"tag": "edge"}, "registry.example/connector:edge", id="a tag"),
+        pytest.param(
+            {"tag": "edge", "digest": "sha256:" + "a" * 64},
+            "registry.example/connector@sha256:" + "a" * 64,
+            id="a digest goes before a tag",
+        ),
+    ],
+)
+def test_every_door_runs_the_image_of_the_values(render: Render, image: Values, reference: str) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    objects = render({"image": {"repository": "registry.example/connector", **image}})
+    found = {container_of(objects[each])["image"] for each in WORKLOADS}
+    assert found == {reference.format(version=version)}
+
+
+def _of_pod(field: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda each: pod_of(each)[field]
+
+
+def _of_container(field: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda each: container_of(each)[field]
+
+
+def _metadata(field: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda each: each["spec"]["template"]["metadata"][field]
+
+
+ZONE = {
+    "maxSkew": 1,
+    "topologyKey": "topology.kubernetes.io/zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "connectors-proxy"}},
+}
+HOSTS = {"topologyKey": "kubernetes.io/hostname"}
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "look", "expected"),
+    [
+        pytest.param({"proxy": {"replicas": 5}}, PROXY, lambda each: each["spec"]["replicas"], 5, id="replicas"),
+        pytest.param(
+            {"controller": {"resources": {"limits": {"memory": "1Gi"}, "requests": None}}},
+            CONTROLLER,
+            _of_container("resources"),
+            {"limits": {"memory": "1Gi"}},
+            id="resources",
+        ),
+        pytest.param(
+            {"proxy": {"extraArgs": ["--set", "connector_recheck=10"]}},
+            PROXY,
+            lambda each: container_of(each)["args"][-2:],
+            ["--set", "connector_recheck=10"],
+            id="further arguments come last",
+        ),
+        pytest.param(
+            {"csi": {"extraEnv": [{"name": "A", "value": "b"}]}},
+            NODES,
+            lambda each: container_of(each)["env"][-1],
+            {"name": "A", "value": "b"},
+            id="further environment",
+        ),
+        pytest.param({"proxy": {"zoneSpread": True}}, PROXY, _of_pod("topologySpreadConstraints"), [ZONE], id="zones"),
+        pytest.param(
+            {"proxy": {"zoneSpread": True, "topologySpreadConstraints": [HOSTS]}},
+            PROXY,
+            _of_pod("topologySpreadConstraints"),
+            [HOSTS, ZONE],
+            id="zones beside other constraints",
+        ),
+        pytest.param(
+            {"proxy": {"priorityClassName": "high"}}, PROXY, _of_pod("priorityClassName"), "high", id="a priority"
+        ),
+        pytest.param(
+            {"csi": {"nodeSelector": {"pool": "ci"}}},
+            NODES,
+            _of_pod("nodeSelector"),
+            {"pool": "ci", "kubernetes.io/os": "linux"},
+            id="nodes beside those that the driver needs",
+        ),
+        pytest.param(
+            {"image": {"pullSecrets": [{"name": "login"}]}},
+            NODES,
+            _of_pod("imagePullSecrets"),
+            [{"name": "login"}],
+            id="a registry's login",
+        ),
+        pytest.param(
+            {"openshift": True},
+            PROXY,
+            _of_pod("securityContext"),
+            {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            id="users that OpenShift chooses",
+        ),
+        pytest.param(
+            {"proxy": {"podAnnotations": {"a": "b"}}},
+            PROXY,
+            lambda each: _metadata("annotations")(each)["a"],
+            "b",
+            id="annotations of pods",
+        ),
+        pytest.param(
+            {"proxy": {"minAvailable": "50%"}},
+            ("PodDisruptionBudget", SYSTEM, "connectors-proxy"),
+            lambda each: each["spec"]["minAvailable"],
+            "50%",
+            id="a disruption budget",
+        ),
+        pytest.param(
+            {"proxy": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]}}},
+            SERVICE,
+            lambda each: (each["spec"]["type"], each["spec"]["loadBalancerSourceRanges"]),
+            ("LoadBalancer", ["192.0.2.0/24"]),
+            id="callers from outside of the cluster",
+        ),
+        pytest.param(
+            {"settings": {"targets-deny": "10.96.0.0/12", "drain": 30, "ca-secret": None}},
+            CONFIG,
+            lambda each: each["data"],
+            {"targets-deny": "10.96.0.0/12", "drain": "30"},
+            id="settings beside, over and without those of the manifests",
+        ),
+        pytest.param(
+            {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"}},
+            ("ServiceMonitor", SYSTEM, "kubernetes-connector"),
+            lambda each: (each["metadata"]["labels"]["release"], each["spec"]["endpoints"][0]["interval"]),
+            ("prometheus", "15s"),
+            id="what Prometheus looks for",
+        ),
+    ],
+)
+def test_a_value_reaches_its_field(
+    render: Render, values: Values, key: Key, look: Callable[[dict[str, Any]], Any], expected: Any
+) -> None:
+    assert look(render(values)[key]) == expected
+
+
+def test_new_settings_replace_the_pods_that_read_them(render: Render) -> None:
+    marks = [
+        _metadata("annotations")(render({"settings": {"drain": seconds}})[PROXY])["checksum/settings"]
+        for seconds in (30, 40)
+    ]
+    assert marks[0] != marks[1]
+
+
+def test_autoscaling_leaves_the_number_of_replicas_to_it(render: Render) -> None:
+    objects = render({"proxy": {"autoscaling": {"enabled": True, "maxReplicas": 7}}})
+    assert "replicas" not in objects[PROXY]["spec"]
+    scaler = objects["HorizontalPodAutoscaler", SYSTEM, "connectors-proxy"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 7)
+
+
+def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> None:
+    objects = render({"namespaces": {"system": "platform", "csi": "platform-nodes"}})
+    assert {key[1] for key in objects} == {"", "platform", "platform-nodes"}
+    subjects = [one for each in objects.values() for one in each.get("subjects", [])]
+    assert {each["namespace"] for each in subjects} == {"platform", "platform-nodes"}
+    text = yaml.safe_dump([*objects.values()])
+    assert "connectors-system" not in text
+    assert not re.search(r"(namespace: |serviceaccounts?:)connectors-csi\b", text)
+    assert objects["ConfigMap", "platform", "connectors-config"]["data"]["proxy-service"] == "connectors-proxy.platform"
+    driver = container_of(objects["DaemonSet", "platform-nodes", CSI])
+    assert {"name": "CONNECTORS_SYSTEM_NAMESPACE", "value": "platform"} in driver["env"]
+    assert ("Namespace", "", "platform-nodes") in objects
+
+
+def test_the_releases_own_namespace_is_not_made_again(render: Render) -> None:
+    made = {key[2] for key in render({}, "--namespace", SYSTEM) if key[0] == "Namespace"}
+    assert made == {CSI}
+    assert not {key for key in render({"namespaces": {"create": False}}) if key[0] == "Namespace"}
+
+
+def test_uninstalling_keeps_the_definitions(render: Render) -> None:
+    definitions = [each for key, each in render().items() if key[0] == "CustomResourceDefinition"]
+    assert len(definitions) >= 2
+    for each in definitions:
+        assert each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+EVERYTHING: Values = {
+    "settings": {"targets-deny": "10.96.0.0/12"},
+    "namespaces": {"only": ["team-a"]},
+    "networkPolicy": {"enabled": True},
+    "openshift": True,
+    "proxy": {
+        "autoscaling": {"enabled": True},
+        "zoneSpread": True,
+        "service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": {"a": "b"}},
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "host": "connectors.example.com",
+            "tlsSecretName": "tls",
+            "annotations": {"a": "b"},
+        },
+        "serviceAccountAnnotations": {"a": "b"},
+        "tolerations": [{"operator": "Exists"}],
+    },
+    "csi": {"priorityClassName": "", "tolerations": []},
+}
+
+
+def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_plane: Any) -> None:
+    """By Helm itself, under its strict decoding; there is no controller-manager to wait for."""
+    kubectl = private_control_plane.kubectl
+    kubectl("create", "namespace", "team-a")
+    with_cluster = Helm(helm.program, kubectl.kubeconfig, helm.home)
+    with_cluster("install", "connector", str(CHART), values=EVERYTHING)
+    kubectl("get", "ingress,horizontalpodautoscaler", "connectors-proxy", namespace=SYSTEM)
+    manifest = with_cluster("get", "manifest", "connector")
+    strict = kubectl.run("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
+    assert strict.returncode == 0, strict.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({"proxi": {}}, "proxi", id="a misspelt group"),
+        pytest.param({"proxy": {"replica": 3}}, "replica", id="a misspelt value"),
+        pytest.param({"proxy": {"replicas": "3"}}, "/proxy/replicas", id="text for a number"),
+        pytest.param({"settings": {"targetsDeny": "x"}}, "targetsDeny", id="a setting in another spelling"),
+        pytest.param({"image": {"digest": "latest"}}, "/image/digest", id="a digest that is none"),
+        pytest.param({"csi": {"kubeletRoot": "var/lib/kubelet"}}, "/csi/kubeletRoot", id="a relative path"),
+        pytest.param({"namespaces": {"system": "Not_A_Name"}}, "/namespaces/system", id="a namespace that is no name"),
+        pytest.param({"proxy": {"ingress": {"enabled": True}}}, "proxy.ingress.host", id="an ingress without a host"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_refused_by_its_name(helm: Helm, values: Values, said: str) -> None:
+    done = helm.run("template", "connector", str(CHART), values=values)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_helm_finds_nothing_to_say_about_it(helm: Helm) -> None:
+    done = helm.run("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+    assert not re.search(r"\[(WARNING|ERROR)\]", done.stdout)
+
+
+def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    open_ended = {"global"}
+
+    def names(schema: dict[str, Any], path: str = "") -> set[str]:
+        found = set()
+        for name, each in schema.get("properties", {}).items():
+            found |= {f"{path}.{name}"} | names(each, f"{path}.{name}")
+        return found
+
+    def keys(values: Any, schema: dict[str, Any], path: str = "") -> set[str]:
+        found = set()
+        for name, each in values.items():
+            found.add(f"{path}.{name}")
+            inner = schema.get("properties", {}).get(name, {})
+            if isinstance(each, dict) and "properties" in inner:
+                found |= keys(each, inner, f"{path}.{name}")
+        return found
+
+    given, known = keys(values, schema), names(schema) - {f".{each}" for each in open_ended}
+    assert given == known

@@ -1,0 +1,86 @@
+"""docs/helm.md, word by word, on a fresh node: from `helm install` to a Job, up, back, and away again."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.journey.documents import shell_blocks
+from tests.journey.product import ROOT, SYSTEM, Product
+
+INSTALL, UPGRADE, ROLLBACK, UNINSTALL = range(4)
+NAMESPACE = "connectors-system"
+
+
+@pytest.fixture(scope="module")
+def blocks() -> list[str]:
+    found = shell_blocks("helm.md")
+    assert len(found) == 4
+    return found
+
+
+@pytest.fixture(scope="module")
+def released(product: Product, blocks: list[str]) -> Iterator[str]:
+    """What the quick start's Job has written, after an installation by Helm; at the end the node is as it was."""
+    product.shell([blocks[INSTALL]])
+    _, *rest = shell_blocks("quickstart.md")
+    yield product.shell(rest)
+    product.shell(
+        ["kubectl delete --ignore-not-found -k deploy/crds", "kubectl delete namespace team-a connectors-system"]
+    )
+    account = "kubectl --kubeconfig target.kubeconfig delete"
+    product.shell([f"{account} serviceaccount deployer --namespace default", f"{account} clusterrolebinding deployer"])
+
+
+def drain(product: Product) -> str:
+    return product.kubectl("get", "configmap", "connectors-config", "-o", "jsonpath={.data.drain}", namespace=SYSTEM)
+
+
+def proxies(product: Product) -> set[str]:
+    selector = ("-l", "app.kubernetes.io/name=connectors-proxy")
+    return set(product.kubectl("get", "pods", *selector, "-o", "name", namespace=SYSTEM).split())
+
+
+def test_two_values_are_enough_for_the_quick_starts_job(released: str) -> None:
+    listed = released[released.rindex("NAME ") :]
+    assert {"default", "kube-system"} <= set(listed.split())
+
+
+def test_an_upgrade_replaces_the_pods_that_read_a_changed_setting(
+    product: Product, released: str, blocks: list[str]
+) -> None:
+    before = proxies(product)
+    product.shell([blocks[UPGRADE]])
+    assert drain(product) == "30"
+    deadline = time.monotonic() + 180
+    while before & proxies(product):
+        assert time.monotonic() < deadline, product.state()
+        time.sleep(0.5)
+
+
+def test_a_definition_that_was_changed_is_upgraded_too(product: Product, released: str, blocks: list[str]) -> None:
+    column = '[{"op": "remove", "path": "/spec/names/shortNames"}]'
+    name = "connectors.connectors.alauda.io"
+    product.kubectl("patch", "crd", name, "--type=json", f"--patch={column}")
+    product.shell([f"{blocks[UPGRADE].strip()} --force-conflicts"])
+    assert product.kubectl("get", "crd", name, "-o", "jsonpath={.spec.names.shortNames[0]}") == "conn"
+
+
+def test_a_rollback_brings_the_former_settings_back(product: Product, released: str, blocks: list[str]) -> None:
+    # Two upgrades of the same values: the revision before them is the first.
+    product.shell([blocks[ROLLBACK].replace("rollback connector", "rollback connector 1")])
+    assert drain(product) == ""
+    product.kubectl("delete", "job", "list-namespaces", namespace="team-a")
+    *_, job = shell_blocks("quickstart.md")
+    assert "kube-system" in product.shell([job])
+
+
+def test_uninstalling_keeps_definitions_and_connectors(product: Product, released: str, blocks: list[str]) -> None:
+    product.kubectl("delete", "jobs", "--all", namespace="team-a")
+    product.shell([blocks[UNINSTALL]])
+    assert not product.installed()
+    assert "connector.connectors.alauda.io/target" in product.kubectl(
+        "get", "connectors", "-o", "name", namespace="team-a"
+    )
+    left = product.kubectl("get", "-k", str(ROOT / "deploy" / "uninstall"), "--ignore-not-found", "-o", "name")
+    assert left.split() == [f"namespace/{NAMESPACE}"]
