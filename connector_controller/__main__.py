@@ -23,6 +23,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.config import in_pod, load
 from connector_store.kube.lease import Election
 from connector_store.kube.shared_settings import read_settings
+from connector_store.version import VERSION
 
 logger = logging.getLogger("connector_controller")
 
@@ -31,6 +32,7 @@ LEASE = "connectors-controller"
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="connector_controller", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"kubernetes-connector {VERSION}")
     parser.add_argument("--kubeconfig", help="file; default: the pod's ServiceAccount, else KUBECONFIG")
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument("--admin", default="127.0.0.1:9092", help="HOST:PORT of /healthz, /readyz and /metrics")
@@ -54,7 +56,7 @@ class Process:
         self._metrics = Metrics()
         self._term: Term | None = None
         self._election = Election(client, ObjectKey(settings.system_namespace, LEASE), identity)
-        self._admin = AdminServer(why_not_ready=self._why_not_ready, metrics=self._scrape)
+        self._admin = AdminServer(component="controller", why_not_ready=self._why_not_ready, metrics=self._scrape)
         self._listen = parse_listen(arguments.admin, "--admin")
 
     async def run(self) -> None:

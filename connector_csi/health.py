@@ -12,6 +12,7 @@ from aiohttp import web
 
 from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
+from connector_store.process_metrics import ProcessMetrics
 
 PROBE_TIMEOUT: Final = 3.0
 """Seconds, as the livenessprobe sidecar."""
@@ -43,8 +44,10 @@ async def admin(
         return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
 
     async def metrics_text(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        text = metrics.text() + process.render()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    process = ProcessMetrics("csi")
     application = web.Application()
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/metrics", metrics_text)
@@ -53,6 +56,8 @@ async def admin(
     try:
         await web.TCPSite(runner, host, port).start()
         bound = runner.addresses[0]
+        process.start()
         yield bound[0], bound[1]
     finally:
+        process.stop()
         await runner.cleanup()

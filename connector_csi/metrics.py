@@ -1,6 +1,6 @@
 """What the driver counts. Labels are few and fixed: no names of pods, no messages."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 
 class Metrics:
@@ -8,7 +8,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
         self.calls = Counter(
             "connector_csi_calls_total", "Calls by kubelet.", ("call", "code"), registry=self._registry
         )

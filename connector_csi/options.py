@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector_csi.identity import DRIVER
+from connector_store.version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Options:
 def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
     """SystemExit with a usage message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m connector_csi", description="CSI driver connectors-csi")
+    parser.add_argument("--version", action="version", version=f"kubernetes-connector {VERSION}")
     parser.add_argument(
         "--node-name", default=environ.get("NODE_NAME"), help="name of this Node; default: environment NODE_NAME"
     )

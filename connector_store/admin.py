@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from connector_store.domain.errors import ParseError
+from connector_store.process_metrics import ProcessMetrics
 
 KEEP_ALIVE: Final = 15.0
 """Seconds that an idle connection of a scraper is kept."""
@@ -19,11 +20,17 @@ SHUTDOWN: Final = 1.0
 
 
 class AdminServer:
-    """Serves until `stop`. `why_not_ready` gives None when the process is ready; `metrics` the text of a scrape."""
+    """Serves until `stop`. `why_not_ready` gives None when the process is ready; `metrics` the text of a scrape.
 
-    def __init__(self, *, why_not_ready: Callable[[], str | None], metrics: Callable[[], bytes]) -> None:
+    `component` is the door; what it says of itself as a process comes after `metrics`.
+    """
+
+    def __init__(
+        self, *, component: str, why_not_ready: Callable[[], str | None], metrics: Callable[[], bytes]
+    ) -> None:
         self._why_not_ready = why_not_ready
         self._metrics = metrics
+        self._process = ProcessMetrics(component)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -40,12 +47,14 @@ class AdminServer:
             await runner.cleanup()
             raise
         self._runner = runner
+        self._process.start()
         bound: tuple[str, int] = runner.addresses[0][:2]
         return bound
 
     async def stop(self) -> None:
         runner, self._runner = self._runner, None
         if runner is not None:
+            self._process.stop()
             await asyncio.shield(runner.cleanup())
 
     async def _healthz(self, request: web.Request) -> web.Response:
@@ -56,7 +65,8 @@ class AdminServer:
         return web.Response(text="ok\n") if problem is None else web.Response(status=503, text=problem + "\n")
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        text = self._metrics() + self._process.render()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 def parse_listen(text: str, option: str = "connector_admin") -> tuple[str, int]:

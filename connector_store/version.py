@@ -1,4 +1,7 @@
-"""The project's version: the one place where it is written by hand."""
+"""The project's version: the one place where it is written by hand.
+
+Files that cannot read it here repeat it: scripts/version.py writes and compares them.
+"""
 
 from typing import Final
 

@@ -1,6 +1,10 @@
-"""The image's entry: `proxy`, `controller` or `csi`, with further arguments of that door. It becomes that program."""
+"""The image's entry: `proxy`, `controller` or `csi`, with further arguments of that door. It becomes that program.
+
+`--version`, also after a door, says the product's version: mitmdump would say its own.
+"""
 
 import os
+import runpy
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,9 +15,8 @@ HOME: Final = Path(__file__).resolve().parents[1]
 CONFIGURATION: Final = HOME / "image" / "mitmproxy.yaml"
 STATE: Final = Path("/var/lib/kubernetes-connector")
 """mitmproxy's confdir: the one folder of a proxy that must be writable."""
-USAGE: Final = (
-    "usage: proxy | controller | csi [ARGUMENT…], the arguments of that program; see docs/reference/settings.md\n"
-)
+VERSION_FILE: Final = HOME / "connector_store" / "version.py"
+USAGE: Final = "usage: --version | proxy | controller | csi [ARGUMENT…], the arguments of that program; see docs/reference/settings.md\n"
 
 
 def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
@@ -28,7 +31,16 @@ def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
             return None
 
 
+def version() -> str:
+    """Read as a file: this program has no import path yet, and becomes another one anyway."""
+    namespace = runpy.run_path(str(VERSION_FILE))
+    return f"kubernetes-connector {namespace['VERSION']}"
+
+
 def main() -> None:
+    if "--version" in sys.argv[1:3]:
+        sys.stdout.write(version() + "\n")
+        return
     found = command(sys.argv[1:], programs=Path(sys.executable).parent)
     if found is None:
         sys.stderr.write(USAGE)

@@ -111,7 +111,7 @@ class Lifecycle:
         """Serve health and metrics until cancelled."""
         if self._config is None or self._records is None or self._config.admin is None:
             return
-        admin = AdminServer(why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
+        admin = AdminServer(component="proxy", why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
         host, port = await admin.start(*self._config.admin)
         logger.info("health and metrics at http://%s:%d", host, port)
         try:

@@ -31,6 +31,8 @@ async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
         status, text = await get(address, "/metrics")
         assert status == 200
         assert "connector_csi_volumes" in text
+        assert 'connector_build_info{component="csi"' in text
+        assert "process_resident_memory_bytes" in text
 
 
 @pytest.mark.parametrize("serves", [True, False])

@@ -7,7 +7,6 @@ def test_counts_are_told_in_the_text_format() -> None:
     metrics = Metrics()
     metrics.calls.labels("NodePublishVolume", "OK").inc()
     assert b'connector_csi_calls_total{call="NodePublishVolume",code="OK"} 1.0' in metrics.text()
-    assert b"process_resident_memory_bytes" in metrics.text()
 
 
 def test_two_drivers_do_not_share_them() -> None:

@@ -13,7 +13,9 @@ from connector_store.domain.errors import ParseError
 class Served:
     def __init__(self) -> None:
         self.problem: str | None = "Connectors are not listed yet"
-        self.server = AdminServer(why_not_ready=lambda: self.problem, metrics=lambda: b"connector_x 1\n")
+        self.server = AdminServer(
+            component="proxy", why_not_ready=lambda: self.problem, metrics=lambda: b"connector_x 1\n"
+        )
         self.base = ""
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -37,14 +39,17 @@ async def test_is_alive_before_it_is_ready_and_says_what_is_missing(served: Serv
     assert await served.get("/readyz") == (200, "ok\n")
 
 
-async def test_serves_metrics_and_nothing_else(served: Served) -> None:
-    assert await served.get("/metrics") == (200, "connector_x 1\n")
+async def test_serves_metrics_those_of_the_process_too_and_nothing_else(served: Served) -> None:
+    status, text = await served.get("/metrics")
+    assert (status, text.partition("\n")[0]) == (200, "connector_x 1")
+    assert 'connector_build_info{component="proxy"' in text
+    assert "process_resident_memory_bytes" in text
     assert (await served.get("/"))[0] == 404
 
 
 async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Served) -> None:
     taken = int(served.base.rpartition(":")[2])
-    other = AdminServer(why_not_ready=lambda: None, metrics=lambda: b"")
+    other = AdminServer(component="proxy", why_not_ready=lambda: None, metrics=lambda: b"")
     with pytest.raises(OSError, match="address already in use"):
         await other.start("127.0.0.1", taken)
     await other.stop()

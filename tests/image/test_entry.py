@@ -8,6 +8,7 @@ import yaml
 
 from addons.server import options
 from connector_store.domain.settings import KEYS, option_name
+from connector_store.version import VERSION
 from image.entry import CONFIGURATION, HOME, STATE, command
 
 PROGRAMS = Path("/programs")
@@ -51,6 +52,13 @@ def test_another_argument_is_a_usage_error() -> None:
     )
     assert done.returncode == 2
     assert "proxy | controller | csi" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["proxy", "--version"], ["csi", "--version"]], ids=" ".join)
+def test_it_says_the_products_version(arguments: list[str]) -> None:
+    entry = [sys.executable, str(HOME / "image" / "entry.py"), *arguments]
+    done = subprocess.run(entry, capture_output=True, text=True, env={"PYTHONSAFEPATH": "1"}, check=True)
+    assert done.stdout == f"kubernetes-connector {VERSION}\n"
 
 
 @pytest.mark.parametrize("door", ["controller", "csi"])

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from connector_store.version import VERSION
 from lab.node.isolation import inside
 from lab.node.node import READY_TIMEOUT, Node
 from lab.node.requirements import missing
 from lab.programs import CSI_TEST, ProgramsMissingError, built, node_programs
 
-PRODUCT = "localhost/kubernetes-connector:0.1.0"
+PRODUCT = f"localhost/kubernetes-connector:{VERSION}"
 _NUMBERS = itertools.count(1)
 
 

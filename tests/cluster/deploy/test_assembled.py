@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connector_store.version import VERSION
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 
@@ -70,11 +71,13 @@ def test_uninstall_is_everything_but_the_crds(fresh: Kubectl) -> None:
 
 def test_one_entry_of_an_overlay_changes_every_image(fresh: Kubectl) -> None:
     images = {each["image"] for each in containers(rendered(fresh, EXAMPLES / "overlay"))}
-    assert images == {"registry.example/platform/kubernetes-connector:0.1.0"}
+    assert images == {f"registry.example/platform/kubernetes-connector:{VERSION}"}
 
 
 def test_every_container_of_ours_has_a_pinned_tag(fresh: Kubectl) -> None:
-    assert {each["image"] for each in containers(rendered(fresh, DEPLOY))} == {"localhost/kubernetes-connector:0.1.0"}
+    assert {each["image"] for each in containers(rendered(fresh, DEPLOY))} == {
+        f"localhost/kubernetes-connector:{VERSION}"
+    }
 
 
 def test_every_rule_of_a_role_names_its_verbs_and_resources(fresh: Kubectl) -> None:

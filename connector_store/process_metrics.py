@@ -1,0 +1,56 @@
+"""What every door says of itself as a process: its version, and Prometheus' process metrics."""
+
+import asyncio
+import platform
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from connector_store.version import VERSION
+
+BEAT: Final = 0.5
+"""Seconds between two looks at how late the event loop is."""
+ON_TIME: Final = 0.05
+"""Seconds of lateness that are nobody's fault: timers and the scheduler of the machine."""
+
+
+class ProcessMetrics(Collector):
+    """`start` and `stop` belong to the event loop whose lateness is counted; `render` works without them."""
+
+    def __init__(self, component: str) -> None:
+        """`component` is the door: proxy, controller or csi."""
+        self._component = component
+        self._late = 0.0
+        self._beat: asyncio.TimerHandle | None = None
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._beat = loop.call_at(loop.time() + BEAT, self._look, loop, loop.time() + BEAT)
+
+    def stop(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    def _look(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = loop.time()
+        if now - due > ON_TIME:
+            self._late += now - due
+        self._beat = loop.call_at(now + BEAT, self._look, loop, now + BEAT)
+
+    def collect(self) -> Iterator[Metric]:
+        labels = {"version": VERSION, "component": self._component, "python": platform.python_version()}
+        built = GaugeMetricFamily("connector_build_info", "What runs; always 1", labels=list(labels))
+        built.add_metric(list(labels.values()), 1)
+        yield built
+        yield CounterMetricFamily("connector_loop_late_seconds", "Seconds that timers came late", value=self._late)
+
+    def render(self) -> bytes:
+        """Text to append to a scrape (Prometheus exposition format 0.0.4)."""
+        return generate_latest(self._registry)

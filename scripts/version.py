@@ -1,0 +1,78 @@
+"""The version, which connector_store/version.py has, in the files that cannot read it there.
+
+scripts/version.py          fails for each file that says another version
+scripts/version.py VERSION  writes it everywhere
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = "connector_store/version.py"
+SEMVER = r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?"
+_IMAGE = r"localhost/kubernetes-connector:"
+PLACES = {
+    SOURCE: [r'VERSION: Final = "'],
+    "Dockerfile": [r"ARG VERSION="],
+    "charts/kubernetes-connector/Chart.yaml": [r"^version: ", r"^appVersion: "],
+    "deploy/product/kustomization.yaml": [r"newTag: ", r"app\.kubernetes\.io/version: "],
+    "deploy/examples/overlay/kustomization.yaml": [r"newTag: "],
+    "docs/quickstart.md": [_IMAGE],
+    "docs/helm.md": [r"image\.tag="],
+}
+"""What stands before the version, at least once in each file."""
+
+
+def pattern(before: str) -> re.Pattern[str]:
+    return re.compile(f"({before})({SEMVER})", re.MULTILINE)
+
+
+def version(root: Path) -> str:
+    found = pattern(PLACES[SOURCE][0]).search((root / SOURCE).read_text())
+    if found is None:
+        raise ValueError(f"{SOURCE}: has no VERSION of the form MAJOR.MINOR.PATCH")
+    return found[2]
+
+
+def problems(root: Path) -> list[str]:
+    """One line for each place that does not say the version."""
+    wanted = version(root)
+    found = []
+    for file, befores in PLACES.items():
+        text = (root / file).read_text()
+        for before in befores:
+            said = {each[2] for each in pattern(before).finditer(text)}
+            if said != {wanted}:
+                found.append(
+                    f"{file}: {before} is {', '.join(sorted(said)) or 'not there'}, and {SOURCE} says {wanted}"
+                )
+    return found
+
+
+def write(root: Path, wanted: str) -> None:
+    """ValueError if it is no version."""
+    if not re.fullmatch(SEMVER, wanted):
+        raise ValueError(f"{wanted} is not MAJOR.MINOR.PATCH, with a -PRERELEASE or without (https://semver.org)")
+    for file, befores in PLACES.items():
+        path = root / file
+        text = path.read_text()
+        for before in befores:
+            text = pattern(before).sub(rf"\g<1>{wanted}", text)
+        path.write_text(text)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        if arguments:
+            write(ROOT, arguments[0])
+        wrong = problems(ROOT)
+    except ValueError as error:
+        wrong = [str(error)]
+    for each in wrong:
+        sys.stderr.write(f"error: {each}\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""Build, process and event loop, as a scrape shows them."""
+
+import asyncio
+import time
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from connector_store.process_metrics import BEAT, ON_TIME, ProcessMetrics
+from connector_store.version import VERSION
+
+
+def samples(metrics: ProcessMetrics) -> dict[str, float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {each.name: each.value for family in families for each in family.samples}
+
+
+def labels(metrics: ProcessMetrics) -> dict[str, str]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    [found] = [each.labels for family in families for each in family.samples if each.name == "connector_build_info"]
+    return dict(found)
+
+
+def test_says_what_runs() -> None:
+    found = labels(ProcessMetrics("controller"))
+    assert (found["version"], found["component"]) == (VERSION, "controller")
+    assert found["python"].startswith("3.")
+
+
+def test_has_the_metrics_that_boards_of_processes_are_made_of() -> None:
+    found = samples(ProcessMetrics("proxy"))
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= found.keys()
+
+
+async def turns() -> None:
+    """Of the loop, in which what is due runs."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
+    metrics = ProcessMetrics("proxy")
+    metrics.start()
+    try:
+        held = BEAT + 4 * ON_TIME
+        time.sleep(held)  # noqa: ASYNC251 - a stall of the loop is what is counted
+        await turns()
+        assert samples(metrics)["connector_loop_late_seconds_total"] >= held - BEAT
+    finally:
+        metrics.stop()
+
+
+async def test_nothing_is_counted_after_it_has_stopped() -> None:
+    metrics = ProcessMetrics("proxy")
+    metrics.start()
+    metrics.stop()
+    metrics.stop()
+    time.sleep(BEAT + 4 * ON_TIME)  # noqa: ASYNC251 - a stall that nobody looks at any more
+    await turns()
+    assert samples(metrics)["connector_loop_late_seconds_total"] == 0

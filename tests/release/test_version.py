@@ -1,0 +1,66 @@
+"""scripts/version.py, on a copy of the files that repeat the version."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connector_store.version import VERSION
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path("scripts/version.py")
+FILES = [
+    "connector_store/version.py",
+    "Dockerfile",
+    "charts/kubernetes-connector/Chart.yaml",
+    "deploy/product/kustomization.yaml",
+    "deploy/examples/overlay/kustomization.yaml",
+    "docs/quickstart.md",
+    "docs/helm.md",
+]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for file in [str(SCRIPT), *FILES]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, root / SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_every_place_says_the_version_of_the_code(copy: Path) -> None:
+    assert run(copy).returncode == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION.partition("-")[0])
+
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_place_that_says_another_one_is_named(copy: Path, file: str) -> None:
+    path = copy / file
+    path.write_text(path.read_text().replace(VERSION, "9.9.9", 1))
+    done = run(copy)
+    assert done.returncode == 1
+    assert file in done.stderr
+
+
+def test_a_new_version_is_written_everywhere(copy: Path) -> None:
+    assert run(copy, "7.8.9-rc.1").returncode == 0
+    for file in FILES:
+        text = (copy / file).read_text()
+        assert "7.8.9-rc.1" in text
+        assert f":{VERSION}" not in text
+        assert f" {VERSION}\n" not in text
+
+
+def test_what_is_no_version_is_refused(copy: Path) -> None:
+    done = run(copy, "v1")
+    assert done.returncode == 1
+    assert "MAJOR.MINOR.PATCH" in done.stderr
+    assert VERSION in (copy / FILES[0]).read_text()
