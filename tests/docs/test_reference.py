@@ -17,6 +17,7 @@ from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.status import CONDITION_READY
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
+from connector_store.process_metrics import ProcessMetrics
 from connectorctl.cli import COMMANDS
 from connectorctl.cli import ROOT as ROOT_COMMAND
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
@@ -113,6 +114,11 @@ def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:
     created = {each for each in driver if each.endswith("_created")}
     assert families <= documented
     assert driver - created <= documented
+
+
+def test_what_every_door_says_of_its_process_is_there() -> None:
+    families = {each.name + ("_total" if each.type == "counter" else "") for each in ProcessMetrics("proxy").collect()}
+    assert families <= names(section("telemetry.md", "Metrics"))
 
 
 def test_the_borrowed_names_of_decision_17_are_those_that_are_used() -> None:

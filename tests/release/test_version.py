@@ -40,7 +40,6 @@ def test_every_place_says_the_version_of_the_code(copy: Path) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION.partition("-")[0])
 
 
-
 @pytest.mark.parametrize("file", FILES)
 def test_a_place_that_says_another_one_is_named(copy: Path, file: str) -> None:
     path = copy / file
