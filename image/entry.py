@@ -16,7 +16,10 @@ CONFIGURATION: Final = HOME / "image" / "mitmproxy.yaml"
 STATE: Final = Path("/var/lib/kubernetes-connector")
 """mitmproxy's confdir: the one folder of a proxy that must be writable."""
 VERSION_FILE: Final = HOME / "connector_store" / "version.py"
-USAGE: Final = "usage: --version | proxy | controller | csi [ARGUMENT…], the arguments of that program; see docs/reference/settings.md\n"
+USAGE: Final = (
+    "usage: --version | proxy | controller | csi [ARGUMENT…]\n"
+    "The arguments are those of that program: see docs/reference/settings.md\n"
+)
 
 
 def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
