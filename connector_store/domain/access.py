@@ -59,10 +59,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """The check could not be made. `retry_after` is in seconds."""
+    """The check could not be made. `retry_after` is in seconds; `told` is the part of the reason that callers get."""
 
     reason: str
     retry_after: int = 1
+    told: str = ""
 
 
 Answer = Granted | Refused | Unavailable

@@ -1,0 +1,82 @@
+"""A JSON Web Key Set (RFC 7517) -> the public keys of it that may sign a caller's token.
+
+Asymmetric signatures only, with the algorithms of the Kubernetes API server. What cannot be such a key is passed over:
+an issuer may list keys for other uses. A key that tells its private part, and an RSA key of less than 2048 bits, is
+no proof of anything and passed over too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from connector_store.domain.errors import ParseError
+
+MAX_KEYS: Final = 100
+"""Of one issuer. Those in the wild have two to ten."""
+MIN_RSA_BITS: Final = 2048
+"""RFC 7518 section 3.3."""
+_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_BY_CURVE: Final = {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",)}
+ALGORITHMS: Final = frozenset([*_RSA, *(each for names in _BY_CURVE.values() for each in names)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A public key: `kid` is empty where the issuer names none; `algorithms` are those that it may sign with."""
+
+    kid: str
+    algorithms: tuple[str, ...]
+    jwk: jwt.PyJWK
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """All usable keys of an issuer."""
+
+    keys: tuple[Key, ...]
+
+    def knows(self, kid: str) -> bool:
+        return any(each.kid == kid for each in self.keys)
+
+    def find(self, kid: str, algorithm: str) -> tuple[Key, ...]:
+        """The keys that may have made a signature: those of that name, or the only key there is for a nameless one."""
+        if not kid and len(self.keys) > 1:
+            return ()
+        return tuple(each for each in self.keys if (not kid or each.kid == kid) and algorithm in each.algorithms)
+
+
+def parse_key_set(document: object) -> KeySet:
+    """ParseError if it is no key set, or a too large one."""
+    entries = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(entries, list):
+        raise ParseError("keys", "is not a list: this is no JSON Web Key Set")
+    if len(entries) > MAX_KEYS:
+        raise ParseError("keys", f"has more than {MAX_KEYS} keys")
+    found = (_key(each) for each in entries)
+    return KeySet(tuple(each for each in found if each is not None))
+
+
+def _key(entry: object) -> Key | None:
+    if not isinstance(entry, Mapping) or "d" in entry or entry.get("use", "sig") != "sig":
+        return None
+    match entry.get("kty"):
+        case "RSA":
+            algorithms = _RSA
+        case "EC":
+            algorithms = _BY_CURVE.get(str(entry.get("crv")), ())
+        case _:
+            return None
+    named = entry.get("alg")
+    usable = tuple(each for each in algorithms if named in (None, each))
+    if not usable:
+        return None
+    try:
+        jwk = jwt.PyJWK({**entry, "alg": usable[0]})
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(jwk.key, rsa.RSAPublicKey) and jwk.key.key_size < MIN_RSA_BITS:
+        return None
+    return Key(kid=str(entry.get("kid") or ""), algorithms=usable, jwk=jwk)

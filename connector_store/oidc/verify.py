@@ -1,0 +1,109 @@
+"""A token of a configured issuer -> the caller: signature (RFC 7515), times and audience (RFC 7519), claims."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+
+from connector_store.domain.access import Granted, Refused, Unavailable
+from connector_store.domain.authentication import Issuer
+from connector_store.domain.errors import ParseError
+from connector_store.oidc.key_set import ALGORITHMS, Key
+from connector_store.oidc.keys import IssuerKeys, KeysUnavailableError
+
+MAX_TOKEN: Final = 16 * 1024
+"""Characters of a token that is looked at: what a request's Authorization header may have."""
+LEEWAY: Final = 300.0
+"""Seconds that a token may be used before its `nbf`, for clocks that differ; none after its `exp` (go-oidc)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a token says of itself, unverified."""
+
+    issuer: str
+    algorithm: str
+    kid: str
+
+
+def read_claimed(token: str) -> Claimed | None:
+    """None if it is no signed JWT with an issuer."""
+    if len(token) > MAX_TOKEN or token.count(".") != 2:
+        return None
+    try:
+        parts = jwt.decode_complete(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return None
+    header, issuer = parts["header"], parts["payload"].get("iss")
+    algorithm, kid = header.get("alg"), header.get("kid", "")
+    # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid.
+    if not all(isinstance(each, str) for each in (issuer, algorithm, kid)) or "crit" in header:
+        return None
+    return Claimed(issuer=issuer, algorithm=algorithm, kid=kid)
+
+
+async def verify(
+    token: str, claimed: Claimed, issuer: Issuer, keys: IssuerKeys, *, now: float, live: bool = False
+) -> Granted | Refused | Unavailable:
+    """`now` is in unix seconds. `live`: the token was good once, and its expiry alone is no refusal."""
+    if claimed.algorithm not in ALGORITHMS:
+        return Refused(what="token", reason="its algorithm is none of those that are accepted")
+    try:
+        candidates = await keys.find(claimed.kid, claimed.algorithm)
+    except KeysUnavailableError as error:
+        return Unavailable(reason=str(error), retry_after=5, told=f"issuer {issuer.url} cannot be asked for its keys")
+    for key in candidates:
+        claims = _claims(token, key, claimed.algorithm, issuer)
+        if not isinstance(claims, Refused):
+            return _granted(claims, issuer, now, live=live)
+        if len(candidates) == 1:
+            return claims
+    return Refused(what="token", reason="it is not signed by a key of its issuer")
+
+
+def _claims(token: str, key: Key, algorithm: str, issuer: Issuer) -> dict[str, Any] | Refused:
+    try:
+        return jwt.decode(
+            token,
+            key.jwk.key,
+            algorithms=[algorithm],
+            audience=issuer.audiences,
+            issuer=issuer.url,
+            options={
+                "require": ["exp", "iss", "aud"],
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
+        )
+    except jwt.InvalidTokenError as error:
+        return Refused(what="token", reason=_why(error))
+
+
+def _granted(claims: dict[str, Any], issuer: Issuer, now: float, *, live: bool) -> Granted | Refused:
+    expires, begins = claims["exp"], claims.get("nbf", 0)
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in (expires, begins)):
+        return Refused(what="token", reason="its times are not numbers")
+    if expires <= now and not live:
+        return Refused(what="token", reason="the token has expired")
+    if begins > now + LEEWAY:
+        return Refused(what="token", reason="the token is not good yet")
+    try:
+        return Granted(identity=issuer.identity(claims), token_expires=float(expires))
+    except ParseError as error:
+        return Refused(what="token", reason=f"claim {error}")
+
+
+def _why(error: jwt.InvalidTokenError) -> str:
+    # PyJWT's own texts may quote the token's claims.
+    match error:
+        case jwt.InvalidAudienceError():
+            return "the token is for another audience"
+        case jwt.InvalidSignatureError():
+            return "it is not signed by a key of its issuer"
+        case jwt.MissingRequiredClaimError(claim=claim):
+            return f"it has no {claim}"
+        case _:
+            return "not a token that can be read"

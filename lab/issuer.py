@@ -1,0 +1,168 @@
+"""An OpenID Connect issuer on loopback: discovery, keys, tokens in the shapes of GitHub Actions and GitLab, faults.
+
+with TestIssuer() as issuer:
+    token = issuer.github(repository="org/app", audience="connectors")
+"""
+
+import json
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from lab.certificates import Issued, make_ca, make_leaf
+
+DISCOVERY = "/.well-known/openid-configuration"
+KEYS = "/keys"
+
+
+class SigningKey:
+    """A key of an issuer: EC P-256, or RSA 2048 as those in the wild."""
+
+    def __init__(self, kid: str, *, kind: str = "ES256", bits: int = 2048) -> None:
+        self.kid = kid
+        self.algorithm = kind
+        self.private: Any = (
+            ec.generate_private_key(ec.SECP256R1())
+            if kind == "ES256"
+            else rsa.generate_private_key(public_exponent=65537, key_size=bits)
+        )
+
+    def jwk(self, *, private: bool = False) -> dict[str, Any]:
+        algorithm = jwt.get_algorithm_by_name(self.algorithm)
+        key = self.private if private else self.private.public_key()
+        found: dict[str, Any] = json.loads(algorithm.to_jwk(key))
+        return {**found, "kid": self.kid, "use": "sig", "alg": self.algorithm}
+
+    def sign(self, claims: Mapping[str, Any], headers: Mapping[str, Any] | None = None) -> str:
+        named = {"kid": self.kid, **(headers or {})}
+        return jwt.encode(
+            dict(claims),
+            self.private,
+            algorithm=self.algorithm,
+            headers={k: v for k, v in named.items() if v is not None},
+        )
+
+
+class TestIssuer:
+    """Serves while entered. `answers` maps a path to (status, headers, body), to be changed; `asked` has the paths."""
+
+    __test__ = False
+
+    def __init__(self, *, ca: Issued | None = None, path: str = "") -> None:
+        self.ca = ca or make_ca("issuer CA")
+        self.key = SigningKey("k1")
+        self.keys = [self.key]
+        self.asked: list[str] = []
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.away = False
+        """Answer nothing but 503."""
+        self._path = path
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._server.socket = _tls(make_leaf(self.ca, ["127.0.0.1", "localhost"])).wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self._server.server_address[1]}{self._path}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def rotate(self, kid: str, *, keep: bool = True) -> None:
+        """Sign with a new key from now on; the old one stays in the key set with `keep`."""
+        self.key = SigningKey(kid)
+        self.keys = [*(self.keys if keep else []), self.key]
+
+    def mint(self, *, ttl: float = 600, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
+        """A token; a claim of None is left out."""
+        now = int(time.time())
+        whole = {"iss": self.url, "aud": "connectors", "sub": "somebody", "iat": now, "exp": now + int(ttl)} | claims
+        return self.key.sign({name: value for name, value in whole.items() if value is not None}, headers)
+
+    def github(self, repository: str = "org/app", *, ref: str = "refs/heads/main", audience: str = "connectors") -> str:
+        """Shaped like docs.github.com, "OpenID Connect reference"."""
+        return self.mint(
+            aud=audience,
+            sub=f"repo:{repository}:ref:{ref}",
+            repository=repository,
+            repository_owner=repository.partition("/")[0],
+            ref=ref,
+            ref_type="branch",
+            workflow="deploy",
+            event_name="push",
+            runner_environment="github-hosted",
+            job_workflow_ref=f"{repository}/.github/workflows/deploy.yml@{ref}",
+            jti="6f4f2b9c",
+        )
+
+    def gitlab(self, project: str = "group/app", *, audience: str = "connectors") -> str:
+        """Shaped like docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens"."""
+        return self.mint(
+            aud=audience,
+            sub=f"project_path:{project}:ref_type:branch:ref:main",
+            namespace_path=project.partition("/")[0],
+            project_path=project,
+            pipeline_source="push",
+            ref="main",
+            ref_type="branch",
+            ref_protected="true",
+            user_login="somebody",
+            groups_direct=[project.partition("/")[0]],
+            jti="c0ffee",
+        )
+
+    def _answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        if self.away:
+            return 503, {}, b"away"
+        if path in self.answers:
+            return self.answers[path]
+        if path == self._path + DISCOVERY:
+            return 200, {}, json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS}).encode()
+        if path == self._path + KEYS:
+            return 200, {}, json.dumps({"keys": [each.jwk() for each in self.keys]}).encode()
+        return 404, {}, b""
+
+    def _handler(issuer: Self) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked.append(self.path)
+                status, headers, body = issuer._answer(self.path)
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except OSError:
+                    """The client has gone; tests look at what the client got."""
+
+        return Handler
+
+
+def _tls(issued: Issued) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+        Path(file.name).write_bytes(issued.combined_pem)
+        context.load_cert_chain(file.name)
+    return context

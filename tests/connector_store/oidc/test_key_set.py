@@ -1,0 +1,92 @@
+"""Which keys of a key set may sign a caller's token."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.errors import ParseError
+from connector_store.oidc.key_set import MAX_KEYS, parse_key_set
+from lab.issuer import SigningKey
+
+EC = SigningKey("e1")
+RSA = SigningKey("r1", kind="RS256")
+WEAK = SigningKey("w1", kind="RS256", bits=1024)
+OCT = {"kty": "oct", "kid": "o", "k": "c2VjcmV0", "alg": "HS256"}
+
+
+def kids(*entries: Any) -> list[str]:
+    return [each.kid for each in parse_key_set({"keys": list(entries)}).keys]
+
+
+def test_keys_that_sign_are_kept() -> None:
+    assert kids(EC.jwk(), RSA.jwk()) == ["e1", "r1"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param("text", id="no object"),
+        pytest.param(OCT, id="a shared secret"),
+        pytest.param(EC.jwk(private=True), id="a private key"),
+        pytest.param(EC.jwk() | {"use": "enc"}, id="a key to encrypt with"),
+        pytest.param(EC.jwk() | {"alg": "HS256"}, id="a public key as a shared secret"),
+        pytest.param(EC.jwk() | {"alg": "RS256"}, id="an algorithm of another kind of key"),
+        pytest.param(EC.jwk() | {"crv": "P-384"}, id="a point that is not on its curve"),
+        pytest.param(EC.jwk() | {"crv": "secp256k1"}, id="a curve of others"),
+        pytest.param(EC.jwk() | {"x": 5}, id="a coordinate that is a number"),
+        pytest.param(RSA.jwk() | {"n": None}, id="no modulus"),
+        pytest.param(WEAK.jwk(), id="a short RSA key"),
+        pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "AA"}, id="an algorithm that the API server does not take"),
+    ],
+)
+def test_what_proves_nothing_is_passed_over(entry: Any) -> None:
+    assert kids(entry, EC.jwk()) == ["e1"]
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        pytest.param([], "is not a list", id="a list"),
+        pytest.param({}, "is not a list", id="nothing"),
+        pytest.param({"keys": {}}, "is not a list", id="keys that are no list"),
+        pytest.param({"keys": [{}] * (MAX_KEYS + 1)}, "more than", id="too many keys"),
+    ],
+)
+def test_what_is_no_key_set(document: Any, reason: str) -> None:
+    with pytest.raises(ParseError, match=reason):
+        parse_key_set(document)
+
+
+def test_keys_are_found_by_name_and_algorithm() -> None:
+    found = parse_key_set({"keys": [EC.jwk(), RSA.jwk()]})
+    assert [each.kid for each in found.find("r1", "RS256")] == ["r1"]
+    assert found.find("r1", "ES256") == ()
+    assert found.find("other", "RS256") == ()
+    assert found.knows("e1")
+    assert not found.knows("other")
+
+
+def test_an_rsa_key_that_names_no_algorithm_signs_with_each_of_rsas() -> None:
+    jwk = RSA.jwk()
+    del jwk["alg"]
+    assert parse_key_set({"keys": [jwk]}).find("r1", "PS384")
+
+
+def test_one_name_may_have_two_keys() -> None:
+    twin = SigningKey("e1")
+    assert len(parse_key_set({"keys": [EC.jwk(), twin.jwk()]}).find("e1", "ES256")) == 2
+
+
+def test_a_token_without_a_key_name_is_for_the_only_key() -> None:
+    assert parse_key_set({"keys": [EC.jwk()]}).find("", "ES256")
+    assert parse_key_set({"keys": [EC.jwk(), RSA.jwk()]}).find("", "ES256") == ()
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "alg", "use", "kid"]), VALUES)))
+def test_for_every_entry_nothing_but_a_key_or_none_comes(entries: list[dict[str, Any]]) -> None:
+    assert parse_key_set({"keys": entries}).keys == ()

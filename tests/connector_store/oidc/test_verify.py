@@ -1,0 +1,183 @@
+"""A token of an issuer becomes a caller, or a refusal that does not quote it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.access import Answer, Granted, Refused, Unavailable
+from connector_store.domain.authentication import Issuer, Mapped
+from connector_store.oidc.fetch import HttpsFetch
+from connector_store.oidc.keys import IssuerKeys
+from connector_store.oidc.verify import LEEWAY, MAX_TOKEN, Claimed, read_claimed, verify
+from connector_store.trust import TrustStore
+from lab.issuer import SigningKey, TestIssuer
+
+STRANGER = SigningKey("k1")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TestIssuer]:
+    with TestIssuer() as found:
+        yield found
+
+
+def trusted(server: TestIssuer) -> Issuer:
+    return Issuer(
+        url=server.url,
+        discovery_url=server.url + "/.well-known/openid-configuration",
+        audiences=("connectors", "other"),
+        username=Mapped(claim="sub", prefix="ci:"),
+        groups=Mapped(claim="groups", prefix="ci:"),
+    )
+
+
+async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: Issuer | None = None) -> Answer:
+    claimed = read_claimed(token)
+    assert claimed is not None
+    keys = IssuerKeys(trusted(server), HttpsFetch(TrustStore().ssl_context(server.ca.pem), timeout=30), again=0.0)
+    return await verify(token, claimed, issuer or trusted(server), keys, now=time.time(), live=live)
+
+
+async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
+    answer = await check(server, server.mint(sub="me", groups=["g"]))
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == "ci:me"
+    assert answer.identity.groups == ("ci:g",)
+    assert answer.token_expires is not None
+
+
+@pytest.mark.parametrize(
+    ("mint", "user"),
+    [
+        pytest.param(
+            lambda each: each.github("org/app"), "ci:repo:org/app:ref:refs/heads/main", id="of GitHub Actions"
+        ),
+        pytest.param(
+            lambda each: each.gitlab("group/app"), "ci:project_path:group/app:ref_type:branch:ref:main", id="of GitLab"
+        ),
+        pytest.param(lambda each: each.mint(aud=["x", "other"]), "ci:somebody", id="of several audiences"),
+        pytest.param(
+            lambda each: each.mint(nbf=int(time.time()) + 60), "ci:somebody", id="of a clock that is a minute ahead"
+        ),
+        pytest.param(lambda each: each.mint(iat=int(time.time()) + 60), "ci:somebody", id="issued in a minute"),
+    ],
+)
+async def test_tokens_of_the_wild(server: TestIssuer, mint: Callable[[TestIssuer], str], user: str) -> None:
+    answer = await check(server, mint(server))
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == user
+
+
+def hs256_with_the_public_key(server: TestIssuer) -> str:
+    pem = server.key.jwk()["x"]
+    return jwt.encode({"iss": server.url, "sub": "me"}, pem * 2, algorithm="HS256", headers={"kid": "k1"})
+
+
+def none(server: TestIssuer) -> str:
+    return jwt.encode({"iss": server.url, "sub": "me"}, None, algorithm="none", headers={"kid": "k1"})
+
+
+@pytest.mark.parametrize(
+    ("mint", "reason"),
+    [
+        pytest.param(none, "its algorithm", id="no algorithm"),
+        pytest.param(hs256_with_the_public_key, "its algorithm", id="a public key as a shared secret"),
+        pytest.param(
+            lambda each: STRANGER.sign({"iss": each.url, "aud": "connectors", "exp": 1e10, "sub": "me"}),
+            "not signed by a key",
+            id="another's signature under the name of the key",
+        ),
+        pytest.param(lambda each: each.mint(headers={"kid": "x"}), "not signed by a key", id="an unknown key"),
+        pytest.param(lambda each: each.mint(aud="x"), "another audience", id="another audience"),
+        pytest.param(lambda each: each.mint(aud=None), "has no aud", id="no audience"),
+        pytest.param(lambda each: each.mint(aud=["x", ["connectors"]]), "token", id="an audience within a list"),
+        pytest.param(lambda each: each.mint(ttl=-60), "has expired", id="expired a minute ago"),
+        pytest.param(lambda each: each.mint(exp=None), "has no exp", id="without an end"),
+        pytest.param(lambda each: each.mint(exp="9999999999"), "not numbers", id="an end as a text"),
+        pytest.param(lambda each: each.mint(exp=True), "not numbers", id="an end that is a flag"),
+        pytest.param(
+            lambda each: each.mint(nbf=int(time.time() + LEEWAY) + 60), "not good yet", id="a beginning to come"
+        ),
+        pytest.param(lambda each: each.mint(sub=None), "claim sub: is missing", id="no name"),
+        pytest.param(lambda each: each.mint(sub="a\r\nb"), "claim sub", id="line ends in the name"),
+        pytest.param(lambda each: each.mint(groups=[["a"]]), "claim groups", id="nested groups"),
+    ],
+)
+async def test_what_is_refused(server: TestIssuer, mint: Callable[[TestIssuer], str], reason: str) -> None:
+    answer = await check(server, mint(server))
+    assert isinstance(answer, Refused)
+    assert answer.what == "token"
+    assert reason in answer.reason
+
+
+async def test_a_nameless_key_among_several_is_refused(server: TestIssuer) -> None:
+    nameless = server.mint(headers={"kid": None})
+    assert isinstance(await check(server, nameless), Granted)
+    server.keys.append(SigningKey("k9"))
+    try:
+        assert isinstance(await check(server, nameless), Refused)
+    finally:
+        server.keys.pop()
+
+
+async def test_two_keys_of_one_name_are_both_tried(server: TestIssuer) -> None:
+    server.keys.insert(0, SigningKey("k1"))
+    try:
+        assert isinstance(await check(server, server.mint()), Granted)
+        refused = await check(server, STRANGER.sign({"iss": server.url, "aud": "connectors", "exp": 1e10}))
+        assert isinstance(refused, Refused)
+    finally:
+        server.keys.pop(0)
+
+
+async def test_expiry_alone_does_not_end_a_live_stream(server: TestIssuer) -> None:
+    assert isinstance(await check(server, server.mint(ttl=-60), live=True), Granted)
+
+
+async def test_an_issuer_that_is_away_is_named(server: TestIssuer) -> None:
+    server.away = True
+    try:
+        answer = await check(server, server.mint())
+    finally:
+        server.away = False
+    assert isinstance(answer, Unavailable)
+    assert answer.told == f"issuer {server.url} cannot be asked for its keys"
+
+
+async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
+    answer = await check(server, server.mint(), issuer=replace(trusted(server), url=server.url + "/"))
+    assert isinstance(answer, Refused)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("a.b.c", id="garbage"),
+        pytest.param("a.b", id="two parts"),
+        pytest.param("\udc80.a.b", id="a lone surrogate"),
+        pytest.param(STRANGER.sign({"sub": "me"}), id="no issuer"),
+        pytest.param(STRANGER.sign({"iss": "https://x"}, {"crit": ["b64"], "b64": False}), id="a critical extension"),
+        pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * MAX_TOKEN}), id="a long token"),
+        pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * 100_000}), id="100 kB of claims"),
+    ],
+)
+def test_what_names_no_issuer_is_for_others(token: str) -> None:
+    assert read_claimed(token) is None
+
+
+def test_a_token_says_whose_it_is() -> None:
+    token = STRANGER.sign({"iss": "https://x"})
+    assert read_claimed(token) == Claimed(issuer="https://x", algorithm="ES256", kid="k1")
+
+
+@given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
+def test_for_every_text_nothing_but_claims_or_none_comes(token: str) -> None:
+    found: Any = read_claimed(token)
+    assert found is None or isinstance(found, Claimed)
