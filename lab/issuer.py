@@ -21,6 +21,8 @@ from lab.certificates import Issued, make_ca, make_leaf
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEYS = "/keys"
+PATIENCE = 30.0
+"""Seconds that an answer waits at most."""
 
 
 class SigningKey:
@@ -64,6 +66,9 @@ class TestIssuer:
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.away = False
         """Answer nothing but 503."""
+        self.ready = threading.Event()
+        """While it is cleared, answers wait."""
+        self.ready.set()
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -141,6 +146,7 @@ class TestIssuer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
+                issuer.ready.wait(PATIENCE)
                 status, headers, body = issuer._answer(self.path)
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():

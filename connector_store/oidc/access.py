@@ -77,12 +77,10 @@ class IssuerAccess:
         if not self._trusted:
             return self._inner.cached(token, key)
         digest = _digest(token)
-        now = self._now()
-        who = self._known.get(digest, now=now) or self._refused.get(digest, now=now)
+        who = self._known_token(digest)
         if isinstance(who, Granted):
-            if self._uses.get((digest, key), now=now):
-                return who
-            return self._refused_uses.get((digest, key), now=now)
+            use = self._known_use(digest, key)
+            return who if use is True else use
         if who is not None:
             return who
         return self._inner.cached(token, key) if self._claimed(digest, token) is None else None
@@ -92,15 +90,12 @@ class IssuerAccess:
         claimed = self._claimed(digest, token)
         if claimed is None:
             return await self._inner.check(token, key)
-        now = self._now()
-        who = self._known.get(digest, now=now) or self._refused.get(digest, now=now)
-        who = who or await self._once(digest, lambda: self._verify(digest, token, claimed))
+        known = self._known_token(digest)
+        who = known if known is not None else await self._once(digest, lambda: self._verify(digest, token, claimed))
         if not isinstance(who, Granted):
             return who
-        if self._uses.get((digest, key), now=now):
-            return who
-        refused = self._refused_uses.get((digest, key), now=now)
-        use = refused or await self._once((digest, key), lambda: self._ask(digest, who.identity, key))
+        identity = who.identity
+        use = self._known_use(digest, key) or await self._once((digest, key), lambda: self._ask(digest, identity, key))
         return who if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
@@ -116,6 +111,14 @@ class IssuerAccess:
             return Refused(what="token", reason="the token stands for another caller now")
         use = await self._rights.may_use(identity, key)
         return who if use is True else use
+
+    def _known_token(self, digest: _Digest) -> Granted | Refused | None:
+        now = self._now()
+        return self._known.get(digest, now=now) or self._refused.get(digest, now=now)
+
+    def _known_use(self, digest: _Digest, key: ObjectKey) -> Literal[True] | Refused | None:
+        now = self._now()
+        return self._uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
 
     def _claimed(self, digest: _Digest, token: str) -> Claimed | None:
         """None if the token is of no issuer that is trusted here."""

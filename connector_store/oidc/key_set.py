@@ -18,8 +18,8 @@ MAX_KEYS: Final = 100
 """Of one issuer. Those in the wild have two to ten."""
 MIN_RSA_BITS: Final = 2048
 """RFC 7518 section 3.3."""
-_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_BY_CURVE: Final = {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",)}
+_RSA: Final[tuple[str, ...]] = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_BY_CURVE: Final[Mapping[str, tuple[str, ...]]] = {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",)}
 ALGORITHMS: Final = frozenset([*_RSA, *(each for names in _BY_CURVE.values() for each in names)])
 
 

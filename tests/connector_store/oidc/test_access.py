@@ -187,9 +187,11 @@ async def test_keys_of_an_issuer_that_stays_as_it_is_stay(server: TestIssuer) ->
 
 async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: TestIssuer) -> None:
     world, token, asked = World(server), server.mint(), len(server.asked)
+    server.ready.clear()
     check = asyncio.ensure_future(world.check(token))
     await until(lambda: len(server.asked) > asked)
     world.access.configure([issuer_of(server, "other:")])
+    server.ready.set()
     assert isinstance(await check, Unavailable)
     answer = await world.check(token)
     assert isinstance(answer, Granted)

@@ -80,7 +80,7 @@ def hs256_with_the_public_key(server: TestIssuer) -> str:
 
 
 def none(server: TestIssuer) -> str:
-    return jwt.encode({"iss": server.url, "sub": "me"}, None, algorithm="none", headers={"kid": "k1"})
+    return jwt.encode({"iss": server.url, "sub": "me"}, "", algorithm="none", headers={"kid": "k1"})
 
 
 @pytest.mark.parametrize(
