@@ -90,12 +90,10 @@ class IssuerAccess:
         claimed = self._claimed(digest, token)
         if claimed is None:
             return await self._inner.check(token, key)
-        known = self._known_token(digest)
-        who = known if known is not None else await self._once(digest, lambda: self._verify(digest, token, claimed))
+        who = await self._who(digest, token, claimed)
         if not isinstance(who, Granted):
             return who
-        identity = who.identity
-        use = self._known_use(digest, key) or await self._once((digest, key), lambda: self._ask(digest, identity, key))
+        use = await self._use(digest, who.identity, key)
         return who if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
@@ -129,6 +127,16 @@ class IssuerAccess:
             self._others.put(digest, True, until=math.inf)
             return None
         return claimed
+
+    async def _who(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
+        known = self._known_token(digest)
+        return known if known is not None else await self._once(digest, lambda: self._verify(digest, token, claimed))
+
+    async def _use(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
+        known = self._known_use(digest, key)
+        if known is not None:
+            return known
+        return await self._once((digest, key), lambda: self._ask(digest, identity, key))
 
     async def _verify(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
         trusted = self._trusted.get(claimed.issuer)
