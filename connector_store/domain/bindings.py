@@ -67,13 +67,11 @@ class Subject:
     namespace: str = ""
 
     def is_of(self, identity: Identity) -> bool:
-        match self.kind:
-            case "User":
-                return self.name == identity.user
-            case "Group":
-                return self.name in identity.groups or self.name == EVERYBODY
-            case "ServiceAccount":
-                return identity.user == _SERVICE_ACCOUNT.format(self.namespace, self.name)
+        if self.kind == "User":
+            return self.name == identity.user
+        if self.kind == "Group":
+            return self.name in identity.groups or self.name == EVERYBODY
+        return identity.user == _SERVICE_ACCOUNT.format(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +114,9 @@ class Bindings:
         return RuleSet(bound).allows(asked) is not None
 
     def _rules(self, binding: Binding) -> tuple[PolicyRule, ...]:
-        match binding.role:
-            case ClusterRoleRef(name):
-                return self._cluster_roles.get(name, ())
-            case RoleRef(name):
-                return self._roles.get(ObjectKey(binding.namespace or "", name), ())
+        if isinstance(binding.role, ClusterRoleRef):
+            return self._cluster_roles.get(binding.role.name, ())
+        return self._roles.get(ObjectKey(binding.namespace or "", binding.role.name), ())
 
 
 def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:

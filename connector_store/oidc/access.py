@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from connector_store.cache import ExpiringCache
 from connector_store.domain.access import Access, Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.authentication import Issuer
 from connector_store.domain.names import ObjectKey
-from connector_store.cache import ExpiringCache
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.oidc.verify import Claimed, read_claimed, verify
 

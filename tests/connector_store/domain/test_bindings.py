@@ -31,7 +31,9 @@ def role(name: str = "user", *, rules: Any = RULES, **metadata: Any) -> dict[str
     return {"metadata": {"name": name, **metadata}, "rules": rules}
 
 
-def binding(*subjects: dict[str, Any], kind: str = "ClusterRole", name: str = "user", **metadata: Any) -> dict[str, Any]:
+def binding(
+    *subjects: dict[str, Any], kind: str = "ClusterRole", name: str = "user", **metadata: Any
+) -> dict[str, Any]:
     ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
     return {"metadata": {"name": "b", **metadata}, "roleRef": ref, "subjects": list(subjects)}
 
@@ -118,7 +120,7 @@ def test_what_is_read() -> None:
     ("changes", "field", "reason"),
     [
         pytest.param({"metadata": {}}, "metadata.name", "not the name of a role", id="no name"),
-        pytest.param({"metadata": {"name": "b", "namespace": "A_"}}, "metadata.namespace", "namespace", id="a namespace"),
+        pytest.param({"metadata": {"name": "b", "namespace": "A_"}}, "metadata.namespace", "is not", id="a namespace"),
         pytest.param({"roleRef": {"kind": "ClusterRole"}}, "roleRef.name", "not the name", id="no role"),
         pytest.param({"roleRef": {"kind": "X", "name": "r"}}, "roleRef.kind", "neither Role nor", id="another kind"),
         pytest.param(
