@@ -22,12 +22,11 @@ from connector_controller.probes import Prober, ProbeRequest
 from connector_controller.proxy_services import ProxyServices
 from connector_controller.queue import WorkQueue, work
 from connector_controller.schedule import Schedule
-from connector_controller.services import parse_service
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Probes
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import SELECTOR
+from connector_store.domain.proxy_service import SELECTOR, parse_service
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import Reflector

@@ -9,19 +9,16 @@ from connector_controller.services import (
     NAME_NOT_ALLOWED,
     NON_PROXY,
     READY,
-    Service,
     conflict,
     is_ours,
     not_found,
-    parse_service,
     proxy_missing,
     repair,
     wanted,
-    will_do,
 )
 from connector_store.domain.conditions import Finding
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import connector_of, service_name
+from connector_store.domain.proxy_service import Service, connector_of, parse_service, service_name, will_do
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -84,8 +81,8 @@ class ProxyServices:
                     raise
                 await self._client.create(SERVICES.path(key.namespace), body)
                 return READY
-        if not is_ours(held, connector, uid):
+        if not is_ours(held, connector):
             return conflict(key.name)
-        if not will_do(held, uid, host):
+        if not will_do(held, connector, uid, host):
             await self._client.patch(SERVICES.path(*key), repair(held, body))
         return READY

@@ -4,42 +4,12 @@ Which one is wanted and whether one that is there will do are decided here; `rec
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from connector_store.domain.conditions import Finding
-from connector_store.domain.manifest import API_GROUP, API_VERSION
+from connector_store.domain.manifest import API_VERSION
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, PREFIX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """A Service as far as we look at it. `connector` is the name of the Connector that owns it, if one does."""
-
-    key: ObjectKey
-    uid: str = ""
-    version: str = ""
-    managed: bool = False
-    connector: str | None = None
-    owner_uid: str = ""
-    external_name: str | None = None
-
-
-def parse_service(raw: Mapping[str, Any]) -> Service:
-    """Read a Service of the API server's."""
-    metadata = raw["metadata"]
-    spec = raw.get("spec") or {}
-    owner: Mapping[str, Any] = next((each for each in metadata.get("ownerReferences") or () if _is_connector(each)), {})
-    return Service(
-        key=ObjectKey(metadata["namespace"], metadata["name"]),
-        uid=metadata.get("uid", ""),
-        version=metadata.get("resourceVersion", ""),
-        managed=(metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER,
-        connector=owner.get("name"),
-        owner_uid=owner.get("uid", ""),
-        external_name=spec.get("externalName") if spec.get("type") == "ExternalName" else None,
-    )
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, PREFIX, Service
 
 
 def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
@@ -67,13 +37,12 @@ def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
     }
 
 
-def is_ours(service: Service, connector: ObjectKey, uid: str) -> bool:
-    """True for the Connector's own, also where its label or, after the Connector was made anew, its owner is stale."""
-    return service.owner_uid == uid or (service.managed and service.connector == connector.name)
+def is_ours(service: Service, connector: ObjectKey) -> bool:
+    """True for one with our label that a Connector of that name owns, also of before it was made anew.
 
-
-def will_do(service: Service, uid: str, host: str) -> bool:
-    return service.managed and service.owner_uid == uid and service.external_name == host
+    Without the label it is another's, whoever owns it: we keep off what the admission policy keeps us off.
+    """
+    return service.managed and service.connector == connector.name
 
 
 def repair(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +88,3 @@ def proxy_missing(service: ObjectKey) -> Finding:
         message=f'services "{service.name}" not found in namespace "{service.namespace}"; '
         "deploy the proxy, or name its Service in proxy-service of the ConfigMap connectors-config",
     )
-
-
-def _is_connector(owner: Mapping[str, Any]) -> bool:
-    return owner.get("kind") == "Connector" and str(owner.get("apiVersion", "")).startswith(API_GROUP + "/")

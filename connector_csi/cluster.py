@@ -1,4 +1,5 @@
-"""What the driver knows of the cluster: Connectors, their classes and the proxy's CA by watches; access by reviews.
+"""What the driver knows of the cluster: Connectors, their classes and Services and the proxy's CA by watches; access
+by reviews.
 
 It reads no Secret and no status. Settings are read once, at start.
 """
@@ -6,7 +7,7 @@ It reads no Secret and no status. Settings are read once, at start.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final, Never
+from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
 from connector_store.domain.access import Access
@@ -17,6 +18,7 @@ from connector_store.domain.resolve import is_ours
 from connector_store.domain.rotation import PUBLISHED
 from connector_store.domain.settings import Settings
 from connector_store.kube.access import KubeAccess
+from connector_store.kube.aliases import Aliases
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, Resource
@@ -37,6 +39,7 @@ class Cluster:
         self._environ = environ
         self._metrics = metrics
         self._store = Store(expected=(CONNECTORS.kind, CONNECTOR_CLASSES.kind))
+        self._aliases: Aliases | None = None
         self.settings = _DEFAULTS
         self.access: Access = self._make_access()
         self.ca: bytes | None = None
@@ -50,19 +53,29 @@ class Cluster:
             return None
         return found
 
+    def alias_seen(self, key: ObjectKey) -> bool:
+        """True if the Connector's own Service is known to lead to the proxy."""
+        found = self.connector(key)
+        return found is not None and self._aliases is not None and self._aliases.seen(key, found.uid)
+
     async def run(self) -> Never:
         """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
         # A wrong ConfigMap is waited for: without a driver that runs, no pod of the node could end.
         self.settings = await read_settings(self._client, explicit={}, environ=self._environ, until_valid=True)
         self.access = self._make_access()
-        listed = [self._listed(CONNECTORS), self._listed(CONNECTOR_CLASSES)]
-        ca = self._object(self.settings.ca_configmap, self._take_ca)
+        reflectors: list[Reflector[Any]] = [
+            self._listed(CONNECTORS),
+            self._listed(CONNECTOR_CLASSES),
+            self._object(self.settings.ca_configmap, self._take_ca),
+        ]
+        if self.settings.proxy_host is not None:
+            self._aliases = Aliases(self.settings.proxy_host)
+            reflectors.append(self._aliases.reflector(self._client, watch_timeout=self.settings.watch_timeout))
         async with asyncio.TaskGroup() as tasks:
-            for reflector in listed:
+            for reflector in reflectors:
                 tasks.create_task(reflector.run())
-            tasks.create_task(ca.run())
-            for synced in (*(each.synced for each in listed), ca.synced):
-                await synced.wait()
+            for reflector in reflectors:
+                await reflector.synced.wait()
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")

@@ -18,7 +18,7 @@ from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.models import Address, Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.pod_token import PodToken, parse_pod_token
-from connector_store.domain.proxy_service import service_name, service_url
+from connector_store.domain.proxy_service import proxy_for, service_name
 from connector_store.domain.settings import CONFIG_MAP, Settings
 from connector_store.domain.volume import VolumeRequest, parse_volume
 from connector_store.domain.volume_files import render_files
@@ -44,6 +44,8 @@ class Knowledge(Protocol):
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None: ...
 
+    def alias_seen(self, key: ObjectKey) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -60,12 +62,16 @@ class Inputs:
     token: bytes
     ca: bytes | None
     addresses: tuple[Address | None, ...]
+    proxies: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
+    """`unseen` are the Connectors whose own Service is not known to lead to the proxy, so that its own is named."""
+
     files: Mapping[str, bytes] = field(repr=False)
     inputs: Inputs
+    unseen: tuple[ObjectKey, ...] = ()
 
 
 class Contents:
@@ -104,6 +110,7 @@ class Contents:
             token=hashlib.sha256(wish.token.token.encode()).digest(),
             ca=self._cluster.ca,
             addresses=tuple(each.address if isinstance(each, Connector) else None for each in found),
+            proxies=tuple(self._proxy(key) for key in wish.volume.connectors),
         )
 
     async def make(self, wish: Wish) -> Content | Failure:
@@ -116,7 +123,13 @@ class Contents:
         if isinstance(entries, Failure):
             return entries
         files = render_files(entries, wish.volume.configurations, wish.volume.left_out)
-        return Content(files=files, inputs=inputs)
+        return Content(files=files, inputs=inputs, unseen=tuple(filter(self._lacks_alias, wish.volume.connectors)))
+
+    def _proxy(self, key: ObjectKey) -> str | None:
+        return proxy_for(key, self._cluster.settings, seen=self._cluster.alias_seen(key))
+
+    def _lacks_alias(self, key: ObjectKey) -> bool:
+        return service_name(key.name) is not None and not self._cluster.alias_seen(key)
 
     async def _check(self, wish: Wish) -> Failure | None:
         keys, access = wish.volume.connectors, self._cluster.access
@@ -145,25 +158,18 @@ class Contents:
         entries: list[Entry] = []
         problems: list[Failure] = []
         for key in wish.volume.connectors:
-            connector, proxy = self._cluster.connector(key), proxy_of(key, settings)
+            connector, proxy = self._cluster.connector(key), self._proxy(key)
             if connector is None:
                 problems.append(may_not_use(wish.volume.pod, key))
             elif isinstance(connector, Rejected):
                 message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"
                 problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=message))
             elif proxy is None:
-                message = f"{key} has no Service of its own, and ConfigMap {CONFIG_MAP} names no proxy-service"
+                message = f"{key} cannot be reached: ConfigMap {CONFIG_MAP} names no proxy-service"
                 problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=message))
             else:
                 entries.append(Entry(key=key, address=connector.address, proxy=proxy, ca=ca, token=wish.token.token))
         return _joined(problems) or entries
-
-
-def proxy_of(key: ObjectKey, settings: Settings) -> str | None:
-    """The Connector's own Service, or the proxy's where the name can have none (RFC 1035 label, `c-` included)."""
-    if service_name(key.name) is not None:
-        return service_url(key, settings.cluster_domain)
-    return f"http://{settings.proxy_host}" if settings.proxy_host is not None else None
 
 
 def _joined(failures: list[Failure]) -> Failure | None:

@@ -20,6 +20,7 @@ from connector_csi.failure import Failure
 from connector_csi.metrics import Metrics
 from connector_csi.publication import Publication
 from connector_csi.target import check_target
+from connector_store.domain.proxy_service import service_name
 from connector_store.domain.volume import pod_of
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,16 @@ class Volumes:
         self._metrics.written.inc()
         self._told.pop(asked.volume_id, None)
         self._live[asked.volume_id] = _Live(target=asked.target, path=path, digest=asked.digest, inputs=content.inputs)
+        if (pod := pod_of(asked.context)) is None:
+            return
+        for key in content.unseen:
+            self._warnings.warn(
+                pod,
+                "ProxyServiceNotUsed",
+                f'services "{service_name(key.name)}" in namespace "{key.namespace}" is not seen to be the '
+                f"controller's, so the volume names the proxy's own; see kubectl describe connector {key.name} "
+                f"--namespace={key.namespace}",
+            )
 
     def _mask(self, asked: Publication, failure: Failure) -> None:
         """Told once for as long as it stays the same."""

@@ -1,6 +1,7 @@
 """A cluster as a source: its Connectors, and ServiceAccount tokens that it signs (TokenRequest)."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +11,20 @@ from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import proxy_for, service_name, service_url
 from connector_store.domain.published import HttpAddress, parse_http_address
 from connector_store.domain.settings import Settings
 from connector_store.domain.source import Cluster
 from connector_store.kube import config
+from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connectorctl.listing import fill
 from connectorctl.options import Caller, Where
 from connectorctl.proxy_ca import read_proxy_ca
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ async def _find(client: KubeClient, key: ObjectKey) -> _Found:
 
 
 async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Settings, named: str | None) -> Entry:
-    proxy = named or (found.published.url if found.published else None)
+    proxy = named or await _proxy(client, found, settings)
     if proxy is None:
         raise ParseError(
             f"Connector {found.connector.key}",
@@ -89,6 +94,21 @@ async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Se
         ca=_ca(caller, found.published),
         token=await _token(client, caller, found, settings),
     )
+
+
+async def _proxy(client: KubeClient, found: _Found, settings: Settings) -> str | None:
+    """What the controller published, unless the Service there is another's by now: then the proxy's own host."""
+    connector, published = found.connector, found.published
+    if published is None or published.url != service_url(connector.key, settings.cluster_domain):
+        return published.url if published else None
+    seen = await leads_to_proxy(client, connector.key, connector.uid, settings.proxy_host or "")
+    if not seen:
+        logger.warning(
+            "services %r in namespace %r is not seen to be the controller's: the kubeconfig names the proxy's own",
+            service_name(connector.key.name),
+            connector.key.namespace,
+        )
+    return proxy_for(connector.key, settings, seen=seen)
 
 
 def _ca(caller: Caller, published: HttpAddress | None) -> bytes:

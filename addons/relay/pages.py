@@ -5,7 +5,7 @@
 The kubeconfig goes through the same checks, in the same order, as a CONNECT; everything else is 404.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +18,6 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
 from connector_store.store import Store
 
 _METHODS: Final = (b"GET", b"HEAD")
@@ -36,11 +35,16 @@ class Pages:
     """Answers them. `ca` gives the PEM of the CAs to trust, None while there is none.
 
     `proxy` gives the `http://HOST[:PORT]` under which a Connector's callers reach us; it is asked with the request's
-    Host, for where nothing else says so.
+    Host, for where nothing else says so. It is asked once access is known, and may look at the cluster.
     """
 
     def __init__(
-        self, *, store: Store, access: Access, ca: Callable[[], bytes | None], proxy: Callable[[ObjectKey, str], str]
+        self,
+        *,
+        store: Store,
+        access: Access,
+        ca: Callable[[], bytes | None],
+        proxy: Callable[[Target, str], Awaitable[str]],
     ) -> None:
         self._store = store
         self._access = access
@@ -75,16 +79,15 @@ class Pages:
             case Deny():
                 return _login(decided)
             case verdict.Inject() | verdict.Forward():
-                return self._page(token, decided.target, ca, headers)
+                return await self._page(token, decided.target, ca, headers)
             case verdict.Defer():
                 return denial.internal()
 
-    def _page(self, token: str, target: Target, ca: bytes, headers: Fields) -> Page | Deny:
+    async def _page(self, token: str, target: Target, ca: bytes, headers: Fields) -> Page | Deny:
         host = (headers.only(b"host") or b"").decode("latin-1")
+        proxy = await self._proxy(target, host)
         try:
-            entry = Entry(
-                key=target.key, address=target.address, proxy=self._proxy(target.key, host), ca=ca, token=token
-            )
+            entry = Entry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
             return Page(content_type=b"application/yaml", body=render([entry]).encode())
         except ParseError:
             return denial.bad_request("the Host header is not HOST[:PORT]")

@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from addons.server.options import Config
 from connector_store.domain.access import Access
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
 from connector_store.store import Store
 from connector_store.trust import TrustStore
@@ -80,11 +80,11 @@ def join(
     store: Store,
     access: Access,
     authority: Authority,
-    proxy: Callable[[ObjectKey, str], str],
+    proxy: Callable[[Target, str], Awaitable[str]],
     work: Iterable[Work],
     own_addresses: Iterable[str] = (),
 ) -> Parts:
-    """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host."""
+    """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host: see `Pages`."""
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
     certificates = Certificates(authority.signer)

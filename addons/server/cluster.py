@@ -11,12 +11,14 @@ from addons.server import assembly
 from addons.server.ca_secret import SecretAuthority
 from addons.server.options import Config
 from connector_store.domain.access import Answer, Identity, Unavailable
+from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import service_url
+from connector_store.domain.proxy_service import proxy_for
 from connector_store.domain.settings import Settings, parse_settings
 from connector_store.domain.source import Cluster
 from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
+from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import SECRETS
 from connector_store.kube.shared_settings import FIRST_PAUSE, read_settings
@@ -48,7 +50,7 @@ def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
         store=Store(expected=["the API server"]),
         access=Nobody(),
         authority=assembly.own_authority(),
-        proxy=lambda key, _: service_url(key, settings.cluster_domain),
+        proxy=_not_known,
         work=[],
     )
 
@@ -95,10 +97,21 @@ async def connect(
         store=store,
         access=_access(client, config, settings, records.metrics),
         authority=authority,
-        proxy=lambda key, _: service_url(key, settings.cluster_domain),
+        proxy=lambda target, host: _proxy(client, settings, target, host),
         work=work,
         own_addresses=await _own_addresses(settings),
     )
+
+
+async def _not_known(target: Target, host: str) -> str:
+    return f"http://{host}"
+
+
+async def _proxy(client: KubeClient, settings: Settings, target: Target, host: str) -> str:
+    """By the Connector's own Service if that is ours at this moment, else as this caller has reached us."""
+    ours = settings.proxy_host or ""
+    seen = await leads_to_proxy(client, target.key, target.uid, ours)
+    return proxy_for(target.key, settings, seen=seen) or f"http://{host}"
 
 
 def _shared_authority(

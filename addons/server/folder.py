@@ -7,6 +7,7 @@ from pathlib import Path
 from addons.server import assembly
 from addons.server.options import Config
 from connector_store.domain.errors import ParseError
+from connector_store.domain.models import Target
 from connector_store.domain.settings import parse_settings
 from connector_store.folder.access import SigningKey, TokenAccess
 from connector_store.folder.source import NAME, DirectorySource
@@ -28,6 +29,10 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
         store=store,
         access=TokenAccess(key.public, audience=settings.audience, now=time.time),
         authority=assembly.own_authority(),
-        proxy=lambda _, host: f"http://{host}",
+        proxy=_proxy,
         work=[("folder", source.run)],
     )
+
+
+async def _proxy(target: Target, host: str) -> str:
+    return f"http://{host}"

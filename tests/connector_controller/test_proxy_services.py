@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.services import NAME_NOT_ALLOWED, parse_service
+from connector_controller.services import NAME_NOT_ALLOWED
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, parse_service
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -51,17 +51,23 @@ async def test_it_is_made_once_and_seen_to_be_good(world) -> None:
     assert world.writes == ["POST"]
 
 
-async def test_an_edited_one_is_repaired_whether_the_watch_shows_it_or_its_label_is_gone(world) -> None:
+async def test_an_edited_one_is_repaired(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.client.patch(PATH, {"spec": {"externalName": "evil"}})
     await world.see()
     assert (await world.services.ensure(KEY, "u1")).holds
-    await world.client.patch(PATH, {"metadata": {"labels": None}})
-    world.services.registry.replace(())
-    assert (await world.services.ensure(KEY, "u1")).holds
     made = await world.held()
     assert made["spec"]["externalName"].startswith("connectors-proxy.")
     assert made["metadata"]["labels"] == {MANAGED_BY: MANAGER}
+
+
+async def test_one_without_our_label_is_let_alone_whoever_owns_it(world) -> None:
+    await world.services.ensure(KEY, "u1")
+    await world.client.patch(PATH, {"metadata": {"labels": None}, "spec": {"externalName": "evil"}})
+    before = len(world.writes)
+    finding = await world.services.ensure(KEY, "u1")
+    assert (finding.holds, finding.reason) == (False, "ProxyServiceConflict")
+    assert len(world.writes) == before
 
 
 async def test_somebody_elses_is_let_alone_and_reported_without_a_write(world) -> None:

@@ -3,18 +3,9 @@ from typing import Any
 
 import pytest
 
-from connector_controller.services import (
-    Service,
-    conflict,
-    is_ours,
-    not_found,
-    parse_service,
-    proxy_missing,
-    repair,
-    wanted,
-    will_do,
-)
+from connector_controller.services import conflict, is_ours, not_found, proxy_missing, repair, wanted
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import parse_service, will_do
 
 KEY = ObjectKey("team-a", "k8s")
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
@@ -29,20 +20,8 @@ GOOD = parse_service(raw())
 
 
 def test_what_is_wanted_will_do_once_it_is_there() -> None:
-    assert (
-        Service(
-            key=ObjectKey("team-a", "c-k8s"),
-            uid="s1",
-            version="7",
-            managed=True,
-            connector="k8s",
-            owner_uid="u1",
-            external_name=HOST,
-        )
-        == GOOD
-    )
-    assert will_do(GOOD, "u1", HOST)
-    assert is_ours(GOOD, KEY, "u1")
+    assert will_do(GOOD, KEY, "u1", HOST)
+    assert is_ours(GOOD, KEY)
     owner = BODY["metadata"]["ownerReferences"][0]
     assert (owner["controller"], owner["blockOwnerDeletion"]) == (True, False)
 
@@ -50,18 +29,18 @@ def test_what_is_wanted_will_do_once_it_is_there() -> None:
 @pytest.mark.parametrize(
     ("service", "ours"),
     [
-        pytest.param(replace(GOOD, managed=False), True, id="its label was taken away"),
+        pytest.param(replace(GOOD, managed=False), False, id="it has not our label, whoever owns it"),
         pytest.param(replace(GOOD, owner_uid="old"), True, id="the Connector was made anew"),
         pytest.param(replace(GOOD, external_name="evil"), True, id="it leads elsewhere"),
         pytest.param(replace(GOOD, external_name=None), True, id="it became another type"),
         pytest.param(replace(GOOD, owner_uid="", connector=None), False, id="it has our label only"),
-        pytest.param(replace(GOOD, managed=False, owner_uid="old"), False, id="an old owner and no label"),
+        pytest.param(replace(GOOD, connector="other"), False, id="another Connector's"),
         pytest.param(parse_service({"metadata": {"name": "c-k8s", "namespace": "team-a"}}), False, id="a stranger's"),
     ],
 )
 def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
-    assert not will_do(service, "u1", HOST)
-    assert is_ours(service, KEY, "u1") is ours
+    assert not will_do(service, KEY, "u1", HOST)
+    assert is_ours(service, KEY) is ours
 
 
 def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> None:
@@ -76,8 +55,3 @@ def test_findings_name_the_service() -> None:
     assert 'services "c-k8s" exists' in conflict("c-k8s").message
     assert not_found("c-k8s", "quota").message == 'services "c-k8s": quota'
     assert 'not found in namespace "sys"' in proxy_missing(ObjectKey("sys", "px")).message
-
-
-def test_other_owners_are_passed_over() -> None:
-    service = parse_service(raw(ownerReferences=[{"kind": "Connector", "apiVersion": "other/v1", "name": "k8s"}]))
-    assert service.connector is None

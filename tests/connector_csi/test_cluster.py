@@ -12,8 +12,10 @@ from connector_store.domain.access import Granted, Refused
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS
+from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from tests.fakes.api_server import FakeApiServer, user
 from tests.fakes.waiting import until
 
@@ -64,6 +66,35 @@ async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
         assert cluster.connector(ObjectKey("team-a", "absent")) is None
         assert cluster.ca == b"PEM"
         assert b"connector_store_synced 1.0" in metrics.text()
+
+
+def alias(uid: str, **spec: str) -> dict:
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": KEY.name, "uid": uid}
+    metadata = {"name": "c-k8s", "namespace": KEY.namespace, "labels": {MANAGED_BY: MANAGER}}
+    return {
+        "metadata": metadata | {"ownerReferences": [owner]},
+        "spec": {"type": "ExternalName", "externalName": Settings().proxy_host} | spec,
+    }
+
+
+async def test_it_knows_which_connectors_services_lead_to_the_proxy(server: FakeApiServer) -> None:
+    async with running(server) as cluster:
+        assert not cluster.alias_seen(KEY)
+        found = cluster.connector(KEY)
+        assert found is not None
+        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
+        await server.put(SERVICES, alias(found.uid))
+        await until(lambda: cluster.alias_seen(KEY))
+        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
+        await until(lambda: not cluster.alias_seen(KEY))
+        assert not cluster.alias_seen(ObjectKey("team-a", "absent"))
+
+
+async def test_without_a_service_of_the_proxy_it_looks_at_none(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **{"proxy-service": ""}))
+    async with running(server) as cluster:
+        assert not cluster.alias_seen(KEY)
+    assert not [path for _, path, _ in server.requests if path.endswith("/services")]
 
 
 async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(server: FakeApiServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from grpc import StatusCode
 
-from connector_csi.content import Content, Contents, Wish, proxy_of
+from connector_csi.content import Content, Contents, Wish
 from connector_csi.failure import Failure
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.models import Address, Connector, Rejected
@@ -59,8 +59,14 @@ class FakeCluster:
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     connectors: dict[ObjectKey, Connector | Rejected] = field(default_factory=lambda: {KEY: connector()})
 
+    strangers: set[ObjectKey] = field(default_factory=set)
+    """Connectors whose Service is another's."""
+
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         return self.connectors.get(key)
+
+    def alias_seen(self, key: ObjectKey) -> bool:
+        return key not in self.strangers and "." not in key.name
 
 
 @pytest.fixture
@@ -170,16 +176,28 @@ async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: Fak
     assert content.files["connector.status.proxyAddress"] == (
         b"http://connectors-proxy.connectors-system.svc.cluster.local"
     )
+    assert content.unseen == ()
+
+
+async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) -> None:
+    cluster.strangers.add(KEY)
+    content = await made_by(cluster)
+    assert isinstance(content, Content)
+    assert content.unseen == (KEY,)
+    for name, file in content.files.items():
+        assert b"c-k8s" not in file, name
+    assert b"@connectors-proxy.connectors-system.svc.cluster.local:80" in content.files["kubeconfig"]
+
+
+async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there(cluster: FakeCluster) -> None:
     cluster.settings = Settings(proxy_service=None)
-    assert isinstance(await made_by(cluster, POD | {"connector.name": "a.b"}), Failure)
+    failure = await made_by(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.FAILED_PRECONDITION
+    assert "proxy-service" in failure.message
 
 
-@pytest.mark.parametrize(("length", "own"), [(61, True), (62, False)])
-def test_a_service_has_at_most_63_characters(length: int, own: bool) -> None:
-    assert ("//c-aaa" in (proxy_of(ObjectKey("n", "a" * length), Settings()) or "")) == own
-
-
-async def test_inputs_change_with_token_ca_and_address_only(cluster: FakeCluster) -> None:
+async def test_inputs_change_with_token_ca_address_and_service_only(cluster: FakeCluster) -> None:
     contents = Contents(cluster)
 
     def inputs(token: str = "s3cret") -> object:
@@ -198,6 +216,9 @@ async def test_inputs_change_with_token_ca_and_address_only(cluster: FakeCluster
     cluster.connectors[KEY] = connector(host="moved")
     assert inputs() != before
     cluster.connectors[KEY] = connector()
+    cluster.strangers.add(KEY)
+    assert inputs() != before
+    cluster.strangers.clear()
     cluster.ca = b"other"
     assert inputs() != before
 

@@ -51,6 +51,21 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
         assert "n3w" not in text
 
 
+async def test_a_service_that_becomes_another_s_is_left_by_the_volume_and_told(lab: Lab) -> None:
+    await lab.publish()
+    assert "@c-k8s.team-a.svc.cluster.local:80" in lab.read("kubeconfig")
+    lab.cluster.strangers.add(KEY)
+    assert await lab.publish() is None
+    assert "c-k8s" not in lab.read("kubeconfig") + lab.read(".env") + lab.read("connector.status.proxyAddress")
+    [(reason, note)] = lab.warnings.told
+    assert reason == "ProxyServiceNotUsed"
+    assert note.startswith('services "c-k8s" in namespace "team-a" is not seen')
+    lab.cluster.strangers.clear()
+    assert await lab.publish() is None
+    assert "@c-k8s.team-a.svc.cluster.local:80" in lab.read("kubeconfig")
+    assert len(lab.warnings.told) == 1
+
+
 async def test_it_is_told_again_after_it_worked_meanwhile(lab: Lab) -> None:
     await lab.publish()
     for _ in range(2):

@@ -13,10 +13,11 @@ import pytest
 from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.settings import Settings
 from connector_store.domain.source import Cluster
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTORS
+from connector_store.kube.resources import CONNECTORS, SERVICES
 from connectorctl import cluster
 from connectorctl.options import Caller, Where
 from connectorctl.proxy_ca import CA_FILE
@@ -37,6 +38,17 @@ def connector(published: dict[str, Any] | None = None, **spec: Any) -> dict[str,
         "metadata": {"name": KEY.name, "namespace": KEY.namespace},
         "spec": {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", **spec},
         "status": {"proxy": {"httpAddress": published}} if published else {},
+    }
+
+
+def alias(**spec: str) -> dict[str, Any]:
+    """The Connector's Service; the small API server's uids are paths."""
+    uid = f"uid-{CONNECTORS.path(KEY.namespace, KEY.name)}"
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": KEY.name, "uid": uid}
+    metadata = {"name": "c-k8s", "namespace": KEY.namespace, "labels": {MANAGED_BY: MANAGER}}
+    return {
+        "metadata": metadata | {"ownerReferences": [owner]},
+        "spec": {"type": "ExternalName", "externalName": SETTINGS.proxy_host} | spec,
     }
 
 
@@ -67,11 +79,28 @@ async def entries(where: Where, caller: Caller = CALLER, proxy: str | None = Non
 
 async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, where: Where) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
+    await server.put(SERVICES, alias())
     (entry,) = await entries(where)
     assert (entry.key, entry.proxy, entry.ca, entry.token) == (KEY, PUBLISHED["url"], CA.pem, "token-of-robot")
     assert str(entry.address) == "https://192.0.2.1:6443"
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
     assert body["spec"] == {"audiences": ["own"], "expirationSeconds": CALLER.ttl}
+
+
+async def test_where_the_service_is_another_s_the_proxys_own_is_named(
+    server: FakeApiServer, where: Where, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED))
+    await server.put(SERVICES, alias(externalName="evil.example"))
+    (entry,) = await entries(where)
+    assert entry.proxy == "http://connectors-proxy.connectors-system.svc.cluster.local"
+    assert "'c-k8s' in namespace 'a' is not seen to be the controller's" in caplog.text
+
+
+async def test_what_a_controller_published_without_a_service_is_taken(server: FakeApiServer, where: Where) -> None:
+    await server.put(CONNECTORS, connector(PUBLISHED | {"url": "http://proxy.example"}))
+    (entry,) = await entries(where)
+    assert entry.proxy == "http://proxy.example"
 
 
 async def test_a_proxy_with_its_own_ca_is_named_by_flags(server: FakeApiServer, where: Where, tmp_path: Path) -> None:

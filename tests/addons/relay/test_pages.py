@@ -10,7 +10,7 @@ from addons.relay.pages import Page, Pages
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
+from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.store import Store
@@ -56,8 +56,11 @@ class Proxy:
             store=self.store,
             access=self.access,
             ca=lambda: self.ca,
-            proxy=lambda key, host: f"http://{host}" if host else service_url(key, "cluster.local"),
+            proxy=self.url,
         )
+
+    async def url(self, target: Target, host: str) -> str:
+        return f"http://{host}" if host else service_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
         return await self.landing.answer(method, target, Fields(headers))

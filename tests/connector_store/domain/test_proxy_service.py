@@ -1,7 +1,42 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, SELECTOR, connector_of, service_name, service_url
+from connector_store.domain.proxy_service import (
+    MANAGED_BY,
+    MANAGER,
+    SELECTOR,
+    Service,
+    connector_of,
+    parse_service,
+    proxy_for,
+    service_name,
+    service_url,
+    will_do,
+)
+from connector_store.domain.settings import Settings
+
+KEY = ObjectKey("team-a", "k8s")
+HOST = "connectors-proxy.connectors-system.svc.cluster.local"
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """The Service as the API server gives it; `changes` are of its metadata."""
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": "k8s", "uid": "u1"}
+    metadata = {
+        "name": "c-k8s",
+        "namespace": "team-a",
+        "uid": "s1",
+        "resourceVersion": "7",
+        "labels": {MANAGED_BY: MANAGER},
+        "ownerReferences": [owner],
+    }
+    return {"metadata": metadata | changes, "spec": {"type": "ExternalName", "externalName": HOST}}
+
+
+GOOD = parse_service(raw())
 
 
 @pytest.mark.parametrize(
@@ -28,3 +63,63 @@ def test_a_connector_has_a_service_of_its_own() -> None:
 
 def test_the_selector_finds_what_carries_the_label() -> None:
     assert SELECTOR == f"{MANAGED_BY}={MANAGER}" == "app.kubernetes.io/managed-by=connectors-controller"
+
+
+def test_what_is_read_of_a_service() -> None:
+    assert (
+        Service(
+            key=ObjectKey("team-a", "c-k8s"),
+            uid="s1",
+            version="7",
+            managed=True,
+            connector="k8s",
+            owner_uid="u1",
+            external_name=HOST,
+        )
+        == GOOD
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        pytest.param(raw(), True, id="the controller's own"),
+        pytest.param(raw(labels=None), False, id="without a label"),
+        pytest.param(raw(labels={MANAGED_BY: "helm"}), False, id="another's label"),
+        pytest.param(raw(ownerReferences=None), False, id="nobody's"),
+        pytest.param(
+            raw(ownerReferences=[{"kind": "Connector", "apiVersion": "other/v1", "name": "k8s", "uid": "u1"}]),
+            False,
+            id="owned by another group's Connector",
+        ),
+        pytest.param(
+            raw(ownerReferences=[{"kind": "Pod", "apiVersion": "v1", "name": "k8s", "uid": "u1"}]),
+            False,
+            id="owned by another kind",
+        ),
+        pytest.param(raw() | {"spec": {"type": "ExternalName", "externalName": "evil"}}, False, id="leads elsewhere"),
+        pytest.param(raw() | {"spec": {"externalName": HOST}}, False, id="not an ExternalName"),
+        pytest.param({"metadata": raw()["metadata"]}, False, id="without a spec"),
+        pytest.param(raw(name="c-other"), False, id="the name of another Connector's"),
+        pytest.param(raw(namespace="team-b"), False, id="another namespace"),
+    ],
+)
+def test_it_will_do_if_it_leads_to_the_proxy_for_that_connector(service: dict[str, Any], expected: bool) -> None:
+    assert will_do(parse_service(service), KEY, "u1", HOST) is expected
+
+
+def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
+    assert not will_do(GOOD, KEY, "u2", HOST)
+    assert not will_do(replace(GOOD, connector="other"), KEY, "u1", HOST)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen", "expected"),
+    [
+        pytest.param(Settings(), True, "http://c-k8s.team-a.svc.cluster.local", id="its own, once it was seen"),
+        pytest.param(Settings(), False, f"http://{HOST}", id="the proxy's until then"),
+        pytest.param(Settings(proxy_service=None), True, None, id="no Service of the proxy"),
+    ],
+)
+def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:
+    assert proxy_for(KEY, settings, seen=seen) == expected

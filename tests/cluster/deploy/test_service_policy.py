@@ -1,0 +1,242 @@
+"""The admission policy for Services on a real API server, beside the controllers that collect garbage there."""
+
+import itertools
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.process import Process
+from lab.programs import KUBERNETES, built
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
+EDITOR = "eve"
+HOST = "connectors-proxy.connectors-system.svc.cluster.local"
+LABEL = {"app.kubernetes.io/managed-by": "connectors-controller"}
+PATIENCE = 90.0
+REFUSED_TO_OTHERS = "only their controller may write them"
+_NUMBERS = itertools.count(1)
+
+
+def until(ask: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ask():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("policy"), programs=cluster_programs) as plane:
+        kubectl = plane.kubectl
+        kubectl("apply", "--server-side", "-k", str(DEPLOY / "crds"))
+        for file in ("system/namespace.yaml", "system/controller-rbac.yaml"):
+            kubectl("apply", "-f", str(DEPLOY / file))
+        kubectl.wait_established("connectors.connectors.alauda.io")
+        kubectl("apply", "-k", str(DEPLOY / "policy"))
+        kubectl("create", "namespace", "try")
+
+        def in_force() -> bool:
+            command = ["create", "--dry-run=server", "-f", "-"]
+            said = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
+            return REFUSED_TO_OTHERS in said.stderr
+
+        until(in_force, "the policy is not in force")
+        yield plane
+
+
+@pytest.fixture(scope="module", params=["with accounts of their own", "as the manager"])
+def garbage_collected(request: pytest.FixtureRequest, plane: ControlPlane) -> Iterator[ControlPlane]:
+    """With kube-controller-manager, in both ways that clusters run it."""
+    for role in ("generic-garbage-collector", "namespace-controller"):
+        # Who lets the manager use its own name binds these to it.
+        binding = ["create", "clusterrolebinding", f"manager-{role}", f"--clusterrole=system:controller:{role}"]
+        plane.kubectl.run(*binding, "--user=system:kube-controller-manager")
+    manager = plane.authority.issue("kcm", common_name="system:kube-controller-manager")
+    user = {
+        "client-certificate": str(manager[0]),
+        "client-key": str(manager[1]),
+    }
+    process = Process(
+        [
+            built(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
+            f"--kubeconfig={plane.write_kubeconfig('kcm.kubeconfig', user)}",
+            f"--service-account-private-key-file={plane.service_account_key}",
+            f"--use-service-account-credentials={str(request.param == 'with accounts of their own').lower()}",
+            "--controllers=garbage-collector-controller,namespace-controller",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        log=plane.folder / "kube-controller-manager.log",
+    )
+    process.start()
+    yield plane
+    process.kill()
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane) -> str:
+    """Where `eve` is an editor, and a Connector `k8s` has its Service; it is not awaited to end."""
+    name = f"ns-{next(_NUMBERS)}"
+    plane.kubectl("create", "namespace", name)
+    plane.kubectl("create", "role", "editor", "--verb=*", "--resource=services,services/status", namespace=name)
+    plane.kubectl("create", "rolebinding", "editor", "--role=editor", f"--user={EDITOR}", namespace=name)
+    made = write(plane.kubectl, "create", alias(plane, name), name, CONTROLLER)
+    assert made.returncode == 0, made.stderr
+    return name
+
+
+def service(name: str, *, labels: Mapping[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    body = {"type": "ExternalName", "externalName": "evil.example"} | spec
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels or {}}, "spec": body}
+
+
+def alias(plane: ControlPlane, namespace: str, name: str = "k8s") -> dict[str, Any]:
+    """The Service as the controller makes it, of a Connector that is made here."""
+    connector = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": {"name": name},
+        "spec": {"connectorClassName": "k8s", "address": "https://target:6443"},
+    }
+    path = f"/apis/connectors.alauda.io/v1alpha1/namespaces/{namespace}/connectors"
+    uid = plane.api.must("POST", path, connector)["metadata"]["uid"]
+    owner = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    made = service(f"c-{name}", labels=LABEL, externalName=HOST)
+    made["metadata"]["ownerReferences"] = [owner]
+    return made
+
+
+def write(
+    kubectl: Kubectl, verb: str, body: dict[str, Any], namespace: str, who: str
+) -> subprocess.CompletedProcess[str]:
+    return kubectl.run(verb, f"--as={who}", "-f", "-", namespace=namespace, stdin=json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["patch", "service", "c-k8s", '--patch={"spec":{"externalName":"evil.example"}}'], id="redirect"),
+        pytest.param(["label", "service", "c-k8s", "app.kubernetes.io/managed-by-"], id="take the label away"),
+        pytest.param(
+            ["patch", "service", "c-k8s", "--subresource=status", '--patch={"metadata":{"labels":null}}'],
+            id="take the label away by way of the status",
+        ),
+        pytest.param(["patch", "service", "c-k8s", '--patch={"metadata":{"ownerReferences":null}}'], id="disown"),
+        pytest.param(["delete", "service", "c-k8s"], id="delete"),
+        pytest.param(["delete", "services", "--all"], id="delete all at once"),
+        pytest.param(
+            ["label", "service", "theirs", "app.kubernetes.io/managed-by=connectors-controller"],
+            id="give a Service of their own the label",
+        ),
+    ],
+)
+def test_an_editor_is_kept_off_services_with_our_label(plane: ControlPlane, namespace: str, command: list[str]) -> None:
+    made = write(plane.kubectl, "create", service("theirs"), namespace, EDITOR)
+    assert made.returncode == 0, made.stderr
+    before = plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)
+    done = plane.kubectl.run(*command, f"--as={EDITOR}", namespace=namespace)
+    assert done.returncode != 0
+    assert REFUSED_TO_OTHERS in done.stderr
+    assert plane.kubectl.json("get", "service", "c-k8s", namespace=namespace) == before
+
+
+def test_a_collection_is_not_deleted_around_it(plane: ControlPlane, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/services"
+    answer = plane.api.request("DELETE", path)
+    assert answer.status in (403, 422), answer.body
+    assert plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)["spec"]["externalName"] == HOST
+
+
+@pytest.mark.parametrize("name", ["c-other", "c-k9s"])
+def test_an_editor_makes_no_service_with_our_label(plane: ControlPlane, namespace: str, name: str) -> None:
+    done = write(plane.kubectl, "create", service(name, labels=LABEL), namespace, EDITOR)
+    assert REFUSED_TO_OTHERS in done.stderr
+
+
+def test_an_editors_own_services_are_nobodys_business(plane: ControlPlane, namespace: str) -> None:
+    for verb in ("create", "apply", "delete"):
+        done = write(plane.kubectl, verb, service("c-theirs", labels={"app": "x"}), namespace, EDITOR)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_controller_writes_what_it_has_to(plane: ControlPlane, namespace: str) -> None:
+    patch = json.dumps({"spec": {"externalName": HOST, "ports": None}})
+    for command in (["patch", "service", "c-k8s", f"--patch={patch}"], ["delete", "service", "c-k8s"]):
+        done = plane.kubectl.run(*command, f"--as={CONTROLLER}", namespace=namespace)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["patch", "service", "dns", '--patch={"spec":{"selector":{"app":"evil"}}}'], id="change"),
+        pytest.param(["delete", "service", "dns"], id="delete"),
+        pytest.param(
+            ["patch", "service", "dns", '--patch={"metadata":{"labels":{"app.kubernetes.io/managed-by":"x"}}}'],
+            id="relabel",
+        ),
+        pytest.param(
+            [
+                "patch",
+                "service",
+                "dns",
+                '--patch={"metadata":{"labels":{"app.kubernetes.io/managed-by":"connectors-controller"}}}',
+            ],
+            id="take over",
+        ),
+    ],
+)
+def test_the_controller_is_kept_off_all_other_services(plane: ControlPlane, namespace: str, command: list[str]) -> None:
+    dns = service("dns", type="ClusterIP", externalName=None, ports=[{"port": 53}], selector={"app": "dns"})
+    plane.kubectl.apply(dns, namespace=namespace)
+    done = plane.kubectl.run(*command, f"--as={CONTROLLER}", namespace=namespace)
+    assert done.returncode != 0
+    assert "the Connectors' controller may write no Service without its own label" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"metadata": {"labels": None}}, id="without the label"),
+        pytest.param({"metadata": {"ownerReferences": None}}, id="without an owner"),
+        pytest.param(
+            {"spec": {"type": "ClusterIP", "externalName": None, "ports": [{"port": 80}]}}, id="with an address"
+        ),
+    ],
+)
+def test_the_controller_makes_nothing_else(plane: ControlPlane, namespace: str, change: dict[str, Any]) -> None:
+    body = alias(plane, namespace, "second")
+    for part, values in change.items():
+        body[part] = body[part] | values
+    done = write(plane.kubectl, "create", body, namespace, CONTROLLER)
+    assert "may make Services of Connectors only" in done.stderr
+    other = alias(plane, namespace, "third")
+    other["metadata"]["name"] = "c-fourth"
+    assert "may make Services of Connectors only" in write(plane.kubectl, "create", other, namespace, CONTROLLER).stderr
+
+
+def test_garbage_collection_and_the_end_of_a_namespace_go_on(garbage_collected: ControlPlane, namespace: str) -> None:
+    kubectl = garbage_collected.kubectl
+    kubectl("delete", "connector", "k8s", namespace=namespace)
+    gone = f"/api/v1/namespaces/{namespace}/services/c-k8s"
+    until(lambda: garbage_collected.api.request("GET", gone).status == 404, "the Service outlives its Connector")
+    made = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
+    assert made.returncode == 0, made.stderr
+    kubectl("delete", "namespace", namespace, "--wait=false")
+    path = f"/api/v1/namespaces/{namespace}"
+    until(lambda: garbage_collected.api.request("GET", path).status == 404, "the namespace does not end")

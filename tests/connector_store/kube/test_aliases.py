@@ -1,0 +1,131 @@
+"""Which Services are seen to lead to the proxy: by a watch, and by one look; tests/cluster/deploy has real Services."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, SELECTOR, parse_service
+from connector_store.kube import aliases
+from connector_store.kube.aliases import Aliases, leads_to_proxy
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import SERVICES
+from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
+
+KEY = ObjectKey("team-a", "k8s")
+HOST = "connectors-proxy.connectors-system.svc.cluster.local"
+
+
+def raw(name: str = "k8s", uid: str = "u1", **spec: Any) -> dict[str, Any]:
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": name, "uid": uid}
+    labels = {MANAGED_BY: MANAGER}
+    return {
+        "metadata": {"name": f"c-{name}", "namespace": "team-a", "labels": labels, "ownerReferences": [owner]},
+        "spec": {"type": "ExternalName", "externalName": HOST} | spec,
+    }
+
+
+GOOD = parse_service(raw())
+EVIL = replace(GOOD, external_name="evil")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as server:
+        yield server
+
+
+def test_it_is_seen_for_the_connector_that_owns_it_and_no_other() -> None:
+    known = Aliases(HOST)
+    assert not known.seen(KEY, "u1")
+    known.put(GOOD)
+    assert known.seen(KEY, "u1")
+    assert not known.seen(KEY, "u2")
+    assert not known.seen(ObjectKey("team-b", "k8s"), "u1")
+
+
+def test_a_connector_without_uid_has_none() -> None:
+    known = Aliases(HOST)
+    known.put(replace(GOOD, owner_uid=""))
+    assert not known.seen(KEY, "")
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted", "gone from the list"])
+def test_it_is_seen_no_more_once_it_is(change: str) -> None:
+    known = Aliases(HOST)
+    known.replace((GOOD,))
+    assert known.seen(KEY, "u1")
+    match change:
+        case "edited":
+            known.put(EVIL)
+        case "deleted":
+            known.remove(GOOD)
+        case _:
+            known.replace((EVIL,))
+    assert not known.seen(KEY, "u1")
+    assert len(known) == 0
+
+
+def test_what_is_kept_is_bounded_and_what_is_kept_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases, "MAX_ALIASES", 1)
+    known = Aliases(HOST)
+    known.put(GOOD)
+    known.put(parse_service(raw("other")))
+    assert len(known) == 1
+    known.put(replace(GOOD, owner_uid="u2"))
+    assert known.seen(KEY, "u2")
+
+
+async def test_the_watch_asks_for_our_label_and_follows(server: FakeApiServer) -> None:
+    async with KubeClient(server.configuration) as client:
+        known = Aliases(HOST)
+        reflector = known.reflector(client)
+        running = asyncio.ensure_future(reflector.run())
+        await reflector.synced.wait()
+        await server.put(SERVICES, raw())
+        await until(lambda: known.seen(KEY, "u1"))
+        await server.delete(SERVICES, "c-k8s", "team-a")
+        await until(lambda: not known.seen(KEY, "u1"))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert {query["labelSelector"] for _, _, query in server.requests} == {SELECTOR}
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        pytest.param(raw(), True, id="ours"),
+        pytest.param(raw(externalName="evil"), False, id="edited"),
+        pytest.param(raw(uid="u2"), False, id="another Connector's of that name"),
+        pytest.param(raw("other"), False, id="none of that name"),
+    ],
+)
+async def test_one_look_tells(server: FakeApiServer, service: dict[str, Any], expected: bool) -> None:
+    await server.put(SERVICES, service)
+    async with KubeClient(server.configuration) as client:
+        assert await leads_to_proxy(client, KEY, "u1", HOST) is expected
+        [(_, _, query)] = server.requests
+        assert (query["fieldSelector"], query["labelSelector"]) == ("metadata.name=c-k8s", SELECTOR)
+
+
+async def test_a_name_that_no_service_has_is_not_asked_for(server: FakeApiServer) -> None:
+    async with KubeClient(server.configuration) as client:
+        assert not await leads_to_proxy(client, ObjectKey("team-a", "a.b"), "u1", HOST)
+    assert server.requests == []
+
+
+async def test_a_look_that_is_refused_is_told_and_is_no(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(SERVICES, raw())
+    server.faults.append(lambda _: refusal(403, "Forbidden", "services is forbidden"))
+    async with KubeClient(server.configuration) as client:
+        with caplog.at_level(logging.WARNING):
+            assert not await leads_to_proxy(client, KEY, "u1", HOST)
+    assert "'c-k8s'" in caplog.text
+    assert "services is forbidden" in caplog.text
