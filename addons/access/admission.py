@@ -51,6 +51,9 @@ class Admission:
     def start(self) -> None:
         """Take the token, and ask what is not known of it."""
         turn = self._turn
+        if self._service.recorder.full():
+            self._then(denial.not_recorded())
+            return
         if turn.head.method not in inject.METHODS:
             self._then(denial.bad_request("a method that the Kubernetes API does not have"))
             return

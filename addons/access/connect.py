@@ -35,6 +35,9 @@ class Connect:
 
     def start(self, then: Callable[[Grant | Deny], None]) -> None:
         """Take the credentials, ask what is not known of them, and give `then` the outcome."""
+        if self._service.recorder.full():
+            then(denial.not_recorded())
+            return
         asked = before_access(synced=self._service.ready(), caller=self._caller())
         if isinstance(asked, Deny):
             then(asked)

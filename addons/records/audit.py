@@ -1,27 +1,37 @@
-"""One JSON line per CONNECT, request and stream end: who used which Connector for what, and how it ended.
+"""One line per CONNECT, request and stream end: who used which Connector for what, and how it ended.
 
-No header values but the User-Agent, no bodies; of the query string only names, but for the `command` of an exec,
-which is what was done. Lines are handed over in batches, so that a request costs no write of its own.
+No header values but the User-Agent, no bodies; of the query string only names, but for the command of an exec,
+which is what was done. Lines are handed over in batches, so that a request costs no write of its own. None is lost in
+silence: whatever was not written is counted, and a line says how much it was.
 """
 
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
+from addons.records.readable import readable
 from addons.records.record import Record
+from addons.records.strangers import Strangers
 from connector_store.domain.access import Identity
+from connector_store.domain.loggable import command_names, loggable, without_tokens
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.request_info import RequestInfo
 
 MAX_WAITING: Final = 10_000
-"""Lines that wait for whoever reads our output; further ones are dropped and counted."""
+"""Lines that wait for whoever reads our output; further ones are lost and counted."""
+MAX_WAITING_SIZE: Final = 16 * 1024 * 1024
+"""Characters of them."""
+RESERVE: Final = 0.5
+"""Of both, what is kept for requests that run when new ones are refused."""
 MAX_TEXT: Final = 2048
-"""Characters of a path, a user agent or a command in a line."""
+"""Characters of a user agent in a line, and of a target that is kept in memory."""
 
 REMEMBERED: Final = 512
 """Callers, targets and texts whose words are kept; each is some kB at most, as heads are bounded."""
+
+Form = Literal["json", "text"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -33,45 +43,95 @@ class AuditLog:
     """
 
     def __init__(
-        self, write: Callable[[str], None], *, now: Callable[[], float], commands: bool, wake: Callable[[], None]
+        self,
+        write: Callable[[str], None],
+        *,
+        now: Callable[[], float],
+        commands: bool,
+        wake: Callable[[], None],
+        form: Form = "json",
     ) -> None:
         """`wake` is called when the first line waits: it arranges a `flush` soon."""
         self._write = write
         self._now = now
         self._commands = commands
         self._wake = wake
+        self._form = form
         self._waiting: list[str] = []
+        self._size = 0
+        self._strangers = Strangers(now)
+        self._told_lost = 0
+        self._woken = False
         self.dropped = 0
         """Lines that were lost because nobody read our output in time."""
 
+    @property
+    def full(self) -> bool:
+        """True if so much waits that nothing new should begin where each line counts."""
+        return len(self._waiting) >= MAX_WAITING * RESERVE or self._size >= MAX_WAITING_SIZE * RESERVE
+
     def record(self, exchange: Record) -> None:
-        """Add a line for what ended now."""
-        if len(self._waiting) >= MAX_WAITING:
+        """Add a line for what ended now. Those of strangers come at a bounded rate: they cost a stranger nothing."""
+        self._arrange()
+        if exchange.identity is None and not self._strangers.admit():
+            return
+        if len(self._waiting) >= MAX_WAITING or self._size >= MAX_WAITING_SIZE:
             self.dropped += 1
             return
-        self._waiting.append(line(exchange, now=self._now(), commands=self._commands))
-        if len(self._waiting) == 1:
-            self._wake()
+        self._add(
+            readable(exchange, now=self._now(), commands=self._commands)
+            if self._form == "text"
+            else line(exchange, now=self._now(), commands=self._commands)
+        )
 
     def flush(self) -> None:
         """Write what waits, in one piece."""
+        self._woken = False
+        omitted, self._strangers.omitted = self._strangers.omitted, 0
+        if omitted:
+            self._add(self._note("omitted", omitted, "more refusals of strangers than are written in a second"))
+        lost, self._told_lost = self.dropped - self._told_lost, self.dropped
+        if lost:
+            self._add(self._note("lost", lost, "nobody read the audit log in time"))
         if self._waiting:
             lines = "\n".join(self._waiting) + "\n"
             self._waiting.clear()
+            self._size = 0
             self._write(lines)
+
+    def _add(self, text: str) -> None:
+        self._waiting.append(text)
+        self._size += len(text)
+
+    def _arrange(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def _note(self, event: str, lines: int, reason: str) -> str:
+        """A line about lines."""
+        if self._form == "text":
+            return f"{lines} lines {event}: {reason}"
+        return _encode({"time": _time(self._now()), "event": event, "lines": lines, "reason": reason})
 
 
 def line(exchange: Record, *, now: float, commands: bool) -> str:
-    """One audit line, without its end. What requests have in common is put into words once."""
-    second = int(now)
+    """One audit line as JSON, without its end. What requests have in common is put into words once."""
+    what = _what if len(exchange.target) <= MAX_TEXT else _what.__wrapped__
     return (
-        f'{{"time":"{_second(second)}.{int((now - second) * 1000):03}Z","event":"{exchange.event}",'
+        f'{{"time":"{_time(now)}","event":"{exchange.event}",'
         f"{_who(exchange.connector, exchange.identity, exchange.source_ip)},"
-        f"{_what(exchange.info, exchange.target, commands)},"
+        f"{what(exchange.info, exchange.target, commands)},"
         f'"status":{exchange.status},"reason":{_text(exchange.cause)},'
         f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
-        f'"duration_ms":{exchange.duration * 1000:.1f},"user_agent":{_text(exchange.user_agent[:MAX_TEXT])}}}'
+        f'"duration_ms":{exchange.duration * 1000:.1f},'
+        f'"user_agent":{_text(without_tokens(exchange.user_agent)[:MAX_TEXT])}}}'
     )
+
+
+def _time(now: float) -> str:
+    second = int(now)
+    return f"{_second(second)}.{int((now - second) * 1000):03}Z"
 
 
 @lru_cache(maxsize=2)
@@ -97,31 +157,15 @@ def _who(connector: ObjectKey | None, identity: Identity | None, source_ip: str)
 @lru_cache(maxsize=REMEMBERED)
 def _what(info: RequestInfo | None, target: str, commands: bool) -> str:
     return _members(
-        verb=info.verb if info else None,
-        group=info.group if info else None,
-        resource=info.resource if info else None,
-        subresource=info.subresource if info else None,
-        namespace=info.namespace if info else None,
-        name=info.name if info else None,
-        path=loggable(target, commands=commands and info is not None and info.subresource == "exec"),
+        verb=info.verb if info else "",
+        group=info.group if info else "",
+        resource=info.resource if info else "",
+        subresource=info.subresource if info else "",
+        namespace=info.namespace if info else "",
+        name=info.name if info else "",
+        path=loggable(target, command_names(info) if commands else frozenset()),
     )
 
 
 def _members(**fields: object) -> str:
     return _encode(fields)[1:-1]
-
-
-def loggable(target: str, *, commands: bool) -> str:
-    """A request target without the values of its query: `/exec?command=ls&stdin` with `commands`.
-
-    >>> loggable("/api/v1/pods?watch=true&fieldSelector=x", commands=False)
-    '/api/v1/pods?watch&fieldSelector'
-    """
-    if "?" not in target:
-        return target[:MAX_TEXT]
-    path, _, query = target.partition("?")
-    words = []
-    for pair in query[: 4 * MAX_TEXT].split("&"):
-        name, _, value = pair.partition("=")
-        words.append(f"{name}={value}" if commands and name == "command" else name)
-    return f"{path}?{'&'.join(words)}"[:MAX_TEXT]

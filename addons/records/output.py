@@ -1,10 +1,13 @@
 """Writes audit lines where somebody may not read them, without keeping the event loop waiting."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TextIO
+
+logger = logging.getLogger(__name__)
 
 FLUSH_AFTER: Final = 0.05
 """Seconds from the first waiting line, or the end of a write, to the next write; lines of that time share it."""
@@ -20,6 +23,8 @@ class Output:
         self._open = True
         self.lost = 0
         """Lines that could not be written."""
+        self.failing = False
+        """The last write failed."""
         self.flush: Callable[[], None] = lambda: None
         """AuditLog.flush, set by whoever wires the two."""
 
@@ -47,8 +52,12 @@ class Output:
 
     def _written(self, count: int, done: asyncio.Future[None]) -> None:
         self._busy = False
-        if done.cancelled() or done.exception() is not None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed:
             self.lost += count
+        if failed and not self.failing:
+            logger.error("audit lines cannot be written: %s", type(done.exception()).__name__)
+        self.failing = failed
         if self._open:
             self.wake()
 

@@ -1,5 +1,7 @@
 """Where the data path says what happened: audit lines and metrics."""
 
+from collections.abc import Callable
+
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
@@ -9,7 +11,9 @@ from connector_store.domain.names import ObjectKey
 class Recorder:
     """Hands what ended to the audit log and the metrics."""
 
-    def __init__(self, audit: AuditLog, metrics: Metrics) -> None:
+    def __init__(self, audit: AuditLog, metrics: Metrics, *, full: Callable[[], bool] = lambda: False) -> None:
+        """`full` is true while nothing may begin, because it would not be written down."""
+        self.full = full
         self._audit = audit
         self._metrics = metrics
 

@@ -66,10 +66,18 @@ def make_records(config: Config) -> Records:
     """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
     drawn = type(ctx.master).__name__ == "ConsoleMaster"
     output = Output(io.StringIO if drawn else lambda: sys.stdout)
-    audit = AuditLog(output.write, now=time.time, commands=config.audit_commands, wake=output.wake)
+    plain = config.audit == "text" or (config.audit == "auto" and not drawn and sys.stdout.isatty())
+    audit = AuditLog(
+        output.write,
+        now=time.time,
+        commands=config.audit_commands,
+        wake=output.wake,
+        form="text" if plain else "json",
+    )
     output.flush = audit.flush
     metrics = Metrics(audit_lost=lambda: audit.dropped + output.lost)
-    return Records(metrics=metrics, recorder=Recorder(audit, metrics), close=output.close)
+    full = (lambda: audit.full or output.failing) if config.audit_refuses else (lambda: False)
+    return Records(metrics=metrics, recorder=Recorder(audit, metrics, full=full), close=output.close)
 
 
 def join(

@@ -40,6 +40,9 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
     ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
     ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
+    ("connector_audit", str, "auto", "Form of the audit lines: json, text, or auto (text on a terminal, else json)."),
+    ("connector_audit_when_full", str, "count", "When nobody reads the audit log: count the lines that are lost, or "
+     "refuse what would not be written."),
     ("connector_audit_commands", bool, True, "Write the command of an exec into its audit line."),
     ("connector_admin", str, "127.0.0.1:9091", "HOST:PORT of /healthz, /readyz and /metrics; empty: none."),
     ("connector_max_header", str, "65536", "Bytes of a header block."),
@@ -60,6 +63,9 @@ class Config:
     cut_expired: bool
     flows: str
     keep_body: int
+    audit: str
+    audit_refuses: bool
+    """What would not be written down is refused."""
     audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
@@ -105,6 +111,8 @@ def read(*, in_pod: bool) -> Config:
         cut_expired=options.connector_cut_expired,
         flows=_choice("connector_flows", ("auto", "on", "off")),
         keep_body=_size("connector_keep_body"),
+        audit=_choice("connector_audit", ("auto", "json", "text")),
+        audit_refuses=_choice("connector_audit_when_full", ("count", "refuse")) == "refuse",
         audit_commands=options.connector_audit_commands,
         admin=parse_listen(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),

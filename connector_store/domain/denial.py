@@ -18,7 +18,7 @@ Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
     "address", "path", "host", "identity_header", "absolute_form",
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
-    "target_unreachable", "target_denied", "target_refused", "internal",
+    "target_unreachable", "target_denied", "target_refused", "audit", "internal",
 ]  # fmt: skip
 """Label of connector_denials_total."""
 
@@ -26,6 +26,7 @@ _PHRASE_MAX: Final = 512
 _HEADER_NAME_MAX: Final = 64
 _NOT_SYNCED_RETRY: Final = 1
 _TOO_MANY_RETRY: Final = 5
+_AUDIT_RETRY: Final = 5
 # metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
 _REASONS: Final = {
     400: "BadRequest",
@@ -238,6 +239,16 @@ def target_refused(target: Target) -> Deny:
         status=502,
         message=f"the target refused the credential of Connector {target.key}{renew}",
         cause="target_refused",
+    )
+
+
+def not_recorded() -> Deny:
+    """The audit log is full, and the proxy is to serve nothing that it cannot write down."""
+    return Deny(
+        status=503,
+        message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
+        cause="audit",
+        retry_after=_AUDIT_RETRY,
     )
 
 

@@ -11,6 +11,7 @@ from tests.addons.refusal_world import (
     no_reviews,
     one_open,
     secretless,
+    unread,
     unsynced,
 )
 from tests.fakes.proxy import Proxy
@@ -106,6 +107,8 @@ ON_CONNECT = [
          headers={"retry-after": "1"}, stranger=True, nameless=True),
     Case(name="reviews that cannot be asked", status=503, words="try again", cause="unavailable", meanwhile=no_reviews,
          headers={"retry-after": "7"}, stranger=True),
+    Case(name="an audit log that nobody reads", status=503, words="audit log is not read", cause="audit",
+         meanwhile=unread, headers={"retry-after": "5"}, stranger=True, nameless=True),
     Case(name="a tunnel too many", status=429, words="more than 1 connections", cause="too_many", meanwhile=one_open,
          headers={"retry-after": "5"}),
 ]  # fmt: skip
@@ -160,6 +163,8 @@ IN_TUNNELS = [
          stranger=True),
     Case(name="a tunnel too many", status=429, words="more than 1 connections", cause="too_many",
          headers={"retry-after": "5"}, credentials=basic(INSIDE), inside=get("/api", BEARING), meanwhile=one_open),
+    Case(name="an audit log that nobody reads any more", status=503, words="audit log is not read", cause="audit",
+         headers={"retry-after": "5"}, inside=get("/api"), served=True, meanwhile=unread),
     Case(name="another Host", status=403, words="for Host 127.0.0.1:", cause="host",
          inside=get("/api", host="h.example")),
     Case(name="two Hosts", status=403, words="for Host 127.0.0.1:", cause="host", inside=get("/api", "Host: HOST")),

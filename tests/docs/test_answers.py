@@ -58,6 +58,7 @@ def every_denial() -> list[denial.Deny]:
         denial.bad_request(""),
         denial.header_too_large(1),
         denial.too_many(1),
+        denial.not_recorded(),
         denial.not_found(),
         denial.target_unreachable(target, ""),
         denial.target_denied(target, ""),

@@ -31,6 +31,10 @@ class FakeService:
         self.store = self.access = self
         self.policy = AddressPolicy()
         self.limits = Limits(1)
+        self.recorder = self
+
+    def full(self) -> bool:
+        return False
 
     def ready(self) -> bool:
         return True

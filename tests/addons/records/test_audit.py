@@ -5,8 +5,9 @@ import json
 import pytest
 
 from addons.records import audit
-from addons.records.audit import AuditLog, loggable
+from addons.records.audit import AuditLog, Form
 from addons.records.record import Record
+from addons.records.strangers import BURST
 from connector_store.domain.access import Identity
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.request_info import parse_request
@@ -36,10 +37,10 @@ EXCHANGE = Record(
 
 
 class Output:
-    def __init__(self, *, commands: bool = True) -> None:
+    def __init__(self, *, commands: bool = True, form: Form = "json") -> None:
         self.text = ""
         self.woken = 0
-        self.log = AuditLog(self.write, now=lambda: 1_700_000_000.5, commands=commands, wake=self.wake)
+        self.log = AuditLog(self.write, now=lambda: 1_700_000_000.5, commands=commands, wake=self.wake, form=form)
 
     def write(self, text: str) -> None:
         self.text += text
@@ -94,7 +95,7 @@ def test_a_refused_connect_has_the_same_fields_without_values() -> None:
     output.log.flush()
     refused, whole = output.lines()
     assert refused.keys() == whole.keys()
-    assert (refused["caller"], refused["connector"], refused["verb"]) == (None, None, None)
+    assert (refused["caller"], refused["connector"], refused["verb"]) == (None, None, "")
     assert (refused["status"], refused["reason"]) == (407, "credentials")
 
 
@@ -103,22 +104,6 @@ def test_commands_are_left_out_when_told_so() -> None:
     output.log.record(EXCHANGE)
     output.log.flush()
     assert output.lines()[0]["path"] == "/api/v1/namespaces/web/pods/a/exec?command&command&stdin"
-
-
-@pytest.mark.parametrize(
-    ("target", "commands", "expected"),
-    [
-        pytest.param("/api", True, "/api", id="no query"),
-        pytest.param("/api?watch=1&a", False, "/api?watch&a", id="names of the query only"),
-        pytest.param("/x?command=ls", False, "/x?command", id="a command is a value too"),
-        pytest.param("/x?command=ls&tty=1", True, "/x?command=ls&tty", id="an exec's command"),
-        pytest.param("/x?token", True, "/x?token", id="a name without value"),
-        pytest.param("/" + "a" * 5000, True, "/" + "a" * 2047, id="a long path is cut"),
-        pytest.param("/x?" + "a" * 5000, True, "/x?" + "a" * 2045, id="a long query is cut"),
-    ],
-)
-def test_shows_of_a_target(target: str, commands: bool, expected: str) -> None:
-    assert loggable(target, commands=commands) == expected
 
 
 @pytest.mark.parametrize("text", ['"}\n{"event":"forged"', "\x1b[2J", "\u2028", "\udc80"])
@@ -142,10 +127,79 @@ def test_wakes_once_for_a_batch_and_writes_it_in_one_piece() -> None:
     assert (output.woken, len(output.lines())) == (2, 3)
 
 
-def test_drops_and_counts_what_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tells_how_many_lines_nobody_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "MAX_WAITING", 2)
     output = Output()
     for _ in range(5):
         output.log.record(EXCHANGE)
     output.log.flush()
-    assert (len(output.lines()), output.log.dropped) == (2, 3)
+    *written, told = output.lines()
+    assert (len(written), output.log.dropped) == (2, 3)
+    assert (told["event"], told["lines"], told["reason"]) == ("lost", 3, "nobody read the audit log in time")
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    assert len(output.lines()) == 4
+
+
+def test_long_lines_wait_within_a_bound_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output()
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    monkeypatch.setattr(audit, "MAX_WAITING_SIZE", 2 * len(output.text) - 2)
+    for _ in range(3):
+        output.log.record(EXCHANGE)
+    assert output.log.dropped == 1
+
+
+def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_WAITING", 4)
+    output = Output()
+    output.log.record(EXCHANGE)
+    assert not output.log.full
+    output.log.record(EXCHANGE)
+    assert output.log.full
+    output.log.flush()
+    assert not output.log.full
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_counted(form: Form) -> None:
+    output = Output(form=form)
+    stranger = EXCHANGE._replace(identity=None, event="connect", status=407)
+    for _ in range(int(BURST) + 7):
+        output.log.record(stranger)
+    output.log.record(EXCHANGE)
+    output.log.flush()
+    *written, told = output.text.splitlines()
+    assert len(written) == BURST + 1
+    assert "7" in told
+    assert "omitted" in told
+    assert output.log.dropped == 0
+
+
+def test_what_is_omitted_is_told_though_nothing_else_comes() -> None:
+    output = Output()
+    for _ in range(int(BURST)):
+        output.log.record(EXCHANGE._replace(identity=None))
+    output.log.flush()
+    output.log.record(EXCHANGE._replace(identity=None))
+    assert output.woken == 2
+    output.log.flush()
+    assert output.lines()[-1]["lines"] == 1
+
+
+def test_a_token_in_a_user_agent_is_not_written() -> None:
+    output = Output()
+    output.log.record(EXCHANGE._replace(user_agent="curl eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"))
+    output.log.flush()
+    assert output.lines()[0]["user_agent"] == "curl ..."
+
+
+def test_a_long_target_is_told_and_not_kept() -> None:
+    output = Output()
+    target = TARGET + "&command=" + "a" * 5000
+    output.log.record(EXCHANGE._replace(target=target))
+    output.log.flush()
+    assert "a" * 5000 in output.text
+    assert audit._what.cache_info().currsize <= audit.REMEMBERED
+    assert len(target) > audit.MAX_TEXT

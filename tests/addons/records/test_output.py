@@ -3,6 +3,8 @@
 import io
 import threading
 
+import pytest
+
 from addons.records.output import Output
 from tests.fakes.proxy import until
 
@@ -51,13 +53,19 @@ class BrokenStream(io.StringIO):
         return super().write(text)
 
 
-async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_come() -> None:
+async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_come(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     stream = BrokenStream()
     output = Output(lambda: stream)
     output.write("1\n2\n")
     await until(lambda: output.lost == 2)
+    assert output.failing
+    output.write("2\n")
+    await until(lambda: output.lost == 3)
+    assert caplog.messages == ["audit lines cannot be written: BrokenPipeError"]
     stream.whole = True
     output.write("3\n")
     await until(lambda: stream.getvalue() == "3\n")
     output.close()
-    assert output.lost == 2
+    assert (output.lost, output.failing) == (3, False)

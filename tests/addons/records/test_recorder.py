@@ -1,5 +1,7 @@
 """One record is an audit line and a count."""
 
+import pytest
+
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
@@ -20,6 +22,13 @@ def test_a_record_is_written_and_counted() -> None:
     audit.flush()
     assert '"status":407' in lines[0]
     assert metrics.denials["token"] == 1
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_says_whether_anything_may_begin(full: bool) -> None:
+    audit = AuditLog(lambda _: None, now=lambda: 0.0, commands=True, wake=lambda: None)
+    assert Recorder(audit, Metrics(), full=lambda: full).full() is full
+    assert not Recorder(audit, Metrics()).full()
 
 
 def test_streams_are_counted_while_they_live() -> None:

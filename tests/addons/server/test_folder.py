@@ -20,6 +20,8 @@ def config(confdir: Path, **explicit: str) -> Config:
         cut_expired=False,
         flows="off",
         keep_body=1,
+        audit="auto",
+        audit_refuses=False,
         audit_commands=True,
         admin=None,
         max_header=65536,

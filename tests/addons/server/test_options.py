@@ -35,6 +35,7 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
     assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
     assert config.audit_commands
+    assert (config.audit, config.audit_refuses) == ("auto", False)
     assert config.namespaces == ()
     assert config.explicit == {}
 
@@ -66,6 +67,8 @@ async def test_what_would_show_or_send_the_credential_is_refused(context, name: 
         ("connector_max_connections", "many"),
         ("connector_keep_body", "much"),
         ("connector_flows", "maybe"),
+        ("connector_audit", "xml"),
+        ("connector_audit_when_full", "drop"),
         ("connector_namespaces", "a,B"),
         ("connector_admin", "9091"),
         ("connector_source", "kubernetes:"),

@@ -48,6 +48,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
         (denial.target_refused(TARGET), 502, "InternalError", "renew Secret k8s-secret"),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
+        (denial.not_recorded(), 503, "ServiceUnavailable", "audit log is not read"),
         (denial.internal(), 500, "InternalError", "log"),
     ],
     ids=lambda value: value.cause if isinstance(value, Deny) else "",
