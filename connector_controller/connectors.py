@@ -11,11 +11,10 @@ from typing import Any, Final, Protocol
 
 from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
-from connector_controller.probes import ProbeRequest
 from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
-from connector_store.domain.models import Connector, Secret, Unusable
+from connector_store.domain.models import Connector, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.domain.published import HttpAddress
@@ -26,6 +25,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.events import EventType
 from connector_store.kube.resources import CONNECTORS
+from connector_store.probes import ProbeRequest, probe_request
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
@@ -163,23 +163,6 @@ class ConnectorReconciler:
         regarding = Regarding("Connector", seen.key, seen.connector.uid)
         for kind, reason, note in transitions(seen.status, status):
             self._events.record(regarding, kind, reason, note)
-
-
-def probe_request(facts: Facts) -> ProbeRequest | None:
-    """What there is to ask; None while something that the question needs is not usable."""
-    connector, cls = facts.connector, facts.cls
-    if not isinstance(connector, Connector) or cls is None:
-        return None
-    if isinstance(facts.auth, Unusable) or isinstance(facts.ca, Unusable):
-        return None
-    auth = cls.auth_probes.get(facts.auth_name or "") if isinstance(facts.auth, Secret) else None
-    return ProbeRequest(
-        address=connector.address,
-        ca=facts.ca,
-        liveness=cls.liveness,
-        auth=auth if facts.credential else None,
-        credential=facts.credential if auth else None,
-    )
 
 
 def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:

@@ -18,7 +18,6 @@ from connector_controller.events import Recorder
 from connector_controller.handover import Handover
 from connector_controller.metrics import Metrics
 from connector_controller.observed import Registry, SeenClass, SeenConnector, see_class, see_connector
-from connector_controller.probes import Prober, ProbeRequest
 from connector_controller.proxy_services import ProxyServices
 from connector_controller.queue import WorkQueue, work
 from connector_controller.schedule import Schedule
@@ -33,6 +32,7 @@ from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, SERVICES
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.sources import ClusterSource
+from connector_store.probes import Prober, ProbeRequest
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Never
 
-from connector_controller.probes import ProbeRequest
 from connector_store.domain.conditions import Probes, Unreachable
 from connector_store.domain.names import ObjectKey
+from connector_store.probes import ProbeRequest
 
 logger = logging.getLogger(__name__)
 

@@ -1,24 +1,164 @@
-"""`connectorctl check`: every problem of a folder of manifests."""
+"""`connectorctl check`: everything in a folder of manifests that cannot work, or will not for long."""
 
+import shlex
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Literal
 
-from connector_store.domain.models import Target
+from connector_store.domain.errors import ParseError
+from connector_store.domain.expiry import SOON, in_words, token_times
+from connector_store.domain.facts import Facts, gather
+from connector_store.domain.models import Connector, Credential, Rejected, Secret, Target
+from connector_store.domain.placeholder import is_example_host, is_placeholder
 from connector_store.domain.settings import Settings
+from connector_store.folder.files import SUFFIXES
+from connector_store.folder.manifests import Placed, Problem, describe
 from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
 
+Severity = Literal["error", "warning", "info"]
 
-def check_folder(folder: Path, settings: Settings) -> tuple[str, bool, str]:
-    """The problems, one a line as FILE:LINE: OBJECT: FIELD: REASON; whether any must be mended; a summary."""
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_BEARER: Final = b"Bearer "
+_PATTERNS: Final = ", ".join(f"*{each}" for each in SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """`error` must be mended, `warning` should be, `info` is told. `line` 0: the whole file."""
+
+    severity: Severity
+    file: str
+    line: int = 0
+    subject: str = ""
+    path: str = ""
+    reason: str
+
+    def __str__(self) -> str:
+        """`FILE:LINE: [SEVERITY: ]SUBJECT: FIELD: REASON`; of an error, which is the rule, it is not said."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        severity = "" if self.severity == "error" else self.severity
+        return ": ".join(each for each in (place, severity, self.subject, self.path, self.reason) if each)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found, in order of place; `targets` are the Connectors that can be used, and where they stand."""
+
+    findings: tuple[Finding, ...]
+    connectors: int
+    targets: tuple[tuple[Facts, Placed], ...]
+
+    @property
+    def fatal(self) -> int:
+        """How many must be mended."""
+        return sum(each.severity == "error" for each in self.findings)
+
+    def with_findings(self, more: Iterable[Finding]) -> "Report":
+        """The same with what was found besides."""
+        return replace(self, findings=_sorted((*self.findings, *more)))
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        warnings = sum(each.severity == "warning" for each in self.findings)
+        mend = "nothing to mend" if self.fatal == 0 else f"{_count(self.fatal, 'problem')} to mend"
+        more = f", {_count(warnings, 'warning')}" if warnings else ""
+        return f"{len(self.targets)} of {self.connectors} Connectors can be used; {mend}{more}"
+
+
+def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
+    """Look at a folder, or at one file of it; `now` in unix seconds. ParseError if there is neither."""
+    folder, only = (path.parent, path.name) if path.is_file() else (path, None)
+    if not folder.is_dir():
+        raise ParseError(str(path), f"is not there; make it with: connectorctl init {path}")
     store = Store()
     source = DirectorySource(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
-    fatal = sum(each.fatal for each in problems)
-    connectors = list(store.connectors())
-    usable = sum(isinstance(store.get(each.key), Target) for each in connectors)
-    summary = f"{usable} of {len(connectors)} Connectors can be used; {_count(fatal)} to mend"
-    return "".join(f"{each}\n" for each in problems), fatal > 0, summary
+    placed = [each for each in source.placed if only is None or Path(each.file).name == only]
+    connectors = [each for each in placed if isinstance(each.object, Connector | Rejected)]
+    findings = [
+        *(_of_problem(each) for each in problems if only is None or Path(each.file).name == only),
+        *(finding for each in placed for finding in _of_object(each, now)),
+        *_of_modes(placed),
+        *(_of_folder(folder, connectors) if only is None else ()),
+    ]
+    return Report(findings=_sorted(findings), connectors=len(connectors), targets=tuple(_targets(store, connectors)))
 
 
-def _count(fatal: int) -> str:
-    return "nothing" if fatal == 0 else "1 problem" if fatal == 1 else f"{fatal} problems"
+def _targets(store: Store, connectors: Iterable[Placed]) -> Iterator[tuple[Facts, Placed]]:
+    for placed in connectors:
+        found = placed.object
+        if isinstance(found, Connector) and isinstance(store.get(found.key), Target):
+            facts = gather(found, store.connector_class(found.class_name), store.secret, store.shared_ca)
+            yield facts, placed
+
+
+def _of_problem(problem: Problem) -> Finding:
+    return Finding(
+        severity="error" if problem.fatal else "warning",
+        file=problem.file,
+        line=problem.line,
+        subject=problem.subject,
+        path=problem.path,
+        reason=problem.reason,
+    )
+
+
+def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
+    """What a proxy cannot know: that a value is an example's, that a token has ended."""
+    match placed.object:
+        case Connector(address=address) if is_example_host(address.host):
+            reason = f"{address.host} is an example's; put in the address of the target"
+            yield at(placed, "spec.address", "error", reason)
+        case Secret(token=Credential() as credential):
+            token = credential.authorization.removeprefix(_BEARER).decode("ascii")
+            path = next(each for each in placed.lines if each.endswith("[token]"))
+            if is_placeholder(token):
+                yield at(placed, path, "error", "is a placeholder; put in a token of the target")
+            expires = token_times(token).expires
+            if expires is not None and expires <= now:
+                yield at(placed, path, "error", f"the token expired {in_words(expires - now)}; renew it")
+            elif expires is not None and expires <= now + SOON:
+                yield at(placed, path, "warning", f"the token expires {in_words(expires - now)}; renew it before")
+
+
+def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:
+    """Files with a token that others than their owner can read, as ssh looks at keys."""
+    files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.token is not None}
+    for file in sorted(files):
+        if Path(file).stat().st_mode & _OTHERS:
+            reason = f"holds a token, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
+            yield Finding(severity="warning", file=file, reason=reason)
+
+
+def _of_folder(folder: Path, connectors: list[Placed]) -> Iterator[Finding]:
+    """Files that are passed over, and a folder in which there is nothing: a gate on the wrong folder must not open."""
+    entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    manifests = [each for each in entries if each.name.endswith(SUFFIXES) and not each.is_dir()]
+    for each in entries:
+        if each not in manifests:
+            kind = "sub-folders are" if each.is_dir() else "is"
+            yield Finding(severity="info", file=str(each), reason=f"{kind} not read; manifests are {_PATTERNS}")
+    if not manifests:
+        yield Finding(severity="error", file=str(folder), reason=f"there are no manifests in it ({_PATTERNS})")
+    elif not connectors:
+        yield Finding(severity="error", file=str(folder), reason="there is no Connector in it")
+
+
+def at(placed: Placed, path: str, severity: Severity, reason: str) -> Finding:
+    """A finding at a field of an object."""
+    line = placed.lines.get(path, placed.line)
+    return Finding(
+        severity=severity, file=placed.file, line=line, subject=describe(placed.object), path=path, reason=reason
+    )
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda each: (each.file, each.line)))
+
+
+def _count(number: int, name: str) -> str:
+    return f"1 {name}" if number == 1 else f"{number} {name}s"

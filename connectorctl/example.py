@@ -29,7 +29,7 @@ metadata:
   namespace: default
 spec:
   connectorClassName: k8s
-  address: https://192.168.1.100:6443
+  address: https://k8s.example:6443
   auth:
     name: bearerTokenAuth
     secretRef:

@@ -4,6 +4,7 @@ ParseError only for what has no usable identity or is of no kind of ours: an obj
 becomes a value that says why, so that its neighbours are served and its owner learns what to mend.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,9 +16,12 @@ from connector_store.domain.matching import parse_address
 from connector_store.domain.metadata import Metadata, parse_metadata
 from connector_store.domain.models import Address, Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import is_subdomain
+from connector_store.domain.schema import LONGEST_NAME, suggestion
 
 API_GROUP: Final = "connectors.alauda.io"
 API_VERSION: Final = f"{API_GROUP}/v1alpha1"
+KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"}
+"""What is read, and the apiVersion that it must have."""
 
 
 def parse_object(
@@ -37,9 +41,20 @@ def parse_object(
             return parse_connector(raw, default_namespace=default_namespace)
         case version, "ConnectorClass" if version == API_VERSION:
             return parse_class(raw)
-    raise ParseError(
-        "kind", f"is none that is read here: Connector and ConnectorClass of {API_VERSION}, and Secret of v1"
-    )
+    raise _not_read(fields)
+
+
+def _not_read(fields: Fields) -> ParseError:
+    version, kind = fields.text("apiVersion") or "", fields.text("kind") or ""
+    if kind in KINDS:
+        return ParseError("apiVersion", f"{_quoted(version)} of {kind} is not read here; write {KINDS[kind]}")
+    hint = suggestion(kind, KINDS) or "; what is read: " + ", ".join(KINDS)
+    return ParseError("kind", f"{_quoted(kind)} is not read here{hint}")
+
+
+def _quoted(text: str) -> str:
+    """What somebody wrote, in one line and not too long."""
+    return json.dumps(text[:LONGEST_NAME])
 
 
 def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | Rejected:

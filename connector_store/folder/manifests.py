@@ -4,18 +4,23 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.manifest import parse_object
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.schema import unknown_fields
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
 
 DEFAULT_NAMESPACE: Final = "default"
 """Of objects that name none, as for kubectl."""
+
+UNKNOWN_FIELD: Final = "UnknownField"
+"""Why a Connector is not used that has a field which there is not: a definition's API server would not take it."""
 
 Object = Connector | Rejected | Secret | ConnectorClass
 
@@ -31,6 +36,7 @@ _CONNECTOR_FIELDS: Final = (
     "spec.caCertSecretRef",
     "spec.caCertSecretRef.name",
 )
+_SECRET_KEYS: Final = ("token", "ca.crt")
 _FIELD_OF_REASON: Final = {
     "ConnectorClassNotFound": "spec.connectorClassName",
     "AddressInvalid": "spec.address",
@@ -87,14 +93,36 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Content:
         try:
             found = parse_object(each.value, system_namespace=system_namespace, default_namespace=DEFAULT_NAMESPACE)
         except ParseError as error:
-            problems.append(Problem(file=file, line=line_of(each, error.path), path=error.path, reason=error.reason))
+            problems.append(_at(error, file, each))
             continue
-        objects.append(_placed(found, file, each))
+        unknown = unknown_fields(each.value) if isinstance(each.value, Mapping) else []
+        problems += [_at(error, file, each, describe(found)) for error in unknown]
+        taken = _refused(found, unknown[0]) if unknown else found
+        if taken is None:
+            continue
+        objects.append(_placed(taken, file, each))
         problems.extend(_own_problems(found, file, each))
     broken = fault is not None or len(objects) < sum(1 for _ in _items(documents))
     if fault is not None:
         problems.append(Problem(file=file, line=fault.line, reason=fault.reason))
     return Content(objects=tuple(objects), problems=tuple(problems), broken=broken)
+
+
+def _refused(found: Object, unknown: ParseError) -> Rejected | None:
+    """What is left of an object with a field that an API server would not take: of a Connector, why it is not used."""
+    match found:
+        case Rejected():
+            return found
+        case Connector():
+            return Rejected(
+                key=found.key, class_name=found.class_name, reason=UNKNOWN_FIELD, message=str(unknown), uid=found.uid
+            )
+        case _:
+            return None
+
+
+def _at(error: ParseError, file: str, document: Document, subject: str = "") -> Problem:
+    return Problem(file=file, line=line_of(document, error.path), subject=subject, path=error.path, reason=error.reason)
 
 
 def unusable_problem(placed: Placed, found: Unusable) -> Problem:
@@ -134,9 +162,12 @@ def _items(documents: list[Document]) -> Iterator[Document]:
 
 
 def _placed(found: Object, file: str, document: Document) -> Placed:
-    lines = {}
+    paths: Iterable[str] = ()
     if isinstance(found, Connector | Rejected):
-        lines = {path: line_of(document, path) for path in _CONNECTOR_FIELDS}
+        paths = _CONNECTOR_FIELDS
+    elif isinstance(found, Secret):
+        paths = map(_key_path, repeat(document), _SECRET_KEYS)
+    lines = {path: line_of(document, path) for path in paths}
     return Placed(object=found, file=file, line=document.line, lines=lines)
 
 
@@ -161,5 +192,10 @@ def _field_and_reason(text: str, document: Document) -> tuple[str, str]:
     key = _KEY.match(text)
     if key is None:
         return "", text
+    return _key_path(document, key[1]), text
+
+
+def _key_path(document: Document, key: str) -> str:
+    """Where the value of a Secret's key stands: stringData wins, as for an API server."""
     plain = Fields(document.value, "").value("stringData")
-    return f"{'stringData' if isinstance(plain, Mapping) and key[1] in plain else 'data'}[{key[1]}]", text
+    return f"{'stringData' if isinstance(plain, Mapping) and key in plain else 'data'}[{key}]"

@@ -17,7 +17,14 @@ from watchfiles import awatch
 
 from connector_store.domain.models import Connector, Rejected, Secret, Unusable
 from connector_store.folder.files import Look, look
-from connector_store.folder.manifests import Placed, Problem, describe, secret_problems, unusable_problem
+from connector_store.folder.manifests import (
+    UNKNOWN_FIELD,
+    Placed,
+    Problem,
+    describe,
+    secret_problems,
+    unusable_problem,
+)
 from connector_store.store import Identity, Store, identify
 
 NAME: Final = "directory"
@@ -59,6 +66,11 @@ class DirectorySource:
         self._logged: tuple[Problem, ...] = ()
         self.problems: tuple[Problem, ...] = ()
         """All that is to be mended in the files, sorted by place."""
+
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """What is in the store, and where it stands."""
+        return tuple(each.placed for each in self._held.values())
 
     def load_once(self) -> tuple[Problem, ...]:
         """Read the folder into the store; blocks."""
@@ -133,14 +145,18 @@ class DirectorySource:
         return any(key not in self._held for key in missing)
 
     def _unusable(self, present: dict[Identity, Placed]) -> Iterator[Problem]:
-        """Connectors that cannot be used, but for those whose Secret is named already."""
+        """Connectors that cannot be used, but for those whose fault, or whose Secret's, is named already."""
         secrets = [each.object for each in present.values() if isinstance(each.object, Secret)]
         named = {(each.key.namespace, text) for each in secrets for text in _as_named_by_connectors(each)}
         for placed in present.values():
             if isinstance(placed.object, Connector | Rejected):
                 key = placed.object.key
                 found = self._store.get(key)
-                if isinstance(found, Unusable) and (key.namespace, found.message) not in named:
+                if (
+                    isinstance(found, Unusable)
+                    and found.reason != UNKNOWN_FIELD
+                    and (key.namespace, found.message) not in named
+                ):
                     yield unusable_problem(placed, found)
 
     def _log(self) -> None:

@@ -1,26 +1,51 @@
 """`connectorctl check`: what of a folder cannot work."""
 
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import click
 
 from connector_store.domain.source import DEFAULT_FOLDER
+from connectorctl.check import Report, check_folder
 from connectorctl.command import command as make
-from connectorctl.output import say, write
+from connectorctl.options import format_option
+from connectorctl.output import say, write, write_value
 from connectorctl.settings import own_settings
 
+_COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 
-@make("check", examples=("connectorctl check", "connectorctl check ./team-a"))
-@click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
+
+@make("check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json"))
+@click.argument("path", metavar="[PATH]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
+@click.option("--probe", is_flag=True, help="Also dial each target, verify its certificate, and ask it with the token.")
+@format_option("json", "yaml")
 @click.pass_context
-def command(ctx: click.Context, folder: Path) -> None:
-    """Name every problem of a folder of manifests, with file and line.
+def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> None:
+    """Name everything in a folder of manifests that cannot work, with file and line.
 
-    Exit code 1 if one must be mended.
+    PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be mended; warnings (a
+    token that expires soon, a file that others can read) leave it 0.
     """
-    from connectorctl.check import check_folder
+    settings = own_settings()
+    report = check_folder(path, settings, now=time.time())
+    if probe:
+        from connectorctl.probe import probe_targets
 
-    text, fatal, summary = check_folder(folder, own_settings())
-    write(text)
-    say(summary)
-    ctx.exit(1 if fatal else 0)
+        report = report.with_findings(probe_targets(report.targets, settings))
+    if form is not None:
+        write_value(_value(report), form)
+    else:
+        for each in report.findings:
+            write(click.style(str(each), fg=_COLOURS[each.severity]) + "\n")
+        say(report.summary)
+    ctx.exit(1 if report.fatal else 0)
+
+
+def _value(report: Report) -> dict[str, object]:
+    return {
+        "connectors": report.connectors,
+        "usable": len(report.targets),
+        "findings": [asdict(each) for each in report.findings],
+    }

@@ -6,7 +6,6 @@ from typing import Any
 
 from connector_controller.connectors import ConnectorReconciler
 from connector_controller.observed import Registry, SeenConnector, see_connector
-from connector_controller.probes import ProbeRequest
 from connector_controller.services import READY
 from connector_store.domain.conditions import Answered, Finding, Probes
 from connector_store.domain.manifest import parse_object
@@ -14,6 +13,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
+from connector_store.probes import ProbeRequest
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 from tests.fakes.api_server import FakeApiServer

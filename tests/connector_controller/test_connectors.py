@@ -5,11 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connector_controller.connectors import probe_request, transitions
+from connector_controller.connectors import transitions
 from connector_controller.services import conflict
-from connector_store.domain.facts import Facts
 from connector_store.domain.manifest import parse_object
-from connector_store.domain.models import Rejected
 from connector_store.domain.settings import Settings
 from connector_store.domain.status import Condition, Status
 from connector_store.kube.client import KubeClient
@@ -156,11 +154,6 @@ async def test_what_changed_meanwhile_is_a_conflict_and_what_is_gone_is_none(wor
     world.server.faults.append(lambda request: refusal(500, "InternalError", "etcd"))
     with pytest.raises(ApiError):
         await world.reconcile()
-
-
-def test_a_rejected_one_has_nothing_to_ask() -> None:
-    rejected = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="x")
-    assert probe_request(Facts(connector=rejected, cls=None)) is None
 
 
 def test_only_transitions_are_told() -> None:

@@ -3,11 +3,11 @@ import random
 from collections.abc import Callable
 
 from connector_controller import schedule
-from connector_controller.probes import ProbeRequest
 from connector_controller.schedule import Schedule
 from connector_store.domain.conditions import Answered, Probes, Unreachable
 from connector_store.domain.models import Address, HttpProbe
 from connector_store.domain.names import ObjectKey
+from connector_store.probes import ProbeRequest
 
 KEY = ObjectKey("a", "k8s")
 WELL = Probes(liveness=Answered(status=200))

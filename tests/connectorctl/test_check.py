@@ -2,39 +2,182 @@
 
 from pathlib import Path
 
+import jwt
+import pytest
+
+from connector_store.domain.errors import ParseError
 from connector_store.domain.settings import Settings
-from connectorctl.check import check_folder
-from connectorctl.example import MANIFESTS
+from connectorctl.check import Report, check_folder
+from connectorctl.example import MANIFESTS, write_example
+
+NOW = 1_800_000_000.0
+GOOD = MANIFESTS.replace("REPLACE-WITH-A-TOKEN", "s3cret").replace("k8s.example", "k8s.corp")
+CONNECTOR = GOOD.partition("---\n")[2]
 
 
-def test_every_problem_is_named_with_its_line(tmp_path: Path) -> None:
-    broken = MANIFESTS.replace("https://192.168.1.100:6443", "http://192.168.1.100").replace("REPLACE", '"a b', 1)
-    (tmp_path / "a.yaml").write_text(broken.replace('"a b-WITH-A-TOKEN', '"a b"'))
-    (tmp_path / "b.yaml").write_text("kind: ]")
-    text, fatal, summary = check_folder(tmp_path, Settings())
-    lines = text.splitlines()
-    address = 1 + next(n for n, line in enumerate(broken.splitlines()) if "address:" in line)
-    token = 1 + next(n for n, line in enumerate(broken.splitlines()) if "  token:" in line)
-    assert any(line.startswith(f"{tmp_path}/a.yaml:{address}: Connector default/k8s-connector") for line in lines)
-    assert any(line.startswith(f"{tmp_path}/a.yaml:{token}: Secret default/k8s-secret") for line in lines)
-    assert any(line.startswith(f"{tmp_path}/b.yaml:1: ") for line in lines)
-    assert fatal
-    assert summary == f"0 of 1 Connectors can be used; {len(lines)} problems to mend"
+def check(path: Path) -> Report:
+    return check_folder(path, Settings(), now=NOW)
 
 
-def test_what_is_merely_not_run_is_said_and_no_failure(tmp_path: Path) -> None:
-    (tmp_path / "class.yaml").write_text(
+def put(folder: Path, text: str, name: str = "a.yaml", mode: int = 0o600) -> Path:
+    path = folder / name
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def said(folder: Path, report: Report) -> list[str]:
+    return [str(each).replace(f"{folder}/", "").replace(str(folder), "DIR") for each in report.findings]
+
+
+def line_of(text: str, part: str) -> int:
+    return 1 + next(number for number, line in enumerate(text.splitlines()) if part in line)
+
+
+def token(expires: float) -> str:
+    return jwt.encode({"exp": int(expires)}, "x" * 32, algorithm="HS256")
+
+
+def test_what_is_filled_in_has_nothing_to_mend(tmp_path: Path) -> None:
+    put(tmp_path, GOOD)
+    report = check(tmp_path)
+    assert (report.findings, report.fatal) == ((), 0)
+    assert report.summary == "1 of 1 Connectors can be used; nothing to mend"
+    assert [facts.connector.key.name for facts, _ in report.targets] == ["k8s-connector"]
+
+
+def test_the_example_as_it_is_written_is_named_at_both_places(tmp_path: Path) -> None:
+    write_example(tmp_path / "c")
+    report = check(tmp_path / "c")
+    assert said(tmp_path / "c", report) == [
+        f"k8s-connector.yaml:{line_of(MANIFESTS, '  token:')}: Secret default/k8s-secret: stringData[token]: "
+        "is a placeholder; put in a token of the target",
+        f"k8s-connector.yaml:{line_of(MANIFESTS, 'address:')}: Connector default/k8s-connector: spec.address: "
+        "k8s.example is an example's; put in the address of the target",
+    ]
+    assert report.summary == "1 of 1 Connectors can be used; 2 problems to mend"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            GOOD + "  caCertSecretReff: {name: x}\n",
+            "a.yaml:28: Connector default/k8s-connector: spec.caCertSecretReff: unknown field; "
+            "did you mean caCertSecretRef?",
+            id="an unknown field",
+        ),
+        pytest.param(
+            GOOD.replace("kind: Connector", "kind: Conector"),
+            'a.yaml:17: kind: "Conector" is not read here; did you mean Connector?',
+            id="an unknown kind",
+        ),
+        pytest.param(
+            GOOD.replace("https:", "http:"),
+            "a.yaml:23: Connector default/k8s-connector: spec.address: is not an https URL; "
+            "write https://HOST[:PORT][/PATH]",
+            id="an address that is none",
+        ),
+        pytest.param(
+            GOOD.replace("s3cret", token(NOW - 3 * 86400)),
+            "a.yaml:10: Secret default/k8s-secret: stringData[token]: the token expired 3 days ago; renew it",
+            id="a token that has ended",
+        ),
+        pytest.param(
+            GOOD.replace("s3cret", "eyJ..."),
+            "a.yaml:10: Secret default/k8s-secret: stringData[token]: is a placeholder; put in a token of the target",
+            id="the token of a README",
+        ),
+        pytest.param("a: ]", "a.yaml:1: is not YAML: did not find expected node content", id="no YAML"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_must_be_mended(tmp_path: Path, text: str, expected: str) -> None:
+    put(tmp_path, text)
+    report = check(tmp_path)
+    assert expected in said(tmp_path, report)
+    assert report.fatal
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "expected"),
+    [
+        pytest.param(
+            GOOD.replace("s3cret", token(NOW + 2400)),
+            0o600,
+            "a.yaml:10: warning: Secret default/k8s-secret: stringData[token]: the token expires in 40 min; "
+            "renew it before",
+            id="a token that ends soon",
+        ),
+        pytest.param(
+            GOOD,
+            0o644,
+            "a.yaml: warning: holds a token, and others than its owner may read it; run: chmod 600 DIR/a.yaml",
+            id="a file that others can read",
+        ),
+    ],
+)
+def test_what_works_and_is_not_well_is_a_warning(tmp_path: Path, text: str, mode: int, expected: str) -> None:
+    put(tmp_path, text, mode=mode)
+    report = check(tmp_path)
+    assert said(tmp_path, report) == [expected.replace("DIR/", "")]
+    assert report.fatal == 0
+    assert report.summary == "1 of 1 Connectors can be used; nothing to mend, 1 warning"
+
+
+def test_what_of_a_class_is_not_run_is_a_warning(tmp_path: Path) -> None:
+    put(tmp_path, GOOD)
+    put(
+        tmp_path,
         "apiVersion: connectors.alauda.io/v1alpha1\nkind: ConnectorClass\nmetadata: {name: x}\n"
         "spec: {auth: {types: [{name: a, secretType: connectors.cpaas.io/bearer-token}]}, "
-        "authProbes: [{authName: a, probe: {http: {path: '{{ .x }}'}}}]}\n"
+        "authProbes: [{authName: a, probe: {http: {path: '{{ .x }}'}}}]}\n",
+        "class.yaml",
     )
-    text, fatal, _ = check_folder(tmp_path, Settings())
-    assert "ConnectorClass x" in text
-    assert not fatal
+    [line] = said(tmp_path, check(tmp_path))
+    assert line.startswith("class.yaml:4: warning: ConnectorClass x: ")
 
 
-def test_one_problem_is_counted_as_one(tmp_path: Path) -> None:
-    text, fatal, summary = check_folder(tmp_path / "absent", Settings())
-    assert f"{tmp_path / 'absent'}: is not a folder" in text
-    assert fatal
-    assert summary.endswith("1 problem to mend")
+def test_a_token_that_lives_on_and_a_file_without_one_are_no_warning(tmp_path: Path) -> None:
+    put(tmp_path, GOOD.replace("s3cret", token(NOW + 7 * 86400)))
+    put(tmp_path, CONNECTOR.replace("k8s-connector", "other"), "b.yaml", mode=0o644)
+    assert check(tmp_path).findings == ()
+
+
+def test_a_folder_without_manifests_is_no_good_folder(tmp_path: Path) -> None:
+    report = check(tmp_path)
+    assert said(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
+    assert report.fatal == 1
+    assert report.summary == "0 of 0 Connectors can be used; 1 problem to mend"
+
+
+def test_a_folder_without_a_connector_is_no_good_folder(tmp_path: Path) -> None:
+    put(tmp_path, GOOD.partition("---\n")[0])
+    assert said(tmp_path, check(tmp_path)) == ["DIR: there is no Connector in it"]
+
+
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    put(tmp_path, GOOD)
+    put(tmp_path, "", "a.txt")
+    put(tmp_path, "", ".hidden")
+    (tmp_path / "sub").mkdir()
+    report = check(tmp_path)
+    assert said(tmp_path, report) == [
+        "a.txt: info: is not read; manifests are *.yaml, *.yml, *.json",
+        "sub: info: sub-folders are not read; manifests are *.yaml, *.yml, *.json",
+    ]
+    assert report.fatal == 0
+
+
+def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> None:
+    secret, _, connector = GOOD.partition("---\n")
+    path = put(tmp_path, connector, "connector.yaml")
+    put(tmp_path, secret, "secret.yaml", mode=0o644)
+    put(tmp_path, "a: ]", "broken.yaml")
+    report = check(path)
+    assert (report.findings, report.connectors, len(report.targets)) == ((), 1, 1)
+    assert check(tmp_path).fatal == 1
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ParseError, match="is not there; make it with: connectorctl init"):
+        check(tmp_path / "absent")

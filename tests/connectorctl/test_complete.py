@@ -8,7 +8,7 @@ from connectorctl.complete import answer_kubectl, connectors
 from connectorctl.options import Where
 from connectorctl.situation import Situation
 
-CHECK = "Name every problem of a folder of manifests, with file and line."
+CHECK = "Name everything in a folder of manifests that cannot work, with file and line."
 
 
 def test_names_come_from_the_source_in_order(connectors_folder: Path) -> None:

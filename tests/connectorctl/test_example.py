@@ -10,10 +10,12 @@ from connectorctl.check import check_folder
 from connectorctl.example import write_example
 
 
-def test_the_example_has_no_problem(tmp_path: Path) -> None:
-    write_example(tmp_path / "connectors")
-    text, fatal, summary = check_folder(tmp_path / "connectors", Settings())
-    assert (text, fatal, summary) == ("", False, "1 of 1 Connectors can be used; nothing to mend")
+def test_the_example_is_whole_but_for_token_and_address(tmp_path: Path) -> None:
+    path = write_example(tmp_path / "connectors")
+    filled = path.read_text().replace("REPLACE-WITH-A-TOKEN", "s3cret").replace("k8s.example", "k8s.corp")
+    assert len(check_folder(path.parent, Settings(), now=0.0).findings) == 2
+    path.write_text(filled)
+    assert check_folder(path.parent, Settings(), now=0.0).findings == ()
 
 
 def test_folder_and_file_are_private(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def token(caller: Caller, place: Path, now: float = 0.0) -> str:
 def test_an_entry_holds_what_the_proxy_accepts(caller: Caller, tmp_path: Path) -> None:
     (entry,) = entries(caller, tmp_path / "connectors", 1000.0)
     assert entry.key == KEY
-    assert str(entry.address) == "https://192.168.1.100:6443"
+    assert str(entry.address) == "https://k8s.example:6443"
     assert (entry.proxy, entry.ca) == (folder.DEFAULT_PROXY, CA.pem)
     granted = access(caller, 1000.0).cached(entry.token, KEY)
     assert isinstance(granted, Granted)

@@ -44,7 +44,7 @@ def test_each_connector_has_a_line_in_order_of_name(tmp_path: Path) -> None:
         ["a/repository", "https://git.example:443", "no", "NotOurs"],
         ["b/alone", "https://x:443", "no", "SecretNotFound"],
         ["b/broken", "<invalid>", "no", "AddressInvalid"],
-        ["default/k8s-connector", "https://192.168.1.100:6443", "yes"],
+        ["default/k8s-connector", "https://k8s.example:6443", "yes"],
     ]
     assert '"absent" not found' in body[1][4]
 

@@ -68,7 +68,7 @@ def test_a_file_that_was_written_just_now_is_read_again(tmp_path: Path) -> None:
     [
         pytest.param("a: b: c", ["a", "b"], "not YAML", id="no YAML keeps all"),
         pytest.param(b"\xff", ["a", "b"], "UTF-8", id="no UTF-8 keeps all"),
-        pytest.param(f"{secrets('a')}---\nkind: Foo\n", ["a", "b"], "is none that is read", id="one object is broken"),
+        pytest.param(f"{secrets('a')}---\nkind: Foo\n", ["a", "b"], "is not read here", id="one object is broken"),
         pytest.param(f"{secrets('c')}---\na: b: c", ["c", "a", "b"], "not YAML", id="what is good is taken"),
         pytest.param("", [], None, id="an empty file is no broken one"),
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from connector_store.domain.models import Connector, ConnectorClass, Secret, Unusable
+from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.folder.manifests import Problem, describe, read_manifests, unusable_problem
 
@@ -62,12 +62,41 @@ def test_a_list_is_unfolded() -> None:
          "https://HOST[:PORT][/PATH]"),
         (SECRET.replace("name: s,", ""),
          "f.yaml:3: metadata.name: is not a DNS subdomain: lower case letters, digits, '-' and '.'"),
+        (CONNECTOR.replace("kind: Connector", "kind: Conector"),
+         'f.yaml:2: kind: "Conector" is not read here; did you mean Connector?'),
+        (CONNECTOR.replace("v1alpha1", "v1"),
+         'f.yaml:1: apiVersion: "connectors.alauda.io/v1" of Connector is not read here; write '
+         "connectors.alauda.io/v1alpha1"),
+        (SECRET.replace("kind: Secret", "kind: ConfigMap"),
+         'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret'),
+        (SECRET.replace("stringData", "strngData"),
+         "f.yaml:5: Secret team-a/s: strngData: unknown field; did you mean stringData?"),
+        (CONNECTOR + "  caCertSecretReff: {name: ca}\n",
+         "f.yaml:10: Connector team-a/k8s: spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"),
         ("a: b: c", "f.yaml:1: is not YAML: mapping values are not allowed in this context"),
         ("\n- a", "f.yaml:2: is not an object"),
     ],
 )  # fmt: skip
 def test_problems_name_file_line_field_and_what_to_write(text: str, problem: str) -> None:
     assert problems(text) == [problem]
+
+
+def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take_it() -> None:
+    text = f"{CONNECTOR}  caCertSecretReff: {{name: ca}}\n---\n{SECRET}foo: 1\n"
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    [refused] = content.objects
+    assert isinstance(refused.object, Rejected)
+    assert refused.object.message == "spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"
+    assert content.broken
+
+
+def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown_field() -> None:
+    text = CONNECTOR.replace("connectorClassName", "connectorClasName")
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    [placed] = content.objects
+    assert isinstance(placed.object, Rejected)
+    assert placed.object.reason == "ConnectorClassNotFound"
+    assert [(each.line, each.path) for each in content.problems] == [(5, "spec.connectorClasName")]
 
 
 def test_what_of_a_class_is_not_run_is_named_and_not_fatal() -> None:

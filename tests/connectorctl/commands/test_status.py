@@ -10,7 +10,7 @@ from tests.connectorctl.typed import Type
 def test_it_is_a_table(typed: Type, connectors: Path) -> None:
     code, out, _ = typed("status")
     assert code == 0
-    assert out.splitlines()[1].split() == ["default/k8s-connector", "https://192.168.1.100:6443", "yes"]
+    assert out.splitlines()[1].split() == ["default/k8s-connector", "https://k8s.example:6443", "yes"]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 import pytest
 
-from connector_controller import probes
-from connector_controller.probes import Prober, ProbeRequest, explain
+from connector_store import probes
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.conditions import Answered, Unreachable
-from connector_store.domain.models import Address, Credential, HttpProbe
+from connector_store.domain.facts import Facts
+from connector_store.domain.models import Address, Credential, HttpProbe, Rejected
+from connector_store.domain.names import ObjectKey
+from connector_store.probes import Prober, ProbeRequest, explain, probe_request
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.targets import CA, ENDLESS, OK, Target, status, target
@@ -182,3 +184,8 @@ async def test_nothing_to_ask_gives_no_outcome(server) -> None:
 def test_an_answer_that_breaks_off_is_named_by_kind_only() -> None:
     said = explain(aiohttp.ServerDisconnectedError(f"secret {TOKEN}"), Address(host="h", port=443))
     assert said == "h:443 broke off its answer (ServerDisconnectedError); check that an API server listens there"
+
+
+def test_a_rejected_connector_has_nothing_to_ask() -> None:
+    rejected = Rejected(key=ObjectKey("a", "k8s"), class_name="k8s", reason="AddressInvalid", message="x")
+    assert probe_request(Facts(connector=rejected, cls=None)) is None

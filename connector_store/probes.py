@@ -6,6 +6,7 @@ a few kB are read.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from yarl import URL
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.conditions import Answered, Outcome, Probes, Unreachable
 from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Address, Credential, HttpProbe
+from connector_store.domain.facts import Facts
+from connector_store.domain.models import Address, Connector, Credential, HttpProbe, Secret, Unusable
 from connector_store.trust import TrustStore
 
 TIMEOUT: Final = 5.0
@@ -43,6 +45,23 @@ class ProbeRequest:
     credential: Credential | None = None
 
 
+def probe_request(facts: Facts) -> ProbeRequest | None:
+    """What there is to ask; None while something that the question needs is not usable."""
+    connector, cls = facts.connector, facts.cls
+    if not isinstance(connector, Connector) or cls is None:
+        return None
+    if isinstance(facts.auth, Unusable) or isinstance(facts.ca, Unusable):
+        return None
+    auth = cls.auth_probes.get(facts.auth_name or "") if isinstance(facts.auth, Secret) else None
+    return ProbeRequest(
+        address=connector.address,
+        ca=facts.ca,
+        liveness=cls.liveness,
+        auth=auth if facts.credential else None,
+        credential=facts.credential if auth else None,
+    )
+
+
 class DeniedError(OSError):
     """The name resolves to denied addresses only."""
 
@@ -50,10 +69,18 @@ class DeniedError(OSError):
 class Prober:
     """Makes probes; `executor` resolves names, on threads that a dead name server may hold."""
 
-    def __init__(self, trust: TrustStore, policy: AddressPolicy, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        trust: TrustStore,
+        policy: AddressPolicy,
+        executor: Executor | None = None,
+        *,
+        user_agent: str = "connectors-controller",
+    ) -> None:
         self.policy = policy
         self._trust = trust
         self._executor = executor
+        self._user_agent = user_agent
 
     async def probe(self, request: ProbeRequest) -> Probes:
         """Never raises for what the target does."""
@@ -84,26 +111,25 @@ class Prober:
         ) as session:
             self._refuse_literal(request.address)
             if request.liveness is not None:
-                outcomes["liveness"] = await _send(session, request.address, request.liveness, {})
+                outcomes["liveness"] = await self._send(session, request.address, request.liveness, {})
             if request.auth is not None and request.credential is not None and _alive(outcomes.get("liveness")):
                 headers = {"Authorization": request.credential.authorization.decode("ascii")}
-                outcomes["auth"] = await _send(session, request.address, request.auth, headers)
+                outcomes["auth"] = await self._send(session, request.address, request.auth, headers)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, address: Address, probe: HttpProbe, ours: Mapping[str, str]
+    ) -> Answered:
+        url = URL(f"{address}{probe.path}", encoded=True)
+        theirs = {name: value for name, value in probe.headers if name.lower() not in _OURS}
+        headers = {"User-Agent": self._user_agent, "Accept": "application/json, */*", **theirs, **ours}
+        async with session.request(probe.method, url, headers=headers, allow_redirects=False) as response:
+            await response.content.read(BODY)
+            return Answered(status=response.status)
 
     def _refuse_literal(self, address: Address) -> None:
         """A literal address is dialled without the resolver."""
         if ":" in address.host or address.host.replace(".", "").isdigit():
             _permitted([address.host], self.policy)
-
-
-async def _send(
-    session: aiohttp.ClientSession, address: Address, probe: HttpProbe, ours: Mapping[str, str]
-) -> Answered:
-    url = URL(f"{address}{probe.path}", encoded=True)
-    theirs = {name: value for name, value in probe.headers if name.lower() not in _OURS}
-    headers = {"User-Agent": "connectors-controller", "Accept": "application/json, */*", **theirs, **ours}
-    async with session.request(probe.method, url, headers=headers, allow_redirects=False) as response:
-        await response.content.read(BODY)
-        return Answered(status=response.status)
 
 
 def _alive(outcome: Outcome | None) -> bool:
@@ -173,7 +199,9 @@ def explain(error: Exception, address: Address) -> str:
         case aiohttp.ClientConnectorDNSError():
             return f"{where}: the name cannot be resolved; check spec.address and the cluster's DNS"
         case aiohttp.ClientConnectorError(os_error=OSError() as cause):
-            return f"{where}: {cause.strerror or 'no connection'}; check that an API server listens there"
+            # asyncio puts words of its own into strerror.
+            reason = os.strerror(cause.errno) if cause.errno else "no connection"
+            return f"{where}: {reason}; check that an API server listens there"
         case ParseError():
             return f"the CA of the target is {error.reason}"
         case ValueError():

@@ -1,0 +1,52 @@
+"""`connectorctl check --probe`: dials each target, verifies it, and asks it, as the controller's probes do."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.conditions import AUTH, LIVENESS, Finding, assess
+from connector_store.domain.facts import Facts
+from connector_store.domain.settings import Settings
+from connector_store.folder.manifests import Placed
+from connector_store.probes import Prober, probe_request
+from connector_store.trust import TrustStore
+from connectorctl import check
+
+MOST: Final = 16
+"""Targets that are asked at a time."""
+_ADDRESS: Final = "spec.address"
+_SECRET: Final = "spec.auth.secretRef.name"  # noqa: S105 - the path of a field
+
+
+def probe_targets(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -> list[check.Finding]:
+    """What keeps targets from being used, each at the field that has to change."""
+    return asyncio.run(_probe(targets, settings))
+
+
+async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -> list[check.Finding]:
+    policy = AddressPolicy.make(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
+    free = asyncio.Semaphore(MOST)
+    with ThreadPoolExecutor(MOST) as executor:
+        prober = Prober(TrustStore(), policy, executor, user_agent="connectorctl")
+
+        async def ask(facts: Facts, placed: Placed) -> list[check.Finding]:
+            request = probe_request(facts)
+            if request is None:
+                return []
+            async with free:
+                probes = await prober.probe(request)
+            conditions = assess(facts, probes, Finding(holds=True))
+            found = ((_ADDRESS, conditions[LIVENESS]), (_SECRET, conditions[AUTH]))
+            return list(_failed(placed, found))
+
+        return [each for found in await asyncio.gather(*(ask(*each) for each in targets)) for each in found]
+
+
+def _failed(placed: Placed, found: Sequence[tuple[str, Finding]]) -> Iterator[check.Finding]:
+    """The first that does not hold: where nothing answers, the credential is not known to be at fault."""
+    for path, finding in found:
+        if finding.holds is not True:
+            yield check.at(placed, path, "error", finding.message)
+            return

@@ -1,0 +1,55 @@
+"""`check --probe`, on real TLS servers of loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.settings import Settings
+from connectorctl.check import check_folder
+from connectorctl.example import MANIFESTS
+from connectorctl.probe import probe_targets
+from lab.certificates import make_ca
+from lab.ports import Port
+from lab.targets import CA, Target, status, target
+
+TOKEN = "s3cret-canary"
+
+
+@pytest.fixture
+def server() -> Iterator[Target]:
+    with target() as made:
+        yield made
+
+
+def probed(folder: Path, address: str, ca: bytes = CA.pem) -> list[str]:
+    indented = "".join(f"    {line}\n" for line in ca.decode().splitlines())
+    text = MANIFESTS.replace("REPLACE-WITH-A-TOKEN", f"{TOKEN}\n  ca.crt: |\n{indented}", 1)
+    (folder / "a.yaml").write_text(text.replace("https://k8s.example:6443", address))
+    report = check_folder(folder, Settings(), now=0.0)
+    assert len(report.targets) == 1, report.findings
+    found = [str(each).removeprefix(f"{folder}/") for each in probe_targets(report.targets, Settings())]
+    assert TOKEN not in repr(found)
+    return found
+
+
+def test_a_target_that_answers_has_nothing_to_mend(tmp_path: Path, server: Target) -> None:
+    assert probed(tmp_path, f"https://127.0.0.1:{server.port}") == []
+
+
+def test_a_target_that_is_down_is_named_at_its_address(tmp_path: Path) -> None:
+    port = Port()
+    [line] = probed(tmp_path, f"https://127.0.0.1:{port.number}")
+    assert "Connector default/k8s-connector: spec.address: " in line
+    assert f"127.0.0.1:{port.number}: Connection refused; check that an API server listens there" in line
+
+
+def test_another_ca_is_named_at_the_address(tmp_path: Path, server: Target) -> None:
+    [line] = probed(tmp_path, f"https://127.0.0.1:{server.port}", make_ca().pem)
+    assert "its certificate is not valid" in line
+
+
+def test_a_token_that_is_refused_is_named_at_the_secret(tmp_path: Path) -> None:
+    with target(answer=lambda head: status(200 if b" /livez " in head else 401)) as server:
+        [line] = probed(tmp_path, f"https://127.0.0.1:{server.port}")
+    assert ": spec.auth.secretRef.name: Authentication failed: status code 401" in line
