@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain.models import BEARER_TOKEN_SECRET, Target
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient

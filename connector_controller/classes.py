@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_controller.observed import Registry, SeenClass
+from connector_store.domain.auth import class_is_ours
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Finding, next_status
 from connector_store.domain.manifest import API_VERSION
-from connector_store.domain.models import BEARER_TOKEN_SECRET, ConnectorClass
+from connector_store.domain.models import ConnectorClass
 from connector_store.domain.status import CONDITION_READY, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -30,7 +31,7 @@ class ClassReconciler:
             if name == K8S.name:
                 await self._create()
             return None
-        if is_ours(seen.cls):
+        if class_is_ours(seen.cls):
             await self._update(seen)
         return None
 
@@ -59,11 +60,6 @@ class ClassReconciler:
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-
-
-def is_ours(cls: ConnectorClass) -> bool:
-    """False for classes that authenticate by something else than a bearer token: others serve those."""
-    return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
 
 
 def readiness(cls: ConnectorClass) -> Finding:

@@ -5,12 +5,14 @@ between two calls but the answers of probes.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
+from connector_store.domain.auth import is_ours
 from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
@@ -18,7 +20,6 @@ from connector_store.domain.models import Connector, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.domain.published import HttpAddress
-from connector_store.domain.resolve import is_ours
 from connector_store.domain.settings import Settings
 from connector_store.domain.status import CONDITION_READY, Status, status_patch
 from connector_store.kube.client import KubeClient
@@ -101,9 +102,7 @@ class ConnectorReconciler:
         connector = seen.connector
         if not isinstance(connector, Connector):
             return False
-        names = {connector.secret_name, connector.ca_secret_name} - {None}
-        keys = [ObjectKey(connector.key.namespace, str(name)) for name in names]
-        return any(self._store.secret(each) is None and not self._knows(each) for each in keys)
+        return any(self._store.secret(each) is None and not self._knows(each) for each in connector.secret_keys)
 
     def _checked(self, facts: Facts) -> Facts:
         """With a CA that looks like PEM and cannot be loaded made unusable."""
@@ -113,7 +112,7 @@ class ConnectorReconciler:
             self._trust.ssl_context(facts.ca)
         except ParseError as error:
             ca = Unusable(key=facts.connector.key, reason="InvalidPEM", message=f"the target's CA is {error.reason}")
-            return Facts(connector=facts.connector, cls=facts.cls, auth=facts.auth, ca=ca)
+            return replace(facts, ca=ca)
         return facts
 
     async def _update(self, seen: SeenConnector, facts: Facts) -> float | None:

@@ -11,10 +11,10 @@ from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
 from connector_store.domain.access import Access
+from connector_store.domain.auth import is_ours
 from connector_store.domain.cursor import Raw
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import is_ours
 from connector_store.domain.rotation import PUBLISHED
 from connector_store.domain.settings import Settings
 from connector_store.kube.access import KubeAccess

@@ -20,9 +20,10 @@ from yarl import URL
 
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.conditions import Answered, Outcome, Probes, Unreachable
+from connector_store.domain.credentials import Credential
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts
-from connector_store.domain.models import Address, Connector, Credential, HttpProbe, Secret, Unusable
+from connector_store.domain.models import Address, Connector, HttpProbe, Secret, Unusable
 from connector_store.trust import TrustStore
 
 TIMEOUT: Final = 5.0
@@ -113,7 +114,8 @@ class Prober:
             if request.liveness is not None:
                 outcomes["liveness"] = await self._send(session, request.address, request.liveness, {})
             if request.auth is not None and request.credential is not None and _alive(outcomes.get("liveness")):
-                headers = {"Authorization": request.credential.authorization.decode("ascii")}
+                written = request.credential.authorization
+                headers = {} if written is None else {"Authorization": written.decode("ascii")}
                 outcomes["auth"] = await self._send(session, request.address, request.auth, headers)
 
     async def _send(

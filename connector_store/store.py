@@ -199,11 +199,8 @@ def identify(obj: Object) -> Identity:
 def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | str]:
     if connector is None:
         return frozenset()
-    names: set[ObjectKey | str] = {connector.class_name}
-    if isinstance(connector, Connector):
-        secrets = (connector.secret_name, connector.ca_secret_name)
-        names.update(ObjectKey(connector.key.namespace, each) for each in secrets if each is not None)
-    return frozenset(names)
+    secrets = connector.secret_keys if isinstance(connector, Connector) else frozenset()
+    return frozenset((connector.class_name, *secrets))
 
 
 def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:

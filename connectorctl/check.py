@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.errors import ParseError
-from connector_store.domain.expiry import SOON, in_words, token_times
+from connector_store.domain.expiry import SOON, in_words
 from connector_store.domain.facts import Facts, gather
-from connector_store.domain.models import Connector, Credential, Rejected, Secret, Target
+from connector_store.domain.models import Connector, Rejected, Secret, Target
 from connector_store.domain.placeholder import is_example_host, is_placeholder
 from connector_store.domain.settings import Settings
 from connector_store.folder.files import SUFFIXES
@@ -113,12 +114,11 @@ def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
             yield at(placed, "spec.address", "error", reason)
-        case Secret(token=Credential() as credential):
-            token = credential.authorization.removeprefix(_BEARER).decode("ascii")
+        case Secret(credential=BearerToken(authorization=bytes(written), expires=expires)):
+            token = written.removeprefix(_BEARER).decode("ascii")
             path = next(each for each in placed.lines if each.endswith("[token]"))
             if is_placeholder(token):
                 yield at(placed, path, "error", "is a placeholder; put in a token of the target")
-            expires = token_times(token).expires
             if expires is not None and expires <= now:
                 yield at(placed, path, "error", f"the token expired {in_words(expires - now)}; renew it")
             elif expires is not None and expires <= now + SOON:
@@ -127,7 +127,7 @@ def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
 
 def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:
     """Files with a token that others than their owner can read, as ssh looks at keys."""
-    files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.token is not None}
+    files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.credential is not None}
     for file in sorted(files):
         if Path(file).stat().st_mode & _OTHERS:
             reason = f"holds a token, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"

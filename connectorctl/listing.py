@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
 
-from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL, Connector
+from connector_store.domain.auth import SELECTORS
+from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import CA_SECRETS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import parser
 from connector_store.store import Object, Store
-
-_TOKENS: Final = {"fieldSelector": f"type={BEARER_TOKEN_SECRET}"}
-_CAS: Final = {"labelSelector": f"{CA_LABEL}=true"}
 
 
 async def fill(store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None) -> None:
@@ -21,8 +18,8 @@ async def fill(store: Store, client: KubeClient, *, system_namespace: str, names
     wanted: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
-        (SECRETS, namespace, _TOKENS),
-        (SECRETS, system_namespace, _CAS),
+        *((SECRETS, namespace, {"fieldSelector": each}) for each in SELECTORS),
+        (SECRETS, system_namespace, {"labelSelector": CA_SECRETS}),
     )
     for number, (resource, place, selector) in enumerate(wanted):
         store.replace(f"list {number}", await _list(client, resource, place, selector, system_namespace))
@@ -58,11 +55,5 @@ async def _named(store: Store, client: KubeClient, system_namespace: str) -> lis
 
 
 def _missing(store: Store) -> set[ObjectKey]:
-    names = {
-        ObjectKey(each.key.namespace, name)
-        for each in store.connectors()
-        if isinstance(each, Connector)
-        for name in (each.secret_name, each.ca_secret_name)
-        if name is not None
-    }
-    return {key for key in names if store.secret(key) is None}
+    named = (key for each in store.connectors() if isinstance(each, Connector) for key in each.secret_keys)
+    return {key for key in named if store.secret(key) is None}

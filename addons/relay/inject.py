@@ -21,7 +21,8 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
         credential = verdict.target.credential
         if credential is None:
             raise ValueError("a decision to inject without a credential")
-        pieces.append(b"Authorization: %b\r\n" % credential.authorization)
+        if credential.authorization is not None:
+            pieces.append(b"Authorization: %b\r\n" % credential.authorization)
     if head.body is Until.LAST_CHUNK:
         pieces.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade is not None:

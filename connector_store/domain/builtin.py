@@ -3,7 +3,8 @@
 from types import MappingProxyType
 from typing import Final
 
-from connector_store.domain.models import BEARER_TOKEN_SECRET, AuthType, ConnectorClass, HttpProbe
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.models import AuthType, ConnectorClass, HttpProbe
 
 K8S: Final = ConnectorClass(
     name="k8s",

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 SOON: Final = 24 * 3600.0
 """Seconds before its end from which on a credential is said to end soon."""
 _FAR: Final = 253402300800.0
-"""The year 10000: no date can be made of what is later."""
+"""The year 10000: what is later is no time in seconds, milliseconds for instance, and no date can be made of it."""
 _UNITS: Final = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "h"), (2 * 60, 60, "min"), (0, 1, "s"))
 """From how many seconds on, what one of it is, and its name."""
 
@@ -49,4 +49,4 @@ def _number(claim: object) -> float | None:
         value = float(claim)
     except OverflowError:
         return None
-    return value if -_FAR < value < _FAR else None
+    return value if 0 <= value < _FAR else None

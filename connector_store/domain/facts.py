@@ -5,9 +5,11 @@
 
 from dataclasses import dataclass
 
-from connector_store.domain.models import Connector, ConnectorClass, Credential, Rejected, Secret, Unusable
+from connector_store.domain.auth import choose
+from connector_store.domain.credentials import Credential
+from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import SecretLookup, auth_secret, resolve, target_ca
+from connector_store.domain.resolve import SecretLookup, auth_secret, lent, resolve, target_ca
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,41 +20,47 @@ class Facts:
     cls: ConnectorClass | None
     auth: Secret | Unusable | None = None
     ca: bytes | Unusable | None = None
+    credential: Credential | None = None
+    """What the target is to get; None also where `auth` is Unusable."""
 
     @property
     def auth_name(self) -> str | None:
         """The class's auth type that the Connector uses."""
         if self.cls is None or isinstance(self.connector, Rejected):
             return None
-        chosen = self.cls.auth_type(self.connector.auth_name)
+        chosen = choose(self.cls, self.connector.auth_name)
         return chosen.name if chosen else None
-
-    @property
-    def credential(self) -> Credential | None:
-        return self.auth.token if isinstance(self.auth, Secret) else None
 
 
 def gather(
     connector: Connector | Rejected, cls: ConnectorClass | None, lookup: SecretLookup, shared_ca: bytes | None
 ) -> Facts:
-    """For a Connector of which `resolve.is_ours` is true."""
+    """For a Connector of which `auth.is_ours` is true."""
     if isinstance(connector, Rejected):
         return Facts(connector=connector, cls=cls)
     name = connector.secret_name
     named = None if name is None else lookup(ObjectKey(connector.key.namespace, name))
+    auth, credential = _auth(connector, cls, lookup)
     return Facts(
         connector=connector,
         cls=cls,
-        auth=_auth(connector, cls, lookup),
+        auth=auth,
         ca=target_ca(connector, named, lookup, shared_ca),
+        credential=credential,
     )
 
 
-def _auth(connector: Connector, cls: ConnectorClass | None, lookup: SecretLookup) -> Secret | Unusable | None:
+def _auth(
+    connector: Connector, cls: ConnectorClass | None, lookup: SecretLookup
+) -> tuple[Secret | Unusable | None, Credential | None]:
     if cls is None:
-        return None
-    auth = cls.auth_type(connector.auth_name)
-    if auth is not None:
-        return auth_secret(connector, auth, lookup)
-    unknown = resolve(connector, cls, lookup, None)
-    return unknown if isinstance(unknown, Unusable) else None
+        return None, None
+    auth = choose(cls, connector.auth_name)
+    if auth is None:
+        unknown = resolve(connector, cls, lookup, None)
+        return (unknown if isinstance(unknown, Unusable) else None), None
+    found = auth_secret(connector, auth, lookup)
+    if isinstance(found, Unusable):
+        return found, None
+    credential = lent(connector, auth, found)
+    return (credential, None) if isinstance(credential, Unusable) else (found, credential)

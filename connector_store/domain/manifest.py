@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from connector_store.domain.credentials import Params
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.manifest_class import parse_class
@@ -75,6 +76,7 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
             class_name=class_name,
             address=address,
             auth_name=auth.text("name"),
+            auth_params=_params(auth),
             secret_name=_secret_name(auth.child("secretRef"), metadata),
             ca_secret_name=_name(spec.child("caCertSecretRef")),
             uid=metadata.uid,
@@ -112,6 +114,19 @@ def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
             f"is another namespace; a Connector uses Secrets of its own, {metadata.key.namespace}, only",
         )
     return _name(ref)
+
+
+def _params(auth: Fields) -> Params:
+    """Values may be anything in a class of somebody else's; what we can make no text of is empty."""
+    return tuple((each.text("name") or "", _value(each.value("value"))) for each in auth.items("params"))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else ""
 
 
 def _name(ref: Fields) -> str | None:

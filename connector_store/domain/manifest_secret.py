@@ -1,41 +1,29 @@
-"""Raw Secret -> what a Connector may take from it. No error quotes what a Secret holds.
-
-Of the token, white space around it is dropped, as client-go does it for a tokenFile: `kubectl create secret
---from-file` keeps an editor's final newline. Any other white space makes it unusable.
-"""
+"""Raw Secret -> what a Connector may take from it. No error quotes what a Secret holds."""
 
 import base64
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from connector_store.domain.auth import SECRET_TYPES
+from connector_store.domain.credentials import Credential
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.matching import parse_address
 from connector_store.domain.metadata import Metadata, parse_metadata
-from connector_store.domain.models import (
-    ADDRESS_ANNOTATION,
-    BEARER_TOKEN_SECRET,
-    CA_LABEL,
-    Address,
-    Credential,
-    Secret,
-)
+from connector_store.domain.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
 from connector_store.domain.pem import BEGIN, certificates
 
-MAX_TOKEN: Final = 16384
-"""Bytes of a token: it has to fit into one header of every target."""
-
-_TOKEN_KEY = "token"  # noqa: S105 - the name of a key
 _CA_KEY = "ca.crt"
 _CA_SUFFIXES = (".crt", ".pem")
 _OPAQUE = "Opaque"
 
 
 class _Part[T](NamedTuple):
-    """A part of the Secret, or why it cannot be used; neither if it is not there."""
+    """A part of the Secret, or why it cannot be used; neither if it is not there, for want of the key `lacks`."""
 
     value: T | None = None
     problem: str | None = None
+    lacks: str = ""
 
 
 def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_namespace: str = "") -> Secret:
@@ -44,14 +32,15 @@ def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_na
     fields = Fields(raw, "")
     kind = fields.value("type")
     kind = kind if isinstance(kind, str) and kind else _OPAQUE
-    token = _token(fields)
+    credential = _credential(fields, kind)
     ca = _ca(fields, kind)
     pin = _pin(metadata)
     return Secret(
         key=metadata.key,
         type=kind,
-        token=token.value,
-        token_problem=token.problem,
+        credential=credential.value,
+        credential_problem=credential.problem,
+        lacks=credential.lacks,
         ca=ca.value,
         ca_problem=ca.problem,
         pinned=pin.value,
@@ -60,23 +49,20 @@ def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_na
     )
 
 
-def _token(fields: Fields) -> _Part[Credential]:
+def _credential(fields: Fields, kind: str) -> _Part[Credential]:
+    secret_type = SECRET_TYPES.get(kind)
+    if secret_type is None:
+        return _Part()
+    values: dict[str, bytes] = {}
     try:
-        value = _decoded(fields, _TOKEN_KEY)
+        for key in secret_type.keys:
+            value = _decoded(fields, key)
+            if value is None:
+                return _Part(lacks=key)
+            values[key] = value
+        return _Part(secret_type.read(values))
     except ParseError as error:
         return _Part(problem=str(error))
-    if value is None:
-        return _Part()
-    token = value.strip()
-    if not token:
-        return _Part(problem='key "token" is empty; put the bearer token there')
-    if len(token) > MAX_TOKEN:
-        return _Part(problem=f'key "token" is longer than {MAX_TOKEN} bytes')
-    if not all(0x21 <= each <= 0x7E for each in token):
-        return _Part(
-            problem='key "token" has spaces, line breaks or characters that are not ASCII; put the token alone'
-        )
-    return _Part(Credential(token.decode("ascii")))
 
 
 def _ca(fields: Fields, kind: str) -> _Part[bytes]:
@@ -95,7 +81,7 @@ def _ca_keys(fields: Fields, kind: str) -> list[str]:
     keys = sorted({*fields.child("data").names(), *fields.child("stringData").names()})
     if _CA_KEY in keys:
         return [_CA_KEY]
-    if kind == BEARER_TOKEN_SECRET:
+    if kind in SECRET_TYPES:
         return []
     named = [each for each in keys if each.endswith(_CA_SUFFIXES)]
     return named or [each for each in keys if _holds_certificates(fields, each)]

@@ -1,40 +1,18 @@
 """What manifests mean, as frozen values: made by `manifest`, kept by the store, joined by `resolve`.
 
-Raw objects stop at `manifest`. Nothing here holds a Secret's data beyond the token and the CA certificates, and a
-`Credential` never shows itself in text.
+Raw objects stop at `manifest`. Nothing here holds a Secret's data beyond the credential and the CA certificates, and
+a `Credential` never shows itself in text.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from connector_store.domain.credentials import Credential, Params
 from connector_store.domain.names import ObjectKey
 
-BEARER_TOKEN_SECRET: Final = "connectors.cpaas.io/bearer-token"  # noqa: S105 - the name of a Secret type
 CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
 ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
-
-
-class Credential:
-    """A bearer token. Its text forms hide it; `authorization` is for the layer that owns the target connection."""
-
-    __slots__ = ("authorization",)
-
-    def __init__(self, token: str) -> None:
-        self.authorization: Final = b"Bearer " + token.encode("ascii")
-        """The value of the Authorization header (RFC 6750 section 2.1)."""
-
-    def __repr__(self) -> str:
-        return "Credential(hidden)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Credential) and other.authorization == self.authorization
-
-    def __hash__(self) -> int:
-        return hash(self.authorization)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Credential is not pickled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +66,6 @@ class ConnectorClass:
     uid: str = ""
     generation: int = 0
 
-    def auth_type(self, name: str | None) -> AuthType | None:
-        """The type of that name; without a name, the only one there is."""
-        if name is None:
-            return self.auth_types[0] if len(self.auth_types) == 1 else None
-        return next((each for each in self.auth_types if each.name == name), None)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connector:
@@ -103,25 +75,34 @@ class Connector:
     class_name: str
     address: Address
     auth_name: str | None = None
+    auth_params: Params = ()
     secret_name: str | None = None
     ca_secret_name: str | None = None
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
 
+    @property
+    def secret_keys(self) -> frozenset[ObjectKey]:
+        """The Secrets that it names, of its own namespace."""
+        names = (self.secret_name, self.ca_secret_name)
+        return frozenset(ObjectKey(self.key.namespace, each) for each in names if each is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
     """What a Connector may take from a Secret.
 
-    `token` and `ca` are None where the Secret has no such key; `token_problem` and `ca_problem` say why one that it
-    has cannot be used (SecretInvalid, InvalidPEM). `ca` is PEM.
+    `credential` is None in a Secret of another type than `auth.SECRET_TYPES`, and where `lacks` names the key that is
+    missing (SecretKeyMissing); `ca` where there is none. `credential_problem` and `ca_problem` say why what is there
+    cannot be used (SecretInvalid, InvalidPEM). `ca` is PEM.
     """
 
     key: ObjectKey
     type: str
-    token: Credential | None = None
-    token_problem: str | None = None
+    credential: Credential | None = None
+    credential_problem: str | None = None
+    lacks: str = ""
     ca: bytes | None = None
     ca_problem: str | None = None
     pinned: Address | None = None

@@ -6,8 +6,10 @@ it never looks at status, so a failed probe stops nobody.
 
 from collections.abc import Callable
 
+from connector_store.domain.auth import accepted, choose, is_ours, kind_of
+from connector_store.domain.credentials import Credential
+from connector_store.domain.errors import ParseError
 from connector_store.domain.models import (
-    BEARER_TOKEN_SECRET,
     AuthType,
     Connector,
     ConnectorClass,
@@ -19,18 +21,6 @@ from connector_store.domain.models import (
 from connector_store.domain.names import ObjectKey
 
 SecretLookup = Callable[[ObjectKey], Secret | None]
-
-
-def is_ours(connector: Connector | Rejected, cls: ConnectorClass | None) -> bool:
-    """False for Connectors of classes that authenticate by something else than a bearer token: others serve those."""
-    if cls is None:
-        return True
-    if isinstance(connector, Rejected) or connector.auth_name is None:
-        return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
-    chosen = cls.auth_type(connector.auth_name)
-    if chosen is None:
-        return any(each.secret_type == BEARER_TOKEN_SECRET for each in cls.auth_types)
-    return chosen.secret_type == BEARER_TOKEN_SECRET
 
 
 def resolve(
@@ -46,12 +36,15 @@ def resolve(
         return Unusable(key=connector.key, reason=connector.reason, message=connector.message)
     if cls is None:
         return _class_missing(connector)
-    auth = cls.auth_type(connector.auth_name)
+    auth = choose(cls, connector.auth_name)
     if auth is None:
         return _auth_unknown(connector, cls)
     found = auth_secret(connector, auth, secret)
     if isinstance(found, Unusable):
         return found
+    credential = lent(connector, auth, found)
+    if isinstance(credential, Unusable):
+        return credential
     ca = target_ca(connector, found, secret, shared_ca)
     if isinstance(ca, Unusable):
         return ca
@@ -59,20 +52,20 @@ def resolve(
         key=connector.key,
         uid=connector.uid,
         address=connector.address,
-        credential=found.token if found else None,
+        credential=credential,
         secret_name=connector.secret_name,
         ca=ca,
     )
 
 
 def auth_secret(connector: Connector, auth: AuthType, lookup: SecretLookup) -> Secret | Unusable | None:
-    """The Secret with the token; None where there need not be one; Unusable with the reason of SecretReady."""
+    """The Secret with the credential; None where there need not be one; Unusable with the reason of SecretReady."""
     name = connector.secret_name
     if name is None:
         if auth.optional:
             return None
         return _unusable(
-            connector, "SecretNotFound", "spec.auth.secretRef.name is empty; name a Secret that holds the token"
+            connector, "SecretNotFound", "spec.auth.secretRef.name is empty; name a Secret that holds the credential"
         )
     secret = lookup(ObjectKey(connector.key.namespace, name))
     if secret is None:
@@ -82,19 +75,33 @@ def auth_secret(connector: Connector, auth: AuthType, lookup: SecretLookup) -> S
             f'secrets "{name}" not found in namespace "{connector.key.namespace}"; '
             f"create it with type {auth.secret_type}",
         )
-    if secret.type != auth.secret_type:
+    kind = kind_of(auth)
+    held = next((each for each in accepted(kind, auth) if each.name == secret.type), None) if kind else None
+    if held is None:
         return _unusable(
             connector,
             "SecretTypeMismatch",
             f'secrets "{name}" has type "{secret.type}"; create it anew with type {auth.secret_type}',
         )
-    if secret.token_problem is not None:
-        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.token_problem}')
-    if secret.token is None:
+    if secret.credential_problem is not None:
+        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.credential_problem}')
+    if secret.credential is None:
+        key = secret.lacks or next(iter(held.keys))
         return _unusable(
-            connector, "SecretKeyMissing", f'secrets "{name}" has no key "token"; add the bearer token there'
+            connector, "SecretKeyMissing", f'secrets "{name}" has no key "{key}"; add {held.keys[key]} there'
         )
     return _pinned(connector, secret)
+
+
+def lent(connector: Connector, auth: AuthType, secret: Secret | None) -> Credential | Unusable | None:
+    """What the target is to get of what `auth_secret` has found."""
+    kind = kind_of(auth)
+    if secret is None or secret.credential is None or kind is None:
+        return None
+    try:
+        return kind.lend(secret.credential, connector.auth_params)
+    except ParseError as error:
+        return _unusable(connector, "SecretInvalid", str(error))
 
 
 def _pinned(connector: Connector, secret: Secret) -> Secret | Unusable:

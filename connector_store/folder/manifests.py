@@ -148,7 +148,9 @@ def describe(found: Object) -> str:
 
 def secret_problems(secret: Secret) -> tuple[str, ...]:
     """Why parts of a Secret cannot be used."""
-    return tuple(each for each in (secret.token_problem, secret.ca_problem, secret.pin_problem) if each is not None)
+    return tuple(
+        each for each in (secret.credential_problem, secret.ca_problem, secret.pin_problem) if each is not None
+    )
 
 
 def _items(documents: list[Document]) -> Iterator[Document]:

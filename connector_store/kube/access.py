@@ -15,10 +15,11 @@ from typing import Any, Final, Literal
 
 from connector_store.cache import ExpiringCache
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.expiry import token_times
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
-from connector_store.kube.review import review_access, review_token, token_expiry
+from connector_store.kube.review import review_access, review_token
 
 RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
@@ -107,7 +108,7 @@ class KubeAccess:
         """
         digest = _digest(token)
         since = self._now() - self._recheck / 3
-        expires = token_expiry(token)
+        expires = token_times(token).expires
         who: Answer = Granted(identity=identity, token_expires=expires)
         if expires is None or expires > self._now() + _SKEW:
             known = self._tokens.get(digest, now=self._now())

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Never, Protocol
 
+from connector_store.domain.auth import is_ours
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import is_ours
 from connector_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -104,13 +104,12 @@ class NamedSecrets:
 
     def _wanted(self) -> frozenset[ObjectKey]:
         return frozenset(
-            ObjectKey(connector.key.namespace, name)
+            key
             for connector in self._store.connectors()
             if isinstance(connector, Connector)
-            for name in (connector.secret_name, connector.ca_secret_name)
-            if name is not None
-            and not self._have(ObjectKey(connector.key.namespace, name))
             and is_ours(connector, self._store.connector_class(connector.class_name))
+            for key in connector.secret_keys
+            if not self._have(key)
         )
 
     def _end(self, key: ObjectKey) -> None:

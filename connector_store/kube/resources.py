@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from connector_store.domain.models import CA_LABEL
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -33,6 +35,9 @@ class Resource:
         """As kubectl names it: `connectors.connectors.alauda.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+
+CA_SECRETS: Final = f"{CA_LABEL}=true"
+"""Label selector of the Secrets with CAs for every Connector, in the system namespace."""
 
 GROUP: Final = "connectors.alauda.io"
 CONNECTORS: Final = Resource(GROUP, "v1alpha1", "connectors", "Connector")

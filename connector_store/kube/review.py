@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import jwt
-
 from connector_store.domain.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.expiry import token_times
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
@@ -36,7 +35,7 @@ async def review_token(client: KubeClient, token: str, audience: str) -> Granted
     # An authenticator that knows no audiences leaves this empty, and then the token may be anybody's.
     if audience not in (status.get("audiences") or ()):
         return Refused(what="token", reason=f"token is not for audience {audience}")
-    return Granted(identity=_identity(status.get("user") or {}), token_expires=token_expiry(token))
+    return Granted(identity=_identity(status.get("user") or {}), token_expires=token_times(token).expires)
 
 
 async def review_access(
@@ -78,15 +77,6 @@ def _identity(user: Mapping[str, Any]) -> Identity:
         groups=tuple(user.get("groups") or ()),
         extra={name: tuple(values or ()) for name, values in (user.get("extra") or {}).items()},
     )
-
-
-def token_expiry(token: str) -> float | None:
-    """`exp` of a token that the API server has verified (RFC 7519 section 4.1.4); None if it is no JWT or has none."""
-    try:
-        expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except jwt.PyJWTError:
-        return None
-    return float(expires) if isinstance(expires, int | float) else None
 
 
 def _unavailable(review: str, error: ApiError) -> Unavailable:

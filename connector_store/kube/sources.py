@@ -3,20 +3,17 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Never
+from typing import Any, Never
 
+from connector_store.domain.auth import SELECTORS
 from connector_store.domain.cursor import Raw
-from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
-from connector_store.kube.resources import CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import CA_SECRETS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import Fork, Reader, StoreSink, parser
 from connector_store.store import Object, Store
-
-_TOKENS: Final = f"type={BEARER_TOKEN_SECRET}"
-_CAS: Final = f"{CA_LABEL}=true"
 
 
 class ClusterSource:
@@ -49,10 +46,11 @@ class ClusterSource:
         self._tokens: list[StoreSink] = []
         for namespace in [None] if namespaces is None else sorted(set(namespaces)):
             self._reflectors.append(self._listed(CONNECTORS, namespace)[0])
-            reflector, sink = self._listed(SECRETS, namespace, field_selector=_TOKENS)
-            self._reflectors.append(reflector)
-            self._tokens.append(sink)
-        self._reflectors.append(self._listed(SECRETS, system_namespace, label_selector=_CAS)[0])
+            for selector in SELECTORS:
+                reflector, sink = self._listed(SECRETS, namespace, field_selector=selector)
+                self._reflectors.append(reflector)
+                self._tokens.append(sink)
+        self._reflectors.append(self._listed(SECRETS, system_namespace, label_selector=CA_SECRETS)[0])
         self._named_secrets = NamedSecrets(store, self._have_token, self._named, on_known=on_known)
 
     def knows(self, key: ObjectKey) -> bool:

@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_controller.classes import ClassReconciler, is_ours, manifest_of_k8s, readiness
+from connector_controller.classes import ClassReconciler, manifest_of_k8s, readiness
 from connector_controller.observed import Registry, SeenClass, see_class
 from connector_store.domain.builtin import K8S
 from connector_store.domain.manifest_class import parse_class
-from connector_store.domain.models import AuthType, ConnectorClass
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTOR_CLASSES
@@ -93,6 +92,4 @@ async def test_one_that_is_deleted_meanwhile_is_no_error_and_other_refusals_are(
 
 
 def test_ours_are_those_with_a_bearer_token() -> None:
-    assert is_ours(K8S)
-    assert not is_ours(ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="x"),)))
     assert readiness(K8S).message == ""

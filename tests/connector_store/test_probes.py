@@ -11,9 +11,10 @@ import pytest
 
 from connector_store import probes
 from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.conditions import Answered, Unreachable
 from connector_store.domain.facts import Facts
-from connector_store.domain.models import Address, Credential, HttpProbe, Rejected
+from connector_store.domain.models import Address, HttpProbe, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.probes import Prober, ProbeRequest, explain, probe_request
 from connector_store.trust import TrustStore
@@ -38,7 +39,7 @@ def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change)
         "ca": CA.pem,
         "liveness": LIVEZ,
         "auth": API,
-        "credential": Credential(TOKEN),
+        "credential": BearerToken(TOKEN),
     }
     return ProbeRequest(**{**fields, **change})
 

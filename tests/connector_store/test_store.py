@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import (
-    BEARER_TOKEN_SECRET,
     Address,
     AuthType,
     Connector,
     ConnectorClass,
-    Credential,
     Rejected,
     Secret,
     Target,
@@ -20,7 +19,7 @@ from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=Address(host="h", port=1), secret_name="s")
-SECRET = Secret(key=ObjectKey("a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("one"))
+SECRET = Secret(key=ObjectKey("a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("one"))
 SHARED = Secret(key=ObjectKey("sys", "ca"), type="Opaque", ca=b"shared", is_shared_ca=True)
 
 
@@ -52,8 +51,8 @@ def test_joins_once_and_keeps_the_same_object_until_something_changes() -> None:
 def test_a_rotated_secret_gives_the_new_credential_and_tells_its_connectors() -> None:
     store, told = filled()
     before = usable(store)
-    store.put("secrets", replace(SECRET, token=Credential("two")))
-    assert usable(store).credential == Credential("two")
+    store.put("secrets", replace(SECRET, credential=BearerToken("two")))
+    assert usable(store).credential == BearerToken("two")
     assert usable(store) is not before
     assert told.keys == [frozenset({KEY})]
 
@@ -70,7 +69,7 @@ def test_of_two_connectors_with_one_secret_the_other_is_still_told() -> None:
     other = ObjectKey("a", "other")
     store.put("connectors", replace(CONNECTOR, key=other))
     store.remove("connectors", Connector, KEY)
-    store.put("secrets", replace(SECRET, token=Credential("two")))
+    store.put("secrets", replace(SECRET, credential=BearerToken("two")))
     assert told.keys[-1] == frozenset({other})
 
 
@@ -119,7 +118,7 @@ def test_a_connector_that_names_another_secret_no_longer_follows_the_first() -> 
     store, told = filled()
     store.put("connectors", replace(CONNECTOR, secret_name="other"))
     told.keys.clear()
-    store.put("secrets", replace(SECRET, token=None))
+    store.put("secrets", replace(SECRET, credential=None))
     assert told.keys == []
 
 
@@ -177,7 +176,7 @@ def test_a_subscriber_that_left_is_not_told() -> None:
     told = Told([])
     leave = store.subscribe(told.keys.append)
     leave()
-    store.put("secrets", replace(SECRET, token=None))
+    store.put("secrets", replace(SECRET, credential=None))
     assert told.keys == []
 
 

@@ -6,14 +6,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.builtin import K8S
-from connector_store.domain.models import (
-    Connector,
-    ConnectorClass,
-    Credential,
-    Rejected,
-    Secret,
-)
+from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.resolve import resolve
 from connector_store.store import Object, Store
@@ -31,9 +26,9 @@ OBJECTS: st.SearchStrategy[Object] = st.one_of(
     ),
     st.builds(lambda key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="no"), KEYS),
     st.builds(
-        lambda key, token, ca, shared: replace(SECRET, key=key, token=token, ca=ca, is_shared_ca=shared),
+        lambda key, token, ca, shared: replace(SECRET, key=key, credential=token, ca=ca, is_shared_ca=shared),
         KEYS,
-        st.sampled_from([None, Credential("1"), Credential("2")]),
+        st.sampled_from([None, BearerToken("1"), BearerToken("2")]),
         st.sampled_from([None, b"ca"]),
         st.booleans(),
     ),

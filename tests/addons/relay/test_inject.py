@@ -5,8 +5,9 @@ import pytest
 from addons.http1.messages import Body, RequestHead, ResponseHead, Until
 from addons.relay import inject
 from connector_store.domain.access import Granted, Identity
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import Address, Credential, Target
+from connector_store.domain.models import Address, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
 
@@ -18,7 +19,7 @@ def target(token: str | None) -> Target:
         key=ObjectKey("n", "a"),
         uid="",
         address=Address(host="h", port=443),
-        credential=Credential(token) if token is not None else None,
+        credential=BearerToken(token) if token is not None else None,
         secret_name=None,
         ca=None,
     )

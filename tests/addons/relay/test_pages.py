@@ -8,9 +8,10 @@ import yaml
 
 from addons.relay.pages import Page, Pages
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret, Target
+from connector_store.domain.models import Address, Connector, Rejected, Secret, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.store import Store
@@ -48,7 +49,7 @@ class Proxy:
             "test",
             [
                 Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), secret_name="s"),
-                Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("target-canary")),
+                Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("target-canary")),
                 Rejected(key=BROKEN, class_name="k8s", reason="AddressInvalid", message="spec.address: no host"),
             ],
         )

@@ -45,7 +45,7 @@ def token(store: Store, key: ObjectKey) -> str:
     found = store.get(key)
     if not isinstance(found, Target) or found.credential is None:
         return ""
-    return found.credential.authorization.decode().removeprefix("Bearer ")
+    return (found.credential.authorization or b"").decode().removeprefix("Bearer ")
 
 
 def reason(store: Store, key: ObjectKey) -> str:

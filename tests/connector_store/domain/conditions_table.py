@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Finding, Probes, Unreachable
-from connector_store.domain.models import BEARER_TOKEN_SECRET, Address, Connector, Credential, Rejected, Secret
+from connector_store.domain.models import Address, Connector, Rejected, Secret
 from connector_store.domain.names import ObjectKey
 
 CONNECTOR = Connector(
@@ -16,7 +17,7 @@ CONNECTOR = Connector(
     auth_name="bearerTokenAuth",
     secret_name="s",
 )
-SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("t"))
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
 WELL = Probes(liveness=Answered(status=200), auth=Answered(status=200))
 GOOD = Finding(holds=True)
@@ -61,7 +62,7 @@ ROWS = [
         id="a Secret of another type",
     ),
     row(
-        {"secrets": (replace(SECRET, token=None),)},
+        {"secrets": (replace(SECRET, credential=None),)},
         "SecretReady",
         False,
         "SecretKeyMissing",
@@ -69,7 +70,7 @@ ROWS = [
         id="a Secret without the key",
     ),
     row(
-        {"secrets": (replace(SECRET, token=None, token_problem="data[token]: has a blank"),)},
+        {"secrets": (replace(SECRET, credential=None, credential_problem="data[token]: has a blank"),)},
         "SecretReady",
         False,
         "SecretInvalid",

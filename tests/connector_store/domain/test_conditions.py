@@ -106,7 +106,7 @@ def test_the_transition_time_moves_with_the_status_and_not_with_the_reason() -> 
     second = status(findings(secrets=()), first, now=later)
     assert condition(second, "SecretReady").transition == "2026-01-02T09:04:05Z"
     assert condition(second, "ConnectorClassReady").transition == "2026-01-02T03:04:05Z"
-    third = status(findings(secrets=(replace(SECRET, token=None),)), second, now=later.replace(hour=11))
+    third = status(findings(secrets=(replace(SECRET, credential=None),)), second, now=later.replace(hour=11))
     assert condition(third, "SecretReady").reason == "SecretKeyMissing"
     assert condition(third, "SecretReady").transition == "2026-01-02T09:04:05Z"
 

@@ -5,14 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain import denial
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Address, Credential, Target, Unusable
+from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 
 KEY = ObjectKey("team-a", "k8s")
 ADDRESS = Address(host="t", port=6443, prefix="/p")
-TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=Credential("s3cret"), secret_name="k8s-secret", ca=None)
+TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="k8s-secret", ca=None)
 NAMELESS = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
 MISSING = ParseError("Proxy-Authorization", "is missing")
 

@@ -2,17 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
 from connector_store.domain.facts import Facts, gather
-from connector_store.domain.models import (
-    BEARER_TOKEN_SECRET,
-    Address,
-    Connector,
-    Credential,
-    Rejected,
-    Secret,
-    Unusable,
-)
+from connector_store.domain.models import Address, Connector, Rejected, Secret, Unusable
 from connector_store.domain.names import ObjectKey
 
 CONNECTOR = Connector(
@@ -23,7 +16,7 @@ CONNECTOR = Connector(
     secret_name="s",
     ca_secret_name="ca",
 )
-SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("t"))
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
 CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 
 
@@ -45,7 +38,7 @@ def reason(value) -> object:
             {"connector": replace(CONNECTOR, auth_name="nope")}, "SecretInvalid", b"ref", id="an unknown auth type"
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, token=None, ca=b"own"), CA_SECRET)},
+            {"secrets": (replace(SECRET, credential=None, ca=b"own"), CA_SECRET)},
             "SecretKeyMissing",
             b"own",
             id="the CA of an auth Secret whose token is missing",
@@ -66,7 +59,7 @@ def test_each_part_is_joined_on_its_own(change, auth, ca) -> None:
 
 def test_auth_name_and_credential() -> None:
     assert facts().auth_name == "bearerTokenAuth"
-    assert facts().credential == Credential("t")
+    assert facts().credential == BearerToken("t")
     assert facts(replace(CONNECTOR, auth_name=None)).auth_name == "bearerTokenAuth"
     assert facts(replace(CONNECTOR, auth_name="nope")).auth_name is None
     assert facts(cls=None).auth_name is None

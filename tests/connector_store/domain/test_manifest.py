@@ -20,7 +20,12 @@ GOOD: dict[str, Any] = {
         "addressExtensions": [{"name": "x", "value": {"any": 1}}],
         "auth": {
             "name": "bearerTokenAuth",
-            "params": [{"name": "p", "value": 1}],
+            "params": [
+                {"name": "p", "value": 1},
+                {"name": "q", "value": ["a", "b"]},
+                {"name": "r", "value": {"any": 1}},
+                {"name": "s", "value": True},
+            ],
             "secretRef": {"name": "k8s-secret", "namespace": "team-a", "kind": "Secret", "apiVersion": "v1"},
         },
         "caCertSecretRef": {"name": "ca"},
@@ -46,6 +51,7 @@ def test_a_connector_with_every_field() -> None:
         class_name="k8s",
         address=Address(host="192.168.1.100", port=6443, prefix="/kubernetes/global"),
         auth_name="bearerTokenAuth",
+        auth_params=(("p", "1"), ("q", "a,b"), ("r", ""), ("s", "")),
         secret_name="k8s-secret",
         ca_secret_name="ca",
         uid="u",

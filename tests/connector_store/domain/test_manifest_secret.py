@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.manifest_secret import MAX_TOKEN, parse_secret
-from connector_store.domain.models import ADDRESS_ANNOTATION, BEARER_TOKEN_SECRET, CA_LABEL, Address, Credential, Secret
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN, BearerToken
+from connector_store.domain.manifest_secret import parse_secret
+from connector_store.domain.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.pem import certificates
 
@@ -33,7 +34,10 @@ def read(**changes: object) -> Secret:
 def test_a_good_secret() -> None:
     found = read(data={"token": encoded("s3cret"), "ca.crt": encoded(CA)})
     assert found == Secret(
-        key=ObjectKey("a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("s3cret"), ca=b"".join(certificates(CA))
+        key=ObjectKey("a", "s"),
+        type=BEARER_TOKEN_SECRET,
+        credential=BearerToken("s3cret"),
+        ca=b"".join(certificates(CA)),
     )
     assert "s3cret" not in repr(found)
 
@@ -55,13 +59,13 @@ def test_a_good_secret() -> None:
 )
 def test_tokens(changes: dict[str, object], token: str) -> None:
     found = read(**changes)
-    assert (found.token, found.token_problem) == (Credential(token), None)
+    assert (found.credential, found.credential_problem) == (BearerToken(token), None)
 
 
 @pytest.mark.parametrize("changes", [{}, {"data": None}, {"data": {"other": "YQ=="}}])
 def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> None:
     found = read(**changes)
-    assert (found.token, found.token_problem) == (None, None)
+    assert (found.credential, found.credential_problem, found.lacks) == (None, None, "token")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +88,9 @@ def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> Non
 )
 def test_a_token_that_cannot_be_used_says_why_without_showing_it(changes: dict[str, object], says: str) -> None:
     found = read(**changes)
-    assert found.token is None
+    assert found.credential is None
     with pytest.raises(ValueError, match=says):
-        raise ValueError(found.token_problem)
+        raise ValueError(found.credential_problem)
     assert "s3cr" not in repr(found)
 
 
@@ -174,4 +178,4 @@ def test_without_a_type_it_is_opaque(kind: object) -> None:
 def test_for_every_content_something_is_read(data: dict[str, str | None]) -> None:
     for kind in (BEARER_TOKEN_SECRET, "Opaque"):
         found = read(type=kind, data=data)
-        assert found.token is None or found.token_problem is None
+        assert found.credential is None or found.credential_problem is None

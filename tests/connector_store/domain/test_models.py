@@ -1,48 +1,11 @@
-"""Values that the doors share; above all a Credential that never shows itself."""
+"""Values that the doors share."""
 
-import copy
-import pickle
-import traceback
+from dataclasses import replace
 
 import pytest
 
-from connector_store.domain.models import Address, AuthType, ConnectorClass, Credential, Target
+from connector_store.domain.models import Address, Connector
 from connector_store.domain.names import ObjectKey
-
-TOKEN = "canary-0d1c7a"
-ONE = AuthType(name="bearerTokenAuth", secret_type="t")
-TWO = AuthType(name="other", secret_type="u")
-
-
-@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>40}".format], ids=["repr", "str", "format", "padded"])
-def test_a_credential_hides_in_text(show: object) -> None:
-    assert callable(show)
-    target = Target(
-        key=ObjectKey("a", "b"),
-        uid="",
-        address=Address(host="h", port=1),
-        credential=Credential(TOKEN),
-        secret_name="s",
-        ca=None,
-    )
-    assert TOKEN not in show(Credential(TOKEN))
-    assert TOKEN not in show(target)
-
-
-def test_a_credential_is_not_pickled() -> None:
-    with pytest.raises(TypeError, match="not pickled") as caught:
-        pickle.dumps(Credential(TOKEN))
-    assert TOKEN not in "".join(traceback.format_exception(caught.value))
-    with pytest.raises(TypeError, match="not pickled"):
-        copy.deepcopy(Credential(TOKEN))
-
-
-def test_a_credential_gives_the_header_and_compares_by_token() -> None:
-    assert Credential(TOKEN).authorization == b"Bearer canary-0d1c7a"
-    assert Credential(TOKEN) == Credential(TOKEN)
-    assert Credential(TOKEN) != Credential("x")
-    assert Credential(TOKEN) != TOKEN
-    assert len({Credential(TOKEN), Credential(TOKEN)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -57,14 +20,8 @@ def test_an_address_has_authority_and_text(address: Address, authority: str, tex
     assert (address.authority, str(address)) == (authority, text)
 
 
-@pytest.mark.parametrize(
-    ("types", "name", "expected"),
-    [
-        pytest.param((ONE,), None, ONE, id="without a name the only type"),
-        pytest.param((ONE, TWO), None, None, id="without a name none of several"),
-        pytest.param((ONE, TWO), "other", TWO, id="the one of that name"),
-        pytest.param((ONE,), "missing", None, id="none of that name"),
-    ],
-)
-def test_a_class_finds_its_auth_type(types: tuple[AuthType, ...], name: str | None, expected: AuthType | None) -> None:
-    assert ConnectorClass(name="c", auth_types=types).auth_type(name) == expected
+def test_a_connector_names_the_secrets_of_its_own_namespace() -> None:
+    connector = Connector(key=ObjectKey("a", "b"), class_name="k8s", address=Address(host="h", port=1))
+    assert connector.secret_keys == frozenset()
+    both = replace(connector, secret_name="s", ca_secret_name="ca")
+    assert both.secret_keys == {ObjectKey("a", "s"), ObjectKey("a", "ca")}

@@ -6,26 +6,25 @@ from typing import Any
 
 import pytest
 
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import (
-    BEARER_TOKEN_SECRET,
     Address,
     AuthType,
     Connector,
     ConnectorClass,
-    Credential,
     Rejected,
     Secret,
     Target,
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import is_ours, resolve
+from connector_store.domain.resolve import resolve
 
 KEY = ObjectKey("team-a", "k8s")
 ADDRESS = Address(host="h", port=6443)
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=ADDRESS, auth_name="bearerTokenAuth", secret_name="s", uid="u")
-SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, token=Credential("t"))
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
 CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
 BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
@@ -44,7 +43,7 @@ def join(
 
 
 def test_a_whole_connector_is_a_target() -> None:
-    assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=Credential("t"), secret_name="s", ca=None)
+    assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=BearerToken("t"), secret_name="s", ca=None)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +73,11 @@ def test_a_whole_connector_is_a_target() -> None:
         pytest.param(
             {"secrets": (replace(SECRET, type="Opaque"),)}, "SecretTypeMismatch", 'type "Opaque"', id="another type"
         ),
-        pytest.param({"secrets": (replace(SECRET, token=None),)}, "SecretKeyMissing", '"token"', id="no key token"),
         pytest.param(
-            {"secrets": (replace(SECRET, token=None, token_problem="data[token] has a space"),)},
+            {"secrets": (replace(SECRET, credential=None),)}, "SecretKeyMissing", '"token"', id="no key token"
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, credential=None, credential_problem="data[token] has a space"),)},
             "SecretInvalid",
             "has a space",
             id="a token that cannot be sent",
@@ -166,22 +167,6 @@ def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential(
     assert found.credential is None
 
 
-@pytest.mark.parametrize(
-    ("connector", "cls", "ours"),
-    [
-        pytest.param(CONNECTOR, None, True, id="a class that is not there may become ours"),
-        pytest.param(CONNECTOR, K8S, True, id="a bearer-token class"),
-        pytest.param(replace(CONNECTOR, auth_name=None), K8S, True, id="a bearer-token class without auth.name"),
-        pytest.param(replace(CONNECTOR, auth_name=None), BASIC, False, id="another class without auth.name"),
-        pytest.param(replace(CONNECTOR, auth_name="basic"), BOTH, False, id="the other auth type of a class with both"),
-        pytest.param(CONNECTOR, BOTH, True, id="the bearer-token type of a class with both"),
-        pytest.param(replace(CONNECTOR, auth_name="nope"), BASIC, False, id="an unknown auth type of another class"),
-        pytest.param(REJECTED, BASIC, False, id="an unreadable Connector of another class"),
-        pytest.param(REJECTED, K8S, True, id="an unreadable Connector of ours"),
-    ],
-)
-def test_only_bearer_token_connectors_are_ours(
-    connector: Connector | Rejected, cls: ConnectorClass | None, ours: bool
-) -> None:
-    assert is_ours(connector, cls) is ours
-    assert (join(connector=connector, cls=cls) is not None) is ours
+def test_what_is_not_ours_has_no_answer() -> None:
+    assert join(connector=REJECTED, cls=BASIC) is None
+    assert join(cls=BOTH) is not None

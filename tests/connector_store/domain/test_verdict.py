@@ -4,11 +4,12 @@ import pytest
 
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import Address, Credential, Target, Unusable
+from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Defer, Forward, Found, Inject, before_access, decide_connect, decide_request
 
@@ -21,7 +22,7 @@ NO_TOKEN = Refused(what="token", reason="expired")
 NO_USE = Refused(what="use", reason="RBAC says: no such role in secret-namespace")
 AWAY = Unavailable(reason="timeout", retry_after=7)
 ADDRESS = Address(host="t", port=6443, prefix="/p")
-TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=Credential("s3cret"), secret_name="s", ca=None)
+TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="s", ca=None)
 OPEN = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
 BROKEN = Unusable(key=KEY, reason="SecretNotFound", message="mend it")
 HOST: Header = (b"Host", b"t:6443")

@@ -10,7 +10,7 @@ from connector_store.domain.access import Granted, Identity, Refused, Unavailabl
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
-from connector_store.kube.review import review_access, review_token, token_expiry
+from connector_store.kube.review import review_access, review_token
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
@@ -113,15 +113,3 @@ async def test_what_cannot_be_asked_is_no_refusal(client, server, status, header
         assert isinstance(answer, Unavailable)
         assert answer.retry_after == retry_after
         assert text in answer.reason
-
-
-@pytest.mark.parametrize(
-    ("token", "expires"),
-    [
-        pytest.param("opaque", None, id="no JWT"),
-        pytest.param(jwt.encode({}, SECRET), None, id="a JWT without exp"),
-        pytest.param(jwt.encode({"exp": 7}, SECRET), 7.0, id="a JWT that has expired"),
-    ],
-)
-def test_expiry_of_a_token(token: str, expires: float | None) -> None:
-    assert token_expiry(token) == expires

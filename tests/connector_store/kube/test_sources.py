@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.models import BEARER_TOKEN_SECRET, CA_LABEL, Target, Unusable
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.models import CA_LABEL, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS
@@ -80,7 +81,7 @@ def authorization(store: Store) -> bytes:
     target = store.get(KEY)
     assert isinstance(target, Target)
     assert target.credential is not None
-    return target.credential.authorization
+    return target.credential.authorization or b""
 
 
 async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: FakeApiServer) -> None:
