@@ -6,7 +6,8 @@ b'abc'
 >>> reader.done, reader.trailers, reader.rest
 (True, ((b'X', b'y'),), b'rest')
 
-Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a missing CRLF is an error: `ValueError`.
+Chunk extensions end here, and so do trailers that must not be any (RFC 9110 section 6.5.1). A chunk of a size nobody
+could mean, a bare LF or a missing CRLF is an error: `ValueError`.
 """
 
 import re
@@ -110,6 +111,6 @@ class ChunkedReader:
             raise ValueError("trailer section too large")
         if end < 0:
             return -1
-        self.trailers = parse_fields(bytes(self._buffer[start:following]))
+        self.trailers = parse_fields(bytes(self._buffer[start:following])).as_trailers
         self.done = True
         return following

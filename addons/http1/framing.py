@@ -227,11 +227,15 @@ class ResponseReader(_Reader):
         if match is None:
             return self._invalid(502, "malformed status line")
         minor, status, reason = int(match[1]), int(match[2]), match[3] or b""
-        if self._method == b"HEAD" or status < 200 or status in (204, 304):
-            return ResponseHead(status, reason, minor, headers, Until.CLOSE if status == 101 else 0)
         body = body_of(headers)
         if isinstance(body, Invalid):
             return self._invalid(body.status, body.reason)
+        if status < 200 or status == 204:
+            # RFC 9110 section 8.6: these have no length, and whoever believed one would wait for a body.
+            headers = headers.without(b"content-length") if body is not None else headers
+            return ResponseHead(status, reason, minor, headers, Until.CLOSE if status == 101 else 0)
+        if self._method == b"HEAD" or status == 304:
+            return ResponseHead(status, reason, minor, headers, 0)
         if body is Until.LAST_CHUNK and minor == 0:
             return self._invalid(502, "HTTP/1.0 with Transfer-Encoding")
         return ResponseHead(status, reason, minor, headers, Until.CLOSE if body is None else body)

@@ -9,10 +9,27 @@ from connector_store.domain.settings import Network
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = tuple(
-    map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"))
+METADATA: Final[tuple[Network, ...]] = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "100.100.100.200/32",  # Alibaba Cloud
+            "168.63.129.16/32",  # Azure
+            "192.0.0.192/32",  # Oracle Cloud, classic
+            "fd00:42::42/128",  # Scaleway
+            "fd00:a9fe:a9fe::/48",  # Akamai
+            "fd00:c1::a9fe:a9fe/128",  # Oracle Cloud
+            "fd00:ec2::/32",  # AWS, its other services for instances too
+            "fd20:ce::254/128",  # Google Cloud
+        ),
+    )
 )
-"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and cloud metadata services."""
+"""What clouds tell their machines, credentials among it, at addresses that are not link-local."""
+DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = (
+    *map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")),
+    *METADATA,
+)
+"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and metadata services; and the other of these."""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")

@@ -18,6 +18,29 @@ UPGRADES: Final = frozenset({b"websocket", b"spdy/3.1"})
 BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
 """A second bearer channel: k8s.io/apiserver, pkg/authentication/request/websocket."""
 
+_OF_FRONT_ENDS: Final = frozenset(
+    {
+        b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip",
+        b"fastly-client-ip", b"x-rewrite-url", b"x-http-method", b"x-http-method-override", b"x-method-override",
+        b"remote-user", b"remote-addr", b"x-webauth-user", b"x-user", b"x-groups",
+    }
+)  # fmt: skip
+"""What a front end says of the caller, of the request that it got or of its TLS: servers believe it of whoever sends
+it. kube-apiserver takes the source address of its audit log from X-Forwarded-For and X-Real-Ip."""
+_OF_FRONT_ENDS_PREFIXES: Final = (
+    b"x-forwarded-", b"x-original-", b"x-auth-request-", b"x-envoy-", b"x-ssl-", b"ssl-client-", b"x-client-cert",
+)  # fmt: skip
+_NEVER_A_TRAILER: Final = frozenset(
+    {
+        b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer",
+        b"authorization", b"set-cookie", b"cookie", b"www-authenticate", b"authentication-info",
+        b"cache-control", b"expect", b"max-forwards", b"pragma", b"range", b"if-match", b"if-none-match",
+        b"if-modified-since", b"if-unmodified-since", b"if-range",
+        b"age", b"expires", b"date", b"location", b"retry-after", b"vary", b"warning",
+    }
+)  # fmt: skip
+"""RFC 9110 section 6.5.1: framing, routing, controls, authentication, and what says how the content is to be read."""
+
 # RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. Transfer-Encoding belongs to who frames the body anew.
 _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"})
 _NEVER_OF_ONE_HOP: Final = frozenset({b"host", b"content-length"})
@@ -86,13 +109,24 @@ class Fields(tuple[Header, ...]):
         gone = {name for name in self._values if name in dropped or name.startswith(b"proxy-")}
         return tuple(each for each in self if each[0].lower() not in gone) if gone else self
 
+    @property
+    def as_trailers(self) -> "Fields":
+        """Of a trailer section, what may be one."""
+        gone = {name for name in self._values if name in _NEVER_A_TRAILER}
+        kept = [each for each in self.end_to_end if each[0].lower() not in gone]
+        return self if len(kept) == len(self) else Fields(kept)
+
+    def without(self, *names: bytes) -> "Fields":
+        """The other fields; `names` in lower case."""
+        return Fields(each for each in self if each[0].lower() not in names)
+
     @cached_property
     def to_target(self) -> tuple[Header, ...]:
-        """What of a request's header the target sees: neither the caller's Authorization nor any other token of his."""
+        """What of a request's header the target sees: no token of the caller's, and nothing that front ends say."""
         kept = []
         for name, value in self.end_to_end:
             lower = name.lower()
-            if lower == b"authorization":
+            if lower == b"authorization" or _of_a_front_end(lower):
                 continue
             passed = _without_bearer(value) if lower == b"sec-websocket-protocol" else value
             if passed is not None:
@@ -111,10 +145,17 @@ class Fields(tuple[Header, ...]):
         return found[0].decode("latin-1") if found else ""
 
 
+def _of_a_front_end(lower: bytes) -> bool:
+    # Servers in front of an API server may read `_` as `-`.
+    name = lower.replace(b"_", b"-")
+    return name in _OF_FRONT_ENDS or name.startswith(_OF_FRONT_ENDS_PREFIXES)
+
+
 def _without_bearer(value: bytes) -> bytes | None:
     if BEARER_SUBPROTOCOL not in value.lower():
         return value
-    kept = [each for each in _split(value) if not each.lower().startswith(BEARER_SUBPROTOCOL)]
+    # Wherever it stands: the API server takes away all that Unicode calls a space in front of it.
+    kept = [each for each in _split(value) if BEARER_SUBPROTOCOL not in each.lower()]
     return b", ".join(kept) or None
 
 

@@ -89,3 +89,8 @@ def test_between_two_chunks_nothing_of_the_next_has_come() -> None:
         assert not reader.between
     reader.receive(b"\n")
     assert reader.between
+
+
+def test_trailers_that_must_not_be_any_do_not_pass() -> None:
+    _, reader = read(b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")
+    assert (reader.done, reader.trailers) == (True, ((b"X-Sum", b"1"),))

@@ -237,3 +237,40 @@ def test_nothing_is_read_after_an_error() -> None:
     reader.receive(b"\x00")
     assert reader.receive(b"GET / HTTP/1.1\r\n\r\n") == []
     assert reader.receive_eof() == []
+
+
+WITHOUT_BODY = [
+    pytest.param(b"HEAD", 200, id="an answer to HEAD"),
+    pytest.param(b"GET", 204, id="204"),
+    pytest.param(b"GET", 304, id="304"),
+    pytest.param(b"GET", 103, id="early hints"),
+    pytest.param(b"GET", 101, id="a switch of protocols"),
+]
+
+
+@pytest.mark.parametrize(("method", "status"), WITHOUT_BODY)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(b"Content-Length: x\r\n", id="no number"),
+        pytest.param(b"Content-Length: -1\r\n", id="a negative one"),
+        pytest.param(b"Content-Length: 1\r\nContent-Length: 2\r\n", id="two"),
+        pytest.param(b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", id="a length and a coding"),
+    ],
+)
+def test_a_malformed_length_is_invalid_where_there_is_no_body_too(method: bytes, status: int, lines: bytes) -> None:
+    events = responses(b"HTTP/1.1 %d A\r\n%b\r\n" % (status, lines), method=method)
+    assert [type(each) for each in events] == [Invalid]
+
+
+@pytest.mark.parametrize("status", [103, 204])
+def test_a_length_where_there_can_be_none_goes_no_further(status: int) -> None:
+    head = responses(b"HTTP/1.1 %d A\r\nContent-Length: 5\r\nX: 1\r\n\r\n" % status)[0]
+    assert isinstance(head, ResponseHead)
+    assert head.headers == ((b"X", b"1"),)
+
+
+def test_the_length_that_an_answer_to_head_would_have_is_kept() -> None:
+    head, end = responses(b"HTTP/1.1 200 A\r\nContent-Length: 5\r\n\r\n", method=b"HEAD")
+    assert isinstance(head, ResponseHead)
+    assert (head.headers.only(b"content-length"), end) == (b"5", End())

@@ -99,6 +99,50 @@ def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) 
     assert Fields([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
 
 
+@pytest.mark.parametrize(
+    "space", [b"\xc2\xa0", b"\xc2\x85", b"\xe2\x80\x83", b"\xe3\x80\x80", b"\x0b", b"\xa0", b"v5."], ids=repr
+)
+def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_takes_away(space: bytes) -> None:
+    sent = b"v5.channel.k8s.io," + space + b"base64url.bearer.authorization.k8s.io.abc"
+    passed = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
+    assert Fields([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, passed)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-Forwarded-For", b"x-forwarded-host", b"X_Forwarded_For", b"X-Forwarded-Client-Cert", b"X-Forwarded-User",
+        b"Forwarded", b"X-Real-IP", b"x_real_ip", b"True-Client-IP", b"Remote-User", b"X-Original-URL",
+        b"X-Rewrite-URL", b"X-HTTP-Method-Override", b"X-Client-Cert", b"X-SSL-Client-DN", b"X-Auth-Request-User",
+    ],
+)  # fmt: skip
+def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
+    assert Fields([HOST, (name, b"10.0.0.1"), (b"Accept", b"*/*")]).to_target == (HOST, (b"Accept", b"*/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        pytest.param(b"X-Checksum", True, id="of the sender's own"),
+        pytest.param(b"Grpc-Status", True, id="of gRPC"),
+        pytest.param(b"content-length", False, id="framing"),
+        pytest.param(b"Transfer-Encoding", False, id="a transfer coding"),
+        pytest.param(b"Proxy-Authenticate", False, id="a proxy's"),
+        pytest.param(b"Set-Cookie", False, id="a cookie"),
+        pytest.param(b"Content-Type", False, id="how the content is read"),
+        pytest.param(b"Warning", False, id="a warning"),
+        pytest.param(b"Trailer", False, id="Trailer"),
+    ],
+)
+def test_what_may_be_a_trailer(name: bytes, passed: bool) -> None:
+    kept = [(b"A", b"1"), (name, b"2")] if passed else [(b"A", b"1")]
+    assert Fields([(b"A", b"1"), (name, b"2")]).as_trailers == tuple(kept)
+
+
+def test_fields_without_some() -> None:
+    assert Fields([HOST, (b"X", b"1")]).without(b"host") == ((b"X", b"1"),)
+
+
 TOKEN_NAMES = st.sampled_from([b"Authorization", b"authorization", b"Proxy-Authorization", b"Sec-WebSocket-Protocol"])
 HEADERS = st.lists(
     st.tuples(
