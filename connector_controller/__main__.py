@@ -75,7 +75,7 @@ class Process:
             self._term = None
 
     def _why_not_ready(self) -> str | None:
-        return "the caches are not filled yet" if self._term is not None and not self._term.synced else None
+        return self._term.why_not_ready() if self._term is not None else None
 
     def _scrape(self) -> bytes:
         self._metrics.leading.set(self._election.leading)

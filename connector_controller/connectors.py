@@ -13,13 +13,14 @@ from typing import Any, Final, Protocol
 from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
 from connector_store.domain.auth import is_ours
-from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status
+from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status, not_served
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
 from connector_store.domain.models import Connector, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.domain.published import HttpAddress
+from connector_store.domain.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.settings import Settings
 from connector_store.domain.status import CONDITION_READY, Status, status_patch
 from connector_store.kube.client import KubeClient
@@ -92,6 +93,11 @@ class ConnectorReconciler:
             # Its Service is the garbage collector's by now.
             self._probing.forget(key)
             return None
+        withheld = self._store.why_withheld(key.namespace)
+        if withheld is not None and withheld.reason == NAMESPACE_NOT_SERVED:
+            self._probing.forget(key)
+            await self._show(seen, not_served(withheld), None)
+            return None
         facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca)
         if self._unknown(seen):
             return None
@@ -124,18 +130,14 @@ class ConnectorReconciler:
             # What is shown stays until the probe is back, which is soon: nothing flaps when a controller starts.
             return None
         service = await self._services.ensure(seen.key, seen.connector.uid)
-        findings = assess(facts, probes, service)
-        status = next_status(
-            findings,
-            seen.status,
-            generation=seen.connector.generation,
-            proxy=self._address(seen, service),
-            now=self._now(),
-        )
+        await self._show(seen, assess(facts, probes, service), self._address(seen, service))
+        return None if service.holds else self._settings.probe_interval
+
+    async def _show(self, seen: SeenConnector, findings: Mapping[str, Finding], proxy: HttpAddress | None) -> None:
+        status = next_status(findings, seen.status, generation=seen.connector.generation, proxy=proxy, now=self._now())
         if status != seen.status:
             await self._write(seen, status)
             self._tell(seen, status)
-        return None if service.holds else self._settings.probe_interval
 
     def _address(self, seen: SeenConnector, service: Finding) -> HttpAddress | None:
         # Of a Service that is not ours nobody may learn as the proxy's: callers send their tokens there.

@@ -19,7 +19,6 @@ from connector_controller.handover import Handover
 from connector_controller.metrics import Metrics
 from connector_controller.observed import Registry, SeenClass, SeenConnector, see_class, see_connector
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.queue import WorkQueue, work
 from connector_controller.schedule import Schedule
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.builtin import K8S
@@ -28,6 +27,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import SELECTOR, parse_service
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
+from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, SERVICES
 from connector_store.kube.sinks import object_reflector
@@ -85,7 +85,7 @@ class Term:
                     for reflector in reflectors:
                         tasks.create_task(reflector.run())
                     for reflector in reflectors:
-                        await reflector.synced.wait()
+                        await self._wait(reflector)
                     await self._source.synced.wait()
                     await self._work(tasks, schedule)
             finally:
@@ -93,6 +93,18 @@ class Term:
                 # A name server that does not answer must not hold up the end of the term.
                 executor.shutdown(wait=False, cancel_futures=True)
         raise AssertionError("a worker ended")
+
+    def why_not_ready(self) -> str | None:
+        """What the term cannot go on without."""
+        if not self.synced:
+            return "the caches are not filled yet"
+        stale = self._store.withheld.get(None)
+        return stale.message if stale is not None else None
+
+    async def _wait(self, reflector: Reflector[Any]) -> None:
+        """For its first state; in a namespace of the setting `namespaces` a refusal is as good."""
+        of_one = self._settings.namespaces is not None and reflector.namespace in self._settings.namespaces
+        await (reflector.settled if of_one else reflector.synced).wait()
 
     def counts(self) -> Mapping[str, int]:
         """Connectors by the status of their condition Ready."""
@@ -108,6 +120,9 @@ class Term:
             self._metrics.connectors.labels(ready).set(count)
         for queue in (self._queue, self._class_queue, self._ca_queue):
             self._metrics.queue_depth.labels(queue.name).set(len(queue))
+        for kind, age in self._source.ages().items():
+            self._metrics.watch_age.labels(kind).set(age)
+        self._metrics.not_served.set(len(set(self._store.withheld) - {None}))
         self._metrics.events_dropped.set(self._events.dropped)
         self._metrics.ca_expires.set(self._handover.expires or 0)
 
@@ -145,9 +160,14 @@ class Term:
             self._client,
             self._store,
             system_namespace=self._settings.system_namespace,
+            namespaces=self._settings.namespaces,
+            # Also those of namespaces that are not served: that is said in their status.
+            all_connectors=True,
             watch_timeout=self._settings.watch_timeout,
+            stale_after=self._settings.stale_after,
             on_restart=self._restarted,
             on_known=self._secret_known,
+            on_withheld=self._add_all,
             readers={CONNECTORS: (see_connector, self._seen), CONNECTOR_CLASSES: (see_class, self._classes)},
         )
 
@@ -156,11 +176,21 @@ class Term:
         limits: dict[str, Any] = {"watch_timeout": settings.watch_timeout, "on_restart": self._restarted}
         config_map = ObjectKey(settings.system_namespace, settings.ca_configmap)
         made: list[Reflector[Any]] = [
-            Reflector(
-                self._client, SERVICES, parse_service, self._services.registry, label_selector=SELECTOR, **limits
-            ),
             object_reflector(self._client, CONFIG_MAPS, config_map, self._config_map_changed, **limits),
         ]
+        for namespace in settings.namespaces or (None,):
+            registry = self._services.registry_of(namespace)
+            made.append(
+                Reflector(
+                    self._client,
+                    SERVICES,
+                    parse_service,
+                    registry,
+                    namespace=namespace,
+                    label_selector=SELECTOR,
+                    **limits,
+                )
+            )
         if settings.ca_secret is not None:
             secret = ObjectKey(settings.system_namespace, settings.ca_secret)
             made.append(object_reflector(self._client, SECRETS, secret, self._ca_changed, **limits))

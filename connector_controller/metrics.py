@@ -39,6 +39,12 @@ class Metrics:
         self.watch_restarts = Counter(
             f"{_NAME}_watch_restarts", "Watches that broke or expired, by kind", ["kind"], registry=self.registry
         )
+        self.watch_age = Gauge(
+            "connector_watch_age_seconds", "Age of what the watches brought, by kind", ["kind"], registry=self.registry
+        )
+        self.not_served = Gauge(
+            "connector_namespaces_not_served", "Namespaces that cannot be read", registry=self.registry
+        )
         self.ca_expires = Gauge(
             "connector_ca_expiry_timestamp_seconds",
             "End of the proxy's CA that signs, unix seconds; 0: none",

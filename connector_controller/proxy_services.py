@@ -29,15 +29,26 @@ _REFUSED: Final = frozenset({400, 403, 422})
 
 
 class ProxyServices:
-    """`on_change` gets the Connector whose Service changed. `registry` holds the Services with our label."""
+    """`on_change` gets the Connector whose Service changed."""
 
     def __init__(self, client: KubeClient, settings: Settings, on_change: Callable[[ObjectKey], None]) -> None:
-        self.registry: Registry[ObjectKey, Service] = Registry(
-            lambda service: service.key, lambda key: on_change(connector_of(key))
-        )
+        self._on_change = on_change
+        self._registries: dict[str | None, Registry[ObjectKey, Service]] = {}
         self.proxy_is_there = True
         self._client = client
         self._settings = settings
+
+    def registry_of(self, namespace: str | None) -> Registry[ObjectKey, Service]:
+        """What holds the Services with our label of a namespace, None: of all; filled by a watch."""
+        if namespace not in self._registries:
+            self._registries[namespace] = Registry(
+                lambda service: service.key, lambda key: self._on_change(connector_of(key))
+            )
+        return self._registries[namespace]
+
+    def _held(self, key: ObjectKey) -> Service | None:
+        registry = self._registries.get(key.namespace) or self._registries.get(None)
+        return registry.get(key) if registry is not None else None
 
     async def ensure(self, connector: ObjectKey, uid: str) -> Finding:
         """The Connector's Service as it should be, and what there is to say about it."""
@@ -59,7 +70,7 @@ class ProxyServices:
     async def remove(self, connector: ObjectKey) -> None:
         """Delete the Service of a Connector that is gone or no longer ours."""
         name = service_name(connector.name)
-        service = self.registry.get(ObjectKey(connector.namespace, name)) if name else None
+        service = self._held(ObjectKey(connector.namespace, name)) if name else None
         if service is None or service.connector != connector.name:
             return
         try:
@@ -70,7 +81,7 @@ class ProxyServices:
                 raise
 
     async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Finding:
-        held = self.registry.get(key)
+        held = self._held(key)
         body = wanted(connector, uid, host)
         if held is None:
             try:

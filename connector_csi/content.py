@@ -19,6 +19,7 @@ from connector_store.domain.models import Address, Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.pod_token import PodToken, parse_pod_token
 from connector_store.domain.proxy_service import proxy_for, service_name
+from connector_store.domain.serving import not_named
 from connector_store.domain.settings import CONFIG_MAP, Settings
 from connector_store.domain.volume import VolumeRequest, parse_volume
 from connector_store.domain.volume_files import render_files
@@ -159,7 +160,9 @@ class Contents:
         problems: list[Failure] = []
         for key in wish.volume.connectors:
             connector, proxy = self._cluster.connector(key), self._proxy(key)
-            if connector is None:
+            if not settings.serves(key.namespace):
+                problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=not_named(key.namespace).message))
+            elif connector is None:
                 problems.append(may_not_use(wish.volume.pod, key))
             elif isinstance(connector, Rejected):
                 message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"

@@ -12,6 +12,7 @@ from connector_store.domain.builtin import K8S
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.resolve import resolve
+from connector_store.domain.serving import Withheld, not_named
 
 Object = Connector | Rejected | Secret | ConnectorClass
 Subscriber = Callable[[frozenset[ObjectKey]], None]
@@ -36,9 +37,16 @@ class Store:
         self._shared_secrets: dict[ObjectKey, bytes] = {}
         self._subscribers: list[Subscriber] = []
         self._unsynced = set(expected)
+        self._served: frozenset[str] | None = None
+        self._withheld: dict[str | None, Withheld] = {}
 
     def get(self, key: ObjectKey) -> Target | Unusable | None:
-        """What the Connector of that key is good for; None if there is none of ours."""
+        """What the Connector of that key is good for; None if there is none of ours.
+
+        What is withheld is Unusable whether it is there or not: ask only for callers who may use that key.
+        """
+        if (withheld := self.why_withheld(key.namespace)) is not None:
+            return Unusable(key=key, reason=withheld.reason, message=withheld.message)
         try:
             return self._resolved[key]
         except KeyError:
@@ -112,6 +120,37 @@ class Store:
     def expect(self, source: str) -> None:
         """Not synced until `source` has listed."""
         self._unsynced.add(source)
+
+    def excuse(self, source: str) -> None:
+        """Do not wait for `source` any more: it cannot be read."""
+        self._unsynced.discard(source)
+
+    @property
+    def withheld(self) -> Mapping[str | None, Withheld]:
+        """Namespaces that cannot be served at the moment, and why; None stands for all."""
+        return self._withheld
+
+    def why_withheld(self, namespace: str) -> Withheld | None:
+        """Why no Connector of that namespace can be used; None if they can."""
+        if not self.serves(namespace):
+            return not_named(namespace)
+        return self._withheld.get(namespace) or self._withheld.get(None)
+
+    def serves(self, namespace: str) -> bool:
+        """Whether it is one of those of `serve_only`."""
+        return self._served is None or namespace in self._served
+
+    def serve_only(self, namespaces: Iterable[str] | None) -> None:
+        """None: Connectors of all namespaces are served."""
+        self._served = None if namespaces is None else frozenset(namespaces)
+
+    def withhold(self, namespace: str | None, why: Withheld | None) -> None:
+        """Serve Connectors of the namespace, or of all, no more; or, without a reason, again."""
+        if self._withheld.get(namespace) == why:
+            return
+        _set_or_pop(self._withheld, namespace, why)
+        if why is None or why.cut:
+            self._notify({key for key in self._connectors if namespace in (None, key.namespace)})
 
     def set_ca_file(self, pem: bytes | None) -> None:
         """The content of `connector_ca_file`."""

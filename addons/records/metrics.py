@@ -47,6 +47,8 @@ class Metrics(Collector):
         self._duration_sum = 0.0
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
         self._objects: Callable[[], Mapping[str, int]] = dict
+        self._ages: Callable[[], Mapping[str, float]] = dict
+        self._not_served: Callable[[], int] | None = None
         self._known: Callable[[ObjectKey], bool] = lambda _: True
 
     def record(self, exchange: Record) -> None:
@@ -80,6 +82,11 @@ class Metrics(Collector):
         self._objects = read
         self._known = known
 
+    def watches(self, ages: Callable[[], Mapping[str, float]], not_served: Callable[[], int]) -> None:
+        """Where connector_watch_age_seconds comes from, seconds by kind, and the number of namespaces not served."""
+        self._ages = ages
+        self._not_served = not_served
+
     def collect(self) -> Iterator[Metric]:
         """All families, for the registry."""
         self._drop_gone()
@@ -93,6 +100,11 @@ class Metrics(Collector):
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), self.watch_restarts)
         yield _gauge("connector_store_objects", "Objects in the store", ("kind",), self._objects())
+        yield _gauge("connector_watch_age_seconds", "Age of what the watches brought", ("kind",), self._ages())
+        if self._not_served is not None:
+            yield GaugeMetricFamily(
+                "connector_namespaces_not_served", "Namespaces that cannot be read", value=self._not_served()
+            )
         for name, (text, read) in self._gauges.items():
             value = read()
             if value is not None:
@@ -131,7 +143,7 @@ def _counter[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L
     return family
 
 
-def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int]) -> Metric:
+def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int] | Mapping[L, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(_texts(key), value)

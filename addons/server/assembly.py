@@ -99,10 +99,14 @@ def join(
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
 
-    def why_not_ready() -> str | None:
+    def why_not_begun() -> str | None:
         if not store.synced:
             return "not all Connectors are read yet"
         return None if certificates.ready else "the proxy's CA is not there yet"
+
+    def why_not_ready() -> str | None:
+        stale = store.withheld.get(None)
+        return why_not_begun() or (stale.message if stale is not None else None)
 
     _measure(records.metrics, store, certificates)
     service = Shared(
@@ -122,7 +126,7 @@ def join(
         max_header=config.max_header,
         watched=watched.decide(config.flows),
         keep_body=config.keep_body,
-        ready=lambda: why_not_ready() is None,
+        ready=lambda: why_not_begun() is None,
     )
     return Parts(
         service=service,

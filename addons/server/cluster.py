@@ -76,8 +76,9 @@ async def connect(
         client,
         store,
         system_namespace=settings.system_namespace,
-        namespaces=config.namespaces or None,
+        namespaces=settings.namespaces,
         watch_timeout=settings.watch_timeout,
+        stale_after=settings.stale_after,
         on_restart=lambda kind: _restarted(records.metrics, kind),
     )
 
@@ -85,6 +86,7 @@ async def connect(
         async with client:
             await source.run()
 
+    records.metrics.watches(source.ages, lambda: len(set(store.withheld) - {None}))
     work: list[assembly.Work] = [("watches", watch)]
     authority = assembly.own_authority()
     if settings.ca_secret is not None:

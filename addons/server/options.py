@@ -11,7 +11,6 @@ from mitmproxy.utils import human
 
 from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
-from connector_store.domain.names import is_label
 from connector_store.domain.settings import KEYS, LONGEST, option_name
 from connector_store.domain.source import Cluster, Folder, parse_source
 
@@ -35,7 +34,6 @@ DEFAULTS: Final[Mapping[str, Any]] = {"block_global": False, "onboarding": False
 _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_source", str, "auto", "kubernetes, kubernetes:CONTEXT, or a folder of manifests; auto: ./connectors, "
      "in a pod kubernetes."),
-    ("connector_namespaces", str, "", "Namespaces to watch, separated by commas; empty: all."),
     ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
     ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
@@ -58,7 +56,6 @@ class Config:
     """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
 
     source: Folder | Cluster
-    namespaces: tuple[str, ...]
     recheck: float
     cut_expired: bool
     flows: str
@@ -106,7 +103,6 @@ def read(*, in_pod: bool) -> Config:
     options = ctx.options
     return Config(
         source=_source(options.connector_source, in_pod=in_pod),
-        namespaces=_namespaces(options.connector_namespaces),
         recheck=_seconds("connector_recheck"),
         cut_expired=options.connector_cut_expired,
         flows=_choice("connector_flows", ("auto", "on", "off")),
@@ -129,14 +125,6 @@ def _source(text: str, *, in_pod: bool) -> Folder | Cluster:
         return parse_source(text, in_pod=in_pod)
     except ParseError as error:
         raise ParseError("connector_source", error.reason) from error
-
-
-def _namespaces(text: str) -> tuple[str, ...]:
-    names = tuple(each.strip() for each in text.split(",") if each.strip())
-    for each in names:
-        if not is_label(each):
-            raise ParseError("connector_namespaces", f"{each!r} is not the name of a namespace")
-    return names
 
 
 def _choice(name: str, choices: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from connector_store.domain import rfc3339
 from connector_store.domain.facts import Facts
 from connector_store.domain.models import ConnectorClass, Rejected, Secret, Unusable
 from connector_store.domain.published import HttpAddress
+from connector_store.domain.serving import Withheld
 from connector_store.domain.status import CONDITION_READY, Condition, Status, Truth
 
 CLASS: Final = "ConnectorClassReady"
@@ -24,9 +25,13 @@ CA_CERT: Final = "CACertReady"
 LIVENESS: Final = "LivenessReady"
 AUTH: Final = "AuthReady"
 SERVICE: Final = "ProxyServiceReady"
+SERVED: Final = "Served"
+"""There only where it is False: of a Connector that is not served nothing else is looked at."""
 
 COUNTED: Final = (CLASS, SECRET, LIVENESS, AUTH, SERVICE)
 """In the order in which the first that is not True is the one that Ready names."""
+
+OURS: Final = frozenset({*COUNTED, CA_CERT, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
 MAX_MESSAGE: Final = 1024
@@ -74,6 +79,12 @@ def assess(facts: Facts, probes: Probes | None, service: Finding) -> Mapping[str
     return {**findings, CONDITION_READY: _ready(findings)}
 
 
+def not_served(why: Withheld) -> Mapping[str, Finding]:
+    """Of a Connector whose namespace is not served."""
+    finding = Finding(holds=False, reason=why.reason, message=why.message)
+    return {SERVED: finding, CONDITION_READY: finding}
+
+
 def next_status(
     findings: Mapping[str, Finding],
     old: Status,
@@ -82,9 +93,9 @@ def next_status(
     proxy: HttpAddress | None,
     now: datetime,
 ) -> Status:
-    """Conditions of other types in `old` are kept as they are."""
+    """Conditions in `old` that are not of OURS are kept as they are."""
     ours = tuple(_condition(kind, finding, old.condition(kind), now) for kind, finding in findings.items())
-    others = tuple(each for each in old.conditions if each.type not in findings)
+    others = tuple(each for each in old.conditions if each.type not in OURS)
     return Status(conditions=ours + others, observed_generation=generation, proxy=proxy)
 
 

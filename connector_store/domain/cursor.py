@@ -19,6 +19,9 @@ Raw = Mapping[str, Any]
 EXPIRED: Final = 410
 """HTTP status, and Status.code of an ERROR event, of a resourceVersion that the server no longer knows."""
 
+_BUSY: Final = 429
+"""The one ERROR event that says nothing about the position, as client-go's reflector has it."""
+
 INITIAL_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a streaming list (KEP-3157)."""
 
@@ -26,7 +29,7 @@ MAX_LINE: Final = 16 * 2**20
 """Bytes of one event; etcd takes requests of 1.5 MiB unless told otherwise."""
 
 _FRUITLESS_STREAMS: Final = 5
-"""Streams in a row that broke without an event before the state is listed anew."""
+"""Streams in a row that broke without progress before the state is listed anew; an ERROR event is no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Cursor[T]:
         self._fresh: dict[tuple[str, str], T] = {}
         self._buffer = bytearray()
         self._fruitless = 0
+        self._progress = 0
+
+    @property
+    def progress(self) -> int:
+        """Moves with each change, bookmark and whole state: what proves that the stream is alive and understood."""
+        return self._progress
 
     @property
     def resource_version(self) -> str | None:
@@ -93,12 +102,13 @@ class Cursor[T]:
         if not version:
             raise ValueError("a list without metadata.resourceVersion")
         self._version = version
+        self._progress += 1
         values = tuple(self._fresh.values())
         self._fresh.clear()
         return Listed(values)
 
     def dropped(self) -> None:
-        """An open stream broke; after many in a row without an event the position is given up."""
+        """An open stream broke; after many in a row without progress the position is given up."""
         self._fruitless += 1
         if self._fruitless >= _FRUITLESS_STREAMS:
             self._fruitless = 0
@@ -123,7 +133,6 @@ class Cursor[T]:
         kind, raw = (document.get("type"), document.get("object")) if isinstance(document, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(raw, dict):
             raise ValueError("a line without type and object")
-        self._fruitless = 0
         if kind == "ERROR":
             yield self._error(raw)
             return
@@ -139,12 +148,15 @@ class Cursor[T]:
     def _error(self, status: Raw) -> Failed:
         code = status.get("code")
         failed = Failed(code if isinstance(code, int) else 0, str(status.get("message") or "no message"))
-        if failed.code == EXPIRED:
+        # Whatever it is (an event that cannot be decoded, a webhook that is away), the next watch from here may meet it
+        # again, and for ever.
+        if failed.code != _BUSY:
             self.restart()
         return failed
 
     def _initial(self, kind: str, raw: Raw, metadata: Raw, version: str) -> Iterator[Listed[T]]:
         # Initial events come in the order of keys: none of them but the last is a place to resume.
+        self._fruitless = 0
         if kind in ("ADDED", "MODIFIED"):
             self._collect(raw, metadata)
         elif kind == "DELETED":
@@ -154,6 +166,8 @@ class Cursor[T]:
 
     def _change(self, kind: str, raw: Raw, version: str) -> Iterator[Put[T] | Deleted[T]]:
         self._version = version
+        self._fruitless = 0
+        self._progress += 1
         value = self._parse(raw) if kind in ("ADDED", "MODIFIED", "DELETED") else None
         if value is not None:
             yield Deleted(value) if kind == "DELETED" else Put(value)

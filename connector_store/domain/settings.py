@@ -21,6 +21,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 CONFIG_MAP: Final = "connectors-config"
 LONGEST: Final = 86400.0
 
+PROOF: Final = 30.0
+"""Seconds that `stale-after` must be longer than `watch-timeout`: a silent watch proves nothing before its end."""
+
 KEYS: Final[Mapping[str, str]] = {
     "audience": "audience that callers' tokens must carry",
     "access": "what a caller must be allowed, as verb:resource[/subresource] in connectors.alauda.io",
@@ -30,9 +33,11 @@ KEYS: Final[Mapping[str, str]] = {
     "proxy-service": "Service of the proxy, as NAME.NAMESPACE; empty: Connectors get no Service",
     "cluster-domain": "DNS domain of the cluster",
     "system-namespace": "namespace of the proxy, the controller and their objects",
+    "namespaces": "namespaces whose Connectors are served, separated by commas; empty: all",
     "ca-secret": "Secret in the system namespace with the proxy's CA; empty: the CA is mitmproxy's own",
     "ca-configmap": "ConfigMap in the system namespace with the public half of the CA",
     "watch-timeout": "seconds that one watch request lasts",
+    "stale-after": "seconds without a working watch after which nothing of what it brought is served",
     "probe-interval": "seconds between two probes of a Connector",
     "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
     "drain": "seconds that live streams have to end when a process stops",
@@ -68,12 +73,19 @@ class Settings:
     proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
     cluster_domain: str = "cluster.local"
     system_namespace: str = "connectors-system"
+    namespaces: tuple[str, ...] | None = None
+    """None: all."""
     ca_secret: str | None = None
     ca_configmap: str = "connectors-proxy-ca"
     watch_timeout: float = 300.0
+    stale_after: float = 600.0
     probe_interval: float = 60.0
     ca_overlap: float = 600.0
     drain: float = 60.0
+
+    def serves(self, namespace: str) -> bool:
+        """Whether the setting `namespaces` has it."""
+        return self.namespaces is None or namespace in self.namespaces
 
     @property
     def proxy_host(self) -> str | None:
@@ -106,6 +118,7 @@ def parse_settings(
             raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
     read = _Reader(explicit, environ, config_map)
     default = Settings()
+    watch_timeout = read.value("watch-timeout", _seconds, default.watch_timeout)
     return Settings(
         audience=read.value("audience", _word, default.audience),
         access=read.value("access", parse_access, default.access),
@@ -116,9 +129,13 @@ def parse_settings(
         proxy_service=read.value("proxy-service", _optional(_service), default.proxy_service),
         cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
         system_namespace=read.value("system-namespace", _namespace, default.system_namespace),
+        namespaces=read.value("namespaces", _namespaces, None),
         ca_secret=read.value("ca-secret", _optional(_subdomain), None),
         ca_configmap=read.value("ca-configmap", _subdomain, default.ca_configmap),
-        watch_timeout=read.value("watch-timeout", _seconds, default.watch_timeout),
+        watch_timeout=watch_timeout,
+        stale_after=read.value(
+            "stale-after", _more_than(watch_timeout + PROOF), max(default.stale_after, 2 * watch_timeout)
+        ),
         probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
         ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
         drain=read.value("drain", _seconds_or_none, default.drain),
@@ -210,11 +227,29 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _namespaces(text: str) -> tuple[str, ...] | None:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if not is_label(name):
+            raise ParseError("", f"{name!r} is not the name of a namespace (RFC 1123 label)")
+    return tuple(dict.fromkeys(names)) or None
+
+
 def _seconds(text: str) -> float:
     value = _seconds_or_none(text)
     if value == 0:
         raise ParseError("", "must be more than 0 seconds")
     return value
+
+
+def _more_than(least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = _seconds(text)
+        if value <= least:
+            raise ParseError("", f"must be more than {least:.0f}: watch-timeout and {PROOF:.0f} seconds")
+        return value
+
+    return parse
 
 
 def _seconds_or_none(text: str) -> float:

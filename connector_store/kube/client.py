@@ -3,10 +3,13 @@
 10,000 objects as the library's models would not fit into the memory that the proxy may use.
 """
 
+import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
 
@@ -19,6 +22,8 @@ from connector_store.domain.document import load
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
 
+logger = logging.getLogger(__name__)
+
 Json = dict[str, Any]
 
 TIMEOUT: Final = 30.0
@@ -27,7 +32,15 @@ TIMEOUT: Final = 30.0
 PAGE: Final = 500
 """Objects of one page of a list, as client-go."""
 
+_JSON: Final = "application/json"
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches"""
+
 _CONNECT_TIMEOUT: Final = 10.0
+_CA_PERIOD: Final = 60.0
+"""Seconds between looks at the file with the API server's CA."""
+
 _CHUNK: Final = 64 * 1024
 _ERROR_BODY: Final = 64 * 1024
 
@@ -38,10 +51,20 @@ _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (soc
 class KubeClient:
     """One API server, one pool of connections; every method raises ApiError and nothing else for what goes wrong."""
 
-    def __init__(self, configuration: Configuration, *, user_agent: str = "kubernetes-connector") -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        user_agent: str = "kubernetes-connector",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._configuration = configuration
         self._user_agent = user_agent
+        self._now = now
+        self._ca = _read_ca(configuration)
+        self._ca_read_at = now()
         self._rest = _Rest(configuration)
+        self._former: _Rest | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,15 +73,41 @@ class KubeClient:
         await self.close()
 
     async def close(self) -> None:
+        if self._former is not None:
+            await self._former.close()
         await self._rest.close()
+
+    async def _follow_ca(self) -> None:
+        """A file with the API server's CA is looked at every minute: a new one is for new connections.
+
+        Watches of before go on until they end, five minutes at most, as in client-go (transport/ca_rotation.go).
+        """
+        if self._now() - self._ca_read_at < _CA_PERIOD:
+            return
+        self._ca_read_at = self._now()
+        ca = _read_ca(self._configuration)
+        if ca is None or ca == self._ca:
+            return
+        try:
+            fresh = _Rest(self._configuration)
+        except (OSError, ValueError) as e:
+            # Half written, or not a certificate: what there is goes on, and it is looked at again.
+            logger.warning("the CA of the API server, %s: %s", self._configuration.ssl_ca_cert, e)
+            return
+        former, self._former, self._rest, self._ca = self._former, self._rest, fresh, ca
+        logger.info("the CA of the API server was read anew")
+        if former is not None:
+            await former.close()
 
     @property
     def host(self) -> str:
         """URL of the API server."""
         return str(self._configuration.host)
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
-        return await self._json("GET", path, params=params)
+    async def get(self, path: str, params: Mapping[str, str] | None = None, *, metadata_only: bool = False) -> Json:
+        """With `metadata_only` a list is one of PartialObjectMetadata: no spec, no data."""
+        accept = _METADATA_LIST if metadata_only else _JSON
+        return await self._json("GET", path, params=params, accept=accept)
 
     async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT) -> Json:
         return await self._json("POST", path, body=body, seconds=seconds)
@@ -99,11 +148,15 @@ class KubeClient:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, params: Mapping[str, str], *, seconds: float
+        self, path: str, params: Mapping[str, str], *, seconds: float, metadata_only: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A watch; `seconds` are for all of it, so a stream that died without a word ends too."""
+        """A watch; `seconds` are for all of it, so a stream that died without a word ends too.
+
+        With `metadata_only` its objects are PartialObjectMetadata.
+        """
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
-        response = await self._send("GET", path, params, None, "application/json", limits)
+        accept = _METADATA if metadata_only else _JSON
+        response = await self._send("GET", path, params, None, _JSON, accept, limits)
         try:
             yield _chunks(response)
         finally:
@@ -117,11 +170,12 @@ class KubeClient:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
         seconds: float = TIMEOUT,
     ) -> Json:
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
-        response = await self._send(method, path, params, body, content_type, limits)
+        response = await self._send(method, path, params, body, content_type, accept, limits)
         try:
             document = load(await response.read())
         except (aiohttp.ClientError, OSError, ValueError) as e:
@@ -137,12 +191,14 @@ class KubeClient:
         params: Mapping[str, str] | None,
         body: object,
         content_type: str,
+        accept: str,
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         url = self.host + path + ("?" + urlencode(params) if params else "")
         try:
+            await self._follow_ca()
             headers = {
-                "Accept": "application/json",
+                "Accept": accept,
                 # The API server is near: packing and unpacking would cost more than it saves.
                 "Accept-Encoding": "identity",
                 "Content-Type": content_type,
@@ -160,6 +216,15 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, ConfigException, ValueError) as e:
             raise _failure(e) from e
         return response
+
+
+def _read_ca(configuration: Configuration) -> bytes | None:
+    """None where there is no file, or it cannot be read at the moment."""
+    try:
+        # A file of some kilobytes: a thread would cost more than the read.
+        return Path(configuration.ssl_ca_cert).read_bytes() if configuration.ssl_ca_cert else None
+    except OSError:
+        return None
 
 
 class _Rest(RESTClientObject):

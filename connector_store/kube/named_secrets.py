@@ -1,145 +1,188 @@
-"""Secrets that Connectors name and that no other watch brings: one watch each, by name, and not too many.
+"""Secrets that Connectors name and that no other watch brings: read one by one, when they may have changed.
 
-RBAC cannot limit a watch to some Secrets of a type, so Secrets of other types are never watched as a whole.
+RBAC cannot limit a watch to some Secrets of a type, so Secrets of other types are never watched as a whole: one watch
+for each scope (the cluster, or each namespace) tells, by metadata alone, which Secrets changed, and of those that
+Connectors name the content is asked for. A name that leads to nothing costs one request and a place in a set.
 """
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Never, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Never, Protocol
 
 from connector_store.domain.auth import is_ours
+from connector_store.domain.cursor import Raw
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
-from connector_store.store import Store
+from connector_store.kube.client import KubeClient
+from connector_store.kube.queue import WorkQueue, work
+from connector_store.kube.reflector import Sink
+from connector_store.kube.resources import SECRETS
+from connector_store.store import Object, Store
 
-logger = logging.getLogger(__name__)
+READERS: Final = 8
+"""Secrets that are asked for at a time."""
 
-MAX_WATCHES: Final = 500
-MAX_PER_NAMESPACE: Final = 50
-"""So that one namespace cannot take all of them."""
-
-_SETTLE: Final = 1.0
-"""Seconds from a change to a look at it: a Secret applied beside its Connector needs no watch of its own."""
+_SETTLE: Final = 0.2
+"""Seconds from a change to a look at it: a Secret applied beside its Connector comes by the watch of its type."""
 
 
-class Runner(Protocol):
-    """What follows one Secret until it is cancelled; `synced` once it is known whether there is one."""
+class Feed(Protocol):
+    """What tells of changes in one scope; see `Reflector` with `changes_only`."""
 
     synced: asyncio.Event
+    settled: asyncio.Event
 
     async def run(self) -> Never: ...
 
 
 class NamedSecrets:
-    """Starts and ends watches as Connectors and Secrets come and go; `have` tells what other watches bring."""
+    """Reads Secrets as Connectors and Secrets come, change and go; `have` tells what other watches bring."""
 
     def __init__(
         self,
+        client: KubeClient,
         store: Store,
+        parse: Callable[[Raw], Object | None],
         have: Callable[[ObjectKey], bool],
-        watch: Callable[[ObjectKey, str], Runner],
+        feed: Callable[[str | None, Sink[ObjectKey]], Feed],
         *,
+        by_namespace: bool,
         settle: float = _SETTLE,
-        limit: int = MAX_WATCHES,
-        limit_per_namespace: int = MAX_PER_NAMESPACE,
         on_known: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
-        """`watch` gets the Secret's name and the store's source for it.
+        """`feed` makes what tells `sink` of changes in a namespace, or in all of them (None).
 
         `on_known` is called when `knows` turns true.
         """
+        self.settled = asyncio.Event()
+        """Set once each Secret that was named at first has been read, or is known to be out of reach."""
+        self._client = client
         self._store = store
+        self._parse = parse
         self._have = have
-        self._watch = watch
+        self._feed = feed
+        self._by_namespace = by_namespace
         self._settle = settle
-        self._limit = limit
-        self._limit_per_namespace = limit_per_namespace
         self._on_known = on_known
-        self._runners: dict[ObjectKey, Runner] = {}
-        self._left_out: frozenset[ObjectKey] = frozenset()
-        self._running: dict[ObjectKey, asyncio.Task[None]] = {}
-        self._full = False
+        self._wanted: frozenset[ObjectKey] = frozenset()
+        self._known: set[ObjectKey] = set()
+        self._first: set[ObjectKey] | None = None
+        self._feeds: dict[str | None, Feed] = {}
+        # What keeps us from reading one Secret keeps its feed too, which says so once.
+        self._queue: WorkQueue[ObjectKey] = WorkQueue("secrets", level=logging.DEBUG)
+
+    def knows(self, key: ObjectKey) -> bool:
+        """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
+        return key in self._known
 
     async def run(self) -> Never:
         changed = asyncio.Event()
         changed.set()
         unsubscribe = self._store.subscribe(lambda keys: changed.set())
         try:
-            while True:
-                await changed.wait()
-                await asyncio.sleep(self._settle)
-                changed.clear()
-                self._reconcile()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(work(self._queue, self._read, workers=READERS))
+                while True:
+                    await changed.wait()
+                    await asyncio.sleep(self._settle)
+                    changed.clear()
+                    self._reconcile(tasks)
         finally:
             unsubscribe()
-            for key in tuple(self._running):
-                self._end(key)
+        raise AssertionError("a reader ended")
 
-    def knows(self, key: ObjectKey) -> bool:
-        """Whether a Secret that Connectors name, and the store lacks, is known to be absent (or can never be known)."""
-        runner = self._runners.get(key)
-        return key in self._left_out if runner is None else runner.synced.is_set()
+    def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
+        former, self._wanted = self._wanted, self._find_wanted()
+        for key in former - self._wanted:
+            self._known.discard(key)
+            self._store.forget(_source(key))
+        for scope in {self._scope(key) for key in self._wanted} - self._feeds.keys():
+            self._feeds[scope] = self._feed(scope, _Changes(self, scope))
+            tasks.create_task(self._follow(scope, self._feeds[scope]))
+        for key in sorted(self._wanted - former):
+            self._queue.add(key)
+        if self._first is None:
+            self._first = set(self._wanted)
+            self._answered(())
 
-    async def _follow(self, key: ObjectKey, runner: Runner) -> None:
+    async def _follow(self, scope: str | None, feed: Feed) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(runner.run())
-            await runner.synced.wait()
-            self._on_known(key)
+            tasks.create_task(feed.run())
+            await feed.settled.wait()
+            if not feed.synced.is_set():
+                self._answered(key for key in self._wanted if self._scope(key) == scope)
 
-    def _reconcile(self) -> None:
-        wanted = self._wanted()
-        for key in [each for each in self._running if each not in wanted]:
-            self._end(key)
-        chosen = choose(wanted, self._running, limit=self._limit, per_namespace=self._limit_per_namespace)
-        for key in chosen:
-            runner = self._runners[key] = self._watch(key, _source(key))
-            self._running[key] = asyncio.create_task(self._follow(key, runner))
-        left_out = wanted - self._running.keys()
-        fresh, self._left_out = left_out - self._left_out, left_out
-        for key in fresh:
-            self._on_known(key)
-        self._tell_full(len(left_out))
-
-    def _wanted(self) -> frozenset[ObjectKey]:
+    def _find_wanted(self) -> frozenset[ObjectKey]:
         return frozenset(
             key
             for connector in self._store.connectors()
             if isinstance(connector, Connector)
+            and self._store.serves(connector.key.namespace)
             and is_ours(connector, self._store.connector_class(connector.class_name))
             for key in connector.secret_keys
             if not self._have(key)
         )
 
-    def _end(self, key: ObjectKey) -> None:
-        self._running.pop(key).cancel()
-        del self._runners[key]
-        self._store.forget(_source(key))
+    def _scope(self, key: ObjectKey) -> str | None:
+        return key.namespace if self._by_namespace else None
 
-    def _tell_full(self, left_out: int) -> None:
-        if left_out > 0 and not self._full:
-            logger.warning(
-                "%d Secrets that Connectors name are not watched: at most %d in all and %d in one namespace can be, "
-                "of other types than the bearer token's; give auth Secrets that type, and put CAs into them",
-                left_out,
-                self._limit,
-                self._limit_per_namespace,
-            )
-        self._full = left_out > 0
+    def changed(self, key: ObjectKey) -> None:
+        """That Secret is another one now, or gone."""
+        if key in self._wanted:
+            self._queue.add(key)
+
+    def all_changed(self, scope: str | None) -> None:
+        """What happened in that scope is not known."""
+        for key in self._wanted:
+            if self._scope(key) == scope:
+                self._queue.add(key)
+
+    async def _read(self, key: ObjectKey) -> None:
+        # Once the feed has begun, which adds all keys again, what is read cannot change unnoticed.
+        if key not in self._wanted or not self._feeds[self._scope(key)].synced.is_set():
+            return
+        found = await self._ask(key)
+        if key in self._wanted:
+            self._take(key, found)
+
+    async def _ask(self, key: ObjectKey) -> list[Object]:
+        """The Secret or nothing; our role has list, and no get."""
+        answer = await self._client.get(SECRETS.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"})
+        items: list[dict[str, Any]] = answer.get("items") or []
+        # The items of a list have neither apiVersion nor kind.
+        named = ({"apiVersion": "v1", "kind": SECRETS.kind, **item} for item in items)
+        return [each for each in map(self._parse, named) if each is not None]
+
+    def _take(self, key: ObjectKey, found: list[Object]) -> None:
+        self._store.replace(_source(key), found)
+        if key not in self._known:
+            self._known.add(key)
+            self._on_known(key)
+        self._answered([key])
+
+    def _answered(self, keys: Iterable[ObjectKey]) -> None:
+        if self._first is not None:
+            self._first.difference_update(keys)
+            if not self._first:
+                self.settled.set()
 
 
-def choose(
-    wanted: Iterable[ObjectKey], running: Mapping[ObjectKey, object], *, limit: int, per_namespace: int
-) -> list[ObjectKey]:
-    """Which of `wanted` to start beside what is running; in order of name, so that replicas choose alike."""
-    taken = Counter(key.namespace for key in running)
-    chosen: list[ObjectKey] = []
-    for key in sorted(each for each in wanted if each not in running):
-        if len(running) + len(chosen) < limit and taken[key.namespace] < per_namespace:
-            taken[key.namespace] += 1
-            chosen.append(key)
-    return chosen
+class _Changes:
+    """The sink of one scope's feed."""
+
+    def __init__(self, secrets: NamedSecrets, scope: str | None) -> None:
+        self._secrets = secrets
+        self._scope = scope
+
+    def replace(self, objects: tuple[ObjectKey, ...]) -> None:
+        self._secrets.all_changed(self._scope)
+
+    def put(self, obj: ObjectKey) -> None:
+        self._secrets.changed(obj)
+
+    def remove(self, obj: ObjectKey) -> None:
+        self._secrets.changed(obj)
 
 
 def _source(key: ObjectKey) -> str:

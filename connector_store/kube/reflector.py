@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, Never, Protocol
 
 from connector_store.domain.cursor import EXPIRED, Cursor, Deleted, Failed, Listed, Put, Raw
@@ -25,6 +26,13 @@ _GRACE: Final = 10.0
 
 _BACKOFF_FIRST: Final = 0.5
 _BACKOFF_MAX: Final = 10.0
+_RETRY_AFTER_MAX: Final = 120.0
+"""Seconds that we wait at most where the server names a time itself."""
+
+REFUSALS: Final = 3
+"""Refusals in a row that are taken for an answer: an API server that starts refuses for a moment what it will grant."""
+
+_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 _NOT_OFFERED: Final = frozenset({400, 422})
 """A server without WatchList, or with it turned off, refuses sendInitialEvents so."""
@@ -44,7 +52,10 @@ class Sink[T](Protocol):
 
 
 class Reflector[T]:
-    """One collection; `run` never returns, and `synced` is set by the first whole state."""
+    """One collection; `run` never returns.
+
+    `synced` is set by the first whole state; `settled` by that, or by the first REFUSALS in a row.
+    """
 
     def __init__(
         self,
@@ -58,17 +69,22 @@ class Reflector[T]:
         label_selector: str = "",
         watch_timeout: float = WATCH_TIMEOUT,
         on_restart: Callable[[str], None] = lambda kind: None,
-        quiet: bool = False,
+        changes_only: bool = False,
         rng: random.Random | None = None,
     ) -> None:
-        """`on_restart` gets the kind for every watch that broke or expired; `rng` spreads the pauses.
+        """`on_restart` gets the kind for every watch that broke, expired or was refused; `rng` spreads the pauses.
 
-        `quiet` logs for debugging only: one of many whose failures another one tells.
+        With `changes_only` the sink gets no state but an empty `replace`, after which it gets every change, and of the
+        objects `parse` sees the metadata alone: PartialObjectMetadata of meta.k8s.io/v1.
         """
         self.synced = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.kind = resource.kind
+        self.namespace = namespace
         self._client = client
         self._resource = resource
         self._path = resource.path(namespace)
+        self._changes_only = changes_only
         self._sink = sink
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
@@ -78,12 +94,30 @@ class Reflector[T]:
         self._failures = 0
         self._retry_after = 0
         self._opened_at: float | None = None
+        self._current_at: float | None = None
+        self._refusals = 0
+        self._refusal: ApiError | None = None
         scope = f" in namespace {namespace}" if namespace is not None else ""
         selector = field_selector or label_selector
-        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""), quiet=quiet)
+        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""))
         self._selectors = {
             key: value for key, value in (("fieldSelector", field_selector), ("labelSelector", label_selector)) if value
         }
+
+    @property
+    def refusal(self) -> ApiError | None:
+        """Why the API server lets us watch this no more, or not at all: the last of REFUSALS in a row."""
+        return self._refusal if self._refusals >= REFUSALS else None
+
+    def age(self, now: float) -> float:
+        """Seconds since the sink was last known to be equal to the server; `now` is of the event loop's clock.
+
+        Counted from the first call where it never was. A server sends bookmarks every minute; one that does not ends
+        the watch after `watch_timeout` without an error, which proves as much.
+        """
+        if self._current_at is None:
+            self._current_at = now
+        return now - self._current_at
 
     async def run(self) -> Never:
         while True:
@@ -93,6 +127,7 @@ class Reflector[T]:
                 self._broke(e)
             except Exception as e:
                 self._cursor.restart()
+                self._on_restart(self._resource.kind)
                 self._log.failed(type(e).__name__, "is not understood and listed anew", e)
             else:
                 self._failures = 0
@@ -104,10 +139,19 @@ class Reflector[T]:
         """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
         self._cursor.begin()
         self._opened_at = None
-        if self._cursor.resource_version is None and not self._streams:
-            await self._list()
-        else:
+        if self._cursor.resource_version is not None:
             await self._watch()
+        elif self._changes_only:
+            await self._find_position()
+        elif self._streams:
+            await self._watch()
+        else:
+            await self._list()
+
+    async def _find_position(self) -> None:
+        page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata_only=True)
+        self._take(self._cursor.listed((page.get("metadata") or {}).get("resourceVersion") or ""))
+        self._current()
 
     async def _list(self) -> None:
         version = ""
@@ -117,18 +161,18 @@ class Reflector[T]:
             self._cursor.page({**named, **item} for item in page.get("items") or ())
             version = (page.get("metadata") or {}).get("resourceVersion") or ""
         self._take(self._cursor.listed(version))
+        self._current()
 
     async def _watch(self) -> None:
         resuming = self._cursor.resource_version is not None
         seconds = max(1, round(self._watch_timeout * self._random.uniform(0.75, 1.0)))
         try:
-            async with self._client.stream(self._path, self._params(seconds), seconds=seconds + _GRACE) as chunks:
+            async with self._client.stream(
+                self._path, self._params(seconds), seconds=seconds + _GRACE, metadata_only=self._changes_only
+            ) as chunks:
                 self._opened_at = asyncio.get_running_loop().time()
-                if resuming:
-                    self._log.recovered()
                 async for data in chunks:
-                    for event in self._cursor.feed(data):
-                        self._take(event)
+                    self._feed(data)
         except ApiError as e:
             if resuming or e.status not in _NOT_OFFERED:
                 raise
@@ -136,6 +180,23 @@ class Reflector[T]:
             return
         if self._open_for() < seconds - 1:
             raise ApiError(0, "the API server ended the watch early")
+        if self._cursor.resource_version is not None:
+            self._current()
+
+    def _feed(self, data: bytes) -> None:
+        before = self._cursor.progress
+        try:
+            for event in self._cursor.feed(data):
+                self._take(event)
+        finally:
+            if self._cursor.progress > before:
+                self._current()
+
+    def _current(self) -> None:
+        """The sink is equal to the server: what failed before is over."""
+        self._current_at = asyncio.get_running_loop().time()
+        self._refusals, self._refusal = 0, None
+        self._log.recovered()
 
     def _open_for(self) -> float:
         return 0.0 if self._opened_at is None else asyncio.get_running_loop().time() - self._opened_at
@@ -160,7 +221,7 @@ class Reflector[T]:
             case Listed(values):
                 self._sink.replace(values)
                 self.synced.set()
-                self._log.recovered()
+                self.settled.set()
             case Failed(code, message):
                 raise ApiError(code, message)
 
@@ -172,22 +233,24 @@ class Reflector[T]:
             self._cursor.restart()
         elif self._opened_at is not None:
             self._cursor.dropped()
-        if self._opened_at is not None or error.status in _LOST:
-            self._on_restart(self._resource.kind)
+        if error.status in _REFUSED and self._opened_at is None:
+            self._refusals, self._refusal = self._refusals + 1, error
+            if self._refusals >= REFUSALS:
+                self.settled.set()
+        self._on_restart(self._resource.kind)
         self._log.failed(str(error.status), _advice(error, self._resource))
 
     @property
     def _pause(self) -> float:
         longest = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 8))
-        return max(longest * self._random.uniform(0.5, 1.0), min(self._retry_after, _BACKOFF_MAX))
+        return max(longest * self._random.uniform(0.5, 1.0), min(self._retry_after, _RETRY_AFTER_MAX))
 
 
 class _Log:
     """One line when a kind of failure begins, one when the watch works again."""
 
-    def __init__(self, name: str, *, quiet: bool) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._quiet = quiet
         self._told: set[str] = set()
 
     def failed(self, what: str, text: str, error: Exception | None = None) -> None:
@@ -195,12 +258,12 @@ class _Log:
             self._told.add(what)
             # That a position expired is how the protocol works, and no trouble.
             level = logging.INFO if what == str(EXPIRED) else logging.WARNING
-            logger.log(logging.DEBUG if self._quiet else level, "watch of %s: %s", self._name, text, exc_info=error)
+            logger.log(level, "watch of %s: %s", self._name, text, exc_info=error)
 
     def recovered(self) -> None:
         if self._told:
             self._told.clear()
-            logger.log(logging.DEBUG if self._quiet else logging.INFO, "watch of %s: up to date again", self._name)
+            logger.info("watch of %s: up to date again", self._name)
 
 
 def _advice(error: ApiError, resource: Resource) -> str:

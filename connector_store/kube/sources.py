@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Never
+from typing import Any, Final, Never
 
-from connector_store.domain.auth import SELECTORS
+from connector_store.domain.auth import SECRET_TYPES, SELECTORS
 from connector_store.domain.cursor import Raw
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.serving import Withheld, not_bound, not_watched
+from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
@@ -15,11 +17,21 @@ from connector_store.kube.resources import CA_SECRETS, CONNECTOR_CLASSES, CONNEC
 from connector_store.kube.sinks import Fork, Reader, StoreSink, parser
 from connector_store.store import Object, Store
 
+_OTHERS: Final = ",".join(f"type!={each}" for each in SECRET_TYPES)
+_NAMED: Final = "Secrets that Connectors name"
+
+STALE_AFTER: Final = Settings().stale_after
+
+LOOK: Final = 1.0
+"""Seconds between two looks at the watches, and what may still be served of what they brought."""
+
 
 class ClusterSource:
     """Fills `store`, which is synced when all of these have listed: Connectors, classes, Secrets by type, CA Secrets.
 
-    Connectors are watched in `namespaces`, or in all of them; `run` never returns.
+    Connectors are watched in `namespaces`, or in all of them; `run` never returns. A namespace that the API server
+    lets us read no more, or not at all, is withheld by the store and costs no other one anything: it is tried again for
+    ever. So is, after `stale_after` seconds, all that depends on a watch that does not work.
     """
 
     def __init__(
@@ -29,83 +41,167 @@ class ClusterSource:
         *,
         system_namespace: str,
         namespaces: Sequence[str] | None = None,
+        all_connectors: bool = False,
         watch_timeout: float = WATCH_TIMEOUT,
+        stale_after: float = STALE_AFTER,
         on_restart: Callable[[str], None] = lambda kind: None,
         on_known: Callable[[ObjectKey], None] = lambda key: None,
+        on_withheld: Callable[[], None] = lambda: None,
         readers: Mapping[Resource, Reader] = MappingProxyType({}),
     ) -> None:
-        """`on_known` gets a Secret when `knows` turns true for it; `readers` share the watches of their resources."""
+        """`on_known` gets a Secret when `knows` turns true for it; `readers` share the watches of their resources.
+
+        With `all_connectors` the Connectors of all namespaces are watched, whichever are served. `on_withheld` is
+        called when what the store withholds has changed.
+        """
         self.synced = asyncio.Event()
         self._client = client
         self._store = store
         self._watch_timeout = watch_timeout
+        self._stale_after = stale_after
         self._on_restart = on_restart
+        self._on_withheld = on_withheld
         self._readers = readers
         self._parse: Callable[[Raw], Object | None] = parser(system_namespace)
-        self._reflectors = [self._listed(CONNECTOR_CLASSES)[0]]
+        self._namespaces = None if namespaces is None else tuple(sorted(set(namespaces)))
+        self._watches: list[tuple[str | None, Reflector[Any]]] = []
+        """Each with the namespace that depends on it, None: all do."""
+        self._expected: dict[str | None, set[str]] = {}
         self._tokens: list[StoreSink] = []
-        for namespace in [None] if namespaces is None else sorted(set(namespaces)):
-            self._reflectors.append(self._listed(CONNECTORS, namespace)[0])
-            for selector in SELECTORS:
-                reflector, sink = self._listed(SECRETS, namespace, field_selector=selector)
-                self._reflectors.append(reflector)
-                self._tokens.append(sink)
-        self._reflectors.append(self._listed(SECRETS, system_namespace, label_selector=CA_SECRETS)[0])
-        self._named_secrets = NamedSecrets(store, self._have_token, self._named, on_known=on_known)
+        self._listed(CONNECTOR_CLASSES)
+        self._listed(SECRETS, system_namespace, label_selector=CA_SECRETS, everybodys=True)
+        scopes = (None,) if self._namespaces is None else self._namespaces
+        for scope in (None,) if all_connectors else scopes:
+            self._listed(CONNECTORS, scope)
+        for scope in scopes:
+            self._tokens += [self._listed(SECRETS, scope, field_selector=each) for each in SELECTORS]
+        store.serve_only(self._namespaces)
+        store.expect(_NAMED)
+        self._named_secrets = NamedSecrets(
+            client,
+            store,
+            self._parse,
+            self._have_token,
+            self._feed,
+            by_namespace=self._namespaces is not None,
+            on_known=on_known,
+        )
 
     def knows(self, key: ObjectKey) -> bool:
         """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
         return self._named_secrets.knows(key)
 
+    def ages(self) -> Mapping[str, float]:
+        """Seconds since the objects of each kind were last known to be those of the API server, the oldest watch's.
+
+        Namespaces that are withheld are left out: `Store.withheld` counts them.
+        """
+        now = asyncio.get_running_loop().time()
+        found: dict[str, float] = {}
+        for scope, watch in self._watches:
+            if scope is None or scope not in self._store.withheld:
+                found[watch.kind] = max(found.get(watch.kind, 0.0), watch.age(now))
+        return found
+
     async def run(self) -> Never:
         async with asyncio.TaskGroup() as tasks:
-            for reflector in self._reflectors:
-                tasks.create_task(reflector.run())
-            for reflector in self._reflectors:
-                await reflector.synced.wait()
-            self.synced.set()
+            for _, watch in self._watches:
+                tasks.create_task(watch.run())
+            for scope, watch in self._watches:
+                await (watch.synced if scope is None else watch.settled).wait()
+            self._look()
             # Only now is it known which Secrets the others bring.
             tasks.create_task(self._named_secrets.run())
+            await self._named_secrets.settled.wait()
+            self._store.forget(_NAMED)
+            self.synced.set()
+            while True:
+                await asyncio.sleep(LOOK)
+                self._look()
         raise AssertionError("a reflector ended")
 
+    def _look(self) -> None:
+        """Withhold what cannot be relied on, and serve again what can."""
+        before = dict(self._store.withheld)
+        now = asyncio.get_running_loop().time()
+        problems: dict[str | None, Withheld] = {}
+        for scope, watch in self._watches:
+            problem = self._problem(scope, watch, now)
+            if problem is not None:
+                problems.setdefault(scope, problem)
+        for scope in (None, *(self._namespaces or ())):
+            self._store.withhold(scope, problems.get(scope))
+            if scope in problems:
+                for source in self._expected.get(scope, ()):
+                    self._store.excuse(source)
+        if self._store.withheld != before:
+            self._on_withheld()
+
+    def _problem(self, scope: str | None, watch: Reflector[Any], now: float) -> Withheld | None:
+        refused = watch.refusal is not None
+        if not watch.synced.is_set():
+            return not_bound(scope) if scope is not None and refused else None
+        if watch.age(now) <= self._stale_after:
+            return None
+        if scope is not None and refused:
+            return not_bound(scope)
+        return not_watched(watch.kind, self._stale_after, refused=refused)
+
     def _listed(
-        self, resource: Resource, namespace: str | None = None, *, field_selector: str = "", label_selector: str = ""
-    ) -> tuple[Reflector[Any], StoreSink]:
-        """A reflector that the store waits for."""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        field_selector: str = "",
+        label_selector: str = "",
+        everybodys: bool = False,
+    ) -> StoreSink:
+        """A watch that the store waits for; `everybodys`: all namespaces depend on it, though it is of one."""
         source = " ".join(filter(None, (resource.kind, namespace, field_selector, label_selector)))
+        scope = None if everybodys else namespace
         self._store.expect(source)
+        self._expected.setdefault(scope, set()).add(source)
         sink = StoreSink(self._store, source)
         shared = [self._readers[resource]] if resource in self._readers else []
         fork = Fork((self._parse, sink), *shared)
-        return self._reflector(resource, fork.parse, fork, namespace, field_selector, label_selector), sink
+        self._watches.append(
+            (
+                scope,
+                Reflector(
+                    self._client,
+                    resource,
+                    fork.parse,
+                    fork,
+                    namespace=namespace,
+                    field_selector=field_selector,
+                    label_selector=label_selector,
+                    watch_timeout=self._watch_timeout,
+                    on_restart=self._on_restart,
+                ),
+            )
+        )
+        return sink
 
-    def _named(self, key: ObjectKey, source: str) -> Reflector[Object]:
-        sink = StoreSink(self._store, source)
-        return self._reflector(SECRETS, self._parse, sink, key.namespace, f"metadata.name={key.name}", quiet=True)
+    def _feed(self, scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
+        """Tells which Secrets change, but for those that another watch brings."""
+        reflector = Reflector(
+            self._client,
+            SECRETS,
+            _name_of,
+            sink,
+            namespace=scope,
+            field_selector=_OTHERS,
+            watch_timeout=self._watch_timeout,
+            on_restart=self._on_restart,
+            changes_only=True,
+        )
+        self._watches.append((scope, reflector))
+        return reflector
 
     def _have_token(self, key: ObjectKey) -> bool:
         return any(key in sink.names for sink in self._tokens)
 
-    def _reflector[T](
-        self,
-        resource: Resource,
-        parse: Callable[[Raw], T | None],
-        sink: Sink[T],
-        namespace: str | None,
-        field_selector: str = "",
-        label_selector: str = "",
-        *,
-        quiet: bool = False,
-    ) -> Reflector[T]:
-        return Reflector(
-            self._client,
-            resource,
-            parse,
-            sink,
-            namespace=namespace,
-            field_selector=field_selector,
-            label_selector=label_selector,
-            watch_timeout=self._watch_timeout,
-            on_restart=self._on_restart,
-            quiet=quiet,
-        )
+
+def _name_of(raw: Raw) -> ObjectKey:
+    metadata = raw["metadata"]
+    return ObjectKey(metadata["namespace"], metadata["name"])

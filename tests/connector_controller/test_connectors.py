@@ -165,3 +165,28 @@ def test_only_transitions_are_told() -> None:
     assert transitions(status(Ready="True"), status(Ready="False", AuthReady="False")) == [("Warning", "R", "m")]
     assert transitions(status(AuthReady="False"), status(AuthReady="False")) == []
     assert transitions(status(), status(AuthReady="Unknown", Ready="Unknown")) == []
+
+
+async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_is_done(world) -> None:
+    await world.put(connector())
+    world.put_secret(secret(token="t"))
+    assert await world.reconcile() is None
+    assert (await world.ready())[0] == "True"
+    world.requests.clear()
+    world.store.serve_only(["team-b"])
+    await world.see()
+    assert await world.reconcile() is None
+    status = await world.status()
+    assert [(each["type"], each["status"], each["reason"]) for each in status["conditions"]] == [
+        ("Served", "False", "NamespaceNotServed"),
+        ("Ready", "False", "NamespaceNotServed"),
+    ]
+    assert "proxy" not in status
+    assert world.forgotten == [KEY]
+    assert world.requests == []
+    assert ("Warning", "NamespaceNotServed") in world.events
+    world.store.serve_only(None)
+    await world.see()
+    await world.reconcile()
+    assert (await world.ready())[0] == "True"
+    assert "Served" not in {each["type"] for each in (await world.status())["conditions"]}

@@ -168,6 +168,18 @@ async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) ->
     )
 
 
+async def test_a_namespace_that_is_not_served_is_told_to_those_who_may_use_its_connector(cluster: FakeCluster) -> None:
+    cluster.settings = Settings(namespaces=("team-b",))
+    failure = await made_by(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.FAILED_PRECONDITION
+    assert 'namespace "team-a" is not served; add it to namespaces' in failure.message
+    cluster.access.answers[KEY] = MAY_NOT
+    refused = await made_by(cluster)
+    assert isinstance(refused, Failure)
+    assert "is not served" not in refused.message
+
+
 async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: FakeCluster) -> None:
     key = ObjectKey("team-a", "a.b")
     cluster.connectors[key] = connector(key)

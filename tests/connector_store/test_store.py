@@ -15,6 +15,7 @@ from connector_store.domain.models import (
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.serving import not_bound, not_watched
 from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")
@@ -185,3 +186,43 @@ def test_an_unknown_key_is_not_remembered() -> None:
     assert store.get(ObjectKey("a", "later")) is None
     store.put("connectors", replace(CONNECTOR, key=ObjectKey("a", "later")))
     assert isinstance(store.get(ObjectKey("a", "later")), Target)
+
+
+def test_what_is_withheld_is_unusable_whether_it_is_there_or_not_and_nobody_is_told_of_an_outage() -> None:
+    store, told = filled()
+    unknown = ObjectKey("a", "unknown")
+    outage, unbound = not_watched("Secret", 600, refused=False), not_bound("a")
+    store.withhold(None, outage)
+    assert told.keys == []
+    for key in (KEY, unknown):
+        found = store.get(key)
+        assert isinstance(found, Unusable)
+        assert (found.reason, found.message) == (outage.reason, outage.message)
+    store.withhold("a", unbound)
+    store.withhold("a", unbound)
+    assert told.keys == [frozenset({KEY})]
+    assert store.why_withheld("a") == unbound
+    assert store.why_withheld("b") == outage
+    store.withhold("a", None)
+    store.withhold(None, None)
+    assert store.withheld == {}
+    assert usable(store).address == CONNECTOR.address
+    assert store.get(unknown) is None
+
+
+def test_only_the_named_namespaces_are_served() -> None:
+    store, _ = filled()
+    store.serve_only(["b"])
+    assert isinstance(store.get(KEY), Unusable)
+    assert not store.serves("a")
+    assert store.why_withheld("b") is None
+    store.serve_only(None)
+    assert usable(store)
+
+
+def test_a_source_that_is_excused_is_not_waited_for() -> None:
+    store = Store(expected=["one", "other"])
+    store.replace("one", [])
+    assert not store.synced
+    store.excuse("other")
+    assert store.synced

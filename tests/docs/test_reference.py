@@ -12,9 +12,9 @@ from addons.records.record import Record
 from addons.server import options
 from connector_controller.metrics import Metrics as ControllerMetrics
 from connector_csi.metrics import Metrics as DriverMetrics
-from connector_store.domain.conditions import CA_CERT, COUNTED, NOT_PROBED
+from connector_store.domain.conditions import NOT_PROBED, OURS
+from connector_store.domain.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.settings import KEYS, Settings
-from connector_store.domain.status import CONDITION_READY
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS
 from connector_store.process_metrics import ProcessMetrics
@@ -63,13 +63,13 @@ def _default(value: object) -> str:
 
 def test_every_condition_is_there() -> None:
     documented = {name.split("`")[1] for name in rows(section("objects.md", "Conditions"))}
-    assert documented == {*COUNTED, CA_CERT, CONDITION_READY}
+    assert documented == OURS
 
 
 def test_every_reason_of_a_condition_is_there() -> None:
     text = section("objects.md", "Conditions")
     table = names("\n".join(line for line in text.splitlines() if line.startswith("|")))
-    assert table - {*COUNTED, CA_CERT, CONDITION_READY} == _reasons()
+    assert table - OURS == _reasons() | {NAMESPACE_NOT_SERVED}
     assert NOT_PROBED in names(text)
 
 
@@ -103,7 +103,11 @@ def test_every_metric_of_the_proxy_is_there() -> None:
     documented = {name.strip("`") for name in rows(section("telemetry.md", "Metrics"))}
     families = {each.name + ("_total" if each.type == "counter" else "") for each in Metrics().collect()}
     assert families <= documented
-    assert documented - families <= {"connector_store_synced", "connector_ca_expiry_seconds"}
+    assert documented - families <= {
+        "connector_store_synced",
+        "connector_ca_expiry_seconds",
+        "connector_namespaces_not_served",
+    }
 
 
 def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:

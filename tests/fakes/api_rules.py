@@ -21,6 +21,13 @@ def merged(old: Json, patch: Json) -> Json:
     return new
 
 
+def shown(request: web.Request, obj: Json) -> Json:
+    """The object, or its metadata alone where that is asked for."""
+    if "as=PartialObjectMetadata" not in request.headers.get("Accept", ""):
+        return obj
+    return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": obj["metadata"]}
+
+
 def is_collection(path: str) -> bool:
     parts = path.strip("/").split("/")
     rest = parts[2:] if parts[0] == "api" else parts[3:]
@@ -37,8 +44,10 @@ def selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool
         return True
     for part in filter(None, request.query.get("fieldSelector", "").split(",")):
         name, _, value = part.partition("=")
+        unequal = name.endswith("!")
+        name = name.removesuffix("!")
         found = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
-        if found != value:
+        if (found != value) is not unequal:
             return False
     labels = obj["metadata"].get("labels") or {}
     selector = filter(None, request.query.get("labelSelector", "").split(","))

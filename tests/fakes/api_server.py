@@ -17,7 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from connector_store.kube.resources import Resource
 from lab.certificates import make_ca
-from tests.fakes.api_rules import is_collection, merged, selected
+from tests.fakes.api_rules import is_collection, merged, selected, shown
 
 _CA = make_ca().pem.decode()
 Json = dict[str, Any]
@@ -185,7 +185,10 @@ class FakeApiServer:
         start = int(request.query.get("continue", "0"))
         end = start + int(request.query.get("limit", "1000000"))
         metadata = {"resourceVersion": str(self._version)} | ({"continue": str(end)} if end < len(items) else {})
-        bare = [{key: value for key, value in obj.items() if key not in ("apiVersion", "kind")} for obj in items]
+        bare = [
+            {key: value for key, value in shown(request, obj).items() if key not in ("apiVersion", "kind")}
+            for obj in items
+        ]
         return web.json_response({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": bare[start:end]})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
@@ -203,7 +206,7 @@ class FakeApiServer:
                 if initial:
                     for path, obj in sorted(self._objects.items()):
                         if selected(request, path, obj):
-                            await _send(stream, "ADDED", obj)
+                            await _send(stream, "ADDED", shown(request, obj))
                     end = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
                     await _send(stream, "BOOKMARK", {"metadata": end})
                 await self._follow(request, stream, since)
@@ -218,7 +221,7 @@ class FakeApiServer:
         while True:
             for change in self._log[position:]:
                 if change.version > since and selected(request, change.path, change.object, change.type):
-                    await _send(stream, change.type, change.object)
+                    await _send(stream, change.type, shown(request, change.object))
             position = len(self._log)
             async with self._changed:
                 while len(self._log) == position:

@@ -39,17 +39,40 @@ def test_a_pod_of_one_of_the_namespaces_uses_its_connector(namespaced: Product) 
     assert (code, POD in answer) == (0, True), answer
 
 
-def test_a_connector_of_another_namespace_is_served_no_more(namespaced: Product) -> None:
+def test_a_connector_of_another_namespace_is_served_no_more_and_its_caller_is_told(namespaced: Product) -> None:
     # A proxy from before may still accept for the first seconds of its drain.
     refused = eventually(lambda: answer if (answer := ask(namespaced, ELSEWHERE))[0] else None)
     assert refused is not None
-    assert "Forbidden" in refused[1]
+    assert "Service Unavailable" in refused[1]
+    assert f'namespace "{ELSEWHERE}" is not served' in refused[1]
+
+
+def test_its_status_says_so(namespaced: Product) -> None:
+    said = ("wait", "--for=condition=Served=false", "connector/here", "--timeout=60s")
+    namespaced.kubectl(*said, namespace=ELSEWHERE)
+    path = '-o=jsonpath={.status.conditions[?(@.type=="Ready")].reason} {.status.proxy}'
+    assert namespaced.kubectl("get", "connector", "here", path, namespace=ELSEWHERE) == "NamespaceNotServed "
 
 
 @pytest.mark.parametrize(("namespace", "answer"), [("team-a", "yes"), (NAMESPACE, "yes"), (ELSEWHERE, "no")])
-def test_the_proxy_can_read_secrets_of_those_namespaces_only(namespaced: Product, namespace: str, answer: str) -> None:
-    proxy = f"--as=system:serviceaccount:{SYSTEM}:connectors-proxy"
+@pytest.mark.parametrize("door", ["proxy", "controller"])
+def test_secrets_of_those_namespaces_only_can_be_read(
+    namespaced: Product, door: str, namespace: str, answer: str
+) -> None:
+    who = f"--as=system:serviceaccount:{SYSTEM}:connectors-{door}"
     for verb in ("list", "watch"):
-        assert (
-            namespaced.kubectl.run("auth", "can-i", verb, "secrets", proxy, namespace=namespace).stdout == f"{answer}\n"
-        )
+        said = namespaced.kubectl.run("auth", "can-i", verb, "secrets", who, namespace=namespace).stdout
+        assert said == f"{answer}\n"
+
+
+def test_a_namespace_that_is_deleted_costs_no_other_one_a_new_proxy(namespaced: Product) -> None:
+    """What the overlay binds in it is gone with it."""
+    kubectl = namespaced.kubectl
+    kubectl(
+        "delete", "rolebinding", "connectors-proxy-namespace", "connectors-controller-namespace", namespace="team-a"
+    )
+    kubectl("rollout", "restart", "deployment", namespace=SYSTEM)
+    for name in ("connectors-proxy", "connectors-controller"):
+        kubectl("rollout", "status", f"deployment/{name}", "--timeout=5m", namespace=SYSTEM)
+    code, answer = ask(namespaced, NAMESPACE)
+    assert (code, POD in answer) == (0, True), answer

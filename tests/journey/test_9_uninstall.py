@@ -86,10 +86,10 @@ def test_everything_goes_in_the_documented_order(product: Product, worker: Worke
     delete_users(product, blocks)
     assert len(remnants(product)) > 20
     product.shell([blocks[UNINSTALL]])
-    # The overlay of test_8 has bound the proxy's role in these, which the page says to undo by hand.
+    # The overlay of test_8 has bound roles in these, which the page says to undo by hand.
+    bindings = [f"connectors-{door}-namespace" for door in ("proxy", "controller")]
     for namespace in ("team-a", NAMESPACE):
-        binding = ("rolebinding", "connectors-proxy-namespace", "--ignore-not-found")
-        kubectl("delete", *binding, namespace=namespace)
+        kubectl("delete", "rolebinding", *bindings, "--ignore-not-found", namespace=namespace)
     assert mounts() == []
     assert not product.installed()
     assert remnants(product) == []

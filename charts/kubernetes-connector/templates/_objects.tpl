@@ -81,6 +81,7 @@
 {{- if ne .system "connectors-system" }}
 {{- $_ := set $data "proxy-service" (printf "connectors-proxy.%s" .system) }}
 {{- end }}
+{{- with .only }}{{ $_ := set $data "namespaces" (join "," .) }}{{ end }}
 {{- end }}
 {{- range $key, $value := $root.Values.settings }}
 {{- if kindIs "invalid" $value }}{{ $_ := unset $data $key }}{{ else }}{{ $_ := set $data $key (toString $value) }}{{ end }}

@@ -9,9 +9,8 @@
 {{- $labels := merge (dict "app.kubernetes.io/version" $root.Chart.AppVersion) $template.metadata.labels }}
 {{- $_ := set $template.metadata "labels" (merge $labels $values.podLabels) }}
 {{- $_ := set $template.metadata "annotations" (merge ($template.metadata.annotations | default dict) $values.podAnnotations) }}
-{{- with $root.Values.settings }}
-{{- $_ := set $template.metadata.annotations "checksum/settings" (toYaml . | sha256sum) }}
-{{- end }}
+{{- $settings := dict "settings" $root.Values.settings "namespaces" $root.Values.namespaces }}
+{{- $_ := set $template.metadata.annotations "connectors.alauda.io/settings" (toYaml $settings | sha256sum) }}
 {{- if eq $object.kind "Deployment" }}
 {{- $_ := set $object.spec "replicas" $values.replicas }}
 {{- if and (eq $door "proxy") $values.autoscaling.enabled }}{{ $_ := unset $object.spec "replicas" }}{{ end }}
@@ -58,11 +57,7 @@
 {{- $_ := set $container "image" $reference }}
 {{- with $image.pullPolicy }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
 {{- $_ := set $container "resources" $values.resources }}
-{{- $arguments := $values.extraArgs }}
-{{- if and (eq (index . 2) "proxy") $root.Values.namespaces.only }}
-{{- $arguments = concat (list "--set" (printf "connector_namespaces=%s" (join "," $root.Values.namespaces.only))) $arguments }}
-{{- end }}
-{{- $_ := set $container "args" (concat $container.args $arguments) }}
+{{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
 {{- $environment := concat ($container.env | default list) $values.extraEnv }}
 {{- $system := $root.Values.namespaces.system }}
 {{- if and (eq (index . 2) "csi") (ne $system "connectors-system") }}

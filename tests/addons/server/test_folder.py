@@ -15,7 +15,6 @@ from connector_store.domain.source import Folder
 def config(confdir: Path, **explicit: str) -> Config:
     return Config(
         source=Folder("connectors"),
-        namespaces=(),
         recheck=30,
         cut_expired=False,
         flows="off",

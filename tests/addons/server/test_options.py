@@ -36,7 +36,6 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
     assert config.audit_commands
     assert (config.audit, config.audit_refuses) == ("auto", False)
-    assert config.namespaces == ()
     assert config.explicit == {}
 
 
@@ -69,7 +68,6 @@ async def test_what_would_show_or_send_the_credential_is_refused(context, name: 
         ("connector_flows", "maybe"),
         ("connector_audit", "xml"),
         ("connector_audit_when_full", "drop"),
-        ("connector_namespaces", "a,B"),
         ("connector_admin", "9091"),
         ("connector_source", "kubernetes:"),
     ],
@@ -89,7 +87,6 @@ async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None
     assert read().explicit == {"audience": "other"}
 
 
-async def test_lists_and_no_admin(context) -> None:
-    context.options.update(connector_namespaces="a, b", connector_admin="")
-    config = read()
-    assert (config.namespaces, config.admin) == (("a", "b"), None)
+async def test_no_admin(context) -> None:
+    context.options.update(connector_admin="")
+    assert read().admin is None

@@ -17,3 +17,16 @@ def objects_in(text: str) -> Objects:
     }
     assert len(objects) == len(documents)
     return objects
+
+
+ROLLOUT = "connectors-config-rollout"
+SETTINGS = "connectors.alauda.io/settings"
+
+
+def without_rollout(objects: Objects) -> Objects:
+    """Without what replaces pods when the settings change: names with a hash here, a checksum there."""
+    kept = {key: each for key, each in objects.items() if not key[2].startswith(ROLLOUT)}
+    for key, each in kept.items():
+        if key[0] in ("Deployment", "DaemonSet"):
+            assert each["spec"]["template"]["metadata"]["annotations"].pop(SETTINGS)
+    return kept

@@ -93,13 +93,41 @@ def test_the_api_server_takes_an_overlay(installed: Kubectl, overlay: str) -> No
     installed("apply", "--dry-run=server", "--validate=strict", "-k", str(EXAMPLES / overlay))
 
 
-def test_the_namespaced_overlay_binds_no_secrets_of_the_whole_cluster(fresh: Kubectl) -> None:
+@pytest.mark.parametrize("role", ["connectors-proxy-namespace", "connectors-controller-namespace"])
+def test_the_namespaced_overlay_binds_no_secrets_of_the_whole_cluster(fresh: Kubectl, role: str) -> None:
     objects = rendered(fresh, EXAMPLES / "overlay-namespaced")
-    bindings = [each for each in objects if each.get("roleRef", {}).get("name") == "connectors-proxy-namespace"]
+    bindings = [each for each in objects if each.get("roleRef", {}).get("name") == role]
     assert {(each["kind"], each["metadata"].get("namespace")) for each in bindings} == {
         ("RoleBinding", "team-a"),
         ("RoleBinding", "team-b"),
     }
+
+
+def settings_of(objects: list[dict[str, Any]]) -> list[dict[str, str]]:
+    label = "connectors.alauda.io/settings"
+    return [each["data"] for each in objects if (each["metadata"].get("labels") or {}).get(label) == "true"]
+
+
+def rollouts(objects: list[dict[str, Any]]) -> dict[str, str]:
+    """The name of the settings in each workload's template."""
+    workloads = [each for each in objects if each["kind"] in ("Deployment", "DaemonSet")]
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["annotations"]["connectors.alauda.io/settings"]
+        for each in workloads
+    }
+
+
+def test_a_changed_setting_reaches_all_copies_and_every_template_so_that_apply_alone_rolls_it_out(
+    fresh: Kubectl,
+) -> None:
+    before, after = rendered(fresh, DEPLOY), rendered(fresh, EXAMPLES / "overlay")
+    assert settings_of(before) == [{"ca-secret": "connectors-proxy-ca"}] * 3
+    assert settings_of(after) == [{"ca-secret": "connectors-proxy-ca", "targets-deny": "10.96.0.0/12"}] * 3
+    assert rollouts(before).keys() == {"connectors-proxy", "connectors-controller", "connectors-csi"}
+    for objects in (before, after):
+        made = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+        assert set(rollouts(objects).values()) < made
+    assert not set(rollouts(before).values()) & set(rollouts(after).values())
 
 
 def test_the_examples_for_pods_apply_to_a_namespace_under_strict_decoding(installed: Kubectl) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from tests.cluster.deploy.rendering import Key, Objects, objects_in
+from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "kubernetes-connector"
@@ -57,7 +57,7 @@ def container_of(workload: dict[str, Any]) -> dict[str, Any]:
 def test_with_its_defaults_it_is_what_kustomize_makes_of_deploy(
     render: Render, kustomize: Callable[[Path], Objects]
 ) -> None:
-    chart, manifests = render(), kustomize(DEPLOY)
+    chart, manifests = without_rollout(render()), without_rollout(kustomize(DEPLOY))
     assert chart.keys() == manifests.keys()
     for key, each in manifests.items():
         assert chart[key] == each, key
@@ -65,6 +65,7 @@ def test_with_its_defaults_it_is_what_kustomize_makes_of_deploy(
 
 def without_version(objects: Objects) -> Objects:
     """Kustomize gives the label to the product alone, and not to what a component adds."""
+    objects = without_rollout(objects)
     for each in objects.values():
         labels = each["metadata"].pop("labels", {})
         labels.pop(VERSION_LABEL, None)
@@ -251,8 +252,7 @@ def test_a_value_reaches_its_field(
 
 def test_new_settings_replace_the_pods_that_read_them(render: Render) -> None:
     marks = [
-        _metadata("annotations")(render({"settings": {"drain": seconds}})[PROXY])["checksum/settings"]
-        for seconds in (30, 40)
+        _metadata("annotations")(render({"settings": {"drain": seconds}})[PROXY])[SETTINGS] for seconds in (30, 40)
     ]
     assert marks[0] != marks[1]
 

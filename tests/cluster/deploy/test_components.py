@@ -20,7 +20,7 @@ WORKLOADS = [PROXY, CONTROLLER, NODES]
 MONITOR = ("ServiceMonitor", SYSTEM, "kubernetes-connector")
 DRIVER = ("CSIDriver", "", CSI)
 PATH = ("ConfigMap", CSI, "connectors-csi-node")
-EVERYWHERE = ("ClusterRoleBinding", "", "connectors-proxy-namespace")
+EVERYWHERE = [("ClusterRoleBinding", "", f"connectors-{each}-namespace") for each in ("controller", "proxy")]
 OWN = {
     "kubelet-root": {
         "apiVersion": "v1",
@@ -44,7 +44,7 @@ def metrics_of(workload: Key) -> Key:
 CHANGES = {
     "k8s-1.34": {"changed": {DRIVER}},
     "kubelet-root": {"added": {PATH}, "changed": {NODES}},
-    "namespaced": {"gone": {EVERYWHERE}},
+    "namespaced": {"gone": set(EVERYWHERE)},
     "networkpolicy": {"added": {policy_of(each) for each in WORKLOADS}},
     "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
 }
@@ -110,13 +110,13 @@ def test_kubelet_root_reaches_the_driver_its_mount_and_the_host(with_component: 
     assert "/var/lib/kubelet" not in yaml.safe_dump(nodes)
 
 
-def test_namespaced_binds_the_proxys_secrets_nowhere(product: Objects, with_component: Render) -> None:
+def test_namespaced_binds_what_reads_secrets_nowhere(product: Objects, with_component: Render) -> None:
     after = with_component("namespaced")
-    role = EVERYWHERE[2]
-    bound = [key for key, each in product.items() if each.get("roleRef", {}).get("name") == role]
-    assert bound == [EVERYWHERE]
-    assert [key for key, each in after.items() if each.get("roleRef", {}).get("name") == role] == []
-    assert ("ClusterRole", "", role) in after
+    roles = {name for _, _, name in EVERYWHERE}
+    bound = [key for key, each in product.items() if each.get("roleRef", {}).get("name") in roles]
+    assert sorted(bound) == EVERYWHERE
+    assert [key for key, each in after.items() if each.get("roleRef", {}).get("name") in roles] == []
+    assert roles <= {name for kind, _, name in after if kind == "ClusterRole"}
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=" ".join)

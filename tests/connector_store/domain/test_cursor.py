@@ -45,12 +45,18 @@ def watching(version: str = "1") -> Cursor[str]:
         pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Put("a")], "7", id="blank lines are passed over"),
         pytest.param(line("ADDED", obj("a", 7))[:-1], [], "1", id="an unfinished line is not read"),
         pytest.param(
-            line("ERROR", {"code": 500, "message": "no"}), [Failed(500, "no")], "1", id="an error keeps the position"
+            line("ERROR", {"code": 500, "message": "no"}),
+            [Failed(500, "no")],
+            None,
+            id="an error gives the position up",
+        ),
+        pytest.param(
+            line("ERROR", {"code": 429, "message": "busy"}), [Failed(429, "busy")], "1", id="a busy server does not"
         ),
         pytest.param(
             line("ERROR", {"code": EXPIRED, "message": "old"}), [Failed(EXPIRED, "old")], None, id="410 gives it up"
         ),
-        pytest.param(line("ERROR", {}), [Failed(0, "no message")], "1", id="an error may say nothing"),
+        pytest.param(line("ERROR", {}), [Failed(0, "no message")], None, id="an error may say nothing"),
     ],
 )
 def test_reads_a_line(data: bytes, events: list[object], version: str | None) -> None:
@@ -117,6 +123,30 @@ def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew()
     assert cursor.resource_version == "2"
     cursor.dropped()
     assert cursor.resource_version is None
+
+
+def test_streams_that_bring_only_error_events_are_fruitless() -> None:
+    cursor = watching()
+    for _ in range(5):
+        list(cursor.feed(line("ERROR", {"code": 429, "message": "busy"})))
+        cursor.dropped()
+    assert cursor.resource_version is None
+
+
+@pytest.mark.parametrize(
+    ("data", "moves"),
+    [
+        pytest.param(line("ADDED", obj("a", 7)), True, id="a change"),
+        pytest.param(bookmark(7), True, id="a bookmark"),
+        pytest.param(line("ERROR", {"code": 429}), False, id="an error event"),
+        pytest.param(b"\n", False, id="a blank line"),
+    ],
+)
+def test_progress_is_what_brings_the_position_on(data: bytes, moves: bool) -> None:
+    cursor = watching()
+    before = cursor.progress
+    list(cursor.feed(data))
+    assert (cursor.progress > before) is moves
 
 
 class Server:

@@ -77,6 +77,11 @@ def test_precedence(explicit, environ, config_map, drain) -> None:
         pytest.param("ca-secret", "", "ca_secret", None, id="empty means mitmproxy's own CA"),
         pytest.param("ca-configmap", "ca", "ca_configmap", "ca", id="another ConfigMap"),
         pytest.param("watch-timeout", "30", "watch_timeout", 30.0, id="whole seconds"),
+        pytest.param("watch-timeout", "3600", "stale_after", 7200.0, id="staleness follows long watches"),
+        pytest.param("watch-timeout", "5", "stale_after", 600.0, id="and not short ones"),
+        pytest.param("stale-after", "331", "stale_after", 331.0, id="a bound of one's own"),
+        pytest.param("namespaces", " a, b ,a,", "namespaces", ("a", "b"), id="namespaces, each once"),
+        pytest.param("namespaces", "", "namespaces", None, id="empty means all namespaces"),
         pytest.param("probe-interval", "0.5", "probe_interval", 0.5, id="parts of a second"),
         pytest.param("ca-overlap", "0", "ca_overlap", 0.0, id="no overlap"),
         pytest.param("drain", " 86400\n", "drain", 86400.0, id="the longest, with a newline"),
@@ -89,6 +94,8 @@ def test_values(key, text, field, value) -> None:
 @pytest.mark.parametrize(
     ("key", "text", "says"),
     [
+        pytest.param("stale-after", "330", "more than 330: watch-timeout and 30", id="sooner than a watch proves"),
+        pytest.param("namespaces", "a,B", "'B' is not the name of a namespace", id="no namespace"),
         pytest.param("audience", "", "one word", id="no audience"),
         pytest.param("audience", "two words", "one word", id="two words"),
         pytest.param("access", "use", "VERB:RESOURCE[/SUBRESOURCE]", id="a verb alone"),
@@ -135,3 +142,9 @@ def test_other_programs_keys_are_let_alone() -> None:
 @pytest.mark.parametrize("text", ["use:connectors/proxy", "get:connectors", "*:connectors"])
 def test_an_access_rule_reads_its_own_text(text) -> None:
     assert str(parse_access(text)) == text
+
+
+def test_which_namespaces_are_served() -> None:
+    assert parse().serves("any")
+    some = parse(config_map={"namespaces": "a,b"})
+    assert (some.serves("a"), some.serves("c")) == (True, False)

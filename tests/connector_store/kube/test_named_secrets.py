@@ -1,108 +1,155 @@
-"""Which Secrets get a watch of their own, and when it ends."""
+"""Which Secrets are read one by one, when they are read again, and that nothing keeps another one waiting."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from typing import Never
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from aiohttp import web
 
 from connector_store.domain.models import Address, AuthType, Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import ObjectKey
-from connector_store.kube.named_secrets import NamedSecrets, choose
+from connector_store.kube import queue
+from connector_store.kube.client import KubeClient
+from connector_store.kube.named_secrets import NamedSecrets
+from connector_store.kube.reflector import Reflector, Sink
+from connector_store.kube.resources import SECRETS
+from connector_store.kube.sinks import parser
 from connector_store.store import Store
+from tests.fakes.api_server import FakeApiServer, refusal
 
 
-def connector(name: str, secret: str | None = None, ca: str | None = None, cls: str = "k8s") -> Connector:
+@pytest.fixture(autouse=True)
+def asked_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "FIRST_PAUSE", 0.02)
+
+
+def connector(
+    name: str, secret: str | None = None, ca: str | None = None, cls: str = "k8s", namespace: str = "a"
+) -> Connector:
     address = Address(host="h", port=443)
-    key = ObjectKey("a", name)
+    key = ObjectKey(namespace, name)
     return Connector(key=key, class_name=cls, address=address, secret_name=secret, ca_secret_name=ca)
 
 
-class Watches:
-    """Stands for the reflectors: which Secrets are followed now."""
-
-    def __init__(self) -> None:
-        self.active: set[str] = set()
-        self.changed = asyncio.Event()
-
-    def watch(self, key: ObjectKey, source: str) -> "Watch":
-        assert source == f"Secret {key}"
-        return Watch(self, key.name)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await self.changed.wait()
-                self.changed.clear()
-
-
-class Watch:
-    def __init__(self, watches: Watches, name: str) -> None:
-        self.synced = asyncio.Event()
-        self._watches = watches
-        self._name = name
-
-    async def run(self) -> Never:
-        self._watches.active.add(self._name)
-        self.synced.set()
-        self._watches.changed.set()
-        try:
-            while True:
-                await asyncio.Event().wait()
-        finally:
-            self._watches.active.discard(self._name)
-            self._watches.changed.set()
+def opaque(name: str, namespace: str = "a", kind: str = "Opaque") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "type": kind}
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, server: FakeApiServer) -> None:
+        self.server = server
         self.store = Store()
-        self.watches = Watches()
         self.have: set[ObjectKey] = set()
-
         self.known: list[ObjectKey] = []
 
-    def make(self, limit: int = 9) -> NamedSecrets:
-        return NamedSecrets(
-            self.store, self.have.__contains__, self.watches.watch, settle=0, limit=limit, on_known=self.known.append
-        )
+    @asynccontextmanager
+    async def reading(self, *, by_namespace: bool = False) -> AsyncIterator[NamedSecrets]:
+        async with KubeClient(self.server.configuration) as client:
 
-    def start(self, limit: int = 9) -> asyncio.Task[Never]:
-        return asyncio.create_task(self.make(limit).run())
+            def feed(scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
+                return Reflector(client, SECRETS, _name, sink, namespace=scope, watch_timeout=30, changes_only=True)
+
+            named = NamedSecrets(
+                client,
+                self.store,
+                parser("connectors-system"),
+                self.have.__contains__,
+                feed,
+                by_namespace=by_namespace,
+                settle=0,
+                on_known=self.known.append,
+            )
+            task = asyncio.create_task(named.run())
+            try:
+                yield named
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def read(self) -> list[str]:
+        """The Secrets that were asked for, in order."""
+        fields = (query.get("fieldSelector", "") for _, _, query in self.server.requests)
+        return [field.removeprefix("metadata.name=") for field in fields if field.startswith("metadata.name=")]
+
+
+def _name(raw: Any) -> ObjectKey:
+    return ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
 
 @pytest.fixture
-async def world() -> World:
-    return World()
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server:
+        yield World(server)
 
 
-async def test_a_secret_is_watched_while_a_connector_names_it(world: World) -> None:
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the store tells of Connectors only
+            await asyncio.sleep(0.01)
+
+
+def kind_of(world: World, name: str) -> str | None:
+    found = world.store.secret(ObjectKey("a", name))
+    return found.type if found is not None else None
+
+
+async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_changes(world: World) -> None:
+    await world.server.put(SECRETS, opaque("ca"))
     world.store.put("c", connector("one", secret="s", ca="ca"))
-    world.store.put("c", connector("two", ca="ca"))
-    task = world.start()
-    await world.watches.until(lambda: world.watches.active == {"s", "ca"})
-    world.store.remove("c", Connector, ObjectKey("a", "one"))
-    await world.watches.until(lambda: world.watches.active == {"ca"})
-    task.cancel()
-    await world.watches.until(lambda: world.watches.active == set())
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+        assert kind_of(world, "ca") == "Opaque"
+        assert kind_of(world, "s") is None
+        assert named.knows(ObjectKey("a", "s"))
+        assert set(world.known) == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
+        await world.server.put(SECRETS, opaque("s", kind="late"))
+        await until(lambda: kind_of(world, "s") == "late")
+        await world.server.delete(SECRETS, "ca", "a")
+        await until(lambda: kind_of(world, "ca") is None)
+        world.store.remove("c", Connector, ObjectKey("a", "one"))
+        await until(lambda: kind_of(world, "s") is None)
+        assert not named.knows(ObjectKey("a", "s"))
 
 
-async def test_a_secret_that_another_watch_brings_needs_none(world: World) -> None:
+async def test_changes_of_secrets_that_nobody_names_are_asked_for_by_nobody(world: World) -> None:
     world.store.put("c", connector("one", secret="s"))
-    task = world.start()
-    await world.watches.until(lambda: world.watches.active == {"s"})
-    key = ObjectKey("a", "s")
-    world.store.put("Secret a/s", Secret(key=key, type="Opaque"))
-    world.have.add(key)
-    world.store.put("typed", Secret(key=key, type="typed"))
-    await world.watches.until(lambda: world.watches.active == set())
-    found = world.store.secret(key)
-    assert found is not None
-    assert found.type == "typed"
-    task.cancel()
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+        await world.server.put(SECRETS, opaque("foreign"))
+        await world.server.put(SECRETS, opaque("s"))
+        await until(lambda: kind_of(world, "s") == "Opaque")
+    assert set(world.read()) == {"s"}
+
+
+async def test_no_secret_is_left_out_however_many_there_are_and_however_many_names_lead_nowhere(world: World) -> None:
+    for number in range(150):
+        await world.server.put(SECRETS, opaque(f"ca-{number}"))
+        world.store.put("c", connector(f"broken-{number}", secret=f"aaa-{number}", ca=f"ca-{number}"))
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+        assert all(kind_of(world, f"ca-{number}") == "Opaque" for number in range(150))
+    watches = [path for _, path, query in world.server.requests if query.get("watch")]
+    assert len(watches) <= 1
+
+
+async def test_nothing_is_asked_where_nobody_names_anything(world: World) -> None:
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+    assert world.server.requests == []
+
+
+async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World) -> None:
+    await world.server.put(SECRETS, opaque("s"))
+    world.store.put("c", connector("one", secret="s"))
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+        key = ObjectKey("a", "s")
+        world.have.add(key)
+        world.store.put("typed", Secret(key=key, type="typed"))
+        await until(lambda: not named.knows(key))
+        assert kind_of(world, "s") == "typed"
 
 
 async def test_connectors_of_others_and_rejected_ones_need_none(world: World) -> None:
@@ -110,48 +157,56 @@ async def test_connectors_of_others_and_rejected_ones_need_none(world: World) ->
     world.store.put("c", connector("theirs", secret="s", cls="git"))
     world.store.put("c", Rejected(key=ObjectKey("a", "bad"), class_name="k8s", reason="AddressInvalid", message=""))
     world.store.put("c", connector("ours", secret="t"))
-    task = world.start()
-    await world.watches.until(lambda: bool(world.watches.active))
-    assert world.watches.active == {"t"}
-    task.cancel()
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+    assert world.read() == ["t"]
 
 
-async def test_whether_a_secret_is_absent_is_known_once_its_watch_has_listed_or_can_never_be(world: World) -> None:
-    world.store.put("c", connector("one", secret="s", ca="t"))
-    named = world.make(limit=1)
-    key, left_out = ObjectKey("a", "s"), ObjectKey("a", "t")
-    assert not named.knows(key)
-    task = asyncio.create_task(named.run())
-    await world.watches.until(lambda: len(world.known) == 2)
-    assert set(world.known) == {key, left_out}
-    assert named.knows(key)
-    assert named.knows(left_out)
-    world.store.remove("c", Connector, ObjectKey("a", "one"))
-    await world.watches.until(lambda: not world.watches.active)
-    assert not named.knows(key)
-    task.cancel()
+async def test_what_changed_while_the_watch_was_lost_is_read_anew(world: World) -> None:
+    await world.server.put(SECRETS, opaque("s"))
+    world.store.put("c", connector("one", secret="s"))
+    async with world.reading() as named:
+        await until(named.settled.is_set)
+        world.server.faults.append(lambda request: refusal(503, "", "away"))
+        world.server.drop_streams()
+        await world.server.delete(SECRETS, "s", "a")
+        await world.server.put(SECRETS, opaque("s", kind="new"))
+        world.server.compact()
+        world.server.faults.clear()
+        await until(lambda: kind_of(world, "s") == "new")
 
 
-async def test_what_is_too_much_is_told_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    for number in range(4):
-        world.store.put("c", connector(f"c{number}", secret=f"s{number}"))
-    task = world.start(limit=2)
-    await world.watches.until(lambda: world.watches.active == {"s0", "s1"})
-    world.store.remove("c", Connector, ObjectKey("a", "c0"))
-    await world.watches.until(lambda: world.watches.active == {"s1", "s2"})
-    assert [message.split()[:2] for message in caplog.messages] == [["2", "Secrets"]]
-    task.cancel()
+async def test_one_that_cannot_be_read_is_tried_again_and_is_not_known_meanwhile(world: World) -> None:
+    await world.server.put(SECRETS, opaque("s"))
+    world.store.put("c", connector("one", secret="s", ca="ca"))
+
+    def fault(request: web.Request) -> web.Response | None:
+        return refusal(500, "", "broken") if request.query.get("fieldSelector") == "metadata.name=s" else None
+
+    world.server.faults.append(fault)
+    async with world.reading() as named:
+        await until(lambda: world.read().count("s") >= 2 and named.knows(ObjectKey("a", "ca")))
+        assert not named.knows(ObjectKey("a", "s"))
+        assert not named.settled.is_set()
+        world.server.faults.clear()
+        await until(named.settled.is_set)
+        assert kind_of(world, "s") == "Opaque"
 
 
-KEYS = st.builds(ObjectKey, st.sampled_from(["a", "b", "c"]), st.sampled_from(["x", "y", "z", "w"]))
+async def test_a_namespace_that_may_not_be_read_keeps_no_other_one_waiting(world: World) -> None:
+    await world.server.put(SECRETS, opaque("s"))
+    await world.server.put(SECRETS, opaque("s", "b"))
+    world.store.put("c", connector("one", secret="s"))
+    for number in range(20):
+        world.store.put("c", connector(f"theirs-{number}", secret=f"s{number or ''}", namespace="b"))
 
+    def fault(request: web.Request) -> web.Response | None:
+        return refusal(403, "Forbidden", "no") if "/namespaces/b/" in request.path else None
 
-@given(st.sets(KEYS), st.sets(KEYS), st.integers(0, 8), st.integers(0, 4))
-def test_for_every_wish_the_limits_hold_and_nothing_is_started_twice(
-    wanted: set[ObjectKey], running: set[ObjectKey], limit: int, per_namespace: int
-) -> None:
-    chosen = choose(wanted, dict.fromkeys(running), limit=limit, per_namespace=per_namespace)
-    assert set(chosen) <= wanted - running
-    assert len(set(chosen)) == len(chosen) <= max(0, limit - len(running))
-    counts = Counter(key.namespace for key in [*running, *chosen])
-    assert all(counts[key.namespace] <= per_namespace for key in chosen)
+    world.server.faults.append(fault)
+    async with world.reading(by_namespace=True) as named:
+        await until(named.settled.is_set)
+        assert kind_of(world, "s") == "Opaque"
+        assert not named.knows(ObjectKey("b", "s"))
+        world.server.faults.clear()
+        await until(lambda: world.store.secret(ObjectKey("b", "s")) is not None)

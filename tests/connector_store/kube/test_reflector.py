@@ -11,7 +11,7 @@ from aiohttp import web
 
 from connector_store.domain.cursor import Raw
 from connector_store.kube.client import KubeClient
-from connector_store.kube.reflector import Reflector
+from connector_store.kube.reflector import REFUSALS, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from tests.fakes.api_server import FakeApiServer, refusal
 
@@ -185,6 +185,105 @@ async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, ca
         await sink.until(lambda: bool(sink.told))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "grant list and watch on secrets" in caplog.messages[0]
+
+
+async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_tries(server: FakeApiServer) -> None:
+    sink, restarts = Names(), list[str]()
+    server.faults.append(lambda request: refusal(403, "Forbidden", "secrets is forbidden"))
+    async with running(server, sink, on_restart=restarts.append) as reflector:
+        await until(lambda: bool(restarts))
+        assert reflector.refusal is None
+        assert not reflector.settled.is_set()
+        async with asyncio.timeout(DEADLINE):
+            await reflector.settled.wait()
+        assert reflector.refusal is not None
+        assert reflector.refusal.status == 403
+        assert not reflector.synced.is_set()
+        server.faults.clear()
+        await sink.until(lambda: bool(sink.told))
+        assert reflector.refusal is None
+    assert restarts == ["Secret"] * len(restarts)
+    assert len(restarts) >= REFUSALS
+
+
+async def test_a_position_that_only_yields_error_events_is_given_up(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sink = Names()
+    poisoned = b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"cannot decode"}}\n'
+    async with running(server, sink):
+        await sink.until(lambda: sink.told == ["replace 0"])
+        server.faults.append(
+            lambda request: web.Response(body=poisoned) if "resourceVersion" in request.query else None
+        )
+        server.drop_streams()
+        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+
+
+async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_date_meanwhile(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sink = Names()
+    busy = b'{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy"}}\n'
+    async with running(server, sink) as reflector:
+        await sink.until(lambda: sink.told == ["replace 0"])
+        begun = asyncio.get_running_loop().time()
+        asked = len(server.requests)
+        server.faults.append(lambda request: web.Response(body=busy) if request.query.get("watch") else None)
+        server.drop_streams()
+        await until(lambda: len(server.requests) >= asked + 4)
+        assert reflector.age(begun + 100) >= 99
+        assert sum("up to date" in each for each in caplog.messages) == 0
+        assert sum("busy" in each for each in caplog.messages) == 1
+        server.faults.clear()
+        await server.put(SECRETS, secret("one"))
+        await sink.until(lambda: sink.names == {"one"})
+        await until(lambda: any("up to date" in each for each in caplog.messages))
+    assert sum("up to date" in each for each in caplog.messages) == 1
+
+
+async def test_its_age_begins_anew_with_each_bookmark_and_grows_while_the_watch_fails(server: FakeApiServer) -> None:
+    sink = Names()
+    loop = asyncio.get_running_loop()
+    async with running(server, sink) as reflector:
+        await sink.until(lambda: bool(sink.told))
+        since = loop.time() - reflector.age(loop.time())
+        await server.bookmark(SECRETS)
+        await until(lambda: loop.time() - reflector.age(loop.time()) > since)
+        since = loop.time() - reflector.age(loop.time())
+        server.faults.append(lambda request: refusal(500, "", "away"))
+        server.drop_streams()
+        asked = len(server.requests)
+        await until(lambda: len(server.requests) >= asked + 2)
+        assert loop.time() - reflector.age(loop.time()) == pytest.approx(since)
+
+
+async def test_changes_alone_come_with_metadata_alone(server: FakeApiServer) -> None:
+    sink = Names()
+    seen = list[Raw]()
+
+    def parse(raw: Raw) -> str:
+        seen.append(raw)
+        return str(raw["metadata"]["name"])
+
+    await server.put(SECRETS, secret("before", data={"token": "c2VjcmV0"}))
+    async with KubeClient(server.configuration) as client:
+        reflector = Reflector(client, SECRETS, parse, sink, watch_timeout=30, changes_only=True)
+        task = asyncio.create_task(reflector.run())
+        await sink.until(lambda: sink.told == ["replace 0"])
+        await server.put(SECRETS, secret("new", data={"token": "c2VjcmV0"}))
+        await server.delete(SECRETS, "before", "a")
+        await sink.until(lambda: sink.told == ["replace 0", "put new", "remove before"])
+        server.compact()
+        server.drop_streams()
+        await server.put(SECRETS, secret("later"))
+        await sink.until(lambda: "put later" in sink.told or sink.told.count("replace 0") == 2)
+        task.cancel()
+    assert [set(each) for each in seen[:2]] == [{"apiVersion", "kind", "metadata"}] * 2
+    assert [query["limit"] for _, _, query in server.requests if "limit" in query][:1] == ["1"]
 
 
 async def test_a_missing_definition_is_named_and_waited_for(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.models import CA_LABEL, Target, Unusable
@@ -16,7 +17,7 @@ from connector_store.kube.resources import CONNECTORS, SECRETS
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
 from lab.certificates import make_ca
-from tests.fakes.api_server import FakeApiServer
+from tests.fakes.api_server import FakeApiServer, Fault, refusal
 
 KEY = ObjectKey("a", "k8s")
 
@@ -93,8 +94,103 @@ async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: F
     assert asked == {
         ("/api/v1/secrets", f"type={BEARER_TOKEN_SECRET}", ""),
         ("/api/v1/namespaces/connectors-system/secrets", "", f"{CA_LABEL}=true"),
+        ("/api/v1/secrets", f"type!={BEARER_TOKEN_SECRET}", ""),
         ("/api/v1/namespaces/a/secrets", "metadata.name=other", ""),
     }
+    others = [query for _, _, query in server.requests if "!=" in query.get("fieldSelector", "")]
+    assert [query.get("limit") for query in others if not query.get("watch")] == ["1"]
+
+
+async def test_is_synced_once_the_secrets_that_connectors_name_are_read_too(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector(caCertSecretRef={"name": "ca"}))
+    await server.put(SECRETS, secret(token="one"))
+    await server.put(SECRETS, secret("ca", kind="Opaque", ca_crt=make_ca().pem.decode()))
+    async with filled(server) as store:
+        await until(lambda: store.synced)
+        assert isinstance(store.get(KEY), Target)
+
+
+def refused(*namespaces: str) -> Fault:
+    def fault(request: web.Request) -> web.Response | None:
+        hit = any(f"/namespaces/{each}/" in request.path for each in namespaces)
+        return refusal(403, "Forbidden", "no") if hit else None
+
+    return fault
+
+
+async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served_once_it_may(
+    server: FakeApiServer,
+) -> None:
+    for namespace in ("a", "b"):
+        await server.put(CONNECTORS, connector(namespace))
+        await server.put(SECRETS, secret(namespace=namespace, token="one"))
+    server.faults.append(refused("b"))
+    withheld = list[None]()
+    key = ObjectKey("b", "k8s")
+    async with filled(server, namespaces=["a", "b"], on_withheld=lambda: withheld.append(None)) as store:
+        await until(lambda: store.synced)
+        assert isinstance(store.get(KEY), Target)
+        for unserved, text in ((key, "bind the roles"), (ObjectKey("c", "k8s"), "add it to namespaces")):
+            found = store.get(unserved)
+            assert isinstance(found, Unusable)
+            assert found.reason == "NamespaceNotServed"
+            assert text in found.message
+        server.faults.clear()
+        await until(lambda: isinstance(store.get(key), Target))
+    assert len(withheld) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "fault", "reason", "cut"),
+    [
+        pytest.param({}, refused("connectors-system"), "NotWatched", True, id="of all namespaces, refused"),
+        pytest.param({}, lambda request: refusal(500, "", "away"), "NotWatched", False, id="the server is away"),
+        pytest.param({"namespaces": ["a", "b"]}, refused("a"), "NamespaceNotServed", True, id="of one namespace"),
+    ],
+)
+async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
+    server: FakeApiServer, options: dict[str, Any], fault: Fault, reason: str, cut: bool
+) -> None:
+    await server.put(CONNECTORS, connector())
+    await server.put(SECRETS, secret(token="one"))
+    async with filled(server, stale_after=1.0, watch_timeout=1, **options) as store:
+        await until(lambda: isinstance(store.get(KEY), Target))
+        told: list[frozenset[ObjectKey]] = []
+        store.subscribe(told.append)
+        server.faults.append(fault)
+        server.drop_streams()
+        await until(lambda: isinstance(store.get(KEY), Unusable))
+        found = store.get(KEY)
+        assert isinstance(found, Unusable)
+        assert found.reason == reason
+        assert (frozenset({KEY}) in told) is cut
+        server.faults.clear()
+        await until(lambda: isinstance(store.get(KEY), Target))
+
+
+async def test_the_age_of_each_kinds_oldest_watch_is_told(server: FakeApiServer) -> None:
+    store = Store()
+    async with KubeClient(server.configuration) as client:
+        source = ClusterSource(client, store, system_namespace="connectors-system", namespaces=["a", "b"])
+        server.faults.append(refused("b"))
+        task = asyncio.create_task(source.run())
+        await until(lambda: store.synced)
+        ages = source.ages()
+        assert set(ages) == {"Connector", "ConnectorClass", "Secret"}
+        assert all(age < 20 for age in ages.values())
+        task.cancel()
+
+
+async def test_a_controller_watches_all_connectors_and_the_secrets_of_the_namespaces_only(
+    server: FakeApiServer,
+) -> None:
+    for namespace in ("a", "b"):
+        await server.put(CONNECTORS, connector(namespace))
+    async with filled(server, namespaces=["a"], all_connectors=True) as store:
+        await until(lambda: store.synced)
+        assert {each.key.namespace for each in store.connectors()} == {"a", "b"}
+    secrets = {path for _, path, _ in server.requests if path.endswith("/secrets")}
+    assert secrets == {"/api/v1/namespaces/a/secrets", "/api/v1/namespaces/connectors-system/secrets"}
 
 
 def selectors(query: dict[str, Any]) -> tuple[str, str]:

@@ -3,8 +3,8 @@ import random
 
 import pytest
 
-from connector_controller.queue import FIRST_PAUSE, LONGEST_PAUSE, WorkQueue, work
 from connector_store.kube.errors import ApiError
+from connector_store.kube.queue import FIRST_PAUSE, LONGEST_PAUSE, WorkQueue, work
 
 pytestmark = pytest.mark.timeout(60)
 

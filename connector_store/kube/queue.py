@@ -22,8 +22,10 @@ LONGEST_PAUSE: Final = 60.0
 class WorkQueue[K: Hashable]:
     """Keys to reconcile. Not thread-safe: every call is made on one event loop."""
 
-    def __init__(self, name: str, *, rng: random.Random | None = None) -> None:
+    def __init__(self, name: str, *, level: int = logging.WARNING, rng: random.Random | None = None) -> None:
+        """`level` of the log is that of a failure that is tried again: DEBUG where somebody else tells of it."""
         self.name = name
+        self.level = level
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
@@ -118,7 +120,7 @@ async def _worker[K: Hashable](queue: WorkQueue[K], reconcile: Callable[[K], Awa
             queue.retry(key)
         else:
             if queue.forget(key):
-                logger.info("%s %s: done after all", queue.name, key)
+                logger.log(min(queue.level, logging.INFO), "%s %s: done after all", queue.name, key)
             if again is not None:
                 queue.add_after(key, again)
         finally:
@@ -129,4 +131,4 @@ def _failed[K: Hashable](queue: WorkQueue[K], key: K, error: ApiError) -> None:
     queue.retry(key, float(error.retry_after or 0))
     # A conflict says that the cache is behind: the next look is at what is there by then.
     if error.status != HTTPStatus.CONFLICT:
-        logger.warning("%s %s: %s; it is tried again", queue.name, key, error)
+        logger.log(queue.level, "%s %s: %s; it is tried again", queue.name, key, error)
