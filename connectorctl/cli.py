@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "check": "connectorctl.commands.check",
         "kubeconfig": "connectorctl.commands.kubeconfig",
         "token": "connectorctl.commands.token",
+        "credential": "connectorctl.commands.credential",
         "status": "connectorctl.commands.status",
         "completion": "connectorctl.commands.completion",
         "help": "connectorctl.commands.help",

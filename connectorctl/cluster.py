@@ -1,7 +1,6 @@
 """A cluster as a source: its Connectors, and ServiceAccount tokens that it signs (TokenRequest)."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +21,8 @@ from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connectorctl.listing import fill
 from connectorctl.options import Caller, Where
+from connectorctl.output import say
 from connectorctl.proxy_ca import read_proxy_ca
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +101,10 @@ async def _proxy(client: KubeClient, found: _Found, settings: Settings) -> str |
         return published.url if published else None
     seen = await leads_to_proxy(client, connector.key, connector.uid, settings.proxy_host or "")
     if not seen:
-        logger.warning(
-            "services %r in namespace %r is not seen to be the controller's: the kubeconfig names the proxy's own",
-            service_name(connector.key.name),
-            connector.key.namespace,
+        name, namespace = service_name(connector.key.name) or "", connector.key.namespace
+        say(
+            f'warning: services "{name}" in namespace "{namespace}" is not seen to be the controller\'s; '
+            "the kubeconfig names the proxy's own host"
         )
     return proxy_for(connector.key, settings, seen=seen)
 

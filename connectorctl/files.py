@@ -7,11 +7,17 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file of mode 0600, whole or not at all; a device or pipe is written to."""
+    """Replace `path` by a file of mode 0600, whole or not at all; a device or pipe is written to.
+
+    An OSError names `path`, and not what is written meanwhile.
+    """
     if path.exists() and not path.is_file():
         path.write_text(text)
         return
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
     try:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)

@@ -20,8 +20,10 @@ DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
 
 def load(folder: Path, settings: Settings) -> Store:
     """The store that a proxy on this folder would have; ParseError if there is no such folder."""
+    if folder.is_file():
+        raise ParseError(str(folder), f"is a file; name its folder, {folder.parent}")
     if not folder.is_dir():
-        raise ParseError(str(folder), f"is not a folder; make it with: connectorctl init {folder}")
+        raise ParseError(str(folder), f"is not there; make it with: connectorctl init {folder}")
     store = Store()
     DirectorySource(folder, store, system_namespace=settings.system_namespace).load_once()
     return store

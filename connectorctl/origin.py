@@ -36,6 +36,11 @@ def choose_origin(where: Where, situation: Situation, caller: Caller | None = No
     return replace(source, context=where.context) if where.context is not None else source
 
 
+def is_cluster(where: Where, situation: Situation, caller: Caller) -> bool:
+    """Whether the source is a cluster."""
+    return isinstance(choose_origin(where, situation, caller), Cluster)
+
+
 def _cluster_flags(where: Where, caller: Caller | None) -> list[str]:
     flags = {
         "--kubeconfig": where.kubeconfig,

@@ -7,9 +7,9 @@ again every minute.
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import yaml
@@ -40,6 +40,26 @@ class Entry:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How a kubeconfig is made.
+
+    `rotating`: the token lies in a file beside it. `plugin`: the `users[].user.exec` of a Connector, which prints its
+    token (client.authentication.k8s.io). `name`: of the context of an only Connector. `namespace`: where commands
+    without one go.
+    """
+
+    rotating: bool = False
+    plugin: Callable[[ObjectKey], Mapping[str, object]] | None = None
+    name: str | None = None
+    namespace: str | None = None
+
+    @property
+    def token_comes_inside(self) -> bool:
+        """Whether the client sends the token with its requests, and not with CONNECT."""
+        return self.rotating or self.plugin is not None
+
+
 def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 
@@ -52,9 +72,17 @@ def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
 
 
 def render(entries: Sequence[Entry], *, rotating: bool = False) -> str:
-    """The kubeconfig (v1 Config, client-go tools/clientcmd/api/v1) as YAML; `entries` is not empty."""
-    names = [_ONLY] if len(entries) == 1 else [str(each.key) for each in entries]
-    config = {
+    """The kubeconfig as YAML; `entries` is not empty."""
+    text: str = yaml.safe_dump(kubeconfig(entries, Style(rotating=rotating)), sort_keys=False, width=1_000_000)
+    return text
+
+
+def kubeconfig(entries: Sequence[Entry], style: Style) -> dict[str, Any]:
+    """The kubeconfig (v1 Config, client-go tools/clientcmd/api/v1) as a value; `entries` is not empty."""
+    only = style.name or _ONLY
+    names = [only] if len(entries) == 1 else [str(each.key) for each in entries]
+    namespace = {"namespace": style.namespace} if style.namespace else {}
+    return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
@@ -62,22 +90,22 @@ def render(entries: Sequence[Entry], *, rotating: bool = False) -> str:
                 "name": name,
                 "cluster": {
                     "server": str(entry.address),
-                    "proxy-url": proxy_url(entry, rotating=rotating),
+                    "proxy-url": proxy_url(entry, rotating=style.token_comes_inside),
                     "certificate-authority-data": base64.b64encode(entry.ca).decode("ascii"),
                 },
             }
             for name, entry in zip(names, entries, strict=True)
         ],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
-        "users": [{"name": name, "user": _user(rotating)} for name in names],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, **namespace}} for name in names],
+        "users": [{"name": name, "user": _user(entry, style)} for name, entry in zip(names, entries, strict=True)],
         "current-context": names[0],
     }
-    text: str = yaml.safe_dump(config, sort_keys=False, width=1_000_000)
-    return text
 
 
-def _user(rotating: bool) -> dict[str, str]:
-    return {"tokenFile": TOKEN_FILE} if rotating else {"token": PLACEHOLDER}
+def _user(entry: Entry, style: Style) -> dict[str, Any]:
+    if style.plugin is not None:
+        return {"exec": dict(style.plugin(entry.key))}
+    return {"tokenFile": TOKEN_FILE} if style.rotating else {"token": PLACEHOLDER}
 
 
 def _host_port(url: str) -> tuple[str, int]:

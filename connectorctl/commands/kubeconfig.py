@@ -1,33 +1,57 @@
 """`connectorctl kubeconfig`: a kubeconfig that leads through the proxy."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
-from connector_store.domain.kubeconfig import TOKEN_FILE, render
+from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig
 from connector_store.domain.names import ObjectKey
 from connectorctl.access import entries
 from connectorctl.command import command as make
+from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
 from connectorctl.options import ENVIRONMENT, Caller, ConnectorKey, Where, caller_options, source_options
-from connectorctl.output import say, write
+from connectorctl.origin import is_cluster
+from connectorctl.output import render_value, say, write
+from connectorctl.plugin import plugin_of
 from connectorctl.settings import own_settings
 from connectorctl.situation import Situation
 
-STDOUT = Path("-")
+_STDOUT: Final = "-"
+_FORMS: Final = ("yaml", "json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where it goes: a file, or stdout in a form."""
+
+    file: Path | None = None
+    form: str = "yaml"
 
 
 @make(
     "kubeconfig",
     examples=(
         "connectorctl kubeconfig default/k8s-connector -o team.kubeconfig",
+        "connectorctl kubeconfig default/k8s-connector --exec --merge",
         "connectorctl kubeconfig team-a/k8s --service-account ci/pipeline --rotating -o team.kubeconfig",
     ),
 )
 @click.argument("keys", type=ConnectorKey(), metavar="NAMESPACE/NAME...", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write there, readable to you only."
+    "-o",
+    "--output",
+    metavar="FILE|yaml|json",
+    help="Write it there, readable to you only; yaml and json are forms of stdout.",
 )
+@click.option("--merge", is_flag=True, help="Add it to that file, by default the one that kubectl reads.")
+@click.option("--force", is_flag=True, help="Also replace what is not of a Connector.")
+@click.option("--exec", "by_exec", is_flag=True, help="Get tokens by this program, whenever one has ended.")
 @click.option("--rotating", is_flag=True, help="Keep the token in a file that clients read again.")
+@click.option("--context-name", metavar="NAME", help="Of the context, cluster and user of one Connector.")
+@click.option("--default-namespace", metavar="NAMESPACE", help="Of commands that name none.")
 @click.option("--proxy", metavar="URL", envvar=f"{ENVIRONMENT}PROXY", show_envvar=True,
               help="Default: what the Connector's status says; for folders http://127.0.0.1:8080.")  # fmt: skip
 @caller_options
@@ -36,28 +60,80 @@ STDOUT = Path("-")
 def command(
     situation: Situation,
     keys: tuple[ObjectKey, ...],
-    output: Path | None,
+    output: str | None,
+    merge: bool,
+    force: bool,
+    by_exec: bool,
     rotating: bool,
+    context_name: str | None,
+    default_namespace: str | None,
     proxy: str | None,
     where: Where,
     caller: Caller,
 ) -> None:
     """Print a kubeconfig that leads through the proxy.
 
-    It holds a token of the caller and no credential of a target. The first Connector is the current context.
+    It holds a token of the caller and no credential of a target. The first Connector is the current context. With
+    --exec it holds no token either, and never ends: kubectl asks this program for one.
     """
-    from connectorctl.files import write_private
+    keys = tuple(dict.fromkeys(keys))
+    place = _place(output, merge=merge)
+    _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, named=context_name is not None)
+    if place.file is not None and not merge and not force:
+        check_replaceable(place.file)
+    made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
+    style = Style(
+        rotating=rotating,
+        plugin=plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None,
+        name=context_name or (str(keys[0]) if merge else None),
+        namespace=default_namespace,
+    )
+    _deliver(kubeconfig(made, style), place, made[0], merge=merge, force=force, rotating=rotating)
 
-    if rotating and output in (None, STDOUT):
+
+def _place(output: str | None, *, merge: bool) -> Place:
+    if output in _FORMS:
+        return Place(form=output)
+    if output is None or output == _STDOUT:
+        return Place(file=default_file(os.environ)) if merge and output is None else Place()
+    return Place(file=Path(output).expanduser())
+
+
+def _check(
+    keys: tuple[ObjectKey, ...],
+    place: Place,
+    caller: Caller,
+    *,
+    merge: bool,
+    by_exec: bool,
+    rotating: bool,
+    named: bool,
+) -> None:
+    if merge and place.file is None:
+        raise click.UsageError("--merge is for files; leave -o out, or name one")
+    if rotating and (by_exec or merge):
+        raise click.UsageError("--rotating is for a file of its own; --exec alone renews the token")
+    if rotating and place.file is None:
         raise click.UsageError("--rotating needs -o FILE: the token lies in a file of its own beside it")
     if rotating and len(keys) > 1 and caller.service_account is None:
         raise click.UsageError("--rotating takes one Connector of a folder: each has a token of its own")
-    made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
-    text = render(made, rotating=rotating)
-    if output is None or output == STDOUT:
-        write(text)
+    if named and len(keys) > 1:
+        raise click.UsageError("--context-name is for one Connector; several have the names of theirs")
+
+
+def _deliver(config: dict[str, Any], place: Place, first: Entry, *, merge: bool, force: bool, rotating: bool) -> None:
+    from connectorctl.files import write_private
+
+    if place.file is None:
+        write(render_value(config, place.form))
+        return
+    if merge:
+        before = merge_into(place.file, config, force=force)
+        name = config["current-context"]
+        was = f", which was {before}" if before and before != name else ""
+        say(f"wrote {place.file}; its current context is {name}{was}")
         return
     if rotating:
-        write_private(output.parent / TOKEN_FILE, made[0].token)
-    write_private(output, text)
-    say(f"wrote {output}")
+        write_private(place.file.parent / TOKEN_FILE, first.token)
+    write_private(place.file, render_value(config, "yaml"))
+    say(f"wrote {place.file}")

@@ -88,13 +88,13 @@ async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, 
 
 
 async def test_where_the_service_is_another_s_the_proxys_own_is_named(
-    server: FakeApiServer, where: Where, caplog: pytest.LogCaptureFixture
+    server: FakeApiServer, where: Where, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     await server.put(SERVICES, alias(externalName="evil.example"))
     (entry,) = await entries(where)
     assert entry.proxy == "http://connectors-proxy.connectors-system.svc.cluster.local"
-    assert "'c-k8s' in namespace 'a' is not seen to be the controller's" in caplog.text
+    assert 'services "c-k8s" in namespace "a" is not seen to be the controller' in capsys.readouterr().err
 
 
 async def test_what_a_controller_published_without_a_service_is_taken(server: FakeApiServer, where: Where) -> None:

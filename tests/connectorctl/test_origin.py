@@ -6,7 +6,7 @@ import pytest
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.source import Cluster, Folder
 from connectorctl.options import Caller, Where
-from connectorctl.origin import choose_origin
+from connectorctl.origin import choose_origin, is_cluster
 from connectorctl.situation import Situation
 
 ACCOUNT = Caller(service_account=ObjectKey("ci", "default"))
@@ -48,3 +48,8 @@ def test_the_source_is(where: Where, caller: Caller | None, situation: Situation
 def test_what_does_not_fit_together_is_refused(where: Where, caller: Caller | None, message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
         choose_origin(where, NOWHERE, caller)
+
+
+def test_a_cluster_is_told_from_a_folder() -> None:
+    assert is_cluster(Where(), NOWHERE, ACCOUNT)
+    assert not is_cluster(Where(), NOWHERE, Caller())

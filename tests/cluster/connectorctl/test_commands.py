@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from connector_store.domain.manifest import API_VERSION
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.settings import Settings
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 
@@ -61,6 +64,23 @@ def publish(plane: ControlPlane, namespace: str) -> None:
         "CACerts": base64.b64encode(CA.pem).decode(),
         "audience": "connectors-proxy",
     }
+    connector = plane.api.must(
+        "GET", f"/apis/connectors.alauda.io/v1alpha1/namespaces/{namespace}/connectors/k8s-connector"
+    )
+    owner = {"apiVersion": API_VERSION, "kind": "Connector", "name": "k8s-connector", "controller": True}
+    plane.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": "c-k8s-connector",
+                "namespace": namespace,
+                "labels": {MANAGED_BY: MANAGER},
+                "ownerReferences": [{**owner, "uid": connector["metadata"]["uid"]}],
+            },
+            "spec": {"type": "ExternalName", "externalName": Settings().proxy_host},
+        }
+    )
     patch = json.dumps({"status": {"proxy": {"httpAddress": address}}})
     plane.kubectl(
         "patch", "connector", "k8s-connector", "--subresource=status", "--type=merge", "-p", patch, namespace=namespace

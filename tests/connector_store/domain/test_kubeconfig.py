@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry, proxy_url, render
+from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, proxy_url, render
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
 
@@ -108,3 +108,21 @@ def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
 
 def test_an_entry_hides_its_token_in_text() -> None:
     assert ENTRY.token not in repr(ENTRY)
+
+
+def test_a_name_and_a_namespace_are_those_that_were_chosen() -> None:
+    config = kubeconfig([ENTRY], Style(name="team", namespace="web"))
+    assert config["contexts"] == [{"name": "team", "context": {"cluster": "team", "user": "team", "namespace": "web"}}]
+    assert config["current-context"] == "team"
+
+
+def test_a_plugin_stands_in_place_of_every_token() -> None:
+    style = Style(plugin=lambda key: {"command": "c", "args": [str(key)]})
+    config = kubeconfig([ENTRY], style)
+    assert config["users"][0]["user"] == {"exec": {"command": "c", "args": [str(ENTRY.key)]}}
+    assert ENTRY.token not in repr(config)
+
+
+def test_several_keep_the_names_of_their_connectors() -> None:
+    other = replace(ENTRY, key=ObjectKey("b", "other"))
+    assert kubeconfig([ENTRY, other], Style(name="team"))["current-context"] == str(ENTRY.key)

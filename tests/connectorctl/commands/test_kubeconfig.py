@@ -1,7 +1,10 @@
 """`connectorctl kubeconfig`."""
 
+import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,6 +13,15 @@ from tests.connectorctl.typed import Type
 
 NAME = "default/k8s-connector"
 MAKE = f"kubeconfig {NAME} --confdir confdir"
+FILE = "connectors/k8s-connector.yaml"
+THEIRS = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: prod, cluster: {server: https://prod}}]
+contexts: [{name: prod, context: {cluster: prod, user: prod}}]
+users: [{name: prod, user: {token: t}}]
+current-context: prod
+"""
 
 
 def mode(path: Path) -> int:
@@ -38,15 +50,78 @@ def test_a_rotating_one_has_its_token_beside_it(typed: Type, connectors: Path, p
     assert mode(place / "context.token") == 0o600
 
 
+@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_form_is_one_of_stdout_and_no_file(
+    typed: Type, connectors: Path, place: Path, form: str, read: Callable[[str], Any]
+) -> None:
+    code, out, _ = typed(f"{MAKE} -o {form}")
+    assert code == 0
+    assert read(out)["kind"] == "Config"
+    assert not (place / form).exists()
+
+
+def test_a_file_with_other_contexts_stays_as_it_is(typed: Type, connectors: Path, place: Path) -> None:
+    (place / "config").write_text(THEIRS)
+    code, out, err = typed(f"{MAKE} -o config")
+    assert (code, out) == (1, "")
+    assert "config: holds contexts that are not of Connectors (prod); add to it with --merge, or --force" in err
+    assert (place / "config").read_text() == THEIRS
+    assert typed(f"{MAKE} -o config --force").code == 0
+    assert "prod" not in (place / "config").read_text()
+    assert typed(f"{MAKE} -o config").code == 0
+
+
+def test_a_merge_goes_where_kubectl_reads(
+    typed: Type, connectors: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "mine:other")
+    (place / "mine").write_text(THEIRS)
+    done = typed(f"{MAKE} --merge")
+    assert done == (0, "", f"wrote mine; its current context is {NAME}, which was prod\n")
+    merged = yaml.safe_load((place / "mine").read_text())
+    assert [each["name"] for each in merged["contexts"]] == ["prod", NAME]
+    assert typed(f"{MAKE} --merge").err == f"wrote mine; its current context is {NAME}\n"
+    assert typed(f"{MAKE} --merge -o fresh --context-name team").err == "wrote fresh; its current context is team\n"
+
+
+def test_names_and_namespaces_are_the_users_to_choose(typed: Type, connectors: Path) -> None:
+    config = yaml.safe_load(typed(f"{MAKE} --context-name team --default-namespace web").out)
+    assert config["current-context"] == config["clusters"][0]["name"] == config["users"][0]["name"] == "team"
+    assert config["contexts"][0]["context"]["namespace"] == "web"
+
+
+def test_a_connector_that_is_named_twice_is_there_once(typed: Type, connectors: Path) -> None:
+    config = yaml.safe_load(typed(f"{MAKE} {NAME}").out)
+    assert [each["name"] for each in config["contexts"]] == ["k8s"]
+
+
+def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) -> None:
+    code, out, _ = typed(f"{MAKE} --exec")
+    assert code == 0
+    assert "eyJ" not in out
+    config = yaml.safe_load(out)
+    assert config["users"][0]["user"]["exec"]["args"][:2] == ["credential", NAME]
+    assert config["clusters"][0]["cluster"]["proxy-url"].startswith("http://default%2Fk8s-connector:x@")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
         pytest.param(f"kubeconfig {NAME} --confdir nowhere", 1, "start the proxy once", id="a proxy that never ran"),
         pytest.param(f"{MAKE} --proxy x", 1, "http://HOST:PORT", id="a proxy of no URL"),
-        pytest.param(f"{MAKE} -o absent/f", 1, "No such file or directory", id="a folder missing"),
+        pytest.param(f"{MAKE} -o absent/f", 1, "absent/f: No such file or directory", id="a folder missing"),
         pytest.param(f"{MAKE} --rotating", 2, "needs -o FILE", id="rotating needs a place for the token"),
         pytest.param(f"{MAKE} --rotating -o -", 2, "needs -o FILE", id="rotating has no place on stdout"),
         pytest.param(f"{MAKE} a/b --rotating -o f", 2, "a token of its own", id="rotating is for one of a folder"),
+        pytest.param(f"{MAKE} --rotating --exec -o f", 2, "--exec alone", id="two ways to renew"),
+        pytest.param(f"{MAKE} --merge -o json", 2, "--merge is for files", id="a merge into stdout"),
+        pytest.param(f"{MAKE} a/b --context-name x", 2, "is for one Connector", id="one name for two"),
+        pytest.param(
+            f"kubeconfig {NAME} --source connectors/k8s-connector.yaml",
+            1,
+            "name its folder, connectors",
+            id="a file for a folder",
+        ),
     ],
 )
 def test_a_failure_has_its_code_and_says_why(typed: Type, connectors: Path, line: str, code: int, message: str) -> None:

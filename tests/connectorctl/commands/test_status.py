@@ -16,7 +16,7 @@ def test_it_is_a_table(typed: Type, connectors: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("status --source absent", "is not a folder", id="a folder that is not there"),
+        pytest.param("status --source absent", "is not there; make it with", id="a folder that is not there"),
         pytest.param("status --kubeconfig absent", "kubeconfig absent not found", id="a kubeconfig missing"),
     ],
 )

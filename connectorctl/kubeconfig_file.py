@@ -1,0 +1,130 @@
+"""A kubeconfig in a file of the user's: what is theirs in it stays, unless they say otherwise.
+
+An entry is ours if its cluster's proxy-url has a Connector for a user name, as `connectorctl kubeconfig` writes it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from connector_store.domain.errors import ParseError
+from connector_store.domain.names import ObjectKey
+from connectorctl.files import write_private
+
+MAX_FILE: Final = 8 * 1024 * 1024
+"""Bytes of a kubeconfig that is read."""
+_LISTS: Final = ("clusters", "contexts", "users")
+_NAMED: Final = 5
+"""Contexts of others that a refusal names."""
+
+Config = dict[str, Any]
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    """Where kubectl would write: the first file of KUBECONFIG, else ~/.kube/config."""
+    first = next((each for each in environ.get("KUBECONFIG", "").split(os.pathsep) if each), None)
+    return Path(first) if first else Path.home() / ".kube" / "config"
+
+
+def check_replaceable(path: Path) -> None:
+    """ParseError if `path` holds something that is not ours: replacing it would lose that."""
+    if not path.is_file():
+        return
+    config = _read(path)
+    others = [name for name in _names(config, "contexts") if name not in _ours(config)]
+    if others:
+        shown = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+        raise ParseError(
+            str(path), f"holds contexts that are not of Connectors ({shown}); add to it with --merge, or --force"
+        )
+    if config and config.get("kind") != "Config":
+        raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
+
+
+def merge_into(path: Path, made: Config, *, force: bool) -> str | None:
+    """Put the entries of `made` into the file, and make its context the current one; returns which it was before.
+
+    ParseError if an entry of one of their names is not ours, unless `force`.
+    """
+    path = path.resolve()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path):
+        config = _read(path) if path.exists() else {}
+        taken = [name for name in _names(made, "contexts") if _is_taken(config, name)]
+        if taken and not force:
+            raise ParseError(
+                str(path), f"has an entry {taken[0]} that is not of a Connector; --context-name, or --force"
+            )
+        before = config.get("current-context") or None
+        write_private(path, yaml.safe_dump(_merged(config, made), sort_keys=False, width=1_000_000))
+    return before if isinstance(before, str) else None
+
+
+def _merged(config: Config, made: Config) -> Config:
+    merged = {"apiVersion": "v1", "kind": "Config", **config, "current-context": made["current-context"]}
+    for each in _LISTS:
+        fresh = {entry["name"] for entry in made[each]}
+        kept = [entry for entry in _entries(config, each) if entry.get("name") not in fresh]
+        merged[each] = [*kept, *made[each]]
+    return merged
+
+
+def _is_taken(config: Config, name: str) -> bool:
+    return any(name in _names(config, each) for each in _LISTS) and name not in _ours(config)
+
+
+def _ours(config: Config) -> set[str]:
+    """Names of contexts, and of their clusters and users, that lead through a proxy as we write them."""
+    clusters = {each.get("name") for each in _entries(config, "clusters") if _is_connectors(each.get("cluster"))}
+    contexts = [each for each in _entries(config, "contexts") if isinstance(each.get("context"), Mapping)]
+    return {str(each.get("name")) for each in contexts if each["context"].get("cluster") in clusters}
+
+
+def _is_connectors(cluster: object) -> bool:
+    url = cluster.get("proxy-url") if isinstance(cluster, Mapping) else None
+    try:
+        ObjectKey.parse(unquote(urlsplit(url).username or "") if isinstance(url, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _names(config: Config, key: str) -> list[str]:
+    return [str(each.get("name")) for each in _entries(config, key)]
+
+
+def _entries(config: Config, key: str) -> list[Config]:
+    return [each for each in config.get(key) or [] if isinstance(each, dict)]
+
+
+def _read(path: Path) -> Config:
+    with path.open("rb") as file:
+        text = file.read(MAX_FILE)
+    try:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ParseError(str(path), "is no YAML; name another file, or --force") from error
+    if config is None:
+        return {}
+    if not isinstance(config, dict) or any(not isinstance(config.get(each) or [], list) for each in _LISTS):
+        raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
+    return config
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The lock that kubectl takes before it changes a kubeconfig (clientcmd/loader.go): a file FILE.lock."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0))
+    except FileExistsError as error:
+        raise ParseError(str(lock), "is there: another program changes that file; if none does, remove it") from error
+    try:
+        yield
+    finally:
+        lock.unlink()

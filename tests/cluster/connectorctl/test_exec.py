@@ -1,0 +1,98 @@
+"""A kubeconfig that renews itself: real kubectl runs `connectorctl credential`, and again when its token has ended."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.models import Connector
+from connectorctl.plugin import LEEWAY
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running import RunningProxy, wait_for
+
+LIFE = 2.0
+"""Seconds until the first token counts as ended."""
+PATIENT = 120.0
+
+
+@pytest.mark.timeout(300)
+def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: ControlPlane, tmp_path: Path) -> None:
+    namespace = control_plane.new_namespace("exec")
+    raw, secret = manifests(control_plane, target_token(control_plane, namespace))
+    connector = parse_connector(raw)
+    assert isinstance(connector, Connector)
+    control_plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
+    proxy = RunningProxy(tmp_path / "proxy")
+    proxy.write("k8s.yaml", raw, secret)
+    path = tmp_path / "kubeconfig"
+    with proxy:
+        make_kubeconfig(proxy, connector, path)
+        assert "eyJ" not in path.read_text()
+        kubectl = Kubectl(control_plane.kubectl.program, path)
+        identity = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+        assert identity == f"system:serviceaccount:{namespace}:{TARGET_USER}"
+        runs = counted(path, tmp_path / "runs")
+        wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={PATIENT:.0f}s")
+        with subprocess.Popen(
+            kubectl.command(*wait, namespace=namespace),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=kubectl.environment,
+        ) as waiting:
+            try:
+                wait_for(lambda: watches(proxy), "the informer's watch")
+                first, ended = runs(), time.monotonic() + LIFE
+                wait_for(lambda: time.monotonic() > ended, "the end of the first token")
+                proxy.process.kill()
+                proxy.process.start()
+                wait_for(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
+                patch = '{"data":{"state":"old"}}'
+                control_plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
+                output, errors = waiting.communicate(timeout=PATIENT)
+            finally:
+                waiting.kill()
+    assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
+    assert runs() > first
+
+
+def watches(proxy: RunningProxy) -> bool:
+    lines = proxy.admin("/metrics")[1].splitlines()
+    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
+
+
+def make_kubeconfig(proxy: RunningProxy, connector: Connector, path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("connectorctl")), "kubeconfig", str(connector.key)),
+            *("--exec", "--ttl", f"{LEEWAY + LIFE:.0f}s", "-o", str(path)),
+            *("--source", str(proxy.manifests), "--confdir", str(proxy.confdir)),
+            *("--proxy", f"http://127.0.0.1:{proxy.port}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={key: value for key, value in os.environ.items() if not key.startswith("KUBERNETES_")},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def counted(path: Path, runs: Path) -> Callable[[], int]:
+    """Counts how often kubectl runs the plugin, by a program that it runs in its place."""
+    config = yaml.safe_load(path.read_text())
+    plugin = config["users"][0]["user"]["exec"]
+    before = path.with_name("before")
+    before.write_text(f'#!/bin/sh\necho >> {runs}\nexec {plugin["command"]} "$@"\n')
+    before.chmod(0o755)
+    plugin["command"] = str(before)
+    path.write_text(yaml.safe_dump(config))
+    return lambda: len(runs.read_text().splitlines())

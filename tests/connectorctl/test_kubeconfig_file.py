@@ -1,0 +1,161 @@
+"""A kubeconfig in a file of the user's."""
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connector_store.domain.errors import ParseError
+from connectorctl.kubeconfig_file import MAX_FILE, check_replaceable, default_file, merge_into
+
+
+def config(*names: str, proxy: str = "http://team-a%2Fk8s:token@127.0.0.1:8080", **more: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": "https://x", "proxy-url": proxy}} for name in names],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
+        "users": [{"name": name, "user": {"token": "t"}} for name in names],
+        "current-context": names[0] if names else "",
+        **more,
+    }
+
+
+THEIRS = config("prod", "dev", proxy="http://corporate:3128", preferences={"colors": True})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "config"
+
+
+def put(path: Path, value: object) -> None:
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value))
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+def names(config: Mapping[str, Any], key: str) -> list[str]:
+    return [each["name"] for each in config[key]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("", id="an empty file"),
+        pytest.param(config(), id="a kubeconfig without contexts"),
+        pytest.param(config("k8s"), id="one of ours"),
+        pytest.param({**config("k8s"), "users": None}, id="with a null for a list"),
+    ],
+)
+def test_what_is_ours_may_be_replaced(path: Path, value: object) -> None:
+    put(path, value)
+    check_replaceable(path)
+
+
+def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "absent")
+    check_replaceable(Path("/dev/null"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param(THEIRS, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="others"),
+        pytest.param(
+            {**THEIRS, "contexts": [*THEIRS["contexts"], *config("k8s")["contexts"]]}, "prod, dev", id="others and ours"
+        ),
+        pytest.param(config(*map(str, range(9)), proxy="x"), r"0, 1, 2, 3, 4, …", id="many others"),
+        pytest.param(config("k8s", proxy="http://[x"), "k8s", id="a proxy that is no URL"),
+        pytest.param({**config("k8s"), "clusters": [{"name": "k8s"}]}, "k8s", id="a cluster without content"),
+        pytest.param("kind: Pod\n", "is no kubeconfig", id="another object"),
+        pytest.param("- a\n", "is no kubeconfig", id="a list"),
+        pytest.param("clusters: text\n", "is no kubeconfig", id="a text for a list"),
+        pytest.param("a: ]", "is no YAML", id="no YAML"),
+        pytest.param("[" * 100_000, "is no YAML", id="nesting without end"),
+    ],
+)
+def test_what_is_theirs_is_not_replaced(path: Path, value: object, message: str) -> None:
+    put(path, value)
+    with pytest.raises(ParseError, match=message):
+        check_replaceable(path)
+
+
+def test_a_merge_keeps_what_is_theirs_and_says_which_context_was_current(path: Path) -> None:
+    put(path, THEIRS)
+    path.chmod(0o644)
+    assert merge_into(path, config("team-a/k8s"), force=False) == "prod"
+    merged = read(path)
+    for key in ("clusters", "contexts", "users"):
+        assert names(merged, key) == ["prod", "dev", "team-a/k8s"]
+        assert merged[key][:2] == THEIRS[key]
+    assert merged["current-context"] == "team-a/k8s"
+    assert merged["preferences"] == {"colors": True}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["config"]
+
+
+def test_a_merge_twice_is_the_same_as_once(path: Path) -> None:
+    put(path, THEIRS)
+    merge_into(path, config("team-a/k8s"), force=False)
+    once = read(path)
+    assert merge_into(path, config("team-a/k8s"), force=False) == "team-a/k8s"
+    assert read(path) == once
+
+
+def test_a_merge_makes_a_file_that_is_not_there_and_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / ".kube" / "config"
+    assert merge_into(path, config("team-a/k8s"), force=False) is None
+    assert read(path) == config("team-a/k8s")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_merge_leaves_a_link_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    put(real, THEIRS)
+    link.symlink_to(real)
+    merge_into(link, config("team-a/k8s"), force=False)
+    assert link.is_symlink()
+    assert "team-a/k8s" in names(read(real), "contexts")
+
+
+def test_an_entry_of_theirs_is_replaced_by_force_only(path: Path) -> None:
+    put(path, THEIRS)
+    with pytest.raises(ParseError, match="has an entry dev that is not of a Connector"):
+        merge_into(path, config("dev"), force=False)
+    assert read(path) == THEIRS
+    merge_into(path, config("dev"), force=True)
+    assert names(read(path), "users") == ["prod", "dev"]
+
+
+def test_two_programs_do_not_write_at_once(path: Path) -> None:
+    put(path, THEIRS)
+    lock = path.with_name("config.lock")
+    lock.touch()
+    with pytest.raises(ParseError, match="another program changes that file"):
+        merge_into(path, config("k8s"), force=False)
+    assert lock.exists()
+
+
+def test_what_is_too_large_is_not_read_to_its_end(path: Path) -> None:
+    put(path, "a: 1\n# " + "x" * MAX_FILE)
+    with pytest.raises(ParseError, match="no kubeconfig"):
+        check_replaceable(path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, Path.home() / ".kube" / "config"),
+        ({"KUBECONFIG": ""}, Path.home() / ".kube" / "config"),
+        ({"KUBECONFIG": ":a:b"}, Path("a")),
+    ],
+)
+def test_the_file_is_the_one_that_kubectl_would_write(environ: dict[str, str], expected: Path) -> None:
+    assert default_file(environ) == expected
