@@ -98,7 +98,7 @@ class ConnectorReconciler:
             self._probing.forget(key)
             await self._show(seen, not_served(withheld), None)
             return None
-        facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca)
+        facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role)
         if self._unknown(seen):
             return None
         return await self._update(seen, self._checked(facts))

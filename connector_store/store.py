@@ -11,10 +11,11 @@ from typing import Final
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.rbac import ClusterRole
 from connector_store.domain.resolve import resolve
 from connector_store.domain.serving import Withheld, not_named
 
-Object = Connector | Rejected | Secret | ConnectorClass
+Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole
 Subscriber = Callable[[frozenset[ObjectKey]], None]
 
 Identity = tuple[type, ObjectKey | str]
@@ -23,7 +24,7 @@ _BUILTIN: Final = "builtin"
 
 
 class Store:
-    """Connectors, Secrets and ConnectorClasses by source; see the module's text."""
+    """Connectors, Secrets, ConnectorClasses and ClusterRoles by source; see the module's text."""
 
     def __init__(self, *, expected: Iterable[str] = ()) -> None:
         """`expected` names the sources whose first list must be in before the store is synced."""
@@ -31,7 +32,9 @@ class Store:
         self._connectors: dict[ObjectKey, Connector | Rejected] = {}
         self._secrets: dict[ObjectKey, Secret] = {}
         self._classes: dict[str, ConnectorClass] = {K8S.name: K8S}
-        self._users: dict[ObjectKey | str, set[ObjectKey]] = {}
+        self._roles: dict[str, ClusterRole] = {}
+        self._users: dict[ObjectKey | Identity, set[ObjectKey]] = {}
+        """The Connectors that name a Secret, or an object of cluster scope."""
         self._resolved: dict[ObjectKey, Target | Unusable | None] = {}
         self._shared_ca_file: bytes | None = None
         self._shared_secrets: dict[ObjectKey, bytes] = {}
@@ -64,6 +67,9 @@ class Store:
     def connector_class(self, name: str) -> ConnectorClass | None:
         return self._classes.get(name)
 
+    def cluster_role(self, name: str) -> ClusterRole | None:
+        return self._roles.get(name)
+
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of objects by kind, for the metric connector_store_objects."""
@@ -71,6 +77,7 @@ class Store:
             "Connector": len(self._connectors),
             "Secret": len(self._secrets),
             "ConnectorClass": len(self._classes),
+            "ClusterRole": len(self._roles),
         }
 
     @property
@@ -104,7 +111,7 @@ class Store:
         self._notify(self._set(source, identify(obj), obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
-        """One object of `source` was deleted; `kind` is Connector, Secret or ConnectorClass."""
+        """One object of `source` was deleted; `kind` is Connector, Secret, ConnectorClass or ClusterRole."""
         if (kind, name) in self._sources.get(source, {}):
             self._notify(self._drop(source, (kind, name)))
 
@@ -168,7 +175,8 @@ class Store:
         if connector is None:
             # Unknown keys are what anybody can send: they are not remembered.
             return None
-        found = resolve(connector, self._classes.get(connector.class_name), self._secrets.get, self.shared_ca)
+        cls = self._classes.get(connector.class_name)
+        found = resolve(connector, cls, self._secrets.get, self.shared_ca, self._roles.get)
         self._resolved[key] = found
         return found
 
@@ -185,8 +193,11 @@ class Store:
     def _index(self, identity: Identity, obj: Object | None) -> set[ObjectKey]:
         kind, name = identity
         if isinstance(name, str):
-            _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
-            return self._invalidate(name)
+            if kind is ClusterRole:
+                _set_or_pop(self._roles, name, obj if isinstance(obj, ClusterRole) else None)
+            else:
+                _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
+            return self._invalidate(identity)
         if kind is Secret:
             return self._index_secret(name, obj if isinstance(obj, Secret) else None)
         return self._index_connector(name, obj if isinstance(obj, Connector | Rejected) else None)
@@ -211,7 +222,7 @@ class Store:
         self._resolved.pop(key, None)
         return {key}
 
-    def _invalidate(self, name: ObjectKey | str) -> set[ObjectKey]:
+    def _invalidate(self, name: ObjectKey | Identity) -> set[ObjectKey]:
         keys = set(self._users.get(name, ()))
         for key in keys:
             self._resolved.pop(key, None)
@@ -230,16 +241,19 @@ class Store:
 
 def identify(obj: Object) -> Identity:
     """What tells an object from others: another one of the same identity replaces it."""
-    if isinstance(obj, ConnectorClass):
-        return ConnectorClass, obj.name
+    if isinstance(obj, ConnectorClass | ClusterRole):
+        return type(obj), obj.name
     return (Secret if isinstance(obj, Secret) else Connector), obj.key
 
 
-def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | str]:
+def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | Identity]:
     if connector is None:
         return frozenset()
-    secrets = connector.secret_keys if isinstance(connector, Connector) else frozenset()
-    return frozenset((connector.class_name, *secrets))
+    of_class: Identity = (ConnectorClass, connector.class_name)
+    if isinstance(connector, Rejected):
+        return frozenset((of_class,))
+    roles = connector.permissions.role_names if connector.permissions is not None else frozenset()
+    return frozenset((of_class, *connector.secret_keys, *((ClusterRole, each) for each in roles)))
 
 
 def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:

@@ -93,7 +93,9 @@ def _targets(store: Store, connectors: Iterable[Placed]) -> Iterator[tuple[Facts
     for placed in connectors:
         found = placed.object
         if isinstance(found, Connector) and isinstance(store.get(found.key), Target):
-            facts = gather(found, store.connector_class(found.class_name), store.secret, store.shared_ca)
+            facts = gather(
+                found, store.connector_class(found.class_name), store.secret, store.shared_ca, store.cluster_role
+            )
             yield facts, placed
 
 

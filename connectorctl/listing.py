@@ -1,6 +1,6 @@
 """A cluster's objects -> the store, once: the same lists that the proxy follows by watches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from connector_store.domain.auth import SELECTORS
@@ -8,7 +8,7 @@ from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CA_SECRETS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import parser
 from connector_store.store import Object, Store
 
@@ -24,6 +24,7 @@ async def fill(store: Store, client: KubeClient, *, system_namespace: str, names
     for number, (resource, place, selector) in enumerate(wanted):
         store.replace(f"list {number}", await _list(client, resource, place, selector, system_namespace))
     store.replace("named", await _named(store, client, system_namespace))
+    store.replace("roles", await _roles(store, client, system_namespace))
 
 
 async def _list(
@@ -41,11 +42,23 @@ async def _list(
 
 async def _named(store: Store, client: KubeClient, system_namespace: str) -> list[Object]:
     """Secrets of other types that Connectors name."""
+    return await _each(client, [SECRETS.path(*key) for key in sorted(_missing(store))], system_namespace)
+
+
+async def _roles(store: Store, client: KubeClient, system_namespace: str) -> list[Object]:
+    """ClusterRoles that Connectors name."""
+    limits = [each.permissions for each in store.connectors() if isinstance(each, Connector) and each.permissions]
+    names = sorted({name for each in limits for name in each.role_names})
+    return await _each(client, [CLUSTER_ROLES.path(None, name) for name in names], system_namespace)
+
+
+async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[Object]:
+    """The objects at these paths, but for those that are not there."""
     parse = parser(system_namespace)
     found: list[Object] = []
-    for key in sorted(_missing(store)):
+    for path in paths:
         try:
-            raw = await client.get(SECRETS.path(key.namespace, key.name))
+            raw = await client.get(path)
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise

@@ -21,6 +21,7 @@ from connector_store.domain.status import CONDITION_READY, Condition, Status, Tr
 
 CLASS: Final = "ConnectorClassReady"
 SECRET: Final = "SecretReady"  # noqa: S105 - the type of a condition
+PERMISSIONS: Final = "PermissionsReady"
 CA_CERT: Final = "CACertReady"
 LIVENESS: Final = "LivenessReady"
 AUTH: Final = "AuthReady"
@@ -28,7 +29,7 @@ SERVICE: Final = "ProxyServiceReady"
 SERVED: Final = "Served"
 """There only where it is False: of a Connector that is not served nothing else is looked at."""
 
-COUNTED: Final = (CLASS, SECRET, LIVENESS, AUTH, SERVICE)
+COUNTED: Final = (CLASS, SECRET, PERMISSIONS, LIVENESS, AUTH, SERVICE)
 """In the order in which the first that is not True is the one that Ready names."""
 
 OURS: Final = frozenset({*COUNTED, CA_CERT, SERVED, CONDITION_READY})
@@ -74,7 +75,7 @@ class Probes:
 
 def assess(facts: Facts, probes: Probes | None, service: Finding) -> Mapping[str, Finding]:
     """`probes` None: they are not back yet."""
-    static = {CLASS: _class(facts), SECRET: _secret(facts), CA_CERT: _ca(facts)}
+    static = {CLASS: _class(facts), SECRET: _secret(facts), PERMISSIONS: _permissions(facts), CA_CERT: _ca(facts)}
     findings = {**static, **_probed(facts, probes, static), SERVICE: service}
     return {**findings, CONDITION_READY: _ready(findings)}
 
@@ -116,7 +117,7 @@ def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime
 
 def _class(facts: Facts) -> Finding:
     connector = facts.connector
-    if isinstance(connector, Rejected) and not connector.reason.startswith("Secret"):
+    if isinstance(connector, Rejected) and not connector.reason.startswith(("Secret", "Permissions")):
         return Finding(holds=False, reason=connector.reason, message=connector.message)
     if facts.cls is None:
         return Finding(
@@ -140,6 +141,19 @@ def _secret(facts: Facts) -> Finding:
         return Finding(holds=False, reason=facts.auth.reason, message=facts.auth.message)
     if facts.auth is None:
         return Finding(holds=True, reason="SecretOptional", message="the class needs no Secret, and none is named")
+    return Finding(holds=True)
+
+
+def _permissions(facts: Facts) -> Finding:
+    connector = facts.connector
+    if isinstance(connector, Rejected):
+        if connector.reason.startswith("Permissions"):
+            return Finding(holds=False, reason=connector.reason, message=connector.message)
+        return _unknown("not looked at while the Connector cannot be read: " + connector.message)
+    if isinstance(facts.lending, Unusable):
+        return Finding(holds=False, reason=facts.lending.reason, message=facts.lending.message)
+    if facts.lending is None:
+        return Finding(holds=True, reason="NotLimited", message="all that the credential may do is lent")
     return Finding(holds=True)
 
 

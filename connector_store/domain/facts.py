@@ -9,7 +9,16 @@ from connector_store.domain.auth import choose
 from connector_store.domain.credentials import Credential
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.resolve import SecretLookup, auth_secret, lent, resolve, target_ca
+from connector_store.domain.permissions import Lending
+from connector_store.domain.resolve import (
+    RoleLookup,
+    SecretLookup,
+    auth_secret,
+    lent,
+    resolve,
+    target_ca,
+    what_is_lent,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +31,7 @@ class Facts:
     ca: bytes | Unusable | None = None
     credential: Credential | None = None
     """What the target is to get; None also where `auth` is Unusable."""
+    lending: Lending | Unusable | None = None
 
     @property
     def auth_name(self) -> str | None:
@@ -33,7 +43,11 @@ class Facts:
 
 
 def gather(
-    connector: Connector | Rejected, cls: ConnectorClass | None, lookup: SecretLookup, shared_ca: bytes | None
+    connector: Connector | Rejected,
+    cls: ConnectorClass | None,
+    lookup: SecretLookup,
+    shared_ca: bytes | None,
+    role: RoleLookup,
 ) -> Facts:
     """For a Connector of which `auth.is_ours` is true."""
     if isinstance(connector, Rejected):
@@ -47,6 +61,7 @@ def gather(
         auth=auth,
         ca=target_ca(connector, named, lookup, shared_ca),
         credential=credential,
+        lending=what_is_lent(connector, role),
     )
 
 
@@ -57,7 +72,7 @@ def _auth(
         return None, None
     auth = choose(cls, connector.auth_name)
     if auth is None:
-        unknown = resolve(connector, cls, lookup, None)
+        unknown = resolve(connector, cls, lookup, None, lambda _: None)
         return (unknown if isinstance(unknown, Unusable) else None), None
     found = auth_secret(connector, auth, lookup)
     if isinstance(found, Unusable):

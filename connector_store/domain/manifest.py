@@ -11,23 +11,26 @@ from typing import Final
 from connector_store.domain.credentials import Params
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
+from connector_store.domain.impersonation import parse_impersonation
 from connector_store.domain.manifest_class import parse_class
 from connector_store.domain.manifest_secret import parse_secret
 from connector_store.domain.matching import parse_address
 from connector_store.domain.metadata import Metadata, parse_metadata
 from connector_store.domain.models import Address, Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import is_subdomain
+from connector_store.domain.permissions import Permissions, parse_permissions
+from connector_store.domain.rbac import RBAC_VERSION, ClusterRole, parse_cluster_role
 from connector_store.domain.schema import LONGEST_NAME, suggestion
 
 API_GROUP: Final = "connectors.alauda.io"
 API_VERSION: Final = f"{API_GROUP}/v1alpha1"
-KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"}
+KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1", "ClusterRole": RBAC_VERSION}
 """What is read, and the apiVersion that it must have."""
 
 
 def parse_object(
     raw: object, *, system_namespace: str, default_namespace: str = ""
-) -> Connector | Rejected | ConnectorClass | Secret:
+) -> Connector | Rejected | ConnectorClass | Secret | ClusterRole:
     """Read any object of ours by its apiVersion and kind.
 
     Objects without a namespace get `default_namespace`, as kubectl does it.
@@ -42,6 +45,8 @@ def parse_object(
             return parse_connector(raw, default_namespace=default_namespace)
         case version, "ConnectorClass" if version == API_VERSION:
             return parse_class(raw)
+        case version, "ClusterRole" if version == RBAC_VERSION:
+            return parse_cluster_role(raw)
     raise _not_read(fields)
 
 
@@ -71,14 +76,19 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
         address = _address(spec)
         reason = "SecretInvalid"
         auth = spec.child("auth")
+        auth_params, secret_name = _params(auth), _secret_name(auth.child("secretRef"), metadata)
+        ca_secret_name = _name(spec.child("caCertSecretRef"))
+        reason = "PermissionsInvalid"
         return Connector(
             key=metadata.key,
             class_name=class_name,
             address=address,
             auth_name=auth.text("name"),
-            auth_params=_params(auth),
-            secret_name=_secret_name(auth.child("secretRef"), metadata),
-            ca_secret_name=_name(spec.child("caCertSecretRef")),
+            auth_params=auth_params,
+            secret_name=secret_name,
+            ca_secret_name=ca_secret_name,
+            permissions=_permissions(spec, address),
+            impersonation=parse_impersonation(spec),
             uid=metadata.uid,
             generation=metadata.generation,
             resource_version=metadata.resource_version,
@@ -102,6 +112,17 @@ def _address(spec: Fields) -> Address:
         return parse_address(text)
     except ParseError as error:
         raise ParseError("spec.address", error.reason) from None
+
+
+def _permissions(spec: Fields, address: Address) -> Permissions | None:
+    found = parse_permissions(spec)
+    if found is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
+        # Of `https://HOST/api` the server would read the path /api/v1/secrets as one of its own, and we /v1/secrets.
+        raise ParseError(
+            spec.at("permissions"),
+            "cannot be kept below an address whose path begins with /api or /apis; write the server's base URL",
+        )
+    return found
 
 
 def _secret_name(ref: Fields, metadata: Metadata) -> str | None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector_store.domain.credentials import Credential, Params
+from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Lending, Permissions
 
 CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
 ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
@@ -78,6 +80,10 @@ class Connector:
     auth_params: Params = ()
     secret_name: str | None = None
     ca_secret_name: str | None = None
+    permissions: Permissions | None = None
+    """None: all that the credential may do."""
+    impersonation: Impersonation | None = None
+    """None: the target sees the credential's own account."""
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
@@ -137,6 +143,8 @@ class Target:
     credential: Credential | None
     secret_name: str | None
     ca: bytes | None
+    lending: Lending | None = None
+    impersonation: Impersonation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

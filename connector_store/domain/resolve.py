@@ -19,12 +19,19 @@ from connector_store.domain.models import (
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Lending, RoleProblem, lend
+from connector_store.domain.rbac import ClusterRole
 
 SecretLookup = Callable[[ObjectKey], Secret | None]
+RoleLookup = Callable[[str], ClusterRole | None]
 
 
 def resolve(
-    connector: Connector | Rejected, cls: ConnectorClass | None, secret: SecretLookup, shared_ca: bytes | None
+    connector: Connector | Rejected,
+    cls: ConnectorClass | None,
+    secret: SecretLookup,
+    shared_ca: bytes | None,
+    role: RoleLookup,
 ) -> Target | Unusable | None:
     """Join a Connector with what it names; None if it is not ours.
 
@@ -48,6 +55,9 @@ def resolve(
     ca = target_ca(connector, found, secret, shared_ca)
     if isinstance(ca, Unusable):
         return ca
+    lending = what_is_lent(connector, role)
+    if isinstance(lending, Unusable):
+        return lending
     return Target(
         key=connector.key,
         uid=connector.uid,
@@ -55,6 +65,8 @@ def resolve(
         credential=credential,
         secret_name=connector.secret_name,
         ca=ca,
+        lending=lending,
+        impersonation=connector.impersonation,
     )
 
 
@@ -146,6 +158,14 @@ def target_ca(
         )
         return _unusable(connector, "InvalidPEM", f'secrets "{name}": {problem}')
     return secret.ca
+
+
+def what_is_lent(connector: Connector, role: RoleLookup) -> Lending | Unusable | None:
+    """The roles of spec.permissions; None where all is lent; Unusable with the reason of PermissionsReady."""
+    if connector.permissions is None:
+        return None
+    found = lend(connector.permissions, role)
+    return _unusable(connector, "RoleNotFound", found.message) if isinstance(found, RoleProblem) else found
 
 
 def _class_missing(connector: Connector) -> Unusable:

@@ -19,6 +19,8 @@ _PAIR: Final[Shape] = {"name": None, "value": None}
 _REFERENCE: Final[Shape] = dict.fromkeys(
     ("apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid")
 )
+_ROLES: Final[Shape] = {"clusterRole": None, "namespaces": None}
+_RULE: Final[Shape] = dict.fromkeys(("apiGroups", "nonResourceURLs", "resourceNames", "resources", "verbs"))
 _METADATA: Final[Shape] = dict.fromkeys(
     (
         "annotations",
@@ -48,6 +50,8 @@ CONNECTOR_SPEC: Final[Shape] = {
     "auth": {"name": None, "params": _PAIR, "secretRef": _REFERENCE},
     "caCertSecretRef": {"name": None},
     "params": _PAIR,
+    "permissions": {"allow": _ROLES, "deny": _ROLES},
+    "impersonate": {"userPrefix": None, "groupPrefix": None},
 }
 """As in the CustomResourceDefinition of deploy/crds."""
 
@@ -56,6 +60,7 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     # The definition keeps unknown fields of a class: what is not run of it is said where it is read.
     "ConnectorClass": {**_OBJECT, "spec": None, "status": None},
     "Secret": {**_OBJECT, "type": None, "data": None, "stringData": None, "immutable": None},
+    "ClusterRole": {**_OBJECT, "rules": _RULE, "aggregationRule": None},
 }
 
 LONGEST_NAME: Final = 63

@@ -13,6 +13,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.manifest import parse_object
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.rbac import ClusterRole
 from connector_store.domain.schema import unknown_fields
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
 
@@ -22,7 +23,7 @@ DEFAULT_NAMESPACE: Final = "default"
 UNKNOWN_FIELD: Final = "UnknownField"
 """Why a Connector is not used that has a field which there is not: a definition's API server would not take it."""
 
-Object = Connector | Rejected | Secret | ConnectorClass
+Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole
 
 _CONNECTOR_FIELDS: Final = (
     "spec.connectorClassName",
@@ -35,13 +36,20 @@ _CONNECTOR_FIELDS: Final = (
     "spec.auth.secretRef.namespace",
     "spec.caCertSecretRef",
     "spec.caCertSecretRef.name",
+    "spec.permissions",
+    "spec.permissions.allow",
+    "spec.permissions.deny",
+    "spec.impersonate",
 )
 _SECRET_KEYS: Final = ("token", "ca.crt")
 _FIELD_OF_REASON: Final = {
     "ConnectorClassNotFound": "spec.connectorClassName",
     "AddressInvalid": "spec.address",
     "InvalidPEM": "spec.caCertSecretRef",
+    "RoleNotFound": "spec.permissions",
+    "PermissionsInvalid": "spec.permissions",
 }
+_LAST_STEP: Final = re.compile(r"(?:^|\.|\[)[^.\[]*$")
 _KEY: Final = re.compile(r'key "(.*?)"')
 
 
@@ -132,17 +140,24 @@ def unusable_problem(placed: Placed, found: Unusable) -> Problem:
         path, reason = _FIELD_OF_REASON.get(found.reason, "spec.auth.secretRef.name"), found.message
     return Problem(
         file=placed.file,
-        line=placed.lines.get(path, placed.line),
+        line=_line(placed, path),
         subject=describe(placed.object),
         path=path,
         reason=reason,
     )
 
 
+def _line(placed: Placed, path: str) -> int:
+    """Of the field, or of the nearest one around it."""
+    while path and path not in placed.lines:
+        path = _LAST_STEP.sub("", path)
+    return placed.lines.get(path, placed.line)
+
+
 def describe(found: Object) -> str:
     """Kind and name, for people."""
-    if isinstance(found, ConnectorClass):
-        return f"ConnectorClass {found.name}"
+    if isinstance(found, ConnectorClass | ClusterRole):
+        return f"{type(found).__name__} {found.name}"
     return f"{'Secret' if isinstance(found, Secret) else 'Connector'} {found.key}"
 
 

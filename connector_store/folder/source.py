@@ -15,6 +15,7 @@ from typing import Final, Never
 
 from watchfiles import awatch
 
+from connector_store.domain.builtin_roles import BUILTIN
 from connector_store.domain.models import Connector, Rejected, Secret, Unusable
 from connector_store.folder.files import Look, look
 from connector_store.folder.manifests import (
@@ -29,6 +30,8 @@ from connector_store.store import Identity, Store, identify
 
 NAME: Final = "directory"
 """Of this source in the store."""
+ROLES: Final = "built-in roles"
+"""The source of the ClusterRoles that are there without a manifest."""
 GRACE: Final = 1.0
 """Seconds that an object outlives its file."""
 POLL: Final = 0.5
@@ -57,6 +60,7 @@ class DirectorySource:
     ) -> None:
         self._folder = folder
         self._store = store
+        store.replace(ROLES, BUILTIN.values())
         self._system_namespace = system_namespace
         self._now = now
         self._look = Look()

@@ -9,6 +9,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.manifest import parse_object
 from connector_store.domain.models import Connector, ConnectorClass, Secret
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.rbac import ClusterRole
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import Resource
@@ -16,7 +17,7 @@ from connector_store.store import Object, Store
 
 logger = logging.getLogger(__name__)
 
-_KINDS: Final = (Secret, ConnectorClass)
+_KINDS: Final = (Secret, ConnectorClass, ClusterRole)
 
 Reader = tuple[Callable[[Raw], Any], Sink[Any]]
 """A parser, which gives None for what is to be passed over, and the sink of what it makes."""
@@ -121,4 +122,4 @@ def parser(system_namespace: str) -> Callable[[Raw], Object | None]:
 
 
 def _name(obj: Object) -> ObjectKey | str:
-    return obj.name if isinstance(obj, ConnectorClass) else obj.key
+    return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key

@@ -13,7 +13,7 @@ from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
-from connector_store.kube.resources import CA_SECRETS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import Fork, Reader, StoreSink, parser
 from connector_store.store import Object, Store
 
@@ -27,7 +27,9 @@ LOOK: Final = 1.0
 
 
 class ClusterSource:
-    """Fills `store`, which is synced when all of these have listed: Connectors, classes, Secrets by type, CA Secrets.
+    """Fills `store`, which is synced when all of these have listed.
+
+    That is Connectors, classes, ClusterRoles, Secrets by type, CA Secrets.
 
     Connectors are watched in `namespaces`, or in all of them; `run` never returns. A namespace that the API server
     lets us read no more, or not at all, is withheld by the store and costs no other one anything: it is tried again for
@@ -69,6 +71,7 @@ class ClusterSource:
         self._expected: dict[str | None, set[str]] = {}
         self._tokens: list[StoreSink] = []
         self._listed(CONNECTOR_CLASSES)
+        self._listed(CLUSTER_ROLES)
         self._listed(SECRETS, system_namespace, label_selector=CA_SECRETS, everybodys=True)
         scopes = (None,) if self._namespaces is None else self._namespaces
         for scope in (None,) if all_connectors else scopes:

@@ -15,6 +15,8 @@ from connector_store.domain.models import (
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Permissions, RoleEntry
+from connector_store.domain.rbac import ClusterRole, PolicyRule
 from connector_store.domain.serving import not_bound, not_watched
 from connector_store.store import Store
 
@@ -167,9 +169,31 @@ def test_is_synced_when_every_expected_source_has_listed() -> None:
     assert store.synced
 
 
+def test_a_role_that_changes_concerns_the_connectors_that_name_it() -> None:
+    store, told = filled()
+    limited = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="k8s"),)))
+    store.put("connectors", limited)
+    found = store.get(KEY)
+    assert isinstance(found, Unusable)
+    assert found.reason == "RoleNotFound"
+    role = ClusterRole(name="k8s", rules=(PolicyRule(verbs=("get",)),))
+    other = replace(role, name="other")
+    told.keys.clear()
+    store.put("roles", role)
+    before = usable(store).lending
+    store.put("roles", other)
+    assert told.keys == [frozenset({KEY})]
+    assert (store.cluster_role("k8s"), store.counts["ClusterRole"]) == (role, 2)
+    store.put("roles", replace(role, rules=()))
+    assert usable(store).lending != before
+    store.remove("roles", ClusterRole, "k8s")
+    assert isinstance(store.get(KEY), Unusable)
+    assert store.cluster_role("k8s") is None
+
+
 def test_counts_objects_by_kind() -> None:
     store, _ = filled()
-    assert store.counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1}
+    assert store.counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1, "ClusterRole": 0}
 
 
 def test_a_subscriber_that_left_is_not_told() -> None:

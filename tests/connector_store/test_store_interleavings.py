@@ -10,6 +10,8 @@ from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Permissions, RoleEntry
+from connector_store.domain.rbac import ClusterRole, PolicyRule
 from connector_store.domain.resolve import resolve
 from connector_store.store import Object, Store
 from tests.connector_store.test_store import CONNECTOR, SECRET
@@ -18,11 +20,14 @@ NAMES = st.sampled_from(["k8s", "other"])
 KEYS = st.builds(ObjectKey, st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]))
 OBJECTS: st.SearchStrategy[Object] = st.one_of(
     st.builds(
-        lambda key, cls, secret, ca: replace(CONNECTOR, key=key, class_name=cls, secret_name=secret, ca_secret_name=ca),
+        lambda key, cls, secret, ca, role: replace(
+            CONNECTOR, key=key, class_name=cls, secret_name=secret, ca_secret_name=ca, permissions=_only(role)
+        ),
         KEYS,
         NAMES,
         st.sampled_from([None, "x", "y"]),
         st.sampled_from([None, "x", "y"]),
+        st.none() | NAMES,
     ),
     st.builds(lambda key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="no"), KEYS),
     st.builds(
@@ -33,6 +38,11 @@ OBJECTS: st.SearchStrategy[Object] = st.one_of(
         st.booleans(),
     ),
     st.builds(lambda name, optional: _class(name, optional), NAMES, st.booleans()),
+    st.builds(
+        lambda name, verb: ClusterRole(name=name, rules=(PolicyRule(verbs=(verb,)),)),
+        NAMES,
+        st.sampled_from(["get", "list"]),
+    ),
 )
 SOURCES = st.sampled_from(["one", "two"])
 
@@ -41,12 +51,16 @@ def _class(name: str, optional: bool) -> ConnectorClass:
     return replace(K8S, name=name, auth_types=(replace(K8S.auth_types[0], optional=optional),))
 
 
+def _only(role: str | None) -> Permissions | None:
+    return Permissions(allow=(RoleEntry(cluster_role=role),)) if role is not None else None
+
+
 def _kind(obj: Object) -> type:
     return Connector if isinstance(obj, Rejected) else type(obj)
 
 
 def _name(obj: Object) -> ObjectKey | str:
-    return obj.name if isinstance(obj, ConnectorClass) else obj.key
+    return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
 
 
 class AnyInterleaving(RuleBasedStateMachine):
@@ -82,14 +96,16 @@ class AnyInterleaving(RuleBasedStateMachine):
     @invariant()
     def answers_as_a_fresh_join(self) -> None:
         fresh = Store()
-        for kind in (ConnectorClass, Secret, Connector):
+        for kind in (ConnectorClass, ClusterRole, Secret, Connector):
             for (held_kind, _), held in self.held.items():
                 if held_kind is kind and held:
                     fresh.put("all", list(held.values())[-1])
         for key in [ObjectKey(ns, name) for ns in "ab" for name in "xy"]:
             connector = fresh.connector(key)
             cls = fresh.connector_class(connector.class_name) if connector else None
-            expected = resolve(connector, cls, fresh.secret, fresh.shared_ca) if connector else None
+            expected = None
+            if connector is not None:
+                expected = resolve(connector, cls, fresh.secret, fresh.shared_ca, fresh.cluster_role)
             assert self.store.get(key) == expected
             if self.seen.get(key) != expected:
                 assert key in self.told

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from connector_store.domain.impersonation import DEFAULT_PREFIX
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 
@@ -130,3 +131,46 @@ def test_status_is_a_subresource_that_keeps_what_the_controller_writes(installed
     stored = installed.json("get", "connector", "c", namespace=namespace)
     assert stored["status"]["proxy"]["httpAddress"]["CACerts"] == "eA=="
     assert stored["status"]["conditions"][0]["severity"] == "Info"
+
+
+VIEW = {"clusterRole": "view"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"permissions": {"allow": [VIEW]}},
+        {"permissions": {"allow": [VIEW | {"namespaces": ["a", "b"]}], "deny": [{"clusterRole": "system:Some-role"}]}},
+        {"permissions": {"deny": [VIEW]}, "address": "https://h/kubernetes/global"},
+        {"impersonate": {}},
+        {"impersonate": {"userPrefix": "", "groupPrefix": "team:"}},
+    ],
+)
+def test_limits_are_accepted(installed: Kubectl, namespace: str, spec: dict[str, Any]) -> None:
+    assert "created" in create(installed, namespace, connector(**spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"permissions": {}}, "has neither allow nor deny"),
+        ({"permissions": {"allow": []}}, "should have at least 1 items"),
+        ({"permissions": {"allow": [{}]}}, "spec.permissions.allow[0].clusterRole: Required value"),
+        ({"permissions": {"deny": [{"clusterRole": "a/b"}]}}, "is not the name of a role"),
+        ({"permissions": {"deny": [VIEW | {"namespaces": ["A"]}]}}, "spec.permissions.deny[0].namespaces[0]"),
+        ({"permissions": {"deny": [VIEW] * 33}}, "must have at most 32 items"),
+        ({"permissions": {"deny": [VIEW]}, "address": "https://h/api"}, "write the server's base URL"),
+        ({"permissions": {"deny": [VIEW]}, "address": "https://h:1/apis/x"}, "write the server's base URL"),
+        ({"impersonate": {"groupPrefix": "system:"}}, "does not begin with system:"),
+        ({"impersonate": {"userPrefix": "a b"}}, "does not begin with system:"),
+        ({"impersonate": {"prefix": "a"}}, 'unknown field "spec.impersonate.prefix"'),
+    ],
+)
+def test_other_limits_are_refused(installed: Kubectl, namespace: str, spec: dict[str, Any], says: str) -> None:
+    assert says in create(installed, namespace, connector(**spec))
+
+
+def test_the_usual_prefixes_are_the_domains(installed: Kubectl, namespace: str) -> None:
+    installed("apply", "-f", "-", namespace=namespace, stdin=json.dumps(connector(impersonate={})))
+    found = json.loads(installed("get", "connector", "c", "-o", "json", namespace=namespace))
+    assert found["spec"]["impersonate"] == {"userPrefix": DEFAULT_PREFIX, "groupPrefix": DEFAULT_PREFIX}

@@ -9,6 +9,8 @@ from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Finding, Probes, Unreachable
 from connector_store.domain.models import Address, Connector, Rejected, Secret
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Permissions, RoleEntry
+from connector_store.domain.rbac import ClusterRole
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -18,6 +20,7 @@ CONNECTOR = Connector(
     secret_name="s",
 )
 SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
+LIMITED = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
 WELL = Probes(liveness=Answered(status=200), auth=Answered(status=200))
 GOOD = Finding(holds=True)
@@ -78,6 +81,25 @@ ROWS = [
         id="a token with a blank",
     ),
     row({"connector": rejected("SecretInvalid")}, "SecretReady", False, "SecretInvalid", id="another namespace"),
+    row({}, "PermissionsReady", True, "NotLimited", "all that the credential", ready="yes", id="all is lent"),
+    row(
+        {"connector": LIMITED, "roles": (ClusterRole(name="view", rules=()),)},
+        "PermissionsReady",
+        True,
+        "",
+        ready="yes",
+        id="the role is there",
+    ),
+    row({"connector": LIMITED}, "PermissionsReady", False, "RoleNotFound", '"view" not found', id="no role"),
+    row({"connector": rejected("PermissionsInvalid")}, "PermissionsReady", False, "PermissionsInvalid", id="no limits"),
+    row(
+        {"connector": rejected("AddressInvalid")},
+        "PermissionsReady",
+        None,
+        "NotProbed",
+        ready="no",
+        id="permissions of what cannot be read",
+    ),
     row({"shared_ca": b"pem"}, "CACertReady", True, "Valid", ready="yes", id="a CA"),
     row(
         {"connector": replace(CONNECTOR, ca_secret_name="ca")},

@@ -27,9 +27,17 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def findings(
-    connector=CONNECTOR, cls=K8S, secrets=(SECRET,), shared_ca=None, probes: Probes | None = WELL, service=GOOD
+    connector=CONNECTOR,
+    cls=K8S,
+    secrets=(SECRET,),
+    shared_ca=None,
+    probes: Probes | None = WELL,
+    service=GOOD,
+    roles=(),
 ):
-    facts = gather(connector, cls, {each.key: each for each in secrets}.get, shared_ca)
+    facts = gather(
+        connector, cls, {each.key: each for each in secrets}.get, shared_ca, {each.name: each for each in roles}.get
+    )
     return assess(facts, probes, service)
 
 
@@ -84,6 +92,7 @@ def test_the_first_status_carries_all_conditions_generation_and_address() -> Non
     assert [each.type for each in first.conditions] == [
         "ConnectorClassReady",
         "SecretReady",
+        "PermissionsReady",
         "CACertReady",
         "LivenessReady",
         "AuthReady",

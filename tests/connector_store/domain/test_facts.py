@@ -7,6 +7,7 @@ from connector_store.domain.builtin import K8S
 from connector_store.domain.facts import Facts, gather
 from connector_store.domain.models import Address, Connector, Rejected, Secret, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Permissions, RoleEntry
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -21,7 +22,7 @@ CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 
 
 def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> Facts:
-    return gather(connector, cls, {each.key: each for each in secrets}.get, shared_ca)
+    return gather(connector, cls, {each.key: each for each in secrets}.get, shared_ca, lambda _: None)
 
 
 def reason(value) -> object:
@@ -71,3 +72,10 @@ def test_of_a_rejected_one_nothing_is_looked_up() -> None:
     found = facts(rejected)
     assert found == Facts(connector=rejected, cls=K8S)
     assert found.auth_name is None
+
+
+def test_a_role_that_is_not_there_is_said_beside_the_rest() -> None:
+    limited = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
+    found = facts(limited)
+    assert (reason(found.auth), reason(found.lending)) == (SECRET, "RoleNotFound")
+    assert facts().lending is None

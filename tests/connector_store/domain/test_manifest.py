@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
+from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.manifest import API_VERSION, parse_connector, parse_object
 from connector_store.domain.models import Address, Connector, ConnectorClass, Rejected, Secret
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Permissions, RoleEntry
+from connector_store.domain.rbac import ClusterRole, PolicyRule
 
 GOOD: dict[str, Any] = {
     "apiVersion": API_VERSION,
@@ -29,6 +32,11 @@ GOOD: dict[str, Any] = {
             "secretRef": {"name": "k8s-secret", "namespace": "team-a", "kind": "Secret", "apiVersion": "v1"},
         },
         "caCertSecretRef": {"name": "ca"},
+        "permissions": {
+            "allow": [{"clusterRole": "view", "namespaces": ["web"]}],
+            "deny": [{"clusterRole": "connectors-credentials"}],
+        },
+        "impersonate": {"userPrefix": "u:", "groupPrefix": "g:"},
         "params": [{"name": "p", "value": "v"}],
     },
     "status": {"conditions": "anything"},
@@ -54,6 +62,11 @@ def test_a_connector_with_every_field() -> None:
         auth_params=(("p", "1"), ("q", "a,b"), ("r", ""), ("s", "")),
         secret_name="k8s-secret",
         ca_secret_name="ca",
+        permissions=Permissions(
+            allow=(RoleEntry(cluster_role="view", namespaces=frozenset({"web"})),),
+            deny=(RoleEntry(cluster_role="connectors-credentials"),),
+        ),
+        impersonation=Impersonation(user_prefix="u:", group_prefix="g:"),
         uid="u",
         generation=2,
         resource_version="9",
@@ -85,6 +98,18 @@ def test_a_connector_with_the_least() -> None:
         ("spec.auth.secretRef.kind", "ConfigMap", "SecretInvalid", "spec.auth.secretRef.kind: is not Secret"),
         ("spec.auth.secretRef.namespace", "other", "SecretInvalid",
          "spec.auth.secretRef.namespace: is another namespace; a Connector uses Secrets of its own, team-a, only"),
+        ("spec.permissions", {}, "PermissionsInvalid",
+         "spec.permissions: has neither allow nor deny; name a ClusterRole in one of them, or leave it out"),
+        ("spec.permissions.allow", [{"clusterRole": ""}], "PermissionsInvalid",
+         "spec.permissions.allow[0].clusterRole: is not the name of a role: at least one character, no '/' and no '%'"),
+        ("spec.address", "https://h/api", "PermissionsInvalid",
+         "spec.permissions: cannot be kept below an address whose path begins with /api or /apis; "
+         "write the server's base URL"),
+        ("spec.address", "https://h/apis/apps", "PermissionsInvalid",
+         "spec.permissions: cannot be kept below an address whose path begins with /api or /apis; "
+         "write the server's base URL"),
+        ("spec.impersonate", {"userPrefix": "system:"}, "PermissionsInvalid",
+         "spec.impersonate.userPrefix: is not a prefix: at most 63 characters, no spaces, not beginning with system:"),
         ("spec.caCertSecretRef.name", "..", "SecretInvalid", "spec.caCertSecretRef.name: is not the name of a Secret"),
     ],
 )  # fmt: skip
@@ -113,6 +138,8 @@ def test_objects_are_read_by_their_kind() -> None:
     found = parse_object({"apiVersion": API_VERSION, "kind": "ConnectorClass", **named}, system_namespace="s")
     assert isinstance(found, ConnectorClass)
     assert isinstance(parse_object(GOOD, system_namespace="s"), Connector)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [{"verbs": ["get"]}], **named}
+    assert parse_object(role, system_namespace="s") == ClusterRole(name="n", rules=(PolicyRule(verbs=("get",)),))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +167,8 @@ JSON = st.recursive(
 )
 PATHS = st.sampled_from(
     ["spec", "spec.address", "spec.auth", "spec.auth.secretRef", "spec.auth.secretRef.name", "spec.auth.name",
-     "spec.connectorClassName", "spec.caCertSecretRef", "status"]
+     "spec.connectorClassName", "spec.caCertSecretRef", "spec.permissions", "spec.permissions.allow",
+     "spec.impersonate", "status"]
 )  # fmt: skip
 
 

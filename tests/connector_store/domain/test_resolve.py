@@ -8,6 +8,7 @@ import pytest
 
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
+from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.models import (
     Address,
     AuthType,
@@ -19,6 +20,8 @@ from connector_store.domain.models import (
     Unusable,
 )
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Lending, Permissions, RoleEntry
+from connector_store.domain.rbac import ClusterRole, PolicyRule
 from connector_store.domain.resolve import resolve
 
 KEY = ObjectKey("team-a", "k8s")
@@ -28,6 +31,10 @@ SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credenti
 CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
 BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
+ROLE = ClusterRole(name="view", rules=(PolicyRule(verbs=("get",), api_groups=("",), resources=("pods",)),))
+LIMITED = replace(
+    CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)), impersonation=Impersonation()
+)
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
 REJECTED = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
 
@@ -39,16 +46,29 @@ def join(
     shared_ca: bytes | None = None,
 ) -> Target | Unusable | None:
     by_key: Mapping[ObjectKey, Secret] = {each.key: each for each in secrets}
-    return resolve(connector, cls, by_key.get, shared_ca)
+    return resolve(connector, cls, by_key.get, shared_ca, {ROLE.name: ROLE}.get)
 
 
 def test_a_whole_connector_is_a_target() -> None:
     assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=BearerToken("t"), secret_name="s", ca=None)
 
 
+def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
+    found = join(LIMITED)
+    assert isinstance(found, Target)
+    assert isinstance(found.lending, Lending)
+    assert found.impersonation == Impersonation()
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "message"),
     [
+        pytest.param(
+            {"connector": replace(LIMITED, permissions=Permissions(allow=(RoleEntry(cluster_role="edit"),)))},
+            "RoleNotFound",
+            'clusterroles.rbac.authorization.k8s.io "edit" not found',
+            id="a role that is not there",
+        ),
         pytest.param({"connector": REJECTED}, "AddressInvalid", "spec.address", id="a spec that cannot be read"),
         pytest.param({"cls": None}, "ConnectorClassNotFound", '"k8s" not found', id="no such class"),
         pytest.param(

@@ -68,7 +68,7 @@ def test_a_list_is_unfolded() -> None:
          'f.yaml:1: apiVersion: "connectors.alauda.io/v1" of Connector is not read here; write '
          "connectors.alauda.io/v1alpha1"),
         (SECRET.replace("kind: Secret", "kind: ConfigMap"),
-         'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret'),
+         'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret, ClusterRole'),
         (SECRET.replace("stringData", "strngData"),
          "f.yaml:5: Secret team-a/s: strngData: unknown field; did you mean stringData?"),
         (CONNECTOR + "  caCertSecretReff: {name: ca}\n",
@@ -136,6 +136,27 @@ def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, mess
     problem = unusable_problem(placed, Unusable(key=KEY, reason=reason, message=message))
     assert (problem.line, problem.path, problem.subject) == (line, path, "Connector team-a/k8s")
     assert problem.fatal
+
+
+@pytest.mark.parametrize(
+    ("limits", "line", "path"),
+    [
+        ("permissions: {}", 10, "spec.permissions"),
+        ("permissions:\n    deny:\n    - {clusterRole: a/b}", 11, "spec.permissions.deny[0].clusterRole"),
+        ("impersonate:\n    userPrefix: 'system:'", 10, "spec.impersonate.userPrefix"),
+    ],
+)
+def test_limits_that_cannot_be_read_are_shown_near_the_field(limits: str, line: int, path: str) -> None:
+    placed = read_manifests("f.yaml", f"{CONNECTOR}  {limits}\n".encode(), system_namespace="sys").objects[0]
+    assert isinstance(placed.object, Rejected)
+    found = unusable_problem(placed, Unusable(key=KEY, reason=placed.object.reason, message=placed.object.message))
+    assert (found.line, found.path) == (line, path)
+
+
+def test_a_role_has_a_name_and_no_namespace() -> None:
+    text = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: view}\n"
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert [describe(each.object) for each in content.objects] == ["ClusterRole view"]
 
 
 def test_a_problem_of_a_whole_folder_has_no_line() -> None:

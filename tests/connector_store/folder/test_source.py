@@ -9,6 +9,8 @@ import pytest
 
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Asked, Lent
+from connector_store.domain.request_info import parse_request
 from connector_store.folder.source import GRACE, NAME, DirectorySource
 from connector_store.store import Store
 
@@ -58,6 +60,51 @@ def test_a_folder_fills_the_store(tmp_path: Path) -> None:
     assert directory.load_once() == ()
     assert store.synced
     assert authorization(store) == b"Bearer one"
+
+
+VIEW = """\
+  permissions: {allow: [{clusterRole: view}]}
+"""
+ROLE = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: view}
+rules:
+- {apiGroups: [""], resources: [secrets], verbs: [get]}
+"""
+
+
+def lends(store: Store, target: str) -> bool:
+    found = store.get(KEY)
+    assert isinstance(found, Target)
+    assert found.lending is not None
+    return isinstance(found.lending.decide(Asked(info=parse_request("GET", target, ""))), Lent)
+
+
+def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}{VIEW}")
+    clock = Clock()
+    directory, store = source(tmp_path, clock)
+    assert directory.load_once() == ()
+    assert (lends(store, "/api/v1/pods"), lends(store, "/api/v1/namespaces/a/secrets/b")) == (True, False)
+    (tmp_path / "role.yaml").write_text(ROLE)
+    assert directory.load_once() == ()
+    assert (lends(store, "/api/v1/pods"), lends(store, "/api/v1/namespaces/a/secrets/b")) == (False, True)
+    (tmp_path / "role.yaml").unlink()
+    directory.load_once()
+    clock.now += GRACE
+    directory.load_once()
+    assert lends(store, "/api/v1/pods")
+
+
+def test_a_role_that_is_not_there_is_a_problem_of_the_connector(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}{VIEW.replace('view', 'vieww')}")
+    directory, store = source(tmp_path)
+    assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
+        'a.yaml:14: Connector default/k8s: spec.permissions: clusterroles.rbac.authorization.k8s.io "vieww" not found; '
+        "create it, or mend spec.permissions.allow[0].clusterRole"
+    ]
+    assert isinstance(store.get(KEY), Unusable)
 
 
 def test_an_empty_folder_is_synced(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ async def test_the_age_of_each_kinds_oldest_watch_is_told(server: FakeApiServer)
         task = asyncio.create_task(source.run())
         await until(lambda: store.synced)
         ages = source.ages()
-        assert set(ages) == {"Connector", "ConnectorClass", "Secret"}
+        assert set(ages) == {"ClusterRole", "Connector", "ConnectorClass", "Secret"}
         assert all(age < 20 for age in ages.values())
         task.cancel()
 
