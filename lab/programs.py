@@ -134,6 +134,16 @@ def node_programs() -> list[Path]:
     return [built(module, tuple(module.packages)) for module in modules]
 
 
+def prometheus_programs() -> Path:
+    """The folder with prometheus and promtool: of PATH, else where scripts/install-node puts Debian's."""
+    found = shutil.which(
+        "promtool", path=os.pathsep.join([os.environ.get("PATH", ""), str(cache_root() / "prometheus")])
+    )
+    if found is None:
+        raise ProgramsMissingError("no promtool on PATH: run scripts/install --node, or install Prometheus")
+    return Path(found).parent
+
+
 def built(module: Module, names: Sequence[str]) -> Path:
     """The module's cache folder, holding at least these programs."""
     cache = module.cache

@@ -12,7 +12,12 @@ from lab.programs import ProgramsMissingError, control_plane_programs, node_prog
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
-MARKS = {"cluster_programs": ("cluster", 240), "helm": ("cluster", 240), "isolated_node_programs": ("node", 600)}
+MARKS = {
+    "promtool": ("node", 120),
+    "cluster_programs": ("cluster", 240),
+    "helm": ("cluster", 240),
+    "isolated_node_programs": ("node", 600),
+}
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
 
 # No deadline: a busy machine is no failure. In CI every run draws the same examples.

@@ -58,21 +58,20 @@ def test_an_upgrade_replaces_the_pods_that_read_a_changed_setting(
         time.sleep(0.5)
 
 
+def test_a_rollback_brings_the_former_settings_back(product: Product, released: str, blocks: list[str]) -> None:
+    product.shell([blocks[ROLLBACK]])
+    assert drain(product) == ""
+    product.kubectl("delete", "job", "list-namespaces", namespace="team-a")
+    *_, job = shell_blocks("quickstart.md")
+    assert "kube-system" in product.shell([job])
+
+
 def test_a_definition_that_was_changed_is_upgraded_too(product: Product, released: str, blocks: list[str]) -> None:
     column = '[{"op": "remove", "path": "/spec/names/shortNames"}]'
     name = "connectors.connectors.alauda.io"
     product.kubectl("patch", "crd", name, "--type=json", f"--patch={column}")
     product.shell([f"{blocks[UPGRADE].strip()} --force-conflicts"])
     assert product.kubectl("get", "crd", name, "-o", "jsonpath={.spec.names.shortNames[0]}") == "conn"
-
-
-def test_a_rollback_brings_the_former_settings_back(product: Product, released: str, blocks: list[str]) -> None:
-    # Two upgrades of the same values: the revision before them is the first.
-    product.shell([blocks[ROLLBACK].replace("rollback connector", "rollback connector 1")])
-    assert drain(product) == ""
-    product.kubectl("delete", "job", "list-namespaces", namespace="team-a")
-    *_, job = shell_blocks("quickstart.md")
-    assert "kube-system" in product.shell([job])
 
 
 def test_uninstalling_keeps_definitions_and_connectors(product: Product, released: str, blocks: list[str]) -> None:

@@ -4,6 +4,7 @@
 `node_namespace`  a fresh namespace on it, with ServiceAccount `default`; deleted afterwards, without waiting
 `product_image`   name of the product's image, imported into the node
 `csi_sanity`      path of the csi-sanity program
+`promtool`        path of Prometheus' tool, with prometheus beside it; needs no node
 """
 
 import itertools
@@ -17,7 +18,7 @@ from connector_store.version import VERSION
 from lab.node.isolation import inside
 from lab.node.node import READY_TIMEOUT, Node
 from lab.node.requirements import missing
-from lab.programs import CSI_TEST, ProgramsMissingError, built, node_programs
+from lab.programs import CSI_TEST, ProgramsMissingError, built, node_programs, prometheus_programs
 
 PRODUCT = f"localhost/kubernetes-connector:{VERSION}"
 _NUMBERS = itertools.count(1)
@@ -66,6 +67,16 @@ def node_namespace(node: Node) -> Iterator[str]:
 def csi_sanity() -> Path:
     try:
         return built(CSI_TEST, ["csi-sanity"]) / "csi-sanity"
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    try:
+        return prometheus_programs() / "promtool"
     except ProgramsMissingError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)

@@ -68,6 +68,11 @@
 {{- end }}
 {{- else if eq $kind "PrometheusRule" }}
 {{- $_ := set $object.metadata "labels" (merge $values.prometheusRule.labels $object.metadata.labels) }}
+{{- range $object.spec.groups }}
+{{- range .rules }}
+{{- with .annotations }}{{ $_ := set . "runbook_url" (printf "%s%s" $values.prometheusRule.runbookBase .runbook_url) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- end }}
 ---
 {{ toYaml $object }}

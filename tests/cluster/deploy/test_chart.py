@@ -79,6 +79,7 @@ def without_version(objects: Objects) -> Objects:
     [
         pytest.param("networkpolicy", {"networkPolicy": {"enabled": True}}, [], id="network policies"),
         pytest.param("servicemonitor", {"serviceMonitor": {"enabled": True}}, [], id="a service monitor"),
+        pytest.param("prometheusrule", {"prometheusRule": {"enabled": True}}, [], id="rules"),
         pytest.param("k8s-1.34", {}, ["--kube-version", "1.34.2"], id="an older Kubernetes, by itself"),
         pytest.param("k8s-1.34", {"csi": {"serviceAccountTokenInSecrets": False}}, [], id="an older one, by value"),
         pytest.param("kubelet-root", {"csi": {"kubeletRoot": "/var/lib/k0s/kubelet"}}, [], id="another kubelet root"),
@@ -255,6 +256,27 @@ def test_new_settings_replace_the_pods_that_read_them(render: Render) -> None:
         _metadata("annotations")(render({"settings": {"drain": seconds}})[PROXY])[SETTINGS] for seconds in (30, 40)
     ]
     assert marks[0] != marks[1]
+
+
+def test_the_rules_lead_to_the_runbooks_where_they_are(render: Render) -> None:
+    base = "https://git.example.com/connector/"
+    values = {"prometheusRule": {"enabled": True, "runbookBase": base, "labels": {"release": "prometheus"}}}
+    rules = render(values)["PrometheusRule", SYSTEM, "kubernetes-connector"]
+    assert rules["metadata"]["labels"]["release"] == "prometheus"
+    found = [
+        rule["annotations"]["runbook_url"]
+        for each in rules["spec"]["groups"]
+        for rule in each["rules"]
+        if "alert" in rule
+    ]
+    assert found
+    assert all(each.startswith(f"{base}docs/runbooks.md#") for each in found)
+
+
+def test_the_board_is_a_config_map_for_grafanas_sidecar(render: Render) -> None:
+    board = render({"dashboard": {"enabled": True}})["ConfigMap", SYSTEM, "kubernetes-connector-dashboard"]
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert board["data"] == {"kubernetes-connector.json": (ROOT / "monitoring" / "dashboard.json").read_text()}
 
 
 def test_autoscaling_leaves_the_number_of_replicas_to_it(render: Render) -> None:

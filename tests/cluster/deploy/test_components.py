@@ -18,6 +18,7 @@ CONTROLLER = ("Deployment", SYSTEM, "connectors-controller")
 NODES = ("DaemonSet", CSI, CSI)
 WORKLOADS = [PROXY, CONTROLLER, NODES]
 MONITOR = ("ServiceMonitor", SYSTEM, "kubernetes-connector")
+RULES = ("PrometheusRule", SYSTEM, "kubernetes-connector")
 DRIVER = ("CSIDriver", "", CSI)
 PATH = ("ConfigMap", CSI, "connectors-csi-node")
 EVERYWHERE = [("ClusterRoleBinding", "", f"connectors-{each}-namespace") for each in ("controller", "proxy")]
@@ -46,6 +47,7 @@ CHANGES = {
     "kubelet-root": {"added": {PATH}, "changed": {NODES}},
     "namespaced": {"gone": set(EVERYWHERE)},
     "networkpolicy": {"added": {policy_of(each) for each in WORKLOADS}},
+    "prometheusrule": {"added": {RULES}},
     "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
 }
 

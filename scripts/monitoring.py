@@ -1,0 +1,28 @@
+"""Writes monitoring/rules.yaml as the object of the Prometheus operator: deploy/components/prometheusrule."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RULES = ROOT / "monitoring" / "rules.yaml"
+OBJECT = ROOT / "deploy" / "components" / "prometheusrule" / "prometheusrule.yaml"
+HEAD = """\
+# Written by scripts/monitoring.py from monitoring/rules.yaml: change that, and run it.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: kubernetes-connector
+  namespace: connectors-system
+  labels: {app.kubernetes.io/part-of: kubernetes-connector}
+spec:
+"""
+
+
+def rendered() -> str:
+    groups = yaml.safe_dump(yaml.safe_load(RULES.read_text()), sort_keys=False, width=1000, allow_unicode=True)
+    return HEAD + "".join(f"  {line}\n" for line in groups.splitlines())
+
+
+if __name__ == "__main__":
+    OBJECT.write_text(rendered())

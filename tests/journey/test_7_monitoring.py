@@ -1,0 +1,85 @@
+"""Every question of rules and board has an answer, asked of a Prometheus that scrapes the product at work."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.node.csi import eventually
+from tests.journey.prometheus import Prometheus
+from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
+from tests.monitoring.questions import looked_at, panels, rules
+
+REFUSED = "refused"
+"""A ServiceAccount, and its pod, whose right to the Connector goes."""
+TIMEOUT = 180.0
+RECORDS = [each["record"] for each in rules() if "record" in each]
+QUESTIONS = {each.get("alert") or f"rule {each['record']}": looked_at(each) for each in rules()}
+QUESTIONS |= {f"panel {title}, {number}": expression for number, (title, expression) in enumerate(panels())}
+
+
+@pytest.fixture(scope="module")
+def prometheus(worker: Worker, promtool: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    found = Prometheus(promtool.with_name("prometheus"), tmp_path_factory.mktemp("prometheus"), worker.product)
+    found.start()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def at_work(worker: Worker, prometheus: Prometheus) -> Iterator[Prometheus]:
+    """Requests, a stream, a denial, and a volume that cannot be renewed."""
+    product, kubectl = worker.product, worker.product.kubectl
+    kubectl("create", "serviceaccount", REFUSED, namespace=NAMESPACE)
+    account = f"--serviceaccount={NAMESPACE}:{REFUSED}"
+    kubectl("create", "rolebinding", REFUSED, "--clusterrole=connectors-user", account, namespace=NAMESPACE)
+    pod = worker_pod(product.node.box, REFUSED)
+    pod["spec"]["serviceAccountName"] = REFUSED
+    kubectl.apply(pod, namespace=NAMESPACE)
+    product.node.wait_for_pod(REFUSED, NAMESPACE)
+    kubectl("delete", "rolebinding", REFUSED, namespace=NAMESPACE)
+    watch = subprocess.Popen(
+        worker.command("get", "pods", "--watch-only"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    product.node.restart_kubelet()
+    yield prometheus
+    watch.kill()
+    watch.wait()
+    kubectl("delete", "pod", REFUSED, namespace=NAMESPACE)
+
+
+def use(worker: Worker) -> None:
+    """Some requests, good ones and ones that are denied."""
+    worker.run("get", "pods")
+    worker.product.kubectl.run("exec", REFUSED, "--", "kubectl", "get", "pods", namespace=NAMESPACE)
+
+
+def test_every_question_of_rules_and_board_has_an_answer(worker: Worker, at_work: Prometheus) -> None:
+    asked = QUESTIONS | {f"record {name}": name for name in RECORDS}
+
+    def all_answered() -> bool:
+        use(worker)
+        for name in [each for each, expression in asked.items() if at_work.ask(expression)]:
+            del asked[name]
+        return not asked
+
+    try:
+        eventually(all_answered, timeout=TIMEOUT)
+    except TimeoutError as error:
+        raise AssertionError(f"no answer to {asked}") from error
+    assert at_work.unhealthy_rules() == []
+
+
+def test_the_connector_in_use_is_the_one_that_the_board_names(worker: Worker, at_work: Prometheus) -> None:
+    def named() -> set[str]:
+        use(worker)
+        found = {each["metric"].get("connector", "") for each in at_work.ask("connector:requests:rate5m > 0")}
+        return found & {f"{NAMESPACE}/{CONNECTOR}"}
+
+    assert eventually(named, timeout=TIMEOUT)
+
+
+def test_every_door_says_its_version(at_work: Prometheus) -> None:
+    found = {each["metric"]["component"] for each in at_work.ask("connector_build_info")}
+    assert found == {"proxy", "controller", "csi"}

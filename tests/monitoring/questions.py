@@ -1,0 +1,32 @@
+"""Every question that the rules and the board ask of Prometheus."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MONITORING = Path(__file__).parents[2] / "monitoring"
+COMPARED = re.compile(r"^(.*) (>|<|==) ([\d.]+)$", re.DOTALL)
+"""An alert's expression: what it looks at, and the number that it compares it with."""
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def looked_at(rule: dict[str, Any]) -> str:
+    """The expression of a record, or what an alert compares."""
+    if "record" in rule:
+        return str(rule["expr"])
+    found = COMPARED.match(rule["expr"])
+    assert found is not None, rule["alert"]
+    return found[1]
+
+
+def panels() -> list[tuple[str, str]]:
+    """Title and expression of each query of the board."""
+    board = json.loads((MONITORING / "dashboard.json").read_text())
+    return [(panel["title"], one["expr"]) for panel in board["panels"] for one in panel.get("targets", [])]
