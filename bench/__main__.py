@@ -4,6 +4,7 @@ scripts/bench [--quick] [--json FILE] [--peers mitmdump,squid,nginx,ours,...]
 scripts/bench memory [--quick] [--size GB] [CASE ...]   resident memory while much passes
 scripts/bench soak [--seconds 600] [--json FILE]        faults on both sides: errors by cause, leaks, stalls
 scripts/bench curves [--quick] [--json FILE]            more connections, Connectors, bytes and idle streams
+scripts/bench doors [--tree FOLDER]                     resident memory of proxy, controller and CSI driver
 scripts/bench picture FILE.json OUT.svg                 the picture of a report
 
 A comparison in full fails when it misses a goal of bench/goals.py; a quick one only says so.
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import curves, goals, memory, picture, soak
+from bench import curves, doors, goals, memory, picture, soak
 from bench.cases import cases
 from bench.compare import PEERS, compare, save
 from bench.peers import stock
@@ -57,7 +58,13 @@ def exit_code(report: dict[str, Any], *, quick: bool) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    others = {"curves": curves.main, "memory": memory.main, "soak": soak.main, "picture": picture.main}
+    others = {
+        "curves": curves.main,
+        "memory": memory.main,
+        "soak": soak.main,
+        "doors": doors.main,
+        "picture": picture.main,
+    }
     if arguments and arguments[0] in others:
         return others[arguments[0]](arguments[1:])
     return _compare(arguments)

@@ -1,11 +1,11 @@
-"""Requests to an API server, as JSON: the `kubernetes` library's connection pool, and none of its models.
+"""Requests to an API server, as JSON: aiohttp's connection pool, and no models.
 
 10,000 objects as the library's models would not fit into the memory that the proxy may use.
 """
 
+import json
 import logging
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,11 +14,9 @@ from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config.config_exception import ConfigException
 
 from connector_store.domain.document import load
+from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
 
@@ -102,7 +100,7 @@ class KubeClient:
     @property
     def host(self) -> str:
         """URL of the API server."""
-        return str(self._configuration.host)
+        return self._configuration.host
 
     async def get(self, path: str, params: Mapping[str, str] | None = None, *, metadata_only: bool = False) -> Json:
         """With `metadata_only` a list is one of PartialObjectMetadata: no spec, no data."""
@@ -204,16 +202,13 @@ class KubeClient:
                 "Content-Type": content_type,
                 "User-Agent": self._user_agent,
             }
-            token = await self._configuration.get_api_key_with_prefix("BearerToken")
-            if token:
-                headers["Authorization"] = token
-            answer = await self._rest.request(  # type: ignore[no-untyped-call]  # the library has no annotations here
-                method, url, headers=headers, body=body, _request_timeout=limits
-            )
-            response: aiohttp.ClientResponse = answer.response
+            authorization = await self._configuration.authorization()
+            if authorization:
+                headers["Authorization"] = authorization
+            response = await self._rest.request(method, url, headers=headers, body=body, limits=limits)
             if response.status >= 300:
                 raise _refusal(response, await response.content.read(_ERROR_BODY))
-        except (aiohttp.ClientError, OSError, ConfigException, ValueError) as e:
+        except (aiohttp.ClientError, OSError, CredentialError, ValueError) as e:
             raise _failure(e) from e
         return response
 
@@ -227,16 +222,36 @@ def _read_ca(configuration: Configuration) -> bytes | None:
         return None
 
 
-class _Rest(RESTClientObject):
-    """The library's pool, with kubectl's trust and keep-alive."""
+class _Rest:
+    """A pool of connections, made with its first request."""
 
     def __init__(self, configuration: Configuration) -> None:
-        super().__init__(configuration)
-        # A pinned intermediate is an anchor for Go (crypto/x509), and so for kubectl.
-        self.ssl_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._configuration = configuration
+        # For tests alone without TLS, and then without its 30 ms.
+        self._context = configuration.context() if configuration.host.startswith("https://") else True
+        self._session: aiohttp.ClientSession | None = None
 
-    def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, socket_factory=_socket)
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: object, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """Its head; `body` is sent as JSON."""
+        if self._session is None:
+            # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._context, socket_factory=_socket)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        return await self._session.request(
+            method,
+            url,
+            data=None if body is None else json.dumps(body),
+            headers=headers,
+            timeout=limits,
+            proxy=self._configuration.proxy,
+            server_hostname=self._configuration.tls_server_name,
+        )
 
 
 def _socket(info: tuple[Any, ...]) -> socket.socket:
@@ -284,7 +299,7 @@ def _failure(error: Exception) -> ApiError:
             return ApiError(0, f"cannot connect to the API server: {error.os_error}")
         case aiohttp.InvalidURL():
             return ApiError(0, "the URL of the API server, or of the proxy on the way, is not valid")
-        case ConfigException() | OSError():
+        case CredentialError() | OSError():
             return ApiError(0, f"the API server cannot be reached: {error}")
         case _:
             return ApiError(0, f"the connection to the API server broke: {type(error).__name__}")

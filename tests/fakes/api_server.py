@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
-from kubernetes.aio.client.configuration import Configuration
 
+from connector_store.kube.configuration import Configuration
 from connector_store.kube.resources import Resource
-from lab.certificates import make_ca
 from tests.fakes.api_rules import is_collection, merged, selected, shown
 
-_CA = make_ca().pem.decode()
 Json = dict[str, Any]
 Fault = Callable[[web.Request], web.StreamResponse | None]
 
@@ -60,10 +58,7 @@ class FakeApiServer:
 
     @property
     def configuration(self) -> Configuration:
-        configuration = Configuration(host=self.url)
-        # Without a CA every client would read the system's, for 30 ms and for nothing.
-        configuration.ca_cert_data = _CA
-        return configuration
+        return Configuration(host=self.url)
 
     def count(self, method: str, suffix: str) -> int:
         return Counter((m, p.rsplit("/", 1)[-1]) for m, p, _ in self.requests)[(method, suffix)]

@@ -6,15 +6,16 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from aiohttp import web
-from kubernetes.aio.client.configuration import Configuration
 
 from connector_store.kube import config
 from connector_store.kube.client import PAGE, KubeClient
+from connector_store.kube.configuration import Configuration
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 from lab.certificates import Issued, make_ca, make_leaf
@@ -86,11 +87,13 @@ async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClien
 
 async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) -> None:
     sent = answered_with_header(server, "Authorization")
-    configuration = server.configuration
-    configuration.api_key["BearerToken"] = "Bearer one"
-    async with KubeClient(configuration) as client:
+    tokens = iter(["Bearer one", "Bearer two"])
+
+    async def authorization() -> str:
+        return next(tokens)
+
+    async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
         await client.get("/x")
-        configuration.api_key["BearerToken"] = "Bearer two"
         await client.get("/x")
     assert sent == ["Bearer one", "Bearer two"]
 

@@ -1,147 +1,60 @@
-"""Where the API server is: a pod's ServiceAccount or a kubeconfig, with what kubectl does with it."""
+"""Which API server: a pod's own comes before a kubeconfig, and needs nothing but aiohttp."""
 
-import json
-import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from connector_store.kube import config
 
-TOKEN = "BearerToken"
+POD = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
-def write(tmp_path: Path, user: dict, **cluster: object) -> str:
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1:6443/prefix", **cluster}}],
-        "users": [{"name": "u", "user": user}, {"name": "v", "user": {"token": "other"}}],
-        "contexts": [
-            {"name": "x", "context": {"cluster": "c", "user": "u"}},
-            {"name": "y", "context": {"cluster": "c", "user": "v"}},
-            {"name": "z", "context": {"cluster": "c"}},
-        ],
-        "current-context": "x",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(document))
-    return str(path)
+@pytest.fixture
+def service_account(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text("pod-token")
+    (tmp_path / "ca.crt").write_text("pem")
+    return tmp_path
 
 
-def text(tmp_path: Path, content: str) -> str:
-    (tmp_path / "kubeconfig").write_text(content)
-    return str(tmp_path / "kubeconfig")
+async def test_a_pods_service_account_comes_before_the_kubeconfig(service_account: Path, tmp_path: Path) -> None:
+    environ = POD | {"KUBECONFIG": str(tmp_path / "none")}
+    found = await config.load(environ=environ, service_account=service_account)
+    assert (found.host, found.ssl_ca_cert) == ("https://[fd00::1]:443", str(service_account / "ca.crt"))
+    assert await found.authorization() == "Bearer pod-token"
+    with pytest.raises(ValueError, match="none not found"):
+        await config.load("x", environ=environ, service_account=service_account)
 
 
-def plugin(tmp_path: Path, status: dict | None, *, code: int = 0) -> dict:
-    """An exec plugin that counts its runs in a file beside it."""
-    script = tmp_path / "plugin"
-    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
-    script.write_text(
-        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'runs')!r}, 'a').write('x')\n"
-        f"print({json.dumps(answer)!r})\nsys.exit({code})\n"
-    )
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "env": None}}
-
-
-def read(path: str) -> str:
-    return Path(path).read_text()
-
-
-def runs(tmp_path: Path) -> int:
-    return len((tmp_path / "runs").read_text())
-
-
-async def test_a_kubeconfig(tmp_path: Path) -> None:
-    path = write(tmp_path, {"token": "t"}, **{"proxy-url": "http://p:1", "tls-server-name": "n"})
-    found = await config.load(kubeconfig=path)
-    assert (found.host, found.api_key[TOKEN]) == ("https://192.0.2.1:6443/prefix", "Bearer t")
-    assert (found.proxy, found.tls_server_name) == ("http://p:1", "n")
-    assert found.disable_strict_ssl_verification
-
-
-async def test_the_environment_names_the_kubeconfig_and_a_context_picks_one(tmp_path: Path) -> None:
-    environ = {"KUBECONFIG": write(tmp_path, {"token": "t"})}
-    assert (await config.load("y", environ=environ)).api_key[TOKEN] == "Bearer other"
-
-
-async def test_a_pods_service_account_comes_before_the_kubeconfig(tmp_path: Path) -> None:
-    token, ca = tmp_path / "token", tmp_path / "ca.crt"
-    token.write_text("pod-token")
-    ca.write_text("pem")
-    environ = {
-        "KUBERNETES_SERVICE_HOST": "fd00::1",
-        "KUBERNETES_SERVICE_PORT": "443",
-        "KUBECONFIG": write(tmp_path, {"token": "t"}),
-    }
-    files = (str(token), str(ca))
-    found = await config.load(environ=environ, service_account=files)
-    assert (found.host, found.ssl_ca_cert) == ("https://[fd00::1]:443", str(ca))
-    assert await found.get_api_key_with_prefix(TOKEN) == "bearer pod-token"
-    assert (await config.load("x", environ=environ, service_account=files)).api_key[TOKEN] == "Bearer t"
-
-
-async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("one\n")
-    now = [1000.0]
-    path = write(tmp_path, {"tokenFile": "token", "token": "inline"})
-    found = await config.load(kubeconfig=path, now=lambda: now[0])
-    assert await found.get_api_key_with_prefix(TOKEN) == "Bearer one"
-    (tmp_path / "token").write_text("two\n")
-    assert await found.get_api_key_with_prefix(TOKEN) == "Bearer one"
-    now[0] += 61
-    assert await found.get_api_key_with_prefix(TOKEN) == "Bearer two"
-
-
-async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
-    found = await config.load(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
-    assert await found.get_api_key_with_prefix(TOKEN) == "Bearer p"
-    assert runs(tmp_path) == 1
-
-
-async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path) -> None:
-    now = [1_700_000_000.0]
-    status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
-    found = await config.load(kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0])
-    now[0] += 530
-    await found.get_api_key_with_prefix(TOKEN)
-    assert runs(tmp_path) == 1
-    now[0] += 20
-    await found.get_api_key_with_prefix(TOKEN)
-    assert runs(tmp_path) == 2
-
-
-async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
-    status = {"clientCertificateData": "cert", "clientKeyData": "key"}
-    found = await config.load(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
-    assert found.cert_file is not None
-    assert found.key_file is not None
-    assert read(found.cert_file) == "cert"
-    assert read(found.key_file) == "key"
+async def test_an_address_is_written_as_it_is(service_account: Path) -> None:
+    environ = POD | {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    assert (await config.load(environ=environ, service_account=service_account)).host == "https://10.96.0.1:443"
 
 
 @pytest.mark.parametrize(
-    ("made", "context", "reason"),
+    ("environ", "file", "content", "reason"),
     [
-        pytest.param(lambda path: str(path / "none"), None, "not found", id="no such file"),
-        pytest.param(lambda path: write(path, {"token": "t"}), "nope", "nope", id="no such context"),
-        pytest.param(lambda path: write(path, {"token": "t"}), "z", "user", id="a context without a user"),
-        pytest.param(lambda path: text(path, "a: ["), None, "line 1", id="no YAML"),
-        pytest.param(lambda path: text(path, ""), None, "no access", id="an empty file"),
-        pytest.param(lambda path: text(path, "clusters: 1"), None, "no access", id="another shape"),
-        pytest.param(lambda path: write(path, {"tokenFile": "none"}), None, "none", id="no such token file"),
-        pytest.param(
-            lambda path: write(path, plugin(path, None, code=3)), None, "returned 3", id="a plugin that fails"
-        ),
-        pytest.param(
-            lambda path: write(path, plugin(path, {})), None, "neither token", id="a plugin that gives nothing"
-        ),
+        pytest.param(POD | {"KUBERNETES_SERVICE_PORT": ""}, "token", "t", "KUBERNETES_SERVICE_PORT", id="no port"),
+        pytest.param(POD, "token", "", "token is empty", id="an empty token"),
+        pytest.param(POD, "ca.crt", "", "ca.crt is empty", id="an empty CA"),
+        pytest.param(POD, "token", None, "token", id="no token"),
+        pytest.param(POD, "ca.crt", None, "ca.crt", id="no CA"),
     ],
 )
-async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        await config.load(context, kubeconfig=made(tmp_path))
+async def test_says_what_a_pod_misses(
+    service_account: Path, environ: dict[str, str], file: str, content: str | None, reason: str
+) -> None:
+    path = service_account / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=f"no access to an API server: .*{reason}"):
+        await config.load(environ=environ, service_account=service_account)
+
+
+@pytest.mark.parametrize("door", ["connector_controller.__main__", "connector_csi.__main__", "addons.server.cluster"])
+def test_no_door_imports_the_library_of_kubeconfigs(door: str) -> None:
+    program = f"import sys, {door}; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,120 @@
+"""What each door holds in memory as a pod has it: idle, with its caches filled from a real API server, in MB.
+
+scripts/bench doors [--tree FOLDER]    FOLDER: another checkout, whose doors are run by this one's packages
+Needs root: the pod's ServiceAccount is mounted where a pod has it, in a mount namespace.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from lab.control_plane import ControlPlane
+from lab.ports import Port
+from lab.process import Process
+from lab.programs import control_plane_programs
+from lab.scratch import scratch
+
+MB: Final = 1_000_000
+START: Final = 120.0
+"""Seconds to be ready in."""
+SETTLE: Final = 15.0
+"""Seconds after which what starting took has been given back."""
+ROOT: Final = Path(__file__).parents[1]
+SYSTEM: Final = "connectors-system"
+_IN_A_POD: Final = """
+mount -t tmpfs none /run
+mkdir -p /run/secrets/kubernetes.io
+mount --bind {account} /run/secrets/kubernetes.io
+exec {command}
+"""
+
+
+def commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
+    """Of each door; its admin address answers /healthz and /metrics."""
+    python, mitmdump = sys.executable, str(Path(sys.executable).with_name("mitmdump"))
+    address = f"127.0.0.1:{ports['proxy']}"
+    return {
+        "proxy": [
+            *(mitmdump, "-q", "-s", "addons/connector.py", "--set", f"confdir={folder}/mitmproxy"),
+            *("--set", f"connector_admin={address}", "--set", f"listen_port={ports['listen']}"),
+        ],
+        "controller": [python, "-m", "connector_controller", "--admin", f"127.0.0.1:{ports['controller']}"],
+        "csi": [
+            *(python, "-m", "connector_csi", "--node-name=node", "--admin-host=127.0.0.1"),
+            *(f"--admin-port={ports['csi']}", f"--kubelet-root={folder}/kubelet"),
+        ],
+    }
+
+
+def resident(tree: Path) -> dict[str, float]:
+    """MB of each door of a checkout."""
+    claimed = {name: Port() for name in ("proxy", "controller", "csi", "listen")}
+    ports = {name: each.number for name, each in claimed.items()}
+    with scratch() as folder, ControlPlane(folder / "plane", programs=control_plane_programs()) as plane:
+        for part in ("plugins/connectors-csi", "plugins_registry", "pods"):
+            (folder / "kubelet" / part).mkdir(parents=True)
+        plane.kubectl("apply", "-k", str(tree / "deploy"))
+        plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        found = {}
+        for door, command in commands(folder, ports).items():
+            account = _account(folder / door, plane, door)
+            found[door] = _measured(command, account, plane, tree, folder / f"{door}.log", ports[door])
+        return found
+
+
+def _account(folder: Path, plane: ControlPlane, door: str) -> Path:
+    files = folder / "serviceaccount"
+    files.mkdir(parents=True)
+    namespace, name = ("connectors-csi" if door == "csi" else SYSTEM), f"connectors-{door}"
+    (files / "token").write_text(plane.mint_token(namespace, name, lifetime=3600))
+    (files / "ca.crt").write_text(plane.ca_pem)
+    (files / "namespace").write_text(namespace)
+    return folder
+
+
+def _measured(command: Sequence[str], account: Path, plane: ControlPlane, tree: Path, log: Path, port: int) -> float:
+    host, _, api_port = plane.url.removeprefix("https://").rpartition(":")
+    script = _IN_A_POD.format(account=account, command=shlex.join(command))
+    environment = {
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": api_port,
+        "CONNECTORS_SYSTEM_NAMESPACE": SYSTEM,
+        "PYTHONPATH": str(tree),
+    }
+    wrapped = ["unshare", "--mount", "sh", "-euc", f"cd {shlex.quote(str(tree))}\n{script}"]
+    process = Process(wrapped, log=log, environment=environment)
+    process.start()
+    try:
+        process.wait_until(lambda: _answers(port), timeout=START)
+        time.sleep(SETTLE)
+        return process.resident * 1024 / MB
+    finally:
+        process.stop()
+
+
+def _answers(port: int) -> bool:
+    """With its caches filled. Readiness says less: the driver has none, and a controller that waits is ready."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return False
+    return "connector_store_synced 1" in text or "connector_controller_leading 1" in text
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench doors", description=__doc__)
+    parser.add_argument("--tree", type=Path, default=ROOT, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        parser.error("needs root, for a mount namespace")
+    for door, megabytes in resident(options.tree.resolve()).items():
+        sys.stdout.write(f"{door:12} {megabytes:6.1f} MB\n")
+    return 0

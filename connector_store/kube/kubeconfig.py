@@ -1,0 +1,135 @@
+"""A kubeconfig, as the `kubernetes` library reads it.
+
+What it leaves out is here: token files and exec plugins are asked again while we run, and a plugin that fails is an
+error.
+"""
+
+import math
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from kubernetes.aio.client.configuration import Configuration as Loaded
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.config.exec_provider import ExecProvider
+from kubernetes.aio.config.kube_config import ConfigNode, FileOrData, KubeConfigLoader, KubeConfigMerger
+
+from connector_store.kube.configuration import Configuration, CredentialError, TokenFile
+
+_EXPIRY_LEEWAY: Final = 60.0
+"""Seconds before its expiry that a plugin's credential is asked for again."""
+
+
+async def read(paths: str, context: str | None, now: Callable[[], float]) -> Configuration:
+    """Of the files in `paths`, separated as in KUBECONFIG; ValueError says what is missing and where."""
+    try:
+        return await _read(paths, context, now)
+    except (ConfigException, CredentialError, OSError, yaml.YAMLError, TypeError, AttributeError, ValueError) as e:
+        # The library does not look at the shape of a file before it reads it.
+        raise ValueError(f"no access to an API server: {e}") from e
+
+
+async def _read(paths: str, context: str | None, now: Callable[[], float]) -> Configuration:
+    merged = _merged(paths)
+    user = _user(merged, context)
+    # The library would run the plugin itself, and log and pass over what goes wrong with it.
+    plugin = user.value.pop("exec", None)
+    # A token file wins over an inline token (client-go), which the library reads the other way round.
+    file = user.value.pop("tokenFile", None)
+    if file is not None:
+        user.value.pop("token", None)
+    loaded = Loaded()
+    await KubeConfigLoader(merged, active_context=context, config_base_path=None).load_and_set(loaded)
+    certificate = (loaded.cert_file, loaded.key_file)
+    authorization = _always(loaded.api_key.get("BearerToken"))
+    if plugin is not None:
+        runner = _Plugin(ConfigNode("exec", plugin, user.path), now)
+        certificate = await runner.start() or certificate
+        authorization = runner.authorization
+    elif file is not None:
+        authorization = TokenFile(Path(user.path or "").parent / file, now).authorization
+    return Configuration(
+        host=str(loaded.host),
+        ssl_ca_cert=loaded.ssl_ca_cert,
+        cert_file=certificate[0],
+        key_file=certificate[1],
+        verify_ssl=loaded.verify_ssl,
+        tls_server_name=loaded.tls_server_name,
+        proxy=loaded.proxy,
+        authorization=authorization,
+    )
+
+
+def _merged(paths: str) -> ConfigNode:
+    if not any(Path(each).expanduser().is_file() for each in paths.split(os.pathsep) if each):
+        raise ConfigException(f"kubeconfig {paths} not found; set KUBECONFIG or name another")
+    merged: ConfigNode | None = KubeConfigMerger(paths).config
+    if merged is None:
+        raise ConfigException(f"kubeconfig {paths} is empty")
+    return merged
+
+
+def _user(merged: ConfigNode, context: str | None) -> ConfigNode:
+    name = context if context is not None else merged["current-context"]
+    chosen = merged["contexts"].get_with_name(name)["context"]
+    user: ConfigNode = merged["users"].get_with_name(chosen["user"])["user"]
+    return user
+
+
+def _always(header: str | None) -> Callable[[], Awaitable[str | None]]:
+    async def authorization() -> str | None:
+        return header
+
+    return authorization
+
+
+class _Plugin:
+    """`users[].user.exec`: client.authentication.k8s.io, run at start and when its token is about to expire.
+
+    A certificate is taken at the start only: connections keep the TLS context that they were made with.
+    """
+
+    def __init__(self, config: ConfigNode, now: Callable[[], float]) -> None:
+        self._config = config
+        self._now = now
+        self._until = 0.0
+        self._header: str | None = None
+
+    async def start(self) -> tuple[str, str] | None:
+        """The files of its certificate and key, if it gives one; CredentialError if it gives nothing."""
+        status = await self._run()
+        if self._header is not None:
+            return None
+        if not status.get("clientCertificateData") or not status.get("clientKeyData"):
+            command = self._config["command"]
+            raise CredentialError(f'exec plugin "{command}" gave neither token nor clientCertificateData with its key')
+        return _file(status, "clientCertificateData"), _file(status, "clientKeyData")
+
+    async def authorization(self) -> str | None:
+        if self._now() >= self._until:
+            await self._run()
+        return self._header
+
+    async def _run(self) -> Mapping[str, Any]:
+        # Set first: the requests that come meanwhile use what there is, instead of running the plugin too.
+        self._until = self._now() + _EXPIRY_LEEWAY
+        try:
+            status: Mapping[str, Any] = await ExecProvider(self._config).run()
+        except ConfigException as e:
+            raise CredentialError(str(e)) from e
+        if status.get("token"):
+            self._header = f"Bearer {status['token']}"
+        expires = status.get("expirationTimestamp")
+        if expires:
+            self._until = max(self._until, datetime.fromisoformat(expires).timestamp() - _EXPIRY_LEEWAY)
+        else:
+            self._until = math.inf
+        return status
+
+
+def _file(status: Mapping[str, Any], key: str) -> str:
+    path: str = FileOrData(status, None, data_key_name=key, base64_file_content=False).as_file()
+    return path
