@@ -13,7 +13,7 @@ from lab.programs import ProgramsMissingError, control_plane_programs, node_prog
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
 MARKS = {
-    "promtool": ("node", 120),
+    "promtool": ("node", 600),
     "cluster_programs": ("cluster", 240),
     "helm": ("cluster", 240),
     "isolated_node_programs": ("node", 600),

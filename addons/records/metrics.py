@@ -92,14 +92,18 @@ class Metrics(Collector):
         self._drop_gone()
         yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
         yield self._duration()
-        yield _counter("connector_denials", "Refusals", ("reason",), self.denials)
+        # At 0 before the first one: of a series that begins at 1 no rate shows how it came to that.
+        denials = dict.fromkeys(sorted(CAUSES), 0) | self.denials
+        yield _counter("connector_denials", "Refusals", ("reason",), denials)
         yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.streams)
         yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
         yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
         yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
-        yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), self.watch_restarts)
-        yield _gauge("connector_store_objects", "Objects in the store", ("kind",), self._objects())
+        objects = self._objects()
+        restarts = dict.fromkeys(objects, 0) | self.watch_restarts
+        yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), restarts)
+        yield _gauge("connector_store_objects", "Objects in the store", ("kind",), objects)
         yield _gauge("connector_watch_age_seconds", "Age of what the watches brought", ("kind",), self._ages())
         if self._not_served is not None:
             yield GaugeMetricFamily(

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from addons.records.metrics import Metrics
+from addons.records.metrics import CAUSES, Metrics
 from addons.records.record import Record
 from connector_store.domain.access import Identity
 from connector_store.domain.names import ObjectKey
@@ -49,7 +49,10 @@ def test_counts_requests_by_connector_verb_and_code() -> None:
 def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
     metrics = Metrics()
     metrics.record(REFUSED)
-    assert scrape(metrics)["connector_denials_total", (("reason", "access"),)] == 1
+    found = scrape(metrics)
+    assert found["connector_denials_total", (("reason", "access"),)] == 1
+    assert {dict(labels)["reason"] for name, labels in found if name == "connector_denials_total"} == CAUSES
+    assert found["connector_denials_total", (("reason", "token"),)] == 0
     assert b"guessed" not in metrics.render()
 
 
@@ -73,7 +76,8 @@ def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     found = scrape(metrics)
     assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
-    assert not any(name in ("connector_requests_total", "connector_denials_total") for name, _ in found)
+    assert not any(name == "connector_requests_total" for name, _ in found)
+    assert not any(value for (name, _), value in found.items() if name == "connector_denials_total")
 
 
 def test_what_ends_in_words_of_its_own_is_no_denial() -> None:
@@ -109,6 +113,7 @@ def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     lost.append("a line")
     found = scrape(metrics)
     assert found["connector_store_synced", ()] == 1
+    assert found["connector_watch_restarts_total", (("kind", "Connector"),)] == 0
     assert found["connector_store_objects", (("kind", "Connector"),)] == 7
     assert found["connector_token_reviews_total", (("result", "granted"),)] == 1
     assert found["connector_watch_restarts_total", (("kind", "Secret"),)] == 1
