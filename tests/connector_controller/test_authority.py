@@ -117,6 +117,15 @@ def test_an_old_ca_that_has_ended_leads_nobody() -> None:
     assert hand_over(make_signer(NOW - timedelta(seconds=LIFETIME, days=1)), new, NOW) == new
 
 
+def test_what_has_ended_is_sent_no_longer() -> None:
+    ending = make_signer(NOW - timedelta(seconds=LIFETIME) + timedelta(days=1))
+    theirs, crossed = make_signer(NOW), hand_over(ending, make_signer(NOW), NOW).sent[0]
+    chain = Signer(key=theirs.key, certificate=theirs.certificate, sent=(theirs.certificate, crossed))
+    assert len(hand_over(chain, make_signer(NOW), NOW).sent) == 2
+    later = NOW + timedelta(days=2)
+    assert len(hand_over(chain, make_signer(later), later).sent) == 1
+
+
 def test_the_chain_is_bounded() -> None:
     signer = make_signer(NOW)
     for _ in range(CHAIN_LIMIT + 2):

@@ -136,6 +136,13 @@ async def test_what_cannot_be_reached_says_why_and_never_the_token(server, chang
     assert found.auth is None
 
 
+async def test_a_proxy_of_the_environment_gets_nothing(server, monkeypatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    found = await probe(request(server))
+    assert (found.liveness, found.auth) == (Answered(status=200), Answered(status=200))
+
+
 async def test_a_closed_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

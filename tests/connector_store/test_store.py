@@ -205,6 +205,15 @@ def test_a_subscriber_that_left_is_not_told() -> None:
     assert told.keys == []
 
 
+def test_a_subscriber_that_leaves_while_it_is_told_takes_the_change_from_nobody() -> None:
+    store, _ = filled()
+    leave = store.subscribe(lambda keys: leave())
+    told = Told([])
+    store.subscribe(told.keys.append)
+    store.put("secrets", replace(SECRET, credential=None))
+    assert len(told.keys) == 1
+
+
 def test_an_unknown_key_is_not_remembered() -> None:
     store, _ = filled()
     assert store.get(ObjectKey("a", "later")) is None

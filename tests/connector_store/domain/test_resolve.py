@@ -109,6 +109,18 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             id="pinned elsewhere",
         ),
         pytest.param(
+            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, port=8443)),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned to another port of the same host",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, prefix="/other")),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned to another path of the same host",
+        ),
+        pytest.param(
             {"secrets": (replace(SECRET, pin_problem="metadata.annotations: not https"),)},
             "SecretInvalid",
             "not https",
@@ -119,6 +131,15 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             "InvalidPEM",
             "no PEM",
             id="a broken ca.crt beside the token",
+        ),
+        pytest.param(
+            {
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"), CA_SECRET),
+            },
+            "InvalidPEM",
+            "no PEM",
+            id="a broken ca.crt does not fall back to spec.caCertSecretRef",
         ),
         pytest.param(
             {"connector": replace(CONNECTOR, ca_secret_name="gone"), "shared_ca": b"shared"},

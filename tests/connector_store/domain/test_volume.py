@@ -11,6 +11,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.volume import (
     ATTRIBUTES,
     MAX_ATTRIBUTE,
+    MAX_CONNECTORS,
     Pod,
     VolumeRequest,
     own_attributes,
@@ -63,6 +64,12 @@ def test_files_are_left_out_and_configurations_asked_for_once() -> None:
     request = parse_volume(GOOD | {"configuration.names": "kubeconfig, !.env,kubeconfig-rotating,kubeconfig,!ca.cert"})
     assert request.configurations == ("kubeconfig", "kubeconfig-rotating")
     assert request.left_out == {".env", "ca.cert"}
+
+
+def test_as_many_connectors_as_are_allowed_are_taken() -> None:
+    names = [f"c{number}" for number in range(MAX_CONNECTORS)]
+    found = parse_volume(GOOD | {"connector.name": "", "connectors": ",".join(names)})
+    assert [each.name for each in found.connectors] == names
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Callers' tokens: the key on disk, and what each token is good for."""
 
 import concurrent.futures
+import hashlib
 import os
 import stat
 import time
@@ -133,6 +134,14 @@ def test_remembers_a_bounded_number_of_tokens() -> None:
     assert MAX_VERIFIED > 1000
 
 
+def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
+    checker, (first, second, third) = access(limit=2), [mint() for _ in range(3)]
+    for each in (first, second, first, third):
+        checker.cached(each, KEY)
+    known = set(checker._verified._entries)
+    assert known == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
+
+
 @given(st.text())
 def test_every_text_gets_an_answer(text: str) -> None:
     assert isinstance(access().cached(text, KEY), Refused)
@@ -170,6 +179,7 @@ def _pem(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     [
         pytest.param(b"", 0o600, "not a PEM private key", id="an empty file"),
         pytest.param(_pem(PRIVATE), 0o644, "chmod 600", id="a key that others may read"),
+        pytest.param(_pem(PRIVATE), 0o640, "chmod 600", id="a key that its group may read"),
         pytest.param(_pem(ec.generate_private_key(ec.SECP384R1())), 0o600, "not an EC P-256 key", id="another curve"),
         pytest.param(_pem(rsa.generate_private_key(65537, 2048)), 0o600, "not an EC P-256 key", id="an RSA key"),
     ],

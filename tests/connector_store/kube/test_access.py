@@ -97,6 +97,13 @@ async def test_what_is_asked_at_the_same_time_is_asked_once(world: World) -> Non
     assert world.asked == (1, 1)
 
 
+async def test_questions_about_two_namespaces_at_the_same_time_have_each_its_own_answer(world: World) -> None:
+    foreign = ObjectKey("team-b", KEY.name)
+    mine, theirs = await asyncio.gather(world.access.check(world.token, KEY), world.access.check(world.token, foreign))
+    assert isinstance(mine, Granted)
+    assert isinstance(theirs, Refused)
+
+
 async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(world: World) -> None:
     first = asyncio.create_task(world.access.check(world.token, KEY))
     second = asyncio.create_task(world.access.check(world.token, KEY))
