@@ -19,7 +19,12 @@ COPY connector_store/ connector_store/
 COPY addons/ addons/
 COPY connector_controller/ connector_controller/
 COPY connector_csi/ connector_csi/
-RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash image connector_store addons connector_controller connector_csi
+COPY connectorctl/ connectorctl/
+RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+      image connector_store addons connector_controller connector_csi connectorctl \
+ && for name in connectorctl kubectl-connector; do \
+      printf '#!/app/venv/bin/python\nfrom connectorctl.__main__ import main\nmain()\n' > "venv/bin/$name" && chmod 755 "venv/bin/$name"; \
+    done
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0

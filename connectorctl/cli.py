@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "init": "connectorctl.commands.init",
         "check": "connectorctl.commands.check",
+        "proxy": "connectorctl.commands.proxy",
         "kubeconfig": "connectorctl.commands.kubeconfig",
         "token": "connectorctl.commands.token",
         "credential": "connectorctl.commands.credential",

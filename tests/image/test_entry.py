@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,12 @@ def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
 
 def test_the_addon_that_the_entry_names_is_there() -> None:
     assert (HOME / "addons" / "connector.py").is_file()
+
+
+def test_the_image_holds_every_package_and_the_command_line() -> None:
+    packages = tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    dockerfile, context = (HOME / "Dockerfile").read_text(), (HOME / ".dockerignore").read_text().splitlines()
+    for name in (each.rstrip("*") for each in packages):
+        assert f"COPY {name}/ {name}/\n" in dockerfile
+        assert f"!{name}" in context
+    assert "for name in connectorctl kubectl-connector" in dockerfile

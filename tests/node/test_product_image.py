@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from connector_store.version import VERSION
 from lab.node.node import Node
 
 RESTRICTED = {
@@ -54,6 +55,12 @@ def test_each_door_starts(
 ) -> None:
     manifest = pod(product_image, "door", args=[door, *arguments])
     assert expected in finished(node, node_namespace, manifest)
+
+
+@pytest.mark.parametrize("program", ["connectorctl", "kubectl-connector"])
+def test_the_command_line_is_in_it(node: Node, product_image: str, node_namespace: str, program: str) -> None:
+    manifest = pod(product_image, "ctl", command=[program, "version"])
+    assert finished(node, node_namespace, manifest) == f"connectorctl {VERSION}\n"
 
 
 def test_another_word_is_told_what_there_is(node: Node, product_image: str, node_namespace: str) -> None:
