@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
@@ -16,6 +18,7 @@ from addons.server.connections import Connections
 from addons.server.draining import Draining
 from addons.server.hardening import harden
 from addons.server.options import Config
+from addons.server.summary import summary
 from addons.server.trimming import trim
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
@@ -23,6 +26,12 @@ from connector_store.domain.source import Cluster
 from connector_store.kube.config import in_pod
 
 logger = logging.getLogger(__name__)
+
+_listening = logging.getLogger("mitmproxy.proxy.mode_servers")
+"""Says where mitmproxy listens."""
+
+LOOK: Final = 0.1
+"""Seconds between looks at whether all is read."""
 
 
 class Lifecycle:
@@ -35,21 +44,30 @@ class Lifecycle:
         self._parts: assembly.Parts | None = None
         self._draining: Draining | None = None
         self._problem: str | None = None
+        self._failed = False
+        self._moves = False
+        """What listens was made before the options were read, and is to listen on loopback only."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self, loader: Loader) -> None:
         harden()
-        options.declare(loader)
+        try:
+            options.declare(loader)
+        except ParseError as error:
+            _give_up(error)
 
     def configure(self, updated: set[str]) -> None:
         """Parse the options once; ours are not changed while the proxy runs."""
+        starting = self._config is None
         try:
             options.check_foreign()
-            if self._config is None:
+            if starting:
                 self._make(options.read(in_pod=in_pod()))
             elif any(name.startswith("connector_") for name in updated):
                 raise ParseError("connector_*", "is read at the start only; restart the proxy")
-        except ParseError as error:
+        except (ParseError, OSError) as error:
+            if starting:
+                _give_up(error)
             raise exceptions.OptionsError(f"kubernetes connector: {error}") from error
 
     def running(self) -> None:
@@ -60,6 +78,7 @@ class Lifecycle:
         if not self._parts.service.watched:
             trim(ctx.master)
         self._start("admin", self._serve_admin())
+        self._start("summary", self._say_what_is_served(self._config))
         if isinstance(self._config.source, Cluster):
             self._start("connection to the cluster", self._connect(self._config, self._config.source))
         else:
@@ -72,6 +91,9 @@ class Lifecycle:
             self._parts.service.resolver.close()
         if self._records is not None:
             self._records.close()
+        if self._failed:
+            # mitmproxy has no other way to end with another code than 0.
+            sys.exit(1)
 
     def why_not_ready(self) -> str | None:
         if self._draining is not None and self._draining.begun:
@@ -87,6 +109,10 @@ class Lifecycle:
         else:
             self._take(folder.make(config, Path(config.source.path), records))
         self._config, self._records = config, records
+        self._moves = options.listens_locally(config, in_pod=in_pod())
+        if self._moves:
+            _listening.setLevel(logging.WARNING)
+            ctx.options.update(listen_host=options.LOOPBACK)
 
     def _take(self, parts: assembly.Parts) -> None:
         self._parts = parts
@@ -95,7 +121,12 @@ class Lifecycle:
     async def _connect(self, config: Config, source: Cluster) -> None:
         if self._records is None:
             return
-        parts = await cluster.connect(config, source, self._records, self._set_problem)
+        try:
+            parts = await cluster.connect(config, source, self._records, self._set_problem)
+        except ParseError:
+            raise
+        except ValueError as error:
+            raise ParseError("connector_source", str(error)) from error
         self._take(parts)
         self._problem = None
         self._start_work(parts)
@@ -112,12 +143,36 @@ class Lifecycle:
         if self._config is None or self._records is None or self._config.admin is None:
             return
         admin = AdminServer(component="proxy", why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
-        host, port = await admin.start(*self._config.admin)
+        try:
+            host, port = await admin.start(*self._config.admin)
+        except OSError as error:
+            place = "{}:{}".format(*self._config.admin)
+            reason = (
+                f"cannot listen at {place}: {os.strerror(error.errno or 0).lower()}; name another HOST:PORT, or none"
+            )
+            raise ParseError("connector_admin", reason) from error
         logger.info("health and metrics at http://%s:%d", host, port)
         try:
             await asyncio.Event().wait()
         finally:
             await admin.stop()
+
+    async def _say_what_is_served(self, config: Config) -> None:
+        """One line, once all is read."""
+        if self._moves:
+            await self._move()
+        while self._parts is None or self.why_not_ready() is not None:  # noqa: ASYNC110 - several parts decide on it
+            await asyncio.sleep(LOOK)
+        logger.info(
+            summary(config.source, self._parts.service.store, ctx.master.addons.get("proxyserver").listen_addrs())
+        )
+
+    async def _move(self) -> None:
+        """mitmproxy listens before it loads an addon: for that moment it was everywhere."""
+        server = ctx.master.addons.get("proxyserver")
+        await server.servers.update([])
+        _listening.setLevel(logging.NOTSET)
+        await server.setup_servers()
 
     def _end(self) -> None:
         """SIGTERM: mitmproxy itself would end at once, and with it all streams."""
@@ -135,5 +190,15 @@ class Lifecycle:
             await work
         except Exception as error:
             # Without this part the proxy would serve what is no longer so.
-            logger.error("%s ended: %s: %s; stopping", name, type(error).__name__, error)
+            self._failed = True
+            if isinstance(error, ParseError):
+                logger.error("%s; stopping", error)
+            else:
+                logger.error("%s ended: %s: %s; stopping", name, type(error).__name__, error)
             ctx.master.shutdown()
+
+
+def _give_up(error: ParseError | OSError) -> NoReturn:
+    """Nothing is served yet: one line, and the end."""
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(1)

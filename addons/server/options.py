@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mitmproxy import ctx, optmanager
+from mitmproxy import ctx, exceptions, optmanager
 from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
 from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import KEYS, LONGEST, option_name
+from connector_store.domain.settings import KEYS, LONGEST, did_you_mean, option_name
 from connector_store.domain.source import Cluster, Folder, parse_source
 
 FOREVER: Final = 10 * 365 * 24 * 3600
@@ -22,9 +23,10 @@ FORCED: Final[Mapping[str, Any]] = {
     "upstream_cert": False,
     "connection_strategy": "lazy",
     "validate_inbound_headers": True,
-    "mode": ["regular"],
     "tcp_timeout": FOREVER,
 }
+LOOPBACK: Final = "127.0.0.1"
+"""Where a proxy on a folder listens unless told otherwise."""
 REFUSED: Final[Mapping[str, str]] = {
     "ssl_insecure": "targets' certificates are always verified; name their CA in the Secret's ca.crt",
     "proxy_debug": "it prints what goes on the wire, credentials included",
@@ -75,17 +77,24 @@ class Config:
 
 
 def declare(loader: Loader) -> None:
-    """Add the options, and set those of mitmproxy that the data path rests on."""
+    """Add the options, and set those of mitmproxy that the data path rests on. ParseError for a value that is none.
+
+    mitmproxy sets ours when this is done; what it could not read, it would answer with a traceback.
+    """
     for name, kind, default, text in _OWN:
         loader.add_option(name, kind, default, text)
     for key, text in KEYS.items():
         loader.add_option(option_name(key), str, "", text[0].upper() + text[1:] + ".")
-    unset = {
-        name: value
-        for name, value in DEFAULTS.items()
-        if name in ctx.options and ctx.options._options[name].value is optmanager.unset
-    }
-    ctx.options.update(**FORCED, **unset)
+    _check_values()
+    for name, value in FORCED.items():
+        if not _unset(name) and getattr(ctx.options, name) != value:
+            raise _forced(name, value)
+    ctx.options.update(**FORCED, **{name: value for name, value in DEFAULTS.items() if _unset(name)})
+
+
+def listens_locally(config: Config, *, in_pod: bool) -> bool:
+    """On a folder, unless somebody says where to listen, callers are on this machine; in a pod they never are."""
+    return isinstance(config.source, Folder) and not in_pod and _unset("listen_host")
 
 
 def check_foreign() -> None:
@@ -95,7 +104,36 @@ def check_foreign() -> None:
             raise ParseError(name, reason)
     for name, value in FORCED.items():
         if getattr(ctx.options, name) != value:
-            raise ParseError(name, f"must stay {value!r}: the data path rests on it")
+            raise _forced(name, value)
+    for spec in ctx.options.mode:
+        if mode_specs.ProxyMode.parse(spec).type_name != "regular":
+            raise ParseError("mode", f"{spec} is not served; regular, regular@PORT and regular@HOST:PORT are")
+    known = [each[0] for each in _OWN] + [option_name(key) for key in KEYS]
+    for name in ctx.options.deferred:
+        if name.startswith("connector"):
+            raise ParseError(name, f"is not an option{did_you_mean(name, known)}")
+
+
+def _check_values() -> None:
+    """Of options that were set before they were declared."""
+    for name, value in ctx.options.deferred.items():
+        if name not in ctx.options or not isinstance(value, optmanager._UnconvertedStrings):
+            continue
+        try:
+            ctx.options._parse_setval(ctx.options._options[name], value.val)
+        except exceptions.OptionsError as error:
+            if len(value.val) > 1:
+                raise ParseError(name, "is set twice") from error
+            is_text = ctx.options._options[name].typespec is str
+            raise ParseError(name, "has no value; write NAME=VALUE" if is_text else "is not true or false") from error
+
+
+def _unset(name: str) -> bool:
+    return name in ctx.options and ctx.options._options[name].value is optmanager.unset
+
+
+def _forced(name: str, value: object) -> ParseError:
+    return ParseError(name, f"must stay {str(value).lower()}: the data path rests on it")
 
 
 def read(*, in_pod: bool) -> Config:

@@ -9,8 +9,9 @@ or by that key of the ConfigMap `connectors-config`; the first of them that has 
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from connector_store.domain.errors import ParseError
@@ -110,12 +111,17 @@ def parse_settings(
 ) -> Settings:
     """Read all keys; ParseError names the first that is wrong and where it was set.
 
-    `explicit` and `config_map` have the keys of `KEYS`. Other keys of `environ` and `config_map` are other
-    programs' (Kubernetes puts CONNECTORS_PROXY_SERVICE_HOST there); another key in `explicit` is an error.
+    `explicit` and `config_map` have the keys of `KEYS`. Other keys of `config_map` are other programs'; another key in
+    `explicit` is an error, and so is another CONNECTORS_ variable of `environ`, but for those that Kubernetes puts
+    there for Services (CONNECTORS_PROXY_SERVICE_HOST).
     """
     for key in explicit:
         if key not in KEYS:
             raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
+    variables = [*map(environment_name, KEYS)]
+    for name in sorted(environ):
+        if name.startswith("CONNECTORS_") and name not in variables and not _OF_A_SERVICE.fullmatch(name):
+            raise ParseError(f"environment {name}", f"is not a setting{did_you_mean(name, variables)}")
     read = _Reader(explicit, environ, config_map)
     default = Settings()
     watch_timeout = read.value("watch-timeout", _seconds, default.watch_timeout)
@@ -140,6 +146,19 @@ def parse_settings(
         ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
         drain=read.value("drain", _seconds_or_none, default.drain),
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where none of `known` is like it."""
+    found = get_close_matches(name, [*known], n=1, cutoff=0.8)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+# Kubernetes, pkg/kubelet/envvars.
+_OF_A_SERVICE = re.compile(
+    r"CONNECTORS(_[A-Z0-9_]+)?_"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """load, configure, running and done: a proxy that cannot do its work stops, and says why."""
 
 import os
+import sys
 
 import pytest
 from mitmproxy import exceptions
@@ -18,12 +19,17 @@ async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) 
     assert proxy.master.options.proxy_debug is False
 
 
-async def test_a_part_that_ends_with_an_error_stops_the_proxy(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_part_that_ends_with_an_error_stops_the_proxy(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(sys, "exit", codes.append)
+
     async def fail() -> None:
         raise OSError("address in use")
 
     proxy.master.addons.get("lifecycle")._start("admin", fail())
-    await until(proxy.master.should_exit.is_set)
+    await until(lambda: codes == [1])
     assert "admin ended: OSError: address in use" in caplog.text
 
 

@@ -43,7 +43,7 @@ async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
     assert context.options.http2 is False
     options.check_foreign()
     context.options.http2 = True
-    with pytest.raises(ParseError, match="http2: must stay False"):
+    with pytest.raises(ParseError, match="http2: must stay false"):
         options.check_foreign()
 
 
@@ -90,3 +90,27 @@ async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None
 async def test_no_admin(context) -> None:
     context.options.update(connector_admin="")
     assert read().admin is None
+
+
+@pytest.mark.parametrize(
+    ("source", "in_pod", "local"),
+    [
+        pytest.param("connectors", False, True, id="a folder"),
+        pytest.param("connectors", True, False, id="a folder in a pod"),
+        pytest.param("kubernetes", False, False, id="a cluster"),
+    ],
+)
+async def test_where_it_listens_by_itself(context, source: str, in_pod: bool, local: bool) -> None:
+    context.options.update(connector_source=source)
+    assert options.listens_locally(options.read(in_pod=in_pod), in_pod=in_pod) is local
+    context.options.update(listen_host="0.0.0.0")  # noqa: S104 - nothing is bound
+    assert not options.listens_locally(options.read(in_pod=in_pod), in_pod=in_pod)
+
+
+@pytest.mark.parametrize("mode", ["socks5", "reverse:https://192.0.2.1", "transparent"])
+async def test_other_modes_are_refused(context, mode: str) -> None:
+    context.options.update(mode=[mode])
+    with pytest.raises(ParseError, match="is not served"):
+        options.check_foreign()
+    context.options.update(mode=["regular@8082"])
+    options.check_foreign()

@@ -135,7 +135,17 @@ def test_an_unknown_option_is_refused_and_the_known_ones_are_named() -> None:
 
 
 def test_other_programs_keys_are_let_alone() -> None:
-    environ = {"CONNECTORS_PROXY_SERVICE_HOST": "10.0.0.1", "CONNECTORS_PROXY_PORT": "tcp://10.0.0.1:80"}
+    environ = {
+        "CONNECTORS_SERVICE_HOST": "10.0.0.1",
+        "CONNECTORS_PROXY_SERVICE_HOST": "10.0.0.1",
+        "CONNECTORS_PROXY_SERVICE_PORT": "80",
+        "CONNECTORS_PROXY_SERVICE_PORT_HTTP": "80",
+        "CONNECTORS_PROXY_PORT": "tcp://10.0.0.1:80",
+        "CONNECTORS_PROXY_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "CONNECTORS_PROXY_PORT_80_TCP_ADDR": "10.0.0.1",
+        "CONNECTORCTL_SOURCE": "connectors",
+        "HOME": "/",
+    }
     assert parse(environ=environ, config_map={"enable-custom-ca-certs": "false"}) == Settings()
 
 
@@ -148,3 +158,16 @@ def test_which_namespaces_are_served() -> None:
     assert parse().serves("any")
     some = parse(config_map={"namespaces": "a,b"})
     assert (some.serves("a"), some.serves("c")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("CONNECTORS_DRAIM", "environment CONNECTORS_DRAIM: is not a setting; did you mean CONNECTORS_DRAIN?"),
+        ("CONNECTORS_Q", "environment CONNECTORS_Q: is not a setting"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_not_taken_in_silence(name: str, says: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse(environ={name: "3"})
+    assert str(caught.value) == says

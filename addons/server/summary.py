@@ -1,0 +1,51 @@
+"""What a proxy says when it has read everything: what is served, what is to be mended, where to point a client."""
+
+from collections.abc import Iterable
+
+from connector_store.domain.models import Target
+from connector_store.domain.source import Cluster, Folder
+from connector_store.store import Store
+
+
+def summary(source: Folder | Cluster, store: Store, listening: Iterable[tuple[str | int, ...]]) -> str:
+    """`listening` has the addresses of the proxy's sockets."""
+    found = [store.get(each.key) for each in store.connectors()]
+    ours = [each for each in found if each is not None]
+    broken = sum(not isinstance(each, Target) for each in ours)
+    mend, kubeconfig = _commands(source)
+    # An IPv6 socket that takes everybody shows up beside its IPv4 twin.
+    ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
+    said = [
+        f"serving {_count(len(ours) - broken)} of {_place(source)}",
+        f"{broken} to mend ({mend})" if broken else "nothing to mend",
+        f"listening at {', '.join(ports) or 'no port'}",
+        f"for a kubeconfig: {kubeconfig}",
+    ]
+    if isinstance(source, Folder):
+        said.append("targets may be anywhere that targets-deny does not name")
+    return "; ".join(said)
+
+
+def _commands(source: Folder | Cluster) -> tuple[str, str]:
+    if isinstance(source, Folder):
+        return (
+            f"connectorctl check {source.path}",
+            f"connectorctl kubeconfig NAMESPACE/NAME --source {source.path}",
+        )
+    return "kubectl get connectors --all-namespaces", "connectorctl kubeconfig NAMESPACE/NAME"
+
+
+def _place(source: Folder | Cluster) -> str:
+    if isinstance(source, Folder):
+        return f"folder {source.path}"
+    return f"the cluster of context {source.context}" if source.context else "the cluster"
+
+
+def _count(number: int) -> str:
+    return f"{number} Connector" if number == 1 else f"{number} Connectors"
+
+
+def _host(address: str) -> str:
+    if address in ("0.0.0.0", "::"):  # noqa: S104 - read, not bound
+        return "*"
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,57 @@
+"""One line says what is served, and how to go on."""
+
+import pytest
+
+from addons.server.summary import summary
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.manifest_secret import parse_secret
+from connector_store.domain.source import Cluster, Folder
+from connector_store.store import Store
+from lab.certificates import make_ca
+from tests.fakes.manifests import connector, secret
+
+LOCAL = [("127.0.0.1", 8080)]
+
+
+def store(*names: str) -> Store:
+    """Only `good` has its Secret."""
+    found = Store()
+    raw = [connector(name, "https://192.0.2.1", secret="secret" if name == "good" else "missing") for name in names]
+    found.replace("test", [parse_secret(secret(ca=make_ca("a").pem), system_namespace="s"), *map(parse_connector, raw)])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        pytest.param([], "serving 0 Connectors of folder my; nothing to mend; ", id="an empty folder"),
+        pytest.param(["good"], "serving 1 Connector of folder my; nothing to mend; ", id="one"),
+        pytest.param(
+            ["good", "bad"], "serving 1 Connector of folder my; 1 to mend (connectorctl check my); ", id="bad"
+        ),
+    ],
+)
+def test_of_a_folder(names: list[str], says: str) -> None:
+    assert summary(Folder("my"), store(*names), LOCAL) == (
+        says + "listening at http://127.0.0.1:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
+        "--source my; targets may be anywhere that targets-deny does not name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [(Cluster(), "the cluster; "), (Cluster("prod"), "the cluster of context prod; ")],
+)
+def test_of_a_cluster(source: Cluster, place: str) -> None:
+    said = summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
+    assert said == (
+        f"serving 0 Connectors of {place}1 to mend (kubectl get connectors --all-namespaces); "
+        "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME"
+    )
+
+
+def test_addresses_of_ipv6_stand_in_brackets() -> None:
+    assert "listening at http://[::1]:8080, http://127.0.0.1:8080; " in summary(
+        Folder("my"), store(), [("::1", 8080), ("127.0.0.1", 8080)]
+    )
+    assert "listening at no port" in summary(Folder("my"), store(), [])

@@ -1,0 +1,187 @@
+"""The start as a person sees it: what is wrong is one line and exit code 1, and what is served is said once."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.certificates import make_ca
+from lab.ports import Port
+from lab.process import tied, without_proxies
+from tests.fakes.manifests import connector, secret, write
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+MITMDUMP = Path(sys.executable).with_name("mitmdump")
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    claimed = Port()
+    yield claimed.number
+    claimed.release()
+
+
+@pytest.fixture
+def home(tmp_path: Path, confdir: Path) -> Path:
+    """With a folder of manifests: one Connector can be used, one lacks its Secret."""
+    folder = tmp_path / "connectors"
+    folder.mkdir()
+    good, bad = connector("good", "https://192.0.2.1"), connector("bad", "https://192.0.2.1", secret="missing")
+    write(folder, good, bad, secret(ca=make_ca("a").pem))
+    return tmp_path
+
+
+def command(home: Path, *arguments: str) -> list[str]:
+    return [
+        str(MITMDUMP), "-s", str(ROOT / "addons" / "connector.py"), "--set", f"confdir={home / 'confdir'}",
+        *([] if any("connector_admin" in each for each in arguments) else ["--set", "connector_admin="]), *arguments,
+    ]  # fmt: skip
+
+
+def start(home: Path, *arguments: str, environment: Mapping[str, str] = {}) -> tuple[int, list[str]]:
+    """Exit code and lines of a proxy that ends by itself."""
+    done = subprocess.run(
+        tied(command(home, *arguments)),
+        cwd=home,
+        env=without_proxies() | dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@contextmanager
+def running(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        tied(command(home, *arguments)), cwd=home, env=without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"it ended without {text!r}")
+
+
+WRONG: list[tuple[Sequence[str], Mapping[str, str], str]] = [
+    (["connector_source=/nope"], {}, "connector_source: /nope is not a folder; make it with: connectorctl init /nope"),
+    (["connector_recheck=abc"], {}, "connector_recheck: is not a number of seconds up to 86400"),
+    (["connector_recheck"], {}, "connector_recheck: has no value; write NAME=VALUE"),
+    (["connector_recheck=1", "connector_recheck=2"], {}, "connector_recheck: is set twice"),
+    (["connector_flows=maybe"], {}, "connector_flows: is not one of: auto, on, off"),
+    (["connector_audit_commands=maybe"], {}, "connector_audit_commands: is not true or false"),
+    (["connector_admin=banana"], {}, "connector_admin: "),
+    (["connector_targets_deny=10.0.0.0/99"], {}, "--set connector_targets_deny: '10.0.0.0/99' does not appear"),
+    (["connector_sourc=x"], {}, "connector_sourc: is not an option; did you mean connector_source?"),
+    (["connectors_source=x"], {}, "connectors_source: is not an option; did you mean connector_source?"),
+    (["ssl_insecure=true"], {}, "ssl_insecure: targets' certificates are always verified"),
+    (["proxy_debug=true"], {}, "proxy_debug: it prints what goes on the wire"),
+    (["http2=true"], {}, "http2: must stay false"),
+    (["upstream_cert=true"], {}, "upstream_cert: must stay false"),
+    (["connection_strategy=eager"], {}, "connection_strategy: must stay lazy"),
+    (["validate_inbound_headers=false"], {}, "validate_inbound_headers: must stay true"),
+    (["tcp_timeout=5"], {}, "tcp_timeout: must stay "),
+    (["mode=socks5"], {}, "mode: socks5 is not served"),
+    (["mode=reverse:https://192.0.2.1"], {}, "mode: reverse:https://192.0.2.1 is not served"),
+    ([], {"CONNECTORS_DRAIN": "x"}, "environment CONNECTORS_DRAIN: must be a number of seconds"),
+    ([], {"CONNECTORS_DRAIM": "3"}, "environment CONNECTORS_DRAIM: is not a setting; did you mean CONNECTORS_DRAIN?"),
+]
+
+
+@pytest.mark.parametrize(("options", "environment", "says"), WRONG, ids=[str(each[2])[:50] for each in WRONG])
+def test_what_is_wrong_is_one_line(
+    home: Path, port: int, options: Sequence[str], environment: Mapping[str, str], says: str
+) -> None:
+    arguments = [part for each in options for part in ("--set", each)]
+    code, lines = start(home, "-p", str(port), *arguments, environment=environment)
+    assert code == 1
+    loading, *said = lines
+    assert "Loading script" in loading
+    assert len(said) == 1
+    assert said[0].startswith(f"error: {says}")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "says"),
+    [
+        pytest.param(["connector_source=kubernetes"], {"KUBECONFIG": "/nope"}, "connector_source: ", id="a kubeconfig"),
+        pytest.param(["connector_admin=127.0.0.1:{taken}"], {}, "connector_admin: cannot listen at 127.0.0.1:{taken}: "
+                     "address already in use; name another HOST:PORT, or none", id="a port for metrics that is taken"),
+    ],
+)  # fmt: skip
+def test_what_fails_later_ends_it_with_one_line_too(
+    home: Path, port: int, options: Sequence[str], environment: Mapping[str, str], says: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        arguments = [part for each in options for part in ("--set", each.format(taken=taken))]
+        code, lines = start(home, "-p", str(port), *arguments, environment=environment)
+    assert code == 1
+    assert not any("Traceback" in each for each in lines)
+    assert [each for each in lines if says.format(taken=taken) in each and each.endswith("; stopping")] != []
+
+
+def test_a_port_that_is_taken_is_said(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        code, lines = start(home, "-p", str(holder.getsockname()[1]))
+    assert code == 1
+    assert not any("Traceback" in each for each in lines)
+    assert any("address already in use" in each for each in lines)
+
+
+def test_on_a_folder_it_says_what_it_serves_and_listens_for_this_machine_only(home: Path, port: int) -> None:
+    with running(home, "-p", str(port)) as process:
+        said = line_with(process, "serving ")
+        assert (
+            "serving 1 Connector of folder connectors; 1 to mend (connectorctl check connectors); "
+            f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
+            "--source connectors" in said
+        )
+        assert _listening(process.pid) == {"0100007F"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--listen-host", "0.0.0.0", "-p", "{port}"], id="an address"),  # noqa: S104 - of this test's proxy
+        pytest.param(["--mode", "regular@0.0.0.0:{port}"], id="as a mode"),
+    ],
+)
+def test_it_listens_elsewhere_where_it_is_told_to(home: Path, port: int, arguments: Sequence[str]) -> None:
+    with running(home, *(each.format(port=port) for each in arguments)) as process:
+        line_with(process, "serving ")
+        assert _listening(process.pid) == {"00000000"}
+
+
+def test_an_interrupt_ends_it_without_a_traceback(home: Path, port: int) -> None:
+    with running(home, "-p", str(port)) as process:
+        line_with(process, "serving ")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+
+
+def _listening(pid: int) -> set[str]:
+    """The IPv4 addresses at which a process listens, as the kernel writes them: in hexadecimal, reversed."""
+    inodes = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
