@@ -17,10 +17,11 @@ async def _run(options: Options) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    mounts = KernelMounts(sys=options.sys, selinux_context=options.selinux_context)
     try:
         configuration = await config.load(options.context, kubeconfig=options.kubeconfig)
         async with KubeClient(configuration, user_agent="connectors-csi") as client:
-            return await run(options, client, KernelMounts(), os.environ, stop)
+            return await run(options, client, mounts, os.environ, stop)
     except (OSError, ValueError) as e:
         logging.getLogger("connector_csi").error("%s", e)
         return 1

@@ -57,10 +57,18 @@ def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    _remove_stale_links(volume, files)
-    if current is not None:
-        shutil.rmtree(volume / current)
+    # The new content is there whatever happens to the old: what stays of it goes with the next.
+    with suppress(OSError):
+        _remove_stale_links(volume, files)
+        if current is not None:
+            shutil.rmtree(volume / current)
     return True
+
+
+def read(volume: Path) -> Mapping[str, bytes]:
+    """The current files; none where nothing was written."""
+    current = _current(volume)
+    return {path.name: path.read_bytes() for path in (volume / current).iterdir()} if current is not None else {}
 
 
 def _fill(volume: Path, fresh: Path, files: Mapping[str, bytes], owner: Owner) -> None:

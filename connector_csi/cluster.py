@@ -45,6 +45,8 @@ class Cluster:
         self.ca: bytes | None = None
         """PEM of the proxy's CAs; None while there is no such ConfigMap."""
         self.synced = asyncio.Event()
+        self.waits_for = "the settings are not read yet"
+        """Why it is not synced."""
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         """None also for a Connector of a class that is not ours."""
@@ -61,7 +63,10 @@ class Cluster:
     async def run(self) -> Never:
         """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
         # A wrong ConfigMap is waited for: without a driver that runs, no pod of the node could end.
-        self.settings = await read_settings(self._client, explicit={}, environ=self._environ, until_valid=True)
+        self.settings = await read_settings(
+            self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._waits
+        )
+        self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
         self.access = self._make_access()
         reflectors: list[Reflector[Any]] = [
             self._listed(CONNECTORS),
@@ -79,6 +84,9 @@ class Cluster:
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
+
+    def _waits(self, problem: str) -> None:
+        self.waits_for = problem
 
     def _make_access(self) -> Access:
         return KubeAccess(

@@ -11,13 +11,14 @@ from typing import Final, Protocol
 
 from grpc import StatusCode
 
-from connector_csi.failure import Failure, may_not_use, unavailable
+from connector_csi.failure import Failure, joined, may_not_use, unavailable
 from connector_store.domain.access import Access, Granted, Refused, Unavailable
 from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.matching import parse_address
 from connector_store.domain.models import Address, Connector, Rejected
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.pod_token import PodToken, parse_pod_token
+from connector_store.domain.pod_token import TOKENS, PodToken, parse_pod_token
 from connector_store.domain.proxy_service import proxy_for, service_name
 from connector_store.domain.serving import not_named
 from connector_store.domain.settings import CONFIG_MAP, Settings
@@ -26,6 +27,11 @@ from connector_store.domain.volume_files import render_files
 
 SYNC_TIMEOUT: Final = 10.0
 """Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""
+
+Kept = Mapping[str, tuple[str, str]]
+"""NAMESPACE/NAME of a Connector -> the address and the proxy that a volume's files name."""
+
+_NOTHING: Final = ("", "")
 
 
 class Knowledge(Protocol):
@@ -50,10 +56,11 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A request that was understood."""
+    """A request that was understood; `ignored` says what of it does nothing."""
 
     volume: VolumeRequest
     token: PodToken
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +75,16 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """`unseen` are the Connectors whose own Service is not known to lead to the proxy, so that its own is named."""
+    """`unseen` are the Connectors whose own Service is not known to lead to the proxy, so that its own is named.
+
+    `problems` has the Connectors that cannot be used now, and of which the files name the address that they had.
+    """
 
     files: Mapping[str, bytes] = field(repr=False)
     inputs: Inputs
+    kept: Kept
     unseen: tuple[ObjectKey, ...] = ()
+    problems: Mapping[ObjectKey, Failure] = field(default_factory=dict)
 
 
 class Contents:
@@ -102,7 +114,9 @@ class Contents:
             token = parse_pod_token(secrets, context, self._cluster.settings.audience)
         except ParseError as e:
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=str(e))
-        return Wish(volume=volume, token=token)
+        # Where kubelet sends it in the context, its own is the one that is there.
+        typed = (f"{TOKENS}: kubelet sends its own",) if TOKENS in secrets and TOKENS in context else ()
+        return Wish(volume=volume, token=token, ignored=volume.ignored + typed)
 
     def inputs(self, wish: Wish) -> Inputs:
         """Of a volume as things are now."""
@@ -114,31 +128,47 @@ class Contents:
             proxies=tuple(self._proxy(key) for key in wish.volume.connectors),
         )
 
-    async def make(self, wish: Wish) -> Content | Failure:
-        """Check access to all Connectors of the volume, then render."""
-        if (refused := await self._check(wish)) is not None:
+    async def make(self, wish: Wish, kept: Kept | None = None) -> Content | Failure:
+        """Check access to all Connectors of the volume, then render.
+
+        All or nothing, unless the volume is there already and `kept` is what its files name: then a Connector that
+        cannot be used keeps its address, and the others, the token and the CA are renewed. The token is the pod's own
+        and the proxy decides anyway, so nothing is given away. None that can be used, and nothing is touched, but for
+        a proxy's host that must not be named any more.
+        """
+        refused = await self._check(wish)
+        if isinstance(refused, Failure):
             return refused
         # Nothing waits from here on: inputs and files are of one moment.
-        inputs = self.inputs(wish)
-        entries = self._entries(wish)
-        if isinstance(entries, Failure):
-            return entries
-        files = render_files(entries, wish.volume.configurations, wish.volume.left_out)
-        return Content(files=files, inputs=inputs, unseen=tuple(filter(self._lacks_alias, wish.volume.connectors)))
+        ca, inputs = self._cluster.ca, self.inputs(wish)
+        if ca is None:
+            return self._no_ca()
+        problems = {key: why for key in wish.volume.connectors if (why := refused.get(key) or self._problem(wish, key))}
+        none_works = len(problems) == len(wish.volume.connectors)
+        if problems and (kept is None or (none_works and self._is_current(wish, kept))):
+            return joined(tuple(problems.values()))
+        entries: list[Entry] = []
+        for key in wish.volume.connectors:
+            entry = self._entry(wish, key, ca) if key not in problems else self._old_entry(wish, key, ca, kept or {})
+            if entry is None:
+                return problems.get(key) or self._no_proxy(key)
+            entries.append(entry)
+        return Content(
+            files=render_files(entries, wish.volume.configurations, wish.volume.left_out),
+            inputs=inputs,
+            kept={str(each.key): (str(each.address), each.proxy) for each in entries},
+            unseen=tuple(filter(self._lacks_alias, wish.volume.connectors)),
+            problems=problems,
+        )
 
-    def _proxy(self, key: ObjectKey) -> str | None:
-        return proxy_for(key, self._cluster.settings, seen=self._cluster.alias_seen(key))
-
-    def _lacks_alias(self, key: ObjectKey) -> bool:
-        return service_name(key.name) is not None and not self._cluster.alias_seen(key)
-
-    async def _check(self, wish: Wish) -> Failure | None:
+    async def _check(self, wish: Wish) -> Mapping[ObjectKey, Failure] | Failure:
+        """Who may not be used; a Failure where that cannot be told, or the token is no good."""
         keys, access = wish.volume.connectors, self._cluster.access
         # The first alone: the token is then known, and reviewed once for all of them.
         answers = [await access.check(wish.token.token, keys[0])]
-        if isinstance(answers[0], Granted):
+        if isinstance(answers[0], Granted) or (isinstance(answers[0], Refused) and answers[0].what == "use"):
             answers += await asyncio.gather(*(access.check(wish.token.token, key) for key in keys[1:]))
-        refused: list[Failure] = []
+        refused: dict[ObjectKey, Failure] = {}
         for key, answer in zip(keys, answers, strict=False):
             match answer:
                 case Unavailable(reason=reason):
@@ -146,37 +176,54 @@ class Contents:
                 case Refused(what="token", reason=reason):
                     return Failure(code=StatusCode.UNAUTHENTICATED, message=f"the pod's own token: {reason}")
                 case Refused():
-                    refused.append(may_not_use(wish.volume.pod, key))
-        return _joined(refused)
+                    refused[key] = self._may_not_use(wish, key)
+        return refused
 
-    def _entries(self, wish: Wish) -> list[Entry] | Failure:
-        ca, settings = self._cluster.ca, self._cluster.settings
-        if ca is None:
-            return unavailable(
-                f'configmaps "{settings.ca_configmap}" in namespace "{settings.system_namespace}" holds no CA of the '
-                f"proxy; see that the controller runs: kubectl get pods --namespace={settings.system_namespace}"
-            )
-        entries: list[Entry] = []
-        problems: list[Failure] = []
-        for key in wish.volume.connectors:
-            connector, proxy = self._cluster.connector(key), self._proxy(key)
-            if not settings.serves(key.namespace):
-                problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=not_named(key.namespace).message))
-            elif connector is None:
-                problems.append(may_not_use(wish.volume.pod, key))
-            elif isinstance(connector, Rejected):
-                message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"
-                problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=message))
-            elif proxy is None:
-                message = f"{key} cannot be reached: ConfigMap {CONFIG_MAP} names no proxy-service"
-                problems.append(Failure(code=StatusCode.FAILED_PRECONDITION, message=message))
-            else:
-                entries.append(Entry(key=key, address=connector.address, proxy=proxy, ca=ca, token=wish.token.token))
-        return _joined(problems) or entries
-
-
-def _joined(failures: list[Failure]) -> Failure | None:
-    """All of them in one; the first gives the code."""
-    if not failures:
+    def _problem(self, wish: Wish, key: ObjectKey) -> Failure | None:
+        connector = self._cluster.connector(key)
+        if not self._cluster.settings.serves(key.namespace):
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=not_named(key.namespace).message)
+        if connector is None:
+            return self._may_not_use(wish, key)
+        if isinstance(connector, Rejected):
+            message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
         return None
-    return Failure(code=failures[0].code, message="; ".join(each.message for each in failures))
+
+    def _may_not_use(self, wish: Wish, key: ObjectKey) -> Failure:
+        return may_not_use(wish.volume.pod, key, self._cluster.settings.access)
+
+    def _entry(self, wish: Wish, key: ObjectKey, ca: bytes) -> Entry | None:
+        connector, proxy = self._cluster.connector(key), self._proxy(key)
+        if not isinstance(connector, Connector) or proxy is None:
+            return None
+        return Entry(key=key, address=connector.address, proxy=proxy, ca=ca, token=wish.token.token)
+
+    def _old_entry(self, wish: Wish, key: ObjectKey, ca: bytes, kept: Kept) -> Entry | None:
+        proxy = self._proxy(key)
+        try:
+            address = parse_address(kept.get(str(key), _NOTHING)[0])
+        except ParseError:
+            return None
+        return Entry(key=key, address=address, proxy=proxy, ca=ca, token=wish.token.token) if proxy else None
+
+    def _is_current(self, wish: Wish, kept: Kept) -> bool:
+        """False if files name a proxy's host that is not to be named any more."""
+        return all(kept.get(str(key), _NOTHING)[1] == self._proxy(key) for key in wish.volume.connectors)
+
+    def _no_ca(self) -> Failure:
+        settings = self._cluster.settings
+        return unavailable(
+            f'configmaps "{settings.ca_configmap}" in namespace "{settings.system_namespace}" holds no CA of the '
+            f"proxy; see that the controller runs: kubectl get pods --namespace={settings.system_namespace}"
+        )
+
+    def _no_proxy(self, key: ObjectKey) -> Failure:
+        message = f"{key} cannot be reached: ConfigMap {CONFIG_MAP} names no proxy-service"
+        return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
+
+    def _proxy(self, key: ObjectKey) -> str | None:
+        return proxy_for(key, self._cluster.settings, seen=self._cluster.alias_seen(key))
+
+    def _lacks_alias(self, key: ObjectKey) -> bool:
+        return service_name(key.name) is not None and not self._cluster.alias_seen(key)

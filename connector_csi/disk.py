@@ -9,6 +9,7 @@ from pathlib import Path
 
 from connector_csi import atomic_writer
 from connector_csi.atomic_writer import Owner
+from connector_csi.content import Kept
 from connector_csi.failure import Failure, from_os
 from connector_csi.mounts import SOURCE, Mounts
 from connector_csi.publication import Publication
@@ -41,6 +42,11 @@ class Disk:
         """A tmpfs of ours with a first content in it: nothing else is needed to carry on."""
         return self.is_ours(target) and atomic_writer.is_written(target)
 
+    def is_held(self, target: Path) -> bool:
+        """True while a pod may have it: published, also where somebody has mounted something else over it."""
+        sources = self._mounts.sources(str(target))
+        return self.is_published(target) or SOURCE in sources[:-1]
+
     def sweep(self) -> None:
         """Forget volumes of pods that are gone with their folders."""
         for record in self._records:
@@ -49,12 +55,12 @@ class Disk:
                 logger.info("volume %s is gone with its pod", record.volume_id)
                 self._records.drop(record.volume_id)
 
-    def create(self, asked: Publication, target: Path, files: Mapping[str, bytes]) -> Failure | None:
+    def create(self, asked: Publication, target: Path, files: Mapping[str, bytes], kept: Kept) -> Failure | None:
         """All or nothing; the record comes first, so that a killed driver knows what it had begun."""
         owner = Owner(gid=asked.gid)
         step = "cannot write the driver's record of the volume"
         try:
-            self._note(asked, target)
+            self._note(asked, target, kept)
             step = "cannot make the folder target_path"
             target.mkdir(mode=0o750, exist_ok=True)
             if not self.is_ours(target):
@@ -67,13 +73,22 @@ class Disk:
             return from_os(step, e)
         return None
 
-    def replace(self, asked: Publication, target: Path, files: Mapping[str, bytes]) -> Failure | None:
-        """A failure keeps the old content. A volume whose record is gone is adopted."""
+    def replace(self, asked: Publication, target: Path, files: Mapping[str, bytes], kept: Kept) -> Failure | bool:
+        """False if nothing changed; a failure keeps the old content. A volume whose record is gone is adopted."""
         try:
-            self._note(asked, target)
-            atomic_writer.write(target, files, Owner(gid=asked.gid))
+            changed = atomic_writer.write(target, files, Owner(gid=asked.gid))
+            self._note(asked, target, kept)
         except OSError as e:
             return from_os("cannot write the files of the volume", e)
+        return changed
+
+    def annotate(self, asked: Publication, target: Path, name: str, content: bytes) -> Failure | None:
+        """Set one file beside what is there."""
+        try:
+            files = atomic_writer.read(target)
+            atomic_writer.write(target, {**files, name: content}, Owner(gid=asked.gid))
+        except OSError as e:
+            return from_os(f"cannot write {name} of the volume", e)
         return None
 
     def undo(self, volume_id: str, target: Path) -> None:
@@ -100,5 +115,5 @@ class Disk:
             return from_os(step, e)
         return None
 
-    def _note(self, asked: Publication, target: Path) -> None:
-        self._records.put(Record(volume_id=asked.volume_id, target=str(target), digest=asked.digest))
+    def _note(self, asked: Publication, target: Path, kept: Kept) -> None:
+        self._records.put(Record(volume_id=asked.volume_id, target=str(target), digest=asked.digest, kept=kept))

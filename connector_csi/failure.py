@@ -5,16 +5,27 @@ The message is shown in the events of the pod: it names the object, the field an
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from grpc import StatusCode
 
+from connector_store.domain.manifest import API_GROUP
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
 from connector_store.domain.volume import Pod
 
-USER_ROLE: Final = "connectors-user"
-"""The ClusterRole of deploy/rbac that holds the right to use Connectors."""
+MESSAGE_MAX: Final = 1024
+"""Characters of a message: as many as an event has. A client on gRPC core takes 8 kB of it at most."""
+_JOINED_MAX: Final = 3
+"""Failures of one volume that are told in full."""
+
+_ROLES: Final = {
+    AccessRule("use", "connectors", "proxy"): "connectors-user",
+    AccessRule("get", "connectors"): "connectors-viewer",
+}
+"""The ClusterRole of deploy/rbac that holds what the setting `access` asks for."""
 
 _ADVICE: Final = {
     errno.EPERM: "the driver's container needs securityContext.privileged: true",
@@ -24,15 +35,27 @@ _ADVICE: Final = {
     errno.EBUSY: "a process of the node still uses it",
     errno.ENOTEMPTY: "there are files in it that are not the driver's; remove them",
 }
+_LATER: Final = frozenset(
+    {
+        StatusCode.CANCELLED,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNAVAILABLE,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.ABORTED,
+    }
+)
 _FULL: Final = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """kubelet takes every code as final but Canceled, DeadlineExceeded, Unavailable, ResourceExhausted and Aborted."""
-
     code: StatusCode
     message: str
+
+    @property
+    def is_final(self) -> bool:
+        """True for what kubelet takes as the end of it (kubernetes pkg/volume/csi, isFinalError)."""
+        return self.code not in _LATER
 
 
 def invalid(message: str) -> Failure:
@@ -43,23 +66,44 @@ def unavailable(message: str) -> Failure:
     return Failure(code=StatusCode.UNAVAILABLE, message=message)
 
 
-def may_not_use(pod: Pod, key: ObjectKey) -> Failure:
-    """One answer, whether there is no such Connector or the pod may not use it."""
-    binding = f"{USER_ROLE}-{pod.service_account}"
-    if pod.namespace != key.namespace:
-        binding = f"{USER_ROLE}-{pod.namespace}-{pod.service_account}"
-    command = (
-        f"kubectl create rolebinding {binding} --clusterrole={USER_ROLE} "
-        f"--serviceaccount={pod.namespace}:{pod.service_account} --namespace={key.namespace}"
-    )
+def may_not_use(pod: Pod, key: ObjectKey, rule: AccessRule) -> Failure:
+    """One answer, whether there is no such Connector or the pod may not use it. `rule` is the setting `access`."""
     return Failure(
         code=StatusCode.PERMISSION_DENIED,
         message=(
             f'connectors.connectors.alauda.io "{key.name}" in namespace "{key.namespace}" does not exist, or '
             f'ServiceAccount "{pod.service_account}" of namespace "{pod.namespace}" may not use it; '
-            f"grant it by: {command}"
+            f"grant it by: {_grant(pod, key, rule)}"
         ),
     )
+
+
+def _grant(pod: Pod, key: ObjectKey, rule: AccessRule) -> str:
+    role = _ROLES.get(rule)
+    binding = f"{role or 'ROLE'}-{pod.service_account}"
+    if pod.namespace != key.namespace:
+        binding = f"{role or 'ROLE'}-{pod.namespace}-{pod.service_account}"
+    command = (
+        f"kubectl create rolebinding {binding} --clusterrole={role or 'ROLE'} "
+        f"--serviceaccount={pod.namespace}:{pod.service_account} --namespace={key.namespace}"
+    )
+    if role is not None:
+        return command
+    resource = f"{rule.resource}/{rule.subresource}" if rule.subresource else rule.resource
+    return f"{command}, with a ClusterRole that has verb {rule.verb} on {resource} in {API_GROUP}"
+
+
+def joined(failures: Sequence[Failure]) -> Failure:
+    """All of them in one, the first few in full; the first gives the code. `failures` is not empty."""
+    told = [each.message for each in failures[:_JOINED_MAX]]
+    if more := len(failures) - len(told):
+        told.append(f"and {more} more")
+    return Failure(code=failures[0].code, message="; ".join(told))
+
+
+def shortened(message: str) -> str:
+    """Of a length that every client and every event takes."""
+    return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
 
 
 def from_os(action: str, error: OSError) -> Failure:

@@ -1,7 +1,10 @@
-"""/healthz and /metrics for the node's kubelet: healthy means that kubelet's own way to the driver works."""
+"""/healthz, /readyz and /metrics for the node's kubelet.
+
+Healthy means that kubelet's own way to the driver works; ready, that new volumes can be made as well.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -12,6 +15,7 @@ from aiohttp import web
 
 from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
+from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 
 PROBE_TIMEOUT: Final = 3.0
@@ -35,12 +39,22 @@ async def problem(endpoint: Path, registration: Path) -> str | None:
 
 @asynccontextmanager
 async def admin(
-    host: str, port: int, *, endpoint: Path, registration: Path, metrics: Metrics
+    host: str,
+    port: int,
+    *,
+    endpoint: Path,
+    registration: Path,
+    metrics: Metrics,
+    why_not_ready: Callable[[], str | None],
 ) -> AsyncIterator[tuple[str, int]]:
     """Serves while the context lasts; gives the address that was bound."""
 
     async def healthz(_: web.Request) -> web.Response:
         found = await problem(endpoint, registration)
+        return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        found = why_not_ready() or await problem(endpoint, registration)
         return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
 
     async def metrics_text(_: web.Request) -> web.Response:
@@ -50,11 +64,12 @@ async def admin(
     process = ProcessMetrics("csi")
     application = web.Application()
     application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", metrics_text)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.SockSite(runner, listen(host, port)).start()
         bound = runner.addresses[0]
         process.start()
         yield bound[0], bound[1]

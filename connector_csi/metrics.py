@@ -1,6 +1,11 @@
 """What the driver counts. Labels are few and fixed: no names of pods, no messages."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+"""Up to what kubelet waits; an unchanged republish takes less than the first."""
 
 
 class Metrics:
@@ -10,6 +15,13 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.calls = Counter(
             "connector_csi_calls_total", "Calls by kubelet.", ("call", "code"), registry=self._registry
+        )
+        self.seconds = Histogram(
+            "connector_csi_call_duration_seconds",
+            "Calls by kubelet.",
+            ("call",),
+            buckets=_SECONDS,
+            registry=self._registry,
         )
         self.masked = Counter(
             "connector_csi_republish_failures_total",
@@ -21,6 +33,18 @@ class Metrics:
             "connector_csi_writes_total", "Contents of volumes that were written.", registry=self._registry
         )
         self.volumes = Gauge("connector_csi_volumes", "Volumes on this node.", registry=self._registry)
+        self.stale = Gauge(
+            "connector_csi_volumes_stale",
+            "Volumes that keep old content, all of it or a Connector's; see .error.json in them.",
+            registry=self._registry,
+        )
+        self.expiries: dict[str, float | None] = {}
+        """Unix seconds at which the token in each volume ends, by id; of those that this process has written."""
+        Gauge(
+            "connector_csi_token_expiry_timestamp_seconds",
+            "When the first token in a volume of this node ends; 0: none is known.",
+            registry=self._registry,
+        ).set_function(lambda: min((each for each in self.expiries.values() if each is not None), default=0.0))
         self.reviews = Counter(
             "connector_csi_reviews_total", "Reviews by kind and result.", ("kind", "result"), registry=self._registry
         )

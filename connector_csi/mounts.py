@@ -6,6 +6,7 @@ table is parsed again only when the kernel says that it changed, so asking costs
 
 import ctypes
 import errno
+import logging
 import os
 import re
 import select
@@ -14,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+logger = logging.getLogger(__name__)
+
 SOURCE: Final = "connectors-csi"
 """What stands for the device in mountinfo, and tells our mounts from others."""
 SIZE: Final = "2m"
@@ -21,12 +24,12 @@ SIZE: Final = "2m"
 INODES: Final = 256
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
-SELINUX: Final = Path("/sys/fs/selinux/enforce")
-_SELINUX_CONTEXT: Final = "system_u:object_r:container_file_t:s0"
-"""With readOnly: true the runtime relabels nothing (kubernetes pkg/volume/csi, GetAttributes), so we do."""
+SELINUX: Final = "fs/selinux/enforce"
+"""In the node's /sys; a container's own has it not."""
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_LABEL_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -58,13 +61,19 @@ def _plain(text: str) -> str:
 class KernelMounts:
     """The mount namespace of this process."""
 
-    def __init__(self, *, mountinfo: Path = MOUNTINFO, selinux: Path = SELINUX) -> None:
+    def __init__(self, *, mountinfo: Path = MOUNTINFO, sys: Path = Path("/sys"), selinux_context: str = "") -> None:
+        """`selinux_context` labels the mounts of a node whose /sys, seen at `sys`, says that SELinux is enforced.
+
+        With readOnly: true the runtime relabels nothing (kubernetes pkg/volume/csi, GetAttributes). Empty: the node's
+        policy labels them.
+        """
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._lock = threading.Lock()
         self._file = mountinfo.open("rb", buffering=0)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLPRI)
-        self._selinux = selinux
+        self._enforce = sys / SELINUX
+        self._selinux_context = selinux_context
         self._noswap = True
         self._points = self._read()
 
@@ -75,18 +84,28 @@ class KernelMounts:
             return self._points.get(path, ())
 
     def mount_tmpfs(self, path: str, *, mode: int, gid: int) -> None:
-        options = f"size={SIZE},nr_inodes={INODES},mode={mode:04o},uid=0,gid={gid}{self._context()}"
-        if self._noswap:
-            try:
-                self._mount(path, options + ",noswap")
-            except OSError as e:
-                # Linux before 6.4 does not know it (tmpfs(5)).
-                if e.errno != errno.EINVAL:
-                    raise
-                self._noswap = False
-            else:
-                return
-        self._mount(path, options)
+        options = f"size={SIZE},nr_inodes={INODES},mode={mode:04o},uid=0,gid={gid}"
+        label = self._label()
+        try:
+            self._mount_unswapped(path, options + label)
+        except OSError as e:
+            if not label or e.errno not in _LABEL_REFUSED:
+                raise
+            self._mount_unswapped(path, options)
+            logger.warning("the node's SELinux policy refused %s: %s has the policy's own label", label[1:], path)
+
+    def _mount_unswapped(self, path: str, options: str) -> None:
+        if not self._noswap:
+            self._mount(path, options)
+            return
+        try:
+            self._mount(path, options + ",noswap")
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            self._mount(path, options)
+            # Linux before 6.4 does not know it (tmpfs(5)): nothing else was wrong.
+            self._noswap = False
 
     def unmount(self, path: str) -> None:
         try:
@@ -99,12 +118,12 @@ class KernelMounts:
     def close(self) -> None:
         self._file.close()
 
-    def _context(self) -> str:
+    def _label(self) -> str:
         try:
-            enforcing = self._selinux.read_text().strip() == "1"
+            enforcing = bool(self._selinux_context) and self._enforce.read_text().strip() == "1"
         except OSError:
             enforcing = False
-        return f',context="{_SELINUX_CONTEXT}"' if enforcing else ""
+        return f',context="{self._selinux_context}"' if enforcing else ""
 
     def _mount(self, path: str, options: str) -> None:
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC

@@ -9,12 +9,13 @@ from collections.abc import Awaitable
 
 import grpc
 
-from connector_csi.failure import Failure, invalid
+from connector_csi.failure import Failure, invalid, shortened
 from connector_csi.identity import Context
 from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.publication import read_publication
 from connector_csi.volumes import Volumes
+from connector_store.domain.volume import pod_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +31,13 @@ class Node(csi_pb2_grpc.NodeServicer):
     async def NodePublishVolume(
         self, request: csi_pb2.NodePublishVolumeRequest, context: Context
     ) -> csi_pb2.NodePublishVolumeResponse:
-        await self._answer("NodePublishVolume", self._publish(request), context)
+        await self._answer("NodePublishVolume", _volume(request), self._publish(request), context)
         return csi_pb2.NodePublishVolumeResponse()
 
     async def NodeUnpublishVolume(
         self, request: csi_pb2.NodeUnpublishVolumeRequest, context: Context
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
-        await self._answer("NodeUnpublishVolume", self._unpublish(request), context)
+        await self._answer("NodeUnpublishVolume", f"volume {request.volume_id}", self._unpublish(request), context)
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     async def NodeGetCapabilities(
@@ -51,8 +52,15 @@ class Node(csi_pb2_grpc.NodeServicer):
         return csi_pb2.NodeGetInfoResponse(node_id=self._name)
 
     async def _publish(self, request: csi_pb2.NodePublishVolumeRequest) -> Failure | None:
-        asked = read_publication(request)
-        return asked if isinstance(asked, Failure) else await self._volumes.publish(asked)
+        try:
+            asked = read_publication(request)
+            failure = asked if isinstance(asked, Failure) else await self._volumes.publish(asked)
+        except Exception as e:
+            failure = _defect("NodePublishVolume", _volume(request), e)
+        if failure is None:
+            return None
+        # Also what is wrong with the call itself, as a newer release may find, and a defect: the pod has its volume.
+        return self._volumes.mask(request.volume_id, request.target_path, pod_of(request.volume_context), failure)
 
     async def _unpublish(self, request: csi_pb2.NodeUnpublishVolumeRequest) -> Failure | None:
         if not request.volume_id:
@@ -61,16 +69,30 @@ class Node(csi_pb2_grpc.NodeServicer):
             return invalid("target_path is missing")
         return await self._volumes.unpublish(request.volume_id, request.target_path)
 
-    async def _answer(self, call: str, work: Awaitable[Failure | None], context: Context) -> None:
-        try:
-            failure = await work
-        except Exception as e:
-            # The frames only: an exception's own text may hold what was sent.
-            frames = "".join(traceback.format_tb(e.__traceback__))
-            logger.error("%s failed by %s, which is a defect of the driver:\n%s", call, type(e).__name__, frames)
-            failure = Failure(code=grpc.StatusCode.INTERNAL, message="defect of the driver; see its log on this node")
+    async def _answer(self, call: str, volume: str, work: Awaitable[Failure | None], context: Context) -> None:
+        """`volume` is for the log: which, and whose."""
+        with self._metrics.seconds.labels(call).time():
+            try:
+                failure = await work
+            except Exception as e:
+                failure = _defect(call, volume, e)
         code = grpc.StatusCode.OK if failure is None else failure.code
         self._metrics.calls.labels(call, code.name).inc()
         if failure is not None:
-            logger.info("%s: %s: %s", call, failure.code.name, failure.message)
-            await context.abort(failure.code, failure.message)
+            logger.info("%s, %s: %s: %s", call, volume, failure.code.name, failure.message)
+            await context.abort(failure.code, shortened(failure.message))
+
+
+def _volume(request: csi_pb2.NodePublishVolumeRequest) -> str:
+    pod = pod_of(request.volume_context)
+    return f"volume {request.volume_id}" + (f" of pod {pod.namespace}/{pod.name}" if pod else "")
+
+
+def _defect(call: str, volume: str, error: Exception) -> Failure:
+    """UNAVAILABLE: whether a pod has the volume may be what could not be told, and then kubelet must not end it."""
+    # The frames only: an exception's own text may hold what was sent.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error(
+        "%s, %s failed by %s, which is a defect of the driver:\n%s", call, volume, type(error).__name__, frames
+    )
+    return Failure(code=grpc.StatusCode.UNAVAILABLE, message="defect of the driver; see its log on this node")

@@ -1,12 +1,17 @@
 """The driver's command line; the shared settings come from the environment and ConfigMap connectors-config."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from connector_csi.identity import DRIVER
+from connector_store.listening import ANY
 from connector_store.version import VERSION
+
+_CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")
+"""A comma in the level is why the kernel gets it in quotes; a quote would end that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +23,8 @@ class Options:
     registry: Path
     admin_host: str
     admin_port: int
+    sys: Path
+    selinux_context: str
     kubeconfig: str | None
     context: str | None
 
@@ -46,8 +53,19 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         "--node-name", default=environ.get("NODE_NAME"), help="name of this Node; default: environment NODE_NAME"
     )
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"), help="kubelet's --root-dir")
-    parser.add_argument("--admin-host", default="0.0.0.0", help="address of /healthz and /metrics")  # noqa: S104 - the node's kubelet and Prometheus come from outside of the pod
+    parser.add_argument(
+        "--admin-host", default=ANY, help="address of /healthz, /readyz and /metrics; default: all, IPv4 and IPv6"
+    )
     parser.add_argument("--admin-port", type=int, default=9809)
+    parser.add_argument(
+        "--sys", type=Path, default=Path("/sys"), help="the node's /sys, which says whether SELinux is enforced"
+    )
+    parser.add_argument(
+        "--selinux-context",
+        default=environ.get("SELINUX_CONTEXT", ""),
+        help="label of volumes on nodes that enforce SELinux; empty: the node's policy labels them. "
+        "Default: environment SELINUX_CONTEXT",
+    )
     parser.add_argument("--kubeconfig", help="default: the pod's ServiceAccount, else KUBECONFIG")
     parser.add_argument("--context", help="context of the kubeconfig")
     read = parser.parse_args(arguments)
@@ -55,12 +73,16 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         parser.error("--node-name: give the name of this Node, or set NODE_NAME (fieldRef spec.nodeName)")
     if not read.kubelet_root.is_absolute():
         parser.error(f"--kubelet-root: {read.kubelet_root} is not an absolute path")
+    if _CONTEXT.fullmatch(read.selinux_context) is None:
+        parser.error("--selinux-context: write USER:ROLE:TYPE:LEVEL, as system_u:object_r:container_file_t:s0")
     return Options(
         node_name=read.node_name,
         kubelet_root=read.kubelet_root,
         registry=read.kubelet_root / "plugins_registry",
         admin_host=read.admin_host,
         admin_port=read.admin_port,
+        sys=read.sys,
+        selinux_context=read.selinux_context,
         kubeconfig=read.kubeconfig,
         context=read.context,
     )

@@ -3,24 +3,35 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
+VERSION: Final = 2
+"""Of the format, which includes what goes into `digest`. A record of another version is adopted."""
 _SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A volume that was asked for: where, and with what (`digest` of its attributes). Written before it is mounted."""
+    """A volume that was asked for: where, and with what. Written before it is mounted.
+
+    `digest` is of its attributes; empty: it was noted by another release, and is not known. `kept` has for each
+    Connector, as NAMESPACE/NAME, the address and the proxy that its files name.
+    """
 
     volume_id: str
     target: str
     digest: str
+    kept: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    version: int = VERSION
+
+    def differs(self, digest: str) -> bool:
+        return self.digest not in ("", digest)
 
 
 class Records:
@@ -63,10 +74,21 @@ class Records:
                 # Any other suffix: its writer was killed before the rename.
                 if path.suffix != _SUFFIX:
                     raise ValueError
-                record = Record(**json.loads(path.read_text()))
-            except (OSError, ValueError, TypeError):
+                record = _parse(json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError, LookupError, AttributeError):
                 logger.warning("removed %s: not a record of a volume, or only half of one", path.name)
                 with suppress(OSError):
                     path.unlink()
             else:
                 yield record
+
+
+def _parse(document: Any) -> Record:
+    """TypeError or ValueError for what names no volume."""
+    volume_id, target = document["volume_id"], document["target"]
+    if not isinstance(volume_id, str) or not isinstance(target, str):
+        raise TypeError("a volume without id or target")
+    if document.get("version") != VERSION:
+        return Record(volume_id=volume_id, target=target, digest="")
+    kept = {str(key): (str(address), str(proxy)) for key, (address, proxy) in document["kept"].items()}
+    return Record(volume_id=volume_id, target=target, digest=str(document["digest"]), kept=kept)

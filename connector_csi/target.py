@@ -3,15 +3,21 @@
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from connector_csi.failure import Failure, from_os, invalid
 
+_VOLUMES: Final = "volumes/kubernetes.io~csi"
+"""kubernetes pkg/volume/csi: UID of the pod before it; the volume's name and a folder of its own behind it."""
+
 
 def check_target(text: str, pods: Path) -> Path | Failure:
-    """The path as the kernel names it, if it lies below `pods`, crosses no symbolic link and is a folder or absent."""
+    """The path as the kernel names it, if it is a CSI volume's, crosses no symbolic link and is a folder or absent."""
     path = Path(text)
-    if "\0" in text or os.path.normpath(text) != text or path == pods or not path.is_relative_to(pods):
-        return invalid(f"target_path is not a path of a volume below {pods}; see --kubelet-root of the driver")
+    if "\0" in text or os.path.normpath(text) != text or not _is_of_a_volume(path, pods):
+        return invalid(
+            f"target_path is not that of a CSI volume, {pods}/UID/{_VOLUMES}/NAME/mount; see the flag --kubelet-root"
+        )
     try:
         real = pods.resolve() / path.relative_to(pods)
         if path.parent.resolve() != real.parent:
@@ -26,3 +32,10 @@ def check_target(text: str, pods: Path) -> Path | Failure:
     if not stat.S_ISDIR(kind):
         return invalid("target_path is not a folder")
     return real
+
+
+def _is_of_a_volume(path: Path, pods: Path) -> bool:
+    if not path.is_relative_to(pods):
+        return False
+    parts = path.relative_to(pods).parts
+    return len(parts) == 5 and "/".join(parts[1:3]) == _VOLUMES

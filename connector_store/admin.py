@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from connector_store.domain.errors import ParseError
+from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 
 KEEP_ALIVE: Final = 15.0
@@ -42,7 +43,7 @@ class AdminServer:
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=SHUTDOWN)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.SockSite(runner, listen(host, port)).start()
         except BaseException:
             await runner.cleanup()
             raise
@@ -70,7 +71,7 @@ class AdminServer:
 
 
 def parse_listen(text: str, option: str = "connector_admin") -> tuple[str, int]:
-    """`host:port`, IPv6 in brackets, of the option that a ParseError shall name.
+    """`host:port`, IPv6 in brackets, of the option that a ParseError shall name; `[::]` is all addresses, IPv4 too.
 
     >>> parse_listen("127.0.0.1:9091")
     ('127.0.0.1', 9091)

@@ -17,10 +17,11 @@ TOKENS: Final = "csi.storage.k8s.io/serviceAccount.tokens"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodToken:
-    """`lifetime` is in seconds from issue to expiry; None if the token does not say."""
+    """`lifetime` is in seconds from issue to expiry, `expires` in Unix seconds; None if the token does not say."""
 
     token: str = field(repr=False)
     lifetime: float | None = None
+    expires: float | None = None
 
 
 def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audience: str) -> PodToken:
@@ -42,10 +43,6 @@ def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audi
         raise ParseError(TOKENS, f"has none for audience {audience}; add it to spec.tokenRequests of the CSIDriver")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ParseError(TOKENS, f"has something else than a token for audience {audience}")
-    return PodToken(token=token, lifetime=_lifetime(token))
-
-
-def _lifetime(token: str) -> float | None:
-    """`exp` - `iat`: it is compared with what a pod asks for, and told."""
     issued, expires = token_times(token)
-    return None if issued is None or expires is None else expires - issued
+    lifetime = expires - issued if issued is not None and expires is not None else None
+    return PodToken(token=token, lifetime=lifetime, expires=expires)

@@ -18,6 +18,7 @@ from connector_store.domain.duration import parse_duration
 from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import TOKEN_FILE
 from connector_store.domain.names import ObjectKey, is_label, is_subdomain
+from connector_store.domain.pod_token import TOKENS
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, KUBECONFIG_ROTATING
 
 KUBELET: Final = "csi.storage.k8s.io/"
@@ -40,6 +41,7 @@ MAX_ATTRIBUTE: Final = 4096
 MAX_CONNECTORS: Final = 32
 """So that every rendering fits twice into the volume's tmpfs."""
 _SHOWN: Final = 80
+_FROM_KUBELET: Final = frozenset({POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, EPHEMERAL, TOKENS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,17 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRequest:
-    """`expiration` is the token lifetime that the pod wishes for, in seconds."""
+    """`expiration` is the token lifetime that the pod wishes for, in seconds.
+
+    `ignored` says what the author wrote that does nothing, each with its attribute.
+    """
 
     pod: Pod
     connectors: tuple[ObjectKey, ...]
     configurations: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
     expiration: float | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
@@ -71,11 +77,17 @@ def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
     connectors = read.connectors(pod.namespace)
     configurations, left_out = read.configurations()
     read.params()
+    read.foreign()
     expiration = read.expiration()
     if read.problems:
         raise ParseError("", "; ".join(map(str, read.problems)))
     return VolumeRequest(
-        pod=pod, connectors=connectors, configurations=configurations, left_out=left_out, expiration=expiration
+        pod=pod,
+        connectors=connectors,
+        configurations=configurations,
+        left_out=left_out,
+        expiration=expiration,
+        ignored=tuple(read.ignored),
     )
 
 
@@ -95,6 +107,7 @@ def own_attributes(context: Mapping[str, str]) -> dict[str, str]:
 class _Reader:
     def __init__(self, context: Mapping[str, str]) -> None:
         self.problems: list[ParseError] = []
+        self.ignored: list[str] = []
         self._context = {key: value.strip() for key, value in context.items()}
 
     def pod(self) -> Pod:
@@ -175,11 +188,20 @@ class _Reader:
         if not text:
             return
         try:
-            valid = isinstance(json.loads(text), dict)
+            params = json.loads(text)
         except (ValueError, RecursionError):
-            valid = False
-        if not valid:
+            params = None
+        if not isinstance(params, dict):
             self._wrong(PARAMS, 'is not a JSON object; write {"CONFIGURATION": {"NAME": "VALUE"}}')
+        elif params:
+            self.ignored.append(f"{PARAMS}: no configuration has parameters")
+
+    def foreign(self) -> None:
+        """Attributes with kubelet's prefix that kubelet does not send; a newer one may, so they are no mistake."""
+        unknown = (key for key in self._context if key.startswith(KUBELET) and key not in _FROM_KUBELET)
+        self.ignored += [
+            f"{_shown(key)}: the prefix is kubelet's, which has none of that name" for key in sorted(unknown)
+        ]
 
     def expiration(self) -> float | None:
         text = self._context.get(EXPIRATION)

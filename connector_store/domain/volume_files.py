@@ -22,6 +22,8 @@ BUILT_IN: Final = (
     "https.proxy",
     ".env",
 )
+ERROR_FILE: Final = ".error.json"
+"""Beside them while something cannot be renewed."""
 NO_PROXY: Final = "localhost,127.0.0.1,::1"
 """What programs that take `.env` reach without the proxy: themselves."""
 

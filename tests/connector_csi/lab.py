@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from grpc import StatusCode
@@ -20,6 +21,9 @@ from connector_store.domain.pod_token import TOKENS
 from connector_store.domain.volume import Pod
 from tests.connector_csi.test_content import CONTEXT, FakeAccess, FakeCluster
 from tests.fakes.mounts import FakeMounts
+
+SINCE = "2026-01-02T00:00:00Z"
+"""What the laboratory's clock says."""
 
 
 @dataclass
@@ -52,7 +56,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.pods = folder / "pods"
-        self.target = self.pods / "uid" / "mount"
+        self.target = self.pods / "uid" / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
         self.target.parent.mkdir(parents=True)
         self.folder = folder / "volumes"
         self.mounts = FakeMounts()
@@ -70,6 +74,7 @@ class Lab:
             contents=Contents(self.cluster, sync_timeout=0.01),
             warnings=self.warnings,
             metrics=self.metrics,
+            now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
         )
 
     def asked(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:

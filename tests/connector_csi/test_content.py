@@ -191,6 +191,28 @@ async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: Fak
     assert content.unseen == ()
 
 
+async def test_of_many_that_are_refused_a_few_are_told(cluster: FakeCluster) -> None:
+    names = [f"n/c{number}" for number in range(32)]
+    for name in names:
+        cluster.access.answers[ObjectKey.parse(name)] = MAY_NOT
+    failure = await made_by(cluster, POD | {"connectors": ",".join(names)})
+    assert isinstance(failure, Failure)
+    assert failure.message.endswith("; and 29 more")
+    assert len(cluster.access.asked) == 32
+
+
+async def test_what_does_nothing_is_said(cluster: FakeCluster) -> None:
+    wish = Contents(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
+    assert isinstance(wish, Wish)
+    assert wish.ignored == ("configuration.params: no configuration has parameters",)
+    typed = Contents(cluster).parse(CONTEXT | {TOKENS: "s3cret"}, SECRETS)
+    assert isinstance(typed, Wish)
+    assert typed.ignored == (f"{TOKENS}: kubelet sends its own",)
+    of_old_kubelets = Contents(cluster).parse(CONTEXT | SECRETS, {})
+    assert isinstance(of_old_kubelets, Wish)
+    assert of_old_kubelets.ignored == ()
+
+
 async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) -> None:
     cluster.strangers.add(KEY)
     content = await made_by(cluster)

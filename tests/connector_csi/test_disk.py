@@ -13,6 +13,7 @@ from tests.fakes.mounts import FakeMounts
 
 OLD = {"context.token": b"s3cret", "a": b"1"}
 NEW = {"context.token": b"n3w", "b": b"2"}
+KEPT = {"a/b": ("https://h:6443", "http://c-b.a.svc")}
 
 
 class Lab:
@@ -45,19 +46,49 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_a_volume_comes_changes_and_goes(lab: Lab) -> None:
-    assert lab.disk.create(lab.asked, lab.target, OLD) is None
+    assert lab.disk.create(lab.asked, lab.target, OLD, {}) is None
     assert lab.disk.is_published(lab.target)
     assert len(lab.disk) == 1
-    assert lab.disk.replace(lab.asked, lab.target, NEW) is None
+    assert lab.disk.replace(lab.asked, lab.target, NEW, KEPT) is True
+    assert lab.disk.replace(lab.asked, lab.target, NEW, KEPT) is False
     assert lab.token == "n3w"
     assert lab.disk.remove("csi-1", lab.target) is None
     assert lab.nothing_is_left
 
 
+def test_what_the_files_name_is_known_after_a_restart(lab: Lab) -> None:
+    lab.disk.create(lab.asked, lab.target, OLD, {})
+    lab.disk.replace(lab.asked, lab.target, NEW, KEPT)
+    lab.restart()
+    record = lab.disk.record("csi-1")
+    assert record is not None
+    assert record.kept == KEPT
+
+
+def test_a_file_is_set_beside_what_is_there(lab: Lab) -> None:
+    lab.disk.create(lab.asked, lab.target, OLD, {})
+    assert lab.disk.annotate(lab.asked, lab.target, ".error.json", b"{}") is None
+    assert lab.token == "s3cret"
+    assert (lab.target / ".error.json").read_text() == "{}"
+    assert lab.disk.replace(lab.asked, lab.target, OLD, {}) is True
+    assert not (lab.target / ".error.json").exists()
+
+
+def test_a_volume_that_something_lies_over_is_still_a_pods(lab: Lab) -> None:
+    assert not lab.disk.is_held(lab.target)
+    lab.disk.create(lab.asked, lab.target, OLD, {})
+    assert lab.disk.is_held(lab.target)
+    lab.mounts.table[str(lab.target)].append("/dev/sda1")
+    assert lab.disk.is_held(lab.target)
+    assert not lab.disk.is_published(lab.target)
+    lab.mounts.table[str(lab.target)] = ["/dev/sda1"]
+    assert not lab.disk.is_held(lab.target)
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOMEM])
 def test_a_mount_that_is_refused_leaves_nothing(lab: Lab, number: int) -> None:
     lab.mounts.refuse_mount = number
-    failure = lab.disk.create(lab.asked, lab.target, OLD)
+    failure = lab.disk.create(lab.asked, lab.target, OLD, {})
     assert failure is not None
     assert failure.message.startswith("cannot mount a tmpfs on target_path: ")
     assert lab.nothing_is_left
@@ -65,14 +96,14 @@ def test_a_mount_that_is_refused_leaves_nothing(lab: Lab, number: int) -> None:
 
 def test_what_is_left_half_done_is_logged(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     lab.mounts.refuse_unmount = errno.EIO
-    assert lab.disk.create(lab.asked, lab.target, {"x" * 300: b""}) is not None
+    assert lab.disk.create(lab.asked, lab.target, {"x" * 300: b""}, {}) is not None
     assert "volume csi-1 is left half done: cannot unmount target_path" in caplog.text
     lab.mounts.refuse_unmount = None
-    assert lab.disk.create(lab.asked, lab.target, OLD) is None
+    assert lab.disk.create(lab.asked, lab.target, OLD, {}) is None
 
 
 def test_removing_from_elsewhere_keeps_the_record(lab: Lab) -> None:
-    lab.disk.create(lab.asked, lab.target, OLD)
+    lab.disk.create(lab.asked, lab.target, OLD, {})
     assert lab.disk.remove("csi-1", lab.target.with_name("other")) is None
     assert lab.disk.record("csi-1") is not None
 
@@ -88,7 +119,7 @@ def test_a_mount_of_others_is_unmounted_and_not_erased(lab: Lab) -> None:
 
 
 def test_records_of_pods_that_are_gone_are_forgotten(lab: Lab) -> None:
-    lab.disk.create(lab.asked, lab.target, OLD)
+    lab.disk.create(lab.asked, lab.target, OLD, {})
     lab.restart()
     assert len(lab.disk) == 1
     lab.target.parent.rename(lab.folder.with_name("moved"))
@@ -123,9 +154,9 @@ def kill_before(step: int, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 def work(lab: Lab, during: str) -> None:
     match during:
         case "create":
-            lab.disk.create(lab.asked, lab.target, NEW)
+            lab.disk.create(lab.asked, lab.target, NEW, {})
         case "replace":
-            lab.disk.replace(lab.asked, lab.target, NEW)
+            lab.disk.replace(lab.asked, lab.target, NEW, {})
         case _:
             lab.disk.remove("csi-1", lab.target)
 
@@ -148,14 +179,16 @@ def test_a_driver_killed_between_any_two_steps_loses_nothing(tmp_path: Path, dur
     while died:
         lab = Lab(tmp_path / str(step))
         if during != "create":
-            lab.disk.create(lab.asked, lab.target, OLD)
+            lab.disk.create(lab.asked, lab.target, OLD, {})
         died = killed(lab, during, step)
         if during == "replace":
             assert lab.token in ("s3cret", "n3w")
         lab.restart()
         if then == "publish":
-            again = lab.disk.replace if lab.disk.is_published(lab.target) else lab.disk.create
-            assert again(lab.asked, lab.target, NEW) is None
+            if lab.disk.is_published(lab.target):
+                assert isinstance(lab.disk.replace(lab.asked, lab.target, NEW, {}), bool)
+            else:
+                assert lab.disk.create(lab.asked, lab.target, NEW, {}) is None
             assert {path.name for path in lab.target.iterdir() if not path.name.startswith("..")} == NEW.keys()
             assert lab.token == "n3w"
             assert len(lab.mounts.table[str(lab.target)]) == 1

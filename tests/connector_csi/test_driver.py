@@ -81,8 +81,8 @@ async def test_it_serves_while_there_is_no_api_server(sockets: Path) -> None:
         server.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         async with driver(sockets, server) as running:
             await running.registered(taken=True)
-            (running.options.pods / "uid").mkdir(parents=True)
+            folder = running.options.pods / "uid" / "volumes" / "kubernetes.io~csi" / "connector"
+            folder.mkdir(parents=True)
             async with grpc.aio.insecure_channel(f"unix://{running.options.endpoint}") as channel:
-                target = str(running.options.pods / "uid" / "mount")
-                gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="v", target_path=target)
+                gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="v", target_path=str(folder / "mount"))
                 await csi_pb2_grpc.NodeStub(channel).NodeUnpublishVolume(gone)

@@ -5,15 +5,17 @@ import errno
 import pytest
 from grpc import StatusCode
 
-from connector_csi.failure import from_os, may_not_use
+from connector_csi.failure import MESSAGE_MAX, Failure, from_os, invalid, joined, may_not_use, shortened, unavailable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule, Settings
 from connector_store.domain.volume import Pod
 
 POD = Pod(namespace="team-a", name="web", uid="u", service_account="runner")
+USE = Settings().access
 
 
 def test_the_grant_is_a_command_for_the_connectors_namespace() -> None:
-    failure = may_not_use(POD, ObjectKey("team-a", "k8s"))
+    failure = may_not_use(POD, ObjectKey("team-a", "k8s"), USE)
     assert failure.code is StatusCode.PERMISSION_DENIED
     assert failure.message.endswith(
         "kubectl create rolebinding connectors-user-runner --clusterrole=connectors-user "
@@ -22,9 +24,53 @@ def test_the_grant_is_a_command_for_the_connectors_namespace() -> None:
 
 
 def test_a_binding_for_another_namespace_has_another_name() -> None:
-    message = may_not_use(POD, ObjectKey("shared", "k8s")).message
+    message = may_not_use(POD, ObjectKey("shared", "k8s"), USE).message
     assert "rolebinding connectors-user-team-a-runner " in message
     assert message.endswith("--serviceaccount=team-a:runner --namespace=shared")
+
+
+@pytest.mark.parametrize(
+    ("rule", "ending"),
+    [
+        pytest.param(
+            AccessRule("get", "connectors"),
+            "rolebinding connectors-viewer-runner --clusterrole=connectors-viewer "
+            "--serviceaccount=team-a:runner --namespace=team-a",
+            id="the other product's rule",
+        ),
+        pytest.param(
+            AccessRule("use", "connectors", "strict"),
+            "--clusterrole=ROLE --serviceaccount=team-a:runner --namespace=team-a, "
+            "with a ClusterRole that has verb use on connectors/strict in connectors.alauda.io",
+            id="a rule that no role of ours holds",
+        ),
+        pytest.param(
+            AccessRule("list", "connectors"),
+            "with a ClusterRole that has verb list on connectors in connectors.alauda.io",
+            id="one without a subresource",
+        ),
+    ],
+)
+def test_the_grant_is_of_what_the_setting_access_asks_for(rule: AccessRule, ending: str) -> None:
+    assert may_not_use(POD, ObjectKey("team-a", "k8s"), rule).message.endswith(ending)
+
+
+def test_of_many_the_first_few_are_told() -> None:
+    failures = [unavailable("a"), *(invalid(f"b{number}") for number in range(31))]
+    assert joined(failures) == unavailable("a; b0; b1; and 29 more")
+    assert joined(failures[:3]) == unavailable("a; b0; b1")
+
+
+def test_a_message_has_a_length_that_every_client_takes() -> None:
+    assert shortened("x" * MESSAGE_MAX) == "x" * MESSAGE_MAX
+    assert shortened("x" * (MESSAGE_MAX + 1)) == "x" * (MESSAGE_MAX - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    ("code", "final"), [(StatusCode.INTERNAL, True), (StatusCode.NOT_FOUND, True), (StatusCode.ABORTED, False)]
+)
+def test_what_kubelet_tries_again(code: StatusCode, final: bool) -> None:
+    assert Failure(code=code, message="").is_final is final
 
 
 @pytest.mark.parametrize(

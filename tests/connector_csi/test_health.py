@@ -1,5 +1,6 @@
 """Healthy is what kubelet would find so."""
 
+import contextlib
 from pathlib import Path
 
 import aiohttp
@@ -17,17 +18,35 @@ async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+def served(
+    endpoint: Path, registration: Path, waits: list[str]
+) -> contextlib.AbstractAsyncContextManager[tuple[str, int]]:
+    return admin(
+        "127.0.0.1",
+        0,
+        endpoint=endpoint,
+        registration=registration,
+        metrics=Metrics(),
+        why_not_ready=lambda: waits[0] if waits else None,
+    )
+
+
 async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
     identity = Identity(lambda: True)
-    async with admin("127.0.0.1", 0, endpoint=endpoint, registration=registration, metrics=Metrics()) as address:
+    waits: list[str] = ["the settings are not read yet"]
+    async with served(endpoint, registration, waits) as address:
         async with (
             serving(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
             serving(registration),
         ):
             assert await get(address, "/healthz") == (200, "ok\n")
+            assert await get(address, "/readyz") == (503, "the settings are not read yet\n")
+            waits.clear()
+            assert await get(address, "/readyz") == (200, "ok\n")
             registration.unlink()
             assert await get(address, "/healthz") == (503, "registration socket: FileNotFoundError\n")
+            assert await get(address, "/readyz") == (503, "registration socket: FileNotFoundError\n")
         status, text = await get(address, "/metrics")
         assert status == 200
         assert "connector_csi_volumes" in text
@@ -41,7 +60,7 @@ async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, serve
     async with (
         serving(registration),
         serving(endpoint if serves else sockets / "other.sock"),
-        admin("127.0.0.1", 0, endpoint=endpoint, registration=registration, metrics=Metrics()) as address,
+        served(endpoint, registration, []) as address,
     ):
         status, text = await get(address, "/healthz")
     assert status == 503

@@ -13,3 +13,11 @@ def test_two_drivers_do_not_share_them() -> None:
     first, second = Metrics(), Metrics()
     first.written.inc()
     assert b"connector_csi_writes_total 0.0" in second.text()
+
+
+def test_the_token_that_ends_first_is_told() -> None:
+    metrics = Metrics()
+    name = b"connector_csi_token_expiry_timestamp_seconds "
+    assert name + b"0.0" in metrics.text()
+    metrics.expiries |= {"a": 300.0, "b": 200.0, "c": None}
+    assert name + b"200.0" in metrics.text()

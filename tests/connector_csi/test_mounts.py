@@ -21,8 +21,8 @@ import errno, os, sys, threading
 from pathlib import Path
 from connector_csi.mounts import KernelMounts, SOURCE
 
-folder, selinux = Path(sys.argv[1]), Path(sys.argv[2])
-mounts = KernelMounts(selinux=selinux)
+folder = Path(sys.argv[1])
+mounts = KernelMounts()
 target = folder / "a b"
 target.mkdir()
 assert not mounts.sources(str(target))
@@ -61,13 +61,14 @@ except OSError as e:
     assert e.errno == errno.ENOENT
 else:
     raise AssertionError("nothing is there")
-enforcing = folder / "enforce"
-enforcing.write_text("1")
-try:
-    KernelMounts(selinux=enforcing).mount_tmpfs(str(target), mode=0o755, gid=0)
-except OSError as e:
-    assert e.errno == errno.EINVAL, e
-    print("context= needs SELinux")
+enforce = folder / "sys" / "fs" / "selinux" / "enforce"
+enforce.parent.mkdir(parents=True)
+enforce.write_text("1")
+labelling = KernelMounts(sys=folder / "sys", selinux_context="system_u:object_r:container_file_t:s0")
+labelling.mount_tmpfs(str(target), mode=0o755, gid=0)
+assert tuple(labelling.sources(str(target))) == (SOURCE,)
+labelling.mount_tmpfs(str(target), mode=0o755, gid=0)
+labelling.close()
 mounts.close()
 print("done")
 """
@@ -86,7 +87,7 @@ def test_an_old_kernel_is_asked_without_noswap(tmp_path: Path) -> None:
             if "noswap" in options:
                 raise OSError(22, "Invalid argument")
 
-    mounts = Old(selinux=tmp_path / "absent")
+    mounts = Old(sys=tmp_path)
     for _ in range(2):
         mounts.mount_tmpfs("/x", mode=0o755, gid=7)
     mounts.close()
@@ -98,25 +99,79 @@ def test_another_error_is_not_taken_for_an_old_kernel(tmp_path: Path) -> None:
         def _mount(self, path: str, options: str) -> None:
             raise PermissionError(1, "x")
 
-    mounts = Refusing(selinux=tmp_path / "absent")
+    mounts = Refusing(sys=tmp_path)
     with pytest.raises(PermissionError):
         mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.close()
 
 
-@pytest.mark.parametrize(("enforce", "labelled"), [("1", True), ("0", False)])
-def test_an_enforcing_node_gets_a_label_that_containers_may_read(tmp_path: Path, enforce: str, labelled: bool) -> None:
+def test_what_the_kernel_refuses_for_another_reason_says_nothing_of_swap(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Refusing(KernelMounts):
+        def _mount(self, path: str, options: str) -> None:
+            asked.append(options.partition("gid=")[2])
+            if len(asked) <= 2:
+                raise OSError(22, "Invalid argument")
+
+    mounts = Refusing(sys=tmp_path)
+    with pytest.raises(OSError, match="Invalid"):
+        mounts.mount_tmpfs("/x", mode=0o755, gid=0)
+    mounts.mount_tmpfs("/x", mode=0o755, gid=0)
+    mounts.close()
+    assert asked == ["0,noswap", "0", "0,noswap"]
+
+
+LABEL = "system_u:object_r:container_file_t:s0"
+
+
+def enforcing(folder: Path, text: str) -> Path:
+    """A /sys of a node."""
+    path = folder / "fs" / "selinux" / "enforce"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("enforce", "label", "labelled"),
+    [
+        pytest.param("1\n", LABEL, True, id="enforced"),
+        pytest.param("0\n", LABEL, False, id="permissive"),
+        pytest.param("1\n", "", False, id="no label is set"),
+    ],
+)
+def test_an_enforcing_node_gets_a_label_that_containers_may_read(
+    tmp_path: Path, enforce: str, label: str, labelled: bool
+) -> None:
     asked: list[str] = []
 
     class Asking(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
             asked.append(options)
 
-    (tmp_path / "enforce").write_text(enforce + "\n")
-    mounts = Asking(selinux=tmp_path / "enforce")
+    mounts = Asking(sys=enforcing(tmp_path, enforce), selinux_context=label)
     mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.close()
-    assert (',context="system_u:object_r:container_file_t:s0"' in asked[0]) == labelled
+    assert [f',context="{LABEL}"' in each for each in asked] == [labelled]
+
+
+def test_a_node_whose_policy_refuses_the_label_labels_the_volume_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    class Refusing(KernelMounts):
+        def _mount(self, path: str, options: str) -> None:
+            asked.append(options.partition("gid=0")[2])
+            if "context=" in options:
+                raise PermissionError(13, "Permission denied")
+
+    mounts = Refusing(sys=enforcing(tmp_path, "1"), selinux_context=LABEL)
+    mounts.mount_tmpfs("/x", mode=0o755, gid=0)
+    mounts.close()
+    assert asked == [f',context="{LABEL}",noswap', ",noswap"]
+    assert "container_file_t" in caplog.text
 
 
 def test_what_is_busy_is_detached(tmp_path: Path) -> None:
@@ -128,7 +183,7 @@ def test_what_is_busy_is_detached(tmp_path: Path) -> None:
             if len(asked) == 1:
                 raise OSError(16, "busy")
 
-    mounts = Busy(selinux=tmp_path / "absent")
+    mounts = Busy(sys=tmp_path)
     mounts.unmount("/x")
     mounts.close()
     assert asked == [8, 10]
@@ -138,7 +193,7 @@ def test_what_is_busy_is_detached(tmp_path: Path) -> None:
 def test_the_kernel_mounts_limits_and_unmounts(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")
     assert unshare is not None
-    command = [unshare, "--mount", "--propagation", "private", sys.executable, "-c", PROGRAM, str(tmp_path), "/absent"]
+    command = [unshare, "--mount", "--propagation", "private", sys.executable, "-c", PROGRAM, str(tmp_path)]
     result = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )

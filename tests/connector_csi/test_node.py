@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from connector_csi.failure import MESSAGE_MAX
 from connector_csi.metrics import Metrics
 from connector_csi.node import Node
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
@@ -89,7 +90,7 @@ async def test_what_it_cannot_is_unimplemented(service: Service) -> None:
             lambda r: setattr(r.volume_capability.mount, "volume_mount_group", "9" * 11), "number of", id="too big"
         ),
         pytest.param(lambda r: r.volume_context.update({"x": "y"}), "'x'", id="an unknown attribute"),
-        pytest.param(lambda r: setattr(r, "target_path", "/etc"), "below", id="a target elsewhere"),
+        pytest.param(lambda r: setattr(r, "target_path", "/etc"), "not that of a CSI", id="a target elsewhere"),
     ],
 )
 async def test_a_request_that_is_wrong_is_an_invalid_argument(service: Service, change: Change, message: str) -> None:
@@ -111,7 +112,7 @@ async def test_unpublish_needs_id_and_target(service: Service, missing: str) -> 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_defect_is_an_internal_error_without_what_was_sent(
+async def test_a_defect_is_no_final_error_and_tells_nothing_of_what_was_sent(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = "s3cret"
@@ -122,6 +123,90 @@ async def test_a_defect_is_an_internal_error_without_what_was_sent(
     service.lab.mounts.sources = broken  # type: ignore[method-assign]  # a defect on demand
     with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(request(service.lab.target))
-    assert caught.value.code() is grpc.StatusCode.INTERNAL
-    assert "ZeroDivisionError" in caplog.text
+    # Whether a pod has the volume could not be told: kubelet must not end it.
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "NodePublishVolume, volume csi-1 of pod team-a/web failed by ZeroDivisionError" in caplog.text
     assert token not in caplog.text.replace('token = "s3cret"', "") + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda r: r.ClearField("readonly"), id="what a newer release finds wrong with the call"),
+        pytest.param(lambda r: setattr(r.volume_capability.mount, "fs_type", "ext4"), id="what it refuses at first"),
+        pytest.param(lambda r: r.volume_context.update({"x": "y"}), id="an attribute that it knows no more"),
+        pytest.param(lambda r: r.volume_context.update({"connector.name": "other"}), id="other arguments"),
+        pytest.param(lambda r: r.secrets.clear(), id="no token"),
+    ],
+)
+async def test_a_republish_never_ends_in_an_error(service: Service, change: Change) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    wrong = request(service.lab.target)
+    change(wrong)
+    await service.stub.NodePublishVolume(wrong)
+    assert (service.lab.target / "context.token").read_text() == "s3cret"
+    [(reason, _)] = service.lab.warnings.told
+    assert reason == "ConnectorNotRefreshed"
+    assert b"connector_csi_volumes_stale 1.0" in service.lab.metrics.text()
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    assert b"connector_csi_volumes_stale 0.0" in service.lab.metrics.text()
+
+
+async def test_nor_does_a_defect_while_a_pod_has_the_volume(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(service.lab.access, "check", broken)
+    fresh = request(service.lab.target)
+    fresh.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "n3w"}})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.NodePublishVolume(fresh)
+    # Not final: kubelet tries again, and the pod keeps what it has.
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "ZeroDivisionError" in caplog.text
+    assert (service.lab.target / "context.token").read_text() == "s3cret"
+
+
+async def test_a_volume_under_something_else_is_not_ended_either(service: Service) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    service.lab.mounts.table[str(service.lab.target)].append("/dev/sda1")
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    [(_, note)] = service.lab.warnings.told
+    assert "something else is mounted on target_path" in note
+
+
+async def test_at_another_target_it_is_no_republish(service: Service) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    elsewhere = request(service.lab.target.with_name("elsewhere"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.NodePublishVolume(elsewhere)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_target_that_became_a_link_keeps_its_volume(service: Service) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    folder = service.lab.target.parent
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder.with_name("moved"))
+    fresh = request(service.lab.target)
+    fresh.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "n3w"}})
+    await service.stub.NodePublishVolume(fresh)
+    [(_, note)] = service.lab.warnings.told
+    assert "symbolic link" in note
+
+
+async def test_calls_are_timed(service: Service) -> None:
+    await service.stub.NodePublishVolume(request(service.lab.target))
+    assert b'connector_csi_call_duration_seconds_count{call="NodePublishVolume"} 1.0' in service.metrics.text()
+
+
+async def test_an_endless_message_is_cut(service: Service) -> None:
+    wrong = request(service.lab.target)
+    wrong.volume_context.update({f"x{number}": "y" for number in range(500)})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.NodePublishVolume(wrong)
+    assert len(caught.value.details() or "") == MESSAGE_MAX

@@ -20,12 +20,23 @@ def test_a_flag_wins_over_the_environment() -> None:
     assert parse_options(["--node-name=a"], {"NODE_NAME": "b"}).node_name == "a"
 
 
+@pytest.mark.parametrize("label", ["", "system_u:object_r:container_file_t:s0", "u:r:t_t:s0-s0:c0.c1023,c5"])
+def test_a_label_comes_from_the_environment_and_may_be_none(label: str) -> None:
+    assert parse_options([], {"NODE_NAME": "n", "SELINUX_CONTEXT": label}).selinux_context == label
+
+
+def test_by_default_it_listens_on_all_addresses_of_both_families() -> None:
+    assert parse_options([], {"NODE_NAME": "n"}).admin_host == "::"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         pytest.param([], "--node-name", id="no name of the node"),
         pytest.param(["--node-name=n", "--kubelet-root=k"], "not an absolute path", id="a relative root"),
         pytest.param(["--node-name=n", "--admin-port=x"], "invalid int", id="no number"),
+        pytest.param(["--node-name=n", '--selinux-context=a:b:c:s0",x'], "USER:ROLE:TYPE", id="a quote in a label"),
+        pytest.param(["--node-name=n", "--selinux-context=container_file_t"], "USER:ROLE:TYPE", id="a type alone"),
     ],
 )
 def test_a_mistake_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from connector_csi.failure import Failure
 from connector_csi.publication import MAX_GID, Publication, read_publication
 from connector_store.domain.pod_token import TOKENS
 from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
-from tests.connector_csi.test_node import request
+from tests.connector_csi.test_node import Change, request
 
 
 @pytest.mark.parametrize(("text", "gid"), [("", None), ("0", 0), ("4242", 4242), (str(MAX_GID), MAX_GID)])
@@ -39,3 +39,22 @@ def test_the_digest_is_of_what_stays_the_same() -> None:
     assert digest(CONTEXT) == digest(POD | {TOKENS: "other"} | CONTEXT)
     assert digest(CONTEXT) != digest(CONTEXT | {"connector.name": "other"})
     assert digest(CONTEXT) != digest(CONTEXT, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            lambda r: setattr(r.volume_capability.mount, "fs_type", "ext4"), "leave csi.fsType out", id="fsType"
+        ),
+        pytest.param(lambda r: r.volume_capability.mount.mount_flags.append("ro"), "mount options", id="mount options"),
+        pytest.param(lambda r: r.secrets.update({"key": "s3cret"}), "nodePublishSecretRef", id="a Secret"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(change: Change, message: str) -> None:
+    asked = request(Path("/t"))
+    change(asked)
+    failure = read_publication(asked)
+    assert isinstance(failure, Failure)
+    assert message in failure.message
+    assert "s3cret" not in failure.message

@@ -1,12 +1,13 @@
 """Records survive the process, and half of one does no harm."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from connector_csi.records import Record, Records
+from connector_csi.records import VERSION, Record, Records
 
-RECORD = Record(volume_id="csi-1", target="/t", digest="d")
+RECORD = Record(volume_id="csi-1", target="/t", digest="d", kept={"a/b": ("https://h:1", "http://p")})
 
 
 def test_they_are_there_after_a_restart(tmp_path: Path) -> None:
@@ -40,7 +41,41 @@ def test_an_id_chooses_no_path(tmp_path: Path, volume_id: str) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"volume_id": "x"}', "\udcff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"volume_id": "csi-1", "target": "/t", "digest": "d"}, id="before it had one"),
+        pytest.param({"version": VERSION + 1, "volume_id": "csi-1", "target": "/t", "more": {}}, id="a later one"),
+    ],
+)
+def test_a_record_of_another_version_keeps_its_volume_and_knows_no_digest(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    [record] = Records(tmp_path)
+    assert (record.volume_id, record.target) == ("csi-1", "/t")
+    assert not record.differs("d")
+    assert not record.differs("another")
+
+
+def test_a_record_of_this_version_tells_what_differs() -> None:
+    assert not RECORD.differs("d")
+    assert RECORD.differs("another")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"volume_id": "x"}',
+        '{"volume_id": 1, "target": "/t"}',
+        '{"volume_id": "x", "target": "/t", "version": 2, "digest": "d", "kept": []}',
+        '{"volume_id": "x", "target": "/t", "version": 2, "digest": "d", "kept": {"a": 5}}',
+        "\udcff",
+    ],
+)
 def test_what_is_no_record_is_removed(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content, errors="surrogateescape")
     assert list(Records(tmp_path)) == []

@@ -1,15 +1,21 @@
 """What a volume holds when kubelet publishes it again, and after a restart of the driver or the node."""
 
 import errno
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from grpc import StatusCode
 
+from connector_csi.publication import Publication
 from connector_store.domain.access import Unavailable
-from tests.connector_csi.lab import Lab, code
+from connector_store.domain.models import Rejected
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.pod_token import TOKENS
+from tests.connector_csi.lab import SINCE, Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, connector
 
 
@@ -45,8 +51,14 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
     [(reason, note)] = lab.warnings.told
     assert reason == "ConnectorNotRefreshed"
     assert note.startswith("old content is kept: ")
+    error = json.loads(lab.read(".error.json"))
+    assert error["since"] == SINCE
+    [problem] = error["problems"]
+    assert problem["connector"] is None
+    assert note.endswith(problem["message"])
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
     assert b"connector_csi_republish_failures_total{" in lab.metrics.text()
-    for text in (note, caplog.text, lab.metrics.text().decode()):
+    for text in (note, caplog.text, lab.metrics.text().decode(), json.dumps(error)):
         assert "s3cret" not in text
         assert "n3w" not in text
 
@@ -140,3 +152,138 @@ async def test_after_a_reboot_the_volume_is_made_anew(lab: Lab) -> None:
     lab.restart()
     assert await lab.publish(lab.asked("n3w")) is None
     assert lab.read("context.token") == "n3w"
+
+
+OTHER = ObjectKey("team-b", "other")
+THIRD = ObjectKey("team-b", "third")
+
+
+@pytest.fixture
+def several(lab: Lab) -> Publication:
+    """A volume of three Connectors."""
+    lab.cluster.connectors |= {each: connector(each, host=each.name) for each in (OTHER, THIRD)}
+    asked = lab.asked(configuration_names="kubeconfig,kubeconfig-rotating")
+    named = {key: value for key, value in asked.context.items() if key != "connector.name"}
+    return replace(asked, context=named | {"connectors": f"k8s,{OTHER},{THIRD}"})
+
+
+def renewed(asked: Publication, token: str = "n3w") -> Publication:
+    return replace(asked, secrets={TOKENS: json.dumps({"connectors-proxy": {"token": token}})})
+
+
+def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:
+    return {each["name"]: each["cluster"] for each in yaml.safe_load(lab.read(file))["clusters"]}
+
+
+@pytest.mark.parametrize("failing", [KEY, OTHER], ids=["the first", "another"])
+@pytest.mark.parametrize(
+    ("break_it", "code_name"),
+    [
+        pytest.param(lambda lab, key: lab.access.answers.update({key: MAY_NOT}), "PERMISSION_DENIED", id="refused"),
+        pytest.param(lambda lab, key: lab.cluster.connectors.pop(key), "PERMISSION_DENIED", id="gone"),
+        pytest.param(
+            lambda lab, key: lab.cluster.connectors.update(
+                {key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="spec.address: bad")}
+            ),
+            "FAILED_PRECONDITION",
+            id="rejected",
+        ),
+    ],
+)
+async def test_one_connector_that_fails_takes_no_other_along(
+    lab: Lab, several: Publication, failing: ObjectKey, break_it: Callable[[Lab, ObjectKey], object], code_name: str
+) -> None:
+    assert await lab.publish(several) is None
+    before = clusters(lab)
+    break_it(lab, failing)
+    lab.cluster.connectors[THIRD] = connector(THIRD, host="moved")
+    lab.cluster.ca = b"other"
+    for _ in range(2):
+        assert await lab.publish(renewed(several)) is None
+    after = clusters(lab)
+    assert after[str(failing)]["server"] == before[str(failing)]["server"]
+    assert after[str(THIRD)]["server"] == "https://moved:6443"
+    for each in after.values():
+        assert ":n3w@" in each["proxy-url"]
+    assert (lab.read("context.token"), lab.read("ca.crt")) == ("n3w", "other")
+    [problem] = json.loads(lab.read(".error.json"))["problems"]
+    assert (problem["connector"], problem["code"]) == (str(failing), code_name)
+    [(reason, note)] = lab.warnings.told
+    assert reason == "ConnectorNotRefreshed"
+    assert note.startswith(f"Connector {failing} keeps what it had: ")
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
+    assert b'republish_failures_total{code="%s"} 2.0' % code_name.encode() in lab.metrics.text()
+    for text in (lab.read(".error.json"), note):
+        assert "s3cret" not in text
+        assert "n3w" not in text
+
+
+async def test_once_it_works_again_all_of_it_is_fresh_and_the_error_is_gone(lab: Lab, several: Publication) -> None:
+    await lab.publish(several)
+    lab.access.answers[OTHER] = MAY_NOT
+    await lab.publish(renewed(several))
+    lab.access.answers.clear()
+    lab.cluster.connectors[OTHER] = connector(OTHER, host="moved")
+    assert await lab.publish(renewed(several)) is None
+    assert clusters(lab)[str(OTHER)]["server"] == "https://moved:6443"
+    assert not (lab.target / ".error.json").exists()
+    assert b"connector_csi_volumes_stale 0.0" in lab.metrics.text()
+
+
+async def test_a_driver_that_was_restarted_knows_what_the_files_name(lab: Lab, several: Publication) -> None:
+    await lab.publish(several)
+    lab.restart()
+    del lab.cluster.connectors[OTHER]
+    assert await lab.publish(renewed(several)) is None
+    assert clusters(lab)[str(OTHER)]["server"] == "https://other:6443"
+    assert lab.read("context.token") == "n3w"
+
+
+async def test_at_a_first_publish_it_is_all_or_nothing(lab: Lab, several: Publication) -> None:
+    lab.access.answers[OTHER] = MAY_NOT
+    assert code(await lab.publish(several)) is StatusCode.PERMISSION_DENIED
+    assert lab.nothing_is_left
+
+
+async def test_a_connector_that_is_gone_leaves_no_name_that_others_could_take(lab: Lab) -> None:
+    await lab.publish()
+    lab.cluster.connectors.clear()
+    lab.cluster.strangers.add(KEY)
+    assert await lab.publish(lab.asked("n3w")) is None
+    files = "".join(path.read_text() for path in (lab.target / "..data").iterdir() if path.name != ".error.json")
+    assert "c-k8s" not in files
+    assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in files
+    assert "https://target:6443" in files
+    before = lab.read("kubeconfig")
+    assert await lab.publish(lab.asked("n3wer")) is None
+    assert lab.read("kubeconfig") == before
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        pytest.param({"digest": "of an older release"}, id="an older one"),
+        pytest.param({"version": 3}, id="a later one"),
+    ],
+)
+async def test_a_record_of_another_release_is_adopted(lab: Lab, noted: dict[str, object]) -> None:
+    await lab.publish()
+    [path] = lab.folder.iterdir()
+    path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)} | noted))
+    lab.restart()
+    assert await lab.publish(lab.asked("n3w")) is None
+    assert lab.read("context.token") == "n3w"
+    assert lab.warnings.told == []
+    lab.restart()
+    assert code(await lab.publish(lab.asked(connector_name="other"))) is StatusCode.ALREADY_EXISTS
+
+
+async def test_of_a_volume_that_another_release_noted_and_that_fails_everything_stays(lab: Lab) -> None:
+    await lab.publish()
+    [path] = lab.folder.iterdir()
+    path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)}))
+    lab.restart()
+    lab.cluster.connectors.clear()
+    assert await lab.publish(lab.asked("n3w")) is None
+    assert lab.read("context.token") == "s3cret"
+    assert "does not exist" in lab.read(".error.json")

@@ -157,10 +157,48 @@ async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
     assert "1800s" in note
 
 
-async def test_a_shorter_life_is_not_worth_a_word(lab: Lab) -> None:
+async def test_a_shorter_life_than_the_drivers_is_told_too(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     await lab.publish(lab.asked(token, token_expiration="10m"))
+    [(reason, note)] = lab.warnings.told
+    assert reason == "TokenExpirationLengthened"
+    assert "600s is shorter" in note
+
+
+async def test_the_life_that_tokens_have_is_not_worth_a_word(lab: Lab) -> None:
+    token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
+    await lab.publish(lab.asked(token, token_expiration="30m"))
     assert lab.warnings.told == []
+
+
+async def test_what_does_nothing_is_told_once(lab: Lab) -> None:
+    asked = lab.asked(configuration_params='{"kubeconfig": {"a": "b"}}')
+    asked = replace(asked, context={**asked.context, "csi.storage.k8s.io/mine": "x"})
+    for _ in range(2):
+        await lab.publish(asked)
+    assert [reason for reason, _ in lab.warnings.told] == ["VolumeAttributeIgnored"] * 2
+    notes = " ".join(note for _, note in lab.warnings.told)
+    assert "configuration.params" in notes
+    assert "csi.storage.k8s.io/mine" in notes
+
+
+async def test_the_token_that_ends_first_is_known_while_its_volume_lives(lab: Lab) -> None:
+    await lab.publish(lab.asked(jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)))
+    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.text()
+    await lab.unpublish()
+    assert b"token_expiry_timestamp_seconds 0.0" in lab.metrics.text()
+
+
+async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: Lab) -> None:
+    await lab.publish()
+    other = replace(lab.asked(), volume_id="csi-2", target=lab.asked().target.replace("/uid/", "/uid-2/"))
+    (lab.pods / "uid-2" / "volumes" / "kubernetes.io~csi" / "connector").mkdir(parents=True)
+    assert await lab.publish(other) is None
+    assert b"connector_csi_volumes 2.0" in lab.metrics.text()
+    del lab.mounts.table[other.target]
+    (lab.pods / "uid-2").rename(lab.pods.with_name("vanished"))
+    await lab.unpublish()
+    assert b"connector_csi_volumes 0.0" in lab.metrics.text()
 
 
 def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:

@@ -1,5 +1,6 @@
 """The driver under the real kubelet: everything that a pod's author, and an administrator, can see of it."""
 
+import json
 from pathlib import Path
 
 import jwt
@@ -94,6 +95,37 @@ def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node
     node.restart_kubelet()
     assert "kubectl create rolebinding" in event(node, ready, "revoked", "old content is kept")
     assert read(node, ready, "revoked", "kubeconfig") == content
+    assert "kubectl create rolebinding" in read(node, ready, "revoked", ".error.json")
+
+
+def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, driver: Driver, ready: str) -> None:
+    attributes = {"connectors": "k8s,other", "configuration.names": "kubeconfig"}
+    node.kubectl.apply(pod("several", node.box, attributes), namespace=ready)
+    node.wait_for_pod("several", ready)
+    node.kubectl("delete", "connector", "other", namespace=ready)
+    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    eventually(lambda: "https://moved:6443" in read(node, ready, "several", "kubeconfig"))
+    assert "https://other:443" in read(node, ready, "several", "kubeconfig")
+    [problem] = json.loads(read(node, ready, "several", ".error.json"))["problems"]
+    assert problem["connector"] == f"{ready}/other"
+    event(node, ready, "several", f"Connector {ready}/other keeps what it had")
+    node.kubectl.apply(connector("other", address="https://back:443"), namespace=ready)
+    eventually(lambda: "https://back:443" in read(node, ready, "several", "kubeconfig"))
+    assert ".error.json" not in node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready)
+
+
+def test_what_an_older_release_noted_is_adopted(node: Node, driver: Driver, ready: str) -> None:
+    node.kubectl.apply(pod("older", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("older", ready)
+    target = volume_of(node, ready, "older")
+    [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
+    driver.process.kill()
+    old = json.loads(record.read_text())
+    record.write_text(json.dumps({"volume_id": old["volume_id"], "target": old["target"], "digest": "of its own kind"}))
+    driver.start()
+    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    eventually(lambda: "https://moved:6443" in read(node, ready, "older", "kubeconfig"))
+    assert is_mounted(target)
 
 
 def test_a_token_lives_as_long_as_the_driver_object_says(renewing: str) -> None:
@@ -117,7 +149,9 @@ def test_a_container_that_is_not_root_reads_its_kubeconfig(
     cluster = config["clusters"][0]["cluster"]
     assert cluster["server"] == "https://192.168.1.100:6443"
     token = read(node, ready, "web", "context.token")
-    assert cluster["proxy-url"] == f"http://{ready}%2Fk8s:{token}@c-k8s.{ready}.svc.cluster.local:80"
+    # There is no controller here: no Service of the Connector's that could be its own.
+    proxy = "connectors-proxy.connectors-system.svc.cluster.local"
+    assert cluster["proxy-url"] == f"http://{ready}%2Fk8s:{token}@{proxy}:80"
     assert config["current-context"] == "k8s"
     claims = jwt.decode(token, options={"verify_signature": False})
     assert (claims["aud"], claims["kubernetes.io"]["pod"]["name"]) == (["connectors-proxy"], "web")

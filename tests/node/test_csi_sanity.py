@@ -34,7 +34,7 @@ def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_name
         command = [
             str(csi_sanity),
             f"--csi.endpoint=unix://{socket}",
-            f"--csi.mountdir={node.kubelet_root}/pods/sanity",
+            f"--csi.mountdir={node.kubelet_root}/pods/sanity/volumes/kubernetes.io~csi/connector",
             f"--csi.stagingdir={node.folder}/staging",
             "--ginkgo.skip=Controller Service|Controller Server",
             "--ginkgo.no-color",

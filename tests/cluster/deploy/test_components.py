@@ -107,8 +107,8 @@ def test_kubelet_root_reaches_the_driver_its_mount_and_the_host(with_component: 
     [container] = spec["containers"]
     assert {"name": "KUBELET_ROOT", "value": KUBELET_ROOT} in container["env"]
     assert "--kubelet-root=$(KUBELET_ROOT)" in container["args"]
-    assert [each["mountPath"] for each in container["volumeMounts"]] == [KUBELET_ROOT]
-    assert [each["hostPath"]["path"] for each in spec["volumes"]] == [KUBELET_ROOT]
+    assert [each["mountPath"] for each in container["volumeMounts"]] == [KUBELET_ROOT, "/node/sys"]
+    assert [each["hostPath"]["path"] for each in spec["volumes"]] == [KUBELET_ROOT, "/sys"]
     assert "/var/lib/kubelet" not in yaml.safe_dump(nodes)
 
 

@@ -1,5 +1,6 @@
 """The token that kubelet hands over: from secrets first, and never quoted in an error."""
 
+import base64
 import contextlib
 import json
 
@@ -29,7 +30,24 @@ def test_an_older_kubelet_puts_it_into_the_volume_context() -> None:
 
 def test_its_lifetime_is_what_it_was_issued_for() -> None:
     token = jwt.encode({"iat": 1000, "exp": 2800}, KEY)
-    assert parse_pod_token(tokens(token), {}, AUDIENCE).lifetime == 1800
+    read = parse_pod_token(tokens(token), {}, AUDIENCE)
+    assert (read.lifetime, read.expires) == (1800, 2800)
+
+
+@pytest.mark.parametrize(
+    ("claims", "expires"),
+    [
+        pytest.param('{"exp": 2800}', 2800, id="without a time of issue"),
+        pytest.param('{"exp": 0.5}', 0.5, id="a fraction"),
+        pytest.param('{"exp": "2800"}', None, id="a text"),
+        pytest.param('{"exp": Infinity}', None, id="never"),
+        pytest.param('{"exp": 1' + "0" * 400 + "}", None, id="beyond every float"),
+        pytest.param("{}", None, id="nothing"),
+    ],
+)
+def test_it_ends_when_it_says(claims: str, expires: float | None) -> None:
+    token = "a." + base64.urlsafe_b64encode(claims.encode()).decode().rstrip("=") + ".c"
+    assert parse_pod_token(tokens(token), {}, AUDIENCE).expires == expires
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,27 @@ def test_reads_a_volume_written_for_alauda() -> None:
 
 
 @pytest.mark.parametrize(
+    ("attributes", "ignored"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"configuration.params": "{}"}, [], id="no parameters"),
+        pytest.param({"csi.storage.k8s.io/serviceAccount.tokens": "{}"}, [], id="tokens of an older kubelet"),
+        pytest.param({"configuration.params": '{"kubeconfig": {}}'}, ["configuration.params: "], id="parameters"),
+        pytest.param(
+            {"csi.storage.k8s.io/mine": "x", "configuration.params": '{"a": 1}'},
+            ["configuration.params: ", "'csi.storage.k8s.io/mine': the prefix is kubelet's"],
+            id="an attribute in kubelet's name",
+        ),
+    ],
+)
+def test_what_does_nothing_is_said(attributes: dict[str, str], ignored: list[str]) -> None:
+    found = parse_volume(GOOD | attributes).ignored
+    assert len(found) == len(ignored)
+    for text, beginning in zip(found, ignored, strict=True):
+        assert text.startswith(beginning)
+
+
+@pytest.mark.parametrize(
     ("attributes", "connectors"),
     [
         pytest.param({"connector.name": "a", "connector.namespace": "n"}, [("n", "a")], id="a namespace"),

@@ -1,0 +1,95 @@
+"""The driver's pods are admitted where critical priority classes are limited to quotas that name them, as on GKE."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.control_plane import ControlPlane
+from lab.process import Process
+from lab.programs import KUBERNETES, built
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+PATIENCE = 60.0
+LIMITED = {
+    "apiVersion": "apiserver.config.k8s.io/v1",
+    "kind": "AdmissionConfiguration",
+    "plugins": [
+        {
+            "name": "ResourceQuota",
+            "configuration": {
+                "apiVersion": "apiserver.config.k8s.io/v1",
+                "kind": "ResourceQuotaConfiguration",
+                "limitedResources": [
+                    {
+                        "resource": "pods",
+                        "matchScopes": [
+                            {
+                                "scopeName": "PriorityClass",
+                                "operator": "In",
+                                "values": ["system-node-critical", "system-cluster-critical"],
+                            }
+                        ],
+                    }
+                ],
+            },
+        }
+    ],
+}
+"""kubernetes.io, "Limit Priority Class consumption by default"."""
+
+
+@pytest.fixture(scope="module")
+def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    folder = tmp_path_factory.mktemp("limited")
+    (folder / "admission.json").write_text(json.dumps(LIMITED))
+    arguments = [f"--admission-control-config-file={folder / 'admission.json'}"]
+    with ControlPlane(folder, programs=cluster_programs, arguments=arguments) as plane:
+        counting = Process(
+            [
+                built(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
+                f"--kubeconfig={plane.kubeconfig}",
+                "--controllers=resourcequota-controller",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ],
+            log=plane.folder / "kube-controller-manager.log",
+        )
+        counting.start()
+        yield plane
+        counting.kill()
+
+
+def driver_pod() -> dict[str, Any]:
+    daemon_set = yaml.safe_load((DEPLOY / "csi/daemonset.yaml").read_text())
+    template = daemon_set["spec"]["template"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "generateName": "connectors-csi-"},
+        "spec": template["spec"],
+    }
+
+
+def create(plane: ControlPlane, namespace: str) -> str:
+    """What the API server says to the driver's pod: empty if it is admitted."""
+    answer = plane.api.request("POST", f"/api/v1/namespaces/{namespace}/pods", driver_pod())
+    return "" if answer.status == 201 else answer.body.decode()
+
+
+def test_a_pod_of_the_driver_is_admitted_beside_its_quota_and_nowhere_else(plane: ControlPlane) -> None:
+    plane.kubectl("apply", "-f", str(DEPLOY / "csi/namespace.yaml"))
+    plane.new_namespace("elsewhere")
+    for namespace in ("elsewhere", "connectors-csi"):
+        plane.new_service_account(namespace, "connectors-csi")
+    assert "insufficient quota to match these scopes" in create(plane, "elsewhere")
+    deadline = time.monotonic() + PATIENCE
+    while said := create(plane, "connectors-csi"):
+        # Until the quota has been counted for the first time.
+        assert "status unknown for quota" in said or "insufficient quota" in said, said
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)

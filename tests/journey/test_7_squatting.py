@@ -1,0 +1,139 @@
+"""Who may make Services and pods in a namespace, and nothing else, collects no token of who uses its Connectors."""
+
+import json
+from typing import Any
+
+import pytest
+
+from lab.node.csi import eventually
+from tests.journey.product import Product
+from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
+
+SHARED = "squatted"
+SQUATTER = f"system:serviceaccount:{SHARED}:squatter"
+VICTIM = "victim"
+NAME = "wanted"
+LABEL = {"app.kubernetes.io/managed-by": "connectors-controller"}
+PODS = ("kubectl", "get", "pods", f"--namespace={NAMESPACE}", "--output=name")
+LISTEN = "while true; do nc -l -p 8080 >>/tmp/caught; echo connected >>/tmp/connections; done"
+
+
+def server(image: str) -> list[dict[str, Any]]:
+    """The squatter's Service, with the name that the Connector's would have, and the pod that it leads to."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "listener", "labels": {"app": "listener"}},
+        "spec": {"containers": [{"name": "box", "image": image, "command": ["sh", "-c", LISTEN]}]},
+    }
+    return [service({"selector": {"app": "listener"}, "ports": [{"port": 80, "targetPort": 8080}]}), pod]
+
+
+def service(spec: dict[str, Any], labels: dict[str, str] | None = None) -> dict[str, Any]:
+    metadata = {"name": f"c-{NAME}", "labels": labels or {}}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def as_squatter(product: Product, *command: str, **body: Any) -> tuple[int, str]:
+    text = json.dumps(body) if body else ""
+    done = product.kubectl.run(*command, f"--as={SQUATTER}", namespace=SHARED, stdin=text)
+    return done.returncode, done.stderr
+
+
+@pytest.fixture(scope="module")
+def squatted(worker: Worker) -> Worker:
+    """The squatter comes first; then the Connector, and a pod of another namespace that may use it."""
+    product, kubectl = worker.product, worker.product.kubectl
+    kubectl("create", "namespace", SHARED)
+    kubectl("create", "serviceaccount", "squatter", namespace=SHARED)
+    may = ["--verb=create,get,patch,delete", "--resource=services,services/status,pods"]
+    kubectl("create", "role", "squatter", *may, namespace=SHARED)
+    account = f"--serviceaccount={SHARED}:squatter"
+    kubectl("create", "rolebinding", "squatter", "--role=squatter", account, namespace=SHARED)
+    kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=SHARED)
+    for each in server(product.node.box):
+        assert as_squatter(product, "create", "-f", "-", **each) == (0, "")
+    product.node.wait_for_pod("listener", SHARED)
+    kubectl.apply(*connector(NAME, product.node.control_plane, worker.token), namespace=SHARED)
+    user = f"--serviceaccount={NAMESPACE}:default"
+    kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", user, namespace=SHARED)
+    attributes = {"connector_name": NAME, "connector_namespace": SHARED, "configuration_names": "kubeconfig"}
+    kubectl.apply(worker_pod(product.node.box, VICTIM, **attributes), namespace=NAMESPACE)
+    product.node.wait_for_pod(VICTIM, NAMESPACE)
+    return worker
+
+
+def victim(worker: Worker, *command: str) -> str:
+    return worker.product.kubectl("exec", VICTIM, "--", *command, namespace=NAMESPACE)
+
+
+def test_the_controller_says_that_the_service_is_anothers(squatted: Worker) -> None:
+    kubectl = squatted.product.kubectl
+
+    def conditions() -> dict[str, str]:
+        status = kubectl.json("get", "connector", NAME, namespace=SHARED).get("status", {})
+        return {each["type"]: each.get("reason", "") for each in status.get("conditions", ())}
+
+    eventually(lambda: conditions().get("ProxyServiceReady") == "ProxyServiceConflict")
+    status = kubectl.json("get", "connector", NAME, namespace=SHARED)["status"]
+    assert "proxy" not in status
+
+
+def test_the_volume_names_the_proxys_own_host_and_its_pod_is_told(squatted: Worker) -> None:
+    files = victim(squatted, "sh", "-c", "cat /connector/* /connector/.env")
+    assert f"c-{NAME}" not in files
+    assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in files
+    events = squatted.product.kubectl.json(
+        "get", "events", f"--field-selector=involvedObject.name={VICTIM}", namespace=NAMESPACE
+    )
+    [note] = [each["message"] for each in events["items"] if each["reason"] == "ProxyServiceNotUsed"]
+    assert note.startswith(f'services "c-{NAME}" in namespace "{SHARED}" is not seen to be the controller\'s')
+
+
+def test_the_page_names_the_proxys_own_host_too(squatted: Worker) -> None:
+    token = victim(squatted, "cat", "/connector/context.token")
+    login = f"{SHARED}%2F{NAME}:{token}"
+    head = "GET /kubeconfig HTTP/1.1\\r\\nHost: connectors-proxy.connectors-system\\r\\nConnection: close\\r\\n"
+    request = f"printf '{head}Authorization: Basic %s\\r\\n\\r\\n' "
+    encode = f"$(printf '%s' '{login}' | base64 | tr -d '\\n')"
+    page = victim(squatted, "sh", "-c", f"{request}{encode} | nc -w 10 connectors-proxy.connectors-system 80")
+    assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in page, page
+    assert f"c-{NAME}" not in page
+
+
+def test_the_pod_works_and_the_squatter_sees_nobody(squatted: Worker) -> None:
+    assert VICTIM in victim(squatted, *PODS)
+    listener = squatted.product.kubectl.run(
+        "exec", "listener", "--", "sh", "-c", "cat /tmp/caught /tmp/connections", namespace=SHARED
+    )
+    assert "connected" not in listener.stdout
+    assert "CONNECT" not in listener.stdout
+
+
+def test_with_the_controllers_label_the_squatter_makes_none(squatted: Worker) -> None:
+    elsewhere = {"type": "ExternalName", "externalName": "listener.example"}
+    made = service(elsewhere, LABEL) | {"metadata": {"name": "c-other", "labels": LABEL}}
+    for code, said in (
+        as_squatter(squatted.product, "create", "-f", "-", **made),
+        as_squatter(
+            squatted.product, "patch", "service", f"c-{NAME}", f"--patch={json.dumps({'metadata': {'labels': LABEL}})}"
+        ),
+    ):
+        assert code != 0
+        assert "only their controller may write them" in said
+
+
+def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_again(squatted: Worker) -> None:
+    product = squatted.product
+    product.kubectl("delete", "service", f"c-{NAME}", namespace=SHARED)
+    own = f"@c-{NAME}.{SHARED}.svc.cluster.local:80"
+    eventually(lambda: own in victim(squatted, "cat", "/connector/kubeconfig"))
+    assert VICTIM in victim(squatted, *PODS)
+    redirect = json.dumps({"spec": {"externalName": "listener.example"}})
+    for command in (["delete", "service", f"c-{NAME}"], ["patch", "service", f"c-{NAME}", f"--patch={redirect}"]):
+        code, said = as_squatter(product, *command)
+        assert code != 0
+        assert "only their controller may write them" in said
+    assert VICTIM in victim(squatted, *PODS)
+    listener = product.kubectl.run("exec", "listener", "--", "cat", "/tmp/caught", namespace=SHARED)
+    assert "CONNECT" not in listener.stdout
