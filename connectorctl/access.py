@@ -11,19 +11,19 @@ from connector_store.domain.kubeconfig import Entry
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import Settings
 from connector_store.domain.source import Folder
-from connector_store.store import Store
 from connectorctl.options import Caller, Where
 from connectorctl.origin import choose_origin
+from connectorctl.seen import Seen
 from connectorctl.situation import Situation
 
 
-def load(where: Where, settings: Settings, situation: Situation, *, namespace: str | None) -> Store:
-    """The store that a proxy on this source would have; of a cluster only `namespace` (None: all)."""
+def load(where: Where, settings: Settings, situation: Situation, *, namespace: str | None) -> Seen:
+    """What a proxy on this source would have; of a cluster only `namespace` (None: all)."""
     origin = choose_origin(where, situation)
     if isinstance(origin, Folder):
         from connectorctl import folder
 
-        return folder.load(Path(origin.path), settings)
+        return Seen(store=folder.load(Path(origin.path), settings))
     from connectorctl import cluster
 
     return cluster.load(where, origin, settings, namespace=namespace)

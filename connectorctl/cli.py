@@ -16,7 +16,7 @@ import click
 from connector_store.kube.errors import ApiError
 from connector_store.version import VERSION
 from connectorctl.command import PLUGIN, PROGRAM
-from connectorctl.output import END_OF_READER, ReaderGoneError, fail
+from connectorctl.output import END_OF_READER, ReaderGoneError, fail, refuse
 from connectorctl.situation import Situation
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -102,7 +102,9 @@ def run(arguments: Sequence[str], *, plugin: bool) -> int:
         return END_OF_READER
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ValueError, ApiError) as error:
+    except ApiError as error:
+        refuse(error.reason, error.message) if error.reason else fail(error.message)
+    except ValueError as error:
         fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED

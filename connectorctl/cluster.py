@@ -17,12 +17,14 @@ from connector_store.domain.source import Cluster
 from connector_store.kube import config
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
-from connectorctl.listing import fill
+from connectorctl.listing import fill, missing_definition
 from connectorctl.options import Caller, Where
 from connectorctl.output import say
 from connectorctl.proxy_ca import read_proxy_ca
+from connectorctl.seen import Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,13 @@ class _Found:
     published: HttpAddress | None
 
 
-def load(where: Where, cluster: Cluster, settings: Settings, *, namespace: str | None) -> Store:
+def load(where: Where, cluster: Cluster, settings: Settings, *, namespace: str | None) -> Seen:
     """The store that a proxy in this cluster would have, of `namespace` only (None: all)."""
 
-    async def listed(client: KubeClient) -> Store:
+    async def listed(client: KubeClient) -> Seen:
         store = Store()
-        await fill(store, client, system_namespace=settings.system_namespace, namespace=namespace)
-        return store
+        ready = await fill(store, client, system_namespace=settings.system_namespace, namespace=namespace)
+        return Seen(store=store, ready=ready)
 
     return asyncio.run(_connected(where, cluster, listed))
 
@@ -70,7 +72,10 @@ async def _connected[T](where: Where, cluster: Cluster, work: Callable[[KubeClie
 
 
 async def _find(client: KubeClient, key: ObjectKey) -> _Found:
-    raw: dict[str, Any] = await client.get(CONNECTORS.path(key.namespace, key.name))
+    try:
+        raw: dict[str, Any] = await client.get(CONNECTORS.path(key.namespace, key.name))
+    except ApiError as error:
+        raise missing_definition(CONNECTORS, error) or error from error
     connector = parse_connector(raw)
     if isinstance(connector, Rejected):
         raise ParseError(f"Connector {key}", connector.message)

@@ -25,7 +25,7 @@ FILES: Final = ":0"
 def connectors(where: Where, situation: Situation) -> list[str]:
     """NAMESPACE/NAME of every Connector of the source, in order; none if it cannot be read."""
     try:
-        found = load(where, own_settings(), situation, namespace=None).connectors()
+        found = load(where, own_settings(), situation, namespace=None).store.connectors()
     except (OSError, ValueError, ApiError, click.ClickException):
         return []
     return sorted(str(each.key) for each in found)

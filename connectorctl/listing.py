@@ -1,11 +1,13 @@
 """A cluster's objects -> the store, once: the same lists that the proxy follows by watches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from connector_store.domain.auth import SELECTORS
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
@@ -13,31 +15,61 @@ from connector_store.kube.sinks import parser
 from connector_store.store import Object, Store
 
 
-async def fill(store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None) -> None:
-    """List Connectors and Secrets of `namespace` (None: all), classes, and the CAs for every Connector."""
+async def fill(
+    store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None
+) -> Mapping[ObjectKey, Condition]:
+    """List Connectors and Secrets of `namespace` (None: all), classes, and the CAs for every Connector.
+
+    Returns the condition Ready of each Connector that has one.
+    """
     wanted: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
         *((SECRETS, namespace, {"fieldSelector": each}) for each in SELECTORS),
         (SECRETS, system_namespace, {"labelSelector": CA_SECRETS}),
     )
+    parse = parser(system_namespace)
+    ready: dict[ObjectKey, Condition] = {}
     for number, (resource, place, selector) in enumerate(wanted):
-        store.replace(f"list {number}", await _list(client, resource, place, selector, system_namespace))
+        items = await _list(client, resource, place, selector)
+        store.replace(f"list {number}", [each for raw in items if (each := parse(raw)) is not None])
+        if resource is CONNECTORS:
+            ready = dict(_ready(items))
     store.replace("named", await _named(store, client, system_namespace))
     store.replace("roles", await _roles(store, client, system_namespace))
+    return ready
 
 
 async def _list(
-    client: KubeClient, resource: Resource, namespace: str | None, selector: Mapping[str, str], system_namespace: str
-) -> list[Object]:
-    parse = parser(system_namespace)
+    client: KubeClient, resource: Resource, namespace: str | None, selector: Mapping[str, str]
+) -> list[dict[str, Any]]:
     version = f"{resource.group}/{resource.version}" if resource.group else resource.version
     # The items of a list have neither apiVersion nor kind.
     kind = {"apiVersion": version, "kind": resource.kind}
-    found: list[Object] = []
-    async for page in client.list_pages(resource.path(namespace), selector):
-        found += [each for raw in page["items"] if (each := parse({**raw, **kind})) is not None]
-    return found
+    try:
+        pages = [page async for page in client.list_pages(resource.path(namespace), selector)]
+    except ApiError as error:
+        raise missing_definition(resource, error) or error from error
+    return [{**raw, **kind} for page in pages for raw in page["items"]]
+
+
+def missing_definition(resource: Resource, error: ApiError) -> ApiError | None:
+    """What to say where an API server does not know a resource of ours; None for every other refusal.
+
+    It answers so for the whole resource; of an object that is not there it names the object.
+    """
+    if error.status != HTTPStatus.NOT_FOUND or resource.group != CONNECTORS.group or '"' in error.message:
+        return None
+    return ApiError(
+        0, f"the CustomResourceDefinition {resource} is not installed in this cluster; install it: docs/quickstart.md"
+    )
+
+
+def _ready(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]:
+    for raw in items:
+        condition = parse_status(raw).ready
+        if condition is not None:
+            yield ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"]), condition
 
 
 async def _named(store: Store, client: KubeClient, system_namespace: str) -> list[Object]:

@@ -48,5 +48,14 @@ def say(message: str) -> None:
 
 def fail(message: str) -> None:
     """The reason why it ends, to stderr."""
+    _end("error:", message)
+
+
+def refuse(reason: str, message: str) -> None:
+    """What an API server refused, in kubectl's words, to stderr."""
+    _end(f"Error from server ({reason}):", message)
+
+
+def _end(head: str, message: str) -> None:
     colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour)
+    click.echo(f"{click.style(head, fg='red', bold=True)} {message}", err=True, color=colour)

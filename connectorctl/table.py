@@ -1,34 +1,37 @@
-"""The table of `connectorctl status`, as kubectl prints tables."""
+"""Tables as kubectl prints them, with the last column wrapped between words where a terminal is too narrow."""
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from connector_store.domain.models import Connector, Rejected, Target, Unusable
-from connector_store.store import Store
+import click
 
-_HEAD = ("CONNECTOR", "ADDRESS", "USABLE", "REASON", "MESSAGE")
-_GAP = 3
-
-
-def render_status(store: Store, namespace: str | None) -> str:
-    """One line for each Connector (of `namespace`), in order of name; only the heading if there are none."""
-    found = sorted(store.connectors(), key=lambda each: each.key)
-    rows = [_HEAD, *(_row(store, each) for each in found if namespace in (None, each.key.namespace))]
-    widths = [max(len(row[column]) for row in rows) + _GAP for column in range(len(_HEAD) - 1)]
-    return "".join("".join(_cells(row, widths)).rstrip() + "\n" for row in rows)
+_GAP: Final = 3
+NARROWEST: Final = 24
+"""Columns of the last cell; where a terminal leaves less, it is not wrapped."""
 
 
-def _row(store: Store, connector: Connector | Rejected) -> tuple[str, str, str, str, str]:
-    address = str(connector.address) if isinstance(connector, Connector) else "<invalid>"
-    match store.get(connector.key):
-        case Target():
-            return str(connector.key), address, "yes", "", ""
-        case Unusable() as unusable:
-            return str(connector.key), address, "no", unusable.reason, unusable.message
-        case None:
-            message = f"class {connector.class_name} authenticates by something else than a bearer token"
-            return str(connector.key), address, "no", "NotOurs", message
+def render_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Lines of text. `width` is the terminal's, None where nothing is wrapped; `colours` are those of whole cells."""
+    every = [head, *rows]
+    widths = [max(len(row[column]) for row in every) + _GAP for column in range(len(head) - 1)]
+    room = None if width is None else width - sum(widths)
+    return "".join(line for row in every for line in _lines(row, widths, room, colours or {}))
 
 
-def _cells(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
-    yield from (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-    yield row[-1]
+def _lines(row: Sequence[str], widths: list[int], room: int | None, colours: Mapping[str, str]) -> Iterator[str]:
+    wrapped = textwrap.wrap(row[-1], room) if room is not None and room >= NARROWEST else [row[-1]]
+    first, *more = wrapped or [""]
+    cells = "".join(
+        (click.style(cell, fg=colours[cell]) if cell in colours else cell) + " " * (width - len(cell))
+        for cell, width in zip(row, widths, strict=False)
+    )
+    yield f"{cells}{first}".rstrip() + "\n"
+    for each in more:
+        yield " " * sum(widths) + each + "\n"

@@ -20,8 +20,8 @@ ROBOT = Caller(service_account=ObjectKey("ci", "robot"))
 
 def test_a_folder_is_read(connectors: Path) -> None:
     caller = Caller(confdir=Path("confdir"))
-    store = load(Where(), SETTINGS, NOWHERE, namespace=None)
-    assert [each.key for each in store.connectors()] == [KEY]
+    seen = load(Where(), SETTINGS, NOWHERE, namespace=None)
+    assert [each.key for each in seen.store.connectors()] == [KEY]
     assert mint(KEY, Where(), caller, SETTINGS, NOWHERE).count(".") == 2
     (entry,) = entries([KEY], Where(), caller, SETTINGS, NOWHERE, proxy="http://p:1")
     assert (entry.key, entry.proxy) == (KEY, "http://p:1")

@@ -21,7 +21,6 @@ from connector_store.kube.resources import CONNECTORS, SERVICES
 from connectorctl import cluster
 from connectorctl.options import Caller, Where
 from connectorctl.proxy_ca import CA_FILE
-from connectorctl.table import render_status
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer
 
@@ -144,7 +143,11 @@ async def test_a_token_is_never_asked_for_nobody(server: FakeApiServer, where: W
         await entries(where, Caller())
 
 
-async def test_the_store_is_listed(server: FakeApiServer, where: Where) -> None:
-    await server.put(CONNECTORS, connector())
-    store = await asyncio.to_thread(cluster.load, where, Cluster(), SETTINGS, namespace=None)
-    assert "SecretNotFound" in render_status(store, None) or "SecretInvalid" in render_status(store, None)
+async def test_what_is_there_is_listed_with_the_controllers_opinion(server: FakeApiServer, where: Where) -> None:
+    raw = connector()
+    raw["status"] = {"conditions": [{"type": "Ready", "status": "False", "reason": "R", "message": "m"}]}
+    await server.put(CONNECTORS, raw)
+    seen = await asyncio.to_thread(cluster.load, where, Cluster(), SETTINGS, namespace=None)
+    assert [each.key for each in seen.store.connectors()] == [KEY]
+    assert seen.ready is not None
+    assert seen.ready[KEY].reason == "R"

@@ -12,9 +12,9 @@ from connector_store.domain.models import CA_LABEL, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTORS, SECRETS
+from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
 from connector_store.store import Store
-from connectorctl.listing import fill
+from connectorctl.listing import fill, missing_definition
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, refusal
 
@@ -86,3 +86,24 @@ async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -
     with pytest.raises(ApiError) as refused:
         await listed(server)
     assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("resource", "error", "said"),
+    [
+        pytest.param(CONNECTORS, ApiError(404, "Not Found"), True, id="an API server that does not know the group"),
+        pytest.param(
+            CONNECTORS, ApiError(404, "the server could not find the requested resource", reason="NotFound"), True,
+            id="one that does not know the resource",
+        ),
+        pytest.param(CONNECTORS, ApiError(404, 'connectors "x" not found', reason="NotFound"), False, id="no object"),
+        pytest.param(CONNECTORS, ApiError(403, "no", reason="Forbidden"), False, id="no right"),
+        pytest.param(SECRETS, ApiError(404, "Not Found"), False, id="of another group"),
+    ],
+)  # fmt: skip
+def test_a_definition_that_is_missing_is_told_from_other_refusals(
+    resource: Resource, error: ApiError, said: bool
+) -> None:
+    found = missing_definition(resource, error)
+    assert (found is not None) == said
+    assert found is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(found)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from connectorctl.output import fail, say, write, write_value
+from connectorctl.output import fail, refuse, say, write, write_value
 
 VALUE = {"b": ["1", 2, None], "a": {"ü": True}}
 
@@ -14,7 +14,9 @@ def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -
     write("document")
     say("message")
     fail("reason")
-    assert capsys.readouterr() == ("document", "message\nerror: reason\n")
+    refuse("Forbidden", "you may not")
+    expected = "message\nerror: reason\nError from server (Forbidden): you may not\n"
+    assert capsys.readouterr() == ("document", expected)
 
 
 @pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])

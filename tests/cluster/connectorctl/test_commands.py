@@ -167,20 +167,44 @@ def test_a_failure_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_status_tells_what_is_usable_and_why_not(installed: ControlPlane, team: str) -> None:
-    assert run(installed, "status", "-n", team).stdout.splitlines()[1].split() == [
-        f"{team}/k8s-connector",
-        "https://192.0.2.1:6443/kubernetes/global",
-        "yes",
-    ]
+def test_status_tells_what_is_usable_and_what_the_controller_found(installed: ControlPlane, team: str) -> None:
+    [head, line] = run(installed, "status", "-n", team).stdout.splitlines()
+    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "REASON", "MESSAGE"]
+    assert line.split() == [f"{team}/k8s-connector", "https://192.0.2.1:6443/kubernetes/global", "yes"]
+    ready = {"type": "Ready", "status": "False", "reason": "ConnectionFailed", "message": "it is down"}
+    patch = json.dumps({"status": {"conditions": [ready]}})
+    installed.kubectl(
+        "patch", "connector", "k8s-connector", "--subresource=status", "--type=merge", "-p", patch, namespace=team
+    )
+    line = run(installed, "status", "-n", team).stdout.splitlines()[1]
+    assert line.split()[2:] == ["yes", "False", "ConnectionFailed", "it", "is", "down"]
     installed.kubectl("delete", "secret", "k8s-secret", namespace=team)
     line = run(installed, "status", "--namespace", team).stdout.splitlines()[1]
-    assert line.split()[2:4] == ["no", "SecretNotFound"]
+    assert line.split()[2:5] == ["no", "False", "SecretNotFound"]
 
 
-def test_status_without_the_right_to_read_secrets_says_so(installed: ControlPlane, team: str) -> None:
+def test_nothing_found_is_said_as_kubectl_says_it(installed: ControlPlane) -> None:
+    done = run(installed, "status", "-n", "nope")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No resources found in nope namespace.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("token", "a/b", "--service-account", "a/default")], ids=["a list", "an object"]
+)
+def test_a_cluster_without_the_definitions_says_so(
+    private_control_plane: ControlPlane, arguments: tuple[str, ...]
+) -> None:
+    done = run(private_control_plane, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the CustomResourceDefinition conn" in done.stderr
+    assert "alauda.io is not installed in this cluster" in done.stderr
+
+
+def test_status_without_the_right_to_read_says_so_as_kubectl_does(installed: ControlPlane, team: str) -> None:
     token = installed.mint_token(team, "default")
     kubeconfig = installed.write_kubeconfig(f"{team}.kubeconfig", {"token": token})
     done = run(installed, "status", kubeconfig=kubeconfig)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "is forbidden" in done.stderr
+    assert done.stderr.startswith(
+        "Error from server (Forbidden): connectorclasses.connectors.alauda.io is forbidden: User"
+    )

@@ -1,0 +1,64 @@
+"""What is seen of a source: the store that a proxy would have, and the controller's opinion where there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from connector_store.domain.models import Connector, Rejected, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.status import Condition
+from connector_store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """`ready` has the condition of that type of each Connector; None where nobody writes any, as in a folder."""
+
+    store: Store
+    ready: Mapping[ObjectKey, Condition] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One Connector. `usable` is what the proxy makes of it, `ready` the controller's opinion (None: it has none).
+
+    `reason` and `message` say why the proxy cannot use it, else why the controller thinks that it will not work.
+    """
+
+    connector: ObjectKey
+    address: str | None
+    usable: bool
+    ready: str | None = None
+    reason: str = ""
+    message: str = ""
+
+
+def rows(seen: Seen, namespace: str | None) -> list[Row]:
+    """Of `namespace` (None: all), in order of name."""
+    found = sorted(seen.store.connectors(), key=lambda each: each.key)
+    return [_row(seen, each) for each in found if namespace in (None, each.key.namespace)]
+
+
+def _row(seen: Seen, connector: Connector | Rejected) -> Row:
+    condition = (seen.ready or {}).get(connector.key)
+    usable, reason, message = _verdict(seen.store, connector, condition)
+    return Row(
+        connector=connector.key,
+        address=str(connector.address) if isinstance(connector, Connector) else None,
+        usable=usable,
+        ready=condition.status if condition is not None else None,
+        reason=reason,
+        message=message,
+    )
+
+
+def _verdict(store: Store, connector: Connector | Rejected, condition: Condition | None) -> tuple[bool, str, str]:
+    match store.get(connector.key):
+        case Target() if condition is not None and condition.status != "True":
+            return True, condition.reason, condition.message
+        case Target():
+            return True, "", ""
+        case Unusable(reason=reason, message=message):
+            return False, reason, message
+        case None:
+            message = f"class {connector.class_name} authenticates by something else than what is served here"
+            return False, "NotOurs", message

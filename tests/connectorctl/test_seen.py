@@ -1,0 +1,78 @@
+"""What is seen of Connectors."""
+
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import Settings
+from connector_store.domain.status import Condition, Truth
+from connector_store.store import Store
+from connectorctl.example import MANIFESTS
+from connectorctl.folder import load
+from connectorctl.seen import Row, Seen, rows
+
+KEY = ObjectKey("default", "k8s-connector")
+OTHERS = """
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: ConnectorClass
+metadata: {name: git}
+spec: {auth: {types: [{name: basic, secretType: kubernetes.io/basic-auth}]}}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: repository, namespace: a}
+spec: {connectorClassName: git, address: "https://git.example"}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: broken, namespace: b}
+spec: {connectorClassName: k8s, address: "ftp://x"}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: alone, namespace: b}
+spec: {connectorClassName: k8s, address: "https://x", auth: {name: bearerTokenAuth, secretRef: {name: absent}}}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "all.yaml").write_text(MANIFESTS + OTHERS)
+    return load(tmp_path, Settings())
+
+
+def test_each_connector_has_a_row_in_order_of_name(store: Store) -> None:
+    found = rows(Seen(store=store), None)
+    assert [(str(each.connector), each.address, each.usable, each.ready, each.reason) for each in found] == [
+        ("a/repository", "https://git.example:443", False, None, "NotOurs"),
+        ("b/alone", "https://x:443", False, None, "SecretNotFound"),
+        ("b/broken", None, False, None, "AddressInvalid"),
+        ("default/k8s-connector", "https://k8s.example:6443", True, None, ""),
+    ]
+    assert '"absent" not found' in found[1].message
+
+
+def test_a_namespace_limits_it(store: Store) -> None:
+    assert [each.connector.name for each in rows(Seen(store=store), "b")] == ["alone", "broken"]
+    assert rows(Seen(store=store), "nope") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [("True", "", ""), ("False", "ConnectionFailed", "it is down"), ("Unknown", "NotProbed", "it is down")],
+)
+def test_the_controllers_opinion_stands_beside_the_proxys(
+    store: Store, status: Truth, reason: str, message: str
+) -> None:
+    condition = Condition(type="Ready", status=status, reason=reason, message=message)
+    [row] = rows(Seen(store=store, ready={KEY: condition}), "default")
+    address = "https://k8s.example:6443"
+    assert row == Row(connector=KEY, address=address, usable=True, ready=status, reason=reason, message=message)
+
+
+def test_why_the_proxy_cannot_use_it_comes_first(store: Store) -> None:
+    condition = Condition(type="Ready", status="False", reason="Other", message="other")
+    row = rows(Seen(store=store, ready={ObjectKey("b", "alone"): condition}), "b")[0]
+    assert (row.usable, row.ready, row.reason) == (False, "False", "SecretNotFound")
