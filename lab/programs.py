@@ -33,6 +33,8 @@ class Module:
     """The module whose version the folder pins."""
     version_variable: str | None = None
     tags: str = ""
+    folders: tuple[str, ...] = ()
+    """Of the upstream module, kept beside the programs under their last names."""
 
     @property
     def version(self) -> str:
@@ -107,7 +109,9 @@ TEKTON = Module(
     folder="tekton",
     upstream="github.com/tektoncd/pipeline",
     packages={name: f"github.com/tektoncd/pipeline/cmd/{name}" for name in ("controller", "webhook", "entrypoint")},
+    folders=("config",),
 )
+_BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -147,6 +151,7 @@ def prometheus_programs() -> Path:
 def built(module: Module, names: Sequence[str]) -> Path:
     """The module's cache folder, holding at least these programs."""
     cache = module.cache
+    names = (*names, *module.folders)
     if _absent(cache, names):
         go = shutil.which("go")
         if go is None:
@@ -158,7 +163,7 @@ def built(module: Module, names: Sequence[str]) -> Path:
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for name in _absent(cache, names):
-                _build(go, module, name)
+                (_copy if name in module.folders else _build)(go, module, name)
     return cache
 
 
@@ -173,10 +178,26 @@ def _build(go: str, module: Module, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
-        environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-        _compile(command, PINS / module.folder, environment)
+        _compile(command, PINS / module.folder, os.environ | _BUILDING)
         target.rename(module.cache / name)
     _say(f"built {name} in {time.monotonic() - started:.0f} s")
+
+
+def _copy(go: str, module: Module, name: str) -> None:
+    """A folder of the upstream module, which `go build` has downloaded and checked by go.sum."""
+    command = [go, "list", "-m", "-f", "{{.Dir}}", module.upstream]
+    done = subprocess.run(
+        command, cwd=PINS / module.folder, env=os.environ | _BUILDING, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{done.stderr}")
+    with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
+        target = Path(scratch) / name
+        shutil.copytree(Path(done.stdout.strip()) / name, target)
+        # Modules are read-only, their folders too.
+        for each in (target, *target.rglob("*")):
+            each.chmod(0o755 if each.is_dir() else 0o644)
+        target.rename(module.cache / name)
 
 
 def _compile(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:

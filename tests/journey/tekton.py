@@ -1,57 +1,86 @@
-"""The pod that Tekton makes of a TaskRun and its Task: one container a step, one volume a workspace.
+"""Tekton Pipelines on the node: its own controller, webhook and entrypoint, by the manifests of their module.
 
-Without Tekton's entrypoint, which only orders the steps of a Task that has several.
-https://tekton.dev/docs/pipelines/workspaces, https://tekton.dev/docs/pipelines/variables
+https://tekton.dev/docs/installation/additional-configs
 """
 
-import re
+import shutil
+from pathlib import Path
 from typing import Any
 
-WORKSPACES = "/workspace"
-"""Where a workspace without a mountPath is."""
-_ALL_OF = re.compile(r"^\$\(params\.([\w.-]+)\[\*\]\)$")
+import yaml
+
+from lab.node.csi import eventually
+from lab.node.image import write_archive
+from lab.programs import TEKTON, built
+from tests.journey.product import Product
+
+IMAGE = "docker.io/kubernetes-connector/tekton:1"
+NAMESPACE = "tekton-pipelines"
+PARTS = (
+    "100-namespace",
+    "200-*",
+    "201-*",
+    "300-crds",
+    "500-webhooks.yaml",
+    "config-*.yaml",
+    "controller.yaml",
+    "webhook.yaml",
+)
+"""Of the module's config folder, in the order in which they are applied."""
+PROGRAMS = {"tekton-pipelines-controller": "controller", "webhook": "webhook"}
+"""Container -> program."""
+TIMEOUT = 240.0
 
 
-def pod_of(task: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """A workspace that is not bound, or a param without a value, is a KeyError."""
-    spec = run["spec"]
-    bound = {each["name"]: each for each in spec["workspaces"]}
-    values = {each["name"]: each["value"] for each in spec["params"]}
-    declared = task["spec"]["workspaces"]
-    volumes = [{"name": f"ws-{each['name']}", "csi": bound[each["name"]]["csi"]} for each in declared]
-    mounts = [_mount(each, bound[each["name"]]) for each in declared]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"{run['metadata']['name']}-pod"},
-        "spec": {
-            "restartPolicy": "Never",
-            "serviceAccountName": spec["serviceAccountName"],
-            "containers": [_container(step, values, mounts) for step in task["spec"]["steps"]],
-            "volumes": volumes,
-        },
-    }
+def install(product: Product, folder: Path) -> None:
+    """Returns when a Task can be made, which the webhook must have seen."""
+    programs = built(TEKTON, tuple(TEKTON.packages))
+    (folder / "root" / "ko-app").mkdir(parents=True)
+    for name in TEKTON.packages:
+        shutil.copy(programs / name, folder / "root" / "ko-app" / name)
+    write_archive(folder / "root", folder / "tekton.tar", name=IMAGE, command=["/ko-app/controller"])
+    product.node.import_image(folder / "tekton.tar")
+    for part in PARTS:
+        objects = [each for path in files(programs / "config", part) for each in documents(path, product.node.box)]
+        stream = yaml.safe_dump_all(objects)
+        product.kubectl("apply", "--server-side", "-f", "-", stdin=stream)
+    product.kubectl.wait_established("tasks.tekton.dev", "pipelineruns.tekton.dev")
+    for name in ("tekton-pipelines-controller", "tekton-pipelines-webhook"):
+        product.kubectl.run(
+            "rollout", "status", f"deployment/{name}", f"--timeout={TIMEOUT:.0f}s", namespace=NAMESPACE, timeout=TIMEOUT
+        )
+    probe = yaml.safe_dump(
+        {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "probe"}, "spec": STEPS}
+    )
+    dry = ("apply", "--dry-run=server", "-f", "-")
+    eventually(lambda: product.kubectl.run(*dry, stdin=probe, namespace="default").returncode == 0, timeout=TIMEOUT)
 
 
-def _container(step: dict[str, Any], values: dict[str, Any], mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    return step | {
-        "name": f"step-{step['name']}",
-        "args": [each for argument in step["args"] for each in _substituted(argument, values)],
-        "volumeMounts": mounts,
-    }
+STEPS = {"steps": [{"name": "one", "image": "any", "command": ["any"]}]}
 
 
-def _mount(declaration: dict[str, Any], binding: dict[str, Any]) -> dict[str, Any]:
-    name = declaration["name"]
-    return {
-        "name": f"ws-{name}",
-        "mountPath": declaration.get("mountPath", f"{WORKSPACES}/{name}"),
-        "readOnly": declaration.get("readOnly", False),
-        "subPath": binding.get("subPath", ""),
-    }
+def uninstall(product: Product) -> None:
+    """The webhooks first: without their pod nothing could be written any more."""
+    kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
+    label = ("-l", "app.kubernetes.io/part-of=tekton-pipelines")
+    product.kubectl("delete", kinds, *label)
+    product.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def _substituted(argument: str, values: dict[str, Any]) -> list[str]:
-    """`$(params.NAME[*])` alone stands for all strings of an array."""
-    found = _ALL_OF.match(argument)
-    return list(values[found[1]]) if found else [argument]
+def files(config: Path, part: str) -> list[Path]:
+    found = sorted(config.glob(part))
+    return [path for each in found for path in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
+
+
+def documents(path: Path, shell: str) -> list[dict[str, Any]]:
+    """With our images in place of those that ko would build."""
+    text = path.read_text().replace("ko://github.com/tektoncd/pipeline/cmd/entrypoint", IMAGE)
+    found = [each for each in yaml.safe_load_all(text) if each]
+    for each in found:
+        if each["kind"] == "Deployment":
+            [container] = each["spec"]["template"]["spec"]["containers"]
+            container |= {"image": IMAGE, "command": [f"/ko-app/{PROGRAMS[container['name']]}"]}
+            arguments = container.get("args", [])
+            if "-shell-image" in arguments:
+                arguments[arguments.index("-shell-image") + 1] = shell
+    return found

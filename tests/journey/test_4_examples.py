@@ -2,20 +2,19 @@
 
 import base64
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import yaml
 
+from tests.journey import tekton
 from tests.journey.product import ROOT, Product
-from tests.journey.tekton import pod_of
 
 EXAMPLES = ROOT / "deploy" / "examples"
 NAMESPACE = "team-e"
 STAGING = "staging"
-TEKTON = Path(__file__).with_name("tekton.yaml")
-TASK = EXAMPLES / "tekton" / "task.yaml"
+CONNECTOR = f"{NAMESPACE}/k8s-connector"
+TEKTON = EXAMPLES / "tekton"
+DEPLOYED = "deployed-by-tekton"
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +94,23 @@ def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Produc
 
 
 @pytest.fixture(scope="module")
-def tekton(product: Product, quickstart: str) -> Product:
-    """Tekton's API without its controller."""
-    product.kubectl("apply", "-f", str(TEKTON))
-    product.kubectl.wait_established("tasks.tekton.dev", "taskruns.tekton.dev")
-    return product
+def pipelines(product: Product, pods: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Tekton on the node, and the namespace with a Connector for its pipelines."""
+    tekton.install(product, tmp_path_factory.mktemp("tekton"))
+    yield pods
+    tekton.uninstall(product)
+
+
+def succeeded(product: Product, run: str, namespace: str) -> None:
+    done = product.kubectl.run(
+        "wait", "--for=condition=Succeeded", run, "--timeout=240s", namespace=namespace, timeout=260
+    )
+    runs = product.kubectl.run("get", "pipelineruns,taskruns", "-o", "yaml", namespace=namespace).stdout
+    assert done.returncode == 0, f"{done.stderr}\n{runs}\n{product.state()}"
+
+
+def log_of(product: Product, task_run: str, namespace: str) -> str:
+    return product.kubectl("logs", "-l", f"tekton.dev/taskRun={task_run}", "--all-containers", namespace=namespace)
 
 
 @pytest.mark.parametrize(
@@ -110,24 +121,27 @@ def tekton(product: Product, quickstart: str) -> Product:
         pytest.param("volumeAttributes", "attributes", id="of the volume"),
     ],
 )
-def test_a_misspelt_field_of_the_tekton_task_would_be_refused(tekton: Product, right: str, wrong: str) -> None:
-    text = TASK.read_text().replace(f"{right}:", f"{wrong}:")
-    done = tekton.kubectl.run("apply", "--dry-run=server", "-f", "-", namespace="default", stdin=text)
+def test_tekton_would_refuse_a_misspelt_field_of_the_task(
+    product: Product, pipelines: str, right: str, wrong: str
+) -> None:
+    text = (TEKTON / "task.yaml").read_text().replace(f"{right}:", f"{wrong}:")
+    done = product.kubectl.run("apply", "--dry-run=server", "-f", "-", namespace=pipelines, stdin=text)
     assert done.returncode != 0
-    assert f'.{wrong}"' in done.stderr
+    assert wrong in done.stderr
 
 
-def test_the_pod_of_the_tekton_task_lists_the_targets_namespaces(tekton: Product, pods: str) -> None:
-    tekton.kubectl("apply", "-f", str(TASK), namespace=pods)
-    pod = pod_of(written(tekton, "Task", pods), written(tekton, "TaskRun", pods))
-    tekton.kubectl.apply(pod, namespace=pods)
-    name = pod["metadata"]["name"]
-    tekton.node.wait_for_pod(name, pods, condition="jsonpath={.status.phase}=Succeeded")
-    assert STAGING in tekton.kubectl("logs", name, namespace=pods)
+def test_the_tekton_task_lists_the_targets_namespaces(product: Product, pipelines: str) -> None:
+    product.kubectl("apply", "-f", str(TEKTON / "task.yaml"), namespace=pipelines)
+    succeeded(product, "taskrun/list-namespaces", pipelines)
+    assert STAGING in log_of(product, "list-namespaces", pipelines)
 
 
-def written(product: Product, kind: str, namespace: str) -> dict[str, Any]:
-    """The example's object of this kind, as the API server keeps it."""
-    [name] = [each["metadata"]["name"] for each in yaml.safe_load_all(TASK.read_text()) if each["kind"] == kind]
-    found: dict[str, Any] = product.kubectl.json("get", kind.lower(), name, namespace=namespace)
-    return found
+def test_the_tekton_pipeline_deploys_to_the_target(product: Product, pipelines: str) -> None:
+    """Its second task reads task.yaml's Task, which the test before has made."""
+    product.kubectl("apply", "-f", str(TEKTON / "task.yaml"), namespace=pipelines)
+    product.kubectl("apply", "-f", str(TEKTON / "pipeline.yaml"), namespace=pipelines)
+    succeeded(product, "pipelinerun/deploy-to-staging", pipelines)
+    assert DEPLOYED in product.target.kubectl("get", "deployments", "-o", "name", namespace=STAGING)
+    assert DEPLOYED in log_of(product, "deploy-to-staging-look", pipelines)
+    callers = {(each["caller"] or {}).get("pod") for each in product.audit() if each["connector"] == CONNECTOR}
+    assert {"deploy-to-staging-deploy-pod", "deploy-to-staging-look-pod"} <= callers
