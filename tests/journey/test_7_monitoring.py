@@ -39,10 +39,11 @@ def at_work(worker: Worker, prometheus: Prometheus) -> Iterator[Prometheus]:
     kubectl.apply(pod, namespace=NAMESPACE)
     product.node.wait_for_pod(REFUSED, NAMESPACE)
     kubectl("delete", "rolebinding", REFUSED, namespace=NAMESPACE)
+    product.node.restart_kubelet()
+    # After that: the way into the worker is kubelet's.
     watch = subprocess.Popen(
         worker.command("get", "pods", "--watch-only"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    product.node.restart_kubelet()
     yield prometheus
     watch.kill()
     watch.wait()
