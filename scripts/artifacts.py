@@ -1,0 +1,136 @@
+"""Parts of a release; scripts/release puts them together.
+
+artifacts.py notes CHANGELOG SECTION     what the changelog says of a version
+artifacts.py sbom LOCK VERSION           CycloneDX of the packages that the image has by the lock
+artifacts.py repack PACKAGE TARGET       a .tgz with times, owners and order of its own
+SOURCE_DATE_EPOCH: the moment that the files carry (https://reproducible-builds.org/specs/source-date-epoch).
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import Marker
+
+IMAGE = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "python_version": "3.13",
+         "python_full_version": "3.13.0", "implementation_name": "cpython", "platform_python_implementation": "CPython",
+         "platform_machine": "x86_64"}  # fmt: skip
+"""What markers of the lock are true for."""
+PRODUCT = "kubernetes-connector"
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)(?: *; *([^\\]+?))? *\\?$")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """`needed_by`: what requires it, by name; the product itself too."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    needed_by: tuple[str, ...]
+
+
+def notes(changelog: str, section: str) -> str:
+    """ValueError if there is no such section, or nothing in it."""
+    found = re.search(rf"^## {re.escape(section)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    text = found[1].strip() if found else ""
+    if not text:
+        raise ValueError(f'CHANGELOG.md: there is nothing under "## {section}"; move there what Unreleased has')
+    return text + "\n"
+
+
+def locked(lock: str) -> Iterator[Locked]:
+    """The packages of a lock of `uv pip compile --generate-hashes` that a Linux image gets."""
+    for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
+        lines = block.splitlines()
+        found = _REQUIREMENT.match(lines[0]) if lines else None
+        if found is None or (found[3] and not Marker(found[3]).evaluate(IMAGE)):
+            continue
+        via = re.findall(r"^    #   (?:via )?(\S+)|^    # via (\S+)", block, re.MULTILINE)
+        names = {PRODUCT if one.startswith(PRODUCT) else one for pair in via for one in pair if one}
+        yield Locked(
+            name=found[1], version=found[2], hashes=tuple(_HASH.findall(block)), needed_by=tuple(sorted(names))
+        )
+
+
+def sbom(lock: str, version: str, moment: datetime) -> dict[str, Any]:
+    """CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json): each package with the digests of its files."""
+    packages = list(locked(lock))
+    references = {each.name: f"pkg:pypi/{each.name.lower()}@{each.version}" for each in packages}
+    product = {"type": "application", "bom-ref": PRODUCT, "name": PRODUCT, "version": version}
+    needs: dict[str, list[str]] = {PRODUCT: [], **{each.name: [] for each in packages}}
+    for each in packages:
+        for user in each.needed_by:
+            needs.get(user, []).append(references[each.name])
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{PRODUCT}@{version}#{moment.timestamp():.0f}')}",
+        "version": 1,
+        "metadata": {"timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
+        "components": [
+            {
+                "type": "library",
+                "bom-ref": references[each.name],
+                "name": each.name,
+                "version": each.version,
+                "purl": references[each.name],
+                "hashes": [{"alg": "SHA-256", "content": digest} for digest in each.hashes],
+            }
+            for each in packages
+        ],
+        "dependencies": [
+            {"ref": references.get(name, name), "dependsOn": sorted(used)} for name, used in needs.items()
+        ],
+    }
+
+
+def repack(package: bytes, moment: datetime) -> bytes:
+    """The same files under the same names, in the order of these, of nobody and of one moment."""
+    content: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as source:
+        for member in source:
+            file = source.extractfile(member)
+            if file is not None:
+                content[member.name] = file.read()
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as target:
+        for name in sorted(content):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(content[name]), 0o644, int(moment.timestamp())
+            target.addfile(entry, io.BytesIO(content[name]))
+    return gzip.compress(tar.getvalue(), mtime=0)
+
+
+def main(arguments: list[str]) -> int:
+    moment = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
+    try:
+        match arguments:
+            case ["notes", changelog, section]:
+                sys.stdout.write(notes(Path(changelog).read_text(), section))
+            case ["sbom", lock, version]:
+                sys.stdout.write(json.dumps(sbom(Path(lock).read_text(), version, moment), indent=1) + "\n")
+            case ["repack", package, target]:
+                Path(target).write_bytes(repack(Path(package).read_bytes(), moment))
+            case _:
+                sys.stderr.write(f"{__doc__}\n")
+                return 2
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
