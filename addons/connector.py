@@ -1,8 +1,8 @@
 """Entry for mitmproxy: `mitmdump -s addons/connector.py`. Nothing of its own, it joins the addons."""
 
 from addons.server.connections import Connections
-from addons.server.heap import Heap
 from addons.server.lifecycle import Lifecycle
+from addons.server.process import Heap
 
 _connections = Connections()
 

@@ -35,25 +35,19 @@ class Store:
         self._roles: dict[str, ClusterRole] = {}
         self._users: dict[ObjectKey | Identity, set[ObjectKey]] = {}
         """The Connectors that name a Secret, or an object of cluster scope."""
-        self._resolved: dict[ObjectKey, Target | Unusable | None] = {}
-        self._shared_ca_file: bytes | None = None
-        self._shared_secrets: dict[ObjectKey, bytes] = {}
-        self._subscribers: list[Subscriber] = []
-        self._unsynced = set(expected)
-        self._served: frozenset[str] | None = None
-        self._withheld: dict[str | None, Withheld] = {}
-
-    def get(self, key: ObjectKey) -> Target | Unusable | None:
-        """What the Connector of that key is good for; None if there is none of ours.
+        self._resolved = _Resolved(self._resolve)
+        self.get: Final[Callable[[ObjectKey], Target | Unusable | None]] = self._resolved.__getitem__
+        """What the Connector of a key is good for; None if there is none of ours.
 
         What is withheld is Unusable whether it is there or not: ask only for callers who may use that key.
         """
-        if (withheld := self.why_withheld(key.namespace)) is not None:
-            return Unusable(key=key, reason=withheld.reason, message=withheld.message)
-        try:
-            return self._resolved[key]
-        except KeyError:
-            return self._resolve(key)
+        self._shared_ca_file: bytes | None = None
+        self._shared_secrets: dict[ObjectKey, bytes] = {}
+        self._subscribers: list[Subscriber] = []
+        self.unsynced = set(expected)
+        """Sources that have not listed yet."""
+        self._served: frozenset[str] | None = None
+        self._withheld: dict[str | None, Withheld] = {}
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         return self._connectors.get(key)
@@ -91,7 +85,7 @@ class Store:
     @property
     def synced(self) -> bool:
         """True once every expected source has listed."""
-        return not self._unsynced
+        return not self.unsynced
 
     def replace(self, source: str, objects: Iterable[Object]) -> None:
         """Take `objects` for all that `source` has (a list), and count the source as synced."""
@@ -103,7 +97,7 @@ class Store:
         for identity, each in fresh.items():
             if held.get(identity) != each:
                 touched |= self._set(source, identity, each)
-        self._unsynced.discard(source)
+        self.unsynced.discard(source)
         self._notify(touched)
 
     def put(self, source: str, obj: Object) -> None:
@@ -121,16 +115,16 @@ class Store:
         for identity in list(self._sources.get(source, {})):
             touched |= self._drop(source, identity)
         self._sources.pop(source, None)
-        self._unsynced.discard(source)
+        self.unsynced.discard(source)
         self._notify(touched)
 
     def expect(self, source: str) -> None:
         """Not synced until `source` has listed."""
-        self._unsynced.add(source)
+        self.unsynced.add(source)
 
     def excuse(self, source: str) -> None:
         """Do not wait for `source` any more: it cannot be read."""
-        self._unsynced.discard(source)
+        self.unsynced.discard(source)
 
     @property
     def withheld(self) -> Mapping[str | None, Withheld]:
@@ -150,12 +144,14 @@ class Store:
     def serve_only(self, namespaces: Iterable[str] | None) -> None:
         """None: Connectors of all namespaces are served."""
         self._served = None if namespaces is None else frozenset(namespaces)
+        self._resolved.clear()
 
     def withhold(self, namespace: str | None, why: Withheld | None) -> None:
         """Serve Connectors of the namespace, or of all, no more; or, without a reason, again."""
         if self._withheld.get(namespace) == why:
             return
         _set_or_pop(self._withheld, namespace, why)
+        self._resolved.clear()
         if why is None or why.cut:
             self._notify({key for key in self._connectors if namespace in (None, key.namespace)})
 
@@ -171,6 +167,8 @@ class Store:
         return lambda: self._subscribers.remove(subscriber)
 
     def _resolve(self, key: ObjectKey) -> Target | Unusable | None:
+        if (withheld := self.why_withheld(key.namespace)) is not None:
+            return Unusable(key=key, reason=withheld.reason, message=withheld.message)
         connector = self._connectors.get(key)
         if connector is None:
             # Unknown keys are what anybody can send: they are not remembered.
@@ -237,6 +235,17 @@ class Store:
             frozen = frozenset(keys)
             for subscriber in tuple(self._subscribers):
                 subscriber(frozen)
+
+
+class _Resolved(dict[ObjectKey, Target | Unusable | None]):
+    """Joins what it does not hold, when it is asked for."""
+
+    def __init__(self, join: Callable[[ObjectKey], Target | Unusable | None]) -> None:
+        super().__init__()
+        self._join = join
+
+    def __missing__(self, key: ObjectKey) -> Target | Unusable | None:
+        return self._join(key)
 
 
 def identify(obj: Object) -> Identity:

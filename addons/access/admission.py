@@ -1,144 +1,156 @@
-"""From a request's head to the decision on it: who asks, may he, and what a watcher does with it.
+"""From a head to the decision on it: who asks, may it, is there a place. Values go in, one frozen value comes out.
 
-The client is not read meanwhile.
+The client is not read while a check is waited for.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from addons.access.checks import NOBODY, may_use
-from addons.access.live import Live
-from addons.http1.messages import Invalid
+from addons.access.checks import NOBODY, Checks, may_use
+from addons.access.grant import Asked
+from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
-from addons.relay import inject
-from addons.relay.exchange import Exchange
-from addons.relay.flows import Observation
-from addons.relay.shared import Shared
-from connector_store.domain import denial
-from connector_store.domain.access import Answer, Granted
-from connector_store.domain.caller import parse_bearer
+from connector_store.domain.access import Answer, Granted, Identity
+from connector_store.domain.caller import Caller, parse_proxy_authorization
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
-from connector_store.domain.verdict import Forward, Inject, decide_request
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import (
+    Defer,
+    Found,
+    Verdict,
+    before_access,
+    before_request,
+    decide_connect,
+    decide_request,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A watcher answered in the target's place."""
+class Decision(NamedTuple):
+    """A verdict, and for the records what is known of its caller; `token` is the one that was checked."""
 
-    status: int
-    response: bytes
+    verdict: Verdict | Defer
+    key: ObjectKey | None
+    identity: Identity | None = None
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Decision({self.key}, {type(self.verdict).__name__})"
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """A watcher ended it."""
-
-
-Outcome = Inject | Forward | Deny | Answered | Killed
+Then = Callable[[Decision], None]
 
 
 class Admission:
-    """Of one request, the one of `turn`; `then` gets the outcome, at once where nothing has to be waited for."""
+    """Of one client connection, which has its place among those of its caller to a Connector."""
 
-    def __init__(self, service: Shared, turn: Exchange, line: Sockets, then: Callable[[Outcome], None]) -> None:
-        self._service = service
-        self._turn = turn
-        self._tunnel = turn.tunnel
-        self._line = line
-        self._then = then
+    def __init__(self, checks: Checks, sockets: Sockets) -> None:
+        self._checks = checks
+        self._sockets = sockets
+        self._place: tuple[str, ObjectKey] | None = None
+        sockets.on_close(self._leave)
 
-    def start(self) -> None:
-        """Take the token, and ask what is not known of it."""
-        turn = self._turn
-        if self._service.recorder.full():
-            self._then(denial.not_recorded())
-            return
-        if turn.head.method not in inject.METHODS:
-            self._then(denial.bad_request("a method that the Kubernetes API does not have"))
-            return
-        try:
-            turn.token = self._tunnel.token or parse_bearer(turn.head.headers.only(b"authorization"))
-        except ParseError as error:
-            self._decide(error)
-            return
-        self._ask(self._decide)
-
-    def _ask(self, then: Callable[[Answer], None]) -> None:
-        access, token, key = self._service.access, self._turn.token, self._tunnel.key
-        known = access.cached(token, key)
+    def connect(self, head: RequestHead, then: Then) -> Decision | None:
+        """The decision on a CONNECT; None where it takes a while: then `then` gets it."""
+        checks = self._checks
+        full = checks.full is not None and checks.full()
+        asked = before_access(full=full, synced=not checks.missing, caller=_caller(head))
+        if isinstance(asked, Deny):
+            return Decision(asked, None)
+        if asked.token is None:
+            return self._connect(head, asked, None)
+        known = checks.access.cached(asked.token, asked.key)
         if known is not None:
-            then(known)
-        else:
-            self._line.wait_for("a check", may_use(access, token, key), NOBODY, then)
+            return self._connect(head, asked, known)
+        self._wait(asked.token, asked.key, lambda answer: then(self._connect(head, asked, answer)))
+        return None
 
-    def _decide(self, answer: Answer | ParseError) -> None:
-        verdict = self._verdict(answer, self._tunnel.authority)
-        if isinstance(verdict, Deny):
-            self._then(verdict)
-            return
-        turn, tunnel = self._turn, self._tunnel
-        if tunnel.give_back is None:
-            tunnel.give_back = self._service.limits.take(verdict.granted.identity.user, tunnel.key)
-        if tunnel.give_back is None:
-            self._then(denial.too_many(self._service.limits.maximum))
-            return
-        turn.upgrade = inject.wants_upgrade(turn.head)
-        if self._service.watched:
-            self._show(verdict)
-        else:
-            self._admit(verdict)
+    def request(self, head: RequestHead, asked: Asked, then: Then) -> Decision | None:
+        """The decision on a request; None where it takes a while: then `then` gets it."""
+        token = asked.token
+        if isinstance(token, ParseError):
+            return self._request(head, asked, None)
+        known = self._checks.access.cached(token, asked.key)
+        if known is not None:
+            return self._request(head, asked, known)
+        checks = self._checks
+        full = checks.full is not None and checks.full()
+        refused = before_request(full=full, method=head.method, synced=not checks.missing, token=token)
+        if refused is not None:
+            return Decision(refused, asked.key)
+        self._wait(token, asked.key, lambda answer: then(self._request(head, asked, answer)))
+        return None
 
-    def _verdict(self, answer: Answer | ParseError, authority: str) -> Inject | Forward | Deny:
-        found = self._service.store.get(self._tunnel.key)
-        if isinstance(answer, Granted) and found is not None:
-            self._turn.identity = answer.identity
-        return decide_request(
-            synced=self._service.ready(),
-            key=self._tunnel.key,
+    def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer], None]) -> None:
+        self._sockets.hold()
+        self._sockets.wait_for("a check", may_use(self._checks.access, token, key), NOBODY, then)
+
+    def _connect(self, head: RequestHead, asked: Caller, answer: Answer | None) -> Decision:
+        checks = self._checks
+        found = checks.find(asked.key)
+        verdict = decide_connect(
+            full=checks.full is not None and checks.full(),
+            synced=not checks.missing,
+            caller=asked,
             answer=answer,
             found=found,
-            authority=authority,
-            raw_target=self._turn.head.target,
-            headers=self._turn.head.headers,
+            authority=head.target.decode("ascii"),
+            rules=checks.rules,
+            taken=self._taken(answer, asked.key),
         )
+        return self._decided(verdict, asked.key, asked.token, answer, found)
 
-    def _admit(self, verdict: Inject | Forward) -> None:
-        self._turn.verdict = verdict
-        self._turn.live = Live(verdict.target, self._turn.token, verdict.granted)
-        self._then(verdict)
+    def _request(self, head: RequestHead, asked: Asked, answer: Answer | None) -> Decision:
+        checks = self._checks
+        found = checks.find(asked.key)
+        verdict = decide_request(
+            full=checks.full is not None and checks.full(),
+            method=head.method,
+            synced=not checks.missing,
+            token=asked.token,
+            key=asked.key,
+            answer=answer,
+            found=found,
+            authority=asked.authority,
+            raw_target=head.target,
+            headers=head.headers,
+            rules=checks.rules,
+            taken=self._taken(answer, asked.key),
+        )
+        token = asked.token if isinstance(asked.token, str) else None
+        return self._decided(verdict, asked.key, token, answer, found)
 
-    # Where somebody watches
+    def _taken(self, answer: Answer | None, key: ObjectKey) -> int:
+        """Other connections of the caller to the Connector."""
+        if not isinstance(answer, Granted):
+            return 0
+        place = (answer.identity.user, key)
+        return self._checks.limits.taken[place] - (place == self._place)
 
-    def _show(self, verdict: Inject | Forward) -> None:
-        found = Observation(self._line.client, self._turn.head, verdict.target, keep=self._service.keep_body)
-        self._turn.observation = found
-        self._line.ask(found.request_headers_hook(), lambda: self._shown(found))
+    def _decided(
+        self, verdict: Verdict | Defer, key: ObjectKey, token: str | None, answer: Answer | None, found: Found
+    ) -> Decision:
+        # Who may not know of a Connector is not named beside it.
+        known = answer.identity if isinstance(answer, Granted) and found is not None else None
+        if known is not None and not isinstance(verdict, Deny):
+            self._take(known.user, key)
+        return Decision(verdict, key, known, token)
 
-    def _shown(self, found: Observation) -> None:
-        if found.killed:
-            self._then(Killed())
+    def _take(self, user: str, key: ObjectKey) -> None:
+        if self._place == (user, key):
             return
-        self._line.ask(found.request_hook(), lambda: self._seen(found))
+        self._leave()
+        self._place = (user, key)
+        self._checks.limits.take(user, key)
 
-    def _seen(self, found: Observation) -> None:
-        """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
-        answer, edited = found.answer(), found.edited()
-        if found.killed:
-            self._then(Killed())
-        elif answer is not None:
-            self._then(Answered(*answer))
-        elif isinstance(edited, Invalid):
-            self._then(denial.bad_request(f"the edited request: {edited.reason}"))
-        else:
-            self._turn.head = edited or self._turn.head
-            self._ask(lambda again: self._again(found, again))
+    def _leave(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self._checks.limits.give_back(*place)
 
-    def _again(self, found: Observation, answer: Answer) -> None:
-        again = self._verdict(answer, found.authority)
-        if isinstance(again, Deny):
-            self._then(again)
-        elif self._turn.head.method not in inject.METHODS:
-            self._then(denial.bad_request("a method that the Kubernetes API does not have"))
-        else:
-            self._admit(again)
+
+def _caller(head: RequestHead) -> Caller | ParseError:
+    try:
+        return parse_proxy_authorization(head.headers.only(b"proxy-authorization"))
+    except ParseError as error:
+        return error

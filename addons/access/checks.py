@@ -1,18 +1,34 @@
-"""May the caller with this token use the Connector: the check that may wait, and whatever fails of it refuses."""
+"""What a decision asks: may the caller with this token use the Connector, and what is there at that moment."""
 
 import asyncio
 import logging
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
 from typing import Final
 
+from addons.access.grant import Limits
 from connector_store.domain.access import Access, Answer, Unavailable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Found, Rules
 
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT: Final = 15.0
 """Seconds that a check may take, however long whoever is asked would wait."""
-
 NOBODY: Final[Answer] = Unavailable(reason="nobody answered")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """Where decisions have their values from. While `missing` names anything, nobody is let in."""
+
+    missing: Set[str]
+    access: Access
+    find: Callable[[ObjectKey], Found]
+    rules: Rules
+    limits: Limits = field(default_factory=Limits)
+    full: Callable[[], bool] | None = None
+    """True while nothing may begin, because it would not be written down; None where that does not count."""
 
 
 async def may_use(access: Access, token: str, key: ObjectKey, *, timeout: float = CHECK_TIMEOUT) -> Answer:  # noqa: ASYNC109 - the limit is part of what is promised

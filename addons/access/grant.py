@@ -1,21 +1,63 @@
-"""What a CONNECT was granted: for which Connector and authority a tunnel is open, and who its caller is."""
+"""What a CONNECT was granted, and how many connections one caller may have to one Connector."""
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from addons.http1.messages import RequestHead
 from connector_store.domain.access import Identity
+from connector_store.domain.caller import parse_bearer
+from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
 
 
-@dataclass(slots=True, kw_only=True)
+class Asked(NamedTuple):
+    """What a request asks for, and with which token; a ParseError where it has no readable one."""
+
+    key: ObjectKey
+    authority: str
+    token: str | ParseError
+
+    def __repr__(self) -> str:
+        return f"Asked({self.key}, {self.authority})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """`token` is None where it comes inside, with each request; the caller is known only then."""
+    """For which Connector and authority a tunnel is open; `host` is that of a certificate for it.
+
+    `token` is None where it comes inside, with each request; the caller is known only then.
+    """
 
     key: ObjectKey
     authority: str
     host: str
-    source_ip: str
     token: str | None = field(repr=False)
     identity: Identity | None = None
-    give_back: Callable[[], None] | None = None
-    """Ends counting it against the caller's limit; None: it is not counted yet."""
+
+    def asked(self, head: RequestHead) -> Asked:
+        """What a request in the tunnel asks for."""
+        return Asked(self.key, self.authority, self.token or _bearer(head))
+
+
+class Limits:
+    """Counts connections by caller and Connector."""
+
+    def __init__(self) -> None:
+        self.taken: Counter[tuple[str, ObjectKey]] = Counter()
+
+    def take(self, user: str, key: ObjectKey) -> None:
+        self.taken[user, key] += 1
+
+    def give_back(self, user: str, key: ObjectKey) -> None:
+        place = (user, key)
+        self.taken[place] -= 1
+        if not self.taken[place]:
+            del self.taken[place]
+
+
+def _bearer(head: RequestHead) -> str | ParseError:
+    try:
+        return parse_bearer(head.headers.only(b"authorization"))
+    except ParseError as error:
+        return error

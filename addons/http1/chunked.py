@@ -4,32 +4,19 @@
 >>> reader.receive(b"3;a=b\\r\\nabc\\r\\n0\\r\\nX: y\\r\\n\\r\\nrest")
 b'abc'
 >>> reader.done, reader.trailers, reader.rest
-(True, ((b'X', b'y'),), b'rest')
+(True, b'X: y\\r\\n\\r\\n', b'rest')
 
-Chunk extensions end here, and so do trailers that must not be any (RFC 9110 section 6.5.1). A chunk of a size nobody
-could mean, a bare LF or a missing CRLF is an error: `ValueError`.
+Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a missing CRLF is an error: `ValueError`.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
 
-from connector_store.domain.headers import Fields
-
 MAX_SIZE_LINE: Final = 1024
 """Bytes of a chunk's size with its extensions."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-FIELD_BLOCK: Final = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
-_FIELDS = re.compile(rb"(" + TOKEN + rb"):([^\r\n]*)\r\n")
-
-
-def parse_fields(block: bytes) -> Fields:
-    """Field lines up to and with the empty line -> names as they came, values without surrounding white space."""
-    if FIELD_BLOCK.fullmatch(block) is None:
-        raise ValueError("malformed header field")
-    return Fields([(name, value.strip(b" \t")) for name, value in _FIELDS.findall(block)])
 
 
 class ChunkedReader:
@@ -37,7 +24,8 @@ class ChunkedReader:
 
     def __init__(self, *, max_trailers: int) -> None:
         self.done = False
-        self.trailers = Fields()
+        self.trailers = b"\r\n"
+        """The lines of the trailer section, up to and with the empty one."""
         self.rest = b""
         self._max_trailers = max_trailers
         self._left = 0
@@ -111,6 +99,6 @@ class ChunkedReader:
             raise ValueError("trailer section too large")
         if end < 0:
             return -1
-        self.trailers = parse_fields(bytes(self._buffer[start:following])).as_trailers
+        self.trailers = bytes(self._buffer[start:following])
         self.done = True
         return following

@@ -10,36 +10,60 @@ and every chunk anew from these events. Any split of the bytes gives the same ev
 import re
 from typing import Final
 
-from addons.http1.chunked import TOKEN, ChunkedReader, parse_fields
-from addons.http1.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until, body_of
+from addons.http1.chunked import ChunkedReader
+from addons.http1.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
 from connector_store.domain.headers import Fields
 
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_FIELD_BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+_FIELDS = re.compile(rb"(" + _TOKEN + rb"):([^\r\n]*)\r\n")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 # RFC 9112 section 4: some servers leave out the space before an empty reason phrase.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HEAD_END: Final = b"\r\n\r\n"
-_NO_TRAILERS: Final = Fields()
+_END: Final = End()
 MAX_REMEMBERED: Final = 4096
 """Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
+
+
+def parse_fields(block: bytes) -> Fields:
+    """Field lines up to and with the empty line -> names as they came, values without surrounding white space."""
+    if _FIELD_BLOCK.fullmatch(block) is None:
+        raise ValueError("malformed header field")
+    return Fields([(name, value.strip(b" \t")) for name, value in _FIELDS.findall(block)])
+
+
+def body_of(headers: Fields) -> Body | Invalid | None:
+    """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
+    codings = headers.values(b"transfer-encoding")
+    lengths = headers.values(b"content-length")
+    if codings:
+        if lengths:
+            return Invalid(400, "both Transfer-Encoding and Content-Length")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            return Invalid(400, "a transfer coding other than chunked")
+        return Until.LAST_CHUNK
+    if not lengths:
+        return None
+    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
+        return Invalid(400, "malformed Content-Length")
+    return int(lengths[0])
 
 
 class _Reader:
     """One message after the other; after its `End`, what follows is kept until `next_message`."""
 
     def __init__(self, *, max_head: int) -> None:
+        self.kept = bytearray()
+        """Of an incomplete head, or behind a complete message."""
         self._max_head = max_head
-        self._buffer = bytearray()
         self._scanned = 0
         self._body: Body | None = None
         self._chunked: ChunkedReader | None = None
         self._complete = False
         self._broken = False
-
-    @property
-    def pending(self) -> int:
-        """Bytes that are kept: of an incomplete head, or behind a complete message."""
-        return len(self._buffer)
 
     @property
     def between_chunks(self) -> bool:
@@ -53,40 +77,42 @@ class _Reader:
         events: list[Event] = []
         while data:
             if self._complete:
-                self._buffer += data
+                self.kept += data
                 break
             data = self._read_head(data, events) if self._body is None else self._read_body(data, events)
         return events
 
     def take_pending(self) -> bytes:
         """Take what is kept away from the reader: it belongs to another protocol."""
-        taken = bytes(self._buffer)
-        self._buffer.clear()
+        taken = bytes(self.kept)
+        self.kept.clear()
         return taken
 
-    def next_message(self) -> list[Event]:
-        """Go on with what came behind the message that is complete."""
+    def next_message(self) -> list[Event] | None:
+        """Go on with what came behind the message that is complete; None where nothing did."""
         self._complete = False
         self._body = None
-        waiting = bytes(self._buffer)
-        self._buffer.clear()
         self._scanned = 0
+        if not self.kept:
+            return None
+        waiting = bytes(self.kept)
+        self.kept.clear()
         return self.receive(waiting)
 
     def receive_eof(self) -> list[Event]:
         """The peer will send nothing more: the end of a close-delimited body, or the middle of a message."""
         if self._body is Until.CLOSE and not self._complete:
             self._complete = True
-            return [End()]
-        if self._broken or self._complete or (self._body is None and not self._buffer):
+            return [_END]
+        if self._broken or self._complete or (self._body is None and not self.kept):
             return []
         return [self._invalid(400, "cut off")]
 
     def _read_head(self, data: bytes, events: list[Event]) -> bytes:
         source: bytes | bytearray = data
-        if self._buffer:
-            self._buffer += data
-            source = self._buffer
+        if self.kept:
+            self.kept += data
+            source = self.kept
         end = source.find(_HEAD_END, max(0, self._scanned - 3))
         size = end + 4 if end >= 0 else len(source)
         if size > self._max_head:
@@ -96,47 +122,43 @@ class _Reader:
             self._keep_head(data, events)
             return b""
         head, rest = bytes(source[:size]), bytes(source[size:])
-        if self._buffer:
-            self._buffer.clear()
+        if self.kept:
+            self.kept.clear()
             self._scanned = 0
         line, _, block = head.partition(b"\r\n")
         try:
-            parsed = self._parse(line, self._fields(block))
+            parsed = self._parse(line, block)
         except ValueError as error:
             parsed = self._invalid(400, str(error))
         events.append(parsed)
         if isinstance(parsed, Invalid):
             return b""
-        self._begin_body(parsed, events)
+        if isinstance(parsed, ResponseHead) and parsed.status < 200 and parsed.status != 101:
+            # Another head follows.
+            return rest
+        self._body = parsed.body
+        if self._body == 0:
+            self._complete = True
+            events.append(_END)
+        elif self._body is Until.LAST_CHUNK:
+            self._chunked = ChunkedReader(max_trailers=self._max_head)
         return rest
 
     def _keep_head(self, data: bytes, events: list[Event]) -> None:
-        if not self._buffer:
-            self._buffer += data
+        if not self.kept:
+            self.kept += data
         if self._hopeless():
             events.append(self._invalid(400, "malformed head"))
             return
-        self._scanned = len(self._buffer)
+        self._scanned = len(self.kept)
 
     def _hopeless(self) -> bool:
         """No bytes that may follow could make this a head: say so now, and not when a timer ends."""
-        return not 0x20 < self._buffer[0] < 0x7F or _BARE_LF.search(self._buffer, max(0, self._scanned - 1)) is not None
+        return not 0x20 < self.kept[0] < 0x7F or _BARE_LF.search(self.kept, max(0, self._scanned - 1)) is not None
 
-    def _fields(self, block: bytes) -> Fields:
-        return parse_fields(block)
-
-    def _parse(self, line: bytes, headers: Fields) -> RequestHead | ResponseHead | Invalid:
+    def _parse(self, line: bytes, block: bytes) -> RequestHead | ResponseHead | Invalid:
+        """A start line, and the lines of the fields up to and with the empty one."""
         raise NotImplementedError
-
-    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
-        raise NotImplementedError
-
-    def _expect_body(self, body: Body, events: list[Event]) -> None:
-        self._body = body
-        if body is Until.LAST_CHUNK:
-            self._chunked = ChunkedReader(max_trailers=self._max_head)
-        elif body == 0:
-            self._end(events, _NO_TRAILERS)
 
     def _read_body(self, data: bytes, events: list[Event]) -> bytes:
         if self._chunked is not None:
@@ -149,32 +171,29 @@ class _Reader:
             self._body = left
             events.append(data)
             return b""
-        rest = data[self._body :] if left else b""
-        events.append(data[: self._body] if left else data)
-        self._end(events, _NO_TRAILERS)
-        return rest
+        self._complete = True
+        events += (data[: self._body] if left else data, _END)
+        return data[self._body :] if left else b""
 
     def _read_chunks(self, chunked: ChunkedReader, data: bytes, events: list[Event]) -> bytes:
         try:
             content = chunked.receive(data)
+            end = End(parse_fields(chunked.trailers).as_trailers) if chunked.done else None
         except ValueError as error:
             events.append(self._invalid(400, str(error)))
             return b""
         if content:
             events.append(content)
-        if chunked.done:
-            self._end(events, chunked.trailers)
-            return chunked.rest
-        return b""
-
-    def _end(self, events: list[Event], trailers: Fields) -> None:
+        if end is None:
+            return b""
         self._complete = True
         self._chunked = None
-        events.append(End(trailers))
+        events.append(end)
+        return chunked.rest
 
     def _invalid(self, status: int, reason: str) -> Invalid:
         self._broken = True
-        self._buffer.clear()
+        self.kept.clear()
         return Invalid(status, reason)
 
 
@@ -184,18 +203,12 @@ class RequestReader(_Reader):
     def __init__(self, *, max_head: int) -> None:
         super().__init__(max_head=max_head)
         self._last_block = b""
-        self._last_fields = _NO_TRAILERS
+        self._last_fields = Fields()
+        self._last_body: Body | Invalid | None = None
 
-    def _fields(self, block: bytes) -> Fields:
-        if block == self._last_block:
-            return self._last_fields
-        fields = parse_fields(block)
-        if len(block) <= MAX_REMEMBERED:
-            self._last_block, self._last_fields = block, fields
-        return fields
-
-    def _parse(self, line: bytes, headers: Fields) -> RequestHead | Invalid:
+    def _parse(self, line: bytes, block: bytes) -> RequestHead | Invalid:
         match = _REQUEST_LINE.fullmatch(line)
+        headers, body = self._headers(block)
         if match is None:
             return self._invalid(400, "malformed request line")
         method, target, major, minor = match.groups()
@@ -203,16 +216,19 @@ class RequestReader(_Reader):
         # Python's http.client before 3.12 opens tunnels with HTTP/1.0.
         if major != b"1" or minor not in (b"0", b"1") or (minor == b"0" and not connect):
             return self._invalid(400, "only HTTP/1.1 is served")
-        body = body_of(headers)
         if isinstance(body, Invalid):
             return self._invalid(body.status, body.reason)
         if connect and body:
             return self._invalid(400, "a CONNECT has no body")
         return RequestHead(method, target, int(minor), headers, body or 0)
 
-    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
-        if not isinstance(head, Invalid):
-            self._expect_body(head.body, events)
+    def _headers(self, block: bytes) -> tuple[Fields, Body | Invalid | None]:
+        if block != self._last_block:
+            fields = parse_fields(block)
+            if len(block) > MAX_REMEMBERED:
+                return fields, body_of(fields)
+            self._last_block, self._last_fields, self._last_body = block, fields, body_of(fields)
+        return self._last_fields, self._last_body
 
 
 class ResponseReader(_Reader):
@@ -222,8 +238,9 @@ class ResponseReader(_Reader):
         super().__init__(max_head=max_head)
         self._method = method
 
-    def _parse(self, line: bytes, headers: Fields) -> ResponseHead | Invalid:
+    def _parse(self, line: bytes, block: bytes) -> ResponseHead | Invalid:
         match = _STATUS_LINE.fullmatch(line)
+        headers = parse_fields(block)
         if match is None:
             return self._invalid(502, "malformed status line")
         minor, status, reason = int(match[1]), int(match[2]), match[3] or b""
@@ -239,7 +256,3 @@ class ResponseReader(_Reader):
         if body is Until.LAST_CHUNK and minor == 0:
             return self._invalid(502, "HTTP/1.0 with Transfer-Encoding")
         return ResponseHead(status, reason, minor, headers, Until.CLOSE if body is None else body)
-
-    def _begin_body(self, head: RequestHead | ResponseHead | Invalid, events: list[Event]) -> None:
-        if isinstance(head, ResponseHead) and (head.status >= 200 or head.status == 101):
-            self._expect_body(head.body, events)

@@ -1,13 +1,10 @@
 """What HTTP/1.1 messages are made of: heads, pieces of bodies (bytes), ends; and their bytes on the wire."""
 
-import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
 from connector_store.domain.headers import Fields, Header
-
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class Until(Enum):
@@ -58,23 +55,6 @@ class Invalid(NamedTuple):
 
 
 Event = RequestHead | ResponseHead | bytes | End | Invalid
-
-
-def body_of(headers: Fields) -> Body | Invalid | None:
-    """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
-    codings = headers.values(b"transfer-encoding")
-    lengths = headers.values(b"content-length")
-    if codings:
-        if lengths:
-            return Invalid(400, "both Transfer-Encoding and Content-Length")
-        if len(codings) != 1 or codings[0].lower() != b"chunked":
-            return Invalid(400, "a transfer coding other than chunked")
-        return Until.LAST_CHUNK
-    if not lengths:
-        return None
-    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
-        return Invalid(400, "malformed Content-Length")
-    return int(lengths[0])
 
 
 def render_head(start: bytes, headers: Iterable[Header]) -> bytes:

@@ -91,10 +91,8 @@ class Dial:
         try:
             early = peer.receive(data)
         except ConnectionError as error:
-            peer.flush()
             self._failed(str(error))
             return
-        peer.flush()
         if early:
             self._failed("it answered before it was asked")
         elif peer.established:
@@ -147,7 +145,6 @@ class Dial:
         server.tls, server.sni = True, self.target.address.host
         self._peer = TlsStream(server, tls, self._line)
         self._peer.receive(b"")
-        self._peer.flush()
 
     def _failed(self, problem: str) -> None:
         self._drop()

@@ -1,6 +1,5 @@
-"""What a line serves, and what it tells besides bytes."""
+"""What the sockets of a client connection serve, and what they tell it besides bytes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -28,8 +27,15 @@ class Retire(events.Event):
     """The proxy is about to end: finish what runs, begin nothing."""
 
 
-class Layers(Protocol):
-    """What a line serves: it never raises, whatever it is given."""
+@dataclass
+class TakeLeave(events.Event):
+    """The time of what runs is over; told again until it has ended."""
+
+    reason: str
+
+
+class Stage(Protocol):
+    """What a client connection is at the moment; another one replaces it. What it raises ends the connection."""
 
     def received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of one side; the view is good for this call only."""
@@ -40,5 +46,5 @@ class Layers(Protocol):
     def tell(self, event: events.Event) -> None:
         """A timer, how a dial ended, or an end that was asked for."""
 
-    def go_on(self, then: Callable[[], None]) -> None:
-        """What was waited for is there."""
+    def closed(self) -> None:
+        """The client connection has ended."""

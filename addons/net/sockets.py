@@ -1,8 +1,8 @@
-"""The sockets of one client connection, and all that is done with them: read, write, hold, time, ask, cut.
+"""The sockets of one client connection, and all that is done with them: read, write, hold, time, wait, cut.
 
-mitmproxy makes and ends the connections; between, its commands and streams would cost most of a request's time. A
-layer that waits must cost nothing, so its client is not read meanwhile. Back-pressure is kept per direction: a side is
-read while the other has room for it.
+mitmproxy makes and ends the connections; between, its commands and streams would cost most of a request's time. What
+waits must cost nothing, so its client is not read meanwhile. Back-pressure is kept per direction: a side is read while
+the other has room for it.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
+from types import TracebackType
 from typing import Any, Final
 
 from mitmproxy.connection import Connection, ConnectionState
@@ -18,7 +19,7 @@ from mitmproxy.proxy.commands import OpenConnection, StartHook
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.utils import asyncio_utils
 
-from addons.net.events import Layers, TimeUp, Wait
+from addons.net.events import Retire, Stage, TimeUp, Wait
 from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
@@ -33,28 +34,41 @@ LOOK: Final = 1.0
 
 
 class Sockets:
-    """See the module's text. Made when a client has connected, before any of its bytes is read."""
+    """See the module's text. Made when a client has connected, before any of its bytes is read.
+
+    They serve one stage after the other, until the last answer is written or they are closed, cut or aborted: then a
+    stage is told nothing more, but at last that the client connection has ended.
+    """
 
     def __init__(self, handler: ConnectionHandler) -> None:
         # It lives as long as its connection does; a cycle would keep all of that until the next full collection.
         self._handler: ConnectionHandler = weakref.proxy(handler)
         self._loop = asyncio.get_running_loop()
-        self._wires: dict[Connection, TcpConnection] = {}
-        self._layers: Layers | None = None
+        self._open: dict[Connection, TcpConnection] = {}
+        self._stage: Stage | None = None
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
+        self.retiring = False
+        """The proxy is about to end: no request after the one that runs."""
         self.client = handler.client
-        self._client = self._wire(self.client)
-        # Draining is the wires' work, and nothing is read in mitmproxy's own way that would have to wait for it.
+        self._client = self._take_over(self.client)
+        # Draining is our own work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
         # Its time never comes (`tcp_timeout`); it would be a cycle.
         handler.timeout_watchdog.callback = _no_wait
 
-    def serve(self, layers: Layers) -> None:
-        """Give all that comes from now on to `layers`."""
-        self._layers = layers
-        self._serve(self.client, self._client)
+    @property
+    def source_ip(self) -> str:
+        return str(self.client.peername[0])
+
+    def serve(self, stage: Stage) -> None:
+        """Give all that comes from now on to `stage`, in place of the one before it."""
+        self._stage = stage
+        for connection, tcp in self._open.items():
+            if connection.state is not ConnectionState.CLOSED:
+                self._serve(connection, tcp, stage)
 
     def dial(self, command: OpenConnection) -> None:
         """Have mitmproxy open a connection; its OpenConnectionCompleted may come at once."""
@@ -67,31 +81,34 @@ class Sockets:
 
     def opened(self, server: Connection) -> None:
         """A connection to a target is open: keep it alive, and couple the two directions."""
-        wire = self._wire(server)
-        self._serve(server, wire)
-        wire.couple(self._client)
+        tcp = self._take_over(server)
+        if self._stage is not None:
+            self._serve(server, tcp, self._stage)
+        tcp.couple(self._client)
 
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
         """What writes to an open connection."""
-        return self._wires[connection].send
+        return self._open[connection].send
 
     def finish(self, connection: Connection) -> None:
         """Send FIN after what was sent; the other side may go on."""
         if not connection.state & ConnectionState.CAN_WRITE:
             return
-        if not self._wires[connection].finish():
+        if not self._open[connection].finish():
             return
         connection.state &= ~ConnectionState.CAN_WRITE
-        if connection.state is ConnectionState.CLOSED and not self._wires[connection].unsent:
+        if connection.state is ConnectionState.CLOSED and not self._open[connection].unsent:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
         connection.state = ConnectionState.CLOSED
-        wire = self._wires.get(connection)
-        if wire is not None:
+        if connection is self.client:
+            self._over = True
+        tcp = self._open.get(connection)
+        if tcp is not None:
             # mitmproxy's task ends by itself: a cancelled one leaves its frames to the garbage collector.
-            wire.end()
+            tcp.end()
         elif (io := self._handler.transports.get(connection)) is not None and io.handler is not None:
             io.handler.cancel("closed")
             if isinstance(io.writer, asyncio.StreamWriter):
@@ -99,13 +116,13 @@ class Sockets:
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
-        (self._client if connection is None else self._wires[connection]).hold()
+        (self._client if connection is None else self._open[connection]).hold()
 
     def release(self, connection: Connection | None = None) -> None:
-        (self._client if connection is None else self._wires[connection]).release()
+        (self._client if connection is None else self._open[connection]).release()
 
     def arm(self, seconds: float, wait: Wait) -> int:
-        """Deliver a TimeUp to the layers in `seconds`, in place of the timer that runs; returns its number."""
+        """Deliver a TimeUp in `seconds`, in place of the timer that runs; returns its number."""
         self.disarm()
         self._number += 1
         self._timer = self._loop.call_later(seconds, self._time_up, TimeUp(wait, self._number))
@@ -121,6 +138,7 @@ class Sockets:
 
         `patient`: as long as it wants, like in the middle of an answer.
         """
+        self._over = True
         self.disarm()
         self._client.discard()
         if patient and self._client.unsent:
@@ -133,9 +151,9 @@ class Sockets:
     def cut(self) -> None:
         """End both sides without a farewell; the client gets CUT_GRACE to take what is on its way to it."""
         self.disarm()
-        for connection, wire in self._wires.items():
-            if wire is not self._client:
-                wire.transport.abort()
+        for connection, tcp in self._open.items():
+            if tcp is not self._client:
+                tcp.transport.abort()
                 self.close(connection)
         self._client.transport.close()
         self.close(self.client)
@@ -144,16 +162,12 @@ class Sockets:
     def abort(self) -> None:
         """End both sides now."""
         self.disarm()
-        for connection, wire in self._wires.items():
-            wire.transport.abort()
+        for connection, tcp in self._open.items():
+            tcp.transport.abort()
             self.close(connection)
 
-    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
-        """Run a hook, and give `then` to the layers, who may have ended meanwhile."""
-        self.tell(hook, lambda: self._layers.go_on(then) if self._layers is not None else None)
-
     def wait_for[T](self, name: str, work: Coroutine[Any, Any, T], otherwise: T, then: Callable[[T], None]) -> None:
-        """Give `then` what `work` returns, or `otherwise` where it raises; not if the layers have ended meanwhile.
+        """Give `then` what `work` returns, or `otherwise` where it raises; not if the stage has ended meanwhile.
 
         `name` is for the log.
         """
@@ -165,10 +179,13 @@ class Sockets:
                 # The text might hold what was sent.
                 logger.error("%s failed: %s", name, type(error).__name__)
                 result = otherwise
-            if self._layers is not None:
-                self._layers.go_on(lambda: then(result))
+            self._guard(then, result)
 
         asyncio_utils.create_task(run(), name=f"connector {name}", keep_ref=True)
+
+    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
+        """Run a hook, and then `then`, unless the stage has ended meanwhile."""
+        self.tell(hook, lambda: self._guard(lambda _: then(), None))
 
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
@@ -202,37 +219,56 @@ class Sockets:
     def closed(self) -> None:
         """The client connection has ended: nothing of it may stay for a peer that does not read."""
         self.disarm()
+        self._over = True
         self._timer = self._loop.call_later(CUT_GRACE, self._forget)
-        self._layers = None
+        stage, self._stage = self._stage, None
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:
             callback()
+        if stage is not None:
+            stage.closed()
+
+    def deliver(self, event: events.Event) -> None:
+        """Give `event` to the stage."""
+        if isinstance(event, Retire):
+            self.retiring = True
+        if self._stage is not None:
+            self._guard(self._stage.tell, event)
+
+    def _guard[T](self, then: Callable[[T], None], value: T) -> None:
+        if self._over or self._stage is None:
+            return
+        try:
+            then(value)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """What a stage raises: mitmproxy and asyncio would log it, and leave the connection as it is."""
+        # Neither the text nor the locals of an error of ours hold what was sent; those of others might.
+        logger.error("connection ended: %s in the data path", type(error).__name__, exc_info=_without_text(error))
+        self.abort()
 
     def _forget(self) -> None:
         self._timer = None
-        for wire in self._wires.values():
-            wire.forget()
-        self._wires.clear()
+        for tcp in self._open.values():
+            tcp.forget()
+        self._open.clear()
 
     def _time_up(self, event: TimeUp) -> None:
         self._timer = None
         self.deliver(event)
 
-    def deliver(self, event: events.Event) -> None:
-        """Give `event` to the layers."""
-        if self._layers is not None:
-            self._layers.tell(event)
-
-    def _serve(self, connection: Connection, wire: TcpConnection) -> None:
-        if self._layers is not None:
-            wire.deliver = partial(self._layers.received, connection)
-            wire.ended = partial(self._ended, connection)
+    def _serve(self, connection: Connection, tcp: TcpConnection, stage: Stage) -> None:
+        tcp.deliver = partial(stage.received, connection)
+        tcp.ended = partial(self._ended, connection)
+        tcp.failed = self._failed
 
     def _ended(self, connection: Connection, lost: bool) -> None:
         known = not connection.state & ConnectionState.CAN_READ
         connection.state = ConnectionState.CLOSED if lost else connection.state & ~ConnectionState.CAN_READ
-        if self._layers is not None and not known:
-            self._layers.ended(connection)
+        if self._stage is not None and not self._over and not known:
+            self._stage.ended(connection)
         if connection.state is ConnectionState.CLOSED:
             self.close(connection)
 
@@ -241,13 +277,17 @@ class Sockets:
         if not task.cancelled() and task.exception() is not None:
             self.deliver(events.OpenConnectionCompleted(command, "connection reset"))
 
-    def _wire(self, connection: Connection) -> TcpConnection:
+    def _take_over(self, connection: Connection) -> TcpConnection:
         io = self._handler.transports[connection]
         if not isinstance(io.reader, asyncio.StreamReader) or not isinstance(io.writer, asyncio.StreamWriter):
             raise TypeError("not a TCP connection")
-        wire = self._wires[connection] = TcpConnection(io.reader, io.writer)
-        io.reader = wire  # type: ignore[assignment]  # only `read` is called on it
-        return wire
+        tcp = self._open[connection] = TcpConnection(io.reader, io.writer)
+        io.reader = tcp  # type: ignore[assignment]  # only `read` is called on it
+        return tcp
+
+
+def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
 
 
 async def _no_wait() -> None:

@@ -26,13 +26,15 @@ _CLOSED: Final = 7
 class TcpConnection(asyncio.BufferedProtocol):
     """Made of the streams of a connection that is open; `deliver` gets its bytes from the first `read` on.
 
-    `ended` is told when the peer has sent FIN (False), and when the connection is lost (True). A wire is read while it
-    is not held, and while its `opposite` has room for what comes of it.
+    `ended` is told when the peer has sent FIN (False), and when the connection is lost (True); `failed` gets what
+    either raises: asyncio would log it, with what it was about. A connection is read while it is not held, and while
+    its `opposite` has room for what comes of it.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.deliver: Callable[[memoryview], None] = _ignore
         self.ended: Callable[[bool], None] = _ignore
+        self.failed: Callable[[Exception], None] = _ignore
         if not isinstance(writer.transport, asyncio.Transport):
             raise TypeError("a connection that cannot be read")
         self.transport: Final = writer.transport
@@ -108,17 +110,19 @@ class TcpConnection(asyncio.BufferedProtocol):
         if not self._started:
             self._started = True
             early, self._early = self._early, b""
-            if early:
-                self._give(memoryview(early))
+            for start in range(0, len(early), SIZE):
+                piece = early[start : start + SIZE]
+                _BUFFER[: len(piece)] = piece
+                self.buffer_updated(len(piece))
             if self._closed:
-                self.ended(self.transport.is_closing())
+                self._end(self.transport.is_closing())
             self._settle()
         await self._over.wait()
         return b""
 
     def end(self) -> None:
         """Give nothing more to anybody, and have mitmproxy close the connection; what was sent still goes out."""
-        self.deliver = self.ended = _ignore
+        self.deliver = self.ended = self.failed = _ignore
         self._over.set()
 
     def finish(self) -> bool:
@@ -145,19 +149,27 @@ class TcpConnection(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._give(_BUFFER[:nbytes])
+        if self._discards:
+            return
+        self._busy = True
+        try:
+            self.deliver(_BUFFER[:nbytes])
+        except Exception as error:
+            self.failed(error)
+        finally:
+            self._busy = False
         if self._held:
             self._settle()
 
     def eof_received(self) -> bool:
         self._closed = True
-        self.ended(False)
+        self._end(False)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._fill(False)
-        self.ended(True)
+        self._end(True)
 
     def pause_writing(self) -> None:
         self._fill(True)
@@ -170,14 +182,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self._opposite is not None:
             self._opposite._block(full)
 
-    def _give(self, data: memoryview) -> None:
-        if self._discards:
-            return
-        self._busy = True
+    def _end(self, lost: bool) -> None:
         try:
-            self.deliver(data)
-        finally:
-            self._busy = False
+            self.ended(lost)
+        except Exception as error:
+            self.failed(error)
 
     def _block(self, blocked: bool) -> None:
         self._blocked = blocked

@@ -31,7 +31,10 @@ class Out(Protocol):
 
 
 class TlsStream:
-    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`."""
+    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`.
+
+    `receive` also answers for TLS itself: its handshake, key updates, alerts.
+    """
 
     def __init__(self, connection: Connection, tls: SSL.Connection, out: Out) -> None:
         self.connection = connection
@@ -49,21 +52,22 @@ class TlsStream:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
         if data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
-        if not self.established and not self._handshake():
-            return b""
-        pieces = []
-        while True:
+        try:
+            if not self.established and not self._handshake():
+                return b""
             size = self._read()
-            if size:
-                pieces.append(_BYTES[:size])
+            pieces: list[bytes] = []
             if size < _SIZE - _RECORD:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def flush(self) -> None:
-        """Send what TLS itself has to say: its handshake, answers to key updates."""
-        if _lib.BIO_get_mem_data(self._from, _START) > 0:
-            self._send_records()
+                plain: bytes = _BYTES[:size]
+                return plain
+            while size:
+                pieces.append(_BYTES[:size])
+                size = self._read() if size >= _SIZE - _RECORD else 0
+            return b"".join(pieces)
+        finally:
+            # What TLS itself has to say: its handshake, answers to key updates, alerts.
+            if _lib.BIO_get_mem_data(self._from, _START) > 0:
+                self._send_records()
 
     def send(self, data: bytes) -> None:
         """Send plain text."""
@@ -84,7 +88,7 @@ class TlsStream:
             except SSL.Error:
                 pass
             else:
-                self.flush()
+                self._send_records()
         self._out.finish(self.connection)
 
     def _handshake(self) -> bool:

@@ -52,8 +52,11 @@ class Metrics(Collector):
         self._known: Callable[[ObjectKey], bool] = lambda _: True
 
     def record(self, exchange: Record) -> None:
-        """Count what ended. Streams were counted as requests when they began."""
+        """Count what ended, and what lives. Streams were counted as requests when they began."""
         connector = exchange.connector if exchange.identity else None
+        if exchange.stream and connector is not None:
+            kind = exchange.stream if exchange.stream in KINDS else _OTHER
+            self.streams[connector, kind] += 1 if exchange.event == "request" else -1
         if exchange.event == "request":
             verb = exchange.info.verb if exchange.info else _OTHER
             self.requests[connector, verb if verb in VERBS else _OTHER, exchange.status] += 1
@@ -65,13 +68,6 @@ class Metrics(Collector):
             self.bytes[connector, "in"] += exchange.bytes_in
         if exchange.bytes_out:
             self.bytes[connector, "out"] += exchange.bytes_out
-
-    def stream_began(self, connector: ObjectKey, kind: str) -> None:
-        """A watch, a followed log or an upgrade began; `kind` is the subresource or the verb."""
-        self.streams[connector, kind if kind in KINDS else _OTHER] += 1
-
-    def stream_ended(self, connector: ObjectKey, kind: str) -> None:
-        self.streams[connector, kind if kind in KINDS else _OTHER] -= 1
 
     def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """A value that is read when somebody scrapes; None leaves it out."""

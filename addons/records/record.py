@@ -1,5 +1,6 @@
 """What is known of a CONNECT, a request or a stream when it ends: audit line and metrics are made of it."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from connector_store.domain.access import Identity
@@ -13,9 +14,9 @@ class Record(NamedTuple):
 
     `event`: a CONNECT that was refused or opened a tunnel; a request when its answer's head is known (`status`); a
     stream (watch, logs -f, an upgrade) when it ends. `identity` is None until the caller is verified, `connector` is
-    what he asked for. `target` is the request target as it came; `cause` why it was refused or cut, empty if it was
-    not. Bytes are of bodies and of streams, durations in seconds. A tuple,
-    because one is made for every request.
+    what is asked for. `target` is the request target as it came; `cause` why it was refused or cut, empty if it was
+    not. Bytes are of bodies and of streams, durations in seconds. `stream` is the kind of stream that the request has
+    begun, or that has ended; empty where there is none. A tuple, because one is made for every request.
     """
 
     event: Literal["connect", "request", "stream"]
@@ -30,3 +31,8 @@ class Record(NamedTuple):
     cause: Cause | str = ""
     bytes_in: int = 0
     bytes_out: int = 0
+    stream: str = ""
+
+
+Recorders = tuple[Callable[[Record], None], ...]
+"""Who is told of each: the audit log, the metrics."""

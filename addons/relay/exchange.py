@@ -1,22 +1,16 @@
-"""One request in a tunnel, from its head to the end of its answer: what the lane knows of it, and its records."""
+"""One request and its response, from the head of the one to the end of the other; and its records."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mitmproxy.connection import Connection, Server
-from mitmproxy.proxy.commands import StartHook
-
+from addons.access.admission import Decision
 from addons.access.grant import Grant
 from addons.access.live import Live
 from addons.http1.messages import End, Event, RequestHead, Until, render_chunk, render_last_chunk
-from addons.records.record import Record
-from addons.records.recorder import Recorder
+from addons.records.record import Record, Recorders
 from addons.relay import inject
-from addons.relay.flows import Observation, Tell
 from addons.relay.response import Response
-from connector_store.domain.access import Identity
 from connector_store.domain.denial import Deny
 from connector_store.domain.request_info import RequestInfo, parse_request
 from connector_store.domain.verdict import Forward, Inject
@@ -29,133 +23,124 @@ class Exchange:
     """Bytes are counted without framing of ours towards the target, with it towards the client."""
 
     head: RequestHead
-    tunnel: Grant
-    token: str = field(default="", repr=False)
-    verdict: Inject | Forward | None = None
-    live: Live | None = None
-    upgrade: bytes | None = None
-    relay: Response | None = None
+    grant: Grant
+    source_ip: str
+    decision: Decision | None = None
+    """What the request may do; None before it is decided."""
+    response: Response | None = None
+    """None until the target has the request's head."""
+    used: bool = False
+    """The connection to the target had served a request before this one."""
     backlog: list[bytes] = field(default_factory=list)
     """Body that came while the request waited: what one read had, as the client is not read then."""
     whole: bool = False
     """The request has been read to its end."""
-    identity: Identity | None = None
-    status: int = 0
-    cause: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
-    info: RequestInfo | None = None
-    """As the API server reads the request."""
-    began: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    cause: str = ""
     problem: str = ""
     """Why it was refused, in words."""
-    observation: Observation | None = None
-    showing: bool = False
-    """The answer's head is being shown."""
-    shown: bool = False
-    """It was, or is."""
-    withheld: bytes = b""
-    """Of the answer, until its head was shown."""
     stream: str = ""
-    """What lives as long as its client wants: the kind of stream that the answer began."""
+    """What lives as long as its client wants: the kind of stream that the response began."""
+    over: bool = False
+    """It has been written down to its end."""
+    began: float = field(default_factory=time.perf_counter)
+    _info: RequestInfo | None = None
 
-    def frame(self, event: Event, out: list[bytes]) -> None:
+    @property
+    def live(self) -> Live | None:
+        """What it was admitted with, while it runs."""
+        decision = self.decision
+        if decision is None or self.over or not isinstance(decision.verdict, Inject | Forward):
+            return None
+        return Live(decision.verdict.target, decision.token or "", decision.verdict.granted)
+
+    def take(self, event: Event, out: list[bytes]) -> None:
         """Add a piece of the body, framed for the target."""
-        chunked = self.head.body is Until.LAST_CHUNK
-        if isinstance(event, bytes):
-            if self.observation is not None:
-                self.observation.keep("request", event)
-            out.append(render_chunk(event) if chunked else event)
-        elif isinstance(event, End):
+        if isinstance(event, End):
             self.whole = True
-            if chunked:
+            if self.head.body is Until.LAST_CHUNK:
                 # RFC 9110 section 6.5: trailers may be dropped; no Kubernetes client sends any.
                 out.append(render_last_chunk([]))
+        elif isinstance(event, bytes):
+            out.append(render_chunk(event) if self.head.body is Until.LAST_CHUNK else event)
 
-    def forward(self, verdict: Inject | Forward, server: Connection, *, max_head: int, last: bool) -> bytes:
-        """What the target gets first, as the decision says; from now on its answer is relayed.
+    def forward(self, verdict: Inject | Forward, *, max_head: int, last: bool) -> bytes:
+        """What the target gets first, as the decision says; from now on its response is awaited.
 
-        `last`: the tunnel ends with that answer, and its client shall know.
+        `last`: the client's connection ends with that response, and the client shall know.
         """
-        self.relay = Response(self.head, verdict.target, self.upgrade, max_head=max_head, keep=self._keep_response())
-        self.relay.last = self.relay.last or last
-        if self.observation is not None and isinstance(server, Server):
-            self.observation.reached(server)
-        start = inject.request_bytes(self.head, verdict, self.upgrade)
+        # Only a request without a body can be switched to another protocol (RFC 9110 section 7.8).
+        upgrade = self.head.headers.asked_upgrade if not self.head.body else None
+        self.response = self._respond(verdict, upgrade, max_head=max_head)
+        self.response.last = self.response.last or last
+        start = inject.request_bytes(self.head, verdict, upgrade)
         if self.backlog:
             start = b"".join([start, *self.backlog])
             self.backlog.clear()
         return start
 
+    def _respond(self, verdict: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
+        return Response(self.head, verdict.target, upgrade, max_head=max_head)
+
     def denied(self, deny: Deny) -> None:
         self.status, self.cause, self.problem = deny.status, deny.cause, deny.message
 
-    def _keep_response(self) -> Callable[[bytes], None] | None:
-        found = self.observation
-        return (lambda content: found.keep("response", content)) if found is not None else None
-
-    def shows_head(self) -> bool:
-        """True if the answer's head is still to be shown, or just being shown."""
-        return self.observation is not None and (self.showing or not self.shown)
-
-    def show_head(self, relay: Response) -> StartHook | None:
-        """The hook that shows it, once."""
-        if self.observation is None or relay.head is None or self.shown:
-            return None
-        self.showing = self.shown = True
-        return self.observation.response_headers_hook(relay.head)
-
-    def end_observation(self, problem: str, tell: Tell) -> None:
-        if self.observation is not None:
-            self.observation.end(problem, tell)
-
-    def answered(self, relay: Response, recorder: Recorder) -> None:
-        """The head of the answer has come. A stream is written down now, and again when it ends."""
-        if relay.head is None or self.status:
+    def answered(self, recorders: Recorders) -> None:
+        """The head of the response has come. A stream is written down now, and again when it ends."""
+        response = self.response
+        if response is None or response.head is None or self.status:
             return
-        self.status = relay.head.status
-        self.stream = self._kind(relay)
+        self.status = response.head.status
+        self.stream = self._kind(response)
         if self.stream:
-            recorder.record(self._exchange("request"))
-            recorder.stream_began(self.tunnel.key, self.stream)
+            self._tell(recorders, "request")
 
-    def ended(self, reason: str, recorder: Recorder, tell: Tell) -> None:
-        """Write it down; `reason` says how a stream came to its end."""
-        self.end_observation(self.problem or reason, tell)
+    def ended(self, reason: str, recorders: Recorders) -> None:
+        """Write it down, once; `reason` says how a stream came to its end."""
+        if self.over:
+            return
+        self.over = True
         if self.stream:
             self.cause = reason
-            recorder.stream_ended(self.tunnel.key, self.stream)
-            recorder.record(self._exchange("stream"))
+            self._tell(recorders, "stream")
         else:
             self.cause = self.cause or reason
-            recorder.record(self._exchange("request"))
+            self._tell(recorders, "request")
 
-    def _kind(self, relay: Response) -> str:
+    def _kind(self, response: Response) -> str:
         info = self._read()
-        if relay.switched:
+        if response.switched:
             return info.subresource if info.subresource in _FOLLOWED else "upgrade"
         if info.verb == "watch":
             return "watch"
         return "log" if info.subresource == "log" and b"follow=" in self.head.target else ""
 
     def _read(self) -> RequestInfo:
-        if self.info is None:
-            prefix = self.verdict.target.address.prefix if self.verdict is not None else ""
-            self.info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
-        return self.info
+        """The request as the API server reads it."""
+        if self._info is None:
+            verdict = self.decision.verdict if self.decision is not None else None
+            prefix = verdict.target.address.prefix if isinstance(verdict, Inject | Forward) else ""
+            self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
+        return self._info
 
-    def _exchange(self, event: Literal["request", "stream"]) -> Record:
-        return Record(
+    def _tell(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
+        identity = self.decision.identity if self.decision is not None else None
+        record = Record(
             event=event,
-            connector=self.tunnel.key,
+            connector=self.grant.key,
             status=self.status,
-            source_ip=self.tunnel.source_ip,
+            source_ip=self.source_ip,
             duration=time.perf_counter() - self.began,
-            identity=self.identity or self.tunnel.identity,
+            identity=identity or self.grant.identity,
             info=self._read() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,
             cause=self.cause,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            stream=self.stream,
         )
+        for tell in recorders:
+            tell(record)

@@ -2,15 +2,9 @@
 
 from typing import Final
 
-from addons.http1.messages import RequestHead, ResponseHead, Until, render_head
+from addons.http1.messages import RequestHead, ResponseHead, Until
 from connector_store.domain.verdict import Forward, Inject
 
-METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-"""TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
-
-_CHUNKED: Final = (b"Transfer-Encoding", b"chunked")
-_CLOSE: Final = (b"Connection", b"close")
-_UPGRADE: Final = (b"Connection", b"Upgrade")
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
 
 
@@ -32,25 +26,23 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
 
 
 def response_bytes(head: ResponseHead, *, close: bool) -> bytes:
-    """The head for the client; `close` tells it that the tunnel ends with this response."""
-    headers = head.headers.end_to_end
+    """The head for the client; `close` tells it that its connection ends with this response."""
+    pieces = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    pieces += [b"%b: %b\r\n" % each for each in head.headers.end_to_end]
     if head.status == 101:
-        headers += (_UPGRADE, *((b"Upgrade", each) for each in head.headers.values(b"upgrade")))
+        pieces.append(b"Connection: Upgrade\r\n")
+        pieces += [b"Upgrade: %b\r\n" % each for each in head.headers.values(b"upgrade")]
     elif head.body is Until.LAST_CHUNK:
-        headers += (_CHUNKED,)
+        pieces.append(b"Transfer-Encoding: chunked\r\n")
     if close:
-        headers += (_CLOSE,)
-    return render_head(b"HTTP/1.1 %d %b" % (head.status, head.reason), headers)
+        pieces.append(b"Connection: close\r\n")
+    pieces.append(b"\r\n")
+    return b"".join(pieces)
 
 
 def accepted_upgrade(head: ResponseHead, asked: bytes | None) -> bool:
     """True if a 101 switches to the very protocol that the request asked for."""
     return asked is not None and [each.lower() for each in head.headers.values(b"upgrade")] == [asked]
-
-
-def wants_upgrade(head: RequestHead) -> bytes | None:
-    """The protocol that a request may be switched to; only a request without a body can (RFC 9110 section 7.8)."""
-    return head.headers.asked_upgrade if not head.body else None
 
 
 def is_last(head: RequestHead | ResponseHead) -> bool:

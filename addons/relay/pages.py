@@ -9,16 +9,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from addons.access.checks import may_use
+from addons.access.checks import Checks, may_use
 from connector_store.domain import denial, verdict
-from connector_store.domain.access import Access
 from connector_store.domain.caller import Caller, parse_basic
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.models import Target
-from connector_store.store import Store
 
 _METHODS: Final = (b"GET", b"HEAD")
 
@@ -41,13 +39,11 @@ class Pages:
     def __init__(
         self,
         *,
-        store: Store,
-        access: Access,
+        checks: Checks,
         ca: Callable[[], bytes | None],
         proxy: Callable[[Target, str], Awaitable[str]],
     ) -> None:
-        self._store = store
-        self._access = access
+        self._checks = checks
         self._ca = ca
         self._proxy = proxy
 
@@ -64,16 +60,24 @@ class Pages:
         return await self._kubeconfig(headers, ca)
 
     async def _kubeconfig(self, headers: Fields, ca: bytes) -> Page | Deny:
-        caller = verdict.before_access(synced=self._store.synced, caller=_caller(headers))
+        checks = self._checks
+        caller = verdict.before_access(full=False, synced=not checks.missing, caller=_caller(headers))
         if isinstance(caller, Deny):
             return _login(caller)
         token = caller.token or ""
-        answer = self._access.cached(token, caller.key) or await may_use(self._access, token, caller.key)
-        found = self._store.get(caller.key)
+        answer = checks.access.cached(token, caller.key) or await may_use(checks.access, token, caller.key)
+        found = checks.find(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = found.address.authority if isinstance(found, Target) else ""
         decided = verdict.decide_connect(
-            synced=self._store.synced, caller=caller, answer=answer, found=found, authority=authority
+            full=False,
+            synced=not checks.missing,
+            caller=caller,
+            answer=answer,
+            found=found,
+            authority=authority,
+            rules=checks.rules,
+            taken=0,
         )
         match decided:
             case Deny():

@@ -1,249 +1,408 @@
-"""The relay in a tunnel: one client connection, one target connection, one request after the other.
+"""Requests in a tunnel, one after the other: each is decided on by itself, with what the store holds then.
 
-Every request is decided on by itself, with what the store holds then. A tunnel is one pipe: what ends on either side
-ends it, after the response; nothing is retried. The lane is never paused: what it waits for comes back as an event,
-so a cut, a timer or a client that has gone reach it meanwhile.
+What ends on either side ends the tunnel, after the response; nothing is sent twice. Nothing here ever pauses: what a
+request waits for comes back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
 """
+
+import logging
+from enum import Enum
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import Admission, Answered, Killed, Outcome
+from addons.access.admission import Admission, Decision
 from addons.access.grant import Grant
+from addons.access.live import Live
+from addons.http1.framing import RequestReader
 from addons.http1.messages import Event, Invalid, RequestHead
-from addons.net.events import Retire, TimeUp, Wait
+from addons.net.dial import Dial
+from addons.net.events import Retire, TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
-from addons.relay.ending import Ending
+from addons.relay import replies
 from addons.relay.exchange import Exchange
-from addons.relay.response import Broken, Response
+from addons.relay.pipe import Pipe
+from addons.relay.response import Broken
 from addons.relay.shared import Shared
+from addons.relay.upstream import Upstream
+from connector_store.domain import denial
 from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields
+from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
 
+logger = logging.getLogger(__name__)
 
-class Requests(Ending):
-    """See the module's text. `client` is the TLS session with the client of `tunnel`.
 
-    Between requests there is no turn; during one, its admission, then the link's dial, then its relay.
-    """
+class Phase(Enum):
+    """Where the requests of a connection stand."""
 
-    def __init__(self, service: Shared, line: Sockets, tunnel: Grant, client: TlsStream) -> None:
-        super().__init__(service, line, tunnel, client)
-        self.retiring = False
-        """The proxy is about to end: no request after the one that runs."""
-        self._timed = True
-        self._at_once = False
-        """Nothing has been waited for since the request's head was read."""
+    HEAD = "a head has its time to come"
+    IDLE = "nothing is awaited"
+    ADMISSION = "the decision, or the connection to the target, is awaited"
+    RESPONSE = "the target has the head of the request"
+    OVER = "nothing more is served"
+
+
+class Requests:
+    """The stage of a client connection in whose tunnel TLS is established: `client` is that session."""
+
+    def __init__(self, shared: Shared, sockets: Sockets, admission: Admission, grant: Grant, client: TlsStream) -> None:
+        self.grant = grant
+        self._shared = shared
+        self._sockets = sockets
+        self._admission = admission
+        self._client = client
+        self._reader = RequestReader(max_head=shared.max_header)
+        self._phase = Phase.HEAD
+        self._exchange: Exchange | None = None
+        self._upstream: Upstream | None = None
+        self._dial: Dial | None = None
+        shared.streams.add(self)
+        sockets.arm(shared.times.client, Wait.CLIENT)
+
+    def begin(self, early: bytes) -> None:
+        """`early` is what the client has said with the end of its handshake."""
+        if early:
+            self.read(early)
+        if self._client.ended and self._phase is not Phase.OVER:
+            self._client_left("closed the connection")
+
+    # What is live, for `Streams`
+
+    @property
+    def key(self) -> ObjectKey:
+        return self.grant.key
+
+    @property
+    def live(self) -> Live | None:
+        """What runs was admitted with; None between requests."""
+        return self._exchange.live if self._exchange is not None else None
+
+    def cut(self, reason: str) -> None:
+        """End both sides at once, with nothing that could look like an end."""
+        self._end_exchange(reason)
+        self._phase = Phase.OVER
+        self._sockets.cut()
+
+    def look(self) -> None:
+        """A client that is not read, as what came waits for something else, does not tell that it has gone."""
+        if self._phase is not Phase.OVER and self._sockets.client_left_unread:
+            self._client_left("closed the connection")
+
+    # The stage
+
+    def received(self, connection: Connection, data: memoryview) -> None:
+        if connection is self._client.connection:
+            self._from_client(data)
+        elif self._dial is not None:
+            self._dial.receive(connection, data)
+        elif self._upstream is not None and connection is self._upstream.connection and not self._upstream.ended:
+            self._from_target(self._upstream, data)
+
+    def ended(self, connection: Connection) -> None:
+        if connection is self._client.connection:
+            if not self._client.ended:
+                self._client.ended = self._client.cut_off = True
+                self._client_left("closed the connection")
+        elif self._dial is not None:
+            self._dial.closed(connection)
+        elif (upstream := self._upstream) is not None and connection is upstream.connection and not upstream.ended:
+            upstream.closed()
+            self._target_ended(upstream)
+
+    def tell(self, event: events.Event) -> None:
+        if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
+            self._client_left("sent no whole request in time")
+        elif isinstance(event, Retire):
+            self._retire()
+        elif isinstance(event, TakeLeave):
+            self._take_leave(event.reason)
+        elif self._dial is not None:
+            self._dial.handle(event)
+
+    def closed(self) -> None:
+        self._phase = Phase.OVER
+        self._shared.streams.remove(self)
+        self._end_exchange("the connection ended")
 
     # From the client
 
-    def from_client(self, data: bytes) -> None:
-        """Plain text that the client sent."""
-        if self._over:
+    def _from_client(self, data: memoryview) -> None:
+        try:
+            plain = self._client.receive(data)
+        except ConnectionError as error:
+            logger.info("client %s: %s", self._sockets.source_ip, error)
+            self._phase = Phase.OVER
+            self._sockets.close(self._client.connection)
             return
-        if self._pipe:
-            self._to_target(data)
-            return
-        self._read(self._requests.receive(data))
-        self._keep_waiting()
+        if plain:
+            self.read(plain)
+        if self._client.ended and self._phase is not Phase.OVER:
+            self._client_left("closed the connection")
 
-    def client_ended(self) -> None:
-        """The client sends nothing more. In a pipe the other direction may go on, otherwise nobody reads the answer."""
-        if self._over:
-            return
-        if self._pipe and self._link.peer is not None and not self._link.ended:
-            self._first_end = "the client closed the connection"
-            self._link.peer.finish(whole=not self._client.cut_off)
-        elif self._first_end:
-            self._end(self._first_end)
-        else:
-            self._end_client("closed the connection")
+    def read(self, plain: bytes) -> None:
+        """What the client said in the tunnel."""
+        self._take(self._reader.receive(plain))
+        if self._reader.kept and self._phase is not Phase.OVER:
+            self._keep_waiting()
 
     def _keep_waiting(self) -> None:
         """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
-        if not self._requests.pending or self._over:
-            return
-        if self._turn is not None:
-            self._line.hold()
-        elif not self._timed:
-            self._timed = True
-            self._line.arm(self._service.times.client, Wait.CLIENT)
+        if self._exchange is not None:
+            self._sockets.hold()
+        elif self._phase is Phase.IDLE:
+            self._phase = Phase.HEAD
+            self._sockets.arm(self._shared.times.client, Wait.CLIENT)
 
-    def _read(self, found: list[Event]) -> None:
+    def _take(self, found: list[Event]) -> None:
         out: list[bytes] = []
         for event in found:
             if isinstance(event, RequestHead):
                 self._begin(event)
             elif isinstance(event, Invalid):
                 self._refuse_invalid(event)
-            elif self._turn is not None:
-                self._turn.frame(event, out)
-            if self._over:
+            elif self._exchange is not None:
+                self._exchange.take(event, out)
+            if self._phase is Phase.OVER:
                 return
         if out:
             self._to_target(b"".join(out))
 
     def _to_target(self, data: bytes) -> None:
-        if (turn := self._turn) is None or not data:
+        exchange = self._exchange
+        if exchange is None:
             return
-        turn.bytes_in += len(data)
-        if turn.relay is not None and self._link.peer is not None:
-            self._link.peer.send(data)
+        exchange.bytes_in += len(data)
+        if self._phase is Phase.RESPONSE and self._upstream is not None:
+            self._upstream.send(data)
         else:
-            turn.backlog.append(data)
+            exchange.backlog.append(data)
 
     # One request
 
     def _begin(self, head: RequestHead) -> None:
-        self._line.disarm()
-        self._timed = False
-        self._line.hold()
-        self._turn = Exchange(head=head, tunnel=self.tunnel)
-        self._at_once = True
-        Admission(self._service, self._turn, self._line, self._admitted).start()
-        self._at_once = False
+        if self._phase is Phase.HEAD:
+            self._sockets.disarm()
+        self._phase = Phase.ADMISSION
+        self._exchange = self._make_exchange(head)
+        decision = self._admission.request(head, self.grant.asked(head), self._waited_for)
+        if decision is not None:
+            self._decided(decision)
 
-    def _admitted(self, outcome: Outcome) -> None:
-        if self._over:
+    def _make_exchange(self, head: RequestHead) -> Exchange:
+        return Exchange(head=head, grant=self.grant, source_ip=self._sockets.source_ip)
+
+    def _waited_for(self, decision: Decision) -> None:
+        self._current().decision = decision
+        if isinstance(decision.verdict, Deny) or not self._nobody_waits():
+            self._decided(decision)
+            self._read_on()
+
+    def _decided(self, decision: Decision) -> None:
+        self._current().decision = decision
+        if isinstance(decision.verdict, Deny):
+            self._refuse(decision.verdict)
+        elif isinstance(decision.verdict, Inject | Forward):
+            self._admitted(decision.verdict)
+
+    def _admitted(self, verdict: Inject | Forward) -> None:
+        upstream = self._upstream
+        if upstream is not None and upstream.serves(verdict.target, self._shared.trust):
+            self._send_head(verdict, upstream)
             return
-        match outcome:
-            case Inject() | Forward():
-                self._link.reach(outcome, self._reached)
-            case Deny():
-                self._refuse(outcome)
-            case Killed():
-                self.cut("killed by a watcher")
-            case Answered():
-                self._say_last(outcome.response, outcome.status)
+        self._leave_target()
+        self._sockets.hold()
+        shared = self._shared
+        self._dial = Dial(
+            verdict.target,
+            self._sockets,
+            shared.resolver,
+            shared.checks.rules.policy,
+            shared.trust,
+            shared.times.connect,
+            lambda outcome: self._dialled(verdict, outcome),
+        )
+        self._dial.start()
 
-    def _reached(self, outcome: TlsStream | Deny) -> None:
-        verdict = self._current().verdict
+    def _dialled(self, verdict: Inject | Forward, outcome: TlsStream | Deny) -> None:
+        """The decision is the one that the credential is written for: between the check and that nothing waits."""
+        self._dial = None
         if isinstance(outcome, Deny):
             self._refuse(outcome)
-        elif not self._at_once and self._line.client_gone:
-            # Nobody waits for the answer: the target is not asked.
-            self._end("the client closed the connection")
-        elif verdict is not None:
-            self._send_head(self._current(), outcome, verdict)
-
-    def _send_head(self, turn: Exchange, target: TlsStream, verdict: Inject | Forward) -> None:
-        target.send(turn.forward(verdict, target.connection, max_head=self._service.max_header, last=self.retiring))
-        if not self._requests.pending:
-            self._line.release()
-
-    def handle(self, event: events.Event) -> None:
-        """Everything but bytes."""
-        if self._over:
             return
-        if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
-            self._end_client("sent no whole request in time")
-        elif isinstance(event, Retire):
-            self._retire()
-        else:
-            self._link.handle(event)
+        trust = self._shared.trust
+        self._upstream = Upstream(outcome, verdict.target, trust, self._sockets)
+        if not self._upstream.serves(verdict.target, trust):
+            self._refuse(denial.internal())
+        elif not self._nobody_waits():
+            self._send_head(verdict, self._upstream)
+            self._read_on()
+
+    def _nobody_waits(self) -> bool:
+        """True if the client has gone meanwhile: then the target is not asked."""
+        if self._sockets.client_gone:
+            self._end("the client closed the connection")
+        return self._phase is Phase.OVER
+
+    def _send_head(self, verdict: Inject | Forward, upstream: Upstream) -> None:
+        exchange = self._current()
+        exchange.used = upstream.served > 0
+        upstream.served += 1
+        upstream.send(exchange.forward(verdict, max_head=self._shared.max_header, last=self._sockets.retiring))
+        self._phase = Phase.RESPONSE
+
+    def _read_on(self) -> None:
+        """The client was not read while something was waited for."""
+        if self._phase is Phase.RESPONSE and not self._reader.kept:
+            self._sockets.release()
 
     # From the target
 
-    def connection_ended(self, connection: Connection) -> None:
-        """A connection to the target gives nothing more."""
-        if not self._over:
-            self._link.closed(connection)
-            self._look_at_target()
-
-    def from_target(self, connection: Connection, data: memoryview) -> None:
-        """What it sent, encrypted."""
-        if self._over:
-            return
-        plain = self._link.receive(connection, data)
-        turn = self._turn
-        if plain and turn is not None and self._pipe:
-            self._to_client(turn, plain)
-        elif plain and turn is not None and turn.relay is not None:
-            self._progress(turn, turn.relay, turn.relay.receive(plain))
+    def _from_target(self, upstream: Upstream, data: memoryview) -> None:
+        plain = upstream.receive(data)
+        exchange = self._exchange
+        if plain and exchange is not None and exchange.response is not None:
+            self._progress(exchange, exchange.response.receive(plain))
         elif plain:
             self._end("the target sent what was not asked for")
-        if self._link.ended:
-            self._look_at_target()
+        if upstream.ended and self._phase is not Phase.OVER and self._upstream is upstream:
+            self._target_ended(upstream)
 
-    def _look_at_target(self) -> None:
-        if self._link.ended and not self._over and not (self._turn is not None and self._turn.showing):
-            self._target_ended()
-
-    def _target_ended(self) -> None:
-        turn = self._turn
-        if self._pipe:
-            whole = self._link.peer is not None and self._link.peer.ended
-            how = "closed the connection" if whole else "ended without its TLS session"
-            self._first_end = self._first_end or f"the target {how}"
-            self._client.finish(whole=whole)
-            if self._client.ended:
-                self._record(self._first_end)
-                self._close()
-        elif turn is None or turn.relay is None or (self._link.reused and turn.relay.untouched):
+    def _target_ended(self, upstream: Upstream) -> None:
+        exchange = self._exchange
+        response = exchange.response if exchange is not None else None
+        if exchange is None or response is None or (exchange.used and response.untouched):
             # As without a proxy: the client itself knows whether it may send a request once more.
-            self._record("the target closed the connection")
+            self._end_exchange("the target closed the connection")
             self._close()
         else:
-            proper = self._link.peer is not None and self._link.peer.ended
-            self._progress(turn, turn.relay, turn.relay.receive_eof(proper=proper))
+            self._progress(exchange, response.receive_eof(proper=upstream.whole))
 
-    def _progress(self, turn: Exchange, relay: Response, out: bytes) -> None:
-        if relay.head is not None and relay.failure is None and turn.shows_head():
-            self._show(turn, relay, out)
+    def _progress(self, exchange: Exchange, out: bytes) -> None:
+        """`out` is what the client gets of the response now."""
+        response = exchange.response
+        if response is None:
             return
         if out:
-            turn.answered(relay, self._service.recorder)
-            self._to_client(turn, out)
-        if isinstance(relay.failure, Deny):
-            self._refuse(relay.failure)
-        elif isinstance(relay.failure, Broken):
-            self.cut(relay.failure.reason)
-        elif relay.switched:
-            self._pipe = True
-            turn.end_observation("", self._line.tell)
-            self._to_target(self._requests.take_pending())
-            self._line.release()
-        elif relay.complete:
-            self._finish(turn, relay)
+            exchange.answered(self._shared.recorders)
+            exchange.bytes_out += len(out)
+            self._client.send(out)
+        if isinstance(response.failure, Deny):
+            self._refuse(response.failure)
+        elif isinstance(response.failure, Broken):
+            self.cut(response.failure.reason)
+        elif response.switched:
+            self._upgrade(exchange)
+        elif response.complete:
+            self._finish(exchange)
 
-    # Where somebody watches
+    def _upgrade(self, exchange: Exchange) -> None:
+        """Both sides speak another protocol from now on: a pipe takes the place of this stage."""
+        if self._upstream is None:
+            raise RuntimeError("no target to pass bytes to")
+        self._phase, self._exchange = Phase.OVER, None
+        self._shared.streams.remove(self)
+        pipe = Pipe(self._shared, self._sockets, self._client, self._upstream, exchange)
+        self._sockets.serve(pipe)
+        pipe.begin(self._reader.take_pending())
 
-    def _show(self, turn: Exchange, relay: Response, out: bytes) -> None:
-        """Nothing of the answer goes to the client before its head was shown."""
-        turn.withheld += out
-        hook = turn.show_head(relay)
-        if hook is not None and self._link.peer is not None:
-            self._line.hold(self._link.peer.connection)
-            self._line.ask(hook, lambda: self._shown(turn, relay))
-
-    def _shown(self, turn: Exchange, relay: Response) -> None:
-        turn.showing = False
-        if self._over:
+    def _finish(self, exchange: Exchange) -> None:
+        response, upstream = exchange.response, self._upstream
+        self._end_exchange("")
+        last = response is None or response.last or response.surplus or self._sockets.retiring
+        if last or not exchange.whole or upstream is None or upstream.ended:
+            self._close()
             return
-        if turn.observation is not None and turn.observation.killed:
-            self.cut("killed by a watcher")
-            return
-        if self._link.peer is not None:
-            self._line.release(self._link.peer.connection)
-        out, turn.withheld = turn.withheld, b""
-        self._progress(turn, relay, out)
-        self._look_at_target()
+        self._phase = Phase.IDLE
+        waiting = self._reader.next_message()
+        if waiting is not None:
+            self._sockets.release()
+            self._take(waiting)
+            if self._reader.kept and self._phase is not Phase.OVER:
+                self._keep_waiting()
 
     # The end
 
-    def _retire(self) -> None:
-        self.retiring = True
-        if self._turn is None:
-            self._close()
-        elif self._turn.relay is not None:
-            self._turn.relay.last = True
+    def _refuse(self, deny: Deny) -> None:
+        """Answer at once, whatever of the request is still to come; the connection ends with it."""
+        exchange = self._current()
+        exchange.denied(deny)
+        self._say_last(exchange, replies.refusal(deny, with_body=exchange.head.method != b"HEAD"))
 
-    def _finish(self, turn: Exchange, relay: Response) -> None:
-        self._record("")
-        if relay.last or relay.surplus or self.retiring or not turn.whole or self._link.ended:
-            self._close()
+    def _say_last(self, exchange: Exchange, answer: bytes) -> None:
+        exchange.bytes_out += len(answer)
+        self._client.send(answer)
+        self._end_exchange("")
+        self._close(patient=False)
+
+    def _refuse_invalid(self, invalid: Invalid) -> None:
+        if self._phase is Phase.RESPONSE:
+            # The target has a part of it: that must not look whole.
+            self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
             return
-        self._line.release()
-        self._read(self._requests.next_message())
-        self._keep_waiting()
+        if self._exchange is None:
+            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0))
+        self._refuse(denial.invalid(invalid.status, invalid.reason, self._shared.max_header))
+
+    def _retire(self) -> None:
+        if self._exchange is None:
+            self._close()
+        elif self._exchange.response is not None:
+            self._exchange.response.last = True
+
+    def _take_leave(self, reason: str) -> None:
+        """End what runs in an orderly way; not in the middle of an event: then it is asked again."""
+        exchange = self._exchange
+        response = exchange.response if exchange is not None else None
+        if exchange is not None and response is not None:
+            if response.until_close:
+                # Its end would look like the whole response's.
+                self.cut(reason)
+                return
+            last = response.farewell() if exchange.stream == "watch" else b""
+            if last is None:
+                return
+            if last and (self._upstream is None or not self._upstream.ended):
+                exchange.bytes_out += len(last)
+                self._client.send(last)
+        self._end_exchange(reason)
+        self._close()
+
+    def _client_left(self, how: str) -> None:
+        if self._exchange is None and self._reader.kept:
+            logger.info("client %s: %s in the middle of a head", self._sockets.source_ip, how)
+        self._end(f"the client {how}")
+
+    def _close(self, *, patient: bool = True) -> None:
+        """The response is whole: take leave of the client properly, and of the target. `patient`: see `Sockets`."""
+        self._phase = Phase.OVER
+        self._leave_target()
+        self._client.finish()
+        self._sockets.linger(patient=patient)
+
+    def _end(self, reason: str) -> None:
+        """One side has gone, and with it the tunnel."""
+        self._end_exchange(reason)
+        self._phase = Phase.OVER
+        self._leave_target()
+        self._client.finish()
+        self._sockets.close(self._client.connection)
+
+    def _leave_target(self) -> None:
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
+        if self._upstream is not None:
+            self._upstream.leave()
+            self._upstream = None
+
+    def _end_exchange(self, reason: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.ended(reason, self._shared.recorders)
+
+    def _current(self) -> Exchange:
+        if self._exchange is None:
+            raise RuntimeError("no request runs")
+        return self._exchange

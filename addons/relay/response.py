@@ -1,15 +1,14 @@
-"""The answer of a target to one request, on its way to the client, without IO.
+"""The response of a target to one request, on its way to the client, without IO.
 
-Bytes of the target go in, bytes for the client come out; what the lane has to know shows in the attributes.
+Bytes of the target go in, bytes for the client come out; what has come so far shows in the attributes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from addons.http1.framing import ResponseReader
 from addons.http1.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
-from addons.http1.websocket import FrameEnds, going_away
+from addons.http1.websocket import FrameEnds
 from addons.relay import inject
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
@@ -20,26 +19,15 @@ _LINE_END: Final = 0x0A
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The rest of an answer whose head is already with the client cannot be had."""
+    """The rest of a response whose head is already with the client cannot be had."""
 
     reason: str
 
 
 class Response:
-    """See the module's text. `upgrade` is the protocol that the request may be switched to.
+    """See the module's text. `upgrade` is the protocol that the request may be switched to."""
 
-    `keep` gets the content of the answer's body, where somebody watches.
-    """
-
-    def __init__(
-        self,
-        head: RequestHead,
-        target: Target,
-        upgrade: bytes | None,
-        *,
-        max_head: int,
-        keep: Callable[[bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, head: RequestHead, target: Target, upgrade: bytes | None, *, max_head: int) -> None:
         self.head: ResponseHead | None = None
         """The final head; None before it came."""
         self.failure: Deny | Broken | None = None
@@ -47,25 +35,24 @@ class Response:
         self.switched = False
         """A 101 was passed: from now on it is a pipe."""
         self.last = inject.is_last(head)
-        """The tunnel ends with this answer."""
+        """The client's connection ends with this response."""
         self.untouched = True
-        """Nothing of an answer has come."""
+        """Nothing of a response has come."""
         self.frames: FrameEnds | None = None
-        """Of a WebSocket: is to be told what goes to the client."""
+        """Of a WebSocket: knows where the frames end that have gone to the client."""
         self._last_byte = _LINE_END
-        self._keep = keep
         self._target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
     @property
     def surplus(self) -> bool:
-        """More has come than the answer."""
-        return self.complete and self._reader.pending > 0
+        """More has come than the response."""
+        return self.complete and bool(self._reader.kept)
 
     @property
     def until_close(self) -> bool:
-        """The end of the connection is the end of the answer."""
+        """The end of the connection is the end of the response."""
         return self.head is not None and self.head.body is Until.CLOSE and not self.switched
 
     def receive(self, data: bytes) -> bytes:
@@ -74,7 +61,7 @@ class Response:
         return self._pass(self._reader.receive(data))
 
     def receive_eof(self, *, proper: bool) -> bytes:
-        """The target sends nothing more; not `proper`: its TLS session did not end, so the answer may be cut off."""
+        """The target sends nothing more; not `proper`: its TLS session did not end, so the response may be cut off."""
         if self.complete:
             return b""
         if self.head is not None and self.head.body is Until.CLOSE and not proper:
@@ -85,14 +72,9 @@ class Response:
             self._fail("it closed the connection without an answer")
         return out
 
-    def farewell(self, reason: str, *, watch: bool) -> bytes | None:
-        """What ends the answer now, in the way of its protocol: a watch's last chunk, a WebSocket's Close frame.
-
-        None in the middle of an event or a frame; empty if there is no such way.
-        """
-        if self.frames is not None:
-            return going_away(reason) if self.frames.between else None
-        if watch and self.head is not None and self.head.body is Until.LAST_CHUNK:
+    def farewell(self) -> bytes | None:
+        """What ends a watch now, its last chunk. None in the middle of an event; empty if there is no such way."""
+        if self.head is not None and self.head.body is Until.LAST_CHUNK:
             return render_last_chunk([]) if self._between_events(self.head) else None
         return b""
 
@@ -107,12 +89,13 @@ class Response:
             self._take(event, out)
             if self.failure is not None:
                 break
-        return out[0] if len(out) == 1 else b"".join(out)
+        said = out[0] if len(out) == 1 else b"".join(out)
+        if self.frames is not None:
+            self.frames.receive(said)
+        return said
 
     def _take(self, event: Event, out: list[bytes]) -> None:
         if isinstance(event, bytes):
-            if self._keep is not None:
-                self._keep(event)
             self._last_byte = event[-1]
             chunked = self.head is not None and self.head.body is Until.LAST_CHUNK
             out.append(render_chunk(event) if chunked else event)

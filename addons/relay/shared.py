@@ -1,16 +1,13 @@
-"""What all client connections share; made once, by `lifecycle`."""
+"""What all client connections share: made by `server/assembly`, in a cluster anew when its API server was found."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from addons.access.limits import Limits
+from addons.access.checks import Checks
 from addons.access.live import Streams
 from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
-from addons.records.recorder import Recorder
+from addons.records.record import Recorders
 from addons.relay.pages import Pages
-from connector_store.domain.access import Access
-from connector_store.domain.address_policy import AddressPolicy
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
@@ -27,21 +24,17 @@ class Times:
 class Shared:
     """The parts, and the limits that a connection keeps."""
 
+    checks: Checks
     store: Store
-    access: Access
     pages: Pages
     resolver: Resolver
-    policy: AddressPolicy
     trust: TrustStore
     certificates: Certificates
-    recorder: Recorder
+    recorders: Recorders
     streams: Streams
-    limits: Limits
     times: Times
     max_header: int
     watched: bool
     """Flows are made of inner requests."""
     keep_body: int
     """Bytes of each body that a flow keeps."""
-    ready: Callable[[], bool]
-    """False until everything that a decision needs is there."""

@@ -6,30 +6,34 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
-from addons.access.limits import Limits
+from addons.access.checks import Checks
 from addons.access.live import Streams
 from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.output import Output
-from addons.records.recorder import Recorder
-from addons.relay import watched
+from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.shared import Shared, Times
 from addons.server.options import Config
+from addons.server.watching import is_watched
 from connector_store.domain.access import Access
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
+from connector_store.domain.verdict import Rules
 from connector_store.store import Store
 from connector_store.trust import TrustStore
+
+CA: Final = "the proxy's CA"
+"""What the store waits for, as for a source, where the CA comes from a Secret."""
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
 """A name for the log, and what runs until it is cancelled."""
@@ -40,7 +44,9 @@ class Records:
     """Where everything is counted and written; made once, before the other parts."""
 
     metrics: Metrics
-    recorder: Recorder
+    recorders: Recorders
+    full: Callable[[], bool] | None
+    """True while nothing may begin, because it would not be written down; None where that is only counted."""
     close: Callable[[], None]
 
 
@@ -76,8 +82,8 @@ def make_records(config: Config) -> Records:
     )
     output.flush = audit.flush
     metrics = Metrics(audit_lost=lambda: audit.dropped + output.lost)
-    full = (lambda: audit.full or output.failing) if config.audit_refuses else (lambda: False)
-    return Records(metrics=metrics, recorder=Recorder(audit, metrics, full=full), close=output.close)
+    full = (lambda: audit.full or output.failing) if config.audit_refuses else None
+    return Records(metrics=metrics, recorders=(audit.record, metrics.record), full=full, close=output.close)
 
 
 def join(
@@ -99,34 +105,33 @@ def join(
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
 
-    def why_not_begun() -> str | None:
-        if not store.synced:
-            return "not all Connectors are read yet"
-        return None if certificates.ready else "the proxy's CA is not there yet"
-
     def why_not_ready() -> str | None:
+        if store.unsynced - {CA}:
+            return "not all Connectors are read yet"
+        if store.unsynced:
+            return "the proxy's CA is not there yet"
         stale = store.withheld.get(None)
-        return why_not_begun() or (stale.message if stale is not None else None)
+        return stale.message if stale is not None else None
 
+    policy = AddressPolicy.make(
+        allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
+    )
+    rules = Rules(policy=policy, max_connections=config.max_connections)
+    checks = Checks(missing=store.unsynced, access=access, find=store.get, rules=rules, full=records.full)
     _measure(records.metrics, store, certificates)
     service = Shared(
         store=store,
-        access=access,
-        pages=Pages(store=store, access=access, ca=authority.published, proxy=proxy),
+        checks=checks,
+        pages=Pages(checks=checks, ca=authority.published, proxy=proxy),
         resolver=Resolver(),
-        policy=AddressPolicy.make(
-            allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
-        ),
         trust=TrustStore(),
         certificates=certificates,
-        recorder=records.recorder,
+        recorders=records.recorders,
         streams=streams,
-        limits=Limits(config.max_connections),
         times=Times(client=config.client_timeout, connect=config.connect_timeout),
         max_header=config.max_header,
-        watched=watched.decide(config.flows),
+        watched=is_watched(config.flows),
         keep_body=config.keep_body,
-        ready=lambda: why_not_begun() is None,
     )
     return Parts(
         service=service,
@@ -156,7 +161,7 @@ def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None
         return expires - time.time() if expires is not None else None
 
     metrics.objects(lambda: store.counts, lambda key: store.connector(key) is not None)
-    metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(store.synced))
+    metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced - {CA}))
     metrics.gauge("connector_ca_expiry_seconds", "Seconds until the CA ends", left)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from addons.records.metrics import Metrics
 from addons.server import assembly
@@ -90,7 +90,7 @@ async def connect(
     work: list[assembly.Work] = [("watches", watch)]
     authority = assembly.own_authority()
     if settings.ca_secret is not None:
-        authority, following = _shared_authority(client, settings, records.metrics)
+        authority, following = _shared_authority(client, store, settings, records.metrics)
         work.append(following)
     return assembly.join(
         config,
@@ -117,16 +117,22 @@ async def _proxy(client: KubeClient, settings: Settings, target: Target, host: s
 
 
 def _shared_authority(
-    client: KubeClient, settings: Settings, metrics: Metrics
+    client: KubeClient, store: Store, settings: Settings, metrics: Metrics
 ) -> tuple[assembly.Authority, assembly.Work]:
     key = ObjectKey(settings.system_namespace, settings.ca_secret or "")
     found = SecretAuthority(key)
+    store.expect(assembly.CA)
+
+    def changed(raw: Mapping[str, object] | None) -> None:
+        found.on_change(raw)
+        if found.signer is not None:
+            store.forget(assembly.CA)
 
     reflector = object_reflector(
         client,
         SECRETS,
         key,
-        found.on_change,
+        changed,
         watch_timeout=settings.watch_timeout,
         on_restart=lambda kind: _restarted(metrics, kind),
     )

@@ -1,15 +1,15 @@
-"""Puts a gate in front of every client connection, and sees that nothing gets past it."""
+"""Puts our sockets and a gate in place of mitmproxy's layers, and sees that nothing gets past them."""
 
 import logging
 
 from mitmproxy import connection, ctx, http
 from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.commands import CloseConnection
+from mitmproxy.proxy.context import Context
 
 from addons.net.dial import TargetServer
-from addons.net.events import Retire
+from addons.net.events import Retire, TakeLeave
 from addons.net.sockets import Sockets
-from addons.relay.ending import TakeLeave
 from addons.relay.gate import Gate
 from addons.server.assembly import Parts
 
@@ -21,12 +21,12 @@ class Connections:
 
     def __init__(self) -> None:
         self._parts: Parts | None = None
-        self._lines: dict[str, Sockets] = {}
+        self._open: dict[str, Sockets] = {}
 
     @property
     def open(self) -> int:
         """Number of client connections."""
-        return len(self._lines)
+        return len(self._open)
 
     def take(self, parts: Parts) -> None:
         """Serve connections that come from now on with `parts`."""
@@ -40,13 +40,13 @@ class Connections:
 
     def retire(self) -> None:
         """End each connection as soon as it has no request."""
-        for line in tuple(self._lines.values()):
-            line.deliver(Retire())
+        for sockets in tuple(self._open.values()):
+            sockets.deliver(Retire())
 
     def take_leave(self, reason: str) -> None:
         """End each connection, in the way of its protocol where it has one and is not in the middle of a piece."""
-        for line in tuple(self._lines.values()):
-            line.deliver(TakeLeave(reason))
+        for sockets in tuple(self._open.values()):
+            sockets.deliver(TakeLeave(reason))
 
     def cut(self, reason: str) -> None:
         """End what is in a tunnel now, and say why in the audit log."""
@@ -57,18 +57,19 @@ class Connections:
         client.error = "no gate"
         try:
             handler = ctx.master.addons.get("proxyserver").connections[client.id]
-            line = Sockets(handler)
-            handler.layer = Gate(handler.layer.context, self.parts().service, line)
-            self._lines[client.id] = line
+            sockets = Sockets(handler)
+            Gate(self.parts().service, sockets)
+            handler.layer = Served(handler.layer.context, sockets)
+            self._open[client.id] = sockets
         except Exception as error:
             logger.error("client connection refused: %s", type(error).__name__)
         else:
             client.error = None
 
     def client_disconnected(self, client: connection.Client) -> None:
-        line = self._lines.pop(client.id, None)
-        if line is not None:
-            line.closed()
+        sockets = self._open.pop(client.id, None)
+        if sockets is not None:
+            sockets.closed()
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """mitmproxy asks only for connections without a gate, and there are none: whatever this is, close it."""
@@ -83,6 +84,22 @@ class Connections:
         """A replay would go around the decision, through mitmproxy's own layer."""
         if flow.is_replay == "request":
             flow.response = http.Response.make(403, b"a request through a Connector cannot be replayed\n")
+
+
+class Served(layer.Layer):
+    """The layer of a connection that is served by `sockets`: it gives mitmproxy no commands."""
+
+    def __init__(self, context: Context, sockets: Sockets) -> None:
+        super().__init__(context)
+        self._sockets = sockets
+        # It would be a cycle: the layer is in its own context.
+        context.layers.clear()
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Of its connections' ends the sockets know first."""
+        if isinstance(event, events.OpenConnectionCompleted):
+            self._sockets.deliver(event)
+        yield from ()
 
 
 class Closed(layer.Layer):

@@ -16,10 +16,9 @@ from mitmproxy.utils import asyncio_utils
 from addons.server import assembly, cluster, folder, options
 from addons.server.connections import Connections
 from addons.server.draining import Draining
-from addons.server.hardening import harden
 from addons.server.options import Config
+from addons.server.process import harden, trim
 from addons.server.summary import summary
-from addons.server.trimming import trim
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
 from connector_store.domain.source import Cluster

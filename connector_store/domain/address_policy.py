@@ -1,8 +1,9 @@
 """The addresses that a target may have: an IP address is decided on before it is dialled, whoever resolved it."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final
 
 from connector_store.domain.settings import Network
@@ -35,7 +36,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AddressPolicy:
     """Which resolved addresses may be dialled: those not in `deny`, and all in `allow`."""
 
@@ -65,8 +66,15 @@ class AddressPolicy:
             return True
         return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
 
-    def denies(self, host: str) -> bool:
-        """True for an IP address that may not be dialled; what a name resolves to is known only then."""
+    @cached_property
+    def denies(self) -> Callable[[str], bool]:
+        """True for an IP address that may not be dialled; what a name resolves to is known only then.
+
+        Answers are remembered: it is asked for every request.
+        """
+        return lru_cache(maxsize=1024)(self._denies)
+
+    def _denies(self, host: str) -> bool:
         try:
             return not self.permits(ipaddress.ip_address(host))
         except ValueError:

@@ -184,6 +184,15 @@ def invalid(status: int, reason: str, limit: int) -> Deny:
     return header_too_large(limit) if status == 431 else bad_request(reason)
 
 
+def bad_authority() -> Deny:
+    """Of a CONNECT (RFC 9110 section 9.3.6)."""
+    return bad_request("the authority is not HOST:PORT")
+
+
+def bad_method() -> Deny:
+    return bad_request("a method that the Kubernetes API does not have")
+
+
 def bad_request(message: str) -> Deny:
     return Deny(status=400, message=message, cause="bad_request")
 

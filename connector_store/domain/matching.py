@@ -54,14 +54,24 @@ def parse_address(text: str) -> Address:
     return Address(host=host, port=port, prefix=_prefix(slash + path))
 
 
+def host_of(authority: str) -> str | None:
+    """The host of `host:port` (RFC 9110 section 9.3.6), normalised; None if it is nothing like that."""
+    if len(authority) > _MAX_AUTHORITY or authority.endswith("]") or ":" not in authority:
+        return None
+    try:
+        return _split(authority, DEFAULT_PORT)[0]
+    except ParseError:
+        return None
+
+
 def authority_matches(authority: str, address: Address) -> bool:
     """True if the authority of a CONNECT (`host:port`, RFC 9110 section 9.3.6) is that of `address`."""
-    return _same(authority, address, 0)
+    return len(authority) <= _MAX_AUTHORITY and _same(authority, address, 0)
 
 
 def host_matches(host: bytes, address: Address) -> bool:
     """True if a Host header (RFC 9110 section 7.2; without a port: 443) is that of `address`."""
-    return _same(host.decode("latin-1"), address, DEFAULT_PORT)
+    return len(host) <= _MAX_AUTHORITY and _same(host.decode("latin-1"), address, DEFAULT_PORT)
 
 
 def path_within(raw_target: bytes, address: Address) -> bool:
@@ -108,12 +118,8 @@ def _is_dots(segment: str) -> bool:
     return "." in segment and not segment.strip(". ")
 
 
-def _same(authority: str, address: Address, default_port: int) -> bool:
-    return len(authority) <= _MAX_AUTHORITY and _same_short(authority, address, default_port)
-
-
 @lru_cache(maxsize=1024)
-def _same_short(authority: str, address: Address, default_port: int) -> bool:
+def _same(authority: str, address: Address, default_port: int) -> bool:
     try:
         return _split(authority, default_port) == (address.host, address.port)
     except ParseError:

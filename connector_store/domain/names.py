@@ -7,6 +7,7 @@ ObjectKey(namespace='team-a', name='k8s')
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from connector_store.domain.errors import ParseError
@@ -36,6 +37,7 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> Self:
         """Read `namespace/name`; ParseError if it is anything else."""
         namespace, slash, name = text.partition("/")

@@ -1,20 +1,26 @@
-"""The order of checks, as one pure function for CONNECT and one for a request in a tunnel.
+"""The order of checks: one list for a CONNECT, and one for a request, each read from top to bottom.
 
-synced -> parse -> authenticate -> may this caller use this key -> the object -> usable -> address. It is also the
-order of knowledge: nobody learns about an object that he may not use.
+can it be written down -> synced -> what is said of the caller -> who it is, and may it use this key -> the object ->
+usable -> address -> address policy -> what the request would do -> how many connections. It is also the order of
+knowledge: nobody learns about an object that they may not use. A new check is a line here, and its refusal in `denial`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Refused, Unavailable
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
-from connector_store.domain.matching import authority_matches, host_matches, path_within
+from connector_store.domain.matching import authority_matches, host_matches, host_of, path_within
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
+
+METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+"""TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
 
 Found = Target | Unusable | None
 """What the store has for a key."""
@@ -46,8 +52,18 @@ class Defer:
 Verdict = Inject | Deny | Forward
 
 
-def before_access(*, synced: bool, caller: Caller | ParseError) -> Deny | Caller:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the proxy's settings say: addresses that may be dialled, connections per caller and Connector."""
+
+    policy: AddressPolicy = field(default_factory=AddressPolicy)
+    max_connections: int = 1000
+
+
+def before_access(*, full: bool, synced: bool, caller: Caller | ParseError) -> Deny | Caller:
     """What of a CONNECT is decided before anybody is asked: Deny, or whom to check."""
+    if full:
+        return denial.not_recorded()
     if not synced:
         return denial.not_synced()
     if isinstance(caller, ParseError):
@@ -56,43 +72,82 @@ def before_access(*, synced: bool, caller: Caller | ParseError) -> Deny | Caller
 
 
 def decide_connect(
-    *, synced: bool, caller: Caller | ParseError, answer: Answer | None, found: Found, authority: str
+    *,
+    full: bool,
+    synced: bool,
+    caller: Caller | ParseError,
+    answer: Answer | None,
+    found: Found,
+    authority: str,
+    rules: Rules,
+    taken: int,
 ) -> Verdict | Defer:
-    """Decide on a CONNECT. `answer` is None where nobody was asked; `found` is the store's for the caller's key."""
-    asked = before_access(synced=synced, caller=caller)
+    """Decide on a CONNECT.
+
+    `full`: it would not be written down. `answer` is None where nobody was asked; `found` is the store's for the
+    caller's key; `taken` counts the caller's other connections to that Connector.
+    """
+    asked = before_access(full=full, synced=synced, caller=caller)
     if isinstance(asked, Deny):
         return asked
     if asked.token is None:
-        return Defer(key=asked.key)
-    return _admit(asked.key, answer, found, authority, inside=False)
+        return Defer(key=asked.key) if host_of(authority) is not None else denial.bad_authority()
+    verdict = _admit(asked.key, answer, found, authority, rules, inside=False)
+    if isinstance(verdict, Deny):
+        return verdict
+    return verdict if taken < rules.max_connections else denial.too_many(rules.max_connections)
+
+
+def before_request(*, full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
+    """What of a request is decided before anybody is asked."""
+    if full:
+        return denial.not_recorded()
+    if method not in METHODS:
+        return denial.bad_method()
+    if not synced:
+        return denial.not_synced()
+    return denial.bad_credentials(token, inside=True) if isinstance(token, ParseError) else None
 
 
 def decide_request(
     *,
+    full: bool,
+    method: bytes,
     synced: bool,
+    token: str | ParseError,
     key: ObjectKey,
-    answer: Answer | ParseError | None,
+    answer: Answer | None,
     found: Found,
     authority: str,
     raw_target: bytes,
     headers: Fields,
+    rules: Rules,
+    taken: int,
 ) -> Verdict:
     """Decide on a request in a tunnel that was opened for `key` and `authority`.
 
-    `answer` is the access check's for the tunnel's token or, where that comes inside, for this request's; a ParseError
-    if this request has no readable one.
+    `answer` is the access check's for `token`: the tunnel's or, where that comes inside, this request's, a ParseError
+    if it has no readable one. `taken` counts the caller's other connections to that Connector.
     """
-    if not synced:
-        return denial.not_synced()
-    if isinstance(answer, ParseError):
-        return denial.bad_credentials(answer, inside=True)
-    verdict = _admit(key, answer, found, authority, inside=True)
+    refused = before_request(full=full, method=method, synced=synced, token=token)
+    if refused is not None:
+        return refused
+    verdict = _admit(key, answer, found, authority, rules, inside=True)
     if isinstance(verdict, Deny):
         return verdict
-    return _check_head(verdict.target, raw_target, headers) or verdict
+    host = headers.only(b"host")
+    if host is None or not host_matches(host, verdict.target.address):
+        return denial.wrong_host(key, verdict.target.address)
+    if not path_within(raw_target, verdict.target.address):
+        return denial.path_outside(key, verdict.target.address)
+    if headers.acts_as is not None:
+        return denial.acts_as_another(headers.acts_as)
+    return verdict if taken < rules.max_connections else denial.too_many(rules.max_connections)
 
 
-def _admit(key: ObjectKey, answer: Answer | None, found: Found, authority: str, *, inside: bool) -> Verdict:
+def _admit(
+    key: ObjectKey, answer: Answer | None, found: Found, authority: str, rules: Rules, *, inside: bool
+) -> Verdict:
     if not isinstance(answer, Granted):
         return _refuse(key, answer, inside=inside)
     if found is None:
@@ -101,6 +156,8 @@ def _admit(key: ObjectKey, answer: Answer | None, found: Found, authority: str, 
         return denial.unusable(found)
     if not authority_matches(authority, found.address):
         return denial.wrong_address(key, found.address)
+    if rules.policy.denies(found.address.host):
+        return denial.target_denied(found, found.address.host)
     if found.credential is None:
         return Forward(target=found, granted=answer)
     return Inject(target=found, granted=answer)
@@ -112,12 +169,3 @@ def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: boo
     if isinstance(answer, Unavailable):
         return denial.unavailable(answer.retry_after)
     return denial.bad_token(inside=inside) if answer.what == "token" else denial.not_allowed(key)
-
-
-def _check_head(target: Target, raw_target: bytes, headers: Fields) -> Deny | None:
-    host = headers.only(b"host")
-    if host is None or not host_matches(host, target.address):
-        return denial.wrong_host(target.key, target.address)
-    if not path_within(raw_target, target.address):
-        return denial.path_outside(target.key, target.address)
-    return denial.acts_as_another(headers.acts_as) if headers.acts_as is not None else None

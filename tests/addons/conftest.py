@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from addons.records.record import Record, Recorders
+from addons.relay.exchange import Exchange
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
@@ -61,3 +64,16 @@ async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
 async def proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir) as running:
         yield running
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """Of requests and streams."""
+    found: list[Record] = []
+    tell = Exchange._tell
+
+    def keep(self: Exchange, recorders: Recorders, event: Literal["request", "stream"]) -> None:
+        tell(self, (*recorders, found.append), event)
+
+    monkeypatch.setattr(Exchange, "_tell", keep)
+    return found

@@ -124,12 +124,12 @@ async def no_reviews(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def unread(world: World) -> AsyncIterator[None]:
     """Nobody reads the audit log, and what is not written down is to be refused."""
-    recorder = world.proxy.service.recorder
-    before, recorder.full = recorder.full, lambda: True
+    checks = world.proxy.service.checks
+    object.__setattr__(checks, "full", lambda: True)
     try:
         yield
     finally:
-        recorder.full = before
+        object.__setattr__(checks, "full", None)
 
 
 @asynccontextmanager
@@ -215,7 +215,12 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
         )
         checks = Checks(confdir)
         keeper = proxy.master.addons.get("connections")
-        keeper.take(replace(keeper.parts(), service=replace(proxy.service, access=checks, resolver=Names())))
+        keeper.take(
+            replace(
+                keeper.parts(),
+                service=replace(proxy.service, checks=replace(proxy.service.checks, access=checks), resolver=Names()),
+            )
+        )
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)
 
 

@@ -2,36 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from addons.net import sockets
-from addons.net.tls import TlsStream
 from addons.records.record import Record
-from addons.records.recorder import Recorder
+from addons.relay.requests import Phase
 from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
 KEY = "team-a/k8s"
-SPDY = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
-
-
-@pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
-    """Of requests and streams."""
-    found: list[Record] = []
-    record = Recorder.record
-
-    def keep(self: Recorder, exchange: Record) -> None:
-        if exchange.event != "connect":
-            found.append(exchange)
-        record(self, exchange)
-
-    monkeypatch.setattr(Recorder, "record", keep)
-    return found
 
 
 async def ask(proxy: Proxy, target: Target, first: str, *fields: str, body: bytes = b"") -> Stream:
@@ -39,88 +21,6 @@ async def ask(proxy: Proxy, target: Target, first: str, *fields: str, body: byte
     client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
     await client.say("\r\n".join([f"{first} HTTP/1.1", f"Host: {here}", *fields, "", ""]).encode() + body)
     return client
-
-
-async def upgrade(proxy: Proxy, target: Target, early: bytes = b"") -> Stream:
-    path = "POST /api/v1/namespaces/a/pods/p/exec?command=ls"
-    fields = ("Connection: Upgrade", "Upgrade: SPDY/3.1", "Content-Length: 0")
-    return await ask(proxy, target, path, *fields, body=early)
-
-
-def the_lane(proxy: Proxy) -> Any:
-    (handler,) = proxy.master.addons.get("proxyserver").connections.values()
-    return handler.layer._lane
-
-
-async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Record]) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY)
-        await conversation.some()
-
-    target.handler = handler
-    for count in range(1, 6):
-        client = await upgrade(proxy, target)
-        await client.head()
-        client.close()
-        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
-        await until(lambda: proxy.connections == 0)
-        assert [each.event for each in records].count("stream") == count
-    assert not proxy.service.limits._open
-
-
-@pytest.mark.parametrize(
-    ("properly", "cause"),
-    [(True, "the target closed the connection"), (False, "the target ended without its TLS session")],
-)
-async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
-    proxy: Proxy,
-    target: Target,
-    records: list[Record],
-    monkeypatch: pytest.MonkeyPatch,
-    properly: bool,
-    cause: str,
-) -> None:
-    ends: list[bool] = []
-    finish = TlsStream.finish
-
-    def keep(self: TlsStream, *, whole: bool = True) -> None:
-        ends.append(whole)
-        finish(self, whole=whole)
-
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY)
-        if not properly:
-            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
-
-    monkeypatch.setattr(TlsStream, "finish", keep)
-    target.handler = handler
-    client = await upgrade(proxy, target)
-    await client.head()
-    assert await client.rest() == b""
-    assert ends[0] is properly
-    client.close()
-    await until(lambda: proxy.connections == 0)
-    assert records[-1].cause == cause
-
-
-async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await until(lambda: the_lane(proxy)._requests.pending == 5)
-        await conversation.say(SPDY)
-        await conversation.exactly(10)
-        await conversation.say(b"both")
-
-    target.handler = handler
-    client = await upgrade(proxy, target, b"early")
-    await client.head()
-    await client.say(b"later")
-    assert await client.reader.readexactly(4) == b"both"
-    assert target.received.endswith(b"earlylater")
-    client.close()
-    await until(lambda: proxy.connections == 0)
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["the answer says so", "the target closes afterwards"])
@@ -141,8 +41,8 @@ async def test_who_reads_slowly_still_gets_the_whole_last_answer(
     target.handler = handler
     client = await ask(proxy, target, "GET /api/v1/pods")
     await client.head()
-    lane, found = the_lane(proxy), 0
-    while not lane._over:
+    stage, found = proxy.stage, 0
+    while stage._phase is not Phase.OVER:
         found += len(await client.reader.read(4096))
         await asyncio.sleep(0)
     for _ in range(100):
@@ -192,7 +92,7 @@ async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
     async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
         client = await ask(proxy, target, "GET /api/v1/pods?watch=1", body=b"G")
         await until(lambda: bool(target.received))
-        assert not the_lane(proxy)._line._client.reads
+        assert not proxy.sockets._client.reads
         client.close()
         await until(lambda: proxy.connections == 0)
     assert [each.cause for each in records] == ["the client closed the connection"]

@@ -204,7 +204,9 @@ async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target
     async with running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()
-        connections.take(replace(parts, service=replace(parts.service, access=Hanging())))
+        connections.take(
+            replace(parts, service=replace(parts.service, checks=replace(parts.service.checks, access=Hanging())))
+        )
         client = await proxy.open()
         login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())
         await client.say(

@@ -12,9 +12,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
 from addons.access.admission import Admission
-from addons.access.connect import Connect
-from addons.access.grant import Grant
-from addons.access.limits import Limits
+from addons.access.grant import Grant, Limits
 from addons.access.live import Streams
 from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _Reader
@@ -24,16 +22,19 @@ from addons.net.resolver import Resolver
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.net.tls import TlsStream
+from addons.records.audit import AuditLog
+from addons.records.metrics import Metrics
 from addons.records.record import Record
-from addons.records.recorder import Recorder
-from addons.relay.ending import Ending
 from addons.relay.exchange import Exchange
 from addons.relay.flows import Observation
 from addons.relay.gate import Gate
+from addons.relay.handshake import Handshake
+from addons.relay.pipe import Pipe
 from addons.relay.requests import Requests
 from addons.relay.response import Response
 from addons.relay.upstream import Upstream
-from addons.server.connections import Connections
+from addons.relay.watched import WatchedExchange, WatchedRequests, WatchedResponse
+from addons.server.connections import Connections, Served
 from connector_store.domain.headers import Fields
 from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
@@ -46,10 +47,10 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 CARRIERS = (
-    Gate, Connect, Requests, Ending, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
-    Response, Exchange, Recorder, Record,
+    Gate, Handshake, Requests, Pipe, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
+    Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
     _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Grant,
-    Connections,
+    Connections, Served,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
@@ -61,11 +62,8 @@ HOOKS = (
 def methods() -> Iterator[Any]:
     """Every method of the classes that carry a request, but those by which a connection is ended."""
     ends = {
-        "Gate._handle_event",
-        "Gate.received",
-        "Gate.tell",
-        "Gate.go_on",
-        "Gate._failed",
+        "Sockets._failed",
+        "Sockets._forget",
         "Sockets.abort",
         "Sockets.close",
         "Sockets.closed",

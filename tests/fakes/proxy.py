@@ -15,6 +15,7 @@ from typing import Any
 from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 
+from addons.net.sockets import Sockets
 from addons.relay.shared import Shared
 from connector_store.domain.names import ObjectKey
 from connector_store.folder.access import SigningKey
@@ -103,6 +104,18 @@ class Proxy:
         return found
 
     @property
+    def sockets(self) -> Sockets:
+        """Of the one client connection that is open."""
+        found: tuple[Sockets, ...] = tuple(self.master.addons.get("connections")._open.values())
+        (one,) = found
+        return one
+
+    @property
+    def stage(self) -> Any:
+        """What that connection is at the moment."""
+        return self.sockets._stage
+
+    @property
     def connections(self) -> int:
         return len(self.master.addons.get("proxyserver").connections)
 
@@ -161,7 +174,7 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
     try:
         await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
         proxy = Proxy(master, folder, confdir)
-        await until(lambda: task.done() or proxy.service.ready())
+        await until(lambda: task.done() or not proxy.service.checks.missing)
         yield proxy
         proxy.close()
     finally:

@@ -1,14 +1,27 @@
 """From a head to its decision: whoever does not answer, or raises, lets nobody in."""
 
 import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from addons.access.admission import Admission, Decision
+from addons.access.checks import Checks
+from addons.access.grant import Asked
+from addons.http1.messages import RequestHead
+from addons.net.sockets import Sockets
+from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Rules
 from connector_store.folder.access import TokenAccess
+from tests.addons.relay.test_inject import target as usable
 from tests.fakes.proxy import Proxy, running_proxy, until
 from tests.fakes.target import Target
 from tests.fakes.watcher import watch
@@ -44,7 +57,8 @@ GRANTED = Granted(identity=Identity(user="u"))
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
     connections = proxy.master.addons.get("connections")
-    connections.take(replace(connections.parts(), service=replace(proxy.service, access=access)))
+    checks = replace(proxy.service.checks, access=access)
+    connections.take(replace(connections.parts(), service=replace(proxy.service, checks=checks)))
 
 
 def get(target: Target, token: str = "t") -> bytes:
@@ -121,7 +135,7 @@ async def test_an_error_in_the_data_path_closes_the_connection(
             raise RuntimeError(f"about {token}")
 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    object.__setattr__(proxy.service, "access", Broken())
+    object.__setattr__(proxy.service.checks, "access", Broken())
     await client.say(get(target, "canary-token"))
     assert await client.rest() == b""
     await until(lambda: proxy.connections == 0)
@@ -140,3 +154,119 @@ async def test_who_lost_the_right_while_a_person_thought_is_refused(
         await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         assert (await client.answer()).status == 401
     assert target.received == b""
+
+
+class Waiting:
+    """Sockets, as far as an admission uses them: `waits` is what it waits for, `closes` what is done at the end."""
+
+    def __init__(self) -> None:
+        self.waits: list[Callable[[Answer], None]] = []
+        self.closes: list[Callable[[], None]] = []
+        self.on_close = self.closes.append
+        self.held = False
+
+    def hold(self) -> None:
+        self.held = True
+
+    def wait_for(self, name: str, work: Coroutine[Any, Any, Answer], _: Answer, then: Callable[[Answer], None]) -> None:
+        work.close()
+        self.waits.append(then)
+
+
+class Known(SlowAccess):
+    """Knows by heart whom `identities` names by token."""
+
+    def __init__(self, identities: dict[str, str]) -> None:
+        super().__init__()
+        self.identities = identities
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        return Granted(identity=Identity(user=self.identities[token])) if token in self.identities else None
+
+
+class World:
+    """A Connector that leads to h:443, and connections of callers t and u."""
+
+    def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
+        self.checks = Checks(
+            missing=missing,
+            access=Known({"t": "t", "u": "u"}),
+            find=lambda _: usable("target-token"),
+            rules=Rules(max_connections=1),
+        )
+        self.sockets = Waiting()
+        self.later: list[Decision] = []
+
+    def admission(self) -> Admission:
+        return Admission(self.checks, cast(Sockets, self.sockets))
+
+    def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> Decision | None:
+        fields = [] if token is None else [(b"Proxy-Authorization", b"Basic " + b64encode(f"a/b:{token}".encode()))]
+        head = RequestHead(b"CONNECT", authority, 1, Fields(fields), 0)
+        return self.admission().connect(head, self.later.append)
+
+
+def status(decision: Decision | None) -> int:
+    assert decision is not None
+    return decision.verdict.status if isinstance(decision.verdict, Deny) else 200
+
+
+@pytest.mark.parametrize(
+    ("token", "authority", "expected"),
+    [
+        pytest.param("t", b"h:443", 200, id="known, to the right address"),
+        pytest.param(None, b"h:443", 407, id="no credentials"),
+        pytest.param("!", b"h:443", 407, id="credentials that cannot be read"),
+        pytest.param("t", b"other:443", 403, id="another address"),
+        pytest.param("x", b"any:1", 200, id="the token comes inside"),
+        pytest.param("x", b"any", 400, id="the token comes inside, and the authority is none"),
+    ],
+)
+def test_what_is_known_is_decided_at_once(token: str | None, authority: bytes, expected: int) -> None:
+    world = World()
+    assert status(world.connect(token, authority)) == expected
+    assert (world.sockets.waits, world.sockets.held) == ([], False)
+
+
+def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
+    world = World()
+    assert world.connect("stranger") is None
+    (then,) = world.sockets.waits
+    assert (world.later, world.sockets.held) == ([], True)
+    then(Refused(what="use", reason=""))
+    (decision,) = world.later
+    assert (status(decision), decision.key, decision.identity) == (403, ObjectKey("a", "b"), None)
+
+
+def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
+    world = World(missing=frozenset({"folder"}))
+    asked = Asked(ObjectKey("a", "b"), "h:443", "stranger")
+    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    assert status(world.admission().request(head, asked, world.later.append)) == 503
+    assert status(world.connect("stranger")) == 503
+    assert world.sockets.waits == []
+
+
+def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:
+    world = World()
+    assert status(world.connect()) == 200
+    assert status(world.connect()) == 429
+    assert status(world.connect("u")) == 200
+    for close in world.sockets.closes:
+        close()
+    assert not world.checks.limits.taken
+    assert status(world.connect()) == 200
+
+
+def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
+    world = World()
+    admission = world.admission()
+    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    for token in ("t", "t", "u"):
+        asked = Asked(ObjectKey("a", "b"), "h:443", token)
+        assert status(admission.request(head, asked, world.later.append)) == 200
+    assert world.checks.limits.taken == {("u", ObjectKey("a", "b")): 1}
+
+
+def test_no_text_form_shows_a_token() -> None:
+    assert "canary" not in repr(Decision(denial.internal(), None, None, "canary"))

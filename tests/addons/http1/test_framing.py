@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.http1.framing import RequestReader, ResponseReader
+from addons.http1.framing import RequestReader, ResponseReader, body_of, parse_fields
 from addons.http1.messages import (
     End,
     Event,
@@ -17,6 +17,7 @@ from addons.http1.messages import (
     render_chunk,
     render_last_chunk,
 )
+from connector_store.domain.headers import Fields
 
 MAX = 4096
 Reader = RequestReader | ResponseReader
@@ -34,7 +35,7 @@ def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: boo
             else:
                 events.append(event)
         if found and isinstance(found[-1], End) and isinstance(reader, RequestReader):
-            take(reader.next_message())
+            take(reader.next_message() or [])
 
     for start, end in itertools.pairwise(edges):
         take(reader.receive(data[start:end]))
@@ -229,7 +230,7 @@ def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
     events = reader.receive(b"CONNECT a:1 HTTP/1.0\r\n\r\n\x16\x03")
     assert [type(each) for each in events] == [RequestHead, End]
     assert reader.take_pending() == b"\x16\x03"
-    assert reader.pending == 0
+    assert not reader.kept
 
 
 def test_nothing_is_read_after_an_error() -> None:
@@ -274,3 +275,33 @@ def test_the_length_that_an_answer_to_head_would_have_is_kept() -> None:
     head, end = responses(b"HTTP/1.1 200 A\r\nContent-Length: 5\r\n\r\n", method=b"HEAD")
     assert isinstance(head, ResponseHead)
     assert (head.headers.only(b"content-length"), end) == (b"5", End())
+
+
+def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
+    assert parse_fields(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == ((b"B", b"1"), (b"a", b""), (b"B", b"x y"))
+
+
+def test_fields_say_how_a_body_is_framed() -> None:
+    assert body_of(Fields([(b"Content-Length", b"5")])) == 5
+    assert body_of(Fields([(b"transfer-encoding", b"Chunked")])) is Until.LAST_CHUNK
+    assert body_of(Fields()) is None
+    assert isinstance(body_of(Fields([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), Invalid)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"0\r\nno colon\r\n\r\n", id="a trailer that is no field"),
+        pytest.param(b"0\r\nA : b\r\n\r\n", id="a space before a trailer's colon"),
+        pytest.param(b"0\r\nA: b\r\n c\r\n\r\n", id="a folded trailer"),
+    ],
+)
+def test_trailers_are_fields_or_the_message_is_none(end: bytes) -> None:
+    head = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert requests(head + end)[-1] == Invalid(400, "malformed header field")
+
+
+def test_trailers_that_must_not_be_any_do_not_pass() -> None:
+    head = b"HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
+    end = responses(head + b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")[-1]
+    assert end == End(Fields([(b"X-Sum", b"1")]))

@@ -54,11 +54,11 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
     target.handler = handler
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    (handler_,) = proxy.master.addons.get("proxyserver").connections.values()
+    served = proxy.sockets
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     # asyncio's TLS closes by itself once it has read the end.
     client.writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]  # no public way below TLS
-    await until(lambda: handler_.layer._lane is not None and handler_.layer._lane._over)
+    await until(lambda: served._over)
     for _ in range(100):
         await asyncio.sleep(0)
     assert proxy.connections == 1
@@ -98,9 +98,9 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
         await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await client.answer()
         (handler,) = proxy.master.addons.get("proxyserver").connections.values()
-        gate, tls = weakref.ref(handler.layer), weakref.ref(handler.layer._peer.tls)
+        layer, stage, tls = (weakref.ref(each) for each in (handler.layer, proxy.stage, proxy.stage._client.tls))
         del handler
         client.close()
-        await until(lambda: gate() is None and tls() is None)
+        await until(lambda: layer() is None and stage() is None and tls() is None)
     finally:
         gc.enable()

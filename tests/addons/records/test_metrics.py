@@ -67,16 +67,15 @@ def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
 
 def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     metrics = Metrics()
-    metrics.stream_began(ObjectKey("a", "k8s"), "watch")
-    metrics.stream_began(ObjectKey("a", "k8s"), "anything")
+    for kind in ("watch", "anything"):
+        metrics.record(REQUEST._replace(stream=kind))
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
-    metrics.stream_ended(ObjectKey("a", "k8s"), "watch")
-    metrics.record(REQUEST._replace(event="stream", cause="cut"))
+    metrics.record(REQUEST._replace(event="stream", stream="watch", cause="cut"))
     found = scrape(metrics)
     assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
-    assert not any(name == "connector_requests_total" for name, _ in found)
+    assert sum(metrics.requests.values()) == 2
     assert not any(value for (name, _), value in found.items() if name == "connector_denials_total")
 
 
@@ -90,13 +89,12 @@ def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> 
     metrics = Metrics()
     metrics.objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key))
-        metrics.stream_began(key, "watch")
+        metrics.record(REQUEST._replace(connector=key, stream="watch"))
     assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
         "connector_streams_active"
     }
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.stream_ended(key, "watch")
+        metrics.record(REQUEST._replace(connector=key, event="stream", stream="watch", bytes_in=0, bytes_out=0))
     assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
     assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
 

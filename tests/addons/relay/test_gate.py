@@ -134,14 +134,6 @@ async def test_a_connect_may_come_byte_by_byte_and_with_the_client_hello_at_once
     await stream.rest()
 
 
-async def test_what_is_not_tls_in_a_tunnel_is_closed(proxy: Proxy, target: Target) -> None:
-    stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await stream.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    await stream.rest()
-    await until(lambda: proxy.connections == 0)
-    assert target.conversations == []
-
-
 @pytest.mark.parametrize(
     "said",
     [
@@ -153,22 +145,6 @@ async def test_a_silent_client_is_closed_in_time(folder: Path, confdir: Path, sa
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
         stream = await proxy.open()
         await stream.say(said)
-        assert await stream.rest() == b""
-        await until(lambda: proxy.connections == 0)
-
-
-async def test_half_a_client_hello_is_closed_in_time(folder: Path, confdir: Path, target: Target) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
-        stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-        assert answer.status == 200
-        await stream.say(b"\x16\x03\x01\x02\x00\x01\x00\x01")
-        await stream.rest()
-        await until(lambda: proxy.connections == 0)
-
-
-async def test_a_tunnel_without_a_request_is_closed_in_time(folder: Path, confdir: Path, target: Target) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
-        stream = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         assert await stream.rest() == b""
         await until(lambda: proxy.connections == 0)
 

@@ -54,15 +54,9 @@ def test_framing_and_an_upgrade_are_written_anew() -> None:
     chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=Until.LAST_CHUNK, method=b"POST")
     assert inject.request_bytes(chunked, FORWARD, None) == b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     asked = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
-    assert inject.wants_upgrade(asked) == b"spdy/3.1"
     assert inject.request_bytes(asked, FORWARD, b"spdy/3.1") == (
         b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
     )
-
-
-def test_a_request_with_a_body_is_not_upgraded() -> None:
-    asked = request((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), body=3)
-    assert inject.wants_upgrade(asked) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +90,3 @@ def test_who_closes_says_so_or_speaks_http_1_0() -> None:
     assert inject.is_last(request((b"Connection", b"Keep-Alive, Close")))
     assert inject.is_last(response(minor=0))
     assert not inject.is_last(request())
-
-
-def test_trace_would_show_the_credential() -> None:
-    assert b"TRACE" not in inject.METHODS

@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 
+from addons.access.checks import Checks
 from addons.relay.pages import Page, Pages
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
@@ -14,6 +15,7 @@ from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Address, Connector, Rejected, Secret, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
+from connector_store.domain.verdict import Rules
 from connector_store.store import Store
 
 KEY = ObjectKey("team-a", "k8s")
@@ -54,8 +56,7 @@ class Proxy:
             ],
         )
         self.landing = Pages(
-            store=self.store,
-            access=self.access,
+            checks=Checks(missing=self.store.unsynced, access=self.access, find=self.store.get, rules=Rules()),
             ca=lambda: self.ca,
             proxy=self.url,
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from addons.net import sockets
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target, answer_all
@@ -63,27 +64,6 @@ async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy
     assert answer.json()["kind"] == "Status"
     assert await client.rest() == b""
     assert target.conversations == []
-
-
-async def test_an_upgrade_becomes_a_pipe_in_both_directions(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"
-        )
-        while data := await conversation.some():
-            await conversation.say(data.upper())
-        await conversation.say(b"bye")
-
-    target.handler = handler
-    client = await open_tunnel(proxy, target)
-    await client.say(get(target, "/api/v1/namespaces/a/pods/p/exec", "Connection: Upgrade", "Upgrade: websocket"))
-    status, _, headers = await client.head()
-    assert (status, headers["upgrade"]) == (101, "websocket")
-    assert await client.reader.readexactly(2) == b"hi"
-    await client.say(b"abc")
-    assert await client.reader.readexactly(3) == b"ABC"
-    client.close()
 
 
 async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: Target) -> None:
@@ -200,3 +180,53 @@ async def test_an_answer_with_too_large_a_head_is_none(proxy: Proxy, target: Tar
     answer = await client.answer()
     assert (answer.status, answer.json()["kind"]) == (502, "Status")
     client.close()
+
+
+async def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    assert not (await client.rest()).endswith(b"0\r\n\r\n")
+    await until(lambda: proxy.connections == 0)
+
+
+async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        while await conversation.some():
+            pass
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(
+        b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n" % target.port
+    )
+    await until(lambda: target.received.endswith(b"1\r\na\r\n"))
+    await client.say(b"-1\r\n")
+    assert await client.rest() == b""
+    await until(lambda: proxy.connections == 0)
+    assert target.received.endswith(b"1\r\na\r\n")
+
+
+async def test_a_client_that_leaves_takes_the_target_connection_with_it(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "CUT_GRACE", 0.05)
+    ended: list[bool] = []
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.some()
+        ended.append(True)
+
+    target.handler = handler
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    await until(lambda: len(target.conversations) == 1 and b"GET" in target.received)
+    client.close()
+    await until(lambda: bool(ended))
+    await until(lambda: proxy.connections == 0)

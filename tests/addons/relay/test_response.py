@@ -91,47 +91,24 @@ def test_an_upgrade_as_asked_becomes_a_pipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "watch", "last"),
+    ("data", "last"),
     [
-        pytest.param(JSON, True, LAST, id="a watch before its first event"),
-        pytest.param(JSON + b"3\r\n{}\n\r\n", True, LAST, id="a watch between two events"),
-        pytest.param(JSON + b"3\r\n{}", True, None, id="in the middle of a chunk"),
-        pytest.param(JSON + b"3\r\n{}\n", True, None, id="before the end of a chunk"),
-        pytest.param(JSON + b"3\r\n{}\n\r\n5", True, None, id="within the size of the next chunk"),
-        pytest.param(JSON + b"1\r\n{\r\n", True, None, id="an event in several chunks"),
-        pytest.param(CHUNKED + b"\r\n1\r\n{\r\n", True, LAST, id="chunks whose events cannot be told"),
-        pytest.param(JSON + b"3\r\n{}\n\r\n", False, b"", id="what is no watch is not made look whole"),
-        pytest.param(HEAD, True, b"", id="nothing ends a length before its time"),
-        pytest.param(b"", True, b"", id="no answer yet"),
+        pytest.param(JSON, LAST, id="a watch before its first event"),
+        pytest.param(JSON + b"3\r\n{}\n\r\n", LAST, id="a watch between two events"),
+        pytest.param(JSON + b"3\r\n{}", None, id="in the middle of a chunk"),
+        pytest.param(JSON + b"3\r\n{}\n", None, id="before the end of a chunk"),
+        pytest.param(JSON + b"3\r\n{}\n\r\n5", None, id="within the size of the next chunk"),
+        pytest.param(JSON + b"1\r\n{\r\n", None, id="an event in several chunks"),
+        pytest.param(CHUNKED + b"\r\n1\r\n{\r\n", LAST, id="chunks whose events cannot be told"),
+        pytest.param(HEAD, b"", id="nothing ends a length before its time"),
+        pytest.param(b"", b"", id="no answer yet"),
     ],
 )
-def test_a_watch_may_end_between_its_events(data: bytes, watch: bool, last: bytes | None) -> None:
+def test_a_watch_may_end_between_its_events(data: bytes, last: bytes | None) -> None:
     found = relay()
     if data:
         found.receive(data)
-    assert found.farewell("the end", watch=watch) == last
-
-
-@pytest.mark.parametrize(
-    ("sent", "last"),
-    [
-        pytest.param(b"", b"\x88\x05\x03\xe9end", id="before the first frame"),
-        pytest.param(b"\x82\x02ab", b"\x88\x05\x03\xe9end", id="between two frames"),
-        pytest.param(b"\x82\x02a", None, id="within a frame"),
-    ],
-)
-def test_a_websocket_ends_between_its_frames(sent: bytes, last: bytes | None) -> None:
-    found = relay(upgrade=b"websocket")
-    out = found.receive(b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n" + sent)
-    assert found.frames is not None
-    found.frames.receive(out)
-    assert found.farewell("end", watch=False) == last
-
-
-def test_of_another_protocol_the_frames_are_not_known() -> None:
-    found = relay(upgrade=b"spdy/3.1")
-    found.receive(b"HTTP/1.1 101 S\r\nUpgrade: SPDY/3.1\r\n\r\n")
-    assert found.farewell("end", watch=False) == b""
+    assert found.farewell() == last
 
 
 @pytest.mark.parametrize(

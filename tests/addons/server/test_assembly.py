@@ -9,7 +9,7 @@ from tests.fakes.proxy import PATIENCE, Proxy, running_proxy, until
 
 
 async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:
-    assert proxy.service.ready()
+    assert not proxy.service.checks.missing
     assert proxy.service.store.synced
 
 

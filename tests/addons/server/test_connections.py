@@ -8,7 +8,7 @@ from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
 
 from addons.relay.gate import Gate
-from addons.server.connections import Closed, Connections
+from addons.server.connections import Closed, Connections, Served
 from tests.fakes.proxy import Proxy, running_proxy, until
 from tests.fakes.target import Target
 from tests.fakes.watcher import watch
@@ -23,7 +23,8 @@ async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
     await until(lambda: proxy.connections == 1)
     (handler,) = proxy.master.addons.get("proxyserver").connections.values()
     connections = proxy.master.addons.get("connections")
-    assert isinstance(handler.layer, Gate)
+    assert isinstance(handler.layer, Served)
+    assert isinstance(proxy.stage, Gate)
     assert connections.open == 1
     stream.close()
     await until(lambda: connections.open == 0)

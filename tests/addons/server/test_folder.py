@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from addons.records.metrics import Metrics
-from addons.records.recorder import Recorder
 from addons.server import assembly, folder
 from addons.server.options import Config
 from connector_store.domain.errors import ParseError
@@ -34,7 +33,7 @@ def config(confdir: Path, **explicit: str) -> Config:
 
 def records() -> assembly.Records:
     metrics = Metrics()
-    return assembly.Records(metrics=metrics, recorder=Recorder.__new__(Recorder), close=lambda: None)
+    return assembly.Records(metrics=metrics, recorders=(), full=None, close=lambda: None)
 
 
 @pytest.mark.parametrize(

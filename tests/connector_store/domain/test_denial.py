@@ -38,6 +38,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
         (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
         (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
+        (denial.bad_authority(), 400, "BadRequest", "HOST:PORT"),
+        (denial.bad_method(), 400, "BadRequest", "a method"),
         (denial.bad_request("two lengths"), 400, "BadRequest", "two lengths"),
         (denial.header_too_large(65536), 431, "RequestEntityTooLarge", "65536 bytes"),
         (denial.invalid(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.matching import authority_matches, host_matches, parse_address, path_within
+from connector_store.domain.matching import authority_matches, host_matches, host_of, parse_address, path_within
 from connector_store.domain.models import Address
 
 PLAIN = Address(host="k8s.example", port=6443)
@@ -248,3 +248,20 @@ def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) ->
     for shorter, longer in pairwise(each.encode() for each in paths):
         if b"?" not in shorter and not path_within(shorter, PREFIXED):
             assert not path_within(longer, PREFIXED)
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        pytest.param("H.example:6443", "h.example", id="a name, whose case says nothing"),
+        pytest.param("[FE80::1]:1", "fe80::1", id="an IPv6 address"),
+        pytest.param("h", None, id="no port"),
+        pytest.param("[::1]", None, id="an IPv6 address without a port"),
+        pytest.param("h:0", None, id="no such port"),
+        pytest.param("h:1/x", None, id="a path"),
+        pytest.param("a@h:1", None, id="a user"),
+        pytest.param("h" * 301 + ":1", None, id="longer than any"),
+    ],
+)
+def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) -> None:
+    assert host_of(authority) == host

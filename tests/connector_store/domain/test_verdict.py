@@ -1,9 +1,11 @@
 import itertools
+from ipaddress import ip_network
 
 import pytest
 
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
@@ -11,7 +13,19 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Defer, Forward, Found, Inject, before_access, decide_connect, decide_request
+from connector_store.domain.verdict import (
+    METHODS,
+    Defer,
+    Forward,
+    Found,
+    Inject,
+    Rules,
+    Verdict,
+    before_access,
+    before_request,
+    decide_connect,
+    decide_request,
+)
 
 KEY = ObjectKey("team-a", "k8s")
 CALLER = Caller(key=KEY, token="t")
@@ -26,6 +40,9 @@ TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret
 OPEN = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
 BROKEN = Unusable(key=KEY, reason="SecretNotFound", message="mend it")
 HOST: Header = (b"Host", b"t:6443")
+RULES = Rules(max_connections=1)
+AT_AN_IP = Target(key=KEY, uid="", address=Address(host="10.0.0.1", port=1), credential=None, secret_name=None, ca=None)
+NO_TENS = Rules(policy=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
 
 
 @pytest.mark.parametrize(
@@ -47,50 +64,88 @@ HOST: Header = (b"Host", b"t:6443")
 def test_connect(
     caller: Caller | ParseError, answer: Answer | None, found: Found, authority: str, verdict: object
 ) -> None:
-    assert decide_connect(synced=True, caller=caller, answer=answer, found=found, authority=authority) == verdict
+    assert connect(caller=caller, answer=answer, found=found, authority=authority) == verdict
 
 
 def test_nothing_is_known_before_the_store_is_synced() -> None:
     unsynced = denial.not_synced()
     for caller in (CALLER, INSIDE, MISSING):
-        assert before_access(synced=False, caller=caller) == unsynced
-        assert decide_connect(synced=False, caller=caller, answer=GRANTED, found=TARGET, authority="t:6443") == unsynced
+        assert before_access(full=False, synced=False, caller=caller) == unsynced
+        assert connect(synced=False, caller=caller) == unsynced
     assert request(synced=False) == unsynced
 
 
+def test_what_would_not_be_written_down_does_not_begin() -> None:
+    assert connect(full=True) == denial.not_recorded()
+    assert before_access(full=True, synced=True, caller=CALLER) == denial.not_recorded()
+
+
 def test_whoever_can_be_read_is_checked() -> None:
-    assert before_access(synced=True, caller=CALLER) is CALLER
+    assert before_access(full=False, synced=True, caller=CALLER) is CALLER
 
 
 @pytest.mark.parametrize("found", [None, TARGET, OPEN, BROKEN])
 @pytest.mark.parametrize("authority", ["t:6443", "x:1"])
 @pytest.mark.parametrize("answer", [NO_TOKEN, NO_USE, AWAY, None])
 def test_who_may_not_use_it_learns_nothing_of_it(answer: Answer | None, found: Found, authority: str) -> None:
-    bare = decide_connect(synced=True, caller=CALLER, answer=answer, found=None, authority="")
-    assert decide_connect(synced=True, caller=CALLER, answer=answer, found=found, authority=authority) == bare
+    bare = connect(answer=answer, found=None, authority="")
+    assert connect(answer=answer, found=found, authority=authority, taken=2) == bare
     inside = request(answer=answer, found=None, raw_target=b"*", headers=())
-    assert request(answer=answer, found=found, authority=authority) == inside
+    assert request(answer=answer, found=found, authority=authority, taken=2) == inside
     assert isinstance(bare, Deny)
     assert b"secret-namespace" not in bare.body
 
 
+def connect(
+    *,
+    full: bool = False,
+    synced: bool = True,
+    caller: Caller | ParseError = CALLER,
+    answer: Answer | None = GRANTED,
+    found: Found = TARGET,
+    authority: str = "t:6443",
+    rules: Rules = RULES,
+    taken: int = 0,
+) -> Verdict | Defer:
+    return decide_connect(
+        full=full,
+        synced=synced,
+        caller=caller,
+        answer=answer,
+        found=found,
+        authority=authority,
+        rules=rules,
+        taken=taken,
+    )
+
+
 def request(
     *,
+    full: bool = False,
+    method: bytes = b"GET",
     synced: bool = True,
-    answer: Answer | ParseError | None = GRANTED,
+    token: str | ParseError = "t",
+    answer: Answer | None = GRANTED,
     found: Found = TARGET,
     authority: str = "t:6443",
     raw_target: bytes = b"/p/api",
     headers: tuple[Header, ...] = (HOST,),
-) -> object:
+    rules: Rules = RULES,
+    taken: int = 0,
+) -> Verdict:
     return decide_request(
+        full=full,
+        method=method,
         synced=synced,
+        token=token,
         key=KEY,
         answer=answer,
         found=found,
         authority=authority,
         raw_target=raw_target,
         headers=Fields(headers),
+        rules=rules,
+        taken=taken,
     )
 
 
@@ -102,7 +157,7 @@ def test_a_good_request_gets_the_credential() -> None:
 @pytest.mark.parametrize(
     ("deny", "change"),
     [
-        pytest.param(denial.bad_credentials(MISSING, inside=True), {"answer": MISSING}, id="no token inside"),
+        pytest.param(denial.bad_credentials(MISSING, inside=True), {"token": MISSING}, id="no token inside"),
         pytest.param(denial.bad_token(inside=True), {"answer": NO_TOKEN}, id="a token no longer good"),
         pytest.param(denial.not_allowed(KEY), {"answer": NO_USE}, id="may no longer use it"),
         pytest.param(denial.not_allowed(KEY), {"found": None}, id="deleted"),
@@ -126,15 +181,49 @@ def test_inside(deny: Deny, change: dict[str, object]) -> None:
 
 
 ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
+    ({"full": True}, denial.not_recorded()),
+    ({"method": b"TRACE"}, denial.bad_method()),
     ({"synced": False}, denial.not_synced()),
+    ({"token": MISSING}, denial.bad_credentials(MISSING, inside=True)),
     ({"answer": NO_TOKEN}, denial.bad_token(inside=True)),
     ({"found": BROKEN}, denial.unusable(BROKEN)),
     ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
     ({"headers": ()}, denial.wrong_host(KEY, ADDRESS)),
     ({"raw_target": b"/q"}, denial.path_outside(KEY, ADDRESS)),
+    ({"taken": 1}, denial.too_many(1)),
 )
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(len(ORDERED)), 2)))
 def test_of_two_faults_the_earlier_check_answers(first: int, second: int) -> None:
     assert request(**ORDERED[first][0], **ORDERED[second][0]) == ORDERED[first][1]  # type: ignore[arg-type]  # ditto
+
+
+def test_an_address_that_may_not_be_dialled_is_said_before_anybody_resolves_it() -> None:
+    denied = denial.target_denied(AT_AN_IP, "10.0.0.1")
+    assert connect(found=AT_AN_IP, authority="10.0.0.1:1", rules=NO_TENS) == denied
+    inside = request(found=AT_AN_IP, authority="10.0.0.1:1", headers=((b"Host", b"10.0.0.1:1"),), rules=NO_TENS)
+    assert inside == denied
+
+
+def test_a_caller_has_so_many_connections() -> None:
+    assert connect(taken=1) == denial.too_many(1)
+    assert request(taken=1) == denial.too_many(1)
+
+
+@pytest.mark.parametrize("authority", ["t", "t:", "t:0", "t:6443/path", "u@t:443", ":1", "[::1]", "a" * 301 + ":1"])
+def test_where_the_token_comes_inside_the_authority_has_to_be_one(authority: str) -> None:
+    assert connect(caller=INSIDE, answer=None, found=None, authority=authority) == denial.bad_authority()
+
+
+def test_a_request_that_nobody_needs_to_be_asked_about_is_refused_before() -> None:
+    assert before_request(full=False, method=b"TRACE", synced=True, token="t") == denial.bad_method()
+    assert before_request(full=False, method=b"GET", synced=False, token="t") == denial.not_synced()
+    assert before_request(full=False, method=b"GET", synced=True, token=MISSING) == denial.bad_credentials(
+        MISSING, inside=True
+    )
+    assert before_request(full=False, method=b"GET", synced=True, token="t") is None
+
+
+def test_trace_would_show_the_credential() -> None:
+    assert b"TRACE" not in METHODS

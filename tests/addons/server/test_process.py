@@ -1,16 +1,24 @@
-"""Unwatched, what only looks at flows is out of the way; watched, all of mitmproxy is there."""
+"""What a service needs of the process, of the garbage collector and of mitmproxy."""
 
+import gc
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mitmproxy.addons import default_addons
 
-from addons.server import trimming
-from addons.server.trimming import IDLE
+from addons.server.process import IDLE, YOUNG, Heap, trim
 from tests.fakes.proxy import Proxy, running_proxy
 
+SCRIPT = """
+import os, resource, ctypes
+from addons.server.process import harden
+harden()
+print(os.environ.get("SSLKEYLOGFILE"), resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
 LOGGER = logging.getLogger("mitmproxy.proxy.server")
 NEEDED = ("block", "core", "proxyserver", "scriptloader", "tlsconfig", "nextlayer", "lifecycle", "connections")
 OF_CONNECTIONS = (
@@ -51,5 +59,21 @@ async def test_watched_all_are_there(folder: Path, confdir: Path) -> None:
 async def test_who_asks_for_every_line_gets_those_of_connections(proxy: Proxy) -> None:
     LOGGER.setLevel(logging.NOTSET)
     proxy.master.options.add_option("termlog_verbosity", str, "debug", "")
-    trimming.trim(proxy.master)
+    trim(proxy.master)
     assert LOGGER.level == logging.NOTSET
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_leaves_no_core_and_no_keys() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={"SSLKEYLOGFILE": "/dev/null"}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "None (0, 0) 0\n"
+
+
+def test_what_was_made_at_the_start_is_not_collected_while_it_runs() -> None:
+    before, heap = gc.get_threshold(), Heap()
+    heap.running()
+    assert (gc.get_freeze_count() > 10_000, gc.get_threshold()[0]) == (True, YOUNG)
+    heap.done()
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)

@@ -1,0 +1,29 @@
+"""Does somebody look at the traffic? Only then are flows made of inner requests."""
+
+import logging
+from typing import Final
+
+from mitmproxy import ctx
+
+logger = logging.getLogger(__name__)
+
+_FOR_PEOPLE: Final = frozenset({"WebMaster", "ConsoleMaster"})
+
+
+def is_watched(wanted: str) -> bool:
+    """`on` and `off` as they are; `auto` looks for people and for whoever asks for flows. Says so in the log."""
+    watched, why = (wanted == "on", "connector_flows") if wanted != "auto" else _auto()
+    logger.info("flows of inner requests: %s (%s)", "on" if watched else "off", why)
+    return watched
+
+
+def _auto() -> tuple[bool, str]:
+    master, options = ctx.master, ctx.options
+    if type(master).__name__ in _FOR_PEOPLE:
+        return True, "a user interface runs"
+    for name in ("save_stream_file", "hardump"):
+        if name in options and getattr(options, name):
+            return True, f"{name} is set"
+    if len(options.scripts) > 1:
+        return True, "another script is loaded"
+    return False, "nobody watches"

@@ -1,0 +1,173 @@
+"""How many calls an event costs: Python functions of ours that are entered, and the files that they stand in.
+
+    python -m bench.trips [--files] [--json FILE]
+
+Counted on the running proxy, in folder mode, as the mean of some events of a kind. A file counts where at least every
+second event enters it. Audit lines are part of it, up to their write.
+"""
+
+import argparse
+import json
+import signal
+import socket
+import ssl
+import sys
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from bench.peers.endpoint import Endpoint
+from bench.peers.ours import ours
+from bench.place import Place, place
+
+TIMES: Final = 20
+PATIENCE: Final = 30.0
+PATH: Final = "/api/v1/namespaces/bench/pods/small"
+GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}
+"""Calls and files at most."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", action="store_true", help="name the files, with the calls in each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    with place() as scene:
+        found = measure(scene)
+    sys.stdout.writelines(table(found, files=options.files))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0 if met(found) else 1
+
+
+def measure(scene: Place) -> dict[str, dict[str, float]]:
+    """Event -> file -> calls an event, of files that at least every second event enters."""
+    told = scene.directory / "trips"
+    script = Path(__file__).parent / "inside" / "trips.py"
+    endpoint = ours(scene, scripts=(script,), env={"BENCH_TRIPS": str(told)})
+    try:
+        events = Events(endpoint)
+        events.everything_once()
+        counter = Counts(endpoint, told)
+        return {
+            "a connection": counter.of(events.open),
+            "CONNECT, warm": counter.of(events.connect),
+            "TLS handshake of the client": counter.of(events.shake_hands),
+            "GET, first": counter.of(events.get),
+            "GET, warm": counter.of(events.get),
+            "its end": counter.of(events.close),
+        }
+    finally:
+        endpoint.process.stop()
+
+
+def met(found: dict[str, dict[str, float]]) -> bool:
+    """True if no goal is missed."""
+    return all(
+        sum(found[name].values()) <= calls and len(found[name]) <= files for name, (calls, files) in GOALS.items()
+    )
+
+
+def table(found: dict[str, dict[str, float]], *, files: bool) -> list[str]:
+    lines = [f"{'event':30}{'calls':>8}{'files':>8}\n"]
+    for name, calls in found.items():
+        goal = "  goal: {} calls, {} files".format(*GOALS[name]) if name in GOALS else ""
+        lines.append(f"{name:30}{sum(calls.values()):8.1f}{len(calls):8}{goal}\n")
+        if files:
+            ordered = sorted(calls.items(), key=lambda each: -each[1])
+            lines += [f"  {count:6.1f}  {file}\n" for file, count in ordered]
+    return lines
+
+
+class Events:
+    """TIMES connections of a client, and what they do in turn."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.context = ssl.create_default_context(cafile=str(endpoint.ca))
+        self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self.sockets: list[socket.socket] = []
+
+    def everything_once(self) -> None:
+        """So that what is remembered of callers, certificates and targets is."""
+        for event in (self.open, self.connect, self.shake_hands, self.get, self.close):
+            event()
+
+    def open(self) -> None:
+        host, _, port = self.endpoint.proxy.rpartition(":")
+        self.sockets = [socket.create_connection((host, int(port)), PATIENCE) for _ in range(TIMES)]
+
+    def connect(self) -> None:
+        target, credentials = self.endpoint.target, b64encode(self.endpoint.auth.encode()).decode()
+        fields = f"Host: {target}\r\nUser-Agent: trips\r\nProxy-Authorization: Basic {credentials}\r\n"
+        for each in self.sockets:
+            each.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode())
+            _read_head(each)
+
+    def shake_hands(self) -> None:
+        host = self.endpoint.target.rpartition(":")[0]
+        self.sockets = [self.context.wrap_socket(each, server_hostname=host) for each in self.sockets]
+
+    def get(self) -> None:
+        for each in self.sockets:
+            each.sendall(f"GET {PATH} HTTP/1.1\r\nHost: {self.endpoint.target}\r\nUser-Agent: trips\r\n\r\n".encode())
+            _read_answer(each)
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+
+
+class Counts:
+    """Asks the script in the proxy."""
+
+    def __init__(self, endpoint: Endpoint, told: Path) -> None:
+        self.endpoint = endpoint
+        self.told = told
+        self.lines = 0
+
+    def of(self, event: Callable[[], None]) -> dict[str, float]:
+        self._ask()
+        event()
+        # The last of the audit lines are written.
+        time.sleep(0.2)
+        calls = self._ask()
+        return {file: count / TIMES for file, count in sorted(calls.items()) if count >= TIMES / 2}
+
+    def _ask(self) -> Counter[str]:
+        self.endpoint.process.popen.send_signal(signal.SIGUSR1)
+        self.lines += 1
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = self.told.read_text().splitlines(keepends=True) if self.told.exists() else []
+            if len(found) >= self.lines and found[self.lines - 1].endswith("\n"):
+                counted: dict[str, Any] = json.loads(found[self.lines - 1])
+                return Counter(counted)
+            time.sleep(0.01)
+        raise RuntimeError("the proxy does not tell its calls")
+
+
+def _read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = connection.recv(65536)
+        if not piece:
+            raise RuntimeError("the proxy closed the connection")
+        head += piece
+    if b" 200 " not in head.partition(b"\r\n")[0]:
+        raise RuntimeError(f"the proxy refused: {head!r}")
+    return head
+
+
+def _read_answer(connection: socket.socket) -> None:
+    head, _, body = _read_head(connection).partition(b"\r\n\r\n")
+    size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    while len(body) < size:
+        body += connection.recv(65536)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

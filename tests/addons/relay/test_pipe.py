@@ -1,0 +1,166 @@
+"""After a 101 bytes pass as they are; what ends, and how, is passed on and written down."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from addons.net.tls import TlsStream
+from addons.records.record import Record
+from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+SPDY = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+WEBSOCKET = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.fixture(params=["off", "on"], ids=["unwatched", "watched"])
+async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    async with running_proxy(folder, confdir, connector_flows=request.param) as running:
+        yield running
+
+
+async def upgrade(proxy: Proxy, target: Target, early: bytes = b"", *, to: str = "SPDY/3.1") -> Stream:
+    here = f"127.0.0.1:{target.port}"
+    client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
+    lines = ["POST /api/v1/namespaces/a/pods/p/exec?command=ls HTTP/1.1", f"Host: {here}", "Connection: Upgrade"]
+    await client.say("\r\n".join([*lines, f"Upgrade: {to}", "Content-Length: 0", "", ""]).encode() + early)
+    return client
+
+
+async def test_an_upgrade_becomes_a_pipe_in_both_directions(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"
+        )
+        while data := await conversation.some():
+            await conversation.say(data.upper())
+        await conversation.say(b"bye")
+
+    target.handler = handler
+    client = await upgrade(proxy, target, to="websocket")
+    status, _, headers = await client.head()
+    assert (status, headers["upgrade"]) == (101, "websocket")
+    assert await client.reader.readexactly(2) == b"hi"
+    await client.say(b"abc")
+    assert await client.reader.readexactly(3) == b"ABC"
+    client.close()
+
+
+async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Record]) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY)
+        await conversation.some()
+
+    target.handler = handler
+    for count in range(1, 6):
+        client = await upgrade(proxy, target)
+        await client.head()
+        client.close()
+        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+        await until(lambda: proxy.connections == 0)
+        assert [each.event for each in records].count("stream") == count
+    assert not proxy.service.checks.limits.taken
+
+
+@pytest.mark.parametrize(
+    ("properly", "cause"),
+    [(True, "the target closed the connection"), (False, "the target ended without its TLS session")],
+)
+async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
+    proxy: Proxy,
+    target: Target,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    properly: bool,
+    cause: str,
+) -> None:
+    ends: list[bool] = []
+    finish = TlsStream.finish
+
+    def keep(self: TlsStream, *, whole: bool = True) -> None:
+        ends.append(whole)
+        finish(self, whole=whole)
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY)
+        if not properly:
+            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+
+    monkeypatch.setattr(TlsStream, "finish", keep)
+    target.handler = handler
+    client = await upgrade(proxy, target)
+    await client.head()
+    assert await client.rest() == b""
+    assert ends[0] is properly
+    client.close()
+    await until(lambda: proxy.connections == 0)
+    assert records[-1].cause == cause
+
+
+async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await until(lambda: len(proxy.stage._reader.kept) == 5)
+        await conversation.say(SPDY)
+        await conversation.exactly(10)
+        await conversation.say(b"both")
+
+    target.handler = handler
+    client = await upgrade(proxy, target, b"early")
+    await client.head()
+    await client.say(b"later")
+    assert await client.reader.readexactly(4) == b"both"
+    assert target.received.endswith(b"earlylater")
+    client.close()
+    await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "whole"),
+    [
+        pytest.param(b"", True, id="before the first frame"),
+        pytest.param(b"\x82\x02ab", True, id="between two frames"),
+        pytest.param(b"\x82\x02a", False, id="within a frame"),
+    ],
+)
+async def test_a_websocket_is_told_to_go_between_its_frames(
+    proxy: Proxy, target: Target, sent: bytes, whole: bool
+) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(WEBSOCKET + sent)
+        if not whole:
+            await conversation.exactly(4)
+            await conversation.say(b"b")
+        await conversation.some()
+
+    target.handler = handler
+    client = await upgrade(proxy, target, to="websocket")
+    await client.head()
+    assert await client.reader.readexactly(len(sent)) == sent
+    connections = proxy.master.addons.get("connections")
+    if not whole:
+        connections.take_leave("end")
+        await client.say(b"more")
+        assert await client.reader.readexactly(1) == b"b"
+    connections.take_leave("end")
+    assert await client.rest() == b"\x88\x05\x03\xe9end"
+
+
+async def test_of_another_protocol_the_pieces_are_not_known(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY + b"a")
+        await conversation.some()
+
+    target.handler = handler
+    client = await upgrade(proxy, target)
+    await client.head()
+    assert await client.reader.readexactly(1) == b"a"
+    proxy.master.addons.get("connections").take_leave("end")
+    assert await client.rest() == b""
