@@ -5,6 +5,7 @@ scripts/bench memory [--quick] [--size GB] [CASE ...]   resident memory while mu
 scripts/bench soak [--seconds 600] [--json FILE]        faults on both sides: errors by cause, leaks, stalls
 scripts/bench curves [--quick] [--json FILE]            more connections, Connectors, bytes and idle streams
 scripts/bench doors [--tree FOLDER]                     resident memory of proxy, controller and CSI driver
+scripts/bench trips [--files] [--json FILE]             calls and files entered by a CONNECT and a request
 scripts/bench picture FILE.json OUT.svg                 the picture of a report
 
 A comparison in full fails when it misses a goal of bench/goals.py; a quick one only says so.

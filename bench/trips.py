@@ -30,11 +30,11 @@ GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}
 """Calls and files at most."""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", action="store_true", help="name the files, with the calls in each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with place() as scene:
         found = measure(scene)
     sys.stdout.writelines(table(found, files=options.files))
@@ -170,4 +170,4 @@ def _read_answer(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
