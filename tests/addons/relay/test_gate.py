@@ -204,6 +204,6 @@ async def test_what_is_cut_off_is_one_line_of_the_log(
     await stream.say(said)
     stream.writer.close()
     await until(lambda: proxy.connections == 0)
-    lines = [each.getMessage() for each in caplog.records if each.name.startswith("addons")]
+    lines = [each.getMessage() for each in caplog.records if each.name.startswith("addons.relay")]
     assert len(lines) == bool(line)
     assert line in "".join(lines)
