@@ -13,7 +13,7 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import asyncio_utils
 
-from addons.server import assembly, cluster, folder, options
+from addons.server import assembly, cluster, options
 from addons.server.connections import Connections
 from addons.server.draining import Draining
 from addons.server.options import Config
@@ -106,6 +106,9 @@ class Lifecycle:
         if isinstance(config.source, Cluster):
             self._take(cluster.waiting(config, records))
         else:
+            # Only there: the watcher of files and the reader of manifests are 3 MB that a pod does without.
+            from addons.server import folder
+
             self._take(folder.make(config, Path(config.source.path), records))
         self._config, self._records = config, records
         self._moves = options.listens_locally(config, in_pod=in_pod())
