@@ -20,6 +20,7 @@ from connector_controller.metrics import Metrics
 from connector_controller.observed import Registry, SeenClass, SeenConnector, see_class, see_connector
 from connector_controller.proxy_services import ProxyServices
 from connector_controller.schedule import Schedule
+from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Probes
@@ -70,7 +71,8 @@ class Term:
         self._seen: Registry[ObjectKey, SeenConnector] = Registry(lambda each: each.key, self._queue.add)
         self._classes: Registry[str, SeenClass] = Registry(lambda each: each.key, self._class_queue.add)
         self._services = ProxyServices(client, settings, self._queue.add)
-        self._handover = Handover(client, settings, now=time.time, on_published=self._add_all)
+        self._handover = Handover(client, settings, now=time.time, on_published=self._published)
+        self._bundle = TrustBundle(client, settings, lambda: self._handover.pem, on_restart=self._restarted)
         self._events = Recorder(client, options.instance, now=time.time)
         self._source = self._make_source()
 
@@ -118,7 +120,7 @@ class Term:
         """Bring the gauges up to date, for a scrape."""
         for ready, count in self.counts().items():
             self._metrics.connectors.labels(ready).set(count)
-        for queue in (self._queue, self._class_queue, self._ca_queue):
+        for queue in (self._queue, self._class_queue, self._ca_queue, self._bundle.queue):
             self._metrics.queue_depth.labels(queue.name).set(len(queue))
         for kind, age in self._source.ages().items():
             self._metrics.watch_age.labels(kind).set(age)
@@ -131,6 +133,7 @@ class Term:
         self._ca_queue.add(_CA)
         self._class_queue.add(K8S.name)
         tasks.create_task(work(self._ca_queue, self._timed("ca", self._handover.reconcile)))
+        tasks.create_task(self._bundle.run(self._timed("bundle", self._bundle.reconcile)))
         classes = ClassReconciler(self._client, self._classes, now=_now)
         tasks.create_task(work(self._class_queue, self._timed("classes", classes.reconcile)))
         connectors = self._connectors(schedule)
@@ -205,6 +208,10 @@ class Term:
                 )
             )
         return made
+
+    def _published(self) -> None:
+        self._bundle.changed()
+        self._add_all()
 
     def _ca_changed(self, raw: Mapping[str, Any] | None) -> None:
         self._handover.secret = raw

@@ -95,13 +95,16 @@ def object_reflector(
     watch_timeout: float = WATCH_TIMEOUT,
     on_restart: Callable[[str], None] = lambda kind: None,
 ) -> Reflector[Raw]:
-    """Watches one object (the settings, the CA); its role needs list and watch for that name, and no get."""
+    """Watches one object (the settings, the CA); its role needs list and watch for that name, and no get.
+
+    An object of no namespace has the empty one in `key`.
+    """
     return Reflector(
         client,
         resource,
         lambda raw: raw,
         ObjectSink(on_change),
-        namespace=key.namespace,
+        namespace=key.namespace or None,
         field_selector=f"metadata.name={key.name}",
         watch_timeout=watch_timeout,
         on_restart=on_restart,

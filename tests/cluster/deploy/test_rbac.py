@@ -106,6 +106,11 @@ def test_the_controller_can_do_nothing_else_in_all_namespaces(installed: Kubectl
         ("patch", "configmaps/connectors-config", False),
         ("update", "leases.coordination.k8s.io/connectors-controller", True),
         ("update", "leases.coordination.k8s.io/another", False),
+        ("patch", "clustertrustbundles.certificates.k8s.io/connectors-proxy-ca", True),
+        ("patch", "clustertrustbundles.certificates.k8s.io/another", False),
+        ("delete", "clustertrustbundles.certificates.k8s.io/connectors-proxy-ca", False),
+        ("get", "namespaces/connectors-system", True),
+        ("get", "namespaces/kube-system", False),
     ],
 )
 def test_in_its_own_namespace_the_controller_writes_by_name(

@@ -1,0 +1,144 @@
+"""Keeps a ClusterTrustBundle with what callers shall trust, where the API server has that kind (KEP-3257).
+
+Pods of clusters without our CSI driver project it into a file, which kubelet keeps current through a rotation.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.queue import WorkQueue, work
+from connector_store.kube.resources import NAMESPACES, Resource
+from connector_store.kube.sinks import object_reflector
+
+logger = logging.getLogger(__name__)
+
+_GROUP: Final = "certificates.k8s.io"
+VERSIONS: Final = ("v1", "v1beta1")
+"""The newest first: v1 since Kubernetes 1.37, v1beta1 since 1.33 where it is turned on."""
+
+PAUSE: Final = 10.0
+"""Seconds until the API server is asked again which kinds it has."""
+
+
+async def served(client: KubeClient) -> Resource | None:
+    """The kind in the newest version that this API server has."""
+    for version in VERSIONS:
+        resource = Resource(_GROUP, version, "clustertrustbundles", "ClusterTrustBundle")
+        try:
+            found = (await client.get(f"/apis/{_GROUP}/{version}")).get("resources") or []
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            continue
+        if any(each.get("name") == resource.plural for each in found):
+            return resource
+    return None
+
+
+class TrustBundle:
+    """The bundle with the name of the setting ca-configmap. `pem` gives what is to be in it."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: Settings,
+        pem: Callable[[], bytes | None],
+        *,
+        on_restart: Callable[[str], None] = lambda kind: None,
+        pause: float = PAUSE,
+    ) -> None:
+        self.queue: WorkQueue[str] = WorkQueue("bundle")
+        self._client = client
+        self._settings = settings
+        self._name = settings.ca_configmap
+        self._pem = pem
+        self._on_restart = on_restart
+        self._pause = pause
+        self._held: Mapping[str, Any] | None = None
+        self._resource = Resource(_GROUP, VERSIONS[0], "clustertrustbundles", "ClusterTrustBundle")
+        self._left_alone = False
+
+    def changed(self) -> None:
+        """`pem` gives something else by now."""
+        self.queue.add(self._name)
+
+    async def run(self, reconcile: Callable[[str], Awaitable[float | None]]) -> None:
+        """Returns at once where there is no such kind; `reconcile` is ours, or one around it."""
+        resource = await self._kind()
+        if resource is None:
+            return
+        self._resource = resource
+        reflector = object_reflector(
+            self._client,
+            resource,
+            ObjectKey("", self._name),
+            self._seen,
+            watch_timeout=self._settings.watch_timeout,
+            on_restart=self._on_restart,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reflector.run())
+            await reflector.synced.wait()
+            tasks.create_task(work(self.queue, reconcile))
+
+    async def _kind(self) -> Resource | None:
+        while True:
+            try:
+                return await served(self._client)
+            except ApiError as error:
+                logger.warning("whether there are ClusterTrustBundles cannot be told: %s", error)
+                await asyncio.sleep(self._pause)
+
+    def _seen(self, raw: Mapping[str, Any] | None) -> None:
+        self._held = raw
+        self.queue.add(self._name)
+
+    async def reconcile(self, _: str) -> float | None:
+        """Make it what it should be; one without our label is somebody else's."""
+        pem = self._pem()
+        if pem is None:
+            return None
+        spec = {"trustBundle": pem.decode()}
+        if self._held is None:
+            await self._create(spec)
+            return None
+        metadata = self._held["metadata"]
+        if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER:
+            if not self._left_alone:
+                logger.warning("%s %r has not the controller's label and is left alone", self._resource, self._name)
+            self._left_alone = True
+        elif (self._held.get("spec") or {}).get("trustBundle") != spec["trustBundle"]:
+            version = {"resourceVersion": metadata["resourceVersion"]}
+            await self._client.patch(self._resource.path(None, self._name), {"metadata": version, "spec": spec})
+        return None
+
+    async def _create(self, spec: Mapping[str, str]) -> None:
+        system = self._settings.system_namespace
+        namespace = await self._client.get(NAMESPACES.path(None, system))
+        body = {
+            "apiVersion": f"{self._resource.group}/{self._resource.version}",
+            "kind": self._resource.kind,
+            "metadata": {
+                "name": self._name,
+                "labels": {MANAGED_BY: MANAGER},
+                # It goes with the product's namespace: nothing is left of an uninstallation.
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Namespace", "name": system, "uid": namespace["metadata"]["uid"]}
+                ],
+            },
+            "spec": dict(spec),
+        }
+        try:
+            await self._client.create(self._resource.path(), body)
+        except ApiError as error:
+            # The watch will show whose it is.
+            if error.status != HTTPStatus.CONFLICT:
+                raise

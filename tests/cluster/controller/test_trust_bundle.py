@@ -1,0 +1,44 @@
+"""The ClusterTrustBundle on a real API server: made, followed through a rotation, and brought back."""
+
+from typing import Any
+
+from connector_controller.handover import ROTATE
+from lab.controllers import SYSTEM, Controller, World, until
+
+BUNDLE = "/apis/certificates.k8s.io/v1/clustertrustbundles/connectors-proxy-ca"
+CONFIG_MAP = f"/api/v1/namespaces/{SYSTEM}/configmaps/connectors-proxy-ca"
+SECRET = f"/api/v1/namespaces/{SYSTEM}/secrets/connectors-proxy-ca"
+
+
+def bundle(world: World) -> dict[str, Any]:
+    answer = world.api.request("GET", BUNDLE)
+    found: dict[str, Any] = answer.json() if answer.status == 200 else {}
+    return found
+
+
+def text(world: World) -> str:
+    return str(bundle(world).get("spec", {}).get("trustBundle", ""))
+
+
+def published(world: World) -> str:
+    answer = world.api.request("GET", CONFIG_MAP)
+    return str(answer.json()["data"]["ca.crt"]) if answer.status == 200 else "none yet"
+
+
+def test_it_holds_what_callers_shall_trust_through_a_rotation(world: World, controller: Controller) -> None:
+    until(lambda: text(world) == published(world), "the bundle")
+    first = text(world)
+    [owner] = bundle(world)["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("Namespace", SYSTEM)
+    world.api.must("PATCH", SECRET, {"metadata": {"annotations": {ROTATE: "now"}}})
+    until(lambda: text(world).count("BEGIN CERTIFICATE") > 1 and first.strip() in text(world), "both CAs in it")
+    until(lambda: text(world) == published(world) and first.strip() not in text(world), "the new one alone")
+
+
+def test_what_somebody_changes_or_deletes_comes_back(world: World, controller: Controller) -> None:
+    until(lambda: text(world) == published(world), "the bundle")
+    other = published(world).replace("BEGIN CERTIFICATE-----", "BEGIN CERTIFICATE-----\n", 1)
+    world.api.must("PATCH", BUNDLE, {"metadata": {"labels": {"their": "label"}}, "spec": {"trustBundle": other}})
+    until(lambda: text(world) == published(world), "the bundle, mended")
+    world.delete(BUNDLE)
+    until(lambda: text(world) == published(world), "the bundle, made anew")

@@ -1,0 +1,162 @@
+"""The ClusterTrustBundle over a small API server; tests/cluster/controller has the real one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from connector_controller.trust_bundle import TrustBundle, served
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.settings import Settings
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import NAMESPACES, Resource
+from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
+
+NAME = "connectors-proxy-ca"
+BUNDLES = Resource("certificates.k8s.io", "v1", "clustertrustbundles", "ClusterTrustBundle")
+
+
+class World:
+    """`versions` of the API server have the kind; `pem` is what callers shall trust."""
+
+    def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
+        self.server, self.client = server, client
+        self.versions = ["v1"]
+        self.pem: bytes | None = b"PEM"
+        self.bundle = TrustBundle(client, Settings(), lambda: self.pem, pause=0.01)
+        server.faults.append(self._discovery)
+
+    def _discovery(self, request: web.Request) -> web.Response | None:
+        base, _, version = request.path.rpartition("/")
+        if base != "/apis/certificates.k8s.io":
+            return None
+        kinds = ["certificatesigningrequests", *(["clustertrustbundles"] if version in self.versions else [])]
+        return web.json_response({"resources": [{"name": each} for each in kinds]})
+
+    async def text(self) -> str | None:
+        try:
+            found: dict[str, Any] = await self.client.get(BUNDLES.path(None, NAME))
+        except ApiError:
+            return None
+        return str(found["spec"]["trustBundle"])
+
+    async def until_text(self, wanted: str) -> None:
+        for _ in range(3000):
+            if await self.text() == wanted:
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail(f"it does not say {wanted}")
+
+    @property
+    def writes(self) -> list[str]:
+        return [method for method, _, _ in self.server.requests if method != "GET"]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(self.bundle.run(self.bundle.reconcile))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        await server.put(NAMESPACES, {"metadata": {"name": "connectors-system"}})
+        yield World(server, client)
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        pytest.param(["v1", "v1beta1"], "v1", id="both: the newest"),
+        pytest.param(["v1beta1"], "v1beta1", id="the beta one"),
+        pytest.param([], None, id="neither"),
+    ],
+)
+async def test_the_kind_is_looked_for(world: World, versions: list[str], expected: str | None) -> None:
+    world.versions = versions
+    found = await served(world.client)
+    assert (found.version if found else None) == expected
+
+
+async def test_a_group_that_is_not_there_is_no_kind() -> None:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        assert await served(client) is None
+
+
+async def test_it_is_made_once_and_follows_the_ca(world: World) -> None:
+    async with world.running():
+        await world.until_text("PEM")
+        world.pem = b"NEXT"
+        world.bundle.changed()
+        await world.until_text("NEXT")
+        world.bundle.changed()
+        await until(lambda: len(world.bundle.queue) == 0)
+    assert world.writes == ["POST", "PATCH"]
+    made = await world.client.get(BUNDLES.path(None, NAME))
+    assert made["metadata"]["labels"] == {MANAGED_BY: MANAGER}
+    [owner] = made["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], bool(owner["uid"])) == ("Namespace", "connectors-system", True)
+
+
+async def test_what_is_changed_or_taken_away_comes_back(world: World) -> None:
+    async with world.running():
+        await world.until_text("PEM")
+        await world.client.patch(BUNDLES.path(None, NAME), {"spec": {"trustBundle": "EVIL"}})
+        await world.until_text("PEM")
+        await world.server.delete(BUNDLES, NAME)
+        await world.until_text("PEM")
+
+
+async def test_somebody_elses_is_left_alone_and_told_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.server.put(BUNDLES, {"metadata": {"name": NAME}, "spec": {"trustBundle": "THEIRS"}})
+    async with world.running():
+        await until(lambda: "is left alone" in caplog.text)
+        world.bundle.changed()
+        await until(lambda: len(world.bundle.queue) == 0)
+    assert await world.text() == "THEIRS"
+    assert caplog.text.count("is left alone") == 1
+    assert world.writes == []
+
+
+async def test_without_a_ca_there_is_nothing_to_say(world: World) -> None:
+    world.pem = None
+    async with world.running():
+        world.bundle.changed()
+        await until(lambda: any(path.endswith("clustertrustbundles") for _, path, _ in world.server.requests))
+        world.pem = b"PEM"
+        world.bundle.changed()
+        await world.until_text("PEM")
+    assert world.writes == ["POST"]
+
+
+async def test_where_there_is_no_such_kind_it_is_done(world: World) -> None:
+    world.versions = []
+    await asyncio.wait_for(world.bundle.run(world.bundle.reconcile), 30)
+    assert world.writes == []
+
+
+async def test_an_api_server_that_is_away_is_asked_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    away = [refusal(503, "ServiceUnavailable", "starting") for _ in range(2)]
+    world.server.faults.insert(0, lambda _: away.pop() if away else None)
+    async with world.running():
+        await world.until_text("PEM")
+    assert "cannot be told" in caplog.text
+
+
+@pytest.mark.parametrize("status", [409, 500])
+async def test_one_that_is_there_already_is_no_error_and_any_other_is(world: World, status: int) -> None:
+    world.server.faults.append(lambda request: refusal(status, "x", "x") if request.method == "POST" else None)
+    if status == 409:
+        await world.bundle.reconcile(NAME)
+        return
+    with pytest.raises(ApiError):
+        await world.bundle.reconcile(NAME)
