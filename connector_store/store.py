@@ -8,6 +8,7 @@ every call is made on one event loop.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+from connector_store.domain.bindings import Binding, Bindings, Role
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
 from connector_store.domain.names import ObjectKey
@@ -15,7 +16,7 @@ from connector_store.domain.rbac import ClusterRole
 from connector_store.domain.resolve import resolve
 from connector_store.domain.serving import Withheld, not_named
 
-Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole
+Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole | Role | Binding
 Subscriber = Callable[[frozenset[ObjectKey]], None]
 
 Identity = tuple[type, ObjectKey | str]
@@ -24,7 +25,7 @@ _BUILTIN: Final = "builtin"
 
 
 class Store:
-    """Connectors, Secrets, ConnectorClasses and ClusterRoles by source; see the module's text."""
+    """Connectors, Secrets, ConnectorClasses and what RBAC knows, by source; see the module's text."""
 
     def __init__(self, *, expected: Iterable[str] = ()) -> None:
         """`expected` names the sources whose first list must be in before the store is synced."""
@@ -33,6 +34,8 @@ class Store:
         self._secrets: dict[ObjectKey, Secret] = {}
         self._classes: dict[str, ConnectorClass] = {K8S.name: K8S}
         self._roles: dict[str, ClusterRole] = {}
+        self._bound: dict[Identity, Role | Binding] = {}
+        self._bindings: Bindings | None = None
         self._users: dict[ObjectKey | Identity, set[ObjectKey]] = {}
         """The Connectors that name a Secret, or an object of cluster scope."""
         self._resolved = _Resolved(self._resolve)
@@ -63,6 +66,17 @@ class Store:
 
     def cluster_role(self, name: str) -> ClusterRole | None:
         return self._roles.get(name)
+
+    @property
+    def bindings(self) -> Bindings:
+        """Roles and bindings of a folder, compiled once after each change."""
+        if self._bindings is None:
+            self._bindings = Bindings(
+                cluster_roles=self._roles.values(),
+                roles=(each for each in self._bound.values() if isinstance(each, Role)),
+                bindings=(each for each in self._bound.values() if isinstance(each, Binding)),
+            )
+        return self._bindings
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -192,10 +206,15 @@ class Store:
         kind, name = identity
         if isinstance(name, str):
             if kind is ClusterRole:
+                self._bindings = None
                 _set_or_pop(self._roles, name, obj if isinstance(obj, ClusterRole) else None)
             else:
                 _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
             return self._invalidate(identity)
+        if kind in (Role, Binding):
+            _set_or_pop(self._bound, identity, obj if isinstance(obj, Role | Binding) else None)
+            self._bindings = None
+            return set()
         if kind is Secret:
             return self._index_secret(name, obj if isinstance(obj, Secret) else None)
         return self._index_connector(name, obj if isinstance(obj, Connector | Rejected) else None)
@@ -252,7 +271,9 @@ def identify(obj: Object) -> Identity:
     """What tells an object from others: another one of the same identity replaces it."""
     if isinstance(obj, ConnectorClass | ClusterRole):
         return type(obj), obj.name
-    return (Secret if isinstance(obj, Secret) else Connector), obj.key
+    if isinstance(obj, Secret | Role | Binding):
+        return type(obj), obj.key
+    return Connector, obj.key
 
 
 def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | Identity]:

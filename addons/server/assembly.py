@@ -21,6 +21,7 @@ from addons.records.output import Output
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.shared import Shared, Times
+from addons.server.callers import with_issuers
 from addons.server.options import Config
 from addons.server.watching import is_watched
 from connector_store.domain.access import Access
@@ -29,6 +30,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
 from connector_store.domain.verdict import Rules
+from connector_store.oidc.access import Rights
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
@@ -93,6 +95,7 @@ def join(
     *,
     store: Store,
     access: Access,
+    rights: Rights,
     authority: Authority,
     proxy: Callable[[Target, str], Awaitable[str]],
     work: Iterable[Work],
@@ -101,6 +104,7 @@ def join(
     """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host: see `Pages`."""
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
+    access, issuers = with_issuers(config, settings, access, rights)
     certificates = Certificates(authority.signer)
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
@@ -137,7 +141,7 @@ def join(
         service=service,
         settings=settings,
         why_not_ready=why_not_ready,
-        work=(*work, ("recheck of streams", streams.run)),
+        work=(*work, ("recheck of streams", streams.run), *([("issuers", issuers.run)] if issuers else [])),
     )
 
 

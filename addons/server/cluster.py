@@ -21,6 +21,7 @@ from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import SECRETS
+from connector_store.kube.review import AccessReviews
 from connector_store.kube.shared_settings import FIRST_PAUSE, read_settings
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.sources import ClusterSource
@@ -39,6 +40,9 @@ class Nobody:
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
         return Unavailable(reason="not connected to the API server yet")
 
+    async def may_use(self, identity: Identity, key: ObjectKey) -> Unavailable:
+        return Unavailable(reason="not connected to the API server yet")
+
 
 def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
     """What serves until `connect` is done: everybody is told to come again. ParseError for a wrong setting."""
@@ -49,6 +53,7 @@ def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
         records,
         store=Store(expected=["the API server"]),
         access=Nobody(),
+        rights=Nobody(),
         authority=assembly.own_authority(),
         proxy=_not_known,
         work=[],
@@ -98,6 +103,7 @@ async def connect(
         records,
         store=store,
         access=_access(client, config, settings, records.metrics),
+        rights=AccessReviews(client, settings.access),
         authority=authority,
         proxy=lambda target, host: _proxy(client, settings, target, host),
         work=work,

@@ -9,7 +9,7 @@ from addons.server.options import Config
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
 from connector_store.domain.settings import parse_settings
-from connector_store.folder.access import SigningKey, TokenAccess
+from connector_store.folder.access import BoundRights, SigningKey, TokenAccess
 from connector_store.folder.source import NAME, DirectorySource
 from connector_store.store import Store
 
@@ -28,6 +28,7 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
         records,
         store=store,
         access=TokenAccess(key.public, audience=settings.audience, now=time.time),
+        rights=BoundRights(store, settings.access),
         authority=assembly.own_authority(),
         proxy=_proxy,
         work=[("folder", source.run)],

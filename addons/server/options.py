@@ -36,6 +36,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {"block_global": False, "onboarding": False
 _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_source", str, "auto", "kubernetes, kubernetes:CONTEXT, or a folder of manifests; auto: ./connectors, "
      "in a pod kubernetes."),
+    ("connector_authentication", str, "", "File with an AuthenticationConfiguration: whose tokens name callers."),
     ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
     ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
@@ -58,6 +59,7 @@ class Config:
     """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
 
     source: Folder | Cluster
+    authentication: Path | None
     recheck: float
     cut_expired: bool
     flows: str
@@ -141,6 +143,7 @@ def read(*, in_pod: bool) -> Config:
     options = ctx.options
     return Config(
         source=_source(options.connector_source, in_pod=in_pod),
+        authentication=_file(options.connector_authentication),
         recheck=_seconds("connector_recheck"),
         cut_expired=options.connector_cut_expired,
         flows=_choice("connector_flows", ("auto", "on", "off")),
@@ -163,6 +166,10 @@ def _source(text: str, *, in_pod: bool) -> Folder | Cluster:
         return parse_source(text, in_pod=in_pod)
     except ParseError as error:
         raise ParseError("connector_source", error.reason) from error
+
+
+def _file(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def _choice(name: str, choices: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ from connector_store.domain.access import Identity
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.pem import certificates
+from connector_store.domain.schema import unknown_fields
 
 GROUP: Final = "apiserver.config.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
@@ -91,11 +92,12 @@ class Issuer:
 def parse_authentication(document: object) -> tuple[Issuer, ...]:
     """Read the configuration; ParseError for what the API server would refuse, and for what is not run here."""
     fields = Fields(document, "")
-    _only(fields, "apiVersion", "kind", "jwt", "anonymous")
     if fields.text("kind") != KIND:
         raise ParseError("kind", f"is not {KIND}")
     if fields.text("apiVersion") not in [f"{GROUP}/{each}" for each in VERSIONS]:
         raise ParseError("apiVersion", f"is not {GROUP}/{VERSIONS[0]}")
+    if unknown := unknown_fields(document if isinstance(document, Mapping) else {}):
+        raise unknown[0]
     if fields.value("anonymous") is not None:
         raise ParseError("anonymous", "has no meaning here: nobody uses a Connector without a token; remove it")
     entries = fields.items("jwt")
@@ -108,13 +110,9 @@ def parse_authentication(document: object) -> tuple[Issuer, ...]:
 
 
 def _issuer(entry: Fields) -> Issuer:
-    _only(entry, "issuer", "claimValidationRules", "claimMappings", "userValidationRules")
     if entry.items("userValidationRules"):
         raise ParseError(entry.at("userValidationRules"), "are CEL expressions, which are not run here; remove them")
     issuer = entry.child("issuer")
-    _only(
-        issuer, "url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy", "egressSelectorType"
-    )
     if issuer.text("egressSelectorType"):
         raise ParseError(issuer.at("egressSelectorType"), "has no meaning here; remove it")
     url = _https(issuer, "url")
@@ -122,7 +120,6 @@ def _issuer(entry: Fields) -> Issuer:
     if named is not None and _https(issuer, "discoveryURL") == url:
         raise ParseError(issuer.at("discoveryURL"), "is the same as url; remove it")
     mappings = entry.child("claimMappings")
-    _only(mappings, "username", "groups", "uid", "extra")
     if mappings.items("extra"):
         raise ParseError(mappings.at("extra"), "is made by CEL expressions, which are not run here; remove it")
     return Issuer(
@@ -183,7 +180,6 @@ def _ca(issuer: Fields) -> bytes | None:
 
 
 def _mapped(fields: Fields) -> Mapped:
-    _only(fields, "claim", "prefix", "expression")
     _no_expression(fields)
     claim, prefix = fields.text("claim"), fields.text("prefix") or ""
     if claim is None:
@@ -197,13 +193,11 @@ def _mapped(fields: Fields) -> Mapped:
 
 
 def _uid(fields: Fields) -> str | None:
-    _only(fields, "claim", "expression")
     _no_expression(fields)
     return fields.text("claim")
 
 
 def _rule(rule: Fields) -> tuple[str, str]:
-    _only(rule, "claim", "requiredValue", "expression", "message")
     _no_expression(rule)
     claim, value = rule.text("claim"), rule.value("requiredValue")
     if claim is None:
@@ -216,12 +210,6 @@ def _rule(rule: Fields) -> tuple[str, str]:
 def _no_expression(fields: Fields) -> None:
     if fields.text("expression") is not None:
         raise ParseError(fields.at("expression"), "is CEL, which is not run here; name a claim")
-
-
-def _only(fields: Fields, *known: str) -> None:
-    for each in fields.names():
-        if each not in known:
-            raise ParseError(fields.at(each), "unknown field; known are: " + ", ".join(known))
 
 
 def _distinct(field: str, values: list[str]) -> None:

@@ -5,7 +5,7 @@ the question is the one that a SubjectAccessReview would be asked, and `rbac` an
 
 >>> role = ClusterRole(name="user", rules=(PolicyRule(verbs=("use",), api_groups=(API_GROUP,),
 ...     resources=("connectors/proxy",)),))
->>> bound = Bindings(cluster_roles=[role], bindings=[Binding(name="b", namespace="team-a", role=ClusterRoleRef("user"),
+>>> bound = Bindings(cluster_roles=[role], bindings=[Binding(key=ObjectKey("team-a", "b"), role=ClusterRoleRef("user"),
 ...     subjects=(Subject(kind="Group", name="ci:deployers"),))])
 >>> rule = AccessRule("use", "connectors", "proxy")
 >>> bound.allow(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-a", "k8s"))
@@ -21,12 +21,11 @@ from typing import Final, Literal
 from connector_store.domain.access import Identity
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
-from connector_store.domain.names import ObjectKey, is_label
+from connector_store.domain.names import API_GROUP, ObjectKey, is_label
 from connector_store.domain.rbac import RBAC_GROUP, BoundRole, ClusterRole, PolicyRule, RuleSet, parse_rules, role_name
 from connector_store.domain.request_info import RequestInfo
 from connector_store.domain.settings import AccessRule
 
-API_GROUP: Final = "connectors.alauda.io"
 MAX_SUBJECTS: Final = 10_000
 """Of one binding."""
 EVERYBODY: Final = "system:authenticated"
@@ -76,10 +75,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A RoleBinding, or with `namespace` None a ClusterRoleBinding."""
+    """A RoleBinding, or with an empty namespace in its key a ClusterRoleBinding."""
 
-    name: str
-    namespace: str | None
+    key: ObjectKey
     role: ClusterRoleRef | RoleRef
     subjects: tuple[Subject, ...]
 
@@ -105,9 +103,9 @@ class Bindings:
             name=key.name,
             path="",
         )
-        held = (each for each in self._bindings if each.namespace in (None, key.namespace))
+        held = (each for each in self._bindings if each.key.namespace in ("", key.namespace))
         bound = [
-            BoundRole(label=each.name, rules=self._rules(each))
+            BoundRole(label=each.key.name, rules=self._rules(each))
             for each in held
             if any(subject.is_of(identity) for subject in each.subjects)
         ]
@@ -116,7 +114,7 @@ class Bindings:
     def _rules(self, binding: Binding) -> tuple[PolicyRule, ...]:
         if isinstance(binding.role, ClusterRoleRef):
             return self._cluster_roles.get(binding.role.name, ())
-        return self._roles.get(ObjectKey(binding.namespace or "", binding.role.name), ())
+        return self._roles.get(ObjectKey(binding.key.namespace, binding.role.name), ())
 
 
 def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:
@@ -133,40 +131,37 @@ def parse_role_binding(raw: Mapping[str, object], *, default_namespace: str) -> 
     fields = Fields(raw, "")
     metadata = fields.child("metadata")
     namespace = _namespace(metadata, default_namespace)
-    return _binding(fields, role_name(metadata, "name"), namespace)
+    return _binding(fields, ObjectKey(namespace, role_name(metadata, "name")))
 
 
 def parse_cluster_role_binding(raw: Mapping[str, object]) -> Binding:
     """Read a ClusterRoleBinding."""
     fields = Fields(raw, "")
-    return _binding(fields, role_name(fields.child("metadata"), "name"), None)
+    return _binding(fields, ObjectKey("", role_name(fields.child("metadata"), "name")))
 
 
-def _binding(fields: Fields, name: str, namespace: str | None) -> Binding:
+def _binding(fields: Fields, key: ObjectKey) -> Binding:
     subjects = fields.items("subjects")
     if len(subjects) > MAX_SUBJECTS:
         raise ParseError("subjects", f"has more than {MAX_SUBJECTS} entries")
     return Binding(
-        name=name,
-        namespace=namespace,
-        role=_role(fields.child("roleRef"), namespace),
+        key=key,
+        role=_role(fields.child("roleRef"), key.namespace),
         subjects=tuple(_subject(each) for each in subjects),
     )
 
 
-def _role(ref: Fields, namespace: str | None) -> ClusterRoleRef | RoleRef:
+def _role(ref: Fields, namespace: str) -> ClusterRoleRef | RoleRef:
     if ref.text("apiGroup") not in (None, RBAC_GROUP):
         raise ParseError(ref.at("apiGroup"), f"is not {RBAC_GROUP}")
     name = role_name(ref, "name")
     match ref.text("kind"):
         case "ClusterRole":
             return ClusterRoleRef(name)
-        case "Role" if namespace is not None:
+        case "Role" if namespace:
             return RoleRef(name)
         case _:
-            raise ParseError(
-                ref.at("kind"), "is not ClusterRole" if namespace is None else "is neither Role nor ClusterRole"
-            )
+            raise ParseError(ref.at("kind"), "is neither Role nor ClusterRole" if namespace else "is not ClusterRole")
 
 
 def _subject(fields: Fields) -> Subject:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from connector_store.domain.names import API_GROUP
 from connector_store.domain.rbac import ALL, RBAC_GROUP, RBAC_VERSION, ClusterRole, PolicyRule
 
 READ_ONLY: Final = "connectors-read-only"
 CREDENTIALS: Final = "connectors-credentials"
+USER: Final = "connectors-user"
+"""The right to use Connectors; `deploy/rbac/users.yaml`."""
 
 _READ: Final = ("get", "list", "watch")
 _WRITE: Final = ("create", "delete", "deletecollection", "patch", "update")
@@ -140,6 +143,7 @@ _EDIT: Final = (
 BUILTIN: Final[Mapping[str, ClusterRole]] = MappingProxyType(
     {
         **SHIPPED,
+        USER: ClusterRole(name=USER, rules=(_rule(("use",), API_GROUP, "connectors/proxy"),)),
         "view": ClusterRole(name="view", rules=_VIEW),
         "edit": ClusterRole(name="edit", rules=(*_EDIT, *_VIEW)),
     }

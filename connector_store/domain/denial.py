@@ -117,10 +117,11 @@ def bad_token(*, inside: bool) -> Deny:
     )
 
 
-def unavailable(retry_after: int) -> Deny:
+def unavailable(retry_after: int, told: str = "") -> Deny:
+    """`told` is what a caller may know of the reason."""
     return Deny(
         status=503,
-        message="the caller cannot be checked at the moment; try again",
+        message=f"the caller cannot be checked at the moment{': ' if told else ''}{told}; try again",
         cause="unavailable",
         retry_after=retry_after,
     )

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from connector_store.domain import names
+from connector_store.domain.bindings import Binding, Role, parse_cluster_role_binding, parse_role, parse_role_binding
 from connector_store.domain.credentials import Params
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
@@ -22,15 +24,17 @@ from connector_store.domain.permissions import Permissions, parse_permissions
 from connector_store.domain.rbac import RBAC_VERSION, ClusterRole, parse_cluster_role
 from connector_store.domain.schema import LONGEST_NAME, suggestion
 
-API_GROUP: Final = "connectors.alauda.io"
+API_GROUP: Final = names.API_GROUP
 API_VERSION: Final = f"{API_GROUP}/v1alpha1"
-KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1", "ClusterRole": RBAC_VERSION}
+KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"} | dict.fromkeys(
+    ("ClusterRole", "Role", "RoleBinding", "ClusterRoleBinding"), RBAC_VERSION
+)
 """What is read, and the apiVersion that it must have."""
 
 
 def parse_object(
     raw: object, *, system_namespace: str, default_namespace: str = ""
-) -> Connector | Rejected | ConnectorClass | Secret | ClusterRole:
+) -> Connector | Rejected | ConnectorClass | Secret | ClusterRole | Role | Binding:
     """Read any object of ours by its apiVersion and kind.
 
     Objects without a namespace get `default_namespace`, as kubectl does it.
@@ -47,6 +51,12 @@ def parse_object(
             return parse_class(raw)
         case version, "ClusterRole" if version == RBAC_VERSION:
             return parse_cluster_role(raw)
+        case version, "Role" if version == RBAC_VERSION:
+            return parse_role(raw, default_namespace=default_namespace)
+        case version, "RoleBinding" if version == RBAC_VERSION:
+            return parse_role_binding(raw, default_namespace=default_namespace)
+        case version, "ClusterRoleBinding" if version == RBAC_VERSION:
+            return parse_cluster_role_binding(raw)
     raise _not_read(fields)
 
 

@@ -8,9 +8,11 @@ ObjectKey(namespace='team-a', name='k8s')
 
 import re
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from connector_store.domain.errors import ParseError
+
+API_GROUP: Final = "connectors.alauda.io"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -42,6 +42,12 @@ _METADATA: Final[Shape] = dict.fromkeys(
 )
 """ObjectMeta of apimachinery meta/v1."""
 _OBJECT: Final[Shape] = {"apiVersion": None, "kind": None, "metadata": _METADATA}
+_BINDING: Final[Shape] = {
+    **_OBJECT,
+    "roleRef": dict.fromkeys(("apiGroup", "kind", "name")),
+    "subjects": dict.fromkeys(("apiGroup", "kind", "name", "namespace")),
+}
+_CLAIM: Final[Shape] = dict.fromkeys(("claim", "prefix", "expression"))
 
 CONNECTOR_SPEC: Final[Shape] = {
     "connectorClassName": None,
@@ -61,6 +67,29 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "ConnectorClass": {**_OBJECT, "spec": None, "status": None},
     "Secret": {**_OBJECT, "type": None, "data": None, "stringData": None, "immutable": None},
     "ClusterRole": {**_OBJECT, "rules": _RULE, "aggregationRule": None},
+    "Role": {**_OBJECT, "rules": _RULE},
+    "RoleBinding": _BINDING,
+    "ClusterRoleBinding": _BINDING,
+    "AuthenticationConfiguration": {
+        "apiVersion": None,
+        "kind": None,
+        "anonymous": None,
+        "jwt": {
+            "issuer": dict.fromkeys(
+                (
+                    "url",
+                    "discoveryURL",
+                    "certificateAuthority",
+                    "audiences",
+                    "audienceMatchPolicy",
+                    "egressSelectorType",
+                )
+            ),
+            "claimMappings": {"username": _CLAIM, "groups": _CLAIM, "uid": _CLAIM, "extra": None},
+            "claimValidationRules": dict.fromkeys(("claim", "requiredValue", "expression", "message")),
+            "userValidationRules": None,
+        },
+    },
 }
 
 LONGEST_NAME: Final = 63

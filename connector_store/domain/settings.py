@@ -39,6 +39,7 @@ KEYS: Final[Mapping[str, str]] = {
     "ca-configmap": "ConfigMap in the system namespace with the public half of the CA",
     "watch-timeout": "seconds that one watch request lasts",
     "stale-after": "seconds without a working watch after which nothing of what it brought is served",
+    "jwks-max-age": "seconds that an issuer's keys serve while it cannot be asked",
     "probe-interval": "seconds between two probes of a Connector",
     "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
     "drain": "seconds that live streams have to end when a process stops",
@@ -80,6 +81,7 @@ class Settings:
     ca_configmap: str = "connectors-proxy-ca"
     watch_timeout: float = 300.0
     stale_after: float = 600.0
+    jwks_max_age: float = 21_600.0
     probe_interval: float = 60.0
     ca_overlap: float = 600.0
     drain: float = 60.0
@@ -142,6 +144,7 @@ def parse_settings(
         stale_after=read.value(
             "stale-after", _more_than(watch_timeout + PROOF), max(default.stale_after, 2 * watch_timeout)
         ),
+        jwks_max_age=read.value("jwks-max-age", _seconds, default.jwks_max_age),
         probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
         ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
         drain=read.value("drain", _seconds_or_none, default.drain),

@@ -167,5 +167,5 @@ def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: boo
     if answer is None:
         return denial.internal()
     if isinstance(answer, Unavailable):
-        return denial.unavailable(answer.retry_after)
+        return denial.unavailable(answer.retry_after, answer.told)
     return denial.bad_token(inside=inside) if answer.what == "token" else denial.not_allowed(key)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +20,8 @@ from connector_store.cache import Lru
 from connector_store.domain.access import Answer, Granted, Identity, Refused
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.settings import AccessRule
+from connector_store.store import Store
 
 KEY_FILE: Final = "connector-callers-key.pem"
 ISSUER: Final = "kubernetes-connector"
@@ -173,6 +175,20 @@ class TokenAccess:
             return Refused(what="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
         return _Verified(subject=subject, expires=expires, granted=Granted(identity=identity, token_expires=expires))
+
+
+class BoundRights:
+    """The right to use Connectors of callers whom an issuer has named: Roles and bindings among the manifests."""
+
+    def __init__(self, store: Store, rule: AccessRule) -> None:
+        self._store = store
+        self._rule = rule
+
+    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
+        """Waits for nothing: the manifests are in memory."""
+        if self._store.bindings.allow(identity, self._rule, key):
+            return True
+        return Refused(what="use", reason=f"{identity.user} may not {self._rule} {key}")
 
 
 def _why(error: jwt.InvalidTokenError) -> str:

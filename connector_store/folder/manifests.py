@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
+from connector_store.domain.bindings import Binding, Role
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.manifest import parse_object
@@ -23,7 +24,7 @@ DEFAULT_NAMESPACE: Final = "default"
 UNKNOWN_FIELD: Final = "UnknownField"
 """Why a Connector is not used that has a field which there is not: a definition's API server would not take it."""
 
-Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole
+Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole | Role | Binding
 
 _CONNECTOR_FIELDS: Final = (
     "spec.connectorClassName",
@@ -158,7 +159,9 @@ def describe(found: Object) -> str:
     """Kind and name, for people."""
     if isinstance(found, ConnectorClass | ClusterRole):
         return f"{type(found).__name__} {found.name}"
-    return f"{'Secret' if isinstance(found, Secret) else 'Connector'} {found.key}"
+    if isinstance(found, Binding):
+        return f"RoleBinding {found.key}" if found.key.namespace else f"ClusterRoleBinding {found.key.name}"
+    return f"{'Connector' if isinstance(found, Connector | Rejected) else type(found).__name__} {found.key}"
 
 
 def secret_problems(secret: Secret) -> tuple[str, ...]:

@@ -70,6 +70,18 @@ async def review_access(
     return Refused(what="use", reason=f"{identity.user} may not {rule} {key}")
 
 
+class AccessReviews:
+    """Asks the API server for the right of callers whom somebody else has verified."""
+
+    def __init__(self, client: KubeClient, rule: AccessRule) -> None:
+        self._client = client
+        self._rule = rule
+
+    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
+        """The API server's answer, nothing remembered."""
+        return await review_access(self._client, identity, key, self._rule)
+
+
 def _identity(user: Mapping[str, Any]) -> Identity:
     return Identity(
         user=str(user.get("username") or ""),

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from connector_store.domain.access import Identity
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.bindings import Binding, ClusterRoleRef, Role, RoleRef, Subject
 from connector_store.domain.builtin import K8S
 from connector_store.domain.models import (
     Address,
@@ -18,6 +20,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import Permissions, RoleEntry
 from connector_store.domain.rbac import ClusterRole, PolicyRule
 from connector_store.domain.serving import not_bound, not_watched
+from connector_store.domain.settings import AccessRule
 from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")
@@ -259,3 +262,22 @@ def test_a_source_that_is_excused_is_not_waited_for() -> None:
     assert not store.synced
     store.excuse("other")
     assert store.synced
+
+
+def test_roles_and_bindings_count_from_the_change_on_and_concern_no_stream_at_once() -> None:
+    store, rule, me = Store(), AccessRule("use", "connectors", "proxy"), Identity(user="me")
+    told: list[frozenset[ObjectKey]] = []
+    store.subscribe(told.append)
+    use = PolicyRule(verbs=("use",), api_groups=("connectors.alauda.io",), resources=("connectors/proxy",))
+    key, role = ObjectKey("n", "c"), ObjectKey("n", "r")
+    assert not store.bindings.allow(me, rule, key)
+    binding = Binding(key=ObjectKey("n", "b"), role=RoleRef("r"), subjects=(Subject(kind="User", name="me"),))
+    store.replace("folder", [Role(key=role, rules=(use,)), binding])
+    assert store.bindings.allow(me, rule, key)
+    assert store.bindings is store.bindings
+    store.remove("folder", Role, role)
+    assert not store.bindings.allow(me, rule, key)
+    store.put("folder", ClusterRole(name="r", rules=(use,)))
+    store.put("folder", replace(binding, role=ClusterRoleRef("r")))
+    assert store.bindings.allow(me, rule, key)
+    assert told == []

@@ -14,6 +14,7 @@ from connector_store.domain.source import Folder
 def config(confdir: Path, **explicit: str) -> Config:
     return Config(
         source=Folder("connectors"),
+        authentication=None,
         recheck=30,
         cut_expired=False,
         flows="off",

@@ -110,7 +110,7 @@ def test_without_bindings_nobody_may() -> None:
 def test_what_is_read() -> None:
     found = parse_role_binding(binding(user(), kind="Role", namespace="n"), default_namespace="default")
     assert found == Binding(
-        name="b", namespace="n", role=RoleRef("user"), subjects=(Subject(kind="User", name="ci:me"),)
+        key=ObjectKey("n", "b"), role=RoleRef("user"), subjects=(Subject(kind="User", name="ci:me"),)
     )
     assert parse_cluster_role_binding(binding()).role == ClusterRoleRef("user")
     assert parse_role(role(), default_namespace="default").key == ObjectKey("default", "user")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector_store.domain.bindings import Binding, ClusterRoleRef, Role
 from connector_store.domain.errors import ParseError
 from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.manifest import API_VERSION, parse_connector, parse_object
@@ -183,3 +184,25 @@ def test_for_every_object_only_parse_errors_are_raised(raw: object) -> None:
         parse_object(raw, system_namespace="s")
     except ParseError:
         return
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        pytest.param("Role", Role(key=ObjectKey("default", "r"), rules=()), id="a Role"),
+        pytest.param(
+            "RoleBinding",
+            Binding(key=ObjectKey("default", "r"), role=ClusterRoleRef("user"), subjects=()),
+            id="a RoleBinding",
+        ),
+        pytest.param(
+            "ClusterRoleBinding",
+            Binding(key=ObjectKey("", "r"), role=ClusterRoleRef("user"), subjects=()),
+            id="a ClusterRoleBinding",
+        ),
+    ],
+)
+def test_what_rbac_knows_is_read(kind: str, found: object) -> None:
+    raw = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "r"}}
+    bound = {"roleRef": {"kind": "ClusterRole", "name": "user"}} if kind.endswith("Binding") else {}
+    assert parse_object({**raw, **bound}, system_namespace="sys", default_namespace="default") == found

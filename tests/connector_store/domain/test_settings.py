@@ -82,6 +82,7 @@ def test_precedence(explicit, environ, config_map, drain) -> None:
         pytest.param("stale-after", "331", "stale_after", 331.0, id="a bound of one's own"),
         pytest.param("namespaces", " a, b ,a,", "namespaces", ("a", "b"), id="namespaces, each once"),
         pytest.param("namespaces", "", "namespaces", None, id="empty means all namespaces"),
+        pytest.param("jwks-max-age", "86400", "jwks_max_age", 86400.0, id="a day"),
         pytest.param("probe-interval", "0.5", "probe_interval", 0.5, id="parts of a second"),
         pytest.param("ca-overlap", "0", "ca_overlap", 0.0, id="no overlap"),
         pytest.param("drain", " 86400\n", "drain", 86400.0, id="the longest, with a newline"),

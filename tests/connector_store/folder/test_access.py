@@ -17,10 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.access import Granted, Identity, Refused
+from connector_store.domain.bindings import Binding, ClusterRoleRef, Subject
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.rbac import ClusterRole, PolicyRule
+from connector_store.domain.settings import AccessRule
 from connector_store.folder import access as subject
-from connector_store.folder.access import KEY_FILE, MAX_TTL, MAX_VERIFIED, SigningKey, TokenAccess
+from connector_store.folder.access import KEY_FILE, MAX_TTL, MAX_VERIFIED, BoundRights, SigningKey, TokenAccess
+from connector_store.store import Store
 
 KEY = ObjectKey("team-a", "k8s")
 AUDIENCE = "connectors-proxy"
@@ -204,3 +208,19 @@ def test_a_key_made_by_another_process_in_between_is_taken(tmp_path: Path) -> No
     subject._create(tmp_path / KEY_FILE)
     assert (tmp_path / KEY_FILE).read_bytes() == before
     assert os.listdir(tmp_path) == [KEY_FILE]  # noqa: PTH208 - hidden drafts count too
+
+
+async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None:
+    store, rule = Store(), AccessRule("use", "connectors", "proxy")
+    rights = BoundRights(store, rule)
+    me = Identity(user="ci:me")
+    use = PolicyRule(verbs=("use",), api_groups=("connectors.alauda.io",), resources=("connectors/proxy",))
+    binding = Binding(
+        key=ObjectKey(KEY.namespace, "b"),
+        role=ClusterRoleRef("user"),
+        subjects=(Subject(kind="User", name="ci:me"),),
+    )
+    refused = await rights.may_use(me, KEY)
+    assert refused == Refused(what="use", reason="ci:me may not use:connectors/proxy team-a/k8s")
+    store.replace("folder", [ClusterRole(name="user", rules=(use,)), binding])
+    assert await rights.may_use(me, KEY) is True

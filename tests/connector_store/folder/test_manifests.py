@@ -68,7 +68,8 @@ def test_a_list_is_unfolded() -> None:
          'f.yaml:1: apiVersion: "connectors.alauda.io/v1" of Connector is not read here; write '
          "connectors.alauda.io/v1alpha1"),
         (SECRET.replace("kind: Secret", "kind: ConfigMap"),
-         'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret, ClusterRole'),
+         'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret, ClusterRole, '
+         "Role, RoleBinding, ClusterRoleBinding"),
         (SECRET.replace("stringData", "strngData"),
          "f.yaml:5: Secret team-a/s: strngData: unknown field; did you mean stringData?"),
         (CONNECTOR + "  caCertSecretReff: {name: ca}\n",

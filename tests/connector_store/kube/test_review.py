@@ -10,7 +10,7 @@ from connector_store.domain.access import Granted, Identity, Refused, Unavailabl
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
-from connector_store.kube.review import review_access, review_token
+from connector_store.kube.review import AccessReviews, review_access, review_token
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
@@ -113,3 +113,13 @@ async def test_what_cannot_be_asked_is_no_refusal(client, server, status, header
         assert isinstance(answer, Unavailable)
         assert answer.retry_after == retry_after
         assert text in answer.reason
+
+
+async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
+    client: KubeClient, server: FakeApiServer
+) -> None:
+    rights = AccessReviews(client, RULE)
+    assert isinstance(await rights.may_use(Identity(user="ci:me"), KEY), Refused)
+    server.allowed.add(("ci:me", str(KEY)))
+    assert await rights.may_use(Identity(user="ci:me", groups=("ci:g",)), KEY) is True
+    assert server.requests[-1][2]["body"]["spec"]["groups"] == ["ci:g"]

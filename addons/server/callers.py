@@ -1,0 +1,28 @@
+"""Callers whose tokens other issuers have signed: the option connector_authentication, whatever the source is."""
+
+from addons.server.options import Config
+from connector_store.domain.access import Access
+from connector_store.domain.authentication import Issuer
+from connector_store.domain.settings import Settings
+from connector_store.folder.authentication import AuthenticationFile
+from connector_store.oidc.access import IssuerAccess, Rights
+from connector_store.oidc.fetch import HttpsFetch
+from connector_store.oidc.keys import IssuerKeys
+from connector_store.trust import TrustStore
+
+
+def with_issuers(
+    config: Config, settings: Settings, access: Access, rights: Rights
+) -> tuple[Access, AuthenticationFile | None]:
+    """`access`, and before it the issuers of the file, which is to be followed; ParseError if it cannot be read."""
+    if config.authentication is None:
+        return access, None
+    trust = TrustStore()
+
+    def keys(issuer: Issuer) -> IssuerKeys:
+        return IssuerKeys(issuer, HttpsFetch(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
+
+    found = IssuerAccess(access, rights, keys, recheck=config.recheck)
+    file = AuthenticationFile(config.authentication, found.configure)
+    file.load()
+    return found, file

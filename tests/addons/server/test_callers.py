@@ -1,0 +1,152 @@
+"""Callers whose tokens other issuers have signed, through the running proxy on a folder."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.issuer import SigningKey, TestIssuer
+from tests.fakes.manifests import write
+from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.target import Target
+
+KEY = "team-a/k8s"
+REPOSITORY = "github:repo:org/app:ref:refs/heads/main"
+
+
+@pytest.fixture
+def issuer() -> Iterator[TestIssuer]:
+    with TestIssuer() as found:
+        yield found
+
+
+def trust(path: Path, issuer: TestIssuer, prefix: str = "github:") -> None:
+    entry = {
+        "issuer": {
+            "url": issuer.url,
+            "audiences": ["connectors"],
+            "certificateAuthority": issuer.ca.pem.decode(),
+        },
+        "claimMappings": {
+            "username": {"claim": "sub", "prefix": prefix},
+            "groups": {"claim": "groups_direct", "prefix": "gitlab:"},
+        },
+    }
+    document = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [entry]}
+    path.write_text(json.dumps(document))
+
+
+def bind(folder: Path, *subjects: dict[str, Any]) -> None:
+    """A RoleBinding to connectors-user, which is there without a manifest."""
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "ci", "namespace": "team-a"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "connectors-user"},
+        "subjects": list(subjects),
+    }
+    write(folder, binding, file="binding.yaml")
+
+
+@asynccontextmanager
+async def serving(folder: Path, confdir: Path, issuer: TestIssuer, **settings: str) -> AsyncIterator[Proxy]:
+    file = confdir / "authentication.yaml"
+    trust(file, issuer)
+    async with running_proxy(folder, confdir, connector_authentication=str(file), **settings) as proxy:
+        yield proxy
+
+
+async def status(proxy: Proxy, target: Target, token: str) -> tuple[int, str]:
+    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
+    stream.close()
+    return answer.status, answer.phrase
+
+
+@pytest.mark.parametrize(
+    ("subject", "mint"),
+    [
+        pytest.param({"kind": "User", "name": REPOSITORY}, lambda each: each.github("org/app"), id="GitHub Actions"),
+        pytest.param({"kind": "Group", "name": "gitlab:group"}, lambda each: each.gitlab("group/app"), id="GitLab"),
+    ],
+)
+async def test_a_pipeline_of(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer, subject: dict[str, Any], mint: Any
+) -> None:
+    bind(folder, subject)
+    async with serving(folder, confdir, issuer) as proxy:
+        assert (await status(proxy, target, mint(issuer)))[0] == 200
+        stranger = issuer.github("somebody/else")
+        assert (await status(proxy, target, stranger))[0] == 403
+        assert (await status(proxy, target, issuer.mint(sub="repo:org/app", aud="x")))[0] == 407
+        assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
+
+
+async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+) -> None:
+    async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
+        token = issuer.github("org/app")
+        assert (await status(proxy, target, token))[0] == 403
+        bind(folder, {"kind": "User", "name": REPOSITORY})
+        await until_status(proxy, target, token, 200)
+        (folder / "binding.yaml").unlink()
+        await until_status(proxy, target, token, 403)
+
+
+async def until_status(proxy: Proxy, target: Target, token: str, wanted: int) -> None:
+    async with asyncio.timeout(30):
+        while (await status(proxy, target, token))[0] != wanted:  # noqa: ASYNC110 - asks until it is so
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.slow  # an unknown key waits for the issuer's next asking
+async def test_a_rotation_under_load_refuses_nobody(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+) -> None:
+    bind(folder, {"kind": "User", "name": REPOSITORY})
+    async with serving(folder, confdir, issuer) as proxy:
+        before = await asyncio.gather(*(status(proxy, target, issuer.github()) for _ in range(20)))
+        issuer.rotate("k2")
+        after = await asyncio.gather(*(status(proxy, target, issuer.github()) for _ in range(20)))
+    assert {each for each, _ in (*before, *after)} == {200}
+    assert issuer.asked.count("/keys") == 2
+
+
+async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+) -> None:
+    bind(folder, {"kind": "User", "name": REPOSITORY})
+    async with serving(folder, confdir, issuer, connector_jwks_max_age="0.5", connector_recheck="0.1") as proxy:
+        assert (await status(proxy, target, issuer.github()))[0] == 200
+        issuer.away = True
+        await until_status(proxy, target, issuer.github(), 503)
+        code, phrase = await status(proxy, target, issuer.github())
+        assert code == 503
+        assert f"issuer {issuer.url} cannot be asked for its keys" in phrase
+        assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
+
+
+async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+) -> None:
+    bind(folder, {"kind": "User", "name": REPOSITORY})
+    async with serving(folder, confdir, issuer) as proxy:
+        token = issuer.github()
+        assert (await status(proxy, target, token))[0] == 200
+        trust(confdir / "authentication.yaml", issuer, prefix="other:")
+        await until_status(proxy, target, token, 403)
+
+
+async def test_a_key_of_somebody_else_is_none(
+    folder: Path, confdir: Path, target: Target, issuer: TestIssuer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bind(folder, {"kind": "User", "name": REPOSITORY})
+    async with serving(folder, confdir, issuer) as proxy:
+        claims = {"iss": issuer.url, "aud": "connectors", "exp": 1e10, "sub": "repo:org/app:ref:refs/heads/main"}
+        assert (await status(proxy, target, SigningKey("k1").sign(claims)))[0] == 407
+        assert (await status(proxy, target, issuer.github()))[0] == 200
+        await until(lambda: f'"user":"{REPOSITORY}"' in capsys.readouterr().out)
