@@ -39,8 +39,10 @@ class ControlPlane:
         programs: Path | None = None,
         address: str = "127.0.0.1",
         arguments: Sequence[str] = (),
+        issuer: str = ISSUER,
     ) -> None:
-        """`arguments` are added to kube-apiserver's command line, and win over those given here.
+        """`issuer` is that of its ServiceAccounts' tokens. `arguments` are added to kube-apiserver's command line, and
+        win over those given here.
 
         On a node, `address` is the node's own when pods shall reach this API server.
         """
@@ -50,6 +52,7 @@ class ControlPlane:
         self.authority = Authority(folder)
         self._port = Port()
         self._address = address
+        self._issuer = issuer
         self.url = f"https://{address}:{self._port.number}"
         self.ca_pem = self.authority.pem
         self.service_account_key, self._service_account_pub = service_account_key(folder)
@@ -57,7 +60,7 @@ class ControlPlane:
         self.kubeconfig = self.write_kubeconfig("admin.kubeconfig", certificate_user(*certificate))
         self.kubectl = Kubectl(self.programs / "kubectl", self.kubeconfig)
         self.api = AdminApi(self.url, self.authority.certificate, *certificate)
-        self.tokens = TokenMint(self.api, self.service_account_key.read_text(), ISSUER)
+        self.tokens = TokenMint(self.api, self.service_account_key.read_text(), issuer)
         self.audit_log = folder / "audit.log"
         self.etcd = Etcd(folder, self.programs / "etcd")
         self.apiserver = Process(self._command(arguments), log=folder / "kube-apiserver.log")
@@ -155,7 +158,7 @@ class ControlPlane:
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
             f"--client-ca-file={self.authority.certificate}",
-            f"--service-account-issuer={ISSUER}",
+            f"--service-account-issuer={self._issuer}",
             f"--service-account-key-file={self._service_account_pub}",
             f"--service-account-signing-key-file={self.service_account_key}",
             "--service-account-extend-token-expiration=false",

@@ -5,6 +5,7 @@ with TestIssuer() as issuer:
 """
 
 import json
+import re
 import ssl
 import tempfile
 import threading
@@ -148,6 +149,9 @@ class TestIssuer:
                 issuer.asked.append(self.path)
                 issuer.ready.wait(PATIENCE)
                 status, headers, body = issuer._answer(self.path)
+                if not re.search(r"\*/\*|jwk-set\+json", self.headers.get("Accept", "*/*")):
+                    # kube-apiserver gives its keys to nobody who asks for application/json.
+                    status, body = 406, b""
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():
                     self.send_header(name, value)

@@ -53,7 +53,7 @@ class HttpsFetch:
 async def _read(session: aiohttp.ClientSession, url: URL) -> bytes:
     origin = url.origin()
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response:
+        async with session.get(url, allow_redirects=False) as response:
             if response.status in _REDIRECTS:
                 url = _next(url, response.headers.get("Location", ""), origin)
                 continue

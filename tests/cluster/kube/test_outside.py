@@ -1,0 +1,83 @@
+"""A ServiceAccount of another real cluster, whose API server is the issuer, uses a Connector of this one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from tests.cluster.kube.installed import may_use
+from tests.cluster.kube.served import RECHECK, Served, cluster_proxy
+from tests.cluster.proxy.running import wait_for
+
+ISSUER = "https://other.example"
+CALLER = "other:system:serviceaccount:default:pipeline"
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def other(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A second cluster; anybody may read its keys, as where they are meant for others."""
+    with ControlPlane(tmp_path_factory.mktemp("other"), programs=cluster_programs, issuer=ISSUER) as plane:
+        plane.kubectl(
+            "create", "clusterrolebinding", "discovery", "--clusterrole=system:service-account-issuer-discovery",
+            "--group=system:unauthenticated",
+        )  # fmt: skip
+        plane.kubectl("create", "serviceaccount", "pipeline", namespace="default")
+        yield plane
+
+
+@pytest.fixture
+def outside(served: Served, other: ControlPlane, tmp_path: Path) -> Iterator[Served]:
+    """The same Connector by a proxy that trusts the other cluster's API server."""
+    configuration = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "jwt": [
+            {
+                "issuer": {
+                    "url": ISSUER,
+                    "discoveryURL": f"{other.url}/.well-known/openid-configuration",
+                    "certificateAuthority": other.ca_pem,
+                    "audiences": ["connectors"],
+                },
+                "claimMappings": {"username": {"claim": "sub", "prefix": "other:"}},
+            }
+        ],
+    }
+    path = tmp_path / "authentication.yaml"
+    path.write_text(json.dumps(configuration))
+    with cluster_proxy(tmp_path / "home", served.plane, options={"connector_authentication": str(path)}) as proxy:
+        made = Served(plane=served.plane, proxy=proxy, namespace=served.namespace)
+        made.settled()
+        yield made
+
+
+def token(other: ControlPlane, audience: str = "connectors") -> str:
+    """By a TokenRequest to the other cluster."""
+    made = other.kubectl("create", "token", "pipeline", f"--audience={audience}", namespace="default")
+    return made.strip()
+
+
+def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, other: ControlPlane) -> None:
+    kubectl = outside.kubectl(token(other))
+    assert "or you may not use it" in kubectl.run("get", "pods").stderr
+    who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
+    may_use(outside.plane, outside.namespace, subject=who, name="outside")
+    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
+    outside.plane.kubectl("delete", "rolebinding", "outside", namespace=outside.namespace)
+    wait_for(
+        lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", patience=RECHECK + 30
+    )
+
+
+def test_another_audience_and_the_name_of_an_account_here_are_nobody(outside: Served, other: ControlPlane) -> None:
+    assert outside.connect(token(other, "https://kubernetes.default.svc")).status == 407
+    # A ServiceAccount of the same name here has the right; the prefix keeps the two apart.
+    here = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER.removeprefix("other:")}
+    may_use(outside.plane, outside.namespace, subject=here, name="here")
+    assert outside.connect(token(other)).status == 403
+    assert outside.connect(outside.caller()).status == 200
