@@ -1,0 +1,138 @@
+"""What a Connector lends against what a real API server allows: thousands of requests, thirty roles, both asked."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from connector_store.domain.builtin_roles import BUILTIN, manifest
+from connector_store.domain.fields import Fields
+from connector_store.domain.permissions import (
+    Asked,
+    Lending,
+    Lent,
+    NotLent,
+    is_plain,
+    lend,
+    may_create,
+    parse_permissions,
+)
+from connector_store.domain.rbac import ClusterRole, parse_cluster_role
+from connector_store.domain.request_info import parse_request
+from lab.control_plane import ControlPlane
+from tests.cluster.permissions.asking import Asking
+from tests.cluster.permissions.generated import NAMESPACES, Request, requests, roles, served
+
+GENERATED = 22
+OWN = ("view", "edit", "connectors-read-only", "connectors-credentials")
+"""Of ours, in all namespaces and in one."""
+ROLES = 30
+LEAST = 5000
+"""Requests, each asked for ASKED roles."""
+ASKED = 3
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+NOT_PLAIN = "only paths in their plain form are lent: no empty or dot segments, few escapes"
+
+
+class Bound:
+    """A user that is bound to one role at the API server, and a Connector that lends that role."""
+
+    def __init__(self, plane: ControlPlane, user: str, role: dict[str, Any], namespaces: list[str] | None) -> None:
+        self.user = user
+        name = f"differential-{user}"
+        plane.api.must("POST", f"{RBAC}/clusterroles", role | {"metadata": {"name": name}})
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+        }
+        for space in namespaces or [""]:
+            path = f"namespaces/{space}/rolebindings" if space else "clusterrolebindings"
+            plane.api.must("POST", f"{RBAC}/{path}", binding)
+        # What the API server holds, as a watch would bring it.
+        held = parse_cluster_role(plane.api.must("GET", f"{RBAC}/clusterroles/{name}"))
+        entry = {"clusterRole": name} | ({"namespaces": namespaces} if namespaces else {})
+        self.lending = _lending({"allow": [entry]}, held)
+
+
+def _lending(permissions: dict[str, Any], held: ClusterRole) -> Lending:
+    parsed = parse_permissions(Fields({"permissions": permissions}, "spec"))
+    assert parsed is not None
+    found = lend(parsed, {held.name: held}.get)
+    assert isinstance(found, Lending)
+    return found
+
+
+def asked(request: Request) -> Asked:
+    return Asked(
+        info=parse_request(request.method, request.target, ""),
+        plain=is_plain(request.target),
+        upgrade=request.upgrade,
+        may_create=may_create(request.method.encode(), (request.content_type.encode(),)),
+    )
+
+
+@pytest.fixture(scope="module")
+def bound(control_plane: ControlPlane) -> list[Bound]:
+    for space in NAMESPACES:
+        control_plane.new_namespace(space)
+    made = [
+        Bound(control_plane, f"generated-{number}", {"rules": rules}, spaces)
+        for number, (rules, spaces) in enumerate(roles(served(control_plane.api), GENERATED))
+    ]
+    for name in OWN:
+        rules = {"rules": manifest(BUILTIN[name])["rules"]}
+        made.append(Bound(control_plane, f"all-{name}", rules, None))
+        made.append(Bound(control_plane, f"web-{name}", rules, ["web"]))
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_for_every_request_the_decision_is_the_api_servers_but_for_the_strict_rules(
+    control_plane: ControlPlane, bound: list[Bound]
+) -> None:
+    everything = list(requests(served(control_plane.api)))
+    assert len(everything) >= LEAST
+    assert len(bound) == ROLES
+    pairs = [
+        (request, bound[(number * 7 + turn * 11) % ROLES])
+        for number, request in enumerate(everything)
+        for turn in range(ASKED)
+    ]
+    answers = Asking(control_plane).all([(request, each.user) for request, each in pairs])
+    counted: Counter[str] = Counter()
+    wrong: list[str] = []
+    for (request, each), forbidden in zip(pairs, answers, strict=True):
+        found = each.lending.decide(asked(request))
+        if forbidden is None:
+            counted["malformed"] += 1
+        elif isinstance(found, Lent) is not forbidden:
+            counted["lent" if isinstance(found, Lent) else "not lent"] += 1
+        elif isinstance(found, NotLent) and found.why:
+            counted[found.why] += 1
+        else:
+            wrong.append(f"{request} as {each.user}: {'forbidden' if forbidden else 'allowed'} there, {found}")
+    assert wrong[:10] == [], f"{len(wrong)} of {len(pairs)}"
+    strict = set(counted) - {"lent", "not lent", "malformed"}
+    assert strict == {
+        NOT_PLAIN, "this request creates what is not there", "this request opens a stream", "its rules may be any",
+        "it may bind any role", "it may be of any signer", "its parameters may be any object",
+    }  # fmt: skip
+    # Neither side says the same all the time, and few are decided by strictness.
+    assert min(counted["lent"], counted["not lent"]) > len(pairs) / 5
+    assert counted["malformed"] < len(pairs) / 20
+    assert sum(counted[each] for each in strict) < len(pairs) / 5
+
+
+def test_the_built_in_roles_are_those_of_the_server(control_plane: ControlPlane) -> None:
+    for name, sources in (("view", ["view"]), ("edit", ["edit", "view"])):
+        rules = [
+            rule
+            for source in sources
+            for rule in parse_cluster_role(
+                control_plane.api.must("GET", f"{RBAC}/clusterroles/system:aggregate-to-{source}")
+            ).rules
+        ]
+        assert list(BUILTIN[name].rules) == rules
