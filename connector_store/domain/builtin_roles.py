@@ -136,7 +136,11 @@ _EDIT: Final = (
     ),
     _rule(_WRITE, "policy", "poddisruptionbudgets"),
     _rule(_WRITE, "networking.k8s.io", "ingresses networkpolicies"),
-    _rule((*_WRITE, *_READ), "coordination.k8s.io", "leases"),
+    _rule(
+        ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"),
+        "coordination.k8s.io",
+        "leases",
+    ),
     _rule(_WRITE, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
 )
 
