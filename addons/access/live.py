@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from connector_store.domain.access import Access, Granted, Refused
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Asked, NotLent
 from connector_store.domain.verdict import Found
 
 CONCURRENT: Final = 16
@@ -22,6 +23,8 @@ class Live:
     target: Target
     token: str = field(repr=False)
     granted: Granted
+    asked: Callable[[], Asked]
+    """The request, as permissions look at it."""
 
 
 class Live_Tunnel(Protocol):
@@ -66,13 +69,14 @@ class Streams:
             self._tunnels.pop(tunnel.key, None)
 
     def changed(self, keys: frozenset[ObjectKey]) -> None:
-        """A subscriber of the store: cut what runs to a Connector that is gone, unusable or elsewhere now."""
+        """A subscriber of the store: cut what runs to a Connector that is gone, unusable, elsewhere or does not lend it
+        any more."""
         for key in keys & self._tunnels.keys():
             found = self._store.get(key)
             for tunnel in tuple(self._tunnels.get(key, ())):
                 live = tunnel.live
-                if live is not None and not _still(found, live.target):
-                    tunnel.cut("its Connector was deleted, cannot be used any more or has another address")
+                if live is not None and (why := _gone(found, live)):
+                    tunnel.cut(why)
 
     async def run(self) -> None:
         """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
@@ -123,5 +127,12 @@ class Streams:
         return [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]
 
 
-def _still(found: Found, target: Target) -> bool:
-    return isinstance(found, Target) and found.uid == target.uid and found.address == target.address
+def _gone(found: Found, live: Live) -> str:
+    """Why a Connector would not serve any more what runs; empty if it would."""
+    if not isinstance(found, Target) or found.uid != live.target.uid or found.address != live.target.address:
+        return "its Connector was deleted, cannot be used any more or has another address"
+    if found.impersonation != live.target.impersonation:
+        return "its Connector tells the target otherwise now who calls"
+    if found.lending is None or found.lending == live.target.lending:
+        return ""
+    return "its Connector does not lend it any more" if isinstance(found.lending.decide(live.asked()), NotLent) else ""

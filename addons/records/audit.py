@@ -123,6 +123,7 @@ def line(exchange: Record, *, now: float, commands: bool) -> str:
         f"{_who(exchange.connector, exchange.identity, exchange.source_ip)},"
         f"{what(exchange.info, exchange.target, commands)},"
         f'"status":{exchange.status},"reason":{_text(exchange.cause)},'
+        f'"role":{_text(exchange.role)},"audit_id":"{exchange.audit_id}",'
         f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
         f'"duration_ms":{exchange.duration * 1000:.1f},'
         f'"user_agent":{_text(without_tokens(exchange.user_agent)[:MAX_TEXT])}}}'

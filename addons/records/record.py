@@ -16,7 +16,9 @@ class Record(NamedTuple):
     stream (watch, logs -f, an upgrade) when it ends. `identity` is None until the caller is verified, `connector` is
     what is asked for. `target` is the request target as it came; `cause` why it was refused or cut, empty if it was
     not. Bytes are of bodies and of streams, durations in seconds. `stream` is the kind of stream that the request has
-    begun, or that has ended; empty where there is none. A tuple, because one is made for every request.
+    begun, or that has ended; empty where there is none. `role` is the ClusterRole by which a limited
+    Connector lends it, or that denies it. `audit_id` is its name at the target.
+    A tuple, because one is made for every request.
     """
 
     event: Literal["connect", "request", "stream"]
@@ -32,6 +34,8 @@ class Record(NamedTuple):
     bytes_in: int = 0
     bytes_out: int = 0
     stream: str = ""
+    role: str = ""
+    audit_id: str = ""
 
 
 Recorders = tuple[Callable[[Record], None], ...]

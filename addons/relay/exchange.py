@@ -2,7 +2,9 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import count
+from typing import Final, Literal
+from uuid import uuid4
 
 from addons.access.admission import Decision
 from addons.access.grant import Grant
@@ -12,10 +14,19 @@ from addons.records.record import Record, Recorders
 from addons.relay import inject
 from addons.relay.response import Response
 from connector_store.domain.denial import Deny
+from connector_store.domain.permissions import asked_for, reviews_oneself
 from connector_store.domain.request_info import RequestInfo, parse_request
 from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.warning import lends_less
 
 _FOLLOWED = ("log", "exec", "attach", "portforward")
+_PROCESS: Final = uuid4().hex
+_NUMBERS: Final = count(1)
+
+
+def _new_audit_id() -> str:
+    """A UUID that no other request has: of this process by chance (68 bits), in it by number."""
+    return f"{_PROCESS[:8]}-{_PROCESS[8:12]}-4{_PROCESS[13:16]}-8{_PROCESS[17:20]}-{next(_NUMBERS):012x}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +54,8 @@ class Exchange:
     """Why it was refused, in words."""
     stream: str = ""
     """What lives as long as its client wants: the kind of stream that the response began."""
+    audit_id: str = ""
+    """The name of the request in the target's audit log; empty while it has not gone there."""
     over: bool = False
     """It has been written down to its end."""
     began: float = field(default_factory=time.perf_counter)
@@ -54,7 +67,14 @@ class Exchange:
         decision = self.decision
         if decision is None or self.over or not isinstance(decision.verdict, Inject | Forward):
             return None
-        return Live(decision.verdict.target, decision.token or "", decision.verdict.granted)
+        verdict, head = decision.verdict, self.head
+        prefix = verdict.target.address.prefix
+        return Live(
+            verdict.target,
+            decision.token or "",
+            verdict.granted,
+            lambda: asked_for(head.method, head.target, head.headers, prefix),
+        )
 
     def take(self, event: Event, out: list[bytes]) -> None:
         """Add a piece of the body, framed for the target."""
@@ -75,7 +95,10 @@ class Exchange:
         upgrade = self.head.headers.asked_upgrade if not self.head.body else None
         self.response = self._respond(verdict, upgrade, max_head=max_head)
         self.response.last = self.response.last or last
-        start = inject.request_bytes(self.head, verdict, upgrade)
+        if verdict.target.lending is not None and reviews_oneself(self._read()):
+            self.response.warnings.append(lends_less(verdict.target.key))
+        self.audit_id = _new_audit_id()
+        start = inject.request_bytes(self.head, verdict, upgrade, self.audit_id)
         if self.backlog:
             start = b"".join([start, *self.backlog])
             self.backlog.clear()
@@ -121,9 +144,16 @@ class Exchange:
         """The request as the API server reads it."""
         if self._info is None:
             verdict = self.decision.verdict if self.decision is not None else None
+            if isinstance(verdict, Deny) and verdict.about is not None:
+                self._info = verdict.about
+                return self._info
             prefix = verdict.target.address.prefix if isinstance(verdict, Inject | Forward) else ""
             self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
         return self._info
+
+    def _role(self) -> str:
+        verdict = self.decision.verdict if self.decision is not None else None
+        return verdict.role if isinstance(verdict, Inject | Forward | Deny) else ""
 
     def _tell(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         identity = self.decision.identity if self.decision is not None else None
@@ -141,6 +171,8 @@ class Exchange:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             stream=self.stream,
+            role=self._role(),
+            audit_id=self.audit_id,
         )
         for tell in recorders:
             tell(record)

@@ -1,15 +1,17 @@
 """A decision -> the bytes of the heads that go on. The one place where a credential is written."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from addons.http1.messages import RequestHead, ResponseHead, Until
+from connector_store.domain.headers import Header
 from connector_store.domain.verdict import Forward, Inject
 
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
 
 
-def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes | None) -> bytes:
-    """The head for the target, with the credential if the decision is `Inject`."""
+def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes | None, audit_id: str) -> bytes:
+    """The head for the target, with the credential if the decision is `Inject`, and `audit_id` for its audit log."""
     pieces = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
     if isinstance(verdict, Inject):
         credential = verdict.target.credential
@@ -17,6 +19,9 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
             raise ValueError("a decision to inject without a credential")
         if credential.authorization is not None:
             pieces.append(b"Authorization: %b\r\n" % credential.authorization)
+    pieces.append(b"Audit-ID: %b\r\n" % audit_id.encode("ascii"))
+    if verdict.caller:
+        pieces.append(verdict.caller)
     if head.body is Until.LAST_CHUNK:
         pieces.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade is not None:
@@ -25,10 +30,10 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
     return b"".join(pieces)
 
 
-def response_bytes(head: ResponseHead, *, close: bool) -> bytes:
+def response_bytes(head: ResponseHead, *, close: bool, warnings: Sequence[Header] = ()) -> bytes:
     """The head for the client; `close` tells it that its connection ends with this response."""
     pieces = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    pieces += [b"%b: %b\r\n" % each for each in head.headers.end_to_end]
+    pieces += [b"%b: %b\r\n" % each for each in (*head.headers.end_to_end, *warnings)]
     if head.status == 101:
         pieces.append(b"Connection: Upgrade\r\n")
         pieces += [b"Upgrade: %b\r\n" % each for each in head.headers.values(b"upgrade")]

@@ -12,6 +12,7 @@ from addons.http1.websocket import FrameEnds
 from addons.relay import inject
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Header
 from connector_store.domain.models import Target
 
 _LINE_END: Final = 0x0A
@@ -40,6 +41,8 @@ class Response:
         """Nothing of a response has come."""
         self.frames: FrameEnds | None = None
         """Of a WebSocket: knows where the frames end that have gone to the client."""
+        self.warnings: list[Header] = []
+        """Of ours, beside those of the target."""
         self._last_byte = _LINE_END
         self._target = target
         self._upgrade = upgrade
@@ -120,7 +123,8 @@ class Response:
         if head.status >= 200 or self.switched:
             self.head = head
             self.last = self.last or head.body is Until.CLOSE or inject.is_last(head)
-        out.append(inject.response_bytes(head, close=self.last and head.status >= 200))
+        final = head.status >= 200
+        out.append(inject.response_bytes(head, close=self.last and final, warnings=self.warnings if final else ()))
         if self.switched and self._upgrade == b"websocket":
             self.frames = FrameEnds(skip=sum(map(len, out)))
 

@@ -12,11 +12,13 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Header
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import NotLent
+from connector_store.domain.request_info import RequestInfo
 from connector_store.domain.warning import warning
 
 Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
-    "address", "path", "host", "identity_header", "absolute_form",
+    "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
     "target_unreachable", "target_denied", "target_refused", "audit", "internal",
 ]  # fmt: skip
@@ -43,13 +45,19 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """A refusal. `cause` is the metric's label; `retry_after` is in seconds; a 401 asks for `challenge`."""
+    """A refusal. `cause` is the metric's label; `retry_after` is in seconds; a 401 asks for `challenge`.
+
+    `about` is the request that was refused for what it would do; `role` is for the audit log alone.
+    """
 
     status: int
     message: str
     cause: Cause
     retry_after: int | None = None
     challenge: Literal["Bearer", "Basic"] = "Bearer"
+    about: RequestInfo | None = None
+    role: str = ""
+    """The ClusterRole that denies it."""
 
     @property
     def reason(self) -> str:
@@ -76,6 +84,9 @@ class Deny:
         }
         if self.retry_after is not None:
             status["details"] = {"retryAfterSeconds": self.retry_after}
+        if self.about is not None:
+            details = {"name": self.about.name, "group": self.about.group, "kind": self.about.resource}
+            status["details"] = {name: value for name, value in details.items() if value}
         return json.dumps(status, separators=(",", ":")).encode("ascii")
 
     @property
@@ -170,6 +181,33 @@ def acts_as_another(header: bytes) -> Deny:
         message=f"header {name} is not passed on: impersonation does not work through a Connector",
         cause="identity_header",
     )
+
+
+def not_lent(key: ObjectKey, asked: RequestInfo, found: NotLent) -> Deny:
+    """In the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
+    missing = found.missing
+    if missing.resource:
+        resource = f"{missing.resource}/{missing.subresource}" if missing.subresource else missing.resource
+        scope = f'in the namespace "{missing.namespace}"' if missing.namespace else "at the cluster scope"
+        what = f'"{missing.verb}" on resource "{resource}" in API group "{missing.group}" {scope}'
+    else:
+        what = f'"{missing.verb}" on path "{missing.path}"'
+    subject = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    named = f' "{asked.name}"' if asked.name else ""
+    start = f"{subject}{named} is forbidden" if subject else "forbidden"
+    why = f": {found.why}" if found.why else ""
+    return Deny(
+        status=403,
+        message=f'{start}: Connector "{key}" does not lend {what}{why}',
+        cause="not_lent",
+        about=asked,
+        role=found.denied_by,
+    )
+
+
+def not_named(key: ObjectKey, error: ParseError) -> Deny:
+    """The target is to be told who calls, and must not be told of this caller."""
+    return Deny(status=403, message=f'Connector "{key}" cannot impersonate you: {error.reason}', cause="impersonation")
 
 
 def absolute_form() -> Deny:

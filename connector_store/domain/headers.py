@@ -43,6 +43,8 @@ _NEVER_A_TRAILER: Final = frozenset(
 
 # RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. Transfer-Encoding belongs to who frames the body anew.
 _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"})
+_REPLACED: Final = frozenset({b"authorization", b"audit-id"})
+"""What the target gets of ours instead. By Audit-ID the API server names a request in its audit log."""
 _NEVER_OF_ONE_HOP: Final = frozenset({b"host", b"content-length"})
 """What a Connection header cannot take away: without them the message would mean something else."""
 _IDENTITY: Final = (
@@ -122,11 +124,12 @@ class Fields(tuple[Header, ...]):
 
     @cached_property
     def to_target(self) -> tuple[Header, ...]:
-        """What of a request's header the target sees: no token of the caller's, and nothing that front ends say."""
+        """What of a request's header the target sees: no token of the caller's, no name that they give the request,
+        and nothing that front ends say."""
         kept = []
         for name, value in self.end_to_end:
             lower = name.lower()
-            if lower == b"authorization" or _of_a_front_end(lower):
+            if lower in _REPLACED or _of_a_front_end(lower):
                 continue
             passed = _without_bearer(value) if lower == b"sec-websocket-protocol" else value
             if passed is not None:

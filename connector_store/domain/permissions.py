@@ -18,9 +18,10 @@ from urllib.parse import unquote
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
+from connector_store.domain.headers import Fields as Headers
 from connector_store.domain.names import is_label
 from connector_store.domain.rbac import RBAC_GROUP, BoundRole, ClusterRole, PolicyRule, RuleSet, role_name
-from connector_store.domain.request_info import RequestInfo
+from connector_store.domain.request_info import RequestInfo, parse_request
 
 MAX_ENTRIES: Final = 32
 """Of `allow`, and of `deny`."""
@@ -43,6 +44,7 @@ _PARAMETERISED: Final = frozenset(
         "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
     }
 )  # fmt: skip
+_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews"})
 _SIGNER_VERBS: Final = {
     ("certificatesigningrequests", "approval"): "approve",
     ("certificatesigningrequests", "status"): "sign",
@@ -238,6 +240,22 @@ def lend(permissions: Permissions, role: Callable[[str], ClusterRole | None]) ->
             bound.append(BoundRole(label=entry.cluster_role, rules=cluster_role.rules, namespaces=entry.namespaces))
         found[field] = tuple(bound)
     return Lending(None if permissions.allow is None else found["allow"], found["deny"])
+
+
+def asked_for(method: bytes, raw_target: bytes, headers: Headers, prefix: str) -> Asked:
+    """A request to a server that does not see the `prefix` of its path."""
+    target = raw_target.decode("ascii")
+    return Asked(
+        info=parse_request(method.decode("ascii"), target, prefix),
+        plain=is_plain(target),
+        upgrade=headers.asked_upgrade is not None,
+        may_create=may_create(method, tuple(headers.values(b"content-type"))),
+    )
+
+
+def reviews_oneself(info: RequestInfo) -> bool:
+    """True for what asks the target for the rights of whoever asks: there, those of the credential."""
+    return info.group == "authorization.k8s.io" and info.verb == "create" and info.resource in _REVIEWS
 
 
 def is_plain(target: str) -> bool:

@@ -5,7 +5,7 @@ usable -> address -> address policy -> what the request would do -> how many con
 knowledge: nobody learns about an object that they may not use. A new check is a line here, and its refusal in `denial`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from connector_store.domain import denial
@@ -15,9 +15,11 @@ from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
+from connector_store.domain.impersonation import impersonate
 from connector_store.domain.matching import authority_matches, host_matches, host_of, path_within
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import NotLent, asked_for
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
@@ -28,10 +30,16 @@ Found = Target | Unusable | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject:
-    """Goes on to `target` with its credential."""
+    """Goes on to `target` with its credential.
+
+    `role` is the ClusterRole that lends it, empty where all is lent, or all but what is denied. `caller` is header
+    lines that tell the target who calls.
+    """
 
     target: Target
     granted: Granted
+    role: str = ""
+    caller: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,8 @@ class Forward:
 
     target: Target
     granted: Granted
+    role: str = ""
+    caller: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +152,28 @@ def decide_request(
         return denial.path_outside(key, verdict.target.address)
     if headers.acts_as is not None:
         return denial.acts_as_another(headers.acts_as)
+    if verdict.target.lending is not None or verdict.target.impersonation is not None:
+        verdict = _limited(verdict, method, raw_target, headers)
+        if isinstance(verdict, Deny):
+            return verdict
     return verdict if taken < rules.max_connections else denial.too_many(rules.max_connections)
+
+
+def _limited(verdict: Inject | Forward, method: bytes, raw_target: bytes, headers: Fields) -> Verdict:
+    """What the Connector lends of it, and as whom it goes on."""
+    target = verdict.target
+    if target.lending is not None:
+        asked = asked_for(method, raw_target, headers, target.address.prefix)
+        lent = target.lending.decide(asked)
+        if isinstance(lent, NotLent):
+            return denial.not_lent(target.key, asked.info, lent)
+        verdict = replace(verdict, role=lent.role)
+    if target.impersonation is None:
+        return verdict
+    try:
+        return replace(verdict, caller=impersonate(target.impersonation, verdict.granted.identity))
+    except ParseError as error:
+        return denial.not_named(target.key, error)
 
 
 def _admit(

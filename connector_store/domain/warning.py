@@ -13,6 +13,7 @@ from typing import Final
 
 from connector_store.domain.headers import Header
 from connector_store.domain.models import Target
+from connector_store.domain.names import ObjectKey
 
 MAX_WARNING: Final = 256
 """Bytes of the header's value; a longer text is cut, and says so. A Status holds all of it."""
@@ -41,6 +42,15 @@ def expires_soon(target: Target, *, ends: float, now: float, within: float) -> s
     when = f"ends in {_rounded(left)}" if left > 0 else "has ended"
     renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
     return f"the credential of Connector {target.key} {when}{renew}"
+
+
+def lends_less(key: ObjectKey) -> Header:
+    """Beside the target's answer to a review of oneself, which is for the credential."""
+    return warning(
+        f"Connector {key} lends less than the target says here of its credential; "
+        f"see: connectorctl can-i VERB RESOURCE --connector {key}, or: "
+        f"kubectl get connector {key.name} -n {key.namespace} -o yaml"
+    )
 
 
 def _escaped(character: str) -> str:

@@ -8,6 +8,8 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.matching import parse_address
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import NotLent
+from connector_store.domain.request_info import parse_request
 from tests.docs.pages import REFERENCE, rows, section
 
 
@@ -42,6 +44,7 @@ def every_denial() -> list[denial.Deny]:
     key = ObjectKey("team-a", "k8s")
     address = parse_address("https://target:6443")
     target = Target(key=key, uid="", address=address, credential=None, secret_name=None, ca=None)
+    nothing = parse_request("GET", "/metrics", "")
     error = ParseError("Proxy-Authorization", "is absent")
     return [
         denial.not_synced(),
@@ -54,6 +57,8 @@ def every_denial() -> list[denial.Deny]:
         denial.path_outside(key, address),
         denial.wrong_host(key, address),
         denial.acts_as_another(b"impersonate-user"),
+        denial.not_lent(key, nothing, NotLent(nothing)),
+        denial.not_named(key, error),
         denial.absolute_form(),
         denial.bad_request(""),
         denial.header_too_large(1),

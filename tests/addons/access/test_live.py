@@ -7,21 +7,31 @@ import pytest
 
 from addons.access.live import Live, Streams
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.models import Address, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Asked, Lending
+from connector_store.domain.rbac import BoundRole, PolicyRule
+from connector_store.domain.request_info import parse_request
 from connector_store.domain.verdict import Found
 from tests.addons.relay.test_inject import target
 from tests.fakes.proxy import until
 
 KEY = ObjectKey("n", "a")
 TARGET = target("t")
+LIST_PODS = Asked(info=parse_request("GET", "/api/v1/pods", ""))
+
+
+def lends(resource: str) -> Lending:
+    rule = PolicyRule(verbs=("list",), api_groups=("",), resources=(resource,))
+    return Lending((BoundRole(label="role", rules=(rule,)),), ())
 
 
 class FakeTunnel:
     def __init__(self, token: str = "t", expires: float | None = None, *, idle: bool = False) -> None:
         self.key = KEY
         granted = Granted(identity=Identity(user="u"), token_expires=expires)
-        self.live = None if idle else Live(TARGET, token, granted)
+        self.live = None if idle else Live(TARGET, token, granted, lambda: LIST_PODS)
         self.cuts: list[str] = []
         self.looks = 0
 
@@ -70,6 +80,9 @@ def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -
         pytest.param(replace(TARGET, uid="other"), True, id="another object of that name"),
         pytest.param(replace(TARGET, credential=None), False, id="with another token"),
         pytest.param(TARGET, False, id="unchanged"),
+        pytest.param(replace(TARGET, lending=lends("pods")), False, id="limited to what runs"),
+        pytest.param(replace(TARGET, lending=lends("secrets")), True, id="limited to something else"),
+        pytest.param(replace(TARGET, impersonation=Impersonation()), True, id="of another account"),
     ],
 )
 def test_what_runs_is_cut_when_its_connector_is(found: Found, cut: bool) -> None:
@@ -149,3 +162,20 @@ def test_the_end_of_the_proxy_cuts_idle_and_live_tunnels() -> None:
     live, idle = FakeTunnel(), FakeTunnel(idle=True)
     streams(FakeParts(), live, idle).cut_all("the proxy ends")
     assert (live.cuts, idle.cuts) == (["the proxy ends"], ["the proxy ends"])
+
+
+def test_what_runs_by_a_role_that_still_lends_it_goes_on() -> None:
+    parts, live = FakeParts(), FakeTunnel()
+    limited = replace(TARGET, lending=lends("pods"))
+    assert live.live is not None
+    live.live = replace(live.live, target=limited)
+    running = streams(parts, live)
+    parts.found = limited
+    running.changed(frozenset({KEY}))
+    assert live.cuts == []
+    parts.found = TARGET
+    running.changed(frozenset({KEY}))
+    assert live.cuts == []
+    parts.found = replace(TARGET, lending=lends("configmaps"))
+    running.changed(frozenset({KEY}))
+    assert live.cuts == ["its Connector does not lend it any more"]

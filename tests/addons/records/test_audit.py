@@ -33,6 +33,8 @@ EXCHANGE = Record(
     user_agent="kubectl/v1.37.2",
     bytes_in=3,
     bytes_out=5,
+    role="view",
+    audit_id="1-2",
 )
 
 
@@ -78,6 +80,8 @@ def test_a_request_has_every_field() -> None:
             "path": "/api/v1/namespaces/web/pods/a/exec?command=ls&command=-l&stdin",
             "status": 101,
             "reason": "",
+            "role": "view",
+            "audit_id": "1-2",
             "bytes_in": 3,
             "bytes_out": 5,
             "duration_ms": 12.3,

@@ -1,5 +1,7 @@
 """Heads that go on: the credential is written once, and nothing of the caller's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from addons.http1.messages import Body, RequestHead, ResponseHead, Until
@@ -39,23 +41,39 @@ def response(*headers: Header, status: int = 200, body: Body = 0, minor: int = 1
 
 def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"), (b"authorization", b"Basic x"))
-    assert inject.request_bytes(head, INJECT, None) == (
-        b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\n\r\n"
+    assert inject.request_bytes(head, INJECT, None, "1") == (
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\n\r\n"
     )
-    assert inject.request_bytes(head, FORWARD, None) == b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert inject.request_bytes(head, FORWARD, None, "1") == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
+
+
+def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_request() -> None:
+    head = request((b"Host", b"h"), (b"Audit-ID", b"of-the-caller"))
+    named = replace(INJECT, caller=b"Impersonate-User: c:jane\r\n")
+    assert inject.request_bytes(head, named, None, "1") == (
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\nImpersonate-User: c:jane\r\n\r\n"
+    )
+
+
+def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
+    head = response((b"Warning", b'299 - "old"'))
+    found = inject.response_bytes(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])
+    assert found == b'HTTP/1.1 200 Why\r\nWarning: 299 - "old"\r\nWarning: 299 - "ours"\r\n\r\n'
 
 
 def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
     with pytest.raises(ValueError, match="without a credential"):
-        inject.request_bytes(request(), Inject(target=target(None), granted=GRANTED), None)
+        inject.request_bytes(request(), Inject(target=target(None), granted=GRANTED), None, "1")
 
 
 def test_framing_and_an_upgrade_are_written_anew() -> None:
     chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=Until.LAST_CHUNK, method=b"POST")
-    assert inject.request_bytes(chunked, FORWARD, None) == b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert inject.request_bytes(chunked, FORWARD, None, "1") == (
+        b"POST /a HTTP/1.1\r\nAudit-ID: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     asked = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
-    assert inject.request_bytes(asked, FORWARD, b"spdy/3.1") == (
-        b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+    assert inject.request_bytes(asked, FORWARD, b"spdy/3.1", "1") == (
+        b"GET /a HTTP/1.1\r\nAudit-ID: 1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
     )
 
 

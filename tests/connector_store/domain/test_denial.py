@@ -10,11 +10,16 @@ from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import NotLent
+from connector_store.domain.request_info import parse_request
 
 KEY = ObjectKey("team-a", "k8s")
 ADDRESS = Address(host="t", port=6443, prefix="/p")
 TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="k8s-secret", ca=None)
 NAMELESS = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
+DELETE = parse_request("DELETE", "/apis/apps/v1/namespaces/web/deployments/web", "")
+NODES = parse_request("GET", "/api/v1/nodes", "")._replace(subresource="proxy")
+METRICS = parse_request("GET", "/metrics", "")
 MISSING = ParseError("Proxy-Authorization", "is missing")
 
 
@@ -37,6 +42,22 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.path_outside(KEY, Address(host="t", port=1)), 403, "Forbidden", "not a path"),
         (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
         (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
+        (
+            denial.not_lent(KEY, DELETE, NotLent(DELETE)), 403, "Forbidden",
+            'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
+            '"deployments" in API group "apps" in the namespace "web"',
+        ),
+        (
+            denial.not_lent(KEY, NODES, NotLent(NODES._replace(verb="create"), "this request opens a stream")),
+            403, "Forbidden",
+            'nodes is forbidden: Connector "team-a/k8s" does not lend "create" on resource "nodes/proxy" in API group '
+            '"" at the cluster scope: this request opens a stream',
+        ),
+        (
+            denial.not_lent(KEY, METRICS, NotLent(METRICS, denied_by="no-metrics")), 403, "Forbidden",
+            'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
+        ),
+        (denial.not_named(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
         (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
         (denial.bad_authority(), 400, "BadRequest", "HOST:PORT"),
         (denial.bad_method(), 400, "BadRequest", "a method"),
@@ -100,3 +121,10 @@ def test_for_every_message_the_phrase_is_one_printable_line(message: str) -> Non
 
 def test_a_header_name_is_quoted_in_part() -> None:
     assert len(denial.acts_as_another(b"Impersonate-" + b"a" * 9000).message) < 200
+
+
+def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
+    deny = denial.not_lent(KEY, DELETE, NotLent(DELETE, denied_by="no-deletions"))
+    assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
+    assert b"no-deletions" not in deny.body
+    assert json.loads(denial.not_lent(KEY, METRICS, NotLent(METRICS)).body)["details"] == {}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
+from connector_store.domain.headers import Fields as Headers
 from connector_store.domain.permissions import (
     MAX_QUERY_PAIRS,
     Asked,
@@ -16,10 +17,12 @@ from connector_store.domain.permissions import (
     Permissions,
     RoleEntry,
     RoleProblem,
+    asked_for,
     is_plain,
     lend,
     may_create,
     parse_permissions,
+    reviews_oneself,
 )
 from connector_store.domain.rbac import ClusterRole, PolicyRule
 from connector_store.domain.request_info import parse_request
@@ -332,3 +335,25 @@ def test_equal_permissions_are_equal() -> None:
     assert lending(("reader",)) != "reader"
     assert repr(lending(("reader",), ("secrets",))) == "Lending(allow=4, deny=1)"
     assert repr(lending(None, ("secrets",))) == "Lending(allow=all, deny=1)"
+
+
+def test_a_request_is_read_from_its_head() -> None:
+    headers = Headers([(b"Connection", b"upgrade"), (b"Upgrade", b"websocket"), (b"Content-Type", b"x/y")])
+    assert asked_for(b"PATCH", b"/p/api/v1//pods", headers, "/p") == Asked(
+        info=parse_request("PATCH", "/api/v1//pods", ""), plain=False, upgrade=True, may_create=True
+    )
+    assert asked_for(b"GET", b"/version", Headers(), "") == Asked(info=parse_request("GET", "/version", ""))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_one"),
+    [
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", True),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", True),
+        ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", False),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", False),
+        ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", False),
+    ],
+)
+def test_reviews_of_oneself(method: str, path: str, is_one: bool) -> None:
+    assert reviews_oneself(parse_request(method, path, "")) is is_one

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -11,8 +12,11 @@ from connector_store.domain.caller import Caller
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields, Header
+from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.permissions import Lending
+from connector_store.domain.rbac import BoundRole, PolicyRule
 from connector_store.domain.verdict import (
     METHODS,
     Defer,
@@ -227,3 +231,62 @@ def test_a_request_that_nobody_needs_to_be_asked_about_is_refused_before() -> No
 
 def test_trace_would_show_the_credential() -> None:
     assert b"TRACE" not in METHODS
+
+
+READ_PODS = PolicyRule(verbs=("get", "list"), api_groups=("",), resources=("pods",))
+LIMITED = replace(TARGET, lending=Lending((BoundRole(label="pods", rules=(READ_PODS,)),), ()))
+NAMED = replace(TARGET, impersonation=Impersonation(user_prefix="c:"))
+
+
+def test_a_limited_connector_lends_by_a_role() -> None:
+    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods") == Inject(target=LIMITED, granted=GRANTED, role="pods")
+
+
+@pytest.mark.parametrize(
+    ("method", "raw_target", "headers", "says"),
+    [
+        (b"DELETE", b"/p/api/v1/namespaces/a/pods/b", (), 'pods "b" is forbidden: Connector "team-a/k8s" does not lend '
+         '"delete" on resource "pods" in API group "" in the namespace "a"'),
+        (b"GET", b"/p/api/v1/secrets", (), '"list" on resource "secrets"'),
+        (b"GET", b"/p/api/v1//pods", (), "only paths in their plain form"),
+        (b"GET", b"/p/metrics", (), '"get" on path "/metrics"'),
+    ],
+)  # fmt: skip
+def test_what_is_not_lent_is_refused(method: bytes, raw_target: bytes, headers: tuple[Header, ...], says: str) -> None:
+    deny = request(found=LIMITED, method=method, raw_target=raw_target, headers=(HOST, *headers))
+    assert isinstance(deny, Deny)
+    assert (deny.status, deny.cause) == (403, "not_lent")
+    assert says in deny.message
+
+
+def test_an_upgrade_and_an_apply_need_more() -> None:
+    rule = replace(READ_PODS, verbs=("get", "patch"), resources=("pods", "pods/exec"))
+    limited = replace(TARGET, lending=Lending((BoundRole(label="r", rules=(rule,)),), ()))
+    upgrade = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+    pod = b"/p/api/v1/namespaces/a/pods/b"
+    apply = ((b"Content-Type", b"application/apply-patch+yaml"),)
+    merge = ((b"Content-Type", b"application/merge-patch+json"),)
+    assert isinstance(request(found=limited, raw_target=pod + b"/exec", headers=(HOST, *upgrade)), Deny)
+    assert isinstance(request(found=limited, method=b"PATCH", raw_target=pod, headers=(HOST, *apply)), Deny)
+    assert isinstance(request(found=limited, method=b"PATCH", raw_target=pod, headers=(HOST, *merge)), Inject)
+
+
+def test_what_is_not_lent_is_said_before_connections_are_counted_and_after_headers_that_act_as_another() -> None:
+    refused = request(found=LIMITED, raw_target=b"/p/api/v1/secrets", taken=1)
+    assert isinstance(refused, Deny)
+    assert refused.cause == "not_lent"
+    acting = (HOST, (b"Impersonate-User", b"a"))
+    assert request(found=LIMITED, headers=acting) == denial.acts_as_another(b"Impersonate-User")
+    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods", taken=1) == denial.too_many(1)
+
+
+def test_the_target_is_told_who_calls() -> None:
+    found = request(found=NAMED)
+    assert isinstance(found, Inject)
+    assert found.caller.startswith(b"Impersonate-User: c:")
+    bare = replace(TARGET, impersonation=Impersonation(user_prefix=""))
+    system = replace(GRANTED, identity=replace(GRANTED.identity, user="system:admin"))
+    refused = request(found=bare, answer=system)
+    assert isinstance(refused, Deny)
+    assert refused.cause == "impersonation"
+    assert "Impersonate-User" not in repr(found)

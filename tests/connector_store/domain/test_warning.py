@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from connector_store.domain.models import Address, Target
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.warning import MAX_WARNING, expires_soon, warning
+from connector_store.domain.warning import MAX_WARNING, expires_soon, lends_less, warning
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -81,3 +81,12 @@ def test_a_credential_that_ends_soon_is_said(left: float, says: str | None) -> N
 def test_a_long_time_to_warn_is_counted_in_days() -> None:
     found = expires_soon(target(None), ends=1e9 + 6 * DAY, now=1e9, within=7 * DAY)
     assert found == "the credential of Connector team-a/k8s ends in 6 d"
+
+
+def test_a_review_of_oneself_is_said_to_be_of_the_credential() -> None:
+    name, value = lends_less(ObjectKey("team-a", "prod"))
+    assert name == b"Warning"
+    assert read(value) == (
+        "Connector team-a/prod lends less than the target says here of its credential; see: connectorctl can-i VERB "
+        "RESOURCE --connector team-a/prod, or: kubectl get connector prod -n team-a -o yaml"
+    )
