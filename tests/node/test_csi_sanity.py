@@ -30,11 +30,14 @@ def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_name
     token = node.control_plane.mint_token(node_namespace, "default", audiences=["connectors-proxy"])
     secrets = {"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})}
     socket = node.kubelet_root / "sanity.sock"
+    # Where kubelet would have it, and does make the folder.
+    volume = node.kubelet_root / "pods" / "sanity" / "volumes" / "kubernetes.io~csi" / "connector"
+    volume.parent.mkdir(parents=True)
     with front(socket, driver.root / "csi.sock", attributes, secrets):
         command = [
             str(csi_sanity),
             f"--csi.endpoint=unix://{socket}",
-            f"--csi.mountdir={node.kubelet_root}/pods/sanity/volumes/kubernetes.io~csi/connector",
+            f"--csi.mountdir={volume}",
             f"--csi.stagingdir={node.folder}/staging",
             "--ginkgo.skip=Controller Service|Controller Server",
             "--ginkgo.no-color",
