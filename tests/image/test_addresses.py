@@ -1,0 +1,85 @@
+"""The proxy with the image's configuration, and the driver, in networks of one family of addresses, and of both."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from image.entry import CONFIGURATION, HOME
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root"),
+]
+
+REACHED = """
+import socket, subprocess, sys, time
+
+*command, ports, hosts = sys.argv[1:]
+process = subprocess.Popen(command, stdout=sys.stderr)
+try:
+    for host in hosts.split():
+        for port in ports.split():
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection((host, int(port)), 5).close()
+                    print(host, port)
+                    break
+                except OSError:
+                    assert process.poll() is None, "it has ended"
+                    assert time.monotonic() < deadline, (host, port)
+                    time.sleep(0.1)
+finally:
+    process.kill()
+    process.wait()
+"""
+NETWORKS = [
+    pytest.param("true", ["127.0.0.1", "::1"], id="both families"),
+    pytest.param("ip -4 address flush dev lo", ["::1"], id="IPv6 alone"),
+    pytest.param("ip -6 address flush dev lo", ["127.0.0.1"], id="IPv4 alone"),
+]
+
+
+def reached(network: str, command: list[str], ports: list[int], hosts: list[str]) -> list[str]:
+    """The addresses that could be connected to, each as HOST PORT, in a network made for this."""
+    unshare = shutil.which("unshare")
+    assert unshare is not None
+    script = f'ip link set lo up; {network}; exec "$0" -c "$@"'
+    arguments = [REACHED, *command, " ".join(map(str, ports)), " ".join(hosts)]
+    done = subprocess.run(
+        [unshare, "--net", "sh", "-euc", script, sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HOME,
+        env=os.environ | {"PYTHONPATH": str(HOME)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
+def test_the_proxy_is_reached_at_both_its_ports(tmp_path: Path, network: str, hosts: list[str]) -> None:
+    shutil.copyfile(CONFIGURATION, tmp_path / "config.yaml")
+    (tmp_path / "connectors").mkdir()
+    mitmdump = str(Path(sys.executable).with_name("mitmdump"))
+    command = [mitmdump, "--set", f"confdir={tmp_path}", "-s", str(HOME / "addons" / "connector.py")]
+    command += ["--set", f"connector_source={tmp_path / 'connectors'}"]
+    ports = [8080, 9091]
+    assert reached(network, command, ports, hosts) == [f"{host} {port}" for host in hosts for port in ports]
+
+
+@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
+def test_the_driver_is_reached_by_its_probes(tmp_path: Path, network: str, hosts: list[str]) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}], "
+        "contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {}}], current-context: x}"
+    )
+    command = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={tmp_path}"]
+    command.append(f"--kubeconfig={kubeconfig}")
+    assert reached(network, command, [9809], hosts) == [f"{host} 9809" for host in hosts]
