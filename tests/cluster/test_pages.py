@@ -1,0 +1,363 @@
+"""The blocks of the pages, as they stand, beside a real API server of their own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connector_store.domain.volume import parse_volume
+from image.entry import command
+from lab.certificates import make_ca
+from lab.control_plane import ControlPlane
+from lab.ports import Port
+from lab.process import Process, without_proxies
+from tests.cluster.proxy.running import ROOT
+from tests.journey.documents import shell_blocks
+
+DOCS = ROOT / "docs"
+TIMEOUT = 120.0
+BOUND = {"csi.storage.k8s.io/ephemeral": "true", "csi.storage.k8s.io/pod.name": "p", "csi.storage.k8s.io/pod.uid": "u"}
+ACCOUNT = {"csi.storage.k8s.io/pod.namespace": "ci", "csi.storage.k8s.io/serviceAccount.name": "pipeline"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """A cluster with the product's objects, the Connector of the quick start, and a folder with target.kubeconfig."""
+
+    plane: ControlPlane
+    folder: Path
+
+    def run(self, block: str, **environment: str) -> str:
+        """In a shell as README sets it up; the folder has what the repository has, where a page names it."""
+        paths = [str(Path(sys.executable).parent), str(self.plane.programs), os.environ["PATH"]]
+        own = {"PATH": os.pathsep.join(paths), "KUBECONFIG": str(self.plane.kubeconfig), "HOME": str(self.folder)}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=self.folder,
+            env=without_proxies() | own | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    with ControlPlane(tmp_path_factory.mktemp("plane"), programs=cluster_programs) as plane:
+        kubectl = plane.kubectl
+        kubectl("apply", "-k", str(ROOT / "deploy"))
+        kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        (folder / "target.kubeconfig").write_bytes(plane.kubeconfig.read_bytes())
+        (folder / "deploy").symlink_to(ROOT / "deploy")
+        made = Shop(plane=plane, folder=folder)
+        for block in quickstart():
+            made.run(block)
+        # Nobody aggregates `view` here: that is the controller manager's.
+        kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
+        kubectl("create", "clusterrolebinding", "looks", "--clusterrole=looks", "--serviceaccount=default:deployer")
+        yield made
+
+
+def quickstart() -> list[str]:
+    """What an administrator types to lend a credential, without what waits for a controller."""
+    text = (DOCS / "quickstart.md").read_text().partition("## Administrator: lend")[2].partition("## Pipeline")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).splitlines(keepends=True)
+    return ["".join(each for each in lines if not each.startswith(("kubectl wait", "kubectl get")))]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def token(shop: Shop) -> str:
+    secret = shop.plane.kubectl.json("get", "secret", "target-token", namespace="team-a")
+    assert {"token", "ca.crt"} == set(secret["data"])
+    assert secret["metadata"]["annotations"]["connectors.alauda.io/address"] == shop.plane.url
+    found: str = secret["data"]["token"]
+    return found
+
+
+def test_a_renewed_token_is_another_and_all_else_stays(shop: Shop) -> None:
+    before = token(shop)
+    [block] = shell_blocks("renewing.md")
+    shop.run(block)
+    renewed = token(shop)
+    assert renewed != before
+    shop.run(block)
+    assert token(shop) != renewed
+    assert not (shop.folder / "token").exists()
+
+
+def test_a_target_is_asked(shop: Shop) -> None:
+    [block] = shell_blocks("targets.md")
+    folder = shop.folder / "connectors"
+    folder.mkdir(mode=0o700)
+    ca = "".join(f"    {line}\n" for line in shop.plane.ca_pem.splitlines())
+    (folder / "c.yaml").write_text(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: connectors.cpaas.io/bearer-token\nstringData:\n"
+        f"  token: {shop.plane.mint_token('default', 'deployer')}\n  ca.crt: |\n{ca}---\n"
+        "apiVersion: connectors.alauda.io/v1alpha1\nkind: Connector\nmetadata: {name: c}\nspec:\n"
+        f"  connectorClassName: k8s\n  address: {shop.plane.url}\n"
+        "  auth: {name: bearerTokenAuth, secretRef: {name: s}}\n"
+    )
+    (folder / "c.yaml").chmod(0o600)
+    # The test's own token is a short one.
+    [line] = shop.run(block).splitlines()
+    assert "warning: Secret default/s: stringData[token]: the token expires in" in line
+
+
+@pytest.fixture(scope="module")
+def ci(shop: Shop) -> Shop:
+    right, _ = shell_blocks("pipelines.md")
+    shop.run(right)
+    return shop
+
+
+def test_the_pipelines_account_may_use_the_connector(ci: Shop) -> None:
+    asked = ("auth", "can-i", "use", "connectors.connectors.alauda.io/target", "--subresource=proxy")
+    caller = "system:serviceaccount:ci:pipeline"
+    assert ci.plane.kubectl(*asked, "--as", caller, namespace="team-a").strip() == "yes"
+
+
+def of_gitlab() -> dict[str, Any]:
+    """The pod that GitLab's runner makes of its configuration (executors/kubernetes/volumes)."""
+    [text] = blocks("pipelines.md", "toml")
+    [runner] = tomllib.loads(text)["runners"]
+    [volume] = runner["kubernetes"]["volumes"]["csi"]
+    name, _, value = runner["environment"][0].partition("=")
+    csi = {"driver": volume["driver"], "readOnly": volume["read_only"], "volumeAttributes": volume["volume_attributes"]}
+    return {
+        "serviceAccountName": runner["kubernetes"]["service_account"],
+        "containers": [
+            {
+                "name": "build",
+                "image": "x",
+                "env": [{"name": name, "value": value}],
+                "volumeMounts": [{"name": volume["name"], "mountPath": volume["mount_path"]}],
+            }
+        ],
+        "volumes": [{"name": volume["name"], "csi": csi}],
+    }
+
+
+def of_jenkins() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[0])["spec"]
+    return found
+
+
+def of_github() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[1])["template"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize("make", [of_gitlab, of_jenkins, of_github], ids=["GitLab", "Jenkins", "GitHub"])
+def test_the_pod_of_a_recipe_is_one_that_kubelet_and_our_driver_take(ci: Shop, make: Any) -> None:
+    spec = make()
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    done = ci.plane.kubectl.run(
+        "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace="ci", stdin=yaml.safe_dump(pod)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [volume] = spec["volumes"]
+    attributes = volume["csi"]["volumeAttributes"]
+    request = parse_volume({**BOUND, **ACCOUNT, **attributes})
+    assert [str(each) for each in request.connectors] == ["team-a/target"]
+    [container] = spec["containers"]
+    [mount] = container["volumeMounts"]
+    assert container["env"] == [{"name": "KUBECONFIG", "value": f"{mount['mountPath']}/kubeconfig"}]
+
+
+def test_a_runner_outside_makes_a_kubeconfig_that_renews_itself(ci: Shop) -> None:
+    _, block = shell_blocks("pipelines.md")
+    (ci.folder / "confdir").mkdir(exist_ok=True)
+    (ci.folder / "confdir" / "mitmproxy-ca-cert.pem").write_bytes(make_ca().pem)
+    ci.run(block)
+    config = yaml.safe_load((ci.folder / "team.kubeconfig").read_text())
+    plugin = config["users"][0]["user"]["exec"]
+    printed = ci.run(shlex.join([plugin["command"], *plugin["args"]]))
+    assert '"kind": "ExecCredential"' in printed
+
+
+def test_a_password_of_mitmweb_is_written_as_a_hash(shop: Shop) -> None:
+    [block] = shell_blocks("watching.md")
+    shop.run(block)
+    written = yaml.safe_load((shop.folder / "confdir" / "config.yaml").read_text())
+    assert written["web_password"].startswith("$argon2id$")
+    assert written["web_open_browser"] is False
+
+
+def test_the_unit_of_systemd_starts_a_proxy(shop: Shop, tmp_path: Path) -> None:
+    [unit] = blocks("outside.md", "ini")
+    [line] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    port, admin = Port(), Port()
+    (tmp_path / "manifests").mkdir()
+    places = {
+        "/opt/kubernetes-connector/bin": str(Path(sys.executable).parent),
+        "/etc/kubernetes-connector": str(tmp_path / "manifests"),
+        "/var/lib/kubernetes-connector": str(tmp_path / "keys"),
+        "127.0.0.1:8080": f"127.0.0.1:{port.number}",
+    }
+    for place, here in places.items():
+        assert place in line
+        line = line.replace(place, here)
+    process = Process(
+        [*shlex.split(line), "--", "--set", f"connector_admin=127.0.0.1:{admin.number}"], log=tmp_path / "log"
+    )
+    process.start()
+    try:
+        process.wait_until((tmp_path / "keys" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
+    finally:
+        process.stop()
+
+
+def test_the_containers_arguments_are_those_of_the_image() -> None:
+    [block] = shell_blocks("outside.md")
+    run, execute = [shlex.split(each) for each in block.replace("\\\n", " ").strip().splitlines()]
+    image = next(index for index, each in enumerate(run) if each.startswith("localhost/"))
+    line = command(run[image + 1 :], programs=Path("/p"))
+    assert line is not None
+    assert line[-2:] == ["--set", "connector_source=/connectors"]
+    assert execute[:4] == ["docker", "exec", "connector", "connectorctl"]
+
+
+PRODUCT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: connectors-proxy, namespace: connectors-system}
+spec:
+  selector: {matchLabels: {control-plane: theirs}}
+  template:
+    metadata: {labels: {control-plane: theirs}}
+    spec: {containers: [{name: c, image: x}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: connectors-csi, namespace: connectors-system}
+spec:
+  selector: {matchLabels: {control-plane: theirs}}
+  template:
+    metadata: {labels: {control-plane: theirs}}
+    spec: {containers: [{name: c, image: x}]}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: connectors-csi}
+spec: {volumeLifecycleModes: [Persistent, Ephemeral], attachRequired: true}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: theirs}
+webhooks:
+- name: connectors.theirs.io
+  clientConfig: {service: {name: webhook, namespace: connectors-system}}
+  rules: [{apiGroups: [theirs.io], apiVersions: [v1], operations: [CREATE], resources: [connectors]}]
+  admissionReviewVersions: [v1]
+  sideEffects: None
+---
+apiVersion: v1
+kind: Service
+metadata: {name: c-target, namespace: team-b}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: target, namespace: team-b}
+spec: {connectorClassName: k8s, address: "https://10.0.0.1:6443", auth: {name: bearerTokenAuth, secretRef: {name: s}}}
+"""
+"""Objects as the other product's documents describe them, where their names meet ours."""
+
+
+@pytest.fixture
+def theirs(private_control_plane: ControlPlane, tmp_path: Path) -> Shop:
+    kubectl = private_control_plane.kubectl
+    kubectl("apply", "-k", str(ROOT / "deploy/crds"))
+    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    for namespace in ("connectors-system", "team-b"):
+        kubectl("create", "namespace", namespace)
+    kubectl("create", "-f", "-", stdin=PRODUCT)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    return Shop(plane=private_control_plane, folder=tmp_path)
+
+
+def test_a_migration_takes_the_other_products_place_and_loses_no_connector(theirs: Shop) -> None:
+    said = [theirs.run(block) for block in shell_blocks("migration.md")]
+    kubectl = theirs.plane.kubectl
+    assert said[1].split() == ["1", "k8s"]
+    assert said[3].split() == ["ValidatingWebhookConfiguration/theirs"]
+    assert ["team-b", "c-target"] in [each.split() for each in said[5].splitlines()]
+    proxy = kubectl.json("get", "deployment", "connectors-proxy", namespace="connectors-system")
+    assert "theirs" not in str(proxy["spec"]["selector"])
+    assert kubectl.json("get", "csidriver", "connectors-csi")["spec"]["volumeLifecycleModes"] == ["Ephemeral"]
+    assert kubectl.json("get", "connector", "target", namespace="team-b")["spec"]["address"] == "https://10.0.0.1:6443"
+
+
+def test_a_migration_puts_connectors_back_that_went_with_their_definitions(theirs: Shop) -> None:
+    keep, _, stop, _, install, _ = shell_blocks("migration.md")
+    theirs.run(keep)
+    kubectl = theirs.plane.kubectl
+    kubectl("delete", "-k", str(ROOT / "deploy/crds"))
+    theirs.run(stop)
+    theirs.run(install)
+    [back] = kubectl.json("get", "connectors", namespace="team-b")["items"]
+    assert back["spec"]["address"] == "https://10.0.0.1:6443"
+
+
+def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text().partition("## Use it without")[2].partition("## Use it in a cluster")[0]
+    set_up, start, use = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    here = Shop(plane=shop.plane, folder=tmp_path)
+    port, admin = Port(), Port()
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n{EDIT}edit(Path(sys.argv[1]))\n")
+    editor.chmod(0o755)
+    values = {
+        "EDITOR": str(editor),
+        "ADDRESS": shop.plane.url,
+        "TOKEN": shop.plane.mint_token("default", "deployer"),
+        "CA": shop.plane.ca_pem,
+    }
+    install, path, *rest = set_up.splitlines(keepends=True)
+    here.run(f"cd {ROOT}\n{install}{path}cd - >/dev/null\n{''.join(rest)}", **values)
+    manifests = yaml.safe_load_all((tmp_path / "connectors" / "k8s-connector.yaml").read_text())
+    assert {each["metadata"]["name"] for each in manifests} == {"k8s-secret", "k8s-connector"}
+    moved = f"{start.strip()} --listen 127.0.0.1:{port.number} -- --set connector_admin=127.0.0.1:{admin.number}"
+    program = str(Path(sys.executable).with_name("connectorctl"))
+    process = Process(
+        ["env", "-C", tmp_path, f"HOME={tmp_path}", program, *shlex.split(moved)[1:]], log=tmp_path / "log"
+    )
+    process.start()
+    try:
+        process.wait_until((tmp_path / ".mitmproxy" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
+        listed = here.run(use, CONNECTORCTL_PROXY=f"http://127.0.0.1:{port.number}")
+    finally:
+        process.stop()
+    assert {"default", "team-a"} <= set(listed.split())
+
+
+EDIT = """
+import os
+
+def edit(path):
+    text = path.read_text().replace("https://k8s.example:6443", os.environ["ADDRESS"])
+    ca = "".join(f"    {line}\\n" for line in os.environ["CA"].splitlines())
+    token = os.environ["TOKEN"]
+    path.write_text(text.replace("REPLACE-WITH-A-TOKEN", f"{token}\\n  ca.crt: |\\n{ca}"))
+
+"""
