@@ -2,10 +2,13 @@
 
 There is one TLS context per name, kept and bounded, so that a new connection costs no signature of the CA and can
 resume. The certificates have a key of their own, EC P-256: one signature with it costs a twentieth of RSA's, and the
-CA's key signs nothing but certificates.
+CA's key signs nothing but certificates. Names that no Connector has are anybody's to invent: their certificates come at
+a bounded rate, and take no place of the others.
 """
 
+import contextlib
 import ipaddress
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,19 +18,42 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore, CertStoreEntry
 from OpenSSL import SSL
 
+from connector_store.bucket import TokenBucket
 from connector_store.cache import Lru
 
 MAX_CONTEXTS: Final = 512
+MAX_INVENTED: Final = 64
+"""Contexts of names that no Connector has."""
+INVENTED_RATE: Final = 5.0
+INVENTED_BURST: Final = 50.0
+"""Certificates for them in a second, in the long run and at once: each costs some milliseconds."""
 _ALPN: Final = b"http/1.1"
 
 _Names = tuple[str, ...]
 
 
-class Certificates:
-    """`authority` gives the CA that signs now, None while there is none; a changed one is used from then on."""
+class TooManyNamesError(ConnectionError):
+    """So many names that no Connector has were asked for that this one gets no certificate now."""
 
-    def __init__(self, authority: Callable[[], CertStore | None], *, limit: int = MAX_CONTEXTS) -> None:
+
+class Certificates:
+    """`authority` gives the CA that signs now, None while there is none; a changed one is used from then on.
+
+    `known` says of a host whether a Connector has it.
+    """
+
+    def __init__(
+        self,
+        authority: Callable[[], CertStore | None],
+        *,
+        known: Callable[[str], bool] = lambda host: True,
+        limit: int = MAX_CONTEXTS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._authority = authority
+        self._known = known
+        self._invented = Lru[_Names, SSL.Context](MAX_INVENTED)
+        self._bucket = TokenBucket(rate=INVENTED_RATE, burst=INVENTED_BURST, now=now)
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts = Lru[_Names, SSL.Context](limit)
@@ -46,6 +72,7 @@ class Certificates:
         """The server's side of a handshake with a client that asked for `host`, a DNS name or an IP address.
 
         A client that sends another server name (`tls-server-name` in a kubeconfig) gets a certificate for both.
+        TooManyNamesError: see there.
         """
         connection = SSL.Connection(self._context((host,)))
         connection.set_app_data(host)
@@ -58,11 +85,16 @@ class Certificates:
             raise RuntimeError("there is no CA yet")
         if signer is not self._signer:
             self._contexts.clear()
+            self._invented.clear()
             self._signer = signer
-        found = self._contexts.get(names)
+        invented = len(names) > 1 or not self._known(names[0])
+        held = self._invented if invented else self._contexts
+        found = held.get(names)
         if found is None:
+            if invented and not self._bucket.take():
+                raise TooManyNamesError("too many certificates for names that no Connector has; try again")
             found = self._make(signer, names)
-            self._contexts.put(names, found)
+            held.put(names, found)
         return found
 
     def _make(self, signer: CertStore, names: _Names) -> SSL.Context:
@@ -104,7 +136,9 @@ class Certificates:
         asked, host = connection.get_servername(), connection.get_app_data()
         name = asked.decode("ascii", "replace").lower() if asked else host
         if name != host and _general_name_or_none(name) is not None:
-            connection.set_context(self._context((host, name)))
+            # Without one the client sees a certificate for another name than it asked for.
+            with contextlib.suppress(TooManyNamesError):
+                connection.set_context(self._context((host, name)))
 
 
 def _select_alpn(_: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from addons.records.readable import readable
 from addons.records.record import Record
-from addons.records.strangers import Strangers
+from connector_store.bucket import TokenBucket
 from connector_store.domain.access import Identity
 from connector_store.domain.loggable import command_names, loggable, without_tokens
 from connector_store.domain.names import ObjectKey
@@ -23,6 +23,9 @@ MAX_WAITING: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are lost and counted."""
 MAX_WAITING_SIZE: Final = 16 * 1024 * 1024
 """Characters of them."""
+STRANGERS_RATE: Final = 50.0
+STRANGERS_BURST: Final = 500.0
+"""Lines of strangers in a second, in the long run and at once: a refusal costs a stranger nothing."""
 RESERVE: Final = 0.5
 """Of both, what is kept for requests that run when new ones are refused."""
 MAX_TEXT: Final = 2048
@@ -59,7 +62,8 @@ class AuditLog:
         self._form = form
         self._waiting: list[str] = []
         self._size = 0
-        self._strangers = Strangers(now)
+        self._strangers = TokenBucket(rate=STRANGERS_RATE, burst=STRANGERS_BURST, now=now)
+        self._omitted = 0
         self._told_lost = 0
         self._woken = False
         self.dropped = 0
@@ -71,9 +75,10 @@ class AuditLog:
         return len(self._waiting) >= MAX_WAITING * RESERVE or self._size >= MAX_WAITING_SIZE * RESERVE
 
     def record(self, exchange: Record) -> None:
-        """Add a line for what ended now. Those of strangers come at a bounded rate: they cost a stranger nothing."""
+        """Add a line for what ended now; those of strangers come at a bounded rate."""
         self._arrange()
-        if exchange.identity is None and not self._strangers.admit():
+        if exchange.identity is None and not self._strangers.take():
+            self._omitted += 1
             return
         if len(self._waiting) >= MAX_WAITING or self._size >= MAX_WAITING_SIZE:
             self.dropped += 1
@@ -87,7 +92,7 @@ class AuditLog:
     def flush(self) -> None:
         """Write what waits, in one piece."""
         self._woken = False
-        omitted, self._strangers.omitted = self._strangers.omitted, 0
+        omitted, self._omitted = self._omitted, 0
         if omitted:
             self._add(self._note("omitted", omitted, "more refusals of strangers than are written in a second"))
         lost, self._told_lost = self.dropped - self._told_lost, self.dropped

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore
 from OpenSSL import SSL
 
-from addons.net.certificates import Certificates
+from addons.net import certificates
+from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.rotation import SIGNING
 from lab.certificates import Issued, make_ca, make_leaf
@@ -121,3 +122,36 @@ def test_without_a_ca_nothing_is_served() -> None:
     assert (found.ready, found.ca_expires) == (False, None)
     with pytest.raises(RuntimeError, match="no CA"):
         found.connection("a.example")
+
+
+def test_names_that_no_connector_has_come_at_a_bounded_rate_and_take_no_place_of_others(confdir: Path) -> None:
+    store, clock = load(confdir), [0.0]
+    found = Certificates(lambda: store, known=lambda host: host == "k8s.example", now=lambda: clock[0])
+    ours = found.connection("k8s.example").get_context()
+    for number in range(int(certificates.INVENTED_BURST)):
+        found.connection(f"{number}.example")
+    with pytest.raises(TooManyNamesError):
+        found.connection("another.example")
+    assert found.connection("49.example").get_context() is not ours
+    assert found.connection("k8s.example").get_context() is ours
+    clock[0] = 1 / certificates.INVENTED_RATE
+    found.connection("another.example")
+    with pytest.raises(TooManyNamesError):
+        found.connection("one-more.example")
+
+
+def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
+    store = load(confdir)
+    found = Certificates(lambda: store, now=lambda: 0.0)
+    for number in range(int(certificates.INVENTED_BURST)):
+        assert f"{number}.example" in names(handshake(found, "k8s.example", name=f"{number}.example"))
+    assert names(handshake(found, "k8s.example", name="another.example")) == {"k8s.example"}
+
+
+def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "MAX_INVENTED", 2)
+    store = load(confdir)
+    found = Certificates(lambda: store, known=lambda host: False)
+    for number in range(5):
+        found.connection(f"{number}.example")
+    assert len(found._invented) == 2

@@ -7,7 +7,6 @@ import pytest
 from addons.records import audit
 from addons.records.audit import AuditLog, Form
 from addons.records.record import Record
-from addons.records.strangers import BURST
 from connector_store.domain.access import Identity
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.request_info import parse_request
@@ -170,12 +169,12 @@ def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_counted(form: Form) -> None:
     output = Output(form=form)
     stranger = EXCHANGE._replace(identity=None, event="connect", status=407)
-    for _ in range(int(BURST) + 7):
+    for _ in range(int(audit.STRANGERS_BURST) + 7):
         output.log.record(stranger)
     output.log.record(EXCHANGE)
     output.log.flush()
     *written, told = output.text.splitlines()
-    assert len(written) == BURST + 1
+    assert len(written) == audit.STRANGERS_BURST + 1
     assert "7" in told
     assert "omitted" in told
     assert output.log.dropped == 0
@@ -183,7 +182,7 @@ def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_
 
 def test_what_is_omitted_is_told_though_nothing_else_comes() -> None:
     output = Output()
-    for _ in range(int(BURST)):
+    for _ in range(int(audit.STRANGERS_BURST)):
         output.log.record(EXCHANGE._replace(identity=None))
     output.log.flush()
     output.log.record(EXCHANGE._replace(identity=None))
