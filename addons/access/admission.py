@@ -137,6 +137,7 @@ class Admission:
         return Decision(verdict, key, known, token)
 
     def _take(self, user: str, key: ObjectKey) -> None:
+        self._sockets.known()
         if self._place == (user, key):
             return
         self._leave()

@@ -50,6 +50,8 @@ class Sockets:
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
+        self.known: Callable[[], None] = _nothing
+        """Is to be called once it is known who the client is."""
         self.retiring = False
         """The proxy is about to end: no request after the one that runs."""
         self.client = handler.client
@@ -288,6 +290,10 @@ class Sockets:
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _no_wait() -> None:

@@ -46,6 +46,7 @@ class Metrics(Collector):
         self._durations = [0] * (len(BUCKETS) + 1)
         self._duration_sum = 0.0
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
+        self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
         self._objects: Callable[[], Mapping[str, int]] = dict
         self._ages: Callable[[], Mapping[str, float]] = dict
         self._not_served: Callable[[], int] | None = None
@@ -72,6 +73,10 @@ class Metrics(Collector):
     def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """A value that is read when somebody scrapes; None leaves it out."""
         self._gauges[name] = (text, read)
+
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A number that only grows, and is read when somebody scrapes; `name` without `_total`."""
+        self._counters[name] = (text, read)
 
     def objects(self, read: Callable[[], Mapping[str, int]], known: Callable[[ObjectKey], bool]) -> None:
         """Where connector_store_objects comes from, a number by kind; what of a Connector not `known` is dropped."""
@@ -105,6 +110,8 @@ class Metrics(Collector):
             yield GaugeMetricFamily(
                 "connector_namespaces_not_served", "Namespaces that cannot be read", value=self._not_served()
             )
+        for name, (text, count) in self._counters.items():
+            yield CounterMetricFamily(name, text, value=count())
         for name, (text, read) in self._gauges.items():
             value = read()
             if value is not None:

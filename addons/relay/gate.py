@@ -6,6 +6,7 @@ proxy itself. Anything else is refused.
 
 import logging
 import time
+from typing import Final
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
@@ -28,6 +29,8 @@ from connector_store.domain.verdict import Forward, Inject
 
 logger = logging.getLogger(__name__)
 
+MAX_FIRST_HEAD: Final = 32768
+"""Bytes of a first head: whoever sends it is not known. A CONNECT with the longest token has 17 kB."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -37,7 +40,8 @@ class Gate:
     def __init__(self, shared: Shared, sockets: Sockets) -> None:
         self._shared = shared
         self._sockets = sockets
-        self._reader = RequestReader(max_head=shared.max_header)
+        self._max_head = min(shared.max_header, MAX_FIRST_HEAD)
+        self._reader = RequestReader(max_head=self._max_head)
         self._head: RequestHead | None = None
         self._began = time.perf_counter()
         sockets.serve(self)
@@ -48,7 +52,7 @@ class Gate:
             if isinstance(found, RequestHead):
                 self._begin(found)
             elif isinstance(found, Invalid):
-                deny = denial.invalid(found.status, found.reason, self._shared.max_header)
+                deny = denial.invalid(found.status, found.reason, self._max_head)
                 self._refuse(Decision(deny, None), deny, on_connect=False)
                 return
 
@@ -142,4 +146,5 @@ class Gate:
     def _leave(self, why: str) -> None:
         if why:
             logger.info("client %s: %s", self._sockets.source_ip, why)
+            self._record(Decision(denial.internal(), None), 0, why)
         self._sockets.close(self._sockets.client)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Final
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
@@ -11,11 +12,15 @@ from addons.access.grant import Grant
 from addons.net.events import TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
+from addons.records.record import Record
 from addons.relay.requests import Requests
 from addons.relay.shared import Shared
 from addons.relay.watched import WatchedRequests
 
 logger = logging.getLogger(__name__)
+
+MAX_HANDSHAKE: Final = 32768
+"""Bytes that a client may send before its handshake is done: a ClientHello has 2 kB, with post-quantum keys."""
 
 
 class Handshake:
@@ -27,6 +32,8 @@ class Handshake:
         self._admission = admission
         self._grant = grant
         self._client: TlsStream | None = None
+        self._taken = 0
+        self._began = time.perf_counter()
         sockets.arm(shared.times.client, Wait.CLIENT)
 
     def begin(self, early: bytes) -> None:
@@ -50,14 +57,17 @@ class Handshake:
         """Nothing is left to do."""
 
     def _take(self, data: bytes | memoryview) -> None:
-        client = self._client or self._make()
+        self._taken += len(data)
         try:
+            client = self._client or self._make()
             plain = client.receive(data)
         except ConnectionError as error:
             self._leave(str(error))
             return
         if client.established:
             self._serve(client, plain)
+        elif self._taken > MAX_HANDSHAKE:
+            self._leave(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
 
     def _make(self) -> TlsStream:
         tls = self._shared.certificates.connection(self._grant.host)
@@ -76,4 +86,16 @@ class Handshake:
     def _leave(self, why: str) -> None:
         if why:
             logger.info("client %s: %s", self._sockets.source_ip, why)
+            failed = Record(
+                event="connect",
+                connector=self._grant.key,
+                status=0,
+                source_ip=self._sockets.source_ip,
+                duration=time.perf_counter() - self._began,
+                identity=self._grant.identity,
+                target=self._grant.authority,
+                cause=why,
+            )
+            for tell in self._shared.recorders:
+                tell(failed)
         self._sockets.close(self._sockets.client)

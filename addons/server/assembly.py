@@ -13,7 +13,9 @@ from mitmproxy.certs import CertStore
 
 from addons.access.checks import Checks
 from addons.access.live import Streams
+from addons.access.unauthenticated import Unauthenticated
 from addons.net.certificates import Certificates
+from addons.net.hosts import Hosts
 from addons.net.resolver import Resolver
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
@@ -21,6 +23,7 @@ from addons.records.output import Output
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.shared import Shared, Times
+from addons.server import descriptors
 from addons.server.callers import with_issuers
 from addons.server.options import Config
 from addons.server.watching import is_watched
@@ -88,6 +91,22 @@ def make_records(config: Config) -> Records:
     return Records(metrics=metrics, recorders=(audit.record, metrics.record), full=full, close=output.close)
 
 
+def bounds(config: Config, metrics: Metrics) -> Unauthenticated:
+    """Where descriptors are few, of strangers half of the connections at most, of one address a quarter of that."""
+    most_open = descriptors.connections(descriptors.raise_limit())
+    most = max(1, min(config.max_unauthenticated, most_open // 2))
+    found = Unauthenticated(
+        most=most,
+        most_of_one=max(1, min(config.max_unauthenticated_per_address, most // 4)),
+        most_open=most_open,
+    )
+    metrics.gauge(
+        "connector_unauthenticated_connections", "Connections whose caller is not known yet", lambda: float(found.count)
+    )
+    metrics.counter("connector_refused_connections", "Connections that were refused unread", lambda: found.refused)
+    return found
+
+
 def join(
     config: Config,
     settings: Settings,
@@ -105,7 +124,7 @@ def join(
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
     access, issuers = with_issuers(config, settings, access, rights)
-    certificates = Certificates(authority.signer)
+    certificates = Certificates(authority.signer, known=Hosts(store).__contains__)
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
 

@@ -1,19 +1,26 @@
 """Puts our sockets and a gate in place of mitmproxy's layers, and sees that nothing gets past them."""
 
 import logging
+from collections.abc import Callable
+from typing import Final
 
 from mitmproxy import connection, ctx, http
 from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
 
+from addons.access.unauthenticated import Unauthenticated
 from addons.net.dial import TargetServer
 from addons.net.events import Retire, TakeLeave
 from addons.net.sockets import Sockets
+from addons.records.record import Record
 from addons.relay.gate import Gate
 from addons.server.assembly import Parts
 
 logger = logging.getLogger(__name__)
+
+FULL: Final = "too many connections whose caller is not known"
+"""In the audit log."""
 
 
 class Connections:
@@ -22,6 +29,7 @@ class Connections:
     def __init__(self) -> None:
         self._parts: Parts | None = None
         self._open: dict[str, Sockets] = {}
+        self._bounds: Unauthenticated | None = None
 
     @property
     def open(self) -> int:
@@ -31,6 +39,10 @@ class Connections:
     def take(self, parts: Parts) -> None:
         """Serve connections that come from now on with `parts`."""
         self._parts = parts
+
+    def bound(self, bounds: Unauthenticated) -> None:
+        """How many connections there may be before their callers are known."""
+        self._bounds = bounds
 
     def parts(self) -> Parts:
         """RuntimeError before there are any. A method: mitmproxy reads the attributes of addons."""
@@ -55,16 +67,34 @@ class Connections:
     def client_connected(self, client: connection.Client) -> None:
         """Before anything is read. The connection is refused until its gate stands."""
         client.error = "no gate"
+        known = self._admit(client)
+        if known is None:
+            return
         try:
             handler = ctx.master.addons.get("proxyserver").connections[client.id]
             sockets = Sockets(handler)
+            sockets.known = known
+            sockets.on_close(known)
             Gate(self.parts().service, sockets)
             handler.layer = Served(handler.layer.context, sockets)
             self._open[client.id] = sockets
         except Exception as error:
+            known()
             logger.error("client connection refused: %s", type(error).__name__)
         else:
             client.error = None
+
+    def _admit(self, client: connection.Client) -> Callable[[], None] | None:
+        """What ends counting the connection among those of strangers; None if it is one too many."""
+        if self._bounds is None:
+            return None
+        source_ip = str(client.peername[0])
+        known = self._bounds.admit(source_ip, open_now=len(self._open))
+        if known is None:
+            refused = Record(event="connect", connector=None, status=0, source_ip=source_ip, duration=0.0, cause=FULL)
+            for tell in self.parts().service.recorders:
+                tell(refused)
+        return known
 
     def client_disconnected(self, client: connection.Client) -> None:
         sockets = self._open.pop(client.id, None)

@@ -13,7 +13,7 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import asyncio_utils
 
-from addons.server import assembly, cluster, options
+from addons.server import assembly, cluster, descriptors, options
 from addons.server.connections import Connections
 from addons.server.draining import Draining
 from addons.server.options import Config
@@ -73,6 +73,7 @@ class Lifecycle:
         if self._config is None or self._parts is None:
             return
         self._draining = Draining(self._connections, ctx.master)
+        descriptors.tell_once(asyncio.get_running_loop())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         if not self._parts.service.watched:
             trim(ctx.master)
@@ -111,6 +112,7 @@ class Lifecycle:
 
             self._take(folder.make(config, Path(config.source.path), records))
         self._config, self._records = config, records
+        self._connections.bound(assembly.bounds(config, records.metrics))
         self._moves = options.listens_locally(config, in_pod=in_pod())
         if self._moves:
             _listening.setLevel(logging.WARNING)

@@ -50,6 +50,8 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_client_timeout", str, "10", "Seconds to a whole CONNECT, for the client's TLS handshake, and for a "
      "tunnel without an accepted request."),
     ("connector_connect_timeout", str, "10", "Seconds to resolve, reach and shake hands with a target."),
+    ("connector_max_unauthenticated", str, "1000", "Connections whose caller is not known yet."),
+    ("connector_max_unauthenticated_per_address", str, "200", "Of them, those from one source address."),
     ("connector_max_connections", str, "1000", "Connections per caller and Connector."),
 )  # fmt: skip
 
@@ -72,6 +74,8 @@ class Config:
     max_header: int
     client_timeout: float
     connect_timeout: float
+    max_unauthenticated: int
+    max_unauthenticated_per_address: int
     max_connections: int
     confdir: Path
     explicit: Mapping[str, str]
@@ -155,6 +159,8 @@ def read(*, in_pod: bool) -> Config:
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
         client_timeout=_seconds("connector_client_timeout"),
         connect_timeout=_seconds("connector_connect_timeout"),
+        max_unauthenticated=_number("connector_max_unauthenticated", 1, 1_000_000),
+        max_unauthenticated_per_address=_number("connector_max_unauthenticated_per_address", 1, 1_000_000),
         max_connections=_number("connector_max_connections", 1, 1_000_000),
         confdir=Path(options.confdir).expanduser(),
         explicit={key: value for key in KEYS if (value := getattr(options, option_name(key)))},

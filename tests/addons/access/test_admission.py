@@ -164,6 +164,10 @@ class Waiting:
         self.closes: list[Callable[[], None]] = []
         self.on_close = self.closes.append
         self.held = False
+        self.known_times = 0
+
+    def known(self) -> None:
+        self.known_times += 1
 
     def hold(self) -> None:
         self.held = True

@@ -4,7 +4,10 @@ from addons.access.unauthenticated import TOLD_EVERY, Unauthenticated
 
 
 def bounds(**changes: int) -> Unauthenticated:
-    return Unauthenticated(**({"most": 10, "most_of_one": 10, "most_open": 100} | changes), now=lambda: 0.0)
+    most = {"most": 10, "most_of_one": 10, "most_open": 100} | changes
+    return Unauthenticated(
+        most=most["most"], most_of_one=most["most_of_one"], most_open=most["most_open"], now=lambda: 0.0
+    )
 
 
 @pytest.mark.parametrize(

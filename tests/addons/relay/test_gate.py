@@ -25,7 +25,7 @@ KEY = "team-a/k8s"
         pytest.param("k8s:token", id="no slash"),
         pytest.param("a/b/c:token", id="two slashes"),
         pytest.param("team-a/k8s:to\x01ken", id="a control character"),
-        pytest.param("team-a/k8s:" + "a" * 40000, id="40 kB long"),
+        pytest.param("team-a/k8s:" + "a" * 20000, id="20 kB long"),
         pytest.param("team-a/k8s:wrong", id="a token that is none"),
         pytest.param("team-a/unknown:wrong", id="such a token for a Connector that is not there"),
     ],
