@@ -27,7 +27,7 @@ RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
     done
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="Kubernetes Connector" \
       org.opencontainers.image.description="Use a Kubernetes cluster without holding its credential" \
       org.opencontainers.image.version="${VERSION}"

@@ -5,5 +5,5 @@ Files that cannot read it here repeat it: scripts/version.py writes and compares
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"
 """SemVer 2.0. The image has no metadata of packages to read it from."""
