@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+PROGRESS = 10.0
+"""Seconds between two lines of a build."""
 PINS = Path(__file__).parents[1] / "scripts" / "go"
 
 
@@ -178,7 +180,8 @@ def _build(go: str, module: Module, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
-        _compile(command, PINS / module.folder, os.environ | _BUILDING)
+        total = _packages(go, module, name)
+        _compile(command, PINS / module.folder, os.environ | _BUILDING, total)
         target.rename(module.cache / name)
     _say(f"built {name} in {time.monotonic() - started:.0f} s")
 
@@ -200,18 +203,34 @@ def _copy(go: str, module: Module, name: str) -> None:
         target.rename(module.cache / name)
 
 
-def _compile(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+def _packages(go: str, module: Module, name: str) -> int:
+    """How many packages the program has; those in Go's cache are not compiled again."""
+    command = [go, "list", "-deps", *module.flags, module.packages[name]]
+    _say("  downloading its modules")
+    done = subprocess.run(
+        command, cwd=PINS / module.folder, env=os.environ | _BUILDING, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{_last(done.stderr.splitlines(keepends=True))}")
+    return len(done.stdout.splitlines())
+
+
+def _compile(command: list[str], folder: Path, environment: Mapping[str, str], total: int) -> None:
     lines: list[str] = []
     shown = time.monotonic()
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)
-            if time.monotonic() - shown > 10:
+            if time.monotonic() - shown >= PROGRESS:
                 shown = time.monotonic()
-                _say(f"  {len(lines)} downloads and packages so far, now {line.strip()}")
+                _say(f"  {len(lines)} of at most {total} packages, now {line.strip()}")
     if process.returncode != 0:
-        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{''.join(lines[-20:])}")
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{_last(lines)}")
+
+
+def _last(lines: Sequence[str]) -> str:
+    return "".join(lines[-20:])
 
 
 def _say(message: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.markers import Marker
+from usage import answered
 
 IMAGE = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "python_version": "3.13",
          "python_full_version": "3.13.0", "implementation_name": "cpython", "platform_python_implementation": "CPython",
@@ -114,6 +115,8 @@ def repack(package: bytes, moment: datetime) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
+    if answered(arguments, __doc__):
+        return 0
     moment = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
     try:
         match arguments:

@@ -7,6 +7,8 @@ import ast
 import sys
 from pathlib import Path
 
+from usage import answered
+
 PACKAGES = ("addons", "connector_store", "connector_controller", "connector_csi", "connectorctl")
 
 
@@ -28,6 +30,8 @@ def does_something(node: ast.AST) -> bool:
 
 
 def main() -> int:
+    if answered(sys.argv[1:], __doc__):
+        return 0
     sources = [source for package in PACKAGES for source in Path(package).rglob("*.py") if needs_test(source)]
     absent = [source for source in sorted(sources) if not wanted(source).exists()]
     for source in absent:

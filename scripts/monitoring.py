@@ -1,8 +1,10 @@
 """Writes monitoring/rules.yaml as the object of the Prometheus operator: deploy/components/prometheusrule."""
 
+import sys
 from pathlib import Path
 
 import yaml
+from usage import answered
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "monitoring" / "rules.yaml"
@@ -24,5 +26,5 @@ def rendered() -> str:
     return HEAD + "".join(f"  {line}\n" for line in groups.splitlines())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not answered(sys.argv[1:], __doc__):
     OBJECT.write_text(rendered())

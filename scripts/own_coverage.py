@@ -13,6 +13,7 @@ from pathlib import Path
 
 import coverage
 from matching import needs_test, wanted
+from usage import answered
 
 
 def sources() -> Iterator[Path]:
@@ -44,6 +45,8 @@ def report(data: Path) -> tuple[float, str]:
 
 
 def main(arguments: list[str]) -> int:
+    if answered(arguments, __doc__):
+        return 0
     files = [Path(name) for name in arguments] or list(sources())
     with ThreadPoolExecutor(2) as pool:
         complaints = [text for text in pool.map(complaint, files) if text]

@@ -63,6 +63,9 @@ def write(root: Path, wanted: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(f"{(__doc__ or '').strip()}\n")
+        return 0
     try:
         if arguments:
             write(ROOT, arguments[0])

@@ -1,0 +1,61 @@
+"""Programs that are built once."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab import programs
+from lab.programs import Module, ProgramsMissingError, built
+
+TINY = Module(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
+GO_MOD = """\
+module example.invalid/tiny
+
+go 1.21
+
+require example.invalid/upstream v0.0.0
+
+replace example.invalid/upstream => ../upstream
+"""
+
+
+@pytest.fixture
+def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a module of its own; Go's cache is empty, and every package has its line."""
+    if shutil.which("go") is None:
+        pytest.skip("no Go on PATH: install Go (https://go.dev/dl)")
+    folder = tmp_path / "pins" / "tiny"
+    for each in (folder, tmp_path / "pins" / "upstream"):
+        each.mkdir(parents=True)
+    (folder / "go.mod").write_text(GO_MOD)
+    (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
+    (tmp_path / "pins" / "upstream" / "go.mod").write_text("module example.invalid/upstream\n\ngo 1.21\n")
+    monkeypatch.setattr(programs, "PINS", tmp_path / "pins")
+    monkeypatch.setattr(programs, "PROGRESS", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-cache"))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_build_says_how_far_it_is_of_how_much_and_is_made_once(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = built(TINY, ["tiny"])
+    assert os.access(folder / "tiny", os.X_OK)
+    counts = [line.split() for line in capsys.readouterr().err.splitlines() if " of at most " in line]
+    assert [int(each[0]) for each in counts] == list(range(1, len(counts) + 1))
+    [total] = {int(each[4]) for each in counts}
+    assert 1 < len(counts) <= total
+    assert built(TINY, ["tiny"]) == folder
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_program_that_cannot_be_built_says_why(pin: Path) -> None:
+    (pin / "main.go").write_text("package main\n\nfunc main() { absent() }\n")
+    with pytest.raises(ProgramsMissingError, match=r"undefined: absent"):
+        built(TINY, ["tiny"])
+    (pin / "main.go").write_text('package main\n\nimport _ "example.invalid/absent"\n\nfunc main() {}\n')
+    with pytest.raises(ProgramsMissingError, match=r"example\.invalid/absent"):
+        built(TINY, ["tiny"])
