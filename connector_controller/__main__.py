@@ -45,17 +45,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 class Process:
-    """The candidate: its admin address serves whether it leads or not."""
+    """The candidate: its admin address serves from the first second, whether it leads or not."""
 
-    def __init__(self, client: KubeClient, settings: Settings, arguments: argparse.Namespace) -> None:
-        identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    def __init__(self, client: KubeClient, arguments: argparse.Namespace) -> None:
         self._client = client
-        self._settings = settings
-        ca_file = Path(settings.ca_file).read_bytes() if settings.ca_file else None
-        self._options = Options(instance=identity, ca_file=ca_file, workers=arguments.workers)
+        self._explicit = dict(_pair(each) for each in arguments.set)
+        self._workers: int = arguments.workers
         self._metrics = Metrics()
+        self._problem: str | None = "the settings are not read yet"
         self._term: Term | None = None
-        self._election = Election(client, ObjectKey(settings.system_namespace, LEASE), identity)
+        self._election: Election | None = None
         self._admin = AdminServer(component="controller", why_not_ready=self._why_not_ready, metrics=self._scrape)
         self._listen = parse_listen(arguments.admin, "--admin")
 
@@ -63,22 +62,40 @@ class Process:
         host, port = await self._admin.start(*self._listen)
         logger.info("health and metrics on %s:%d", host, port)
         try:
-            await self._election.run(self._lead)
+            await self._stand()
         finally:
             await self._admin.stop()
 
-    async def _lead(self) -> None:
-        self._term = Term(self._client, self._settings, self._options, self._metrics)
+    async def _stand(self) -> None:
+        """For election, once the settings are known; until then an API server that is away is waited for."""
+        settings = await read_settings(
+            self._client,
+            explicit=self._explicit,
+            environ=os.environ,
+            in_cluster=in_pod(),
+            on_problem=self._set_problem,
+        )
+        identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        options = Options(instance=identity, ca_file=_read(settings.ca_file), workers=self._workers)
+        self._election = Election(self._client, ObjectKey(settings.system_namespace, LEASE), identity)
+        self._problem = None
+        await self._election.run(lambda: self._lead(settings, options))
+
+    def _set_problem(self, problem: str) -> None:
+        self._problem = problem
+
+    async def _lead(self, settings: Settings, options: Options) -> None:
+        self._term = Term(self._client, settings, options, self._metrics)
         try:
             await self._term.run()
         finally:
             self._term = None
 
     def _why_not_ready(self) -> str | None:
-        return self._term.why_not_ready() if self._term is not None else None
+        return self._problem or (self._term.why_not_ready() if self._term is not None else None)
 
     def _scrape(self) -> bytes:
-        self._metrics.leading.set(self._election.leading)
+        self._metrics.leading.set(self._election is not None and self._election.leading)
         if self._term is not None:
             self._term.collect()
         return generate_latest(self._metrics.registry)
@@ -102,11 +119,13 @@ async def main(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    explicit = dict(_pair(each) for each in arguments.set)
     configuration = await load(arguments.context, kubeconfig=arguments.kubeconfig)
     async with KubeClient(configuration, user_agent="connectors-controller") as client:
-        settings = await read_settings(client, explicit=explicit, environ=os.environ, in_cluster=in_pod())
-        await Process(client, settings, arguments).run()
+        await Process(client, arguments).run()
+
+
+def _read(path: str | None) -> bytes | None:
+    return Path(path).read_bytes() if path else None
 
 
 def _pair(text: str) -> tuple[str, str]:

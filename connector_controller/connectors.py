@@ -42,7 +42,7 @@ class Services(Protocol):
 
 
 class Probing(Protocol):
-    def ask(self, key: ObjectKey, request: ProbeRequest) -> Probes | None: ...
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> Probes | None: ...
 
     def forget(self, key: ObjectKey) -> None: ...
 
@@ -123,7 +123,7 @@ class ConnectorReconciler:
 
     async def _update(self, seen: SeenConnector, facts: Facts) -> float | None:
         request = probe_request(facts)
-        probes = self._probing.ask(seen.key, request) if request else None
+        probes = self._probing.ask(seen.key, request, was_well=_was_well(seen)) if request else None
         if request is None:
             self._probing.forget(seen.key)
         elif probes is None and seen.status.conditions:
@@ -164,6 +164,13 @@ class ConnectorReconciler:
         regarding = Regarding("Connector", seen.key, seen.connector.uid)
         for kind, reason, note in transitions(seen.status, status):
             self._events.record(regarding, kind, reason, note)
+
+
+def _was_well(seen: SeenConnector) -> bool:
+    """Whether what is shown of this very spec is that it works."""
+    ready = seen.status.ready
+    current = seen.status.observed_generation == seen.connector.generation
+    return current and ready is not None and ready.status == "True"
 
 
 def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:

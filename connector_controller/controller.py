@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Never
@@ -20,6 +19,7 @@ from connector_controller.metrics import Metrics
 from connector_controller.observed import Registry, SeenClass, SeenConnector, see_class, see_connector
 from connector_controller.proxy_services import ProxyServices
 from connector_controller.schedule import Schedule
+from connector_controller.threads import DaemonThreads
 from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.builtin import K8S
@@ -77,23 +77,23 @@ class Term:
         self._source = self._make_source()
 
     async def run(self) -> Never:
-        with ThreadPoolExecutor(RESOLVERS, "resolve") as executor:
-            prober = Prober(self._trust, self._policy(()), executor)
-            schedule = Schedule(self._measured(prober), self._queue.add, interval=self._settings.probe_interval)
-            reflectors = self._reflectors(prober)
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._source.run())
-                    for reflector in reflectors:
-                        tasks.create_task(reflector.run())
-                    for reflector in reflectors:
-                        await self._wait(reflector)
-                    await self._source.synced.wait()
-                    await self._work(tasks, schedule)
-            finally:
-                schedule.close()
-                # A name server that does not answer must not hold up the end of the term.
-                executor.shutdown(wait=False, cancel_futures=True)
+        # A name server that does not answer holds up nothing: not the end of the term, and so not the Lease.
+        threads = DaemonThreads(RESOLVERS, "resolve")
+        prober = Prober(self._trust, self._policy(()), threads)
+        schedule = Schedule(self._measured(prober), self._queue.add, interval=self._settings.probe_interval)
+        reflectors = self._reflectors(prober)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._source.run())
+                for reflector in reflectors:
+                    tasks.create_task(reflector.run())
+                for reflector in reflectors:
+                    await self._wait(reflector)
+                await self._source.synced.wait()
+                await self._work(tasks, schedule)
+        finally:
+            schedule.close()
+            threads.shutdown()
         raise AssertionError("a worker ended")
 
     def why_not_ready(self) -> str | None:

@@ -66,15 +66,18 @@ class Handover:
             self._publish(_config_map_pem(self.config_map) or None)
             return None
         try:
-            return await self._step(read_data(self.secret or {}))
+            # One state for all that is decided and written: what the watches bring meanwhile is another turn's, and the
+            # version of this one makes a write over it fail.
+            return await self._step(self.secret, self.config_map)
         except ParseError as error:
             # What is published stays: it belongs to the CA with which the proxies go on.
             self._tell(f"secrets {self._settings.ca_secret}: {error}")
             return None
 
-    async def _step(self, data: dict[str, bytes]) -> float | None:
+    async def _step(self, secret: Raw | None, config_map: Raw | None) -> float | None:
+        data = read_data(secret or {})
         if SIGNING not in data:
-            await self._create(data)
+            await self._create(secret)
             return None
         certificates = published(data)
         signer = signer_of(data, SIGNING)
@@ -82,20 +85,20 @@ class Handover:
         self.expires = signer.expires
         pem = to_pem(*certificates)
         self._publish(pem)
-        await self._ensure_config_map(pem)
+        await self._ensure_config_map(config_map, pem)
         now = self._now()
-        next_plan = plan(self._authority(data), now, self._settings.ca_overlap)
+        next_plan = plan(self._authority(secret, config_map, data), now, self._settings.ca_overlap)
         if next_plan.step is not Step.WAIT:
             logger.info("CA: %s", next_plan.step.value)
-        await self._take(next_plan.step, data, certificates, utc(now))
+        await self._take(next_plan.step, secret, data, certificates, utc(now))
         return None if next_plan.at is None else max(0.0, next_plan.at - now)
 
-    def _authority(self, data: Mapping[str, bytes]) -> Authority:
-        annotations = _metadata(self.secret).get("annotations") or {}
-        public = _config_map_pem(self.config_map)
+    def _authority(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> Authority:
+        annotations = _metadata(secret).get("annotations") or {}
+        public = _config_map_pem(config_map)
         return Authority(
             expires=self.expires,
-            ours=(_metadata(self.secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
+            ours=(_metadata(secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
             requested=ROTATE in annotations,
             has_next=NEXT in data,
             next_is_public=NEXT in data and to_pem(signer_of(data, NEXT).certificate) in public,
@@ -104,16 +107,21 @@ class Handover:
         )
 
     async def _take(
-        self, step: Step, data: Mapping[str, bytes], certificates: tuple[x509.Certificate, ...], now: datetime
+        self,
+        step: Step,
+        secret: Raw | None,
+        data: Mapping[str, bytes],
+        certificates: tuple[x509.Certificate, ...],
+        now: datetime,
     ) -> None:
         match step:
             case Step.ANNOUNCE:
                 new = make_signer(now)
                 union = (certificates[0], new.certificate, *certificates[1:])
-                await self._patch({ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
+                await self._patch(secret, {ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
             case Step.STAMP:
                 name = ANNOUNCED if NEXT in data else SWITCHED
-                await self._patch({name: rfc3339.write(now)}, {PUBLISHED: to_pem(*certificates)})
+                await self._patch(secret, {name: rfc3339.write(now)}, {PUBLISHED: to_pem(*certificates)})
             case Step.SWITCH:
                 old, new = signer_of(data, SIGNING), signer_of(data, NEXT)
                 rest = (each for each in certificates if each != new.certificate)
@@ -122,21 +130,21 @@ class Handover:
                     PUBLISHED: to_pem(new.certificate, *rest),
                     NEXT: None,
                 }
-                await self._patch({ANNOUNCED: None, SWITCHED: rfc3339.write(now)}, content)
+                await self._patch(secret, {ANNOUNCED: None, SWITCHED: rfc3339.write(now)}, content)
             case Step.RETIRE:
-                await self._patch({SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
+                await self._patch(secret, {SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
             case Step.REFUSE:
                 logger.warning("the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT)
-                await self._patch({ROTATE: None}, {})
+                await self._patch(secret, {ROTATE: None}, {})
             case Step.CREATE | Step.WAIT:
                 return
 
-    async def _create(self, data: Mapping[str, bytes]) -> None:
+    async def _create(self, secret: Raw | None) -> None:
         signer = make_signer(utc(self._now()))
         content = {SIGNING: signer.to_pem(), PUBLISHED: to_pem(signer.certificate)}
-        if self.secret is not None:
+        if secret is not None:
             # A Secret without a CA in it: its other keys are let alone.
-            await self._patch({}, content, labels={MANAGED_BY: MANAGER})
+            await self._patch(secret, {}, content, labels={MANAGED_BY: MANAGER})
             return
         name = str(self._settings.ca_secret)
         body = {
@@ -150,12 +158,13 @@ class Handover:
 
     async def _patch(
         self,
+        secret: Raw | None,
         annotations: Mapping[str, str | None],
         content: Mapping[str, bytes | None],
         labels: Mapping[str, str] | None = None,
     ) -> None:
         metadata: dict[str, Any] = {
-            "resourceVersion": _metadata(self.secret).get("resourceVersion"),
+            "resourceVersion": _metadata(secret).get("resourceVersion"),
             "annotations": dict(annotations),
         }
         if labels:
@@ -163,17 +172,17 @@ class Handover:
         path = SECRETS.path(self._settings.system_namespace, self._settings.ca_secret)
         await self._client.patch(path, {"metadata": metadata, "data": _encoded(content)})
 
-    async def _ensure_config_map(self, pem: bytes) -> None:
-        if _config_map_pem(self.config_map) == pem:
+    async def _ensure_config_map(self, config_map: Raw | None, pem: bytes) -> None:
+        if _config_map_pem(config_map) == pem:
             return
         namespace, name = self._settings.system_namespace, self._settings.ca_configmap
         data = {PUBLISHED: pem.decode("ascii")}
-        if self.config_map is None:
+        if config_map is None:
             metadata = {"name": name, "labels": {MANAGED_BY: MANAGER}}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             await self._client.create(CONFIG_MAPS.path(namespace), body)
             return
-        version = {"resourceVersion": _metadata(self.config_map).get("resourceVersion")}
+        version = {"resourceVersion": _metadata(config_map).get("resourceVersion")}
         await self._client.patch(CONFIG_MAPS.path(namespace, name), {"metadata": version, "data": data})
 
     def _publish(self, pem: bytes | None) -> None:

@@ -5,7 +5,7 @@ Registries are sinks of reflectors: they keep the last state by key, and tell wh
 
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from connector_store.domain.errors import ParseError
@@ -37,7 +37,7 @@ class SeenClass:
 
     cls: ConnectorClass
     status: Status
-    version: str
+    version: str = field(compare=False)
 
     @property
     def key(self) -> str:
@@ -89,8 +89,10 @@ class Registry[K: Hashable, V]:
 
     def put(self, obj: V) -> None:
         key = self._key(obj)
-        if self._held.get(key) != obj:
-            self._held[key] = obj
+        changed = self._held.get(key) != obj
+        # Also one that is equal: it has the version that the next write needs.
+        self._held[key] = obj
+        if changed:
             self._on_change(key)
 
     def remove(self, obj: V) -> None:

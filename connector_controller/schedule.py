@@ -1,5 +1,8 @@
 """When targets are probed: at once when what is asked changes, and every interval besides, each on its own.
 
+One bad answer after good ones is no news: it is asked again soon, and told after FAILURES in a row. With many
+Connectors the interval grows, so that the process keeps up.
+
 A probe has a place among `places` that start together; one that has no answer after PATIENCE gives its place to the
 next and goes on, so that dead targets do not keep living ones waiting.
 """
@@ -21,6 +24,15 @@ PLACES: Final = 64
 PATIENCE: Final = 0.5
 """Seconds; with probes of at most 5 s, at most 640 are open at any time."""
 
+FAILURES: Final = 3
+"""Bad answers in a row that end a good state, as the failureThreshold of kubelet's probes."""
+
+CONFIRM: Final = 5.0
+"""Seconds between them, or the interval if that is shorter."""
+
+PER_SECOND: Final = 30.0
+"""Probes a second at rest: some quarter of a core. 10,000 Connectors are asked every six minutes."""
+
 JITTER: Final = 0.2
 """Share of the interval by which the pause between two probes varies, up and down."""
 
@@ -29,7 +41,10 @@ JITTER: Final = 0.2
 class _Entry:
     request: ProbeRequest
     task: asyncio.Task[Never]
+    confirm: bool
+    """Bad answers are not news before there were enough of them: the last that was told was good."""
     result: Probes | None = None
+    failures: int = 0
 
 
 class Schedule:
@@ -41,18 +56,30 @@ class Schedule:
         on_result: Callable[[ObjectKey], None],
         *,
         interval: float,
+        confirm: float = CONFIRM,
+        per_second: float = PER_SECOND,
         places: int = PLACES,
         rng: random.Random | None = None,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._interval = interval
+        self._confirm = min(confirm, interval)
+        self._per_second = per_second
         self._places = asyncio.Semaphore(places)
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._entries: dict[ObjectKey, _Entry] = {}
 
-    def ask(self, key: ObjectKey, request: ProbeRequest) -> Probes | None:
-        """The last answer to `request`; None while there is none, and then `on_result` will be called."""
+    @property
+    def interval(self) -> float:
+        """Seconds between two probes of a Connector, with as many of them as there are now."""
+        return max(self._interval, len(self._entries) / self._per_second)
+
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool = False) -> Probes | None:
+        """The last answer to `request`; None while there is none, and then `on_result` will be called.
+
+        `was_well`: what is shown is good, so a first bad answer is confirmed as any later one is.
+        """
         entry = self._entries.get(key)
         if entry is not None and entry.request == request:
             return entry.result
@@ -60,7 +87,7 @@ class Schedule:
         if request.liveness is None and request.auth is None:
             return Probes()
         task = asyncio.create_task(self._loop(key, request))
-        self._entries[key] = _Entry(request=request, task=task)
+        self._entries[key] = _Entry(request=request, task=task, confirm=was_well)
         return None
 
     def forget(self, key: ObjectKey) -> None:
@@ -80,11 +107,20 @@ class Schedule:
             except Exception:  # the loop's one: without a result the Connector's status would stand still
                 logger.exception("probe of %s", key)
                 result = Probes(liveness=Unreachable(message="the probe failed; see the controller's log"))
-            entry = self._entries[key]
-            if entry.result != result:
-                entry.result = result
-                self._on_result(key)
-            await asyncio.sleep(self._interval * self._random.uniform(1 - JITTER, 1 + JITTER))
+            pause = self._take(key, self._entries[key], result)
+            await asyncio.sleep(pause * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    def _take(self, key: ObjectKey, entry: _Entry, result: Probes) -> float:
+        """Seconds to the next probe."""
+        well = result.well
+        entry.failures = 0 if well else entry.failures + 1
+        if not well and entry.confirm and entry.failures < FAILURES:
+            return self._confirm
+        entry.confirm = well
+        if entry.result != result:
+            entry.result = result
+            self._on_result(key)
+        return self.interval
 
     async def _placed(self, request: ProbeRequest) -> Probes:
         await self._places.acquire()

@@ -115,8 +115,10 @@ class Store:
         self._notify(touched)
 
     def put(self, source: str, obj: Object) -> None:
-        """One object of `source` was added or modified."""
-        self._notify(self._set(source, identify(obj), obj))
+        """One object of `source` was added or modified; nobody is told of one that means what it meant."""
+        identity = identify(obj)
+        if self._sources.get(source, {}).get(identity) != obj:
+            self._notify(self._set(source, identity, obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
         """One object of `source` was deleted; `kind` is Connector, Secret, ConnectorClass or ClusterRole."""

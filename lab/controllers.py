@@ -155,6 +155,9 @@ class World:
     def until_condition(
         self, namespace: str, kind: str, status: str, reason: str = "", *, says: str = "", name: str = "k8s"
     ) -> dict[str, str]:
+        """What holds and has nothing more to say has the reason AsExpected; others need `reason`."""
+        reason = reason or ("AsExpected" if status == "True" else "")
+
         def found() -> dict[str, str] | None:
             seen = self.condition(namespace, kind, name)
             fits = seen.get("status") == status and seen.get("reason", "") == reason

@@ -35,6 +35,8 @@ COUNTED: Final = (CLASS, SECRET, PERMISSIONS, LIVENESS, AUTH, SERVICE)
 OURS: Final = frozenset({*COUNTED, CA_CERT, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
+AS_EXPECTED: Final = "AsExpected"
+"""Of a condition that holds and has nothing more to say: a condition always has a reason (metav1.Condition)."""
 MAX_MESSAGE: Final = 1024
 """Characters of a message; a target can answer anything."""
 
@@ -72,6 +74,13 @@ class Probes:
     liveness: Outcome | None = None
     auth: Outcome | None = None
 
+    @property
+    def well(self) -> bool:
+        """Whether the target answered all that it was asked as a good one does."""
+        alive = self.liveness is None or (isinstance(self.liveness, Answered) and self.liveness.status < 500)
+        accepted = self.auth is None or (isinstance(self.auth, Answered) and 200 <= self.auth.status < 300)
+        return alive and accepted
+
 
 def assess(facts: Facts, probes: Probes | None, service: Finding) -> Mapping[str, Finding]:
     """`probes` None: they are not back yet."""
@@ -105,7 +114,7 @@ def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime
     new = Condition(
         type=kind,
         status=truth,
-        reason=finding.reason,
+        reason=finding.reason or AS_EXPECTED,
         message=finding.message[:MAX_MESSAGE],
         severity="Info" if kind == CA_CERT else "",
         transition=rfc3339.write(now),

@@ -86,7 +86,8 @@ class Connector:
     """None: the target sees the credential's own account."""
     uid: str = ""
     generation: int = 0
-    resource_version: str = ""
+    resource_version: str = field(default="", compare=False)
+    """Of no account for what the object means: a write of its status moves it."""
 
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:
@@ -126,7 +127,8 @@ class Rejected:
     message: str
     uid: str = ""
     generation: int = 0
-    resource_version: str = ""
+    resource_version: str = field(default="", compare=False)
+    """Of no account for what the object means: a write of its status moves it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

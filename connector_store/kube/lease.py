@@ -1,4 +1,4 @@
-"""Leader election by a Lease (coordination.k8s.io/v1), with the timing of client-go's leaderelection.
+"""Leader election by a Lease (coordination.k8s.io/v1), with the timing of Kubernetes' own components.
 
 Whoever holds the Lease renews it every RETRY; who could not for RENEW_DEADLINE stops leading, before others may take
 it after DURATION. Time is counted from when a change of the Lease was seen here, so clocks need not agree.
@@ -22,10 +22,10 @@ from connector_store.kube.resources import LEASES
 
 logger = logging.getLogger(__name__)
 
-DURATION: Final = 10
-RENEW_DEADLINE: Final = 7.0
+DURATION: Final = 15
+RENEW_DEADLINE: Final = 10.0
 RETRY: Final = 2.0
-"""Seconds."""
+"""Seconds; as kube-controller-manager and controller-runtime (LeaderElectionConfiguration of k8s.io/component-base)."""
 
 _RELEASE_TIMEOUT: Final = 2.0
 

@@ -54,6 +54,7 @@ class World:
         self.known = True
         self.ca: bytes | None = b"pem"
         self.requests: list[ProbeRequest] = []
+        self.was_well: list[bool] = []
         self.forgotten: list[ObjectKey] = []
         self.removed: list[ObjectKey] = []
         self.events: list[tuple[str, str]] = []
@@ -79,8 +80,9 @@ class World:
     async def remove(self, connector: ObjectKey) -> None:
         self.removed.append(connector)
 
-    def ask(self, key: ObjectKey, request: ProbeRequest) -> Probes | None:
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> Probes | None:
         self.requests.append(request)
+        self.was_well.append(was_well)
         return self.answer
 
     def forget(self, key: ObjectKey) -> None:

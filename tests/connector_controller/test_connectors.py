@@ -30,7 +30,7 @@ async def world() -> AsyncIterator[World]:
 async def test_a_good_one_gets_its_status_once_and_nothing_more(world) -> None:
     assert await world.reconcile() is None
     status = await world.status()
-    assert await world.ready() == ("True", "")
+    assert await world.ready() == ("True", "AsExpected")
     assert status["observedGeneration"] == 3
     assert status["proxy"]["httpAddress"] == {
         "url": "http://c-k8s.team-a.svc.cluster.local",
@@ -54,7 +54,7 @@ async def test_the_first_status_does_not_wait_for_the_probe_and_a_later_one_does
     assert world.writes == 1, "what is shown stays until the probe is back"
     world.answer = WELL
     await world.reconcile()
-    assert await world.ready() == ("True", "")
+    assert await world.ready() == ("True", "AsExpected")
     assert [each.address.host for each in world.requests] == ["h", "other", "other"]
 
 
@@ -165,6 +165,20 @@ def test_only_transitions_are_told() -> None:
     assert transitions(status(Ready="True"), status(Ready="False", AuthReady="False")) == [("Warning", "R", "m")]
     assert transitions(status(AuthReady="False"), status(AuthReady="False")) == []
     assert transitions(status(), status(AuthReady="Unknown", Ready="Unknown")) == []
+
+
+async def test_a_bad_answer_is_confirmed_where_this_very_spec_is_shown_to_work(world) -> None:
+    await world.put(connector())
+    world.put_secret(secret(token="t"))
+    await world.reconcile()
+    await world.see()
+    await world.reconcile()
+    raw = connector(address="https://other:6443")
+    raw["metadata"]["generation"] = 4
+    raw["status"] = await world.status()
+    await world.put(raw)
+    await world.reconcile()
+    assert world.was_well == [False, True, False]
 
 
 async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_is_done(world) -> None:

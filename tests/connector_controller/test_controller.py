@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -46,6 +48,7 @@ class World:
         return found["status"], found.get("reason", "")
 
     async def until_ready(self, wanted: str, reason: str = "") -> None:
+        reason = reason or ("AsExpected" if wanted == "True" else "")
         for _ in range(1500):
             if await self.ready() == (wanted, reason):
                 return
@@ -175,3 +178,30 @@ async def test_what_fails_is_counted(world) -> None:
             )
             world.server.faults.clear()
             await world.until_ready("True")
+
+
+async def test_a_name_server_that_does_not_answer_holds_up_no_end_of_a_term(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    resolve = socket.getaddrinfo
+
+    def hang(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "silent.example":
+            return resolve(host, *arguments, **options)
+        asked.set()
+        answer.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    with target() as server:
+        await put_all(world, server)
+        held = await world.get(CONNECTORS, "k8s")
+        held["spec"]["address"] = "https://silent.example:6443"
+        await world.server.put(CONNECTORS, held)
+        try:
+            async with asyncio.timeout(30), running(world.term):
+                await world.until(asked.is_set)
+            assert not answer.is_set(), "the term has ended, and the thread still hangs"
+        finally:
+            answer.set()

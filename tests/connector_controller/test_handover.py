@@ -230,3 +230,36 @@ async def test_without_a_ca_secret_the_config_map_is_what_is_published(world) ->
     await bare.turn()
     assert bare.handover.pem == pem
     assert bare.writes == 0
+
+
+async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_taken_anew(world) -> None:
+    """Their change comes by the watch while the ConfigMap is written, before the Secret is."""
+    await world.settle()
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE: "now"}}})
+    world.handover.secret = await world.raw(SECRETS)
+    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "edited"}})
+    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    theirs = make_ca("an administrator's own").pem
+    union = (await world.data())["ca.crt"] + theirs
+
+    async def meanwhile() -> None:
+        encoded = base64.b64encode(union).decode()
+        await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {"ca.crt": encoded}})
+        world.handover.secret = await world.raw(SECRETS)
+
+    ensure = world.handover._ensure_config_map
+
+    async def ensure_while_it_is_changed(*arguments: Any) -> None:
+        await meanwhile()
+        await ensure(*arguments)
+
+    world.handover._ensure_config_map = ensure_while_it_is_changed
+    with pytest.raises(ApiError) as conflict:
+        await world.handover.reconcile("ca")
+    assert conflict.value.status == 409
+    assert (await world.data())["ca.crt"] == union
+    world.handover._ensure_config_map = ensure
+    await world.settle()
+    assert theirs in (await world.data())["ca.crt"]
+    assert NEXT in await world.data()

@@ -1,6 +1,6 @@
 from typing import Any
 
-from connector_controller.observed import Registry, see_class, see_connector
+from connector_controller.observed import Registry, SeenConnector, see_class, see_connector
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 
@@ -48,6 +48,24 @@ def test_a_class_is_seen_with_its_version() -> None:
     seen = see_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
     assert seen is not None
     assert (seen.key, seen.version) == ("k8s", "9")
+
+
+def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None:
+    """A write of ours that changes nothing, or one of fields that we do not read: the next write needs its version."""
+    told: list[ObjectKey] = []
+    registry: Registry[ObjectKey, SeenConnector] = Registry(lambda each: each.key, told.append)
+    versions = list[str]()
+    for version in ("1", "2"):
+        one = raw()
+        one["metadata"]["resourceVersion"] = version
+        seen = see_connector(one)
+        assert seen is not None
+        registry.put(seen)
+        held = registry.get(seen.key)
+        assert held is not None
+        versions.append(held.connector.resource_version)
+    assert len(told) == 1
+    assert versions == ["1", "2"]
 
 
 def test_a_registry_tells_what_changed_and_only_that() -> None:

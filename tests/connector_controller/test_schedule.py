@@ -2,6 +2,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import pytest
+
 from connector_controller import schedule
 from connector_controller.schedule import Schedule
 from connector_store.domain.conditions import Answered, Probes, Unreachable
@@ -74,6 +76,50 @@ async def test_it_is_asked_again_every_interval_and_told_only_when_the_answer_di
     world.answers["one"] = Probes(liveness=Unreachable(message="gone"))
     await world.until(lambda: len(world.results) == 2)
     assert world.schedule.ask(KEY, asked("one")) == world.answers["one"]
+    world.schedule.close()
+
+
+BAD = Probes(liveness=Unreachable(message="gone"))
+
+
+@pytest.mark.parametrize(
+    ("was_well", "answers", "told"),
+    [
+        pytest.param(False, [BAD], 1, id="a first bad answer is told at once"),
+        pytest.param(True, [BAD, BAD], 0, id="not where what is shown is good"),
+        pytest.param(True, [BAD, BAD, BAD], 1, id="but when it is confirmed"),
+        pytest.param(False, [WELL, BAD, BAD], 1, id="one bad answer after a good one is no news"),
+        pytest.param(False, [WELL, BAD, BAD, BAD], 2, id="three are"),
+        pytest.param(False, [WELL, BAD, WELL, BAD, BAD, WELL], 1, id="a good one between counts anew"),
+        pytest.param(False, [BAD, WELL], 2, id="a good answer is told at once"),
+        pytest.param(False, [WELL, BAD, BAD, BAD, WELL, BAD], 3, id="and counts as good again"),
+    ],
+)
+async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, told) -> None:
+    left, asked_all = list(answers), asyncio.Event()
+    results = list[ObjectKey]()
+
+    async def probe(request: ProbeRequest) -> Probes:
+        if not left:
+            asked_all.set()
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    made = Schedule(probe, results.append, interval=0.001)
+    made.ask(KEY, asked("one"), was_well=was_well)
+    async with asyncio.timeout(30):
+        await asked_all.wait()
+    made.close()
+    assert len(results) == told
+
+
+async def test_the_interval_grows_with_the_number() -> None:
+    world = World(interval=60.0)
+    for number in range(3000):
+        world.schedule.ask(ObjectKey("a", str(number)), asked("one"))
+        if number == 99:
+            assert world.schedule.interval == 60.0
+    assert world.schedule.interval == 100.0
     world.schedule.close()
 
 

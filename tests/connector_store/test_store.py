@@ -246,6 +246,15 @@ def test_what_is_withheld_is_unusable_whether_it_is_there_or_not_and_nobody_is_t
     assert store.get(unknown) is None
 
 
+def test_a_connector_whose_status_alone_was_written_wakes_nobody() -> None:
+    store, told = filled()
+    before = usable(store)
+    store.put("connectors", replace(CONNECTOR, resource_version="2"))
+    store.replace("connectors", [replace(CONNECTOR, resource_version="3")])
+    assert told.keys == []
+    assert usable(store) is before
+
+
 def test_only_the_named_namespaces_are_served() -> None:
     store, _ = filled()
     store.serve_only(["b"])

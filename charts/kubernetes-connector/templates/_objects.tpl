@@ -55,7 +55,7 @@
 {{- else if and (eq $kind "Service") (eq $door "proxy") }}
 {{- template "connector.service" (list $object $values.proxy.service) }}
 {{- else if and (eq $kind "PodDisruptionBudget") (eq $door "proxy") }}
-{{- $_ := set $object.spec "minAvailable" $values.proxy.minAvailable }}
+{{- $_ := set $object.spec "maxUnavailable" $values.proxy.maxUnavailable }}
 {{- else if and (eq $kind "ServiceAccount") (hasKey $values $door) }}
 {{- with (index $values $door).serviceAccountAnnotations }}
 {{- $_ := set $object.metadata "annotations" . }}

@@ -43,6 +43,7 @@
 {{- $selector := dict "matchLabels" (dict "app.kubernetes.io/name" (printf "connectors-%s" $door)) }}
 {{- $spread = append $spread (dict "maxSkew" 1 "topologyKey" "topology.kubernetes.io/zone" "whenUnsatisfiable" "ScheduleAnyway" "labelSelector" $selector) }}
 {{- end }}
+{{- $_ := unset $pod "topologySpreadConstraints" }}
 {{- with $spread }}{{ $_ := set $pod "topologySpreadConstraints" . }}{{ end }}
 {{- end }}
 

@@ -176,7 +176,7 @@ HOSTS = {"topologyKey": "kubernetes.io/hostname"}
             {"name": "A", "value": "b"},
             id="further environment",
         ),
-        pytest.param({"proxy": {"zoneSpread": True}}, PROXY, _of_pod("topologySpreadConstraints"), [ZONE], id="zones"),
+        pytest.param({}, PROXY, _of_pod("topologySpreadConstraints"), [ZONE], id="zones"),
         pytest.param(
             {"proxy": {"zoneSpread": True, "topologySpreadConstraints": [HOSTS]}},
             PROXY,
@@ -216,9 +216,9 @@ HOSTS = {"topologyKey": "kubernetes.io/hostname"}
             id="annotations of pods",
         ),
         pytest.param(
-            {"proxy": {"minAvailable": "50%"}},
+            {"proxy": {"maxUnavailable": "50%"}},
             ("PodDisruptionBudget", SYSTEM, "connectors-proxy"),
-            lambda each: each["spec"]["minAvailable"],
+            lambda each: each["spec"]["maxUnavailable"],
             "50%",
             id="a disruption budget",
         ),

@@ -104,6 +104,54 @@ def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, name
     assert f"must be the Connector's own namespace, {namespace}" in said
 
 
+def test_what_the_policy_refuses_can_be_labelled_finalized_and_deleted_where_it_is_older(
+    private_control_plane: ControlPlane,
+) -> None:
+    kubectl = private_control_plane.kubectl
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
+    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    private_control_plane.new_namespace("old")
+    foreign = {"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}}
+    older = connector(auth=foreign)
+    older["metadata"]["finalizers"] = ["example.test/wait"]
+    kubectl.apply(older, namespace="old")
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
+    deadline = time.monotonic() + DEADLINE
+    fresh = connector(auth=foreign) | {"metadata": {"name": "fresh"}}
+    while "created" in (said := create(kubectl, "old", fresh)) and time.monotonic() < deadline:
+        pass
+    assert "must be the Connector's own namespace" in said
+    others = connector(auth=foreign, connectorClassName="git") | {"metadata": {"name": "theirs"}}
+    assert "created" in create(kubectl, "old", others)
+    kubectl("label", "connector", "c", "team=x", namespace="old")
+    worse = '{"spec":{"auth":{"secretRef":{"namespace":"another"}}}}'
+    refused = kubectl.run("patch", "connector", "c", "--type=merge", "--patch", worse, namespace="old")
+    assert "must be the Connector's own namespace" in refused.stderr
+    kubectl("delete", "connector", "c", "--wait=false", namespace="old")
+    kubectl("patch", "connector", "c", "--type=merge", "--patch", '{"metadata":{"finalizers":null}}', namespace="old")
+    assert kubectl("get", "connectors", "-o", "name", namespace="old") == ""
+
+
+def test_connectors_can_be_selected_by_class_and_conditions_are_one_for_each_type(
+    installed: Kubectl, namespace: str
+) -> None:
+    for name, cls in (("ours", "k8s"), ("theirs", "git")):
+        installed.apply(connector(connectorClassName=cls) | {"metadata": {"name": name}}, namespace=namespace)
+    selector = "--field-selector=spec.connectorClassName=k8s"
+    assert installed("get", "connectors", selector, "-o", "name", namespace=namespace).split() == [
+        "connector.connectors.alauda.io/ours"
+    ]
+    twice = {"status": {"conditions": [{"type": "Ready", "status": "True"}] * 2}}
+    wrong = {"status": {"conditions": [{"type": "Ready", "status": "Maybe", "lastTransitionTime": "soon"}]}}
+    for status, words in ((twice, ["Duplicate value"]), (wrong, ["Maybe", "date-time"])):
+        patch = ("patch", "connector", "ours", "--subresource=status", "--type=merge", "--patch", json.dumps(status))
+        refused = installed.run(*patch, namespace=namespace)
+        assert refused.returncode != 0
+        assert all(each in refused.stderr for each in words), refused.stderr
+    explained = installed("explain", "connector.status.conditions.reason")
+    assert "One word for why" in explained
+
+
 @pytest.mark.parametrize("own", [None, ""], ids=["its own namespace", "an empty one"])
 def test_a_secret_of_its_own_namespace_is_accepted(installed: Kubectl, namespace: str, own: str | None) -> None:
     ref = {"name": "s", "namespace": namespace if own is None else own}

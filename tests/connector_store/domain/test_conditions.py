@@ -17,9 +17,11 @@ from connector_store.domain.conditions import (
     Unreachable,
     assess,
     next_status,
+    not_served,
 )
 from connector_store.domain.facts import gather
 from connector_store.domain.published import HttpAddress
+from connector_store.domain.serving import not_named
 from connector_store.domain.status import Condition, Status
 from tests.connector_store.domain.conditions_table import CONNECTOR, GOOD, ROWS, SECRET, WELL
 
@@ -133,3 +135,24 @@ def test_other_controllers_conditions_are_kept() -> None:
 def test_a_long_message_is_cut() -> None:
     found = findings(service=Finding(holds=False, reason="ProxyServiceNotFound", message="x" * 5000))
     assert len(condition(status(found), "ProxyServiceReady").message) == MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("probes", "well"),
+    [
+        pytest.param(Probes(), True, id="nothing was asked"),
+        pytest.param(Probes(liveness=Answered(status=401), auth=Answered(status=200)), True, id="alive and accepted"),
+        pytest.param(Probes(liveness=Answered(status=500)), False, id="a broken target"),
+        pytest.param(Probes(liveness=Unreachable(message="gone")), False, id="no target"),
+        pytest.param(Probes(auth=Answered(status=401)), False, id="a refused credential"),
+        pytest.param(Probes(auth=Unreachable(message="gone")), False, id="no answer about the credential"),
+    ],
+)
+def test_a_target_is_well_that_answers_all_that_it_was_asked(probes: Probes, well: bool) -> None:
+    assert probes.well is well
+
+
+def test_of_what_is_not_served_nothing_else_is_said() -> None:
+    found = not_served(not_named("team-a"))
+    assert found.keys() == {"Served", "Ready"}
+    assert {(each.holds, each.reason) for each in found.values()} == {(False, "NamespaceNotServed")}

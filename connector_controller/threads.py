@@ -1,0 +1,61 @@
+"""Threads for calls that may hang, and that nobody waits for: neither the event loop nor the end of the process.
+
+`concurrent.futures.ThreadPoolExecutor` is joined when the interpreter ends, and a name server that does not answer
+holds getaddrinfo for half a minute.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any
+
+
+class DaemonThreads(Executor):
+    """At most `limit` threads, started when they are needed; calls beyond that wait in order."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+        self._closed = False
+
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """RuntimeError after `shutdown`. Called on one thread only, as the event loop does."""
+        if self._closed:
+            raise RuntimeError("there are no threads any more")
+        future: Future[T] = Future()
+        self._calls.put(_Call(future, lambda: fn(*args, **kwargs)))
+        if not self._idle.acquire(blocking=False) and self._threads < self._limit:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Threads end after their present call; `wait` and `cancel_futures` have no effect: who asked has gone."""
+        self._closed = True
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call.run()
+            self._idle.release()
+
+
+class _Call:
+    def __init__(self, future: Future[Any], function: Callable[[], Any]) -> None:
+        self._future = future
+        self._function = function
+
+    def run(self) -> None:
+        if not self._future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._function()
+        except BaseException as error:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)

@@ -1,0 +1,77 @@
+"""The whole process: what it says while there is nobody to ask, and how soon it ends."""
+
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.ports import Port
+from lab.process import Process
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+pytestmark = pytest.mark.slow
+
+
+def until[T](ask: Callable[[], T | None]) -> T:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = ask()
+        if answer is not None:
+            return answer
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def get(url: str) -> tuple[int, str] | None:
+    """None while nobody listens."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own http URL
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return None
+
+
+def test_it_is_alive_and_says_what_it_waits_for_while_the_api_server_is_away(tmp_path: Path) -> None:
+    away, admin = Port(), Port()
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"server": f"http://127.0.0.1:{away.number}"}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    kubeconfig.write_text(yaml.safe_dump(document))
+    address = f"127.0.0.1:{admin.number}"
+    command = [sys.executable, "-m", "connector_controller", "--kubeconfig", str(kubeconfig), "--admin", address]
+    process = Process(command, log=tmp_path / "log", environment={"PYTHONPATH": os.fspath(ROOT)})
+    process.start()
+    try:
+        assert until(lambda: get(f"http://{address}/healthz")) == (200, "ok\n")
+
+        def told() -> str | None:
+            status, text = get(f"http://{address}/readyz") or (0, "")
+            return text if status == 503 and "cannot connect" in text else None
+
+        assert 'configmaps "connectors-config"' in until(told)
+        assert process.running
+        process.signal(signal.SIGTERM)
+        until(lambda: None if process.running else True)
+        assert "stopped" in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        away.release()
+        admin.release()
