@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 from connector_store.domain.names import ObjectKey
 
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
+POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 NODE_NAME: Final = "authentication.kubernetes.io/node-name"
 
 
@@ -27,6 +28,11 @@ class Identity:
     def pod(self) -> str:
         """Name of the pod that the token is bound to; empty if to none."""
         return self._first(POD_NAME)
+
+    @property
+    def pod_uid(self) -> str:
+        """Of that pod."""
+        return self._first(POD_UID)
 
     @property
     def node(self) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,8 +18,10 @@ from connector_store.domain.access import Answer, Granted, Identity, Refused, Un
 from connector_store.domain.expiry import token_times
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
+from connector_store.domain.token_claims import issuer, why_not_ours
+from connector_store.kube.budget import Budget
 from connector_store.kube.client import KubeClient
-from connector_store.kube.review import review_access, review_token
+from connector_store.kube.review import review_access, review_owner, review_token, service_account
 
 RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
@@ -32,11 +34,18 @@ _REFUSED_SIZE: Final = 2_000
 IN_FLIGHT: Final = 500
 """Reviews under way; more are Unavailable at once."""
 
+UNKNOWN_PER_SECOND: Final = 1.0
+UNKNOWN_BURST: Final = 20
+"""Reviews of tokens whose issuer nobody's accepted token has had yet: enough to learn a new one, and no load."""
+
+_ISSUERS: Final = 64
+"""Issuers that are known at most; an API server has one, and two while it changes."""
+
 _SKEW: Final = 10.0
 """Seconds before its expiry from which a token's refusal may mean no more than that."""
 
 _Digest = bytes
-_Observe = Callable[[Literal["token", "use"], str], None]
+_Observe = Callable[[Literal["token", "use", "owner"], str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +66,15 @@ class KubeAccess:
         recheck: float = RECHECK,
         refused_for: float = REFUSED_FOR,
         in_flight: int = IN_FLIGHT,
+        issuers: Iterable[str] = (),
         now: Callable[[], float] = time.time,
         on_review: _Observe = lambda what, result: None,
         on_hit: Callable[[], None] = lambda: None,
     ) -> None:
-        """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`."""
+        """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`.
+
+        `issuers` are known to be the API server's own, as that of our token; others are learnt from what it accepts.
+        """
         self._client = client
         self._audience = audience
         self._rule = rule
@@ -69,6 +82,8 @@ class KubeAccess:
         self._refused_for = refused_for
         self._in_flight = in_flight
         self._now = now
+        self._issuers = {each for each in issuers if each}
+        self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
         self._on_review = on_review
         self._on_hit = on_hit
         # Apart from each other, so that a flood of bad tokens pushes no good one out.
@@ -76,13 +91,14 @@ class KubeAccess:
         self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Known[Literal[True]]](_GRANTED_SIZE)
         self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSED_SIZE)
         self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSED_SIZE)
+        self._owners = ExpiringCache[Identity, Literal[True]](_GRANTED_SIZE)
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
         digest = _digest(token)
         now = self._now()
-        who = self._known_token(digest, now)
+        who = self._known_token(digest, now) or self._impossible(token)
         answer: Answer | None = who
         if isinstance(who, Granted):
             use = self._known_use(digest, key, now)
@@ -94,14 +110,14 @@ class KubeAccess:
     async def check(self, token: str, key: ObjectKey) -> Answer:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
         digest = _digest(token)
-        who = self._known_token(digest, self._now()) or await self._ask_token(digest, token)
+        who = self._known_token(digest, self._now()) or self._impossible(token) or await self._ask_token(digest, token)
         if not isinstance(who, Granted):
             return who
         use = self._known_use(digest, key, self._now()) or await self._ask_use(digest, who.identity, key)
         return who if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
-        """The answer for a live stream; expiry alone is no refusal.
+        """The answer for a live stream; expiry alone is no refusal while the token's owner is there.
 
         Streams of one caller share reviews of at most a third of `recheck` ago: asked every half of it, a right that
         was taken away is noticed within `recheck`.
@@ -110,7 +126,12 @@ class KubeAccess:
         since = self._now() - self._recheck / 3
         expires = token_times(token).expires
         who: Answer = Granted(identity=identity, token_expires=expires)
-        if expires is None or expires > self._now() + _SKEW:
+        if expires is not None and expires <= self._now() + _SKEW:
+            # The token can be reviewed no more: its owner is looked for instead.
+            owner = self._owners.get(identity, now=self._now()) or await self._ask_owner(identity, expires)
+            if owner is not True:
+                return owner
+        else:
             known = self._tokens.get(digest, now=self._now())
             fresh = known.value if known is not None and known.asked_at >= since else None
             who = fresh or await self._ask_token(digest, token)
@@ -121,6 +142,11 @@ class KubeAccess:
             return who
         use = await self._ask_use(digest, identity, key)
         return who if use is True else use
+
+    def _impossible(self, token: str) -> Refused | None:
+        """What no API server would accept need not be asked for."""
+        why = why_not_ours(token, self._audience, now=self._now())
+        return Refused(what="token", reason=why) if why is not None else None
 
     def _known_token(self, digest: _Digest, now: float) -> Granted | Refused | None:
         known = self._tokens.get(digest, now=now)
@@ -133,7 +159,12 @@ class KubeAccess:
     async def _ask_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
         async def ask() -> Granted | Refused | Unavailable:
             asked_at = self._now()
+            named = issuer(token)
+            if named not in self._issuers and not self._unknown.take(asked_at):
+                return Unavailable(reason="too many tokens of unknown issuers", retry_after=1)
             answer = await review_token(self._client, token, self._audience)
+            if isinstance(answer, Granted) and len(self._issuers) < _ISSUERS:
+                self._issuers.add(named)
             if isinstance(answer, Granted) and answer.token_expires is not None and answer.token_expires <= self._now():
                 # The API server goes on for a minute (the leeway of its JWT library).
                 answer = Refused(what="token", reason="the token has expired")
@@ -148,6 +179,20 @@ class KubeAccess:
             return answer
 
         return await self._once(digest, ask)
+
+    async def _ask_owner(self, identity: Identity, expires: float) -> Literal[True] | Refused | Unavailable:
+        if service_account(identity) is None and expires > self._now():
+            return True
+
+        async def ask() -> Literal[True] | Refused | Unavailable:
+            asked_at = self._now()
+            answer = await review_owner(self._client, identity)
+            if answer is True:
+                self._owners.put(identity, answer, until=asked_at + self._recheck / 3)
+            self._on_review("owner", _result(answer))
+            return answer
+
+        return await self._once(identity, ask)
 
     async def _ask_use(
         self, digest: _Digest, identity: Identity, key: ObjectKey

@@ -102,9 +102,11 @@ class KubeClient:
         """URL of the API server."""
         return self._configuration.host
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None, *, metadata_only: bool = False) -> Json:
-        """With `metadata_only` a list is one of PartialObjectMetadata: no spec, no data."""
-        accept = _METADATA_LIST if metadata_only else _JSON
+    async def get(
+        self, path: str, params: Mapping[str, str] | None = None, *, metadata: Literal["object", "list"] | None = None
+    ) -> Json:
+        """With `metadata` the object, or those of the list, are PartialObjectMetadata: no spec, no data."""
+        accept = {None: _JSON, "object": _METADATA, "list": _METADATA_LIST}[metadata]
         return await self._json("GET", path, params=params, accept=accept)
 
     async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT) -> Json:

@@ -149,7 +149,7 @@ class Reflector[T]:
             await self._list()
 
     async def _find_position(self) -> None:
-        page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata_only=True)
+        page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata="list")
         self._take(self._cursor.listed((page.get("metadata") or {}).get("resourceVersion") or ""))
         self._current()
 

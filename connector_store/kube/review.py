@@ -1,6 +1,7 @@
-"""The two questions to the API server about a caller: who is it (TokenReview), and may it (SubjectAccessReview)."""
+"""What the API server is asked about a caller: who is it (TokenReview), may it (SubjectAccessReview), is it there."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
 from connector_store.domain.access import Granted, Identity, Refused, Unavailable
@@ -9,7 +10,14 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTORS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
+from connector_store.kube.resources import (
+    CONNECTORS,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SUBJECT_ACCESS_REVIEWS,
+    TOKEN_REVIEWS,
+    Resource,
+)
 
 TIMEOUT: Final = 10.0
 """Seconds for one review; a client of ours waits no longer for its CONNECT."""
@@ -80,6 +88,45 @@ class AccessReviews:
     async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         """The API server's answer, nothing remembered."""
         return await review_access(self._client, identity, key, self._rule)
+
+
+async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] | Refused | Unavailable:
+    """Whether the ServiceAccount of that identity, and the pod that its token was bound to, are still there.
+
+    By name and uid, as the API server looks when it checks a token that has not expired. Refused also for who is no
+    ServiceAccount: there is nobody to look for.
+    """
+    account = service_account(identity)
+    if account is None:
+        return Refused(what="token", reason="the token has expired, and its user is no ServiceAccount to look for")
+    wanted = [(SERVICE_ACCOUNTS, account, identity.uid)]
+    if identity.pod:
+        wanted.insert(0, (PODS, ObjectKey(account.namespace, identity.pod), identity.pod_uid))
+    for resource, key, uid in wanted:
+        found = await _look(client, resource, key, uid)
+        if found is not True:
+            return found
+    return True
+
+
+def service_account(identity: Identity) -> ObjectKey | None:
+    """Of `system:serviceaccount:NAMESPACE:NAME`."""
+    parts = identity.user.split(":")
+    return ObjectKey(parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
+
+
+async def _look(
+    client: KubeClient, resource: Resource, key: ObjectKey, uid: str
+) -> Literal[True] | Refused | Unavailable:
+    try:
+        found = await client.get(resource.path(key.namespace, key.name), metadata="object")
+    except ApiError as e:
+        if e.status == HTTPStatus.NOT_FOUND:
+            return Refused(what="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is gone')
+        return _unavailable(f"{resource.kind} of the caller", e)
+    if (found.get("metadata") or {}).get("uid") == uid:
+        return True
+    return Refused(what="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is another one now')
 
 
 def _identity(user: Mapping[str, Any]) -> Identity:

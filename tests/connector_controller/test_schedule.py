@@ -96,7 +96,8 @@ BAD = Probes(liveness=Unreachable(message="gone"))
     ],
 )
 async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, told) -> None:
-    left, asked_all = list(answers), asyncio.Event()
+    left: list[Probes] = list(answers)
+    asked_all = asyncio.Event()
     results = list[ObjectKey]()
 
     async def probe(request: ProbeRequest) -> Probes:

@@ -35,6 +35,8 @@ def can(kubectl: Kubectl, who: str, verb: str, resource: str, *scope: str) -> bo
     [
         ("create", "tokenreviews.authentication.k8s.io"),
         ("create", "subjectaccessreviews.authorization.k8s.io"),
+        ("get", "pods"),
+        ("get", "serviceaccounts"),
         ("list", "connectorclasses.connectors.alauda.io"),
         ("watch", "connectorclasses.connectors.alauda.io"),
         ("list", "connectors.connectors.alauda.io"),

@@ -1,6 +1,7 @@
 """Callers by real ServiceAccount tokens: who may, who may not, and what is told apart."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from connector_store.kube import config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from lab.control_plane import ControlPlane
+from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import AUDIENCE, account, group, may_use, proxy_client
 
 RULE = AccessRule("use", "connectors", "proxy")
@@ -151,3 +153,40 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
         for caller in callers:
             assert isinstance(access.cached(caller, key), Granted)
     assert (asked.count("token ok"), asked.count("use ok"), len(asked)) == (CALLERS, CALLERS, 2 * CALLERS)
+
+
+async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
+    plane: ControlPlane, own_namespace: str
+) -> None:
+    """For streams that were opened while it was good; the proxy's own role looks for the owner."""
+    key = ObjectKey(own_namespace, "k8s")
+    plane.new_service_account(own_namespace, "caller")
+    may_use(plane, own_namespace, subject=account(own_namespace, "caller"))
+    caller = plane.mint_token(own_namespace, "caller", audiences=[AUDIENCE], lifetime=600)
+    ahead = 0.0
+    async with proxy_client(plane) as client:
+        access = KubeAccess(client, audience=AUDIENCE, rule=RULE, now=lambda: time.time() + ahead)
+        granted = await access.check(caller, key)
+        assert isinstance(granted, Granted)
+        ahead = 700.0
+        assert isinstance(await access.check(caller, key), Refused)
+        assert isinstance(await access.recheck(caller, granted.identity, key), Granted)
+        plane.kubectl("delete", "serviceaccount", "caller", namespace=own_namespace)
+        plane.new_service_account(own_namespace, "caller")
+        ahead += 30.0
+        gone = await access.recheck(caller, granted.identity, key)
+    assert isinstance(gone, Refused)
+    assert "is another one now" in gone.reason
+
+
+async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing(
+    plane: ControlPlane, own_namespace: str
+) -> None:
+    key = ObjectKey(own_namespace, "k8s")
+    other = plane.mint_token(own_namespace, "default", audiences=["somebody"])
+    async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
+        access = made(client)
+        for token in [*(f"bogus{number}" for number in range(3000)), other]:
+            assert isinstance(access.cached(token, key), Refused)
+            assert isinstance(await access.check(token, key), Refused)
+        assert front.asked.count("tokenreviews") == 0

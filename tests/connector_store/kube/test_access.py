@@ -1,24 +1,32 @@
 """Who is asked how often, how long an answer lives, and what an API server that is away may change."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import jwt
 import pytest
+from aiohttp import web
 
-from connector_store.domain.access import Access, Granted, Identity, Refused, Unavailable
+from connector_store.domain.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube import access
-from connector_store.kube.access import KubeAccess
+from connector_store.kube.access import UNKNOWN_BURST, KubeAccess
 from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS, Resource
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
 OTHER = ObjectKey("team-a", "other")
 RULE = AccessRule("use", "connectors", "proxy")
 START = 1_000_000.0
+ISSUER = "https://kubernetes.default.svc"
+
+
+def claims(expires: float, name: str, issuer: str = ISSUER) -> dict[str, Any]:
+    return {"exp": expires, "sub": name, "aud": ["connectors-proxy"], "iss": issuer}
 
 
 class World:
@@ -38,6 +46,7 @@ class World:
             self.client,
             audience="connectors-proxy",
             rule=RULE,
+            issuers=[ISSUER],
             now=lambda: self.now,
             on_review=lambda what, result: self.reviews.append((what, result)),
             on_hit=self.hit,
@@ -48,10 +57,14 @@ class World:
         self.hits += 1
 
     def mint(self, expires: float, name: str = "sa") -> str:
-        token = jwt.encode({"exp": expires, "sub": name}, "k" * 32)
+        token = jwt.encode(claims(expires, name), "k" * 32)
         self.server.users[token] = user(name)
         self.server.allowed.add((name, str(KEY)))
         return token
+
+    def forged(self, number: int = 0, issuer: str = ISSUER) -> str:
+        """As good as any to look at, and nobody's."""
+        return jwt.encode(claims(START + 3600, f"forged-{number}", issuer), "k" * 32)
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -67,7 +80,7 @@ async def world() -> AsyncIterator[World]:
 
 def test_is_what_the_doors_expect(world: World) -> None:
     access: Access = world.access
-    assert access.cached("t", KEY) is None
+    assert access.cached(world.token, KEY) is None
 
 
 async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> None:
@@ -119,30 +132,73 @@ async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
     world.now += 4.9
     assert isinstance(world.access.cached(token, KEY), Granted)
     world.now += 0.1
-    assert world.access.cached(token, KEY) is None
-    world.server.users.clear()
+    assert world.access.cached(token, KEY) == Refused(what="token", reason="it has expired")
     assert isinstance(await world.access.check(token, KEY), Refused)
 
 
 async def test_an_expired_token_is_refused_though_the_server_is_lenient(world: World) -> None:
     answer = await world.access.check(world.mint(START - 1), KEY)
+    assert answer == Refused(what="token", reason="it has expired")
+    assert world.asked == (0, 0)
+
+
+async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: World) -> None:
+    token = world.mint(START + 1)
+
+    def slow(request: web.Request) -> None:
+        world.now = START + 2
+
+    world.server.faults.append(slow)
+    answer = await world.access.check(token, KEY)
     assert answer == Refused(what="token", reason="the token has expired")
-    assert world.asked == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(None, id="no JWT"),
+        pytest.param({"aud": "https://kubernetes.default.svc", "iss": ISSUER}, id="another audience"),
+        pytest.param({"aud": "connectors-proxy", "iss": ISSUER, "exp": START}, id="expired"),
+    ],
+)
+async def test_what_cannot_be_ours_costs_no_review(world: World, payload: dict[str, Any] | None) -> None:
+    token = jwt.encode(payload, "k" * 32) if payload is not None else "bogus"
+    assert isinstance(world.access.cached(token, KEY), Refused)
+    assert isinstance(await world.access.check(token, KEY), Refused)
+    assert world.asked == (0, 0)
+
+
+async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accepted_makes_its_issuer_known(
+    world: World,
+) -> None:
+    fresh = "https://fresh.example"
+    answers = [await world.access.check(world.forged(number, fresh), KEY) for number in range(3000)]
+    assert sum(isinstance(each, Refused) for each in answers) == UNKNOWN_BURST
+    assert world.asked == (UNKNOWN_BURST, 0)
+    assert isinstance(await world.access.check(world.token, KEY), Granted), "known issuers are not held up"
+    world.now += 1
+    token = world.forged(0, fresh)
+    world.server.users[token] = user("sa")
+    world.access._refused_tokens.drop(hashlib.sha256(token.encode()).digest())
+    assert isinstance(await world.access.check(token, KEY), Granted)
+    more = [await world.access.check(world.forged(number, fresh), OTHER) for number in range(3000, 3100)]
+    assert all(isinstance(each, Refused) for each in more)
 
 
 async def test_refusals_are_remembered_for_seconds(world: World) -> None:
-    assert await world.access.check("bad", KEY) == world.access.cached("bad", KEY)
+    bad = world.forged()
+    assert await world.access.check(bad, KEY) == world.access.cached(bad, KEY)
     assert await world.access.check(world.token, OTHER) == world.access.cached(world.token, OTHER)
     assert world.asked == (2, 1)
     world.now += 3
-    assert world.access.cached("bad", KEY) is None
+    assert world.access.cached(bad, KEY) is None
     assert world.access.cached(world.token, OTHER) is None
 
 
 async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
     access = world.made(refused_for=0)
-    await access.check("bad", KEY)
-    await access.check("bad", KEY)
+    await access.check(world.forged(), KEY)
+    await access.check(world.forged(), KEY)
     assert world.asked == (2, 0)
 
 
@@ -168,7 +224,7 @@ async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> 
 
 async def test_too_many_questions_are_refused_at_once(world: World) -> None:
     access = world.made(in_flight=20)
-    answers = await asyncio.gather(*(access.check(f"bad-{number}", KEY) for number in range(30)))
+    answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
     assert len(unavailable) == 10
     assert unavailable[0].reason == "20 reviews are under way already"
@@ -179,9 +235,9 @@ async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkey
     monkeypatch.setattr(access, "_REFUSED_SIZE", 100)
     asked = world.made()
     await asked.check(world.token, KEY)
-    await asyncio.gather(*(asked.check(f"bad-{number}", KEY) for number in range(150)))
+    await asyncio.gather(*(asked.check(world.forged(number), KEY) for number in range(150)))
     assert isinstance(asked.cached(world.token, KEY), Granted)
-    assert sum(asked.cached(f"bad-{number}", KEY) is not None for number in range(150)) == 100
+    assert sum(asked.cached(world.forged(number), KEY) is not None for number in range(150)) == 100
 
 
 class TestLiveStreams:
@@ -211,16 +267,62 @@ class TestLiveStreams:
         assert isinstance(answer, Refused)
         assert world.access.cached(world.token, KEY) == answer
 
-    async def test_expiry_alone_ends_nothing(self, world: World) -> None:
-        token = world.mint(START + 5)
-        await world.access.check(token, KEY)
-        world.server.users.clear()
+    async def owner(self, world: World) -> Identity:
+        """A pod and its ServiceAccount, and who they are to the API server."""
+        uids = [
+            (await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}}))["metadata"]["uid"]
+            for resource, name in ((SERVICE_ACCOUNTS, "sa"), (PODS, "web"))
+        ]
+        bound = {POD_NAME: ("web",), POD_UID: (uids[1],)}
+        world.server.allowed.add(("system:serviceaccount:team-a:sa", str(KEY)))
+        return Identity(user="system:serviceaccount:team-a:sa", uid=uids[0], extra=bound)
+
+    async def test_expiry_alone_ends_nothing_while_the_owner_is_there(self, world: World) -> None:
+        token, identity = world.mint(START + 5), await self.owner(world)
         for _ in range(2):
             world.now += 15
-            assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
-        assert world.asked == (1, 3)
+            assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
+        assert world.asked == (0, 2)
         world.server.allowed.clear()
         world.now += 15
+        assert isinstance(await world.access.recheck(token, identity, KEY), Refused)
+
+    @pytest.mark.parametrize(
+        ("resource", "name", "again", "says"),
+        [
+            pytest.param(PODS, "web", False, 'pods "web" in namespace "team-a" is gone', id="its pod is gone"),
+            pytest.param(PODS, "web", True, 'pods "web" in namespace "team-a" is another', id="another pod is there"),
+            pytest.param(SERVICE_ACCOUNTS, "sa", False, 'serviceaccounts "sa" in namespace', id="its account is gone"),
+        ],
+    )
+    async def test_expired_or_not_a_stream_ends_with_its_owner(
+        self, world: World, resource: Resource, name: str, again: bool, says: str
+    ) -> None:
+        token, identity = world.mint(START + 5), await self.owner(world)
+        world.now += 15
+        assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
+        await world.server.delete(resource, name, "team-a")
+        if again:
+            made = await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}})
+            made["metadata"]["uid"] = "another"
+        world.now += 15
+        answer = await world.access.recheck(token, identity, KEY)
+        assert isinstance(answer, Refused)
+        assert says in answer.reason
+
+    async def test_that_the_owner_cannot_be_looked_for_ends_nothing(self, world: World) -> None:
+        token, identity = world.mint(START + 5), await self.owner(world)
+        world.now += 15
+        world.server.faults.append(lambda request: refusal(403, "Forbidden", "no"))
+        answer = await world.access.recheck(token, identity, KEY)
+        assert isinstance(answer, Unavailable)
+        assert "apply deploy/rbac" in answer.reason
+        assert world.reviews[-1] == ("owner", "error")
+
+    async def test_who_is_no_service_account_ends_with_the_token(self, world: World) -> None:
+        token = world.mint(START + 5)
+        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
+        world.now += 5
         assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Refused)
 
     async def test_a_token_about_to_expire_is_not_asked_for(self, world: World) -> None:
