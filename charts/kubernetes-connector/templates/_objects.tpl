@@ -27,6 +27,7 @@
 {{- $name := $object.metadata.name }}
 {{- if eq $object.kind "Namespace" }}
 {{- if or (not $root.Values.namespaces.create) (eq $name $root.Release.Namespace) }}yes{{ end }}
+{{- else if and (eq $object.kind "NetworkPolicy") (not $root.Values.networkPolicy.enabled) }}yes
 {{- else if and (eq $object.kind "ClusterRoleBinding") (hasSuffix "-namespace" $name) $root.Values.namespaces.only }}yes
 {{- end }}
 {{- end }}

@@ -77,7 +77,6 @@ def without_version(objects: Objects) -> Objects:
 @pytest.mark.parametrize(
     ("component", "values", "arguments"),
     [
-        pytest.param("networkpolicy", {"networkPolicy": {"enabled": True}}, [], id="network policies"),
         pytest.param("servicemonitor", {"serviceMonitor": {"enabled": True}}, [], id="a service monitor"),
         pytest.param("prometheusrule", {"prometheusRule": {"enabled": True}}, [], id="rules"),
         pytest.param("k8s-1.34", {}, ["--kube-version", "1.34.2"], id="an older Kubernetes, by itself"),
@@ -249,6 +248,13 @@ def test_a_value_reaches_its_field(
     render: Render, values: Values, key: Key, look: Callable[[dict[str, Any]], Any], expected: Any
 ) -> None:
     assert look(render(values)[key]) == expected
+
+
+def test_network_policies_can_be_left_out(render: Render) -> None:
+    def policies(objects: Objects) -> int:
+        return sum(kind == "NetworkPolicy" for kind, _, _ in objects)
+
+    assert (policies(render()), policies(render({"networkPolicy": {"enabled": False}}))) == (3, 0)
 
 
 def test_new_settings_replace_the_pods_that_read_them(render: Render) -> None:

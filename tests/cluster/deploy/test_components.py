@@ -46,7 +46,6 @@ CHANGES = {
     "k8s-1.34": {"changed": {DRIVER}},
     "kubelet-root": {"added": {PATH}, "changed": {NODES}},
     "namespaced": {"gone": set(EVERYWHERE)},
-    "networkpolicy": {"added": {policy_of(each) for each in WORKLOADS}},
     "prometheusrule": {"added": {RULES}},
     "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
 }
@@ -122,8 +121,8 @@ def test_namespaced_binds_what_reads_secrets_nowhere(product: Objects, with_comp
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=" ".join)
-def test_networkpolicy_narrows_every_port_but_the_one_for_callers(with_component: Render, workload: Key) -> None:
-    after = with_component("networkpolicy")
+def test_its_network_policies_narrow_every_port_but_the_one_for_callers(product: Objects, workload: Key) -> None:
+    after = product
     policy, template = after[policy_of(workload)]["spec"], after[workload]["spec"]["template"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
