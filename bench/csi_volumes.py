@@ -149,7 +149,7 @@ def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
         root = Path(folder)
         program = [sys.executable, "-m", "connector_csi", f"--kubeconfig={plane.kubeconfig}", "--node-name=node"]
         command = [unshare, "--mount", "--propagation", "private", *program, f"--kubelet-root={root}"]
-        process = Process([*command, "--admin-host=127.0.0.1", "--admin-port=0"], log=root / "csi.log")
+        process = Process([*command, "--admin=127.0.0.1:0"], log=root / "csi.log")
         process.start()
         try:
             process.wait_until((root / "plugins_registry" / "connectors-csi-reg.sock").exists, timeout=60)

@@ -46,8 +46,8 @@ def commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
         ],
         "controller": [python, "-m", "connector_controller", "--admin", f"127.0.0.1:{ports['controller']}"],
         "csi": [
-            *(python, "-m", "connector_csi", "--node-name=node", "--admin-host=127.0.0.1"),
-            *(f"--admin-port={ports['csi']}", f"--kubelet-root={folder}/kubelet"),
+            *(python, "-m", "connector_csi", "--node-name=node"),
+            *(f"--admin=127.0.0.1:{ports['csi']}", f"--kubelet-root={folder}/kubelet"),
         ],
     }
 

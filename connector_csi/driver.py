@@ -51,8 +51,7 @@ async def run(
             lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server),
         ),
         admin(
-            options.admin_host,
-            options.admin_port,
+            *options.admin,
             endpoint=options.endpoint,
             registration=options.registration,
             metrics=metrics,

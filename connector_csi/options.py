@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector_csi.identity import DRIVER
-from connector_store.listening import ANY
+from connector_store.admin import parse_listen
+from connector_store.domain.errors import ParseError
 from connector_store.version import VERSION
 
 _CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")
@@ -21,8 +22,8 @@ class Options:
     node_name: str
     kubelet_root: Path
     registry: Path
-    admin_host: str
-    admin_port: int
+    admin: tuple[str, int]
+    """Host and port of /healthz, /readyz and /metrics."""
     sys: Path
     selinux_context: str
     kubeconfig: str | None
@@ -53,10 +54,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         "--node-name", default=environ.get("NODE_NAME"), help="name of this Node; default: environment NODE_NAME"
     )
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"), help="kubelet's --root-dir")
-    parser.add_argument(
-        "--admin-host", default=ANY, help="address of /healthz, /readyz and /metrics; default: all, IPv4 and IPv6"
-    )
-    parser.add_argument("--admin-port", type=int, default=9809)
+    parser.add_argument("--admin", default="127.0.0.1:9093", help="HOST:PORT of /healthz, /readyz and /metrics")
     parser.add_argument(
         "--sys", type=Path, default=Path("/sys"), help="the node's /sys, which says whether SELinux is enforced"
     )
@@ -75,12 +73,15 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         parser.error(f"--kubelet-root: {read.kubelet_root} is not an absolute path")
     if _CONTEXT.fullmatch(read.selinux_context) is None:
         parser.error("--selinux-context: write USER:ROLE:TYPE:LEVEL, as system_u:object_r:container_file_t:s0")
+    try:
+        admin = parse_listen(read.admin, "--admin")
+    except ParseError as error:
+        parser.error(str(error))
     return Options(
         node_name=read.node_name,
         kubelet_root=read.kubelet_root,
         registry=read.kubelet_root / "plugins_registry",
-        admin_host=read.admin_host,
-        admin_port=read.admin_port,
+        admin=admin,
         sys=read.sys,
         selinux_context=read.selinux_context,
         kubeconfig=read.kubeconfig,

@@ -31,7 +31,7 @@ class Driver:
         self._install(token_seconds)
         token = node.control_plane.mint_token(DRIVER, DRIVER, lifetime=7200)
         kubeconfig = node.control_plane.write_kubeconfig("csi.kubeconfig", {"token": token})
-        arguments = [f"--kubeconfig={kubeconfig}", "--node-name=node", f"--admin-port={ADMIN_PORT}"]
+        arguments = [f"--kubeconfig={kubeconfig}", "--node-name=node", f"--admin=[::]:{ADMIN_PORT}"]
         self.log = node.folder / "csi.log"
         self.process = Process([sys.executable, "-m", "connector_csi", *arguments], log=self.log)
 

@@ -36,9 +36,7 @@ class Running:
 
 @asynccontextmanager
 async def driver(folder: Path, server: FakeApiServer, environ: Mapping[str, str] = {}) -> AsyncIterator[Running]:
-    options = parse_options(
-        ["--node-name=n", f"--kubelet-root={folder}", "--admin-host=127.0.0.1", "--admin-port=0"], {}
-    )
+    options = parse_options(["--node-name=n", f"--kubelet-root={folder}", "--admin=127.0.0.1:0"], {})
     stop = asyncio.Event()
     async with KubeClient(server.configuration) as client:
         task = asyncio.ensure_future(run(options, client, FakeMounts(), environ, stop))

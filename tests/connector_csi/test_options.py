@@ -26,7 +26,8 @@ def test_a_label_comes_from_the_environment_and_may_be_none(label: str) -> None:
 
 
 def test_by_default_it_listens_on_all_addresses_of_both_families() -> None:
-    assert parse_options([], {"NODE_NAME": "n"}).admin_host == "::"
+    assert parse_options([], {"NODE_NAME": "n"}).admin == ("127.0.0.1", 9093)
+    assert parse_options(["--admin=[::]:9091"], {"NODE_NAME": "n"}).admin == ("::", 9091)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_by_default_it_listens_on_all_addresses_of_both_families() -> None:
     [
         pytest.param([], "--node-name", id="no name of the node"),
         pytest.param(["--node-name=n", "--kubelet-root=k"], "not an absolute path", id="a relative root"),
-        pytest.param(["--node-name=n", "--admin-port=x"], "invalid int", id="no number"),
+        pytest.param(["--node-name=n", "--admin=x"], "is not HOST:PORT", id="no address"),
         pytest.param(["--node-name=n", '--selinux-context=a:b:c:s0",x'], "USER:ROLE:TYPE", id="a quote in a label"),
         pytest.param(["--node-name=n", "--selinux-context=container_file_t"], "USER:ROLE:TYPE", id="a type alone"),
     ],

@@ -33,7 +33,7 @@ PROGRAMS = Path("/programs")
         ),
         pytest.param(["controller"], ["/programs/python", "-m", "connector_controller"], id="the controller"),
         pytest.param(
-            ["csi", "--admin-port=1"], ["/programs/python", "-m", "connector_csi", "--admin-port=1"], id="the driver"
+            ["csi", "--admin=h:1"], ["/programs/python", "-m", "connector_csi", "--admin=h:1"], id="the driver"
         ),
         pytest.param([], None, id="nothing is no door"),
         pytest.param(["sh"], None, id="a shell is no door"),

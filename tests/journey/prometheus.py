@@ -13,7 +13,7 @@ from lab.process import Process
 from tests.journey.product import NAMESPACES, SYSTEM, Product
 from tests.monitoring.questions import MONITORING
 
-DOORS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9809}
+DOORS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9091}
 """Pods by app.kubernetes.io/name, and their admin port."""
 EVERY = "1s"
 START_TIMEOUT = 60.0
