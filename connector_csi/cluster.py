@@ -7,6 +7,7 @@ It reads no Secret and no status. Settings are read once, at start.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
@@ -16,6 +17,7 @@ from connector_store.domain.cursor import Raw
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.rotation import PUBLISHED
+from connector_store.domain.serving import not_watched
 from connector_store.domain.settings import Settings
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import Aliases
@@ -40,6 +42,7 @@ class Cluster:
         self._metrics = metrics
         self._store = Store(expected=(CONNECTORS.kind, CONNECTOR_CLASSES.kind))
         self._aliases: Aliases | None = None
+        self._watches: list[Reflector[Any]] = []
         self.settings = _DEFAULTS
         self.access: Access = self._make_access()
         self.ca: bytes | None = None
@@ -47,6 +50,16 @@ class Cluster:
         self.synced = asyncio.Event()
         self.waits_for = "the settings are not read yet"
         """Why it is not synced."""
+
+    @property
+    def stale(self) -> str | None:
+        """Why what is known of the cluster cannot be relied on; None if it can."""
+        now = asyncio.get_running_loop().time()
+        old = (each for each in self._watches if each.age(now) > self.settings.stale_after)
+        watch = next(old, None)
+        if watch is None:
+            return None
+        return not_watched(watch.kind, self.settings.stale_after, refused=watch.refusal is not None).message
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         """None also for a Connector of a class that is not ours."""
@@ -81,9 +94,17 @@ class Cluster:
                 tasks.create_task(reflector.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
+            self._watches = reflectors
+            for kind in {each.kind for each in reflectors}:
+                self._metrics.watch_age.labels(kind).set_function(partial(self._age, kind))
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
+
+    def _age(self, kind: str) -> float:
+        """Of the oldest watch of that kind."""
+        now = asyncio.get_running_loop().time()
+        return max(each.age(now) for each in self._watches if each.kind == kind)
 
     def _waits(self, problem: str) -> None:
         self.waits_for = problem

@@ -49,6 +49,9 @@ class Knowledge(Protocol):
     @property
     def synced(self) -> asyncio.Event: ...
 
+    @property
+    def stale(self) -> str | None: ...
+
     def connector(self, key: ObjectKey) -> Connector | Rejected | None: ...
 
     def alias_seen(self, key: ObjectKey) -> bool: ...
@@ -95,7 +98,10 @@ class Contents:
         self._sync_timeout = sync_timeout
 
     async def wait_synced(self) -> Failure | None:
-        """Before anything else: until then not even the audience of the tokens is known."""
+        """Before anything else: until then not even the audience of the tokens is known.
+
+        A Failure also where what is known is too old to rely on.
+        """
         try:
             async with asyncio.timeout(self._sync_timeout):
                 await self._cluster.synced.wait()
@@ -103,7 +109,8 @@ class Contents:
             return unavailable(
                 "the driver has not listed the Connectors of the cluster yet; see its log for what the API server says"
             )
-        return None
+        stale = self._cluster.stale
+        return unavailable(stale) if stale is not None else None
 
     def parse(self, context: Mapping[str, str], secrets: Mapping[str, str]) -> Wish | Failure:
         try:

@@ -55,7 +55,7 @@ async def run(
             endpoint=options.endpoint,
             registration=options.registration,
             metrics=metrics,
-            why_not_ready=lambda: None if cluster.synced.is_set() else cluster.waits_for,
+            why_not_ready=lambda: cluster.stale if cluster.synced.is_set() else cluster.waits_for,
         ) as address,
         serving(
             options.registration,

@@ -48,6 +48,9 @@ class Metrics:
         self.reviews = Counter(
             "connector_csi_reviews_total", "Reviews by kind and result.", ("kind", "result"), registry=self._registry
         )
+        self.watch_age = Gauge(
+            "connector_watch_age_seconds", "Age of what the watches brought.", ("kind",), registry=self._registry
+        )
         self.synced = Gauge("connector_store_synced", "1 once the watches have listed.", registry=self._registry)
 
     def text(self) -> bytes:

@@ -51,6 +51,6 @@ def not_watched(kind: str, seconds: float, *, refused: bool) -> Withheld:
     return Withheld(
         reason=NOT_WATCHED,
         message=f"what is known of objects of kind {kind} is more than {seconds:.0f} s old: "
-        "they cannot be watched; the proxy's log says why",
+        "they cannot be watched; the log says why",
         cut=refused,
     )

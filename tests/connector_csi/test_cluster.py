@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import jwt
 import pytest
 
 from connector_csi.cluster import Cluster
@@ -16,7 +18,7 @@ from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
-from tests.fakes.api_server import FakeApiServer, user
+from tests.fakes.api_server import FakeApiServer, refusal, user
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("team-a", "k8s")
@@ -66,6 +68,23 @@ async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
         assert cluster.connector(ObjectKey("team-a", "absent")) is None
         assert cluster.ca == b"PEM"
         assert b"connector_store_synced 1.0" in metrics.text()
+
+
+async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **{"watch-timeout": "1", "stale-after": "32"}))
+    metrics = Metrics()
+    async with running(server, metrics) as cluster:
+        assert cluster.stale is None
+        assert b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.text()
+        cluster.settings = replace(cluster.settings, stale_after=3.0)
+        server.faults.append(lambda request: refusal(403, "Forbidden", "no") if "services" in request.path else None)
+        server.drop_streams()
+        await until(lambda: cluster.stale is not None)
+        assert cluster.stale is not None
+        assert "kind Service" in cluster.stale
+        server.faults.clear()
+        cluster.settings = replace(cluster.settings, stale_after=32.0)
+        await until(lambda: cluster.stale is None)
 
 
 def alias(uid: str, **spec: str) -> dict:
@@ -153,8 +172,9 @@ async def test_an_environment_that_is_wrong_ends_it(server: FakeApiServer) -> No
 
 
 async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
-    server.users["tok"] = user("u")
+    token = jwt.encode({"aud": "connectors-proxy"}, "k" * 32)
+    server.users[token] = user("u")
     async with running(server) as cluster:
-        assert isinstance(await cluster.access.check("tok", KEY), Refused)
+        assert isinstance(await cluster.access.check(token, KEY), Refused)
         server.allowed.add(("u", "team-a/k8s"))
-        assert isinstance(await cluster.access.check("tok", KEY), Granted)
+        assert isinstance(await cluster.access.check(token, KEY), Granted)

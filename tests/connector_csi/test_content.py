@@ -57,6 +57,7 @@ class FakeCluster:
     access: FakeAccess = field(default_factory=FakeAccess)
     ca: bytes | None = b"PEM"
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    stale: str | None = None
     connectors: dict[ObjectKey, Connector | Rejected] = field(default_factory=lambda: {KEY: connector()})
 
     strangers: set[ObjectKey] = field(default_factory=set)
@@ -147,6 +148,13 @@ async def test_before_the_first_list_it_is_too_early() -> None:
     failure = await Contents(FakeCluster(), sync_timeout=0.01).wait_synced()
     assert failure is not None
     assert failure.code is StatusCode.UNAVAILABLE
+
+
+async def test_what_is_too_old_to_rely_on_is_told(cluster: FakeCluster) -> None:
+    cluster.stale = "Services are old"
+    failure = await Contents(cluster).wait_synced()
+    assert failure is not None
+    assert (failure.code, failure.message) == (StatusCode.UNAVAILABLE, "Services are old")
 
 
 async def test_a_driver_that_has_just_started_is_waited_for() -> None:
