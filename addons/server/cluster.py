@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from addons.records.metrics import Metrics
 from addons.server import assembly
@@ -21,6 +21,7 @@ from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
+from connector_store.kube.config import in_pod
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.resources import SECRETS
 from connector_store.kube.review import AccessReviews
@@ -110,7 +111,7 @@ async def connect(
         authority=authority,
         proxy=lambda target, host: _proxy(client, settings, target, host),
         work=work,
-        own_addresses=await _own_addresses(settings),
+        own_addresses=await own_addresses([socket.gethostname(), settings.proxy_host], on_problem, patient=in_pod()),
     )
 
 
@@ -179,11 +180,26 @@ def _restarted(metrics: Metrics, kind: str) -> None:
     metrics.watch_restarts[kind] += 1
 
 
-async def _own_addresses(settings: Settings) -> set[str]:
-    """The proxy's own addresses, of its pod and of its Service, as far as names lead to them."""
+async def own_addresses(
+    names: Iterable[str | None], on_problem: Callable[[str], None], *, patient: bool, pause: float = FIRST_PAUSE
+) -> set[str]:
+    """The proxy's own addresses, of its pod and of its Service, which are no targets.
+
+    A name that does not exist has none. While nobody can say, `patient` asks again, and no target is reached meanwhile;
+    outside of a cluster there may be nobody to ask.
+    """
     found: set[str] = set()
     loop = asyncio.get_running_loop()
-    for name in (socket.gethostname(), settings.proxy_host):
-        with contextlib.suppress(OSError):
-            found |= {str(each[4][0]) for each in await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    waiting = [name for name in names if name is not None]
+    while waiting:
+        try:
+            infos = await loop.getaddrinfo(waiting[0], None, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            if patient and error.errno == socket.EAI_AGAIN:
+                on_problem(f"the addresses of {waiting[0]}, the proxy itself, are not known yet: {error.strerror}")
+                await asyncio.sleep(pause)
+                continue
+            infos = []
+        found |= {str(each[4][0]) for each in infos}
+        waiting.pop(0)
     return found

@@ -1,11 +1,12 @@
 """The parts in a cluster, beside a real API server: Connectors from it, callers by it, and its CA for the proxy."""
 
 import base64
+import socket
 from pathlib import Path
 
 import pytest
 
-from addons.server.cluster import Nobody
+from addons.server.cluster import Nobody, own_addresses
 from connector_store.domain.access import Identity, Unavailable
 from connector_store.domain.names import ObjectKey
 from lab.certificates import Issued, make_ca
@@ -93,3 +94,21 @@ async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
     assert isinstance(access.cached("t", key), Unavailable)
     assert isinstance(await access.check("t", key), Unavailable)
     assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)
+
+
+async def test_its_own_addresses_are_asked_for_until_somebody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int | str] = [socket.EAI_AGAIN, "10.96.0.9", socket.EAI_NONAME]
+
+    def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        answer = answers.pop(0)
+        if isinstance(answer, int):
+            raise socket.gaierror(answer, "no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    told = list[str]()
+    assert await own_addresses(["proxy", None, "absent"], told.append, patient=True, pause=0) == {"10.96.0.9"}
+    assert len(told) == 1
+    assert "proxy" in told[0]
+    answers.append(socket.EAI_AGAIN)
+    assert await own_addresses(["offline"], told.append, patient=False) == set()

@@ -231,3 +231,28 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issu
                 return
             with pytest.raises(ApiError, match="certificate verify failed"):
                 await client.get("/x")
+
+
+async def test_a_new_ca_of_the_api_server_is_trusted_within_a_minute_and_the_former_one_no_more(tmp_path: Path) -> None:
+    file, now = tmp_path / "ca.crt", 0.0
+    file.write_bytes(ROOT.pem)
+    async with tls_server(make_leaf(ROOT, ["127.0.0.1"])) as former, tls_server(make_leaf(BARE, ["127.0.0.1"])) as new:
+        configuration = Configuration(host=new, ssl_ca_cert=str(file))
+        async with KubeClient(configuration, now=lambda: now) as client:
+            with pytest.raises(ApiError, match="certificate verify failed"):
+                await client.get("/x")
+            file.write_bytes(BARE.pem)
+            with pytest.raises(ApiError, match="certificate verify failed"):
+                await client.get("/x")
+            now = 60.0
+            assert await client.get("/x") == {}
+            file.write_bytes(b"half a certificate")
+            now = 120.0
+            assert await client.get("/x") == {}
+        file.write_bytes(ROOT.pem)
+        async with KubeClient(Configuration(host=former, ssl_ca_cert=str(file)), now=lambda: now) as client:
+            assert await client.get("/x") == {}
+            file.write_bytes(BARE.pem)
+            now = 180.0
+            with pytest.raises(ApiError, match="certificate verify failed"):
+                await client.get("/x")
