@@ -35,7 +35,7 @@ IN_FLIGHT: Final = 500
 """Reviews under way; more are Unavailable at once."""
 
 UNKNOWN_PER_SECOND: Final = 1.0
-UNKNOWN_BURST: Final = 20
+UNKNOWN_BURST: Final = 100
 """Reviews of tokens whose issuer nobody's accepted token has had yet: enough to learn a new one, and no load."""
 
 _ISSUERS: Final = 64

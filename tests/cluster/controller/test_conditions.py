@@ -47,6 +47,7 @@ def test_the_api_server_itself_is_a_ready_target(world: World, namespace: str) -
     assert [each["type"] for each in seen["conditions"]] == [
         "ConnectorClassReady",
         "SecretReady",
+        "PermissionsReady",
         "CACertReady",
         "LivenessReady",
         "AuthReady",

@@ -74,10 +74,12 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
         following(client, on_restart=restarts.append) as store,
     ):
         await until(lambda: store.synced and token(store, key) == "one")
+        # A server whose caches are still being filled refuses, which counts.
+        restarts.clear()
         relay.drop()
         plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         await until(lambda: token(store, key) == "two")
-    assert sorted(restarts) == ["Connector", "ConnectorClass", "Secret", "Secret"]
+    assert sorted(restarts) == ["ClusterRole", "Connector", "ConnectorClass", "Secret", "Secret"]
 
 
 async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
@@ -138,7 +140,7 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: C
         assert isinstance(await access.check(caller, KEY), Granted)
         plane.pause()
         try:
-            assert isinstance(await access.check("unknown", KEY), Unavailable)
+            assert isinstance(await access.check("x" + caller, KEY), Unavailable)
             assert isinstance(access.cached(caller, KEY), Granted)
             assert token(store, KEY) == "one"
         finally:
