@@ -14,6 +14,11 @@ from typing import Final
 GOING_AWAY: Final = 1001
 """Section 7.4.1: "an endpoint is going away, such as a server going down". To kubectl 1000 would mean success."""
 
+POLICY_VIOLATION: Final = 1008
+"""The same section: "a message that violates its policy", for want of a more suitable code."""
+
+_MAX_REASON: Final = 123
+"""Bytes: section 5.5 gives a control frame 125, the code among them."""
 _MASKED: Final = 0x80
 _EXTENDED: Final = {126: 2, 127: 8}
 """Bytes of the length where it does not fit into the second byte of the header."""
@@ -64,6 +69,15 @@ def _size(data: bytes, start: int) -> int:
 
 
 def going_away(reason: str) -> bytes:
-    """A server's Close frame; `reason` has 123 bytes at most, and kubectl shows it."""
-    payload = GOING_AWAY.to_bytes(2) + reason.encode()
+    """A server's Close frame when the server ends; kubectl shows `reason`."""
+    return _close(GOING_AWAY, reason)
+
+
+def not_allowed(reason: str) -> bytes:
+    """A server's Close frame when its client may not go on."""
+    return _close(POLICY_VIOLATION, reason)
+
+
+def _close(code: int, reason: str) -> bytes:
+    payload = code.to_bytes(2) + reason.encode("ascii", "replace")[:_MAX_REASON]
     return bytes((0x88, len(payload))) + payload

@@ -6,7 +6,7 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.access.live import Live
-from addons.http1.websocket import FrameEnds, going_away
+from addons.http1.websocket import FrameEnds, going_away, not_allowed
 from addons.net.events import TakeLeave
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
@@ -55,7 +55,9 @@ class Pipe:
         return self._exchange.live
 
     def cut(self, reason: str) -> None:
-        """End both sides at once, with nothing that could look like an end."""
+        """End both sides at once; a WebSocket between two frames is told why."""
+        if self._frames is not None and self._frames.between and not self._upstream.ended:
+            self._to_client(not_allowed(reason))
         self._exchange.ended(reason, self._shared.recorders)
         self._sockets.cut()
 

@@ -5,6 +5,7 @@ request waits for comes back as an event, so a cut, a timer or a client that has
 """
 
 import logging
+import time
 from enum import Enum
 
 from mitmproxy.connection import Connection
@@ -27,9 +28,11 @@ from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields
+from connector_store.domain.headers import Fields, Header
+from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.warning import expires_soon, warning
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class Requests:
         self._exchange: Exchange | None = None
         self._upstream: Upstream | None = None
         self._dial: Dial | None = None
+        self._warned = False
+        """The client has been told of a credential that ends soon, or there is none."""
         shared.streams.add(self)
         sockets.arm(shared.times.client, Wait.CLIENT)
 
@@ -80,7 +85,12 @@ class Requests:
         return self._exchange.live if self._exchange is not None else None
 
     def cut(self, reason: str) -> None:
-        """End both sides at once, with nothing that could look like an end."""
+        """End both sides at once, with nothing that could look like an end; a watch between two events is told why."""
+        exchange = self._exchange
+        if exchange is not None and exchange.response is not None and exchange.stream == "watch":
+            told = exchange.response.broken_off(reason)
+            exchange.bytes_out += len(told)
+            self._client.send(told)
         self._end_exchange(reason)
         self._phase = Phase.OVER
         self._sockets.cut()
@@ -249,8 +259,20 @@ class Requests:
         exchange = self._current()
         exchange.used = upstream.served > 0
         upstream.served += 1
-        upstream.send(exchange.forward(verdict, max_head=self._shared.max_header, last=self._sockets.retiring))
+        start = exchange.forward(verdict, max_head=self._shared.max_header, last=self._sockets.retiring)
+        if exchange.response is not None and not self._warned:
+            self._warned = True
+            exchange.response.warnings += self._foresight(verdict.target)
+        upstream.send(start)
         self._phase = Phase.RESPONSE
+
+    def _foresight(self, target: Target) -> list[Header]:
+        """What the first answer of a connection says of a credential that ends soon."""
+        ends = target.credential.expires if target.credential is not None else None
+        if ends is None:
+            return []
+        told = expires_soon(target, ends=ends, now=time.time(), within=self._shared.warn_before)
+        return [warning(told)] if told is not None else []
 
     def _read_on(self) -> None:
         """The client was not read while something was waited for."""

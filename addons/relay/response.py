@@ -81,10 +81,19 @@ class Response:
             return render_last_chunk([]) if self._between_events(self.head) else None
         return b""
 
+    def broken_off(self, reason: str) -> bytes:
+        """What tells the client of a watch why it ends, in the middle as it were; empty where there is no place for it.
+
+        An event of type ERROR, as the API server sends it: client-go gives it to whoever watches.
+        """
+        head = self.head
+        if head is None or head.body is not Until.LAST_CHUNK or not _is_json(head) or not self._between_events(head):
+            return b""
+        return render_chunk(denial.watch_error(reason))
+
     def _between_events(self, head: ResponseHead) -> bool:
         """A gateway may have cut events into chunks of its own; JSON shows where one ends."""
-        json = any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
-        return self._reader.between_chunks and (not json or self._last_byte == _LINE_END)
+        return self._reader.between_chunks and (not _is_json(head) or self._last_byte == _LINE_END)
 
     def _pass(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
@@ -133,3 +142,7 @@ class Response:
             self.failure = denial.target_unreachable(self._target, reason)
         else:
             self.failure = Broken(reason)
+
+
+def _is_json(head: ResponseHead) -> bool:
+    return any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))

@@ -34,6 +34,8 @@ class Shared:
     streams: Streams
     times: Times
     max_header: int
+    warn_before: float
+    """Seconds before the end of a credential from which callers are told."""
     watched: bool
     """Flows are made of inner requests."""
     keep_body: int

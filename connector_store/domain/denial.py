@@ -300,6 +300,12 @@ def not_recorded() -> Deny:
     )
 
 
+def watch_error(reason: str) -> bytes:
+    """An event of type ERROR that ends a watch: a WatchEvent (meta/v1) as a line of JSON."""
+    status = Deny(status=403, message=f"the watch was cut: {reason}", cause="access")
+    return b'{"type":"ERROR","object":%b}\n' % status.body
+
+
 def internal() -> Deny:
     """Something of ours failed; its log line says what."""
     return Deny(status=500, message="the proxy failed; its log says why", cause="internal")

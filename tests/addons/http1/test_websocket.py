@@ -1,9 +1,12 @@
 """Frames of a WebSocket are followed by their lengths."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addons.http1 import websocket
 from addons.http1.websocket import FrameEnds, going_away
 
 
@@ -57,3 +60,12 @@ def test_before_what_is_skipped_has_passed_no_frame_may_follow() -> None:
 
 def test_the_close_frame_says_that_a_server_goes_away_and_why() -> None:
     assert going_away("bye") == b"\x88\x05" + (1001).to_bytes(2) + b"bye"
+
+
+@pytest.mark.parametrize(("make", "code"), [(websocket.going_away, 1001), (websocket.not_allowed, 1008)])
+@pytest.mark.parametrize("reason", ["", "the proxy ends", "x" * 500])
+def test_a_close_frame_has_a_code_and_a_reason_that_fits(make: Callable[[str], bytes], code: int, reason: str) -> None:
+    frame = make(reason)
+    assert (frame[0], frame[1]) == (0x88, len(frame) - 2)
+    assert int.from_bytes(frame[2:4]) == code
+    assert frame[4:].decode() == reason[:123]

@@ -1,10 +1,13 @@
 """A target's answer on its way to the client, without IO."""
 
+import json
+
 import pytest
 
 from addons.http1.messages import RequestHead
 from addons.relay.response import Broken, Response
 from connector_store.domain.denial import Deny
+from connector_store.domain.warning import warning
 from tests.addons.relay.test_inject import request, target
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -124,3 +127,36 @@ def test_only_without_a_length_the_end_of_the_connection_ends_the_answer(data: b
     found = relay(upgrade=b"websocket")
     found.receive(data)
     assert found.until_close is expected
+
+
+def test_a_warning_goes_with_the_final_head_alone() -> None:
+    found = relay()
+    found.warnings.append(warning("it ends soon"))
+    out = found.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"abc")
+    assert out.count(b'Warning: 299 kubernetes-connector "it ends soon"\r\n') == 1
+    assert out.index(b"Warning") > out.index(b"HTTP/1.1 200")
+
+
+def test_a_watch_that_is_cut_between_events_is_told_why() -> None:
+    found = relay()
+    found.receive(JSON + b"2\r\n{}\r\n")
+    assert found.broken_off("no more") == b""
+    found.receive(b"1\r\n\n\r\n")
+    told = found.broken_off("no more")
+    event = json.loads(told.split(b"\r\n")[1])
+    assert (event["type"], event["object"]["message"]) == ("ERROR", "the watch was cut: no more")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="no head"),
+        pytest.param(HEAD, id="no chunks"),
+        pytest.param(CHUNKED + b"Content-Type: application/vnd.kubernetes.protobuf\r\n\r\n", id="no JSON"),
+    ],
+)
+def test_where_there_is_no_place_for_a_reason_none_is_told(data: bytes) -> None:
+    found = relay()
+    if data:
+        found.receive(data)
+    assert found.broken_off("no more") == b""

@@ -128,3 +128,10 @@ def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
     assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
     assert b"no-deletions" not in deny.body
     assert json.loads(denial.not_lent(KEY, METRICS, NotLent(METRICS)).body)["details"] == {}
+
+
+def test_a_watch_is_ended_by_an_event() -> None:
+    event = json.loads(denial.watch_error("its caller may not use the Connector any more"))
+    assert event["type"] == "ERROR"
+    assert event["object"]["code"] == 403
+    assert event["object"]["message"] == "the watch was cut: its caller may not use the Connector any more"

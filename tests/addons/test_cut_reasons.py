@@ -1,0 +1,100 @@
+"""A stream that is cut tells its client why, where its protocol has a place for that; and what ends soon is said."""
+
+import json
+import time
+from dataclasses import replace
+
+from connector_store.domain.credentials import Credential
+from connector_store.domain.models import Target as Usable
+from connector_store.domain.names import ObjectKey
+from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.target import Conversation, Target
+
+WATCH = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'16\r\n{"type":"ADDED","a":1}\r\n1\r\n\n\r\n'
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+EXEC = (
+    b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+KEY = ObjectKey("team-a", "k8s")
+
+
+async def opened(proxy: Proxy, target: Target, line: bytes) -> Stream:
+    authority = f"127.0.0.1:{target.port}"
+    stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
+    await stream.say(line.replace(b"HOST", authority.encode()))
+    return stream
+
+
+def serving(target: Target, answer: bytes) -> None:
+    async def serve(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(answer)
+        await conversation.some()
+
+    target.handler = serve
+
+
+def delete(proxy: Proxy) -> None:
+    (proxy.folder / "objects.yaml").unlink()
+
+
+async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: Target) -> None:
+    serving(target, WATCH)
+    stream = await opened(proxy, target, b"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: HOST\r\n\r\n")
+    await stream.reader.readuntil(b"}\n\r\n")
+    delete(proxy)
+    rest = await stream.rest()
+    event = json.loads(rest.split(b"\r\n")[1])
+    assert event["type"] == "ERROR"
+    assert "its Connector was deleted" in event["object"]["message"]
+    assert not rest.endswith(b"0\r\n\r\n")
+
+
+async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, target: Target) -> None:
+    serving(target, SWITCH + b"\x82\x02ab")
+    line = (
+        b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    )
+    stream = await opened(proxy, target, line + b"\r\n")
+    await stream.reader.readuntil(b"\x82\x02ab")
+    delete(proxy)
+    rest = await stream.rest()
+    assert rest[:1] == b"\x88"
+    assert int.from_bytes(rest[2:4]) == 1008
+    assert rest[4:].startswith(b"its Connector was deleted")
+
+
+async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, target: Target) -> None:
+    serving(target, SWITCH + b"\x82\x05ab")
+    line = (
+        b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    )
+    stream = await opened(proxy, target, line + b"\r\n")
+    await stream.reader.readuntil(b"\x82\x05ab")
+    delete(proxy)
+    assert await stream.rest() == b""
+
+
+async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_soon(
+    proxy: Proxy, target: Target
+) -> None:
+    store = proxy.service.store
+    found = store.get(KEY)
+    assert isinstance(found, Usable)
+    soon = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)
+    store._resolved[KEY] = replace(found, credential=soon)
+    authority = f"127.0.0.1:{target.port}"
+    said = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
+    for _ in range(2):
+        stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
+        await stream.say(said)
+        first = await stream.answer()
+        await stream.say(said)
+        second = await stream.answer()
+        assert first.headers["warning"] == (
+            '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
+        )
+        assert "warning" not in second.headers
