@@ -29,6 +29,7 @@
 {{- if or (not $root.Values.namespaces.create) (eq $name $root.Release.Namespace) }}yes{{ end }}
 {{- else if and (eq $object.kind "NetworkPolicy") (not $root.Values.networkPolicy.enabled) }}yes
 {{- else if and (eq $object.kind "ClusterRoleBinding") (hasSuffix "-namespace" $name) $root.Values.namespaces.only }}yes
+{{- else if and (hasPrefix "ValidatingAdmissionPolicy" $object.kind) (eq $name "secrets.connectors.alauda.io") (not $root.Values.policies.secrets) }}yes
 {{- end }}
 {{- end }}
 

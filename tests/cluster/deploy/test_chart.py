@@ -79,6 +79,7 @@ def without_version(objects: Objects) -> Objects:
     [
         pytest.param("servicemonitor", {"serviceMonitor": {"enabled": True}}, [], id="a service monitor"),
         pytest.param("prometheusrule", {"prometheusRule": {"enabled": True}}, [], id="rules"),
+        pytest.param("unchecked-secrets", {"policies": {"secrets": False}}, [], id="Secrets that nobody checks"),
         pytest.param("k8s-1.34", {}, ["--kube-version", "1.34.2"], id="an older Kubernetes, by itself"),
         pytest.param("k8s-1.34", {"csi": {"serviceAccountTokenInSecrets": False}}, [], id="an older one, by value"),
         pytest.param("kubelet-root", {"csi": {"kubeletRoot": "/var/lib/k0s/kubelet"}}, [], id="another kubelet root"),

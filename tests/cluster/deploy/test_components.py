@@ -47,6 +47,9 @@ CHANGES = {
     "kubelet-root": {"added": {PATH}, "changed": {NODES}},
     "namespaced": {"gone": set(EVERYWHERE)},
     "prometheusrule": {"added": {RULES}},
+    "unchecked-secrets": {
+        "gone": {(f"ValidatingAdmissionPolicy{each}", "", "secrets.connectors.alauda.io") for each in ("", "Binding")}
+    },
     "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
 }
 

@@ -222,3 +222,47 @@ def test_the_usual_prefixes_are_the_domains(installed: Kubectl, namespace: str) 
     installed("apply", "-f", "-", namespace=namespace, stdin=json.dumps(connector(impersonate={})))
     found = json.loads(installed("get", "connector", "c", "-o", "json", namespace=namespace))
     assert found["spec"]["impersonate"] == {"userPrefix": DEFAULT_PREFIX, "groupPrefix": DEFAULT_PREFIX}
+
+
+SECRET = {"auth": {"secretRef": {"name": "lent"}}}
+
+
+def test_who_may_not_get_a_secret_may_not_name_it(
+    installed: Kubectl, control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.new_service_account(namespace, "writer")
+    user = f"system:serviceaccount:{namespace}:writer"
+    rules = ["--verb=create,update,patch,get", "--resource=connectors.connectors.alauda.io"]
+    installed("create", "role", "writer", *rules, namespace=namespace)
+    installed(
+        "create", "rolebinding", "writer", "--role=writer", f"--serviceaccount={namespace}:writer", namespace=namespace
+    )
+
+    def write(*arguments: str, spec: dict[str, Any]) -> str:
+        result = installed.run(
+            *arguments, "--as", user, "-f", "-", namespace=namespace, stdin=json.dumps(connector(**spec))
+        )
+        return result.stdout or result.stderr
+
+    refused = f'spec.auth.secretRef.name: you may not get secrets "lent" in the namespace "{namespace}"'
+    deadline = time.monotonic() + DEADLINE
+    # A new policy takes effect a moment after it was stored.
+    while refused not in (said := write("create", "--dry-run=server", spec=SECRET)):
+        assert time.monotonic() < deadline, said
+    assert "you may not get" in write("create", "--dry-run=server", spec={"caCertSecretRef": {"name": "lent"}})
+    assert "created" in write("create", spec={})
+    assert refused in write("apply", "--server-side", spec=SECRET)
+    # Of another's Connector nobody changes the address, and with it where the credential goes.
+    installed("apply", "-f", "-", namespace=namespace, stdin=json.dumps(connector(**SECRET)))
+    patch = ("patch", "connector", "c", "--type=merge", "--as", user, "-p")
+    assert refused in installed.run(*patch, '{"spec":{"address":"https://mine"}}', namespace=namespace).stderr
+    assert "patched" in installed(*patch, '{"metadata":{"labels":{"a":"b"}}}', namespace=namespace)
+    installed(
+        "create", "role", "reader", "--verb=get", "--resource=secrets", "--resource-name=lent", namespace=namespace
+    )
+    installed(
+        "create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:writer", namespace=namespace
+    )
+    assert "patched" in installed(*patch, '{"spec":{"address":"https://mine"}}', namespace=namespace)
+    other = {"auth": {"secretRef": {"name": "other"}}}
+    assert "you may not get" in write("apply", "--server-side", "--force-conflicts", spec=other)
