@@ -45,7 +45,8 @@ def finished(node: Node, namespace: str, manifest: dict[str, Any], *, phase: str
 @pytest.mark.parametrize(
     ("door", "arguments", "expected"),
     [
-        ("proxy", ["--version"], "Mitmproxy:"),
+        ("proxy", ["--version"], f"kubernetes-connector {VERSION}"),
+        ("controller", ["--version"], f"kubernetes-connector {VERSION}"),
         ("proxy", ["--options"], "connector_max_connections:"),
         ("csi", ["--help"], "CSI driver connectors-csi"),
     ],
@@ -55,6 +56,15 @@ def test_each_door_starts(
 ) -> None:
     manifest = pod(product_image, "door", args=[door, *arguments])
     assert expected in finished(node, node_namespace, manifest)
+
+
+def test_what_the_image_leaves_out_of_a_library_is_not_needed(
+    node: Node, product_image: str, node_namespace: str
+) -> None:
+    """A kubeconfig is read there too, by connectorctl and by doors that are told to."""
+    program = "import connector_store.kube.kubeconfig; print(connector_store.kube.kubeconfig.__name__)"
+    manifest = pod(product_image, "reads", command=["/app/venv/bin/python", "-c", program])
+    assert finished(node, node_namespace, manifest) == "connector_store.kube.kubeconfig\n"
 
 
 @pytest.mark.parametrize("program", ["connectorctl", "kubectl-connector"])

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,6 +119,14 @@ async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
     assert found.key_file is not None
     assert read(found.cert_file) == "cert"
     assert read(found.key_file) == "key"
+
+
+def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
+    program = (
+        "import re, sys, connector_store.kube.kubeconfig\n"
+        "sys.exit(any(re.search(r'^kubernetes[.](aio[.])?client[.](models|api)[.]', name) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
