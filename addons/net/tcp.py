@@ -10,10 +10,17 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from addons.net.backlog import Backlog
+
 SIZE: Final = 131072
 """Bytes that one read takes at most."""
 _BUFFER: Final = memoryview(bytearray(SIZE))
 """Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
+LITTLE: Final = 16384
+"""Bytes that one read takes at most while many connections are behind."""
+_LITTLE_BUFFER: Final = _BUFFER[:LITTLE]
+BACKLOG: Final = Backlog()
+"""Of all connections."""
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection."""
 MAX_UNSENT: Final = 4 * 1024 * 1024
@@ -137,6 +144,10 @@ class TcpConnection(asyncio.BufferedProtocol):
             return False
         return True
 
+    def abort(self) -> None:
+        """End it now, whatever waits to be sent."""
+        self.transport.abort()
+
     def forget(self) -> None:
         """The client connection has ended, and with it all that this wire was part of."""
         self.end()
@@ -146,7 +157,7 @@ class TcpConnection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _BUFFER
+        return _LITTLE_BUFFER if BACKLOG.many else _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._discards:
@@ -179,6 +190,10 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def _fill(self, full: bool) -> None:
         self._full = full
+        if full:
+            BACKLOG.add(self)
+        else:
+            BACKLOG.remove(self)
         if self._opposite is not None:
             self._opposite._block(full)
 

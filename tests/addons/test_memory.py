@@ -16,7 +16,7 @@ from lab.certificates import Issued
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import Stream, running_proxy
+from tests.fakes.proxy import Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
 pytestmark = pytest.mark.slow
@@ -216,3 +216,37 @@ async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target
             await progress.stalls()
             assert progress.bytes < 32 * 1024 * 1024
         proxy.close()
+
+
+SLOW = 150
+SLOW_GROWTH = 400
+"""kB for each download that nobody reads."""
+
+
+async def test_many_downloads_that_nobody_reads(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+    started = 0
+
+    async def pour(conversation: Conversation) -> None:
+        nonlocal started
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        started += 1
+        await push(conversation.writer, lambda _: None)
+
+    target.handler = pour
+    async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
+        before = proxy.resident()
+        clients = []
+        for number in range(SLOW):
+            client = await tunnel(proxy, target.port)
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every stream's transport
+            await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+            await until(lambda number=number: started > number)
+            clients.append(client)
+        last = 0
+        while (now := proxy.resident()) > last:
+            last = now
+            await asyncio.sleep(STILL)
+        assert last - before < SLOW * SLOW_GROWTH
+        for client in clients:
+            client.close()
