@@ -6,7 +6,7 @@ The client is not read while a check is waited for.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from addons.access.checks import NOBODY, Checks, may_use
+from addons.access.checks import NOBODY, Checks, ask
 from addons.access.grant import Asked
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
@@ -83,7 +83,7 @@ class Admission:
 
     def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer], None]) -> None:
         self._sockets.hold()
-        self._sockets.wait_for("a check", may_use(self._checks.access, token, key), NOBODY, then)
+        self._sockets.wait_for("a check", ask(self._checks, token, key, self._sockets.source_ip), NOBODY, then)
 
     def _connect(self, head: RequestHead, asked: Caller, answer: Answer | None) -> Decision:
         checks = self._checks

@@ -2,19 +2,28 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
 from addons.access.grant import Limits
-from connector_store.domain.access import Access, Answer, Unavailable
+from connector_store.domain.access import Access, Answer, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found, Rules
+from connector_store.kube.budget import Budgets
 
 logger = logging.getLogger(__name__)
 
+REFUSALS_PER_SECOND: Final = 5.0
+REFUSALS: Final = 100
+"""Tokens that the API server has to refuse for one client address: at once, and how many a second come back. What is
+accepted costs nothing of it."""
+
 CHECK_TIMEOUT: Final = 15.0
 """Seconds that a check may take, however long whoever is asked would wait."""
+RETRY_AFTER: Final = 5
+"""Seconds after which somebody whose address has used up its refusals is told to come again."""
 NOBODY: Final[Answer] = Unavailable(reason="nobody answered")
 
 
@@ -27,8 +36,20 @@ class Checks:
     find: Callable[[ObjectKey], Found]
     rules: Rules
     limits: Limits = field(default_factory=Limits)
+    refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
+    """By client address."""
     full: Callable[[], bool] | None = None
     """True while nothing may begin, because it would not be written down; None where that does not count."""
+
+
+async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> Answer:
+    """The answer for a client at the address `source`; Unavailable where too many of its tokens were refused."""
+    if not checks.refusals.take(source, time.monotonic()):
+        return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
+    answer = await may_use(checks.access, token, key)
+    if not (isinstance(answer, Refused) and answer.what == "token"):
+        checks.refusals.give_back(source)
+    return answer
 
 
 async def may_use(access: Access, token: str, key: ObjectKey, *, timeout: float = CHECK_TIMEOUT) -> Answer:  # noqa: ASYNC109 - the limit is part of what is promised

@@ -78,7 +78,7 @@ class Gate:
                 self._decided(head, admission, decision)
         elif head.target.startswith(b"/"):
             self._sockets.hold()
-            work = self._shared.pages.answer(head.method, head.target, head.headers)
+            work = self._shared.pages.answer(head.method, head.target, head.headers, self._sockets.source_ip)
             failed: Page | Deny = denial.internal()
             self._sockets.wait_for("a page of the proxy", work, failed, lambda answer: self._show(head, answer))
         else:

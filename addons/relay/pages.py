@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from addons.access.checks import Checks, may_use
+from addons.access.checks import Checks, ask
 from connector_store.domain import denial, verdict
 from connector_store.domain.caller import Caller, parse_basic
 from connector_store.domain.denial import Deny
@@ -47,8 +47,8 @@ class Pages:
         self._ca = ca
         self._proxy = proxy
 
-    async def answer(self, method: bytes, target: bytes, headers: Fields) -> Page | Deny:
-        """The answer to an origin-form request; it may wait for the access check."""
+    async def answer(self, method: bytes, target: bytes, headers: Fields, source: str) -> Page | Deny:
+        """The answer to an origin-form request from the address `source`; it may wait for the access check."""
         path = target.partition(b"?")[0]
         if method not in _METHODS or path not in (b"/ca.crt", b"/kubeconfig"):
             return denial.not_found()
@@ -57,15 +57,15 @@ class Pages:
             return denial.not_synced()
         if path == b"/ca.crt":
             return Page(content_type=b"application/x-pem-file", body=ca)
-        return await self._kubeconfig(headers, ca)
+        return await self._kubeconfig(headers, ca, source)
 
-    async def _kubeconfig(self, headers: Fields, ca: bytes) -> Page | Deny:
+    async def _kubeconfig(self, headers: Fields, ca: bytes, source: str) -> Page | Deny:
         checks = self._checks
         caller = verdict.before_access(full=False, synced=not checks.missing, caller=_caller(headers))
         if isinstance(caller, Deny):
             return _login(caller)
         token = caller.token or ""
-        answer = checks.access.cached(token, caller.key) or await may_use(checks.access, token, caller.key)
+        answer = checks.access.cached(token, caller.key) or await ask(checks, token, caller.key, source)
         found = checks.find(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = found.address.authority if isinstance(found, Target) else ""

@@ -163,6 +163,7 @@ class Waiting:
         self.waits: list[Callable[[Answer], None]] = []
         self.closes: list[Callable[[], None]] = []
         self.on_close = self.closes.append
+        self.source_ip = "192.0.2.1"
         self.held = False
         self.known_times = 0
 

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from addons.access.checks import may_use
-from connector_store.domain.access import Answer, Granted, Identity, Unavailable
+from addons.access.checks import REFUSALS, Checks, ask, may_use
+from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Rules
 
 KEY = ObjectKey("n", "a")
 GRANTED = Granted(identity=Identity(user="u"))
@@ -45,3 +46,25 @@ async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.Log
 async def test_a_check_that_hangs_has_its_end() -> None:
     answer = await may_use(FakeAccess(None), "t", KEY, timeout=0.01)
     assert answer == Unavailable(reason="the check took too long", retry_after=1)
+
+
+def checks(access: FakeAccess) -> Checks:
+    return Checks(missing=frozenset(), access=access, find=lambda key: None, rules=Rules())
+
+
+@pytest.mark.parametrize(
+    ("answer", "limited"),
+    [
+        pytest.param(Refused(what="token", reason="forged"), True, id="refused tokens"),
+        pytest.param(Refused(what="use", reason="may not"), False, id="good tokens without the right"),
+        pytest.param(GRANTED, False, id="accepted ones"),
+        pytest.param(Unavailable(reason="away"), False, id="an API server that is away"),
+    ],
+)
+async def test_tokens_that_have_to_be_refused_are_bounded_for_each_address(answer: Answer, limited: bool) -> None:
+    asked = checks(FakeAccess(answer))
+    given = [await ask(asked, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSALS)]
+    held_up = [each for each in given if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
+    assert bool(held_up) is limited
+    assert len(given) - len(held_up) >= REFUSALS
+    assert await ask(asked, "t", KEY, "192.0.2.2") == answer, "another address has its own"

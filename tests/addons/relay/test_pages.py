@@ -65,7 +65,7 @@ class Proxy:
         return f"http://{host}" if host else service_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
-        return await self.landing.answer(method, target, Fields(headers))
+        return await self.landing.answer(method, target, Fields(headers), "192.0.2.1")
 
     async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
         answer = await self.get(target, *headers, method=method)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.kube.budget import Budget
+from connector_store.kube.budget import Budget, Budgets
 
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0.1, 5), st.integers(1, 10))
@@ -20,3 +20,14 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     assert budget.take(100.0)
     assert not budget.take(50.0)
     assert budget.take(51.0)
+
+
+def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
+    budgets = Budgets(1.0, 1, size=2)
+    assert [budgets.take(each, 0.0) for each in ("a", "a", "b")] == [True, False, True]
+    budgets.give_back("a")
+    budgets.give_back("unknown")
+    assert budgets.take("a", 0.0)
+    assert budgets.take("c", 0.0)
+    assert len(budgets) == 2
+    assert budgets.take("b", 0.0), "forgotten, and so begun anew"
