@@ -71,13 +71,12 @@ def readiness(cls: ConnectorClass) -> Finding:
 
 def manifest_of_k8s() -> dict[str, Any]:
     """The object for the built-in class."""
-    auth = K8S.auth_types[0]
     return {
         "apiVersion": API_VERSION,
         "kind": "ConnectorClass",
         "metadata": {
             "name": K8S.name,
-            "annotations": {"cpaas.io/description": "Kubernetes clusters, by a bearer token"},
+            "annotations": {"cpaas.io/description": "Kubernetes clusters"},
         },
         "spec": {
             "address": {
@@ -85,7 +84,7 @@ def manifest_of_k8s() -> dict[str, Any]:
                 "type": "string",
                 "description": "base URL of the API server: https://HOST[:PORT][/PATH]",
             },
-            "auth": {"types": [{"name": auth.name, "secretType": auth.secret_type}]},
+            "auth": {"types": [{"name": each.name, "secretType": each.secret_type} for each in K8S.auth_types]},
             "livenessProbe": {"http": {"path": K8S.liveness.path}} if K8S.liveness else None,
             "authProbes": [
                 {"authName": name, "probe": {"http": {"path": probe.path}}} for name, probe in K8S.auth_probes.items()

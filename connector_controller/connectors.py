@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
 from connector_store.domain.auth import is_ours
-from connector_store.domain.conditions import CA_CERT, Finding, Probes, assess, next_status, not_served
+from connector_store.domain.conditions import CA_CERT, CREDENTIAL, Finding, Probes, assess, next_status, not_served
 from connector_store.domain.errors import ParseError
 from connector_store.domain.facts import Facts, gather
 from connector_store.domain.models import Connector, Unusable
@@ -22,7 +22,7 @@ from connector_store.domain.proxy_service import service_url
 from connector_store.domain.published import HttpAddress
 from connector_store.domain.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.settings import Settings
-from connector_store.domain.status import CONDITION_READY, Status, status_patch
+from connector_store.domain.status import CONDITION_READY, Condition, Status, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.events import EventType
@@ -31,6 +31,8 @@ from connector_store.probes import ProbeRequest, probe_request
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
+_LONGEST: Final = 7 * 86400.0
+"""Seconds after which a credential is looked at again, however far its end is."""
 _CA_EVENTS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
 """Reasons of events about CACertReady, which tell them from those about the auth Secret."""
 
@@ -96,7 +98,7 @@ class ConnectorReconciler:
         withheld = self._store.why_withheld(key.namespace)
         if withheld is not None and withheld.reason == NAMESPACE_NOT_SERVED:
             self._probing.forget(key)
-            await self._show(seen, not_served(withheld), None)
+            await self._show(seen, not_served(withheld), None, None, self._now())
             return None
         facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role)
         if self._unknown(seen):
@@ -115,7 +117,7 @@ class ConnectorReconciler:
         if not isinstance(facts.ca, bytes):
             return facts
         try:
-            self._trust.ssl_context(facts.ca)
+            self._trust.openssl_context(facts.ca)
         except ParseError as error:
             ca = Unusable(key=facts.connector.key, reason="InvalidPEM", message=f"the target's CA is {error.reason}")
             return replace(facts, ca=ca)
@@ -130,11 +132,23 @@ class ConnectorReconciler:
             # What is shown stays until the probe is back, which is soon: nothing flaps when a controller starts.
             return None
         service = await self._services.ensure(seen.key, seen.connector.uid)
-        await self._show(seen, assess(facts, probes, service), self._address(seen, service))
-        return None if service.holds else self._settings.probe_interval
+        now, soon = self._now(), self._settings.expiry_warning
+        findings = assess(facts, probes, service, now=now.timestamp(), soon=soon)
+        expires = facts.credential.expires if facts.credential is not None else None
+        await self._show(seen, findings, self._address(seen, service), expires, now)
+        return _sooner(None if service.holds else self._settings.probe_interval, _until(expires, now.timestamp(), soon))
 
-    async def _show(self, seen: SeenConnector, findings: Mapping[str, Finding], proxy: HttpAddress | None) -> None:
-        status = next_status(findings, seen.status, generation=seen.connector.generation, proxy=proxy, now=self._now())
+    async def _show(
+        self,
+        seen: SeenConnector,
+        findings: Mapping[str, Finding],
+        proxy: HttpAddress | None,
+        expires: float | None,
+        now: datetime,
+    ) -> None:
+        status = next_status(
+            findings, seen.status, generation=seen.connector.generation, proxy=proxy, expires=expires, now=now
+        )
         if status != seen.status:
             await self._write(seen, status)
             self._tell(seen, status)
@@ -174,11 +188,11 @@ def _was_well(seen: SeenConnector) -> bool:
 
 
 def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
-    """What is worth an event: a condition that became False, and Ready becoming True."""
-    before: Mapping[str, str] = {each.type: each.status for each in old.conditions}
+    """What is worth an event: a condition that became False, Ready becoming True, a credential that has ended."""
     told: list[tuple[EventType, str, str]] = []
     for each in new.conditions:
-        if before.get(each.type) == each.status:
+        before = old.condition(each.type)
+        if before is not None and before.status == each.status and not _ended(before, each):
             continue
         if each.type == CONDITION_READY:
             if each.status == "True":
@@ -187,3 +201,17 @@ def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
             reason = _CA_EVENTS.get(each.reason, each.reason) if each.type == CA_CERT else each.reason
             told.append(("Warning", reason, each.message))
     return told
+
+
+def _ended(before: Condition, now: Condition) -> bool:
+    return now.type == CREDENTIAL and before.reason != now.reason
+
+
+def _until(expires: float | None, now: float, soon: float) -> float | None:
+    """Seconds until a credential is to be warned about, or has ended; None where neither is to come."""
+    ahead = [] if expires is None else [each - now for each in (expires - soon, expires) if each > now]
+    return min(ahead[0], _LONGEST) if ahead else None
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)

@@ -33,8 +33,10 @@ from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, SERVICES
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.sources import ClusterSource
-from connector_store.probes import Prober, ProbeRequest
+from connector_store.minter import Minter
+from connector_store.probes import TIMEOUT, Prober, ProbeRequest
 from connector_store.store import Store
+from connector_store.target_client import TargetClient, resolve_by
 from connector_store.trust import TrustStore
 
 WORKERS: Final = 16
@@ -79,9 +81,11 @@ class Term:
     async def run(self) -> Never:
         # A name server that does not answer holds up nothing: not the end of the term, and so not the Lease.
         threads = DaemonThreads(RESOLVERS, "resolve")
-        prober = Prober(self._trust, self._policy(()), threads)
+        resolve = resolve_by(threads)
+        targets = TargetClient(self._trust, self._policy(()), resolve, user_agent="connectors-controller")
+        prober = Prober(targets, Minter(targets, seconds=TIMEOUT))
         schedule = Schedule(self._measured(prober), self._queue.add, interval=self._settings.probe_interval)
-        reflectors = self._reflectors(prober)
+        reflectors = self._reflectors(targets)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._source.run())
@@ -126,6 +130,10 @@ class Term:
             self._metrics.watch_age.labels(kind).set(age)
         self._metrics.not_served.set(len(set(self._store.withheld) - {None}))
         self._metrics.events_dropped.set(self._events.dropped)
+        self._metrics.credential_expires.clear()
+        for each in self._seen:
+            if each.status.expires is not None:
+                self._metrics.credential_expires.labels(str(each.key)).set(each.status.expires)
         self._metrics.ca_expires.set(self._handover.expires or 0)
 
     async def _work(self, tasks: asyncio.TaskGroup, schedule: Schedule) -> None:
@@ -174,7 +182,7 @@ class Term:
             readers={CONNECTORS: (see_connector, self._seen), CONNECTOR_CLASSES: (see_class, self._classes)},
         )
 
-    def _reflectors(self, prober: Prober) -> list[Reflector[Any]]:
+    def _reflectors(self, targets: TargetClient) -> list[Reflector[Any]]:
         settings = self._settings
         limits: dict[str, Any] = {"watch_timeout": settings.watch_timeout, "on_restart": self._restarted}
         config_map = ObjectKey(settings.system_namespace, settings.ca_configmap)
@@ -203,7 +211,7 @@ class Term:
                     self._client,
                     SERVICES,
                     settings.proxy_service,
-                    lambda raw: self._proxy_changed(prober, raw),
+                    lambda raw: self._proxy_changed(targets, raw),
                     **limits,
                 )
             )
@@ -221,10 +229,10 @@ class Term:
         self._handover.config_map = raw
         self._ca_queue.add(_CA)
 
-    def _proxy_changed(self, prober: Prober, raw: Mapping[str, Any] | None) -> None:
+    def _proxy_changed(self, targets: TargetClient, raw: Mapping[str, Any] | None) -> None:
         self._services.proxy_is_there = raw is not None
         addresses = ((raw or {}).get("spec") or {}).get("clusterIPs") or ()
-        prober.policy = self._policy(tuple(each for each in addresses if each != "None"))
+        targets.policy = self._policy(tuple(each for each in addresses if each != "None"))
         self._add_all()
 
     def _policy(self, own: tuple[str, ...]) -> AddressPolicy:

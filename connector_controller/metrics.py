@@ -8,7 +8,7 @@ _NAME: Final = "connector_controller"
 
 
 class Metrics:
-    """Names begin with `connector_controller_`; labels have few values, never names of objects."""
+    """Names begin with `connector_controller_`; labels have few values; one metric has the names of Connectors."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -44,6 +44,12 @@ class Metrics:
         )
         self.not_served = Gauge(
             "connector_namespaces_not_served", "Namespaces that cannot be read", registry=self.registry
+        )
+        self.credential_expires = Gauge(
+            "connector_credential_expiry_timestamp_seconds",
+            "End of the credential that a Connector lends, unix seconds; absent where it says none",
+            ["connector"],
+            registry=self.registry,
         )
         self.ca_expires = Gauge(
             "connector_ca_expiry_timestamp_seconds",

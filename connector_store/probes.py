@@ -1,35 +1,37 @@
-"""One probe of one target: HTTPS over the proxy's own trust and address policy.
+"""One probe of one target, with the credential that callers are lent.
 
-The name is resolved once, denied addresses are dropped, and what is left is what is dialled. All of it, the liveness
-probe and the auth probe over one connection, has TIMEOUT seconds. Redirects are not followed, and of an answer's body
-a few kB are read.
+All of it, the liveness probe and the auth probe over one connection, has TIMEOUT seconds. Of an answer's body a few kB
+are read.
 """
 
-import asyncio
-import os
-import socket
-import ssl
+import json
 from collections.abc import Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.conditions import Answered, Outcome, Probes, Unreachable
+from connector_store.cache import Lru
+from connector_store.domain.client_certificate import ClientCertificate
+from connector_store.domain.conditions import Answered, NotLent, Outcome, Probes, Unreachable
 from connector_store.domain.credentials import Credential
-from connector_store.domain.errors import ParseError
+from connector_store.domain.document import load
 from connector_store.domain.facts import Facts
+from connector_store.domain.fields import Fields
+from connector_store.domain.minting import MintingRight
 from connector_store.domain.models import Address, Connector, HttpProbe, Secret, Unusable
-from connector_store.trust import TrustStore
+from connector_store.domain.names import ObjectKey
+from connector_store.minter import Failure, Minter, Source
+from connector_store.target_client import Session, TargetClient, TargetError
 
 TIMEOUT: Final = 5.0
-BODY: Final = 4096
-HEADERS: Final = 8190
-"""Bytes of one header line of the answer, aiohttp's own limit."""
+BODY: Final = 16384
+_SELF: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_NOBODY: Final = ObjectKey("", "")
+_WHO: Final = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).encode()
+ACCOUNTS: Final = 10_000
+"""Connectors whose account is remembered."""
+_NAME_MAX: Final = 256
+"""Characters of an account's name that are shown."""
 
 _OURS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"})
 """Headers that a class cannot set: they belong to the connection."""
@@ -44,6 +46,9 @@ class ProbeRequest:
     liveness: HttpProbe | None = None
     auth: HttpProbe | None = None
     credential: Credential | None = None
+    key: ObjectKey = _NOBODY
+    """The Connector's, whose token is minted where the credential is a right to do so."""
+    secret: str = ""
 
 
 def probe_request(facts: Facts) -> ProbeRequest | None:
@@ -60,153 +65,93 @@ def probe_request(facts: Facts) -> ProbeRequest | None:
         liveness=cls.liveness,
         auth=auth if facts.credential else None,
         credential=facts.credential if auth else None,
+        key=connector.key,
+        secret=connector.secret_name or "",
     )
 
 
-class DeniedError(OSError):
-    """The name resolves to denied addresses only."""
-
-
 class Prober:
-    """Makes probes; `executor` resolves names, on threads that a dead name server may hold."""
+    """Makes probes by `client`; what has to be minted first, `minter` mints."""
 
-    def __init__(
-        self,
-        trust: TrustStore,
-        policy: AddressPolicy,
-        executor: Executor | None = None,
-        *,
-        user_agent: str = "connectors-controller",
-    ) -> None:
-        self.policy = policy
-        self._trust = trust
-        self._executor = executor
-        self._user_agent = user_agent
+    def __init__(self, client: TargetClient, minter: Minter, *, timeout: float = TIMEOUT) -> None:
+        self._client = client
+        self._minter = minter
+        self._timeout = timeout
+        self._accounts = Lru[ObjectKey, tuple[Credential, str]](ACCOUNTS)
 
     async def probe(self, request: ProbeRequest) -> Probes:
         """Never raises for what the target does."""
         outcomes: dict[str, Outcome] = {}
         try:
-            async with asyncio.timeout(TIMEOUT):
-                await self._ask(request, outcomes)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            await self._ask(request, outcomes)
+        except TargetError as error:
             failed = "liveness" if request.liveness is not None and "liveness" not in outcomes else "auth"
-            outcomes[failed] = Unreachable(message=explain(error, request.address))
+            outcomes[failed] = Unreachable(message=str(error))
         return Probes(liveness=outcomes.get("liveness"), auth=outcomes.get("auth"))
 
     async def _ask(self, request: ProbeRequest, outcomes: dict[str, Outcome]) -> None:
-        connector = aiohttp.TCPConnector(
-            limit=1,
-            ssl=self._trust.ssl_context(request.ca),
-            resolver=_Resolver(self.policy, self._executor),
-            use_dns_cache=False,
-        )
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=BODY,
-            max_line_size=HEADERS,
-            max_field_size=HEADERS,
-        ) as session:
-            self._refuse_literal(request.address)
+        identity = request.credential if isinstance(request.credential, ClientCertificate) else None
+        async with self._client.connect(request.address, request.ca, identity, seconds=self._timeout) as session:
             if request.liveness is not None:
-                outcomes["liveness"] = await self._send(session, request.address, request.liveness, {})
-            if request.auth is not None and request.credential is not None and _alive(outcomes.get("liveness")):
-                written = request.credential.authorization
-                headers = {} if written is None else {"Authorization": written.decode("ascii")}
-                outcomes["auth"] = await self._send(session, request.address, request.auth, headers)
+                outcomes["liveness"] = await _send(session, request.liveness, {})
+            if request.auth is None or not _alive(outcomes.get("liveness")):
+                return
+            lent = await self._lent(request)
+            if isinstance(lent, Failure):
+                outcomes["auth"] = NotLent(message=lent.message, refused=lent.refused)
+            elif lent is not None:
+                answered = await _send(session, request.auth, _headers(lent))
+                outcomes["auth"] = answered
+                if answered.status < 300:
+                    outcomes["auth"] = replace(answered, account=await self._account(session, request, lent))
 
-    async def _send(
-        self, session: aiohttp.ClientSession, address: Address, probe: HttpProbe, ours: Mapping[str, str]
-    ) -> Answered:
-        url = URL(f"{address}{probe.path}", encoded=True)
-        theirs = {name: value for name, value in probe.headers if name.lower() not in _OURS}
-        headers = {"User-Agent": self._user_agent, "Accept": "application/json, */*", **theirs, **ours}
-        async with session.request(probe.method, url, headers=headers, allow_redirects=False) as response:
-            await response.content.read(BODY)
-            return Answered(status=response.status)
+    async def _account(self, session: Session, request: ProbeRequest, lent: Credential) -> str:
+        """Asked once for each credential: whose it is does not change."""
+        known = self._accounts.get(request.key)
+        if known is not None and known[0] == request.credential:
+            return known[1]
+        try:
+            found = await _who(session, lent)
+        except TargetError:
+            # The probe itself was answered; whose account it was is asked by the next one.
+            return ""
+        if request.credential is not None:
+            self._accounts.put(request.key, (request.credential, found))
+        return found
 
-    def _refuse_literal(self, address: Address) -> None:
-        """A literal address is dialled without the resolver."""
-        if ":" in address.host or address.host.replace(".", "").isdigit():
-            _permitted([address.host], self.policy)
+    async def _lent(self, request: ProbeRequest) -> Credential | Failure | None:
+        right = request.credential
+        if not isinstance(right, MintingRight):
+            return right
+        return await self._minter.lend(Source(request.key, request.address, request.ca, right, request.secret))
+
+
+async def _who(session: Session, credential: Credential) -> str:
+    """As whom the target knows us (SelfSubjectReview); empty where it does not say, as before Kubernetes 1.28."""
+    headers = [("Content-Type", "application/json"), *_headers(credential).items()]
+    answer = await session.request("POST", _SELF, headers, body=_WHO, most=BODY)
+    if answer.status != HTTPStatus.CREATED or not answer.whole:
+        return ""
+    try:
+        found = Fields(load(answer.body), "").child("status").child("userInfo").text("username") or ""
+    except ValueError:
+        return ""
+    return found if found.isprintable() and len(found) <= _NAME_MAX else ""
+
+
+def _headers(credential: Credential) -> Mapping[str, str]:
+    """What a request of our own carries of a credential."""
+    written = credential.authorization
+    return {} if written is None else {"Authorization": written.decode("ascii")}
+
+
+async def _send(session: Session, probe: HttpProbe, ours: Mapping[str, str]) -> Answered:
+    mine = {name.lower() for name in ours}
+    theirs = [(name, value) for name, value in probe.headers if name.lower() not in _OURS | mine]
+    body = b"" if probe.method == "POST" else None
+    answer = await session.request(probe.method, probe.path, [*theirs, *ours.items()], body=body, most=BODY)
+    return Answered(status=answer.status)
 
 
 def _alive(outcome: Outcome | None) -> bool:
     return outcome is None or (isinstance(outcome, Answered) and outcome.status < 500)
-
-
-class _Resolver(AbstractResolver):
-    """getaddrinfo, without the addresses that the policy denies."""
-
-    def __init__(self, policy: AddressPolicy, executor: Executor | None) -> None:
-        self._policy = policy
-        self._executor = executor
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        infos = await loop.run_in_executor(self._executor, _getaddrinfo, host, port, family)
-        permitted = _permitted([str(info[4][0]) for info in infos], self._policy)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(info[4][0]),
-                port=port,
-                family=info[0],
-                proto=info[2],
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for info in infos
-            if str(info[4][0]) in permitted
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _getaddrinfo(host: str, port: int, family: int) -> list[tuple[Any, ...]]:
-    return list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
-
-
-def _permitted(addresses: list[str], policy: AddressPolicy) -> frozenset[str]:
-    found = frozenset(each for each in addresses if policy.permits(each))
-    if not found:
-        raise DeniedError(", ".join(sorted(set(addresses))[:4]))
-    return found
-
-
-def explain(error: Exception, address: Address) -> str:
-    """What went wrong and what to do; never holds a header."""
-    where = address.authority
-    match error:
-        case TimeoutError():
-            return f"{where} did not answer within {TIMEOUT:.0f} s; check the address, and firewalls on the way"
-        case DeniedError():
-            return (
-                f"{where} resolves to denied addresses only ({error}); "
-                "targets-allow of the ConfigMap connectors-config can allow them"
-            )
-        case aiohttp.ClientConnectorError(os_error=DeniedError() as denied):
-            return explain(denied, address)
-        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as cause):
-            return (
-                f"{where}: its certificate is not valid: {cause.verify_message}; put the CA of the target under ca.crt"
-            )
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return f"{where} does not speak TLS as it should; check the port in spec.address"
-        case aiohttp.ClientConnectorDNSError():
-            return f"{where}: the name cannot be resolved; check spec.address and the cluster's DNS"
-        case aiohttp.ClientConnectorError(os_error=OSError() as cause):
-            # asyncio puts words of its own into strerror.
-            reason = os.strerror(cause.errno) if cause.errno else "no connection"
-            return f"{where}: {reason}; check that an API server listens there"
-        case ParseError():
-            return f"the CA of the target is {error.reason}"
-        case ValueError():
-            return f"{where} cannot be asked: the class's probe is not a valid request"
-        case _:
-            return f"{where} broke off its answer ({type(error).__name__}); check that an API server listens there"

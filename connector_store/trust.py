@@ -14,10 +14,12 @@ from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from connector_store.cache import Lru
+from connector_store.domain.client_certificate import ClientCertificate
 from connector_store.domain.errors import ParseError
 
 MAX_CONTEXTS: Final = 256
@@ -29,6 +31,12 @@ SESSION_SECONDS: Final = 3600.0
 
 _ALPN: Final = b"http/1.1"
 
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+"""What TLS 1.2 and 1.3 sign with."""
+
+_Tls = tuple[bytes | None, ClientCertificate | None]
+"""What a context is made of: whom it trusts, and who it says that we are."""
+
 
 class TrustStore:
     """TLS contexts towards targets, one per distinct set of CAs, the least recently used dropped.
@@ -39,25 +47,41 @@ class TrustStore:
     def __init__(
         self, *, limit: int = MAX_CONTEXTS, sessions: int = MAX_SESSIONS, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._ssl = _Cache(_make_ssl_context, limit)
-        self._openssl = _Cache(_make_openssl_context, limit)
+        self._ssl = Lru[bytes | None, ssl.SSLContext](limit)
+        self._openssl = Lru[_Tls, SSL.Context](limit)
         self._now = now
         self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](sessions)
 
     def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
         """For asyncio and aiohttp, which check the host name against `server_hostname`."""
-        return self._ssl.get(ca)
+        found = self._ssl.get(ca)
+        if found is None:
+            found = _make_ssl_context(ca)
+            self._ssl.put(ca, found)
+        return found
 
-    def openssl_context(self, ca: bytes | None) -> SSL.Context:
-        """For pyOpenSSL. It checks no host name by itself: take `openssl_connection` for a target."""
-        return self._openssl.get(ca)
+    def openssl_context(self, ca: bytes | None, identity: ClientCertificate | None = None) -> SSL.Context:
+        """For pyOpenSSL. It checks no host name by itself: take `openssl_connection` for a target.
 
-    def openssl_connection(self, ca: bytes | None, host: str) -> SSL.Connection:
-        """A connection without a socket, ready for its handshake: trust, server name and host check set.
+        With an `identity` it shows that certificate to whoever asks; no two identities share a context.
+        """
+        # PEM is one object for a target, whose hash is worked out once: no digest for each request.
+        key = (ca, identity)
+        found = self._openssl.get(key)
+        if found is None:
+            found = _make_openssl_context(ca, identity)
+            self._openssl.put(key, found)
+        return found
+
+    def openssl_connection(
+        self, ca: bytes | None, host: str, identity: ClientCertificate | None = None
+    ) -> SSL.Connection:
+        """A connection without a socket, ready for its handshake: trust, identity, server name and host check set.
 
         `host` is a DNS name, or an IP address without brackets, for which no server name is sent (RFC 6066).
+        A session is resumed only of the same trust and the same identity: a target remembers in it who we were.
         """
-        context = self.openssl_context(ca)
+        context = self.openssl_context(ca, identity)
         connection = SSL.Connection(context)
         _expect_host(connection, host)
         connection.set_connect_state()
@@ -86,20 +110,6 @@ class TrustStore:
             self._sessions.put(place, (checked, session))
 
 
-class _Cache[T]:
-    def __init__(self, make: Callable[[bytes | None], T], limit: int) -> None:
-        self._make = make
-        self._held = Lru[bytes | None, T](limit)
-
-    def get(self, ca: bytes | None) -> T:
-        # A target's PEM is one object, whose hash is worked out once: no digest for each request.
-        found = self._held.get(ca)
-        if found is None:
-            found = self._make(ca)
-            self._held.put(ca, found)
-        return found
-
-
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
     """All certificates of a PEM bundle; ParseError if there are none or one cannot be read."""
     try:
@@ -124,7 +134,7 @@ def _make_ssl_context(ca: bytes | None) -> ssl.SSLContext:
     return context
 
 
-def _make_openssl_context(ca: bytes | None) -> SSL.Context:
+def _make_openssl_context(ca: bytes | None, identity: ClientCertificate | None) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_verify(SSL.VERIFY_PEER)
@@ -142,7 +152,50 @@ def _make_openssl_context(ca: bytes | None) -> SSL.Context:
     else:
         for each in load_certificates(ca):
             store.add_cert(crypto.X509.from_cryptography(each))
+    if identity is not None:
+        _show(context, identity)
     return context
+
+
+def _show(context: SSL.Context, identity: ClientCertificate) -> None:
+    own, *rest = load_certificates(identity.chain)
+    try:
+        context.use_certificate(own)
+        context.use_privatekey(_private_key(identity))
+        context.check_privatekey()
+    except SSL.Error:
+        raise ParseError("", "a client certificate that TLS does not take; renew it from its source") from None
+    for each in rest:
+        context.add_extra_chain_cert(each)
+
+
+def _private_key(identity: ClientCertificate) -> PrivateKey:
+    try:
+        key = load_pem_private_key(identity.key, None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, PrivateKey):
+        raise ParseError("", "a client certificate whose key cannot be read; renew it from its source")
+    return key
+
+
+def why_tls_failed(tls: SSL.Connection, error: SSL.Error) -> str:
+    """What went wrong in words: the certificate's fault, or OpenSSL's own last reason."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    last = reasons[-1][-1] if reasons else type(error).__name__
+    if last == "certificate verify failed":
+        # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
+        lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+        verdict = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
+        return f"its certificate is not valid: {ffi.string(verdict).decode()}"
+    if tls.get_finished() is None and last in (
+        "wrong version number",
+        "packet length too long",
+        "record layer failure",
+        "http request",
+    ):
+        return "it does not speak TLS"
+    return f"TLS failed: {last or 'unexpected end'}"
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:

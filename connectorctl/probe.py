@@ -1,6 +1,7 @@
 """`connectorctl check --probe`: dials each target, verifies it, and asks it, as the controller's probes do."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -10,7 +11,9 @@ from connector_store.domain.conditions import AUTH, LIVENESS, Finding, assess
 from connector_store.domain.facts import Facts
 from connector_store.domain.settings import Settings
 from connector_store.folder.manifests import Placed
-from connector_store.probes import Prober, probe_request
+from connector_store.minter import Minter
+from connector_store.probes import TIMEOUT, Prober, probe_request
+from connector_store.target_client import TargetClient, resolve_by
 from connector_store.trust import TrustStore
 from connectorctl import check
 
@@ -29,7 +32,8 @@ async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) ->
     policy = AddressPolicy.make(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
     free = asyncio.Semaphore(MOST)
     with ThreadPoolExecutor(MOST) as executor:
-        prober = Prober(TrustStore(), policy, executor, user_agent="connectorctl")
+        client = TargetClient(TrustStore(), policy, resolve_by(executor), user_agent="connectorctl")
+        prober = Prober(client, Minter(client, seconds=TIMEOUT))
 
         async def ask(facts: Facts, placed: Placed) -> list[check.Finding]:
             request = probe_request(facts)
@@ -37,7 +41,7 @@ async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) ->
                 return []
             async with free:
                 probes = await prober.probe(request)
-            conditions = assess(facts, probes, Finding(holds=True))
+            conditions = assess(facts, probes, Finding(holds=True), now=time.time(), soon=settings.expiry_warning)
             found = ((_ADDRESS, conditions[LIVENESS]), (_SECRET, conditions[AUTH]))
             return list(_failed(placed, found))
 

@@ -26,6 +26,7 @@ class Target:
     def __init__(self, server: Issued, answer: Answer = lambda head: OK, *, host: str = "127.0.0.1") -> None:
         self.answer = answer
         self.heads: list[bytes] = []
+        self.connections = 0
         self.silent = False
         """Accept connections and never say a word."""
         self._context = _context(server)
@@ -55,6 +56,7 @@ class Target:
             except OSError:
                 return
             self._open.add(connection)
+            self.connections += 1
             if not self.silent:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 

@@ -20,6 +20,7 @@ from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
 from connector_store.domain import denial
 from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.client_certificate import identity_of
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
@@ -138,7 +139,8 @@ class Dial:
     def _handshake(self, server: Server) -> None:
         self._line.opened(server)
         try:
-            tls = self._trust.openssl_connection(self.target.ca, self.target.address.host)
+            identity = identity_of(self.target.credential)
+            tls = self._trust.openssl_connection(self.target.ca, self.target.address.host, identity)
         except ParseError as error:
             self._failed(f"its CA: {error}")
             return

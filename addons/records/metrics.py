@@ -41,6 +41,8 @@ class Metrics(Collector):
         self.streams: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
+        self.token_requests: defaultdict[str, int] = defaultdict(int)
+        """Requests to targets for tokens, by `ok`, `refused` or `error`."""
         self.cache_hits = 0
         self.watch_restarts: defaultdict[str, int] = defaultdict(int)
         self._durations = [0] * (len(BUCKETS) + 1)
@@ -99,6 +101,7 @@ class Metrics(Collector):
         yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.streams)
         yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
         yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
+        yield _counter("connector_token_requests", "Tokens asked of targets", ("result",), self.token_requests)
         yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         objects = self._objects()

@@ -5,6 +5,7 @@ from typing import Final
 
 from addons.http1.messages import RequestHead, ResponseHead, Until
 from connector_store.domain.headers import Header
+from connector_store.domain.minting import MintingRight
 from connector_store.domain.verdict import Forward, Inject
 
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
@@ -15,8 +16,8 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
     pieces = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
     if isinstance(verdict, Inject):
         credential = verdict.target.credential
-        if credential is None:
-            raise ValueError("a decision to inject without a credential")
+        if credential is None or isinstance(credential, MintingRight):
+            raise ValueError("a decision to inject without a credential that can be sent")
         if credential.authorization is not None:
             pieces.append(b"Authorization: %b\r\n" % credential.authorization)
     pieces.append(b"Audit-ID: %b\r\n" % audit_id.encode("ascii"))

@@ -1,9 +1,10 @@
-"""A connection to a target with its TLS session, and what it is good for: one address, one trust, nothing else."""
+"""A connection to a target with its TLS session, and what it is good for: one address, one trust, one identity."""
 
 from mitmproxy.connection import Connection
 
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
+from connector_store.domain.client_certificate import identity_of
 from connector_store.domain.models import Target
 from connector_store.trust import TrustStore
 
@@ -21,11 +22,12 @@ class Upstream:
         """If it has ended, then by the end of its TLS session."""
         self._stream = stream
         self._host, self._port, self._ca = target.address.host, target.address.port, target.ca
+        self._identity = identity_of(target.credential)
         self._trust = trust
         self._sockets = sockets
 
     def serves(self, target: Target, trust: TrustStore) -> bool:
-        """True if a credential of `target` may be sent on it: the address and the trust are those that it was made for.
+        """True if it may serve `target`: address, trust and TLS identity are those that it was made for.
 
         To be asked at the moment of writing.
         """
@@ -35,6 +37,7 @@ class Upstream:
             and not self.ended
             and trust is self._trust
             and target.ca == self._ca
+            and identity_of(target.credential) == self._identity
             and address.port == self._port
             and address.host == self._host
         )

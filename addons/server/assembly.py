@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
 from addons.access.checks import Checks
+from addons.access.lending import Lending
 from addons.access.live import Streams
 from addons.access.unauthenticated import Unauthenticated
 from addons.net.certificates import Certificates
@@ -34,8 +35,10 @@ from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
 from connector_store.domain.verdict import Rules
 from connector_store.domain.warning import WARN_BEFORE
+from connector_store.minter import Minter
 from connector_store.oidc.access import Rights
 from connector_store.store import Store
+from connector_store.target_client import TargetClient
 from connector_store.trust import TrustStore
 
 CA: Final = "the proxy's CA"
@@ -141,14 +144,17 @@ def join(
         allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
     )
     rules = Rules(policy=policy, max_connections=config.max_connections)
-    checks = Checks(missing=store.unsynced, access=access, find=store.get, rules=rules, full=records.full)
+    resolver, trust = Resolver(), TrustStore()
+    lending = Lending(access, store.get, _minter(config, records.metrics, resolver, trust, policy))
+    store.subscribe(lending.changed)
+    checks = Checks(missing=store.unsynced, access=lending, find=lending.find, rules=rules, full=records.full)
     _measure(records.metrics, store, certificates)
     service = Shared(
         store=store,
         checks=checks,
         pages=Pages(checks=checks, ca=authority.published, proxy=proxy),
-        resolver=Resolver(),
-        trust=TrustStore(),
+        resolver=resolver,
+        trust=trust,
         certificates=certificates,
         recorders=records.recorders,
         streams=streams,
@@ -164,6 +170,17 @@ def join(
         why_not_ready=why_not_ready,
         work=(*work, ("recheck of streams", streams.run), *([("issuers", issuers.run)] if issuers else [])),
     )
+
+
+def _minter(config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy) -> Minter:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return (await resolver.resolve(host, port)).addresses
+
+    def minted(result: str) -> None:
+        metrics.token_requests[result] += 1
+
+    client = TargetClient(trust, policy, resolve, user_agent="connectors-proxy")
+    return Minter(client, seconds=config.connect_timeout, on_mint=minted)
 
 
 def own_authority() -> Authority:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from connector_store.domain import bearer_token
+from connector_store.domain import bearer_token, client_certificate, minting
 from connector_store.domain.credentials import Kind, SecretType
 from connector_store.domain.models import AuthType, Connector, ConnectorClass, Rejected
 
-KINDS: Final[tuple[Kind, ...]] = (bearer_token.KIND,)
+KINDS: Final[tuple[Kind, ...]] = (bearer_token.KIND, minting.KIND, client_certificate.KIND)
 
 SECRET_TYPES: Final[Mapping[str, SecretType]] = MappingProxyType(
     {each.name: each for kind in KINDS for each in kind.secret_types}

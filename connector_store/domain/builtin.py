@@ -3,13 +3,13 @@
 from types import MappingProxyType
 from typing import Final
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.auth import KINDS
 from connector_store.domain.models import AuthType, ConnectorClass, HttpProbe
 
 K8S: Final = ConnectorClass(
     name="k8s",
-    auth_types=(AuthType(name="bearerTokenAuth", secret_type=BEARER_TOKEN_SECRET),),
+    auth_types=tuple(AuthType(name=each.name, secret_type=each.secret_types[0].name) for each in KINDS),
     liveness=HttpProbe(path="/livez"),
-    auth_probes=MappingProxyType({"bearerTokenAuth": HttpProbe(path="/api")}),
+    auth_probes=MappingProxyType({each.name: HttpProbe(path="/api") for each in KINDS}),
     configurations=("kubeconfig", "kubeconfig-rotating"),
 )

@@ -9,7 +9,7 @@ wrong and what to do. lastTransitionTime moves when the status of a condition do
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from connector_store.domain import rfc3339
@@ -26,13 +26,14 @@ CA_CERT: Final = "CACertReady"
 LIVENESS: Final = "LivenessReady"
 AUTH: Final = "AuthReady"
 SERVICE: Final = "ProxyServiceReady"
+CREDENTIAL: Final = "CredentialFresh"
 SERVED: Final = "Served"
 """There only where it is False: of a Connector that is not served nothing else is looked at."""
 
 COUNTED: Final = (CLASS, SECRET, PERMISSIONS, LIVENESS, AUTH, SERVICE)
 """In the order in which the first that is not True is the one that Ready names."""
 
-OURS: Final = frozenset({*COUNTED, CA_CERT, SERVED, CONDITION_READY})
+OURS: Final = frozenset({*COUNTED, CA_CERT, CREDENTIAL, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
 AS_EXPECTED: Final = "AsExpected"
@@ -52,9 +53,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A probe got an HTTP answer."""
+    """A probe got an HTTP answer. `account` is as whom the target knows us, as far as it says."""
 
     status: int
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,15 @@ class Unreachable:
     message: str
 
 
-Outcome = Answered | Unreachable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotLent:
+    """There was nothing to ask with: no token could be minted. `refused`: the target has said so."""
+
+    message: str
+    refused: bool
+
+
+Outcome = Answered | Unreachable | NotLent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +92,15 @@ class Probes:
         return alive and accepted
 
 
-def assess(facts: Facts, probes: Probes | None, service: Finding) -> Mapping[str, Finding]:
-    """`probes` None: they are not back yet."""
-    static = {CLASS: _class(facts), SECRET: _secret(facts), PERMISSIONS: _permissions(facts), CA_CERT: _ca(facts)}
+def assess(facts: Facts, probes: Probes | None, service: Finding, *, now: float, soon: float) -> Mapping[str, Finding]:
+    """`probes` None: they are not back yet. `soon` is how many seconds before its end a credential is warned about."""
+    static = {
+        CLASS: _class(facts),
+        SECRET: _secret(facts),
+        PERMISSIONS: _permissions(facts),
+        CA_CERT: _ca(facts),
+        CREDENTIAL: _fresh(facts, now, soon),
+    }
     findings = {**static, **_probed(facts, probes, static), SERVICE: service}
     return {**findings, CONDITION_READY: _ready(findings)}
 
@@ -101,12 +117,18 @@ def next_status(
     *,
     generation: int,
     proxy: HttpAddress | None,
+    expires: float | None = None,
     now: datetime,
 ) -> Status:
-    """Conditions in `old` that are not of OURS are kept as they are."""
+    """`expires`: the credential's end, unix seconds. Conditions in `old` that are not of OURS are kept as they are."""
     ours = tuple(_condition(kind, finding, old.condition(kind), now) for kind, finding in findings.items())
     others = tuple(each for each in old.conditions if each.type not in OURS)
-    return Status(conditions=ours + others, observed_generation=generation, proxy=proxy)
+    return Status(
+        conditions=ours + others,
+        observed_generation=generation,
+        proxy=proxy,
+        expires=None if expires is None else float(int(expires)),
+    )
 
 
 def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime) -> Condition:
@@ -116,7 +138,7 @@ def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime
         status=truth,
         reason=finding.reason or AS_EXPECTED,
         message=finding.message[:MAX_MESSAGE],
-        severity="Info" if kind == CA_CERT else "",
+        severity="Info" if kind in (CA_CERT, CREDENTIAL) else "",
         transition=rfc3339.write(now),
     )
     if old is not None and old.status == truth and old.transition:
@@ -164,6 +186,28 @@ def _permissions(facts: Facts) -> Finding:
     if facts.lending is None:
         return Finding(holds=True, reason="NotLimited", message="all that the credential may do is lent")
     return Finding(holds=True)
+
+
+def _fresh(facts: Facts, now: float, soon: float) -> Finding:
+    """When the credential ends, as it says itself; nothing depends on it, because clocks differ."""
+    if facts.credential is None:
+        return Finding(holds=None, reason="NoCredential", message="there is no credential that could end")
+    expires = facts.credential.expires
+    if expires is None:
+        return Finding(holds=None, reason="NotKnown", message="the credential does not say when it ends")
+    name = facts.auth.key.name if isinstance(facts.auth, Secret) else ""
+    when = rfc3339.write(datetime.fromtimestamp(expires, UTC))
+    if expires <= now:
+        return Finding(
+            holds=False, reason="Expired", message=f'the credential in secrets "{name}" ended at {when}; renew it there'
+        )
+    if expires <= now + soon:
+        return Finding(
+            holds=False,
+            reason="ExpiresSoon",
+            message=f'the credential in secrets "{name}" ends at {when}; renew it there',
+        )
+    return Finding(holds=True, message=f"the credential ends at {when}")
 
 
 def _ca(facts: Facts) -> Finding:
@@ -222,14 +266,19 @@ def _auth(facts: Facts, cls: ConnectorClass, probes: Probes | None) -> Finding:
             return _unknown("not probed while the target does not answer" if probes else "the probe is not back yet")
         case Unreachable(message=message):
             return _unknown(message)
-        case Answered(status=status) if 200 <= status < 300:
-            return Finding(holds=True)
+        case NotLent(message=message, refused=refused):
+            return _failed(message) if refused else _unknown(message)
+        case Answered(status=status, account=account) if 200 <= status < 300:
+            return Finding(holds=True, message=f"the target knows it as {account}" if account else "")
         case Answered(status=status) if status == 429 or status >= 500:
             return _unknown(f"the target answered {probe.path} with status code {status}; it is asked again")
         case refused:
             mend = _mend(facts, probe.path, refused.status)
-            message = f"Authentication failed: status code {refused.status}; {mend}"
-            return Finding(holds=False, reason="AuthenticationFailed", message=message)
+            return _failed(f"Authentication failed: status code {refused.status}; {mend}")
+
+
+def _failed(message: str) -> Finding:
+    return Finding(holds=False, reason="AuthenticationFailed", message=message)
 
 
 def _mend(facts: Facts, path: str, status: int) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Header
-from connector_store.domain.models import Address, Target, Unusable
+from connector_store.domain.models import NOT_LENT, Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import NotLent
 from connector_store.domain.request_info import RequestInfo
@@ -149,7 +149,9 @@ def not_allowed(key: ObjectKey) -> Deny:
 
 
 def unusable(found: Unusable) -> Deny:
-    return Deny(status=503, message=f"Connector {found.key} cannot be used: {found.message}", cause="unusable")
+    """502 where it is the target that grants no token, as where it cannot be reached."""
+    status = 502 if found.reason == NOT_LENT else 503
+    return Deny(status=status, message=f"Connector {found.key} cannot be used: {found.message}", cause="unusable")
 
 
 def wrong_address(key: ObjectKey, address: Address) -> Deny:

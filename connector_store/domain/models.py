@@ -149,6 +149,10 @@ class Target:
     impersonation: Impersonation | None = None
 
 
+NOT_LENT: Final = "NotLent"
+"""Reason of an Unusable whose target grants no token: what the Secret holds may not mint, or the target is away."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
     """A Connector of ours that cannot be used: a condition's reason, and a message that names what to mend."""

@@ -15,12 +15,14 @@ from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from connector_store.domain.errors import ParseError
+from connector_store.domain.expiry import SOON
 from connector_store.domain.names import ObjectKey, is_label, is_subdomain
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 CONFIG_MAP: Final = "connectors-config"
 LONGEST: Final = 86400.0
+LONGEST_WARNING: Final = 366 * 86400.0
 
 PROOF: Final = 30.0
 """Seconds that `stale-after` must be longer than `watch-timeout`: a silent watch proves nothing before its end."""
@@ -41,6 +43,7 @@ KEYS: Final[Mapping[str, str]] = {
     "stale-after": "seconds without a working watch after which nothing of what it brought is served",
     "jwks-max-age": "seconds that an issuer's keys serve while it cannot be asked",
     "probe-interval": "seconds between two probes of a Connector",
+    "expiry-warning": "seconds before its end from which a credential is warned about",
     "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
     "drain": "seconds that live streams have to end when a process stops",
 }
@@ -83,6 +86,7 @@ class Settings:
     stale_after: float = 600.0
     jwks_max_age: float = 21_600.0
     probe_interval: float = 60.0
+    expiry_warning: float = SOON
     ca_overlap: float = 600.0
     drain: float = 60.0
 
@@ -146,6 +150,7 @@ def parse_settings(
         ),
         jwks_max_age=read.value("jwks-max-age", _seconds, default.jwks_max_age),
         probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
+        expiry_warning=read.value("expiry-warning", _until_end, default.expiry_warning),
         ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
         drain=read.value("drain", _seconds_or_none, default.drain),
     )
@@ -195,6 +200,7 @@ class _Reader:
 _RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
 _WORD = re.compile(r"[!-~]+")
 _SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
+_LONG_SECONDS = re.compile(r"[0-9]{1,8}")
 
 
 def parse_access(text: str) -> AccessRule:
@@ -272,6 +278,13 @@ def _more_than(least: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def _until_end(text: str) -> float:
+    """Longer than other durations: people want to know of a certificate's end weeks before."""
+    if _LONG_SECONDS.fullmatch(text) is None or float(text) > LONGEST_WARNING:
+        raise ParseError("", f"must be a number of seconds, at most {LONGEST_WARNING:.0f}")
+    return float(text)
 
 
 def _seconds_or_none(text: str) -> float:

@@ -7,8 +7,10 @@ Condition(type='Ready', status='True', reason='', message='', severity='', trans
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from connector_store.domain import rfc3339
 from connector_store.domain.errors import ParseError
 from connector_store.domain.published import HttpAddress, parse_http_address
 
@@ -36,6 +38,8 @@ class Status:
     conditions: tuple[Condition, ...] = ()
     observed_generation: int = 0
     proxy: HttpAddress | None = None
+    expires: float | None = None
+    """When the credential ends, in unix seconds; whole ones in the object."""
 
     @property
     def ready(self) -> Condition | None:
@@ -54,6 +58,7 @@ def parse_status(raw: Mapping[str, Any]) -> Status:
         conditions=tuple(_conditions(conditions if isinstance(conditions, list) else ())),
         observed_generation=generation if isinstance(generation, int) else 0,
         proxy=_proxy(raw),
+        expires=rfc3339.parse(_mapping(status.get("credential")).get("expirationTime")),
     )
 
 
@@ -65,6 +70,7 @@ def status_patch(status: Status, *, with_proxy: bool = True) -> dict[str, Any]:
     }
     if with_proxy:
         body["proxy"] = {"httpAddress": _proxy_body(status.proxy)} if status.proxy else None
+        body["credential"] = None if status.expires is None else {"expirationTime": _time(status.expires)}
     return body
 
 
@@ -108,6 +114,10 @@ def _proxy_body(proxy: HttpAddress) -> dict[str, str | None]:
         "CACerts": base64.b64encode(proxy.ca).decode(),
         "audience": proxy.audience or None,
     }
+
+
+def _time(seconds: float) -> str:
+    return rfc3339.write(datetime.fromtimestamp(seconds, UTC))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
+from connector_store.client_certificates import examined
 from connector_store.domain.bindings import Binding, Role
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
@@ -100,7 +101,9 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Content:
     problems: list[Problem] = []
     for each in _items(documents):
         try:
-            found = parse_object(each.value, system_namespace=system_namespace, default_namespace=DEFAULT_NAMESPACE)
+            found = examined(
+                parse_object(each.value, system_namespace=system_namespace, default_namespace=DEFAULT_NAMESPACE)
+            )
         except ParseError as error:
             problems.append(_at(error, file, each))
             continue

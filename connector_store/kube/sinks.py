@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from connector_store.client_certificates import examined
 from connector_store.domain.cursor import Raw
 from connector_store.domain.errors import ParseError
 from connector_store.domain.manifest import parse_object
@@ -116,7 +117,7 @@ def parser(system_namespace: str) -> Callable[[Raw], Object | None]:
 
     def parse(raw: Raw) -> Object | None:
         try:
-            return parse_object(raw, system_namespace=system_namespace)
+            return examined(parse_object(raw, system_namespace=system_namespace))
         except ParseError as e:
             logger.warning("an object that the API server sent is passed over: %s", e)
             return None

@@ -2,6 +2,14 @@ from prometheus_client import generate_latest
 
 from connector_controller.metrics import Metrics
 
+OURS = (
+    "connector_controller_",
+    "connector_ca_",
+    "connector_credential_",
+    "connector_watch_",
+    "connector_namespaces_",
+)
+
 
 def test_each_process_has_its_own_and_all_have_a_help_text() -> None:
     one, other = Metrics(), Metrics()
@@ -10,7 +18,4 @@ def test_each_process_has_its_own_and_all_have_a_help_text() -> None:
     assert "connector_controller_leading 0.0" in text
     assert "connector_ca_expiry_timestamp_seconds 0.0" in text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
-    assert all(
-        name.startswith(("connector_controller_", "connector_ca_", "connector_watch_", "connector_namespaces_"))
-        for name in names
-    )
+    assert all(name.startswith(OURS) for name in names)

@@ -6,17 +6,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import aiohttp
 import pytest
 
-from connector_store import probes
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.conditions import Answered, Unreachable
 from connector_store.domain.facts import Facts
 from connector_store.domain.models import Address, HttpProbe, Rejected
 from connector_store.domain.names import ObjectKey
-from connector_store.probes import Prober, ProbeRequest, explain, probe_request
+from connector_store.minter import Minter
+from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
+from connector_store.target_client import TargetClient, resolve_by
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.targets import CA, ENDLESS, OK, Target, status, target
@@ -44,9 +44,10 @@ def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change)
     return ProbeRequest(**{**fields, **change})
 
 
-async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE):
+async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, seconds: float = TIMEOUT):
     with ThreadPoolExecutor(1) as executor:
-        found = await Prober(TrustStore(), policy, executor).probe(asked)
+        client = TargetClient(TrustStore(), policy, resolve_by(executor), user_agent="connectors-controller")
+        found = await Prober(client, Minter(client, seconds=seconds), timeout=seconds).probe(asked)
     # A TLS connection takes leave of its peer after it was closed; this test's loop must not end before.
     deadline = time.monotonic() + 30
     while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody
@@ -62,11 +63,12 @@ def _open_transports() -> list[object]:
 async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
     found = await probe(request(server, prefix="/kubernetes/global"))
     assert found.liveness == found.auth == Answered(status=200)
-    livez, api = server.heads
+    livez, api, who = server.heads
     assert livez.startswith(b"GET /kubernetes/global/livez HTTP/1.1\r\n")
     assert api.startswith(b"GET /kubernetes/global/api HTTP/1.1\r\n")
     assert TOKEN.encode() not in livez
     assert b"\r\nAuthorization: Bearer canary-token\r\n" in api
+    assert who.startswith(b"POST /kubernetes/global/apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1\r\n")
     assert f"Host: 127.0.0.1:{server.port}\r\n".encode() in livez
 
 
@@ -74,7 +76,7 @@ async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_
     headers = (("X-Team", "a"), ("Host", "evil"), ("Content-Length", "9"), ("Authorization", "Basic x"))
     special = HttpProbe(path="/a%2Fb?x=%20y", method="POST", headers=headers)
     await probe(request(server, auth=special, liveness=None))
-    (head,) = server.heads
+    head, _ = server.heads
     assert head.startswith(b"POST /a%2Fb?x=%20y HTTP/1.1\r\n")
     assert b"X-Team: a\r\n" in head
     assert b"evil" not in head
@@ -97,19 +99,17 @@ async def test_ten_gigabytes_are_not_read(server) -> None:
     assert found.auth == Answered(status=200), "on a connection of its own"
 
 
-async def test_a_target_that_never_answers_takes_its_time_and_no_more(server, monkeypatch) -> None:
-    monkeypatch.setattr(probes, "TIMEOUT", 0.3)
+async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) -> None:
     server.silent = True
-    found = await probe(request(server))
+    found = await probe(request(server), seconds=0.3)
     assert isinstance(found.liveness, Unreachable)
     assert "did not answer within" in found.liveness.message
     assert found.auth is None
 
 
-async def test_liveness_that_answered_stays_when_auth_does_not(server, monkeypatch) -> None:
-    monkeypatch.setattr(probes, "TIMEOUT", 2.0)
+async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
     server.answer = lambda head: OK if b"/livez" in head else b"HTTP/1.1 "
-    found = await probe(request(server))
+    found = await probe(request(server), seconds=2.0)
     assert found.liveness == Answered(status=200)
     assert isinstance(found.auth, Unreachable)
 
@@ -187,11 +187,6 @@ async def test_nothing_to_ask_gives_no_outcome(server) -> None:
     assert found.liveness is None
     assert found.auth is None
     assert server.heads == []
-
-
-def test_an_answer_that_breaks_off_is_named_by_kind_only() -> None:
-    said = explain(aiohttp.ServerDisconnectedError(f"secret {TOKEN}"), Address(host="h", port=443))
-    assert said == "h:443 broke off its answer (ServerDisconnectedError); check that an API server listens there"
 
 
 def test_a_rejected_connector_has_nothing_to_ask() -> None:

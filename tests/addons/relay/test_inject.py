@@ -8,7 +8,9 @@ from addons.http1.messages import Body, RequestHead, ResponseHead, Until
 from addons.relay import inject
 from connector_store.domain.access import Granted, Identity
 from connector_store.domain.bearer_token import BearerToken
+from connector_store.domain.client_certificate import ClientCertificate
 from connector_store.domain.headers import Fields, Header
+from connector_store.domain.minting import MintingRight, TokenOrder
 from connector_store.domain.models import Address, Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Forward, Inject
@@ -62,8 +64,17 @@ def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
 
 
 def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
-    with pytest.raises(ValueError, match="without a credential"):
-        inject.request_bytes(request(), Inject(target=target(None), granted=GRANTED), None, "1")
+    minting = MintingRight(BearerToken("real"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
+    for bad in (target(None), replace(target(None), credential=minting)):
+        with pytest.raises(ValueError, match="without a credential"):
+            inject.request_bytes(request(), Inject(target=bad, granted=GRANTED), None, "1")
+
+
+def test_a_client_certificate_needs_no_header_and_the_callers_goes_all_the_same() -> None:
+    head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"))
+    shown = replace(target(None), credential=ClientCertificate(b"chain", b"key"))
+    sent = inject.request_bytes(head, Inject(target=shown, granted=GRANTED), None, "1")
+    assert sent == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 
 def test_framing_and_an_upgrade_are_written_anew() -> None:

@@ -1,12 +1,14 @@
 """The conditions table of the API page as cases: one good Connector, and one change for each row."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import jwt
 import pytest
 
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
-from connector_store.domain.conditions import Answered, Finding, Probes, Unreachable
+from connector_store.domain.conditions import Answered, Finding, NotLent, Probes, Unreachable
 from connector_store.domain.models import Address, Connector, Rejected, Secret
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import Permissions, RoleEntry
@@ -32,6 +34,12 @@ def rejected(reason: str) -> Rejected:
 
 def probed(liveness=WELL.liveness, auth=WELL.auth):
     return {"probes": Probes(liveness=liveness, auth=auth)}
+
+
+def ends(year: int, month: int, day: int):
+    """The Secret with a token that says so."""
+    token = jwt.encode({"exp": datetime(year, month, day, tzinfo=UTC)}, "x" * 32, algorithm="HS256")
+    return {"secrets": (replace(SECRET, credential=BearerToken(token)),)}
 
 
 def row(change, kind, holds, reason, *says, ready="same", id):
@@ -214,6 +222,59 @@ ROWS = [
         "ProxyServiceConflict",
         "delete it",
         id="somebody else's Service",
+    ),
+    row({}, "CredentialFresh", None, "NotKnown", "does not say", ready="yes", id="a token that does not say its end"),
+    row(
+        {"cls": OPTIONAL, "connector": replace(CONNECTOR, secret_name=None), "secrets": ()},
+        "CredentialFresh",
+        None,
+        "NoCredential",
+        ready="yes",
+        id="no credential",
+    ),
+    row(ends(2026, 1, 4), "CredentialFresh", True, "", "2026-01-04T00:00:00Z", ready="yes", id="it ends later"),
+    row(
+        ends(2026, 1, 3),
+        "CredentialFresh",
+        False,
+        "ExpiresSoon",
+        'secrets "s" ends at 2026-01-03T00:00:00Z; renew it',
+        ready="yes",
+        id="it ends within a day",
+    ),
+    row(
+        ends(2026, 1, 1),
+        "CredentialFresh",
+        False,
+        "Expired",
+        'secrets "s" ended at 2026-01-01T00:00:00Z; renew it',
+        ready="yes",
+        id="it has ended, and yet nothing is refused",
+    ),
+    row(
+        probed(auth=Answered(status=200, account="system:serviceaccount:ci:deployer")),
+        "AuthReady",
+        True,
+        "",
+        "knows it as system:serviceaccount:ci:deployer",
+        ready="yes",
+        id="the account that answered",
+    ),
+    row(
+        probed(auth=NotLent(message="may not create serviceaccounts/token", refused=True)),
+        "AuthReady",
+        False,
+        "AuthenticationFailed",
+        "may not create",
+        id="no token is minted",
+    ),
+    row(
+        probed(auth=NotLent(message="status code 500", refused=False)),
+        "AuthReady",
+        None,
+        "NotProbed",
+        "500",
+        id="no token is minted at the moment",
     ),
 ]
 """(arguments of `findings`, condition, holds, reason, parts of the message, what Ready says of it)"""

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from connector_store.domain import client_certificate, minting
 from connector_store.domain.auth import (
     KINDS,
     SECRET_TYPES,
@@ -14,6 +15,7 @@ from connector_store.domain.auth import (
 )
 from connector_store.domain.bearer_token import BEARER_TOKEN
 from connector_store.domain.builtin import K8S
+from connector_store.domain.client_certificate import CLIENT_CERTIFICATE
 from connector_store.domain.models import Address, AuthType, Connector, ConnectorClass, Rejected
 from connector_store.domain.names import ObjectKey
 
@@ -38,8 +40,18 @@ def test_a_foreign_class_may_use_our_kinds_under_its_own_names() -> None:
     assert kind.name == "bearerTokenAuth"
     assert accepted(kind, BEARER) == (BEARER_TOKEN,)
     assert kind_of(TWO) is None
+    assert kind_of(AuthType(name="serviceAccountTokenAuth", secret_type="t")) is None
     assert class_is_ours(K8S)
     assert not class_is_ours(BASIC)
+
+
+def test_tokens_are_minted_where_the_auth_type_says_so_by_what_is_of_either_type() -> None:
+    auth = AuthType(name=minting.KIND.name, secret_type=CLIENT_CERTIFICATE.name)
+    assert kind_of(auth) is minting.KIND
+    assert accepted(minting.KIND, auth) == (CLIENT_CERTIFICATE, BEARER_TOKEN)
+    by_token = replace(auth, secret_type=BEARER_TOKEN.name)
+    assert accepted(minting.KIND, by_token) == (BEARER_TOKEN, CLIENT_CERTIFICATE)
+    assert kind_of(replace(auth, name="certs")) is client_certificate.KIND
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def findings(
     facts = gather(
         connector, cls, {each.key: each for each in secrets}.get, shared_ca, {each.name: each for each in roles}.get
     )
-    return assess(facts, probes, service)
+    return assess(facts, probes, service, now=NOW.timestamp(), soon=86400.0)
 
 
 @pytest.mark.parametrize(("change", "kind", "holds", "reason", "says", "ready"), ROWS)
@@ -75,7 +75,7 @@ def test_for_every_state_ready_is_the_and_of_the_counted_ones(broken, liveness, 
         "probes": {"probes": None},
     }
     found = findings(**{"probes": Probes(liveness=liveness, auth=auth), **changes.get(broken, {})})
-    counted = [each.holds for kind, each in found.items() if kind not in ("Ready", "CACertReady")]
+    counted = [each.holds for kind, each in found.items() if kind not in ("Ready", "CACertReady", "CredentialFresh")]
     expected = False if False in counted else None if None in counted else True
     assert found["Ready"].holds is expected
 
@@ -96,14 +96,21 @@ def test_the_first_status_carries_all_conditions_generation_and_address() -> Non
         "SecretReady",
         "PermissionsReady",
         "CACertReady",
+        "CredentialFresh",
         "LivenessReady",
         "AuthReady",
         "ProxyServiceReady",
         "Ready",
     ]
     assert {each.transition for each in first.conditions} == {"2026-01-02T03:04:05Z"}
-    assert [each.type for each in first.conditions if each.severity == "Info"] == ["CACertReady"]
+    assert [each.type for each in first.conditions if each.severity == "Info"] == ["CACertReady", "CredentialFresh"]
     assert (first.observed_generation, first.proxy) == (4, address)
+
+
+def test_the_end_of_the_credential_is_shown_in_whole_seconds() -> None:
+    shown = next_status(findings(), Status(), generation=1, proxy=None, expires=7.9, now=NOW)
+    assert shown.expires == 7.0
+    assert status(findings()).expires is None
 
 
 def test_nothing_new_gives_an_equal_status_however_late() -> None:

@@ -19,7 +19,13 @@ def test_the_class_of_the_product_is_the_one_that_is_built_in() -> None:
             "kind": "ConnectorClass",
             "metadata": {"name": "k8s"},
             "spec": {
-                "auth": {"types": [{"name": "bearerTokenAuth", "secretType": "connectors.cpaas.io/bearer-token"}]},
+                "auth": {
+                    "types": [
+                        {"name": "bearerTokenAuth", "secretType": "connectors.cpaas.io/bearer-token"},
+                        {"name": "serviceAccountTokenAuth", "secretType": "connectors.cpaas.io/bearer-token"},
+                        {"name": "clientCertificateAuth", "secretType": "connectors.cpaas.io/client-certificate"},
+                    ]
+                },
                 "livenessProbe": {
                     "http": {
                         "path": '{{trimSuffix "/" (urlParse .Connector.Spec.Address).path}}/livez',
@@ -37,7 +43,9 @@ def test_the_class_of_the_product_is_the_one_that_is_built_in() -> None:
                                 ],
                             }
                         },
-                    }
+                    },
+                    {"authName": "serviceAccountTokenAuth", "probe": {"http": {"path": "/api"}}},
+                    {"authName": "clientCertificateAuth", "probe": {"http": {"path": "/api"}}},
                 ],
                 "configurations": [{"name": "kubeconfig"}, {"name": "kubeconfig-rotating"}],
             },

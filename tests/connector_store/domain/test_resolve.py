@@ -8,7 +8,9 @@ import pytest
 
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.builtin import K8S
+from connector_store.domain.client_certificate import CLIENT_CERTIFICATE_SECRET
 from connector_store.domain.impersonation import Impersonation
+from connector_store.domain.minting import MintingRight
 from connector_store.domain.models import (
     Address,
     AuthType,
@@ -206,6 +208,33 @@ def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential(
     found = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
     assert isinstance(found, Target)
     assert found.credential is None
+
+
+MINTING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
+
+
+def test_what_may_only_mint_becomes_the_right_to_do_so() -> None:
+    found = join(connector=MINTING)
+    assert isinstance(found, Target)
+    assert isinstance(found.credential, MintingRight)
+    assert found.credential.by == SECRET.credential
+
+
+def test_params_that_say_nothing_make_it_unusable() -> None:
+    found = join(connector=replace(MINTING, auth_params=()))
+    assert isinstance(found, Unusable)
+    assert (found.reason, found.message[:44]) == ("SecretInvalid", "spec.auth.params[serviceAccount]: is missing")
+
+
+def test_of_two_keys_the_one_that_is_missing_is_named() -> None:
+    kind = AuthType(name="clientCertificateAuth", secret_type=CLIENT_CERTIFICATE_SECRET)
+    secret = replace(SECRET, type=CLIENT_CERTIFICATE_SECRET, credential=None, lacks="tls.key")
+    found = join(connector=replace(CONNECTOR, auth_name=kind.name), secrets=(secret,))
+    assert isinstance(found, Unusable)
+    assert (found.reason, found.message) == (
+        "SecretKeyMissing",
+        'secrets "s" has no key "tls.key"; add its private key there',
+    )
 
 
 def test_what_is_not_ours_has_no_answer() -> None:

@@ -21,6 +21,7 @@ FULL = {
     ],
     "observedGeneration": 7,
     "proxy": {"httpAddress": {"url": "http://c-k8s.a.svc", "CACerts": base64.b64encode(PEM).decode(), "audience": "x"}},
+    "credential": {"expirationTime": "2027-01-02T03:04:05Z"},
 }
 READ = Status(
     conditions=(
@@ -35,6 +36,7 @@ READ = Status(
     ),
     observed_generation=7,
     proxy=HttpAddress(url="http://c-k8s.a.svc", ca=PEM, audience="x"),
+    expires=1798859045.0,
 )
 
 
@@ -54,6 +56,7 @@ def test_empty_fields_are_left_out_and_an_absent_proxy_is_removed() -> None:
         "conditions": [{"type": "Ready", "status": "True"}],
         "observedGeneration": 0,
         "proxy": None,
+        "credential": None,
     }
     assert "proxy" not in status_patch(status, with_proxy=False)
     bare = status_patch(Status(proxy=HttpAddress(url="http://p", ca=PEM)))

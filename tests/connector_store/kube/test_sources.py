@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.client_certificate import CLIENT_CERTIFICATE_SECRET
 from connector_store.domain.models import CA_LABEL, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
@@ -93,8 +94,9 @@ async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: F
     asked = {(path, *selectors(query)) for _, path, query in server.requests if path.endswith("/secrets")}
     assert asked == {
         ("/api/v1/secrets", f"type={BEARER_TOKEN_SECRET}", ""),
+        ("/api/v1/secrets", f"type={CLIENT_CERTIFICATE_SECRET}", ""),
         ("/api/v1/namespaces/connectors-system/secrets", "", f"{CA_LABEL}=true"),
-        ("/api/v1/secrets", f"type!={BEARER_TOKEN_SECRET}", ""),
+        ("/api/v1/secrets", f"type!={BEARER_TOKEN_SECRET},type!={CLIENT_CERTIFICATE_SECRET}", ""),
         ("/api/v1/namespaces/a/secrets", "metadata.name=other", ""),
     }
     others = [query for _, _, query in server.requests if "!=" in query.get("fieldSelector", "")]

@@ -1,0 +1,72 @@
+"""Between the store and the decision: a Connector that may only mint becomes one with a token that is good now.
+
+It stands where the decision asks: as its `Access`, which waits for a first token after the caller has proved its
+right, and as what finds its Connectors, which never waits. For all other Connectors both say what they are asked.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from connector_store.domain.access import Access, Answer, Granted, Identity
+from connector_store.domain.minting import MintingRight
+from connector_store.domain.models import NOT_LENT, Target, Unusable
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.verdict import Found
+from connector_store.minter import Minter, Source
+
+
+class Lending:
+    """`find` and `changed` are for the decision and the store; the rest is an `Access`."""
+
+    def __init__(self, access: Access, held: Callable[[ObjectKey], Found], minter: Minter) -> None:
+        self._access = access
+        self._held = held
+        self._minter = minter
+
+    def find(self, key: ObjectKey) -> Found:
+        """What there is now; Unusable while there is no token, with the reason that the target gave."""
+        found = self._held(key)
+        source = _source(found)
+        if source is None or not isinstance(found, Target):
+            return found
+        token = self._minter.current(source)
+        if token is not None:
+            return replace(found, credential=token)
+        failure = self._minter.failure(source)
+        why = failure.message if failure is not None else "no token of the target is there yet; try again"
+        return Unusable(key=key, reason=NOT_LENT, message=why)
+
+    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        """None also where a token of the target has to be waited for: then `check` is asked."""
+        answer = self._access.cached(token, key)
+        if isinstance(answer, Granted):
+            source = _source(self._held(key))
+            if source is not None and self._minter.current(source) is None and self._minter.failure(source) is None:
+                return None
+        return answer
+
+    async def check(self, token: str, key: ObjectKey) -> Answer:
+        answer = await self._access.check(token, key)
+        source = _source(self._held(key)) if isinstance(answer, Granted) else None
+        if source is not None:
+            # How that went is what `find` says.
+            await self._minter.lend(source)
+        return answer
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        return await self._access.recheck(token, identity, key)
+
+    def changed(self, keys: frozenset[ObjectKey]) -> None:
+        """A subscriber of the store: tokens of what is another now are dropped at once."""
+        for key in keys:
+            source = _source(self._held(key))
+            if source is None:
+                self._minter.forget(key)
+            else:
+                self._minter.keep(source)
+
+
+def _source(found: Found) -> Source | None:
+    if not isinstance(found, Target) or not isinstance(found.credential, MintingRight):
+        return None
+    return Source(found.key, found.address, found.ca, found.credential, found.secret_name or "")

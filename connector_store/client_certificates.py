@@ -1,0 +1,40 @@
+"""Client certificates, looked at where they come in: do certificate and key belong together, and when do they end."""
+
+from dataclasses import replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from connector_store.domain.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY, ClientCertificate
+from connector_store.domain.credentials import wrong_key
+from connector_store.domain.errors import ParseError
+from connector_store.domain.models import Secret
+from connector_store.trust import PrivateKey
+
+
+def examined[T](found: T) -> T | Secret:
+    """A Secret with a client certificate gets its end, or why it cannot be used; all else stays as it is."""
+    if not isinstance(found, Secret) or not isinstance(found.credential, ClientCertificate):
+        return found
+    try:
+        return replace(found, credential=load(found.credential))
+    except ParseError as error:
+        return replace(found, credential=None, credential_problem=str(error))
+
+
+def load(certificate: ClientCertificate) -> ClientCertificate:
+    """The same with its end; ParseError names the key that is wrong, and quotes nothing of it."""
+    try:
+        chain = x509.load_pem_x509_certificates(certificate.chain)
+    except ValueError:
+        raise wrong_key(CERTIFICATE_KEY, "has a certificate that cannot be read; renew it from its source") from None
+    try:
+        key = load_pem_private_key(certificate.key, None)
+    except (ValueError, TypeError):
+        raise wrong_key(PRIVATE_KEY, "cannot be read as a private key; renew it from its source") from None
+    if not isinstance(key, PrivateKey):
+        raise wrong_key(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
+    if key.public_key() != chain[0].public_key():
+        raise wrong_key(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
+    ends = min(each.not_valid_after_utc for each in chain).timestamp()
+    return ClientCertificate(certificate.chain, certificate.key, ends)

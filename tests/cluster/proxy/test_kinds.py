@@ -1,0 +1,178 @@
+"""A Connector of each kind of credential, on a real API server: who the target says that we are, and when it ends."""
+
+import base64
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from tests.cluster.proxy.proxied import target_token
+from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+
+MINTER = "minter"
+BEARER = "connectors.cpaas.io/bearer-token"
+CERTIFICATE = "connectors.cpaas.io/client-certificate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinds:
+    plane: ControlPlane
+    proxy: RunningProxy
+    namespace: str
+    held: dict[str, str]
+    """What the Secrets hold, by Connector."""
+
+    def connector(self, name: str) -> dict[str, Any]:
+        auth: dict[str, Any] = {"secretRef": {"name": name}}
+        if name == "certificate":
+            auth["name"] = "clientCertificateAuth"
+        else:
+            auth["name"] = "serviceAccountTokenAuth"
+            auth["params"] = [
+                {"name": "serviceAccount", "value": f"{self.namespace}/target"},
+                {"name": "expirationSeconds", "value": 600},
+            ]
+        return {
+            "apiVersion": "connectors.alauda.io/v1alpha1",
+            "kind": "Connector",
+            "metadata": {"name": name, "namespace": "team-a"},
+            "spec": {"connectorClassName": "k8s", "address": self.plane.url, "auth": auth},
+        }
+
+    def secret(self, name: str, kind: str, **data: str) -> dict[str, Any]:
+        content = {key.replace("_", "."): value for key, value in data.items()} | {"ca.crt": self.plane.ca_pem}
+        metadata = {"name": name, "namespace": "team-a"}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": content}
+
+    def kubectl(self, name: str) -> Kubectl:
+        return self.proxy.kubectl(self.plane.kubectl, self.connector(name))
+
+    def whoami(self, name: str) -> str:
+        return self.kubectl(name)("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+
+
+def may_mint(plane: ControlPlane, namespace: str, user: dict[str, str]) -> None:
+    """The smallest Role: tokens of one ServiceAccount, and nothing else."""
+    rule = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["target"], "verbs": ["create"]}
+    group = {"apiGroup": "rbac.authorization.k8s.io"}
+    name = f"mint-{user['name']}"
+    plane.kubectl.apply(
+        {"apiVersion": f"{group['apiGroup']}/v1", "kind": "Role", "metadata": {"name": name}, "rules": [rule]},
+        {
+            "apiVersion": f"{group['apiGroup']}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {**group, "kind": "Role", "name": name},
+            "subjects": [user],
+        },
+        namespace=namespace,
+    )
+
+
+def issue(plane: ControlPlane, name: str, *groups: str) -> dict[str, str]:
+    certificate, key = plane.authority.issue(name, common_name=name, groups=groups)
+    return {"tls_crt": certificate.read_text(), "tls_key": key.read_text()}
+
+
+@pytest.fixture(scope="module")
+def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinds]:
+    plane, home = control_plane, tmp_path_factory.mktemp("kinds")
+    namespace = plane.new_namespace("kinds")
+    target_token(plane, namespace)
+    plane.new_service_account(namespace, MINTER)
+    may_mint(plane, namespace, {"kind": "ServiceAccount", "name": MINTER, "namespace": namespace})
+    may_mint(plane, namespace, {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "cert-minter"})
+    token = plane.mint_token(namespace, MINTER)
+    proxy = RunningProxy(home)
+    made = Kinds(plane=plane, proxy=proxy, namespace=namespace, held={"by-token": token})
+    proxy.write(
+        "k8s.yaml",
+        *(made.connector(each) for each in ("by-token", "by-certificate", "certificate")),
+        made.secret("by-token", BEARER, token=token),
+        made.secret("by-certificate", CERTIFICATE, **issue(plane, "cert-minter")),
+        made.secret("certificate", CERTIFICATE, **issue(plane, "cert-admin", "system:masters")),
+    )
+    with proxy:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("by-token", "system:serviceaccount:kinds:target"),
+        ("by-certificate", "system:serviceaccount:kinds:target"),
+        ("certificate", "cert-admin"),
+    ],
+)
+def test_kubectl_is_who_the_kind_says(kinds: Kinds, name: str, user: str) -> None:
+    assert kinds.whoami(name) == user
+    kubectl = kinds.kubectl(name)
+    kubectl("create", "configmap", f"made-{name}", "--from-literal=a=1", namespace=kinds.namespace)
+    assert f"configmap/made-{name}" in kubectl("get", "configmaps", "-o", "name", namespace=kinds.namespace)
+
+
+def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
+    for name in ("by-token", "certificate"):
+        kubectl = kinds.kubectl(name)
+        command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=kinds.namespace)
+        seen = kinds.proxy.home / f"watch-{name}"
+        with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
+            try:
+                wait_for(lambda seen=seen: seen.read_text(), "the first line of the watch")  # type: ignore[misc]
+                kinds.plane.kubectl("create", "configmap", f"seen-by-{name}", namespace=kinds.namespace)
+                wait_for(lambda seen=seen, name=name: f"seen-by-{name}" in seen.read_text(), "the new one")  # type: ignore[misc]
+            finally:
+                watch.terminate()
+
+
+def test_the_token_that_may_only_mint_may_do_nothing_else(kinds: Kinds) -> None:
+    path = kinds.plane.write_kubeconfig("thief.kubeconfig", {"token": kinds.held["by-token"]})
+    thief = Kubectl(kinds.plane.kubectl.program, path)
+    assert thief.run("get", "namespaces").returncode != 0
+    assert thief.run("create", "token", MINTER, namespace=kinds.namespace).returncode != 0
+
+
+def test_one_token_is_minted_however_many_requests_use_it(kinds: Kinds) -> None:
+    for _ in range(3):
+        kinds.whoami("by-token")
+    _, metrics = kinds.proxy.admin("/metrics")
+    found = re.search(r'connector_token_requests_total\{result="ok"\} (\S+)', metrics)
+    assert found is not None
+    assert float(found[1]) <= 2, "one for each of two Connectors"
+
+
+def test_no_minted_token_is_in_what_the_proxy_says(kinds: Kinds) -> None:
+    """API servers sign tokens that begin with eyJ; callers' begin so too, and are not shown either."""
+    assert kinds.whoami("by-token")
+    printed = kinds.proxy.log.read_text(errors="replace") + kinds.proxy.admin("/metrics")[1]
+    assert "eyJ" not in printed
+    assert "PRIVATE KEY" not in printed
+    assert not [each for each in kinds.proxy.home.rglob("*") if each.is_file() and _holds_minted(kinds, each)]
+
+
+def _holds_minted(kinds: Kinds, path: Path) -> bool:
+    """True if a token of the minted account is in the file; its payload is base64 in a JWT's middle."""
+    for token in re.findall(rb"eyJ[\w-]+\.(eyJ[\w-]+)\.", path.read_bytes()):
+        payload = json.loads(base64.urlsafe_b64decode(token + b"=" * (-len(token) % 4)))
+        if payload.get("sub") == f"system:serviceaccount:{kinds.namespace}:target":
+            return True
+    return False
+
+
+def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
+    bad = "by-nobody"
+    plane, namespace = kinds.plane, kinds.namespace
+    plane.new_service_account(namespace, "powerless")
+    token = plane.mint_token(namespace, "powerless")
+    kinds.proxy.write("bad.yaml", kinds.connector(bad), kinds.secret(bad, BEARER, token=token))
+    wait_for(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", patience=PATIENCE)
+    done = kinds.kubectl(bad).run("get", "pods")
+    assert 'secrets "by-nobody" may not create serviceaccounts/token of "target"' in done.stderr
+    assert token not in done.stderr

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from connector_store.client_certificates import examined
+from connector_store.domain.client_certificate import CLIENT_CERTIFICATE_SECRET, ClientCertificate
+from connector_store.domain.models import Secret
+from connector_store.domain.names import ObjectKey
+from lab.certificates import Issued, make_ca, make_leaf
+
+CA = make_ca()
+LEAF = make_leaf(CA, [], name="admin")
+ENDED = make_leaf(CA, [], name="admin", expired=True)
+
+
+def secret(chain: bytes, key: bytes) -> Secret:
+    credential = ClientCertificate(chain, key)
+    return Secret(key=ObjectKey("a", "s"), type=CLIENT_CERTIFICATE_SECRET, credential=credential)
+
+
+def key_of(private: dsa.DSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def end(issued: Issued) -> float:
+    return issued.certificate.not_valid_after_utc.timestamp()
+
+
+def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
+    found = examined(secret(LEAF.pem + CA.pem, LEAF.key_pem))
+    assert found.credential is not None
+    assert found.credential.expires == min(end(LEAF), end(CA))
+    over = examined(secret(LEAF.pem + ENDED.pem, LEAF.key_pem))
+    assert over.credential is not None
+    assert over.credential.expires == end(ENDED), "the first of the chain to end"
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "says"),
+    [
+        pytest.param(LEAF.pem, CA.key_pem, 'key "tls.key" belongs to another certificate', id="a key of another"),
+        pytest.param(CA.pem + LEAF.pem, LEAF.key_pem, "another certificate than the first", id="the issuer first"),
+        pytest.param(LEAF.pem, b"-----BEGIN PRIVATE KEY-----\n", 'key "tls.key" cannot be read', id="no key"),
+        pytest.param(
+            b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n",
+            LEAF.key_pem,
+            'key "tls.crt" has a certificate that cannot be read',
+            id="no certificate",
+        ),
+        pytest.param(LEAF.pem, key_of(dsa.generate_private_key(2048)), "that TLS does not take", id="a DSA key"),
+        pytest.param(
+            LEAF.pem, key_of(ed25519.Ed25519PrivateKey.generate()), "another certificate", id="a key of another kind"
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_a_problem_of_the_secret(chain: bytes, key: bytes, says: str) -> None:
+    found = examined(secret(chain, key))
+    assert found.credential is None
+    assert says in (found.credential_problem or "")
+    assert "-----" not in (found.credential_problem or "")
+
+
+def test_all_else_stays_as_it_is() -> None:
+    plain = replace(secret(LEAF.pem, LEAF.key_pem), credential=None)
+    assert examined(plain) is plain
+    assert examined("x") == "x"

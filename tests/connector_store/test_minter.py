@@ -1,0 +1,281 @@
+"""Tokens of targets: minted once, renewed before they end, and what a target can do instead of granting one."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import jwt
+import pytest
+
+from connector_store import minter as subject
+from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.bearer_token import BearerToken
+from connector_store.domain.minting import MintingRight, TokenOrder
+from connector_store.domain.models import Address
+from connector_store.domain.names import ObjectKey
+from connector_store.minter import Failure, Minter, Source
+from connector_store.target_client import TargetClient, resolve_by
+from connector_store.trust import TrustStore
+from lab.targets import CA, Target, status, target
+from tests.fakes.waiting import until
+
+HELD = "canary-held"
+KEY = ObjectKey("team-a", "k8s")
+RIGHT = MintingRight(BearerToken(HELD), TokenOrder(service_account=ObjectKey("ci", "deployer"), seconds=600))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Grants:
+    """Answers of a target that mints `canary-N`, each for `life` seconds."""
+
+    def __init__(self, life: float = 600) -> None:
+        self.life = life
+        self.count = 0
+
+    def __call__(self, head: bytes) -> bytes:
+        self.count += 1
+        token = jwt.encode({"iat": 0, "exp": self.life, "n": self.count}, "x" * 32, algorithm="HS256")
+        return created({"status": {"token": token, "expirationTimestamp": "2100-01-01T00:00:00Z"}})
+
+
+def created(answer: object, code: int = 201) -> bytes:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return b"HTTP/1.1 %d Because\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body)
+
+
+@pytest.fixture
+def server() -> Iterator[Target]:
+    with target() as made:
+        made.answer = Grants()
+        yield made
+
+
+class World:
+    def __init__(self, server: Target) -> None:
+        self.server = server
+        self.clock = Clock()
+        self.told: list[str] = []
+        client = TargetClient(TrustStore(), AddressPolicy(), resolve_by(None), user_agent="test")
+        self.minter = Minter(client, seconds=30, clock=self.clock, on_mint=self.told.append)
+
+    def source(self, right: MintingRight = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem) -> Source:
+        address = Address(host="127.0.0.1", port=self.server.port)
+        return Source(key, address, ca, right, "target-secret")
+
+    async def token(self) -> BearerToken:
+        found = await self.minter.lend(self.source())
+        assert isinstance(found, BearerToken)
+        return found
+
+    async def failure(self) -> Failure:
+        found = await self.minter.lend(self.source())
+        assert isinstance(found, Failure)
+        return found
+
+
+@pytest.fixture
+def world(server: Target) -> World:
+    return World(server)
+
+
+async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: World) -> None:
+    assert world.minter.current(world.source()) is None
+    first = await world.token()
+    assert await world.token() is first
+    assert world.minter.current(world.source()) is first
+    (head,) = world.server.heads
+    assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {HELD}\r\n".encode() in head
+    assert b"Content-Type: application/json\r\n" in head
+    assert world.told == ["ok"]
+
+
+async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
+    found = await asyncio.gather(*(world.minter.lend(world.source()) for _ in range(50)))
+    assert len({id(each) for each in found}) == 1
+    assert len(world.server.heads) == 1
+
+
+async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
+    impatient = asyncio.ensure_future(world.minter.lend(world.source()))
+    patient = asyncio.ensure_future(world.minter.lend(world.source()))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert isinstance(await patient, BearerToken)
+
+
+async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_it(world: World) -> None:
+    first = await world.token()
+    world.clock.now += 600 * 0.69
+    assert world.minter.current(world.source()) is first
+    assert len(world.server.heads) == 1
+    world.clock.now = 1000 + 600 * 0.8
+    assert world.minter.current(world.source()) is first, "nobody waits for the new one"
+    await until(lambda: world.minter.current(world.source()) != first)
+    assert len(world.server.heads) == 2
+
+
+async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_is_said_why(world: World) -> None:
+    first = await world.token()
+    world.server.answer = lambda head: status(403)
+    world.clock.now = 1000 + 500
+    assert world.minter.current(world.source()) is first
+    await until(lambda: world.told == ["ok", "refused"])
+    assert world.minter.current(world.source()) is first
+    world.clock.now = 1000 + 600
+    failed = await world.failure()
+    assert failed.refused
+    assert 'the credential in secrets "target-secret" may not create serviceaccounts/token' in failed.message
+    assert world.minter.current(world.source()) is None
+    assert world.minter.failure(world.source()) is failed
+    world.clock.now += 60
+    assert world.minter.failure(world.source()) is None, "then it is asked again"
+
+
+async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
+    world.server.answer = lambda head: status(500)
+    pauses = []
+    for number in range(1, 9):
+        await world.failure()
+        assert len(world.server.heads) == number
+        assert await world.failure()
+        assert len(world.server.heads) == number, "not asked again at once"
+        held = world.minter._held.get(KEY)
+        assert held is not None
+        pauses.append(held.pause)
+        world.clock.now = held.again
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    world.server.answer = Grants()
+    await world.token()
+
+
+async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
+    for value, least in ((b"7", 7), (b"99999", 60), (b"soon", 0), (b"9" * 400, 0)):
+        world.minter.forget(KEY)
+        world.server.answer = lambda head, value=value: (  # type: ignore[misc]
+            b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
+        )
+        await world.failure()
+        held = world.minter._held.get(KEY)
+        assert held is not None
+        assert least <= held.again - world.clock.now <= max(least, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        pytest.param(lambda head: created({"status": {}}), "without a token", id="201 without a token"),
+        pytest.param(
+            lambda head: created({"status": {"token": "canary-x", "expirationTimestamp": "2020-01-01T00:00:00Z"}}),
+            "has expired already",
+            id="one already expired",
+        ),
+        pytest.param(lambda head: created(b"<html>canary-x</html>"), "something else than JSON", id="HTML"),
+        pytest.param(lambda head: created(b"x" * 2_000_000), "more than 65536 bytes", id="2 MB"),
+        pytest.param(lambda head: created(b""), "something else than JSON", id="nothing in it"),
+        pytest.param(lambda head: b"", "broke off its answer", id="nothing"),
+        pytest.param(lambda head: created({"status": {"token": "canary-x"}}, 200), "status code 200", id="200"),
+        pytest.param(lambda head: status(302), "status code 302", id="a redirect"),
+        pytest.param(lambda head: status(401), "does not accept the credential", id="401"),
+        pytest.param(lambda head: status(403), "may not create serviceaccounts/token", id="403"),
+        pytest.param(lambda head: status(404), 'serviceaccounts "deployer" not found', id="404"),
+    ],
+)
+async def test_what_is_no_grant_says_why_and_shows_no_token(
+    world: World, answer: Callable[[bytes], bytes], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reply(head: bytes) -> bytes:
+        said = answer(head)
+        if not said:
+            raise OSError("closed")
+        return said
+
+    world.server.answer = reply
+    failed = await world.failure()
+    assert says in failed.message
+    assert "canary" not in failed.message + caplog.text + repr(failed)
+    assert says in caplog.text
+
+
+async def test_shorter_than_asked_is_what_counts(world: World) -> None:
+    world.server.answer = Grants(life=60)
+    first = await world.token()
+    world.clock.now += 60
+    assert world.minter.current(world.source()) is None
+    assert await world.token() != first
+
+
+async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(world: World) -> None:
+    first = await world.token()
+    other = MintingRight(BearerToken("another"), RIGHT.order)
+    assert world.minter.current(world.source(other)) is None
+    assert await world.minter.lend(world.source(other)) != first
+    assert world.minter.current(world.source()) is None
+    await world.token()
+    assert world.minter.current(world.source(ca=CA.pem + b"\n")) is None
+    await world.token()
+    world.minter.keep(world.source())
+    assert world.minter.current(world.source()) is not None, "what is the same stays"
+    world.minter.keep(world.source(ca=None))
+    assert world.minter.current(world.source()) is None
+    await world.token()
+    world.minter.forget(KEY)
+    assert world.minter.current(world.source()) is None
+
+
+async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
+    flight = asyncio.ensure_future(world.minter.lend(world.source()))
+    await until(lambda: world.server.heads)
+    world.minter.forget(KEY)
+    await flight
+    assert world.minter.current(world.source()) is None
+
+
+async def test_what_is_held_is_bounded(server: Target) -> None:
+    client = TargetClient(TrustStore(), AddressPolicy(), resolve_by(None), user_agent="test")
+    minter = Minter(client, seconds=30, limit=2)
+    world = World(server)
+    for name in ("a", "b", "c"):
+        await minter.lend(world.source(key=ObjectKey("n", name)))
+    assert len(minter) == 2
+    assert minter.current(world.source(key=ObjectKey("n", "a"))) is None
+
+
+async def test_an_error_of_ours_is_a_failure_and_names_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(HELD)
+
+    monkeypatch.setattr(subject, "parse_grant", broken)
+    failed = await world.failure()
+    assert failed.message == "the request for a token failed"
+    assert HELD not in caplog.text
+
+
+async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None:
+    sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(1000)]
+    began = time.monotonic()
+    found = await asyncio.gather(*(world.minter.lend(each) for each in sources))
+    assert all(isinstance(each, BearerToken) for each in found), time.monotonic() - began
+    assert len(world.server.heads) == 1000
+    assert all(world.minter.current(each) is token for each, token in zip(sources, found, strict=True))
+
+
+async def test_a_target_that_is_away_is_named(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    source = world.source()._replace(address=Address(host="127.0.0.1", port=port))
+    failed = await world.minter.lend(source)
+    assert isinstance(failed, Failure)
+    assert not failed.refused
+    assert "check that an API server listens there" in failed.message
