@@ -116,7 +116,7 @@ def use(terminal: Terminal, token: str, url: str) -> None:
     if token in (terminal.folder / "pipeline.kubeconfig").read_text():
         raise StepFailedError("pipeline.kubeconfig holds the cluster's token")
     terminal.run("grep -A3 users: pipeline.kubeconfig")
-    terminal.say("7. Somebody without a valid token of his own is refused")
+    terminal.say("7. Somebody without a valid token of their own is refused")
     terminal.run("sed 's/\\(demo%2Ftarget\\):[^@]*@/\\1:wrong@/' pipeline.kubeconfig > wrong.kubeconfig")
     answer = terminal.run(f"kubectl --kubeconfig wrong.kubeconfig -n {NAMESPACE} get configmaps", refused=True)
     if "Proxy Authentication Required" not in answer:

@@ -52,7 +52,7 @@ class Streams:
     """All open tunnels, by Connector."""
 
     def __init__(self, store: Lookup, access: Access, *, recheck: float, cut_expired: bool) -> None:
-        """`recheck` is in seconds: what a caller loses, he has lost in his streams by then."""
+        """`recheck` is in seconds: what a caller loses, they have lost in their streams by then."""
         self._store = store
         self._access = access
         self._recheck = recheck

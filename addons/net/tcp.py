@@ -15,7 +15,7 @@ from addons.net.backlog import Backlog
 SIZE: Final = 131072
 """Bytes that one read takes at most."""
 _BUFFER: Final = memoryview(bytearray(SIZE))
-"""Of all wires: whoever gets a piece of it copies what he keeps, and the data path runs on one event loop."""
+"""Of all wires: whoever gets a piece of it copies what they keep, and the data path runs on one event loop."""
 LITTLE: Final = 16384
 """Bytes that one read takes at most while many connections are behind."""
 _LITTLE_BUFFER: Final = _BUFFER[:LITTLE]

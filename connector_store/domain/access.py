@@ -1,4 +1,4 @@
-"""Who calls, and may he: the answers of an access check, and the interface that gives them.
+"""Who calls, and may they: the answers of an access check, and the interface that gives them.
 
 `connector_store.folder.access` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors
 know no other.
@@ -17,7 +17,7 @@ NODE_NAME: Final = "authentication.kubernetes.io/node-name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A verified caller, as `status.user` of a TokenReview (authentication.k8s.io/v1) gives him."""
+    """A verified caller, as `status.user` of a TokenReview (authentication.k8s.io/v1) gives them."""
 
     user: str
     uid: str = ""
@@ -54,7 +54,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Not him. `what` is what failed: the token itself, or the right to use this Connector.
+    """Not them. `what` is what failed: the token itself, or the right to use this Connector.
 
     `reason` is for logs: a refused caller gets the same text whether the Connector exists or not.
     """

@@ -1,4 +1,4 @@
-"""What a caller says of himself: `Proxy-Authorization` on CONNECT, `Authorization` inside.
+"""What a caller says of themselves: `Proxy-Authorization` on CONNECT, `Authorization` inside.
 
 >>> parse_proxy_authorization(b"Basic dGVhbS1hL2s4czp0b2s=")
 Caller(key=ObjectKey(namespace='team-a', name='k8s'))

@@ -107,6 +107,17 @@ def test_a_role_that_is_not_there_is_a_problem_of_the_connector(tmp_path: Path) 
     assert isinstance(store.get(KEY), Unusable)
 
 
+def test_an_unknown_field_is_said_once_and_keeps_the_connector_from_being_used(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}  caCertSecretReff: {{name: ca}}\n")
+    directory, store = source(tmp_path)
+    assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
+        "a.yaml:14: Connector default/k8s: spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"
+    ]
+    found = store.get(KEY)
+    assert isinstance(found, Unusable)
+    assert found.reason == "UnknownField"
+
+
 def test_an_empty_folder_is_synced(tmp_path: Path) -> None:
     directory, store = source(tmp_path)
     assert directory.load_once() == ()
