@@ -81,5 +81,6 @@ def test_the_driver_is_reached_by_its_probes(tmp_path: Path, network: str, hosts
         "contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {}}], current-context: x}"
     )
     command = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={tmp_path}"]
+    command += ["--admin", "[::]:9091"]
     command.append(f"--kubeconfig={kubeconfig}")
-    assert reached(network, command, [9809], hosts) == [f"{host} 9809" for host in hosts]
+    assert reached(network, command, [9091], hosts) == [f"{host} 9091" for host in hosts]

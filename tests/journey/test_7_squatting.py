@@ -110,6 +110,31 @@ def test_the_pod_works_and_the_squatter_sees_nobody(squatted: Worker) -> None:
     assert "CONNECT" not in listener.stdout
 
 
+def test_by_tls_even_who_calls_the_squatter_sends_no_byte_of_a_token(squatted: Worker) -> None:
+    """A kubeconfig of the setting proxy-tls, as it would have been before the Service was another's."""
+    own = f"c-{NAME}.{SHARED}.svc.cluster.local"
+    change = f"s#http://\\(.*\\)@connectors-proxy[^ ]*#https://\\1@{own}:80#"
+    script = f"sed '{change}' /connector/kubeconfig >/tmp/by-tls; grep -o 'https://.*@{own}' /tmp/by-tls"
+    token = victim(squatted, "cat", "/connector/context.token")
+    assert token in victim(squatted, "sh", "-euc", script)
+    ask = ["exec", VICTIM, "--", *PODS, "--kubeconfig=/tmp/by-tls", "--request-timeout=5s"]
+    assert squatted.product.kubectl.run(*ask, namespace=NAMESPACE).returncode != 0
+    # A ClientHello begins with 0x16 (RFC 8446 section 5.1); nothing of the head of a request follows it in clear.
+    caught = squatted.product.kubectl(
+        "exec",
+        "listener",
+        "--",
+        "sh",
+        "-c",
+        "head -c 1 /tmp/caught | od -An -tx1; strings /tmp/caught",
+        namespace=SHARED,
+    )
+    assert caught.split()[0] == "16", caught
+    assert "CONNECT" not in caught
+    assert "Proxy-Authorization" not in caught
+    assert token not in caught
+
+
 def test_with_the_controllers_label_the_squatter_makes_none(squatted: Worker) -> None:
     elsewhere = {"type": "ExternalName", "externalName": "listener.example"}
     made = service(elsewhere, LABEL) | {"metadata": {"name": "c-other", "labels": LABEL}}
@@ -135,5 +160,5 @@ def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_
         assert code != 0
         assert "only their controller may write them" in said
     assert VICTIM in victim(squatted, *PODS)
-    listener = product.kubectl.run("exec", "listener", "--", "cat", "/tmp/caught", namespace=SHARED)
+    listener = product.kubectl.run("exec", "listener", "--", "strings", "/tmp/caught", namespace=SHARED)
     assert "CONNECT" not in listener.stdout
