@@ -203,7 +203,7 @@ class Minter:
             message = refusal(answer.status, order, source.secret)
             return Failure(message=message, refused=refused, retry_after=_retry_after(answer))
         try:
-            grant = parse_grant(_document(answer), order, now=self._now())
+            grant = parse_grant(_document(answer), source.right, now=self._now())
         except ParseError as error:
             return Failure(message=f"the target {error.reason}")
         return grant.token, grant.life

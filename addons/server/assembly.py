@@ -34,7 +34,6 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
 from connector_store.domain.settings import Settings
 from connector_store.domain.verdict import Rules
-from connector_store.domain.warning import WARN_BEFORE
 from connector_store.minter import Minter
 from connector_store.oidc.access import Rights
 from connector_store.store import Store
@@ -160,7 +159,7 @@ def join(
         streams=streams,
         times=Times(client=config.client_timeout, connect=config.connect_timeout),
         max_header=config.max_header,
-        warn_before=WARN_BEFORE,
+        warn_before=settings.expiry_warning,
         watched=is_watched(config.flows),
         keep_body=config.keep_body,
     )

@@ -68,6 +68,15 @@ class MintingRight(Credential):
         return self.by, self.order
 
 
+class MintedToken(BearerToken):
+    """`expires` is the end of what it was minted by: it itself is renewed, and nobody has to be warned of its end."""
+
+    __slots__ = ()
+
+    def __init__(self, token: str, expires: float | None) -> None:
+        Credential.__init__(self, b"Bearer " + token.encode("ascii"), expires)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """A minted token and for how many seconds from its receipt it is good."""
@@ -76,8 +85,8 @@ class Grant:
     life: float
 
 
-def parse_grant(answer: object, order: TokenOrder, *, now: float) -> Grant:
-    """Read what a target has answered to an order; `now` is in unix seconds. ParseError quotes nothing of it.
+def parse_grant(answer: object, right: MintingRight, *, now: float) -> Grant:
+    """Read what a target has answered to its order; `now` is in unix seconds. ParseError quotes nothing of it.
 
     How long a token lives is what its own two times say, which are of one clock; else its expirationTimestamp by ours.
     """
@@ -94,12 +103,12 @@ def parse_grant(answer: object, order: TokenOrder, *, now: float) -> Grant:
     elif stamp is not None or ends is not None:
         life = (stamp or ends or 0.0) - now
     else:
-        life = float(order.seconds)
+        life = float(right.order.seconds)
     if life <= 0:
         raise ParseError("", "granted a token that has expired already")
     if life < SHORTEST_LIFE:
         raise ParseError("", f"granted a token for {life:.0f} s only")
-    return Grant(token=BearerToken(token), life=life)
+    return Grant(token=MintedToken(token, right.expires), life=life)
 
 
 def refusal(status: int, order: TokenOrder, secret: str) -> str:

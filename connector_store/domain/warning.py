@@ -17,8 +17,6 @@ from connector_store.domain.names import ObjectKey
 
 MAX_WARNING: Final = 256
 """Bytes of the header's value; a longer text is cut, and says so. A Status holds all of it."""
-WARN_BEFORE: Final = 86400.0
-"""Seconds before its end from which a credential is warned about."""
 _AGENT: Final = "kubernetes-connector"
 _CUT: Final = "..."
 _ROOM: Final = MAX_WARNING - len(f'299 {_AGENT} ""')

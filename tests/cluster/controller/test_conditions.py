@@ -49,11 +49,19 @@ def test_the_api_server_itself_is_a_ready_target(world: World, namespace: str) -
         "SecretReady",
         "PermissionsReady",
         "CACertReady",
+        "CredentialFresh",
         "LivenessReady",
         "AuthReady",
         "ProxyServiceReady",
         "Ready",
     ]
+    conditions = {each["type"]: each for each in seen["conditions"]}
+    # Tokens of these tests last for an hour: within `expiry-warning`.
+    assert conditions["CredentialFresh"]["reason"] == "ExpiresSoon"
+    assert seen["credential"]["expirationTime"] in conditions["CredentialFresh"]["message"]
+    assert "system:serviceaccount:" in conditions["AuthReady"]["message"]
+    wide = world.plane.kubectl("get", "connectors", "-o", "wide", namespace=namespace)
+    assert seen["credential"]["expirationTime"] in wide
     assert seen["observedGeneration"] == 1
     address = seen["proxy"]["httpAddress"]
     assert address["url"] == f"http://c-k8s.{namespace}.svc.cluster.local"

@@ -15,6 +15,7 @@ NOW = 1_800_000_000.0
 ACCOUNT = ("serviceAccount", "ci/deployer")
 ORDER = TokenOrder(service_account=ObjectKey("ci", "deployer"))
 HELD = BearerToken("canary-held")
+RIGHT = MintingRight(HELD, ORDER)
 
 
 def token(**claims: float) -> str:
@@ -45,6 +46,13 @@ def test_orders(params: Params, order: TokenOrder) -> None:
 
 def test_it_ends_when_what_it_mints_by_ends() -> None:
     assert MintingRight(BearerToken(token(exp=NOW)), ORDER).expires == NOW
+
+
+def test_a_minted_token_ends_for_people_when_what_it_was_minted_by_ends() -> None:
+    right = MintingRight(BearerToken(token(exp=NOW)), ORDER)
+    minted = parse_grant(granted(token(iat=5, exp=605)), right, now=NOW).token
+    assert minted.expires == NOW
+    assert minted.authorization == b"Bearer " + token(iat=5, exp=605).encode()
 
 
 def test_the_request() -> None:
@@ -92,7 +100,7 @@ def granted(text: object, stamp: object = "2027-01-15T09:00:00Z") -> object:
     ],
 )
 def test_how_long_a_token_lives(answer: object, life: float) -> None:
-    found = parse_grant(answer, ORDER, now=NOW)
+    found = parse_grant(answer, RIGHT, now=NOW)
     assert found.life == life
     assert "opaque" not in repr(found)
 
@@ -116,7 +124,7 @@ def test_how_long_a_token_lives(answer: object, life: float) -> None:
 )
 def test_an_answer_without_a_token_that_is_good_says_so_and_does_not_quote_it(answer: object, says: str) -> None:
     with pytest.raises(ParseError, match=says) as caught:
-        parse_grant(answer, ORDER, now=NOW)
+        parse_grant(answer, RIGHT, now=NOW)
     assert "canary" not in str(caught.value)
 
 
@@ -127,7 +135,7 @@ SCALARS = st.none() | st.booleans() | st.floats() | st.text()
 @given(st.recursive(SCALARS, lambda each: st.lists(each) | st.dictionaries(FIELDS, each)))
 def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> None:
     with contextlib.suppress(ParseError):
-        assert parse_grant(answer, ORDER, now=NOW).life > 0
+        assert parse_grant(answer, RIGHT, now=NOW).life > 0
 
 
 @pytest.mark.parametrize(
