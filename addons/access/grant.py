@@ -12,10 +12,13 @@ from connector_store.domain.names import ObjectKey
 
 
 class Asked(NamedTuple):
-    """What a request asks for, and with which token; a ParseError where it has no readable one."""
+    """What a request asks for, and with which token; a ParseError where it has no readable one.
+
+    `authority` is the target's as the client knows it; None where it speaks to the proxy as if that were the target.
+    """
 
     key: ObjectKey
-    authority: str
+    authority: str | None
     token: str | ParseError
 
     def __repr__(self) -> str:
@@ -35,10 +38,6 @@ class Grant:
     token: str | None = field(repr=False)
     identity: Identity | None = None
 
-    def asked(self, head: RequestHead) -> Asked:
-        """What a request in the tunnel asks for."""
-        return Asked(self.key, self.authority, self.token or _bearer(head))
-
 
 class Limits:
     """Counts connections by caller and Connector."""
@@ -56,7 +55,8 @@ class Limits:
             del self.taken[place]
 
 
-def _bearer(head: RequestHead) -> str | ParseError:
+def bearer(head: RequestHead) -> str | ParseError:
+    """The token of a request."""
     try:
         return parse_bearer(head.headers.only(b"authorization"))
     except ParseError as error:

@@ -31,7 +31,8 @@ class Live_Tunnel(Protocol):
     """One client connection with an open tunnel."""
 
     @property
-    def key(self) -> ObjectKey: ...
+    def key(self) -> ObjectKey | None:
+        """None before it is known."""
 
     @property
     def live(self) -> Live | None:
@@ -60,9 +61,12 @@ class Streams:
         self._tunnels: dict[ObjectKey, set[Live_Tunnel]] = {}
 
     def add(self, tunnel: Live_Tunnel) -> None:
-        self._tunnels.setdefault(tunnel.key, set()).add(tunnel)
+        if tunnel.key is not None:
+            self._tunnels.setdefault(tunnel.key, set()).add(tunnel)
 
     def remove(self, tunnel: Live_Tunnel) -> None:
+        if tunnel.key is None:
+            return
         tunnels = self._tunnels.get(tunnel.key, set())
         tunnels.discard(tunnel)
         if not tunnels:
@@ -92,7 +96,7 @@ class Streams:
             self._cut_all_expired(time.time())
         due: dict[tuple[str, ObjectKey], list[Live_Tunnel]] = {}
         for tunnel in self._running():
-            if tunnel.live is not None:
+            if tunnel.live is not None and tunnel.key is not None:
                 due.setdefault((tunnel.live.token, tunnel.key), []).append(tunnel)
         slots = asyncio.Semaphore(CONCURRENT)
 

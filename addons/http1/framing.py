@@ -58,7 +58,8 @@ class _Reader:
     def __init__(self, *, max_head: int) -> None:
         self.kept = bytearray()
         """Of an incomplete head, or behind a complete message."""
-        self._max_head = max_head
+        self.max_head = max_head
+        """Bytes of a head."""
         self._scanned = 0
         self._body: Body | None = None
         self._chunked: ChunkedReader | None = None
@@ -115,8 +116,8 @@ class _Reader:
             source = self.kept
         end = source.find(_HEAD_END, max(0, self._scanned - 3))
         size = end + 4 if end >= 0 else len(source)
-        if size > self._max_head:
-            events.append(self._invalid(431, f"header larger than {self._max_head} bytes"))
+        if size > self.max_head:
+            events.append(self._invalid(431, f"header larger than {self.max_head} bytes"))
             return b""
         if end < 0:
             self._keep_head(data, events)
@@ -141,7 +142,7 @@ class _Reader:
             self._complete = True
             events.append(_END)
         elif self._body is Until.LAST_CHUNK:
-            self._chunked = ChunkedReader(max_trailers=self._max_head)
+            self._chunked = ChunkedReader(max_trailers=self.max_head)
         return rest
 
     def _keep_head(self, data: bytes, events: list[Event]) -> None:

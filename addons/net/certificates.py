@@ -1,4 +1,4 @@
-"""TLS towards clients: a certificate for the host that they ask for, signed by the proxy's CA.
+"""TLS towards clients: certificates of the proxy's CA, for targets in tunnels and for its own names at the port.
 
 There is one TLS context per name, kept and bounded, so that a new connection costs no signature of the CA and can
 resume. The certificates have a key of their own, EC P-256: one signature with it costs a twentieth of RSA's, and the
@@ -20,6 +20,8 @@ from OpenSSL import SSL
 
 from connector_store.bucket import TokenBucket
 from connector_store.cache import Lru
+from connector_store.domain.address_policy import normalise
+from connector_store.domain.own_names import OwnNames
 
 MAX_CONTEXTS: Final = 512
 MAX_INVENTED: Final = 64
@@ -27,6 +29,9 @@ MAX_INVENTED: Final = 64
 INVENTED_RATE: Final = 5.0
 INVENTED_BURST: Final = 50.0
 """Certificates for them in a second, in the long run and at once: each costs some milliseconds."""
+ALIAS_RATE: Final = 20.0
+ALIAS_BURST: Final = 100.0
+"""The same for aliases at the port, of whatever Connector: a bound that told them apart would say which there are."""
 _ALPN: Final = b"http/1.1"
 
 _Names = tuple[str, ...]
@@ -45,6 +50,7 @@ class Certificates:
     def __init__(
         self,
         authority: Callable[[], CertStore | None],
+        own: OwnNames,
         *,
         known: Callable[[str], bool] = lambda host: True,
         limit: int = MAX_CONTEXTS,
@@ -54,6 +60,9 @@ class Certificates:
         self._known = known
         self._invented = Lru[_Names, SSL.Context](MAX_INVENTED)
         self._bucket = TokenBucket(rate=INVENTED_RATE, burst=INVENTED_BURST, now=now)
+        self._own = own
+        self._aliases = Lru[_Names, SSL.Context](limit)
+        self._alias_bucket = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts = Lru[_Names, SSL.Context](limit)
@@ -79,19 +88,35 @@ class Certificates:
         connection.set_accept_state()
         return connection
 
+    def at_port(self, address: str) -> SSL.Connection:
+        """The server's side of a handshake with a client that speaks TLS to the proxy itself, at its `address`.
+
+        It gets a certificate for the proxy's own names, or for the Connector's alias that it asks for.
+        """
+        host = str(normalise(address))
+        connection = SSL.Connection(self._held(self._contexts, tuple(dict.fromkeys((*self._own.hosts, host))), None))
+        connection.set_app_data(self._own)
+        connection.set_accept_state()
+        return connection
+
     def _context(self, names: _Names) -> SSL.Context:
+        """Of a tunnel."""
+        if len(names) == 1 and self._known(names[0]):
+            return self._held(self._contexts, names, None)
+        return self._held(self._invented, names, self._bucket)
+
+    def _held(self, held: Lru[_Names, SSL.Context], names: _Names, bucket: TokenBucket | None) -> SSL.Context:
+        """From `held`, or made if `bucket` has room for that."""
         signer = self._authority()
         if signer is None:
             raise RuntimeError("there is no CA yet")
         if signer is not self._signer:
-            self._contexts.clear()
-            self._invented.clear()
+            for each in (self._contexts, self._invented, self._aliases):
+                each.clear()
             self._signer = signer
-        invented = len(names) > 1 or not self._known(names[0])
-        held = self._invented if invented else self._contexts
         found = held.get(names)
         if found is None:
-            if invented and not self._bucket.take():
+            if bucket is not None and not bucket.take():
                 raise TooManyNamesError("too many certificates for names that no Connector has; try again")
             found = self._make(signer, names)
             held.put(names, found)
@@ -134,11 +159,20 @@ class Certificates:
 
     def _server_name(self, connection: SSL.Connection) -> None:
         asked, host = connection.get_servername(), connection.get_app_data()
+        if isinstance(host, OwnNames):
+            self._alias(connection, (asked or b"").decode("ascii", "replace").lower())
+            return
         name = asked.decode("ascii", "replace").lower() if asked else host
         if name != host and _general_name_or_none(name) is not None:
             # Without one the client sees a certificate for another name than it asked for.
             with contextlib.suppress(TooManyNamesError):
                 connection.set_context(self._context((host, name)))
+
+    def _alias(self, connection: SSL.Connection, name: str) -> None:
+        if self._own.connector(name) is not None:
+            # Without one the client sees the certificate of the proxy's own names.
+            with contextlib.suppress(TooManyNamesError):
+                connection.set_context(self._held(self._aliases, (name,), self._alias_bucket))
 
 
 def _select_alpn(_: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

@@ -65,6 +65,11 @@ class Sockets:
     def source_ip(self) -> str:
         return str(self.client.peername[0])
 
+    @property
+    def local_ip(self) -> str:
+        """The address that the client has connected to."""
+        return str(self.client.sockname[0])
+
     def serve(self, stage: Stage) -> None:
         """Give all that comes from now on to `stage`, in place of the one before it."""
         self._stage = stage

@@ -30,13 +30,53 @@ class Out(Protocol):
     def finish(self, connection: Connection) -> None: ...
 
 
+class Stream(Protocol):
+    """One side of a client connection, in plain text or in TLS: what came goes in by `receive`."""
+
+    connection: Connection
+    ended: bool
+    """The peer has said that nothing more comes (close_notify, or FIN in plain text), or `cut_off`."""
+    cut_off: bool
+    """Its connection has ended without its TLS session."""
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        """The plain text of what came; ConnectionError if it cannot be had."""
+
+    def send(self, data: bytes) -> None:
+        """Send plain text."""
+
+    def finish(self, *, whole: bool = True) -> None:
+        """Nothing more is sent."""
+
+
+class PlainStream:
+    """A connection without TLS."""
+
+    def __init__(self, connection: Connection, out: Out) -> None:
+        self.connection = connection
+        self.ended = False
+        self.cut_off = False
+        self.send = out.sender(connection)
+        self._out = out
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        return bytes(data)
+
+    def finish(self, *, whole: bool = True) -> None:
+        """Send FIN; plain text has no other way to say that it is whole."""
+        self._out.finish(self.connection)
+
+
 class TlsStream:
     """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`.
 
-    `receive` also answers for TLS itself: its handshake, key updates, alerts.
+    `receive` also answers for TLS itself: its handshake, key updates, alerts. A session within another one is made with
+    `outer`: what came goes through that one first.
     """
 
-    def __init__(self, connection: Connection, tls: SSL.Connection, out: Out) -> None:
+    def __init__(
+        self, connection: Connection, tls: SSL.Connection, out: Out, *, outer: "TlsStream | None" = None
+    ) -> None:
         self.connection = connection
         self.tls = tls
         self.established = False
@@ -45,11 +85,20 @@ class TlsStream:
         self.cut_off = False
         """Its connection has ended without its TLS session."""
         self._out = out
-        self._send = out.sender(connection)
+        self._outer = outer
+        self._send = out.sender(connection) if outer is None else outer.send
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
+        if self._outer is not None:
+            plain = self._receive(self._outer.receive(data))
+            if self._outer.ended and not self.ended:
+                self.ended = self.cut_off = True
+            return plain
+        return self._receive(data)
+
+    def _receive(self, data: bytes | memoryview) -> bytes:
         if data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         try:
@@ -89,7 +138,10 @@ class TlsStream:
                 pass
             else:
                 self._send_records()
-        self._out.finish(self.connection)
+        if self._outer is not None:
+            self._outer.finish(whole=whole)
+        else:
+            self._out.finish(self.connection)
 
     def _handshake(self) -> bool:
         try:

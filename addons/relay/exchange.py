@@ -7,12 +7,13 @@ from typing import Final, Literal
 from uuid import uuid4
 
 from addons.access.admission import Decision
-from addons.access.grant import Grant
+from addons.access.grant import Asked
 from addons.access.live import Live
 from addons.http1.messages import End, Event, RequestHead, Until, render_chunk, render_last_chunk
 from addons.records.record import Record, Recorders
 from addons.relay import inject
 from addons.relay.response import Response
+from connector_store.domain.access import Identity
 from connector_store.domain.denial import Deny
 from connector_store.domain.permissions import asked_for, reviews_oneself
 from connector_store.domain.request_info import RequestInfo, parse_request
@@ -34,8 +35,12 @@ class Exchange:
     """Bytes are counted without framing of ours towards the target, with it towards the client."""
 
     head: RequestHead
-    grant: Grant
+    """First as it came, without what has named the Connector; from the decision on as the target gets it."""
     source_ip: str
+    asked: Asked | None = None
+    """None where it was no request, or names no Connector."""
+    identity: Identity | None = None
+    """Of whoever opened the tunnel, where that is known."""
     decision: Decision | None = None
     """What the request may do; None before it is decided."""
     response: Response | None = None
@@ -157,13 +162,14 @@ class Exchange:
 
     def _tell(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         identity = self.decision.identity if self.decision is not None else None
+        asked = self.asked
         record = Record(
             event=event,
-            connector=self.grant.key,
+            connector=asked.key if asked is not None else None,
             status=self.status,
             source_ip=self.source_ip,
             duration=time.perf_counter() - self.began,
-            identity=identity or self.grant.identity,
+            identity=identity or self.identity,
             info=self._read() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,

@@ -1,7 +1,7 @@
-"""The first stage of a client connection: its first head decides what it is.
+"""The first stage of a client connection: its first byte says whether it is TLS, its first head what it is.
 
-CONNECT with the right to use a Connector opens a tunnel: the TLS handshake takes the gate's place. Origin form asks the
-proxy itself. Anything else is refused.
+CONNECT with the right to use a Connector opens a tunnel: a TLS handshake takes the gate's place. Origin form is for a
+Connector (the direct door: `Requests` takes the gate's place) or for the proxy itself. Anything else is refused.
 """
 
 import logging
@@ -14,14 +14,18 @@ from mitmproxy.proxy import events
 from addons.access.admission import Admission, Decision
 from addons.access.grant import Grant
 from addons.http1.framing import RequestReader
-from addons.http1.messages import Invalid, RequestHead
+from addons.http1.messages import Event, Invalid, RequestHead
 from addons.net.events import Retire, TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
+from addons.net.tls import PlainStream, Stream, TlsStream
 from addons.records.record import Record
-from addons.relay import replies
+from addons.relay import pages, replies
+from addons.relay.doors import Direct, Door, Tunnel
 from addons.relay.handshake import Handshake
 from addons.relay.pages import Page
+from addons.relay.requests import Requests
 from addons.relay.shared import Shared
+from addons.relay.watched import WatchedRequests
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
 from connector_store.domain.matching import host_of
@@ -31,15 +35,19 @@ logger = logging.getLogger(__name__)
 
 MAX_FIRST_HEAD: Final = 32768
 """Bytes of a first head: whoever sends it is not known. A CONNECT with the longest token has 17 kB."""
+_CLIENT_HELLO = 0x16
+"""RFC 8446 section 5.1: the first byte of a handshake record. No HTTP message begins with it."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Gate:
-    """See the module's text."""
+    """See the module's text. `client` is the TLS session at the port; None until the first byte has come."""
 
-    def __init__(self, shared: Shared, sockets: Sockets) -> None:
+    def __init__(self, shared: Shared, sockets: Sockets, client: TlsStream | None = None) -> None:
         self._shared = shared
         self._sockets = sockets
+        self._outer = client
+        self._client: Stream | None = client
         self._max_head = min(shared.max_header, MAX_FIRST_HEAD)
         self._reader = RequestReader(max_head=self._max_head)
         self._head: RequestHead | None = None
@@ -48,13 +56,48 @@ class Gate:
         sockets.arm(shared.times.client, Wait.CLIENT)
 
     def received(self, connection: Connection, data: memoryview) -> None:
-        for found in self._reader.receive(bytes(data)):
-            if isinstance(found, RequestHead):
-                self._begin(found)
-            elif isinstance(found, Invalid):
-                deny = denial.invalid(found.status, found.reason, self._max_head)
-                self._refuse(Decision(deny, None), deny, on_connect=False)
+        client = self._client
+        if client is None:
+            if data[0] == _CLIENT_HELLO:
+                self._shake_hands(bytes(data))
                 return
+            client = self._client = PlainStream(connection, self._sockets)
+        try:
+            plain = client.receive(data)
+        except ConnectionError as error:
+            self._leave(str(error))
+            return
+        self.read(plain)
+        if client.ended and self._head is None:
+            self._leave("closed before CONNECT and TLS were whole")
+
+    def read(self, plain: bytes) -> None:
+        """What the client said."""
+        found = self._reader.receive(plain)
+        for each in found[:1]:
+            if isinstance(each, RequestHead):
+                self._begin(each, found)
+            elif isinstance(each, Invalid):
+                deny = denial.invalid(each.status, each.reason, self._max_head)
+                self._refuse(Decision(deny, None), deny, on_connect=False)
+
+    def _shake_hands(self, hello: bytes) -> None:
+        """TLS at the port: then another gate, within."""
+        shared, sockets = self._shared, self._sockets
+
+        def make() -> TlsStream:
+            return TlsStream(sockets.client, shared.certificates.at_port(sockets.local_ip), sockets)
+
+        def then(client: TlsStream, plain: bytes) -> None:
+            gate = Gate(shared, sockets, client)
+            gate.read(plain)
+
+        def failed(why: str) -> None:
+            self._record(Decision(denial.internal(), None), 0, why)
+
+        handshake = Handshake(sockets, shared.times.client, make, then, failed)
+        sockets.serve(handshake)
+        handshake.begin(hello)
 
     def ended(self, connection: Connection) -> None:
         self._leave("closed before CONNECT and TLS were whole" if self._reader.kept else "")
@@ -68,7 +111,8 @@ class Gate:
     def closed(self) -> None:
         """Nothing is left to do."""
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead, found: list[Event]) -> None:
+        """`found` begins with the head."""
         self._head = head
         self._sockets.disarm()
         if head.method == b"CONNECT":
@@ -76,14 +120,29 @@ class Gate:
             decision = admission.connect(head, lambda decision: self._waited_for(head, admission, decision))
             if decision is not None:
                 self._decided(head, admission, decision)
-        elif head.target.startswith(b"/"):
+        elif not head.target.startswith(b"/"):
+            deny = denial.absolute_form()
+            self._refuse(Decision(deny, None), deny, on_connect=False)
+        elif not pages.is_page(head.target) and (door := self._door()).leads_on(head):
+            self._serve(door, found)
+        else:
             self._sockets.hold()
             work = self._shared.pages.answer(head.method, head.target, head.headers, self._sockets.source_ip)
             failed: Page | Deny = denial.internal()
             self._sockets.wait_for("a page of the proxy", work, failed, lambda answer: self._show(head, answer))
-        else:
-            deny = denial.absolute_form()
-            self._refuse(Decision(deny, None), deny, on_connect=False)
+
+    def _door(self) -> Direct:
+        return Direct(self._shared.names, _server_name(self._outer) if self._outer is not None else None)
+
+    def _serve(self, door: Direct, found: list[Event]) -> None:
+        """Hand the sockets on to requests that name their Connector themselves."""
+        requests = self._requests(Admission(self._shared.checks, self._sockets), door, self._open())
+        self._sockets.serve(requests)
+        requests.take_over(self._reader, found)
+
+    def _requests(self, admission: Admission, door: Door, client: Stream) -> Requests:
+        make = WatchedRequests if self._shared.watched else Requests
+        return make(self._shared, self._sockets, admission, door, client)
 
     def _show(self, head: RequestHead, answer: Page | Deny) -> None:
         if isinstance(answer, Deny):
@@ -112,9 +171,27 @@ class Gate:
             token=decision.token,
             identity=decision.identity,
         )
-        self._sockets.sender(self._sockets.client)(_ESTABLISHED)
-        handshake = Handshake(self._shared, self._sockets, admission, grant)
-        self._sockets.serve(handshake)
+        self._open().send(_ESTABLISHED)
+        self._tunnel(admission, grant)
+
+    def _tunnel(self, admission: Admission, grant: Grant) -> None:
+        """Hand the sockets on to the handshake in the tunnel, and that to its requests."""
+        shared, sockets, outer = self._shared, self._sockets, self._outer
+
+        def make() -> TlsStream:
+            return TlsStream(sockets.client, shared.certificates.connection(grant.host), sockets, outer=outer)
+
+        def then(client: TlsStream, plain: bytes) -> None:
+            requests = self._requests(admission, Tunnel(grant), client)
+            sockets.serve(requests)
+            requests.begin(plain)
+
+        def failed(why: str) -> None:
+            known = Decision(denial.internal(), grant.key, grant.identity)
+            self._record(known, 0, why)
+
+        handshake = Handshake(sockets, shared.times.client, make, then, failed)
+        sockets.serve(handshake)
         handshake.begin(self._reader.take_pending())
 
     def _refuse(self, decision: Decision, deny: Deny, *, on_connect: bool) -> None:
@@ -138,13 +215,23 @@ class Gate:
             tell(record)
 
     def _say_last(self, answer: bytes) -> None:
-        client = self._sockets.client
-        self._sockets.sender(client)(answer)
-        self._sockets.finish(client)
+        client = self._open()
+        client.send(answer)
+        client.finish()
         self._sockets.linger(patient=False)
+
+    def _open(self) -> Stream:
+        if self._client is None:
+            raise RuntimeError("nothing was said yet")
+        return self._client
 
     def _leave(self, why: str) -> None:
         if why:
             logger.info("client %s: %s", self._sockets.source_ip, why)
             self._record(Decision(denial.internal(), None), 0, why)
         self._sockets.close(self._sockets.client)
+
+
+def _server_name(client: TlsStream) -> str:
+    """What the client has asked for (RFC 6066 section 3); empty if nothing."""
+    return (client.tls.get_servername() or b"").decode("ascii", "replace").lower()

@@ -1,21 +1,16 @@
-"""TLS with the client: the stage between the 200 of a CONNECT and the first byte in the tunnel."""
+"""TLS with the client: the stage from the first byte of its ClientHello to the first byte of plain text."""
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import Admission
-from addons.access.grant import Grant
 from addons.net.events import TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
-from addons.records.record import Record
-from addons.relay.requests import Requests
-from addons.relay.shared import Shared
-from addons.relay.watched import WatchedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +19,30 @@ MAX_HANDSHAKE: Final = 32768
 
 
 class Handshake:
-    """Then the requests take its place."""
+    """`make` begins the session when something comes; once it stands, `then` puts the next stage in this one's place.
 
-    def __init__(self, shared: Shared, sockets: Sockets, admission: Admission, grant: Grant) -> None:
-        self._shared = shared
+    It has `seconds`. `then` gets the session, and what came with the end of the handshake; `failed`, for the records,
+    why there is none.
+    """
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        seconds: float,
+        make: Callable[[], TlsStream],
+        then: Callable[[TlsStream, bytes], None],
+        failed: Callable[[str], None],
+    ) -> None:
         self._sockets = sockets
-        self._admission = admission
-        self._grant = grant
+        self._make = make
+        self._then = then
+        self._failed = failed
         self._client: TlsStream | None = None
         self._taken = 0
-        self._began = time.perf_counter()
-        sockets.arm(shared.times.client, Wait.CLIENT)
+        sockets.arm(seconds, Wait.CLIENT)
 
     def begin(self, early: bytes) -> None:
-        """`early` is what the client has said after its CONNECT."""
+        """`early` is what has come of it already."""
         if early:
             self._take(early)
 
@@ -59,43 +64,25 @@ class Handshake:
     def _take(self, data: bytes | memoryview) -> None:
         self._taken += len(data)
         try:
-            client = self._client or self._make()
+            client = self._client
+            if client is None:
+                client = self._client = self._make()
             plain = client.receive(data)
         except ConnectionError as error:
             self._leave(str(error))
             return
         if client.established:
-            self._serve(client, plain)
+            client.connection.tls = True
+            client.connection.timestamp_tls_setup = time.time()
+            client.connection.alpn = b"http/1.1"
+            self._then(client, plain)
         elif self._taken > MAX_HANDSHAKE:
             self._leave(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
-
-    def _make(self) -> TlsStream:
-        tls = self._shared.certificates.connection(self._grant.host)
-        self._client = TlsStream(self._sockets.client, tls, self._sockets)
-        self._sockets.client.tls = True
-        return self._client
-
-    def _serve(self, client: TlsStream, plain: bytes) -> None:
-        client.connection.timestamp_tls_setup = time.time()
-        client.connection.alpn = b"http/1.1"
-        make = WatchedRequests if self._shared.watched else Requests
-        requests = make(self._shared, self._sockets, self._admission, self._grant, client)
-        self._sockets.serve(requests)
-        requests.begin(plain)
+        elif client.ended:
+            self._leave("closed before CONNECT and TLS were whole")
 
     def _leave(self, why: str) -> None:
         if why:
             logger.info("client %s: %s", self._sockets.source_ip, why)
-            failed = Record(
-                event="connect",
-                connector=self._grant.key,
-                status=0,
-                source_ip=self._sockets.source_ip,
-                duration=time.perf_counter() - self._began,
-                identity=self._grant.identity,
-                target=self._grant.authority,
-                cause=why,
-            )
-            for tell in self._shared.recorders:
-                tell(failed)
+            self._failed(why)
         self._sockets.close(self._sockets.client)

@@ -19,6 +19,12 @@ from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.models import Target
 
 _METHODS: Final = (b"GET", b"HEAD")
+_PATHS: Final = (b"/ca.crt", b"/kubeconfig")
+
+
+def is_page(target: bytes) -> bool:
+    """True for what the proxy itself serves; no Kubernetes API has such paths."""
+    return target.partition(b"?")[0] in _PATHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +56,7 @@ class Pages:
     async def answer(self, method: bytes, target: bytes, headers: Fields, source: str) -> Page | Deny:
         """The answer to an origin-form request from the address `source`; it may wait for the access check."""
         path = target.partition(b"?")[0]
-        if method not in _METHODS or path not in (b"/ca.crt", b"/kubeconfig"):
+        if method not in _METHODS or path not in _PATHS:
             return denial.not_found()
         ca = self._ca()
         if ca is None:

@@ -9,7 +9,7 @@ from addons.access.live import Live
 from addons.http1.websocket import FrameEnds, going_away, not_allowed
 from addons.net.events import TakeLeave
 from addons.net.sockets import Sockets
-from addons.net.tls import TlsStream
+from addons.net.tls import Stream
 from addons.relay.exchange import Exchange
 from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
@@ -22,7 +22,7 @@ class Pipe:
     """The stage of a client connection whose request was upgraded: `exchange` lives as long as the pipe does."""
 
     def __init__(
-        self, shared: Shared, sockets: Sockets, client: TlsStream, upstream: Upstream, exchange: Exchange
+        self, shared: Shared, sockets: Sockets, client: Stream, upstream: Upstream, exchange: Exchange
     ) -> None:
         self._shared = shared
         self._sockets = sockets
@@ -46,8 +46,8 @@ class Pipe:
     # What is live, for `Streams`
 
     @property
-    def key(self) -> ObjectKey:
-        return self._exchange.grant.key
+    def key(self) -> ObjectKey | None:
+        return self._exchange.asked.key if self._exchange.asked is not None else None
 
     @property
     def live(self) -> Live | None:

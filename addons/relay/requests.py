@@ -1,7 +1,7 @@
-"""Requests in a tunnel, one after the other: each is decided on by itself, with what the store holds then.
+"""Requests of a client connection, one after the other: each is decided on by itself, with what the store holds then.
 
-What ends on either side ends the tunnel, after the response; nothing is sent twice. Nothing here ever pauses: what a
-request waits for comes back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
+What ends on either side ends the connection, after the response; nothing is sent twice. Nothing here ever pauses: what
+a request waits for comes back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
 """
 
 import logging
@@ -12,15 +12,16 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.access.admission import Admission, Decision
-from addons.access.grant import Grant
+from addons.access.grant import Asked
 from addons.access.live import Live
 from addons.http1.framing import RequestReader
 from addons.http1.messages import Event, Invalid, RequestHead
 from addons.net.dial import Dial
 from addons.net.events import Retire, TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
-from addons.net.tls import TlsStream
+from addons.net.tls import Stream, TlsStream
 from addons.relay import replies
+from addons.relay.doors import Door
 from addons.relay.exchange import Exchange
 from addons.relay.pipe import Pipe
 from addons.relay.response import Broken
@@ -48,10 +49,12 @@ class Phase(Enum):
 
 
 class Requests:
-    """The stage of a client connection in whose tunnel TLS is established: `client` is that session."""
+    """The stage of a client connection on which requests come: in the TLS of a tunnel, or at the direct door."""
 
-    def __init__(self, shared: Shared, sockets: Sockets, admission: Admission, grant: Grant, client: TlsStream) -> None:
-        self.grant = grant
+    def __init__(self, shared: Shared, sockets: Sockets, admission: Admission, door: Door, client: Stream) -> None:
+        self.key: ObjectKey | None = None
+        """The Connector of the request that runs, or was the last."""
+        self._door = door
         self._shared = shared
         self._sockets = sockets
         self._admission = admission
@@ -62,9 +65,15 @@ class Requests:
         self._upstream: Upstream | None = None
         self._dial: Dial | None = None
         self._warned = False
-        """The client has been told of a credential that ends soon, or there is none."""
-        shared.streams.add(self)
+        """The client has been told of that Connector's credential, if it ends soon."""
         sockets.arm(shared.times.client, Wait.CLIENT)
+
+    def take_over(self, reader: RequestReader, found: list[Event]) -> None:
+        """Go on where another stage has read: `found` begins with a head."""
+        self._reader = reader
+        reader.max_head = self._shared.max_header
+        self._take(found)
+        self._look_behind()
 
     def begin(self, early: bytes) -> None:
         """`early` is what the client has said with the end of its handshake."""
@@ -74,10 +83,6 @@ class Requests:
             self._client_left("closed the connection")
 
     # What is live, for `Streams`
-
-    @property
-    def key(self) -> ObjectKey:
-        return self.grant.key
 
     @property
     def live(self) -> Live | None:
@@ -152,13 +157,15 @@ class Requests:
             self._client_left("closed the connection")
 
     def read(self, plain: bytes) -> None:
-        """What the client said in the tunnel."""
+        """What the client said."""
         self._take(self._reader.receive(plain))
-        if self._reader.kept and self._phase is not Phase.OVER:
-            self._keep_waiting()
+        if self._reader.kept:
+            self._look_behind()
 
-    def _keep_waiting(self) -> None:
-        """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
+    def _look_behind(self) -> None:
+        """Bytes may be left over: of a head, which must come in its time, or of a next request, which must wait."""
+        if not self._reader.kept or self._phase is Phase.OVER:
+            return
         if self._exchange is not None:
             self._sockets.hold()
         elif self._phase is Phase.IDLE:
@@ -195,13 +202,28 @@ class Requests:
         if self._phase is Phase.HEAD:
             self._sockets.disarm()
         self._phase = Phase.ADMISSION
-        self._exchange = self._make_exchange(head)
-        decision = self._admission.request(head, self.grant.asked(head), self._waited_for)
+        request = self._door.read(head)
+        if isinstance(request, Deny):
+            self._exchange = self._make_exchange(head, None)
+            self._refuse(request)
+            return
+        asked, inner = request
+        if asked.key != self.key:
+            self._register(asked.key)
+        self._exchange = self._make_exchange(inner, asked)
+        decision = self._admission.request(inner, asked, self._waited_for)
         if decision is not None:
             self._decided(decision)
 
-    def _make_exchange(self, head: RequestHead) -> Exchange:
-        return Exchange(head=head, grant=self.grant, source_ip=self._sockets.source_ip)
+    def _make_exchange(self, head: RequestHead, asked: Asked | None) -> Exchange:
+        return Exchange(head=head, asked=asked, identity=self._door.identity, source_ip=self._sockets.source_ip)
+
+    def _register(self, key: ObjectKey) -> None:
+        """What runs is that Connector's from now on."""
+        self._shared.streams.remove(self)
+        self.key = key
+        self._warned = False
+        self._shared.streams.add(self)
 
     def _waited_for(self, decision: Decision) -> None:
         self._current().decision = decision
@@ -210,11 +232,20 @@ class Requests:
             self._read_on()
 
     def _decided(self, decision: Decision) -> None:
-        self._current().decision = decision
+        exchange = self._current()
+        exchange.decision = decision
         if isinstance(decision.verdict, Deny):
             self._refuse(decision.verdict)
         elif isinstance(decision.verdict, Inject | Forward):
+            if exchange.asked is not None and exchange.asked.authority is None:
+                self._address(exchange, exchange.asked, decision.verdict)
             self._admitted(decision.verdict)
+
+    def _address(self, exchange: Exchange, asked: Asked, verdict: Inject | Forward) -> None:
+        """A request to the proxy becomes one to the target."""
+        address = verdict.target.address
+        exchange.head = self._door.write(exchange.head, address)
+        exchange.asked = asked._replace(authority=address.authority)
 
     def _admitted(self, verdict: Inject | Forward) -> None:
         upstream = self._upstream
@@ -341,8 +372,7 @@ class Requests:
         if waiting is not None:
             self._sockets.release()
             self._take(waiting)
-            if self._reader.kept and self._phase is not Phase.OVER:
-                self._keep_waiting()
+            self._look_behind()
 
     # The end
 
@@ -364,7 +394,7 @@ class Requests:
             self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
             return
         if self._exchange is None:
-            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0))
+            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0), None)
         self._refuse(denial.invalid(invalid.status, invalid.reason, self._shared.max_header))
 
     def _retire(self) -> None:

@@ -8,6 +8,7 @@ from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
+from connector_store.domain.own_names import OwnNames
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
@@ -30,6 +31,7 @@ class Shared:
     resolver: Resolver
     trust: TrustStore
     certificates: Certificates
+    names: OwnNames
     recorders: Recorders
     streams: Streams
     times: Times

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mitmproxy.connection import Server
 
 from addons.access.admission import Decision
+from addons.access.grant import Asked
 from addons.http1.messages import Event, Invalid, RequestHead
 from addons.relay.exchange import Exchange
 from addons.relay.flows import Observation
@@ -61,8 +62,8 @@ class WatchedRequests(Requests):
 
     _exchange: WatchedExchange | None
 
-    def _make_exchange(self, head: RequestHead) -> WatchedExchange:
-        return WatchedExchange(head=head, grant=self.grant, source_ip=self._sockets.source_ip)
+    def _make_exchange(self, head: RequestHead, asked: Asked | None) -> WatchedExchange:
+        return WatchedExchange(head=head, asked=asked, identity=self._door.identity, source_ip=self._sockets.source_ip)
 
     # The request
 
@@ -72,6 +73,8 @@ class WatchedRequests(Requests):
         if exchange.observation is not None or isinstance(decision.verdict, Deny):
             super()._decided(decision)
         elif isinstance(decision.verdict, Inject | Forward):
+            if exchange.asked is not None and exchange.asked.authority is None:
+                self._address(exchange, exchange.asked, decision.verdict)
             self._show_request(exchange, decision.verdict)
 
     def _show_request(self, exchange: WatchedExchange, verdict: Inject | Forward) -> None:
@@ -94,9 +97,9 @@ class WatchedRequests(Requests):
             self._say_last(exchange, answer[1])
         elif isinstance(edited, Invalid):
             self._refuse(denial.bad_request(f"the edited request: {edited.reason}"))
-        else:
+        elif exchange.asked is not None:
             exchange.head = edited or exchange.head
-            asked = self.grant.asked(exchange.head)._replace(authority=found.authority)
+            asked = exchange.asked._replace(authority=found.authority)
             decision = self._admission.request(exchange.head, asked, self._waited_for)
             if decision is not None:
                 self._waited_for(decision)

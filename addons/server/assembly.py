@@ -32,6 +32,7 @@ from connector_store.domain.access import Access
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Target
+from connector_store.domain.own_names import OwnNames
 from connector_store.domain.settings import Settings
 from connector_store.domain.verdict import Rules
 from connector_store.minter import Minter
@@ -127,7 +128,8 @@ def join(
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
     access, issuers = with_issuers(config, settings, access, rights)
-    certificates = Certificates(authority.signer, known=Hosts(store).__contains__)
+    names = OwnNames(hosts=_hosts(config, settings), cluster_domain=settings.cluster_domain)
+    certificates = Certificates(authority.signer, names, known=Hosts(store).__contains__)
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
 
@@ -155,6 +157,7 @@ def join(
         resolver=resolver,
         trust=trust,
         certificates=certificates,
+        names=names,
         recorders=records.recorders,
         streams=streams,
         times=Times(client=config.client_timeout, connect=config.connect_timeout),
@@ -194,6 +197,15 @@ def own_authority() -> Authority:
         return found.default_ca.to_pem() if found is not None else None
 
     return Authority(signer=signer, published=published)
+
+
+def _hosts(config: Config, settings: Settings) -> tuple[str, ...]:
+    """Under which TLS at the port may be spoken to the proxy itself."""
+    found = ["localhost", "127.0.0.1", "::1"]
+    if settings.in_cluster and settings.proxy_service is not None:
+        short = f"{settings.proxy_service.name}.{settings.proxy_service.namespace}"
+        found += [short, f"{short}.svc", f"{short}.svc.{settings.cluster_domain}"]
+    return tuple(dict.fromkeys((*found, *config.names)))
 
 
 def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None:

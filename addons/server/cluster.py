@@ -123,7 +123,7 @@ async def _proxy(client: KubeClient, settings: Settings, target: Target, host: s
     """By the Connector's own Service if that is ours at this moment, else as this caller has reached us."""
     ours = settings.proxy_host or ""
     seen = await leads_to_proxy(client, target.key, target.uid, ours)
-    return proxy_for(target.key, settings, seen=seen) or f"http://{host}"
+    return proxy_for(target.key, settings, seen=seen) or f"{'https' if settings.proxy_tls else 'http'}://{host}"
 
 
 def _shared_authority(

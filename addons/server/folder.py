@@ -7,8 +7,7 @@ from pathlib import Path
 from addons.server import assembly
 from addons.server.options import Config
 from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Target
-from connector_store.domain.settings import parse_settings
+from connector_store.domain.settings import Settings, parse_settings
 from connector_store.folder.access import BoundRights, SigningKey, TokenAccess
 from connector_store.folder.source import NAME, DirectorySource
 from connector_store.store import Store
@@ -30,10 +29,10 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
         access=TokenAccess(key.public, audience=settings.audience, now=time.time),
         rights=BoundRights(store, settings.access),
         authority=assembly.own_authority(),
-        proxy=_proxy,
+        proxy=lambda _, host: _proxy(settings, host),
         work=[("folder", source.run)],
     )
 
 
-async def _proxy(target: Target, host: str) -> str:
-    return f"http://{host}"
+async def _proxy(settings: Settings, host: str) -> str:
+    return f"{'https' if settings.proxy_tls else 'http'}://{host}"

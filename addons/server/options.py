@@ -12,6 +12,7 @@ from mitmproxy.utils import human
 
 from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
+from connector_store.domain.own_names import parse_names
 from connector_store.domain.settings import KEYS, LONGEST, did_you_mean, option_name
 from connector_store.domain.source import Cluster, Folder, parse_source
 
@@ -52,6 +53,8 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_connect_timeout", str, "10", "Seconds to resolve, reach and shake hands with a target."),
     ("connector_max_unauthenticated", str, "1000", "Connections whose caller is not known yet."),
     ("connector_max_unauthenticated_per_address", str, "200", "Of them, those from one source address."),
+    ("connector_names", str, "", "Host names and addresses under which clients reach the proxy by TLS besides its own, "
+     "separated by commas: an ingress, a load balancer."),
     ("connector_max_connections", str, "1000", "Connections per caller and Connector."),
 )  # fmt: skip
 
@@ -77,6 +80,7 @@ class Config:
     max_unauthenticated: int
     max_unauthenticated_per_address: int
     max_connections: int
+    names: tuple[str, ...]
     confdir: Path
     explicit: Mapping[str, str]
     """Of the settings that the doors share, those that were set as options, by key."""
@@ -162,6 +166,7 @@ def read(*, in_pod: bool) -> Config:
         max_unauthenticated=_number("connector_max_unauthenticated", 1, 1_000_000),
         max_unauthenticated_per_address=_number("connector_max_unauthenticated_per_address", 1, 1_000_000),
         max_connections=_number("connector_max_connections", 1, 1_000_000),
+        names=_names(ctx.options.connector_names),
         confdir=Path(options.confdir).expanduser(),
         explicit={key: value for key in KEYS if (value := getattr(options, option_name(key)))},
     )
@@ -172,6 +177,13 @@ def _source(text: str, *, in_pod: bool) -> Folder | Cluster:
         return parse_source(text, in_pod=in_pod)
     except ParseError as error:
         raise ParseError("connector_source", error.reason) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        return parse_names(text)
+    except ParseError as error:
+        raise ParseError("connector_names", error.reason) from error
 
 
 def _file(text: str) -> Path | None:

@@ -36,6 +36,7 @@ _REASONS: Final = {
     403: "Forbidden",
     404: "NotFound",
     407: "Unauthorized",
+    421: "BadRequest",
     429: "TooManyRequests",
     431: "RequestEntityTooLarge",
     503: "ServiceUnavailable",
@@ -169,6 +170,23 @@ def path_outside(key: ObjectKey, address: Address) -> Deny:
         if address.prefix
         else "the request target is not a path",
         cause="path",
+    )
+
+
+def not_plain(key: ObjectKey) -> Deny:
+    return Deny(
+        status=403,
+        message=f"the path of a request to Connector {key} has dot segments, or escapes that might stand for them",
+        cause="path",
+    )
+
+
+def misdirected() -> Deny:
+    """On this connection (RFC 9110 section 15.5.20): clients may try again on another."""
+    return Deny(
+        status=421,
+        message="the server name of the connection, Host and path do not name one and the same Connector",
+        cause="host",
     )
 
 

@@ -24,13 +24,14 @@ PLACEHOLDER: Final = "fake-token"
 """Stands for the target's token, so that clients which insist on one send something."""
 _ONLY: Final = "k8s"
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One Connector of a kubeconfig.
 
-    `proxy` is the proxy's `http://HOST[:PORT]`; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
+    `proxy` is the proxy's `http[s]://HOST[:PORT]`; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
     """
 
     key: ObjectKey
@@ -63,12 +64,12 @@ class Style:
 def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 
-    The port is written out because some clients demand one; ParseError if `proxy` is not an http URL with a host.
+    The port is written out because some clients demand one; ParseError if `proxy` is not the URL of a host.
     """
-    host, port = _host_port(entry.proxy)
+    scheme, host, port = _parts(entry.proxy)
     user = quote(str(entry.key), safe="")
     password = TOKEN_COMES_INSIDE if rotating else quote(entry.token, safe="")
-    return f"http://{user}:{password}@{host}:{port}"
+    return f"{scheme}://{user}:{password}@{host}:{port}"
 
 
 def render(entries: Sequence[Entry], *, rotating: bool = False) -> str:
@@ -108,13 +109,14 @@ def _user(entry: Entry, style: Style) -> dict[str, Any]:
     return {"tokenFile": TOKEN_FILE} if style.rotating else {"token": PLACEHOLDER}
 
 
-def _host_port(url: str) -> tuple[str, int]:
+def _parts(url: str) -> tuple[str, str, int]:
     try:
         parts = urlsplit(url)
-        port = parts.port or 80
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         raise ParseError("proxy", "is not a URL; write http://HOST:PORT") from None
     host = parts.hostname or ""
-    if parts.scheme != "http" or _HOST.fullmatch(host) is None or parts.username is not None or parts.path.strip("/"):
+    extra = parts.username is not None or parts.path.strip("/")
+    if not port or parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or extra:
         raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT")
-    return f"[{host}]" if ":" in host else host, port
+    return parts.scheme, f"[{host}]" if ":" in host else host, port

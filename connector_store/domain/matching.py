@@ -64,6 +64,16 @@ def host_of(authority: str) -> str | None:
         return None
 
 
+def name_of(host: bytes) -> str | None:
+    """The host of a Host header, normalised and without its port; None if it is none."""
+    if len(host) > _MAX_AUTHORITY:
+        return None
+    try:
+        return _split(host.decode("latin-1"), DEFAULT_PORT)[0]
+    except ParseError:
+        return None
+
+
 def authority_matches(authority: str, address: Address) -> bool:
     """True if the authority of a CONNECT (`host:port`, RFC 9110 section 9.3.6) is that of `address`."""
     return len(authority) <= _MAX_AUTHORITY and _same(authority, address, 0)
@@ -94,6 +104,14 @@ def path_within(raw_target: bytes, address: Address) -> bool:
     if b"/." not in path and b"%" not in path and b"\\" not in path:
         return True
     return _is_plain(path)
+
+
+def is_plain(raw_target: bytes) -> bool:
+    """True if a request target is a path from which no server could go up, whatever it decodes."""
+    if not raw_target.startswith(b"/") or raw_target.translate(None, _IN_TARGETS):
+        return False
+    path = raw_target.partition(b"?")[0]
+    return (b"/." not in path and b"%" not in path and b"\\" not in path) or _is_plain(path)
 
 
 def _is_plain(path: bytes) -> bool:

@@ -82,11 +82,13 @@ def service_url(connector: ObjectKey, cluster_domain: str) -> str:
 def proxy_for(connector: ObjectKey, settings: Settings, *, seen: bool) -> str | None:
     """What a kubeconfig names as the proxy: the alias if it was `seen` to be ours, else the proxy's own Service.
 
-    None where the settings name no Service of the proxy: then nothing can be known to lead there.
+    By https where the setting `proxy-tls` says so. None where the settings name no Service of the proxy: then nothing
+    can be known to lead there.
     """
     if settings.proxy_host is None:
         return None
-    return service_url(connector, settings.cluster_domain) if seen else f"http://{settings.proxy_host}"
+    url = service_url(connector, settings.cluster_domain) if seen else f"http://{settings.proxy_host}"
+    return "https" + url.removeprefix("http") if settings.proxy_tls else url
 
 
 def _is_connector(owner: Mapping[str, Any]) -> bool:

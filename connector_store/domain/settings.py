@@ -34,6 +34,7 @@ KEYS: Final[Mapping[str, str]] = {
     "targets-deny": "CIDRs that no target may have, separated by commas; in a cluster on top of its own (see docs)",
     "ca-file": "PEM file with the CAs of targets that name none",
     "proxy-service": "Service of the proxy, as NAME.NAMESPACE; empty: Connectors get no Service",
+    "proxy-tls": "kubeconfigs name the proxy by https: true or false",
     "cluster-domain": "DNS domain of the cluster",
     "system-namespace": "namespace of the proxy, the controller and their objects",
     "namespaces": "namespaces whose Connectors are served, separated by commas; empty: all",
@@ -76,6 +77,7 @@ class Settings:
     """True adds what no target in a cluster may be: see `address_policy.AddressPolicy`."""
     ca_file: str | None = None
     proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
+    proxy_tls: bool = False
     cluster_domain: str = "cluster.local"
     system_namespace: str = "connectors-system"
     namespaces: tuple[str, ...] | None = None
@@ -139,6 +141,7 @@ def parse_settings(
         in_cluster=in_cluster,
         ca_file=read.value("ca-file", _optional(str), None),
         proxy_service=read.value("proxy-service", _optional(_service), default.proxy_service),
+        proxy_tls=read.value("proxy-tls", _boolean, default.proxy_tls),
         cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
         system_namespace=read.value("system-namespace", _namespace, default.system_namespace),
         namespaces=read.value("namespaces", _namespaces, None),
@@ -228,6 +231,12 @@ def _network(text: str) -> Network:
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
         raise ParseError("", f"{text} is an IPv4-mapped network; write it as IPv4")
     return network
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ParseError("", "is not true or false")
+    return text == "true"
 
 
 def _word(text: str) -> str:

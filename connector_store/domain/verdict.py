@@ -16,7 +16,7 @@ from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
 from connector_store.domain.impersonation import impersonate
-from connector_store.domain.matching import authority_matches, host_matches, host_of, path_within
+from connector_store.domain.matching import authority_matches, host_matches, host_of, is_plain, path_within
 from connector_store.domain.models import Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import NotLent, asked_for
@@ -128,13 +128,15 @@ def decide_request(
     key: ObjectKey,
     answer: Answer | None,
     found: Found,
-    authority: str,
+    authority: str | None,
     raw_target: bytes,
     headers: Fields,
     rules: Rules,
     taken: int,
 ) -> Verdict:
-    """Decide on a request in a tunnel that was opened for `key` and `authority`.
+    """Decide on a request in a tunnel that was opened for `key` and `authority`, or for `key` alone (None).
+
+    Without an authority `raw_target` lies below the path of the address, and Host is the proxy's own.
 
     `answer` is the access check's for `token`: the tunnel's or, where that comes inside, this request's, a ParseError
     if it has no readable one. `taken` counts the caller's other connections to that Connector.
@@ -145,11 +147,16 @@ def decide_request(
     verdict = _admit(key, answer, found, authority, rules, inside=True)
     if isinstance(verdict, Deny):
         return verdict
-    host = headers.only(b"host")
-    if host is None or not host_matches(host, verdict.target.address):
-        return denial.wrong_host(key, verdict.target.address)
-    if not path_within(raw_target, verdict.target.address):
-        return denial.path_outside(key, verdict.target.address)
+    if authority is None:
+        if not is_plain(raw_target):
+            return denial.not_plain(key)
+        raw_target = verdict.target.address.prefix.encode("ascii") + raw_target
+    else:
+        host = headers.only(b"host")
+        if host is None or not host_matches(host, verdict.target.address):
+            return denial.wrong_host(key, verdict.target.address)
+        if not path_within(raw_target, verdict.target.address):
+            return denial.path_outside(key, verdict.target.address)
     if headers.acts_as is not None:
         return denial.acts_as_another(headers.acts_as)
     if verdict.target.lending is not None or verdict.target.impersonation is not None:
@@ -177,7 +184,7 @@ def _limited(verdict: Inject | Forward, method: bytes, raw_target: bytes, header
 
 
 def _admit(
-    key: ObjectKey, answer: Answer | None, found: Found, authority: str, rules: Rules, *, inside: bool
+    key: ObjectKey, answer: Answer | None, found: Found, authority: str | None, rules: Rules, *, inside: bool
 ) -> Verdict:
     if not isinstance(answer, Granted):
         return _refuse(key, answer, inside=inside)
@@ -185,7 +192,7 @@ def _admit(
         return denial.not_allowed(key)
     if isinstance(found, Unusable):
         return denial.unusable(found)
-    if not authority_matches(authority, found.address):
+    if authority is not None and not authority_matches(authority, found.address):
         return denial.wrong_address(key, found.address)
     if rules.policy.denies(found.address.host):
         return denial.target_denied(found, found.address.host)

@@ -25,6 +25,7 @@ from addons.net.tls import TlsStream
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
+from addons.relay.doors import Tunnel
 from addons.relay.exchange import Exchange
 from addons.relay.flows import Observation
 from addons.relay.gate import Gate
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 CARRIERS = (
-    Gate, Handshake, Requests, Pipe, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
+    Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
     _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Grant,
     Connections, Served,

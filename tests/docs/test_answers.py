@@ -25,10 +25,13 @@ def test_every_reason_of_a_denial_is_there_with_its_statuses() -> None:
 
 def test_every_status_of_a_refusal_is_among_the_answers() -> None:
     on_connect, _, rest = (REFERENCE / "answers.md").read_text().partition("**Inside the tunnel**")
-    inside, _, itself = rest.partition("**The proxy itself**")
+    inside, _, rest = rest.partition("**At the direct door**")
+    direct, _, itself = rest.partition("**The proxy itself**")
     possible = {deny.status for deny in every_denial()}
-    assert answered(on_connect) == possible - {401, 404, 502, 504}
-    assert answered(inside) == possible - {404, 407}
+    assert answered(on_connect) == possible - {401, 404, 421, 502, 504}
+    assert answered(inside) == possible - {404, 407, 421}
+    # Besides those of a tunnel.
+    assert answered(direct) == {401, 403, 404, 421}
     assert "404" in itself
 
 
@@ -55,6 +58,8 @@ def every_denial() -> list[denial.Deny]:
         denial.unusable(Unusable(key=key, reason="SecretNotFound", message="")),
         denial.wrong_address(key, address),
         denial.path_outside(key, address),
+        denial.not_plain(key),
+        denial.misdirected(),
         denial.wrong_host(key, address),
         denial.acts_as_another(b"impersonate-user"),
         denial.not_lent(key, nothing, NotLent(nothing)),

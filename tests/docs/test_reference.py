@@ -53,6 +53,8 @@ def _default(value: object) -> str:
     match value:
         case None | ():
             return ""
+        case bool():
+            return str(value).lower()
         case float():
             return f"{value:g}"
         case _ if hasattr(value, "namespace"):

@@ -134,10 +134,10 @@ class Proxy:
             stream.close()
 
     async def connect(
-        self, authority: str, credentials: str | bytes | None, *, agent: str = "test"
+        self, authority: str, credentials: str | bytes | None, *, agent: str = "test", stream: Stream | None = None
     ) -> tuple[Stream, Answer]:
         """Send a CONNECT; `credentials` are `ns/name:token`, or the whole header's value as bytes."""
-        stream = await self.open()
+        stream = stream or await self.open()
         value = credentials
         if isinstance(value, str):
             value = b"Basic " + base64.b64encode(value.encode())
@@ -155,10 +155,18 @@ class Proxy:
         await self.start_tls(stream, authority.rpartition(":")[0])
         return stream
 
-    async def start_tls(self, stream: Stream, host: str) -> None:
+    async def open_tls(self, server_name: str = "127.0.0.1", *, verify: bool = True) -> Stream:
+        """TLS at the port, with a certificate that is checked for `server_name`."""
+        stream = await self.open()
+        await self.start_tls(stream, server_name, verify=verify)
+        return stream
+
+    async def start_tls(self, stream: Stream, host: str, *, verify: bool = True) -> None:
         context = ssl.create_default_context(cafile=str(self.confdir / "mitmproxy-ca-cert.pem"))
         # As kubectl: CAs without a key identifier are CAs.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
 
 

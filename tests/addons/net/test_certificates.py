@@ -13,8 +13,11 @@ from OpenSSL import SSL
 from addons.net import certificates
 from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
+from connector_store.domain.own_names import OwnNames
 from connector_store.domain.rotation import SIGNING
 from lab.certificates import Issued, make_ca, make_leaf
+
+OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")
 
 
 def load(confdir: Path) -> CertStore:
@@ -22,7 +25,9 @@ def load(confdir: Path) -> CertStore:
     return CertStore.from_store(confdir, "mitmproxy", 2048)
 
 
-def handshake(found: Certificates, host: str, *, name: str = "", alpn: tuple[bytes, ...] = ()) -> SSL.Connection:
+def handshake(
+    found: Certificates, host: str, *, name: str = "", alpn: tuple[bytes, ...] = (), at_port: bool = False
+) -> SSL.Connection:
     """The client's side of a finished handshake."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     client = SSL.Connection(context)
@@ -31,7 +36,7 @@ def handshake(found: Certificates, host: str, *, name: str = "", alpn: tuple[byt
     if name:
         client.set_tlsext_host_name(name.encode())
     client.set_connect_state()
-    server = found.connection(host)
+    server = found.at_port(host) if at_port else found.connection(host)
     for _ in range(4):
         for one, other in ((client, server), (server, client)):
             with contextlib.suppress(SSL.WantReadError):
@@ -51,7 +56,7 @@ def names(client: SSL.Connection) -> set[str]:
 @pytest.mark.parametrize("host", ["host.example", "10.0.0.1", "fd00::1"])
 def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, host: str) -> None:
     store = load(tmp_path)
-    client = handshake(Certificates(lambda: store), host)
+    client = handshake(Certificates(lambda: store, OWN), host)
     assert names(client) == {host}
     certificate = client.get_peer_certificate(as_cryptography=True)
     assert certificate is not None
@@ -63,24 +68,27 @@ def test_somebodys_own_certificate_is_shown_as_it_is(tmp_path: Path) -> None:
     store, own = load(tmp_path), make_leaf(None, ["own.example"])
     (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
     store.add_cert_file("own.example", tmp_path / "own.pem")
-    shown = handshake(Certificates(lambda: store), "own.example").get_peer_certificate(as_cryptography=True)
+    shown = handshake(Certificates(lambda: store, OWN), "own.example").get_peer_certificate(as_cryptography=True)
     assert shown == own.certificate
 
 
 def test_a_client_with_another_server_name_gets_one_for_both(confdir: Path) -> None:
     store = load(confdir)
-    assert names(handshake(Certificates(lambda: store), "10.0.0.1", name="Kubernetes")) == {"10.0.0.1", "kubernetes"}
+    assert names(handshake(Certificates(lambda: store, OWN), "10.0.0.1", name="Kubernetes")) == {
+        "10.0.0.1",
+        "kubernetes",
+    }
 
 
 def test_http_1_1_is_chosen(confdir: Path) -> None:
     store = load(confdir)
-    client = handshake(Certificates(lambda: store), "a.example", alpn=(b"h2", b"http/1.1"))
+    client = handshake(Certificates(lambda: store, OWN), "a.example", alpn=(b"h2", b"http/1.1"))
     assert client.get_alpn_proto_negotiated() == b"http/1.1"
 
 
 def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store, limit=2)
+    found = Certificates(lambda: store, OWN, limit=2)
     first = found.connection("a.example").get_context()
     found.connection("b.example")
     assert found.connection("a.example").get_context() is first
@@ -91,7 +99,7 @@ def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
 
 def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
     signers = [load(confdir)]
-    found = Certificates(lambda: signers[-1])
+    found = Certificates(lambda: signers[-1], OWN)
     before = found.connection("a.example").get_context()
     other = tmp_path / "other"
     CertStore.create_store(other, "mitmproxy", 2048)
@@ -104,7 +112,7 @@ def sent_by(ca: Issued, *others: Issued) -> list[str]:
     """Subjects of what a client gets beside the CA that it trusts."""
     pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
     authority = parse_authority({"data": {SIGNING: base64.b64encode(pem).decode()}})
-    client = handshake(Certificates(lambda: authority.signer), "a.example")
+    client = handshake(Certificates(lambda: authority.signer, OWN), "a.example")
     chain = client.get_peer_cert_chain(as_cryptography=True) or []
     return [each.issuer.rfc4514_string() for each in chain[1:]]
 
@@ -118,7 +126,7 @@ def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
 
 
 def test_without_a_ca_nothing_is_served() -> None:
-    found = Certificates(lambda: None)
+    found = Certificates(lambda: None, OWN)
     assert (found.ready, found.ca_expires) == (False, None)
     with pytest.raises(RuntimeError, match="no CA"):
         found.connection("a.example")
@@ -126,7 +134,7 @@ def test_without_a_ca_nothing_is_served() -> None:
 
 def test_names_that_no_connector_has_come_at_a_bounded_rate_and_take_no_place_of_others(confdir: Path) -> None:
     store, clock = load(confdir), [0.0]
-    found = Certificates(lambda: store, known=lambda host: host == "k8s.example", now=lambda: clock[0])
+    found = Certificates(lambda: store, OWN, known=lambda host: host == "k8s.example", now=lambda: clock[0])
     ours = found.connection("k8s.example").get_context()
     for number in range(int(certificates.INVENTED_BURST)):
         found.connection(f"{number}.example")
@@ -142,7 +150,7 @@ def test_names_that_no_connector_has_come_at_a_bounded_rate_and_take_no_place_of
 
 def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store, now=lambda: 0.0)
+    found = Certificates(lambda: store, OWN, now=lambda: 0.0)
     for number in range(int(certificates.INVENTED_BURST)):
         assert f"{number}.example" in names(handshake(found, "k8s.example", name=f"{number}.example"))
     assert names(handshake(found, "k8s.example", name="another.example")) == {"k8s.example"}
@@ -151,7 +159,37 @@ def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path
 def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "MAX_INVENTED", 2)
     store = load(confdir)
-    found = Certificates(lambda: store, known=lambda host: False)
+    found = Certificates(lambda: store, OWN, known=lambda host: False)
     for number in range(5):
         found.connection(f"{number}.example")
     assert len(found._invented) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("", {"localhost", "proxy.example", "10.0.0.1"}, id="no server name"),
+        pytest.param("proxy.example", {"localhost", "proxy.example", "10.0.0.1"}, id="a name of the proxy's own"),
+        pytest.param("c-k8s.team-a.svc.cluster.local", {"c-k8s.team-a.svc.cluster.local"}, id="a Connector's alias"),
+        pytest.param("C-k8s.team-a", {"c-k8s.team-a"}, id="a short alias, in capitals"),
+        pytest.param("evil.example", {"localhost", "proxy.example", "10.0.0.1"}, id="a foreign name"),
+        pytest.param("c-k8s", {"localhost", "proxy.example", "10.0.0.1"}, id="an alias without a namespace"),
+    ],
+)
+def test_at_the_port_there_are_certificates_for_own_names_only(tmp_path: Path, name: str, expected: set[str]) -> None:
+    store = load(tmp_path)
+    assert names(handshake(Certificates(lambda: store, OWN), "10.0.0.1", name=name, at_port=True)) == expected
+
+
+def test_whoever_asks_for_names_without_end_gets_the_default_certificate(tmp_path: Path) -> None:
+    store, clock = load(tmp_path), [100.0]
+    found = Certificates(lambda: store, OWN, now=lambda: clock[0])
+
+    def shown(alias: str) -> bool:
+        return names(handshake(found, "10.0.0.1", name=alias, at_port=True)) == {alias}
+
+    aliases = [f"c-{number}.n" for number in range(int(certificates.ALIAS_BURST) + 1)]
+    assert [shown(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
+    assert shown(aliases[0])
+    clock[0] += 1 / certificates.ALIAS_RATE
+    assert shown(aliases[-1])

@@ -3,7 +3,7 @@
 import pytest
 
 from addons.access.admission import Decision
-from addons.access.grant import Grant
+from addons.access.grant import Asked
 from addons.http1.messages import End, RequestHead, Until
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
@@ -20,9 +20,8 @@ SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"
 
 
 def turn(path: bytes = b"/api", *, body: int | Until = 0) -> Exchange:
-    grant = Grant(key=KEY, authority="h:1", host="h", token=None)
     head = RequestHead(b"GET", path, 1, Fields([(b"User-Agent", b"k")]), body)
-    return Exchange(head=head, grant=grant, source_ip="10.0.0.1")
+    return Exchange(head=head, asked=Asked(KEY, "h:1", "t"), source_ip="10.0.0.1")
 
 
 def answer(found: Exchange, data: bytes, records: list[Record]) -> None:

@@ -29,6 +29,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         max_unauthenticated=1,
         max_unauthenticated_per_address=1,
         max_connections=1,
+        names=(),
         confdir=confdir,
         explicit=explicit,
     )

@@ -41,6 +41,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.path_outside(KEY, ADDRESS), 403, "Forbidden", "below /p/"),
         (denial.path_outside(KEY, Address(host="t", port=1)), 403, "Forbidden", "not a path"),
         (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
+        (denial.not_plain(KEY), 403, "Forbidden", "dot segments"),
+        (denial.misdirected(), 421, "BadRequest", "one and the same Connector"),
         (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
         (
             denial.not_lent(KEY, DELETE, NotLent(DELETE)), 403, "Forbidden",

@@ -76,6 +76,11 @@ def test_several_are_named_by_namespace_and_name_and_the_first_is_current() -> N
     assert config["current-context"] == "team-b/k8s"
 
 
+def test_the_proxy_may_be_reached_by_tls() -> None:
+    entry = replace(ENTRY, proxy="https://localhost")
+    assert proxy_url(entry, rotating=True) == "https://team-a%2Fk8s:x@localhost:443"
+
+
 @given(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda each: each.key))
 def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> None:
     config = yaml.safe_load(render(entries))
@@ -92,7 +97,7 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> No
     "proxy",
     [
         pytest.param("", id="nothing"),
-        pytest.param("https://p", id="https"),
+        pytest.param("socks5://p", id="another protocol"),
         pytest.param("http://", id="no host"),
         pytest.param("http://a b", id="a space"),
         pytest.param("http://u:p@h", id="credentials"),

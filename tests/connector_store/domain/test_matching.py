@@ -8,7 +8,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.matching import authority_matches, host_matches, host_of, parse_address, path_within
+from connector_store.domain.matching import (
+    authority_matches,
+    host_matches,
+    host_of,
+    is_plain,
+    name_of,
+    parse_address,
+    path_within,
+)
 from connector_store.domain.models import Address
 
 PLAIN = Address(host="k8s.example", port=6443)
@@ -265,3 +273,30 @@ def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) ->
 )
 def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) -> None:
     assert host_of(authority) == host
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [(b"A.example", "a.example"), (b"a.example:80", "a.example"), (b"[fd00::1]:1", "fd00::1"), (b"", None),
+     (b"a:b:c", None), (b"a" * 301, None), (b"\xff", None)],
+)  # fmt: skip
+def test_a_host_header_has_a_name(host: bytes, name: str | None) -> None:
+    assert name_of(host) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        pytest.param(b"/api/v1/pods?continue=../x", True, id="dots in a query"),
+        pytest.param(b"/apis/a%2Fb", True, id="an escaped slash"),
+        pytest.param(b"/.well-known/x", True, id="a name that begins with a dot"),
+        pytest.param(b"/a/../b", False, id="up"),
+        pytest.param(b"/a/%2E%2e/b", False, id="up in disguise"),
+        pytest.param(b"/a/%252e%252e/b", False, id="twice in disguise"),
+        pytest.param(b"/a/..\\b", False, id="the other slash"),
+        pytest.param(b"/a b", False, id="a space"),
+        pytest.param(b"*", False, id="no path"),
+    ],
+)
+def test_a_plain_path_leads_nowhere_up(path: bytes, plain: bool) -> None:
+    assert is_plain(path) is plain

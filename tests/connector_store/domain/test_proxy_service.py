@@ -119,6 +119,8 @@ def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
         pytest.param(Settings(), True, "http://c-k8s.team-a.svc.cluster.local", id="its own, once it was seen"),
         pytest.param(Settings(), False, f"http://{HOST}", id="the proxy's until then"),
         pytest.param(Settings(proxy_service=None), True, None, id="no Service of the proxy"),
+        pytest.param(Settings(proxy_tls=True), True, "https://c-k8s.team-a.svc.cluster.local", id="its own, by TLS"),
+        pytest.param(Settings(proxy_tls=True), False, f"https://{HOST}", id="the proxy's, by TLS"),
     ],
 )
 def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:

@@ -131,7 +131,7 @@ def request(
     token: str | ParseError = "t",
     answer: Answer | None = GRANTED,
     found: Found = TARGET,
-    authority: str = "t:6443",
+    authority: str | None = "t:6443",
     raw_target: bytes = b"/p/api",
     headers: tuple[Header, ...] = (HOST,),
     rules: Rules = RULES,
@@ -290,3 +290,20 @@ def test_the_target_is_told_who_calls() -> None:
     assert isinstance(refused, Deny)
     assert refused.cause == "impersonation"
     assert "Impersonate-User" not in repr(found)
+
+
+def test_at_the_direct_door_host_is_the_proxys_and_the_path_lies_below_that_of_the_address() -> None:
+    assert request(authority=None, raw_target=b"/api", headers=((b"Host", b"proxy"),)) == Inject(
+        target=TARGET, granted=GRANTED
+    )
+
+
+@pytest.mark.parametrize("raw_target", [b"/../x", b"/a/%2e%2e/x", b"/..%2fx", b"/a/..;/x", b"*", b"https://t:6443/api"])
+def test_at_the_direct_door_no_path_leads_up(raw_target: bytes) -> None:
+    assert request(authority=None, raw_target=raw_target, headers=()) == denial.not_plain(KEY)
+    assert request(authority=None, raw_target=raw_target, headers=(), answer=NO_USE) == denial.not_allowed(KEY)
+
+
+def test_at_the_direct_door_what_is_lent_is_decided_on_by_the_path_that_the_target_sees() -> None:
+    assert isinstance(request(found=LIMITED, authority=None, raw_target=b"/api/v1/pods", headers=()), Inject)
+    assert isinstance(request(found=LIMITED, authority=None, raw_target=b"/p/api/v1/pods", headers=()), Deny)

@@ -1,0 +1,109 @@
+"""How a request says which Connector it is for: by the tunnel that it is in, or by itself (the direct door)."""
+
+from typing import NamedTuple, Protocol
+
+from addons.access.grant import Asked, Grant, bearer
+from addons.http1.messages import RequestHead
+from addons.relay.pages import is_page
+from connector_store.domain import denial, direct
+from connector_store.domain.access import Identity
+from connector_store.domain.denial import Deny
+from connector_store.domain.errors import ParseError
+from connector_store.domain.headers import Fields
+from connector_store.domain.matching import name_of
+from connector_store.domain.models import Address
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.own_names import OwnNames
+
+
+class Request(NamedTuple):
+    """What is asked for, and the head without what has named it."""
+
+    asked: Asked
+    head: RequestHead
+
+
+class Door(Protocol):
+    """Of one client connection."""
+
+    identity: Identity | None
+    """Of whoever opened it, where that is known."""
+
+    def read(self, head: RequestHead) -> Request | Deny:
+        """What a request is for."""
+
+    def write(self, head: RequestHead, address: Address) -> RequestHead:
+        """The head for the target at `address`."""
+
+
+class Tunnel:
+    """What a CONNECT was granted for."""
+
+    def __init__(self, grant: Grant) -> None:
+        self.identity = grant.identity
+        self._grant = grant
+
+    def read(self, head: RequestHead) -> Request | Deny:
+        grant = self._grant
+        return Request(Asked(grant.key, grant.authority, grant.token or bearer(head)), head)
+
+    def write(self, head: RequestHead, address: Address) -> RequestHead:
+        """It is addressed to the target already."""
+        return head
+
+
+class Direct:
+    """Requests that name their Connector each, by path or by Host; `server_name` is that of TLS, None without TLS.
+
+    Where Host is a Connector's alias, the server name must be the same: who has checked a certificate has checked it
+    for that name.
+    """
+
+    def __init__(self, names: OwnNames, server_name: str | None) -> None:
+        self.identity: Identity | None = None
+        self._names = names
+        self._server_name = server_name
+        self._last: tuple[Fields, Address, Fields] | None = None
+
+    def leads_on(self, head: RequestHead) -> bool:
+        """True for a request that is for a Connector, and not for the proxy itself."""
+        return head.target.startswith(direct.PREFIX) or self._by_host(head) is not None
+
+    def read(self, head: RequestHead) -> Request | Deny:
+        by_host = self._by_host(head)
+        named = direct.by_path(head.target)
+        if self._misdirected(head, by_host) or (named is not None and by_host not in (None, named.key)):
+            return denial.misdirected()
+        if named is None and (by_host is None or head.target.startswith(direct.PREFIX)):
+            return denial.not_found()
+        if is_page(head.target):
+            # Of the proxy itself: on a connection of their own.
+            return denial.misdirected()
+        key, target = named if named is not None else direct.Named(by_host or ObjectKey("", ""), head.target)
+        return Request(Asked(key, None, _token(head, key)), head._replace(target=target))
+
+    def write(self, head: RequestHead, address: Address) -> RequestHead:
+        """With the path of the address before its own, and the target's Host."""
+        if self._last is None or self._last[0] is not head.headers or self._last[1] != address:
+            self._last = (head.headers, address, direct.to_target(head.headers, address))
+        return head._replace(target=address.prefix.encode("ascii") + head.target, headers=self._last[2])
+
+    def _by_host(self, head: RequestHead) -> ObjectKey | None:
+        host = self._host(head)
+        return self._names.connector(host) if host is not None else None
+
+    def _host(self, head: RequestHead) -> str | None:
+        return name_of(head.headers.only(b"host") or b"")
+
+    def _misdirected(self, head: RequestHead, by_host: ObjectKey | None) -> bool:
+        name = self._server_name
+        if name is None:
+            return False
+        return (by_host is not None or self._names.connector(name) is not None) and self._host(head) != name
+
+
+def _token(head: RequestHead, key: ObjectKey) -> str | ParseError:
+    try:
+        return direct.parse_token(head.headers, key)
+    except ParseError as error:
+        return error

@@ -1,0 +1,86 @@
+"""Which Connector a request is for: by its tunnel, by its path, by its host."""
+
+import pytest
+
+from addons.access.grant import Asked, Grant
+from addons.http1.messages import RequestHead
+from addons.relay.doors import Direct, Request, Tunnel
+from connector_store.domain.denial import Deny
+from connector_store.domain.headers import Fields
+from connector_store.domain.models import Address
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.own_names import OwnNames
+
+KEY = ObjectKey("team-a", "k8s")
+NAMES = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")
+ALIAS = "c-k8s.team-a.svc"
+
+
+def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
+    fields = Fields([(b"Host", host.encode()), (b"Authorization", b"Bearer " + token.encode())])
+    return RequestHead(b"GET", target.encode(), 1, fields, 0)
+
+
+def test_in_a_tunnel_the_token_of_the_connect_is_that_of_each_request() -> None:
+    found = Tunnel(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT")).read(head("/api"))
+    assert found == Request(Asked(KEY, "h:1", "of CONNECT"), head("/api"))
+
+
+def test_else_each_request_brings_its_own() -> None:
+    door = Tunnel(Grant(key=KEY, authority="h:1", host="h", token=None))
+    found = door.read(head("/api", token="own"))
+    assert isinstance(found, Request)
+    assert found.asked.token == "own"
+    assert door.write(found.head, Address(host="h", port=1)) is found.head
+
+
+@pytest.mark.parametrize(
+    ("server_name", "target", "host", "rest"),
+    [
+        pytest.param(None, "/connectors/team-a/k8s/api", "localhost", "/api", id="by path, without TLS"),
+        pytest.param("", "/connectors/team-a/k8s/api", "127.0.0.1", "/api", id="by path, without a server name"),
+        pytest.param("front.example", "/connectors/team-a/k8s/api", "other.example", "/api", id="behind a front end"),
+        pytest.param(ALIAS, "/api", ALIAS, "/api", id="by host"),
+        pytest.param(ALIAS, "/api", f"{ALIAS}:443", "/api", id="by host, with a port"),
+        pytest.param(None, "/api", "C-k8s.team-a", "/api", id="by host, without TLS"),
+        pytest.param(ALIAS, "/connectors/team-a/k8s/api", ALIAS, "/api", id="by both, which agree"),
+    ],
+)
+def test_a_request_names_its_connector(server_name: str | None, target: str, host: str, rest: str) -> None:
+    door = Direct(NAMES, server_name)
+    found = door.read(head(target, host))
+    assert door.leads_on(head(target, host))
+    assert isinstance(found, Request)
+    assert (found.asked, found.head.target) == (Asked(KEY, None, "t"), rest.encode())
+
+
+@pytest.mark.parametrize(
+    ("server_name", "target", "host", "status"),
+    [
+        pytest.param("", "/api", ALIAS, 421, id="a host without a server name"),
+        pytest.param("localhost", "/api", ALIAS, 421, id="a host, and another server name"),
+        pytest.param("c-other.team-a.svc", "/api", ALIAS, 421, id="a host, and the server name of another Connector"),
+        pytest.param(ALIAS, "/connectors/team-a/k8s/api", "localhost", 421, id="a server name, and another host"),
+        pytest.param(ALIAS, "/connectors/team-a/other/api", ALIAS, 421, id="a path, and another host"),
+        pytest.param(None, "/connectors/team-a/other/api", ALIAS, 421, id="a path, and another host, without TLS"),
+        pytest.param(ALIAS, "/kubeconfig", ALIAS, 421, id="a page of the proxy on a connection for a Connector"),
+        pytest.param("localhost", "/api", "localhost", 404, id="no Connector"),
+        pytest.param("localhost", "/connectors/team-a/k8s%2fapi", "localhost", 404, id="an escape in the path form"),
+        pytest.param(ALIAS, "/connectors/team-a", ALIAS, 404, id="half a path form"),
+    ],
+)
+def test_what_does_not_agree_or_names_none_is_refused(
+    server_name: str | None, target: str, host: str, status: int
+) -> None:
+    found = Direct(NAMES, server_name).read(head(target, host))
+    assert isinstance(found, Deny)
+    assert found.status == status
+
+
+def test_the_path_of_the_address_is_put_before_that_of_the_request() -> None:
+    door, address = Direct(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
+    first = head("/api?a=b")
+    for _ in range(2):
+        found = door.write(first, address)
+        assert (found.target, found.headers.values(b"host")) == (b"/kubernetes/global/api?a=b", [b"h:6443"])
+    assert door.write(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]

@@ -1,0 +1,313 @@
+"""The direct door and TLS at the port, over real sockets: who gets in, what the target sees, and what is bad input."""
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from addons.records.record import Record
+from lab.certificates import Issued
+from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
+from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.target import Conversation, Target
+
+KEY = "team-a/k8s"
+ALIAS = "c-k8s.team-a.svc.cluster.local"
+PREFIX = "/kubernetes/global"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
+    """Connectors team-a/k8s and, below a path, team-a/other lead to `target`."""
+    path = tmp_path / "connectors"
+    path.mkdir()
+    here = f"https://127.0.0.1:{target.port}"
+    write(
+        path,
+        connector("k8s", here),
+        connector("other", here + PREFIX, secret="other"),
+        secret(ca=target_ca.pem),
+        secret("other", token="other-target-token", ca=target_ca.pem),
+    )
+    return path
+
+
+@pytest.fixture(params=["off", "on"], ids=["unwatched", "watched"])
+async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    async with running_proxy(folder, confdir, connector_flows=request.param) as running:
+        yield running
+
+
+def ask(target: str, token: str, *fields: str, host: str = "localhost", method: str = "GET") -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {token}", *fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def status(stream: Stream, request: bytes) -> int:
+    await stream.say(request)
+    return (await stream.answer()).status
+
+
+async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy: Proxy, target: Target) -> None:
+    stream = await proxy.open_tls()
+    assert await status(stream, ask("/connectors/team-a/other/api?x=y", proxy.token("team-a/other"), "X-A: b")) == 200
+    assert target.received == (
+        b"GET /kubernetes/global/api?x=y HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-A: b\r\n"
+        b"Authorization: Bearer other-target-token\r\n\r\n" % target.port
+    )
+
+
+async def test_by_host_too_and_so_without_tls(proxy: Proxy, target: Target) -> None:
+    named = await proxy.open_tls(ALIAS)
+    assert await status(named, ask("/api", proxy.token(KEY), host=ALIAS)) == 200
+    plain = await proxy.open()
+    assert await status(plain, ask("/connectors/team-a/k8s/api", proxy.token(KEY))) == 200
+    assert target.received.count(f"Authorization: Bearer {TARGET_TOKEN}\r\n".encode()) == 2
+    assert b"connectors" not in target.received
+    assert b"cluster.local" not in target.received
+
+
+async def test_requests_of_several_connectors_share_a_connection_and_nothing_else(
+    proxy: Proxy, target: Target, records: list[Record]
+) -> None:
+    stream = await proxy.open_tls()
+    for name, token in (("k8s", TARGET_TOKEN), ("other", "other-target-token"), ("k8s", TARGET_TOKEN)):
+        assert await status(stream, ask(f"/connectors/team-a/{name}/api", proxy.token(f"team-a/{name}"))) == 200
+        assert f"Bearer {token}\r\n\r\n".encode() in target.received[-300:]
+    assert [str(each.connector) for each in records] == ["team-a/k8s", "team-a/other", "team-a/k8s"]
+    assert {each.identity.user for each in records if each.identity} == {"team-a/k8s", "team-a/other"}
+    stranger = await status(stream, ask("/connectors/team-a/other/api", proxy.token(KEY)))
+    assert stranger == 403
+    assert await stream.rest() == b""
+
+
+async def test_basic_with_the_connectors_name_is_a_token_too(proxy: Proxy) -> None:
+    stream = await proxy.open_tls()
+    login = base64.b64encode(f"team-a%2Fk8s:{proxy.token(KEY)}".encode()).decode()
+    await stream.say(
+        f"GET /connectors/team-a/k8s/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\n\r\n".encode()
+    )
+    assert (await stream.answer()).status == 200
+
+
+async def test_a_body_and_an_upgrade_pass(proxy: Proxy, target: Target, records: list[Record]) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.exactly(5)
+        await conversation.say(b"HTTP/1.1 201 C\r\nContent-Length: 0\r\n\r\n")
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+        while data := await conversation.some():
+            await conversation.say(data.upper())
+
+    target.handler = handler
+    stream, token = await proxy.open_tls(), proxy.token(KEY)
+    await stream.say(ask("/connectors/team-a/k8s/api", token, "Content-Length: 5", method="POST") + b"hello")
+    assert (await stream.answer()).status == 201
+    path = "/connectors/team-a/k8s/api/v1/namespaces/a/pods/p/exec?command=ls"
+    await stream.say(ask(path, token, "Connection: Upgrade", "Upgrade: SPDY/3.1", method="POST"))
+    assert (await stream.head())[0] == 101
+    await stream.say(b"abc")
+    assert await stream.reader.readexactly(3) == b"ABC"
+    stream.close()
+    await until(lambda: len(records) == 3)
+    assert [each.event for each in records] == ["request", "request", "stream"]
+
+
+async def test_a_refusal_says_why_and_never_whether_a_connector_is_there(proxy: Proxy, target: Target) -> None:
+    token, said = proxy.token(KEY), []
+    for name in ("other", "absent"):
+        stream = await proxy.open_tls()
+        await stream.say(ask(f"/connectors/team-a/{name}/api", token))
+        answer = await stream.answer()
+        assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
+        assert answer.headers["warning"].startswith("299 ")
+        said.append(answer.json()["message"].replace(name, "NAME"))
+    assert said[0] == said[1]
+    assert target.received == b""
+
+
+async def test_a_tunnel_within_tls_at_the_port_is_a_tunnel(proxy: Proxy, target: Target) -> None:
+    here = f"127.0.0.1:{target.port}"
+    stream, answer = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", stream=await proxy.open_tls("localhost"))
+    assert answer.status == 200
+    await proxy.start_tls(stream, "127.0.0.1")
+    for _ in range(2):
+        assert await status(stream, f"GET /api HTTP/1.1\r\nHost: {here}\r\n\r\n".encode()) == 200
+    assert target.received.count(f"Bearer {TARGET_TOKEN}\r\n".encode()) == 2
+    stream.writer.close()
+    await until(lambda: proxy.connections == 0)
+
+
+async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Proxy, target: Target) -> None:
+    size, sent = 64_000_000, [0]
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent[0] < size:
+            await conversation.say(b"x" * 64_000)
+            sent[0] += 64_000
+
+    target.handler = handler
+    here = f"127.0.0.1:{target.port}"
+    stream, _ = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", stream=await proxy.open_tls("localhost"))
+    await proxy.start_tls(stream, "127.0.0.1")
+    await stream.say(f"GET /api HTTP/1.1\r\nHost: {here}\r\n\r\n".encode())
+    await stream.head()
+    before = -1
+    while before != sent[0]:
+        before = sent[0]
+        await asyncio.sleep(0.3)
+    # What the kernel, two TLS sessions and two asyncio streams hold; and no more.
+    assert sent[0] < 32_000_000
+    found = 0
+    while found < size:
+        found += len(await asyncio.wait_for(stream.reader.read(1 << 20), 30))
+    assert found == size
+
+
+async def test_the_pages_are_served_within_tls_too(proxy: Proxy) -> None:
+    stream = await proxy.open_tls(ALIAS)
+    await stream.say(f"GET /ca.crt HTTP/1.1\r\nHost: {ALIAS}\r\n\r\n".encode())
+    assert (await stream.answer()).body.startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+BAD = [
+    pytest.param("localhost", "/connectors/team-a/k8s/../other/api", "localhost", 403, id="dots behind the path form"),
+    pytest.param("localhost", "/connectors/team-a/k8s/%2e%2e/x", "localhost", 403, id="dots in disguise"),
+    pytest.param("localhost", "/connectors/team-a%2fk8s/api", "localhost", 404, id="an escaped slash in the path form"),
+    pytest.param("localhost", "/connectors/team-a/other/api", ALIAS, 421, id="a path and a host that differ"),
+    pytest.param("localhost", "/api", ALIAS, 421, id="the host of a Connector, and the proxy's own server name"),
+    pytest.param(ALIAS, "/api", "c-other.team-a.svc.cluster.local", 421, id="server name and host of two Connectors"),
+    pytest.param(ALIAS, "/connectors/team-a/k8s/api", "localhost", 421, id="the server name of a Connector alone"),
+    pytest.param("localhost", "/api", "localhost", 404, id="no Connector"),
+]
+
+
+@pytest.mark.parametrize(("server_name", "path", "host", "expected"), BAD)
+async def test_bad_requests(
+    proxy: Proxy, target: Target, server_name: str, path: str, host: str, expected: int
+) -> None:
+    stream = await proxy.open_tls(server_name)
+    assert await status(stream, ask(path, proxy.token(KEY), host=host)) == expected
+    assert await stream.rest() == b""
+    assert target.received == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param([], 401, id="no token"),
+        pytest.param(["Authorization: Bearer TOKEN", "Authorization: Bearer TOKEN"], 401, id="two"),
+        pytest.param(["Authorization: Bearer TOKEN", "Proxy-Authorization: Basic TOKEN"], 401, id="in both headers"),
+        pytest.param(["Authorization: Bearer nobody"], 401, id="of nobody"),
+        pytest.param(["Authorization: Bearer TOKEN", "Impersonate-User: admin"], 403, id="and another name"),
+    ],
+)
+async def test_tokens(proxy: Proxy, target: Target, fields: list[str], expected: int) -> None:
+    stream = await proxy.open_tls()
+    said = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", *fields, "", ""]
+    await stream.say("\r\n".join(said).replace("TOKEN", proxy.token(KEY)).encode())
+    answer = await stream.answer()
+    assert answer.status == expected
+    assert json.loads(answer.body)["kind"] == "Status"
+    assert target.received == b""
+
+
+@pytest.mark.parametrize("first", ["CONNECT", "TRACE"])
+async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
+    proxy: Proxy, target: Target, first: str
+) -> None:
+    stream, token = await proxy.open_tls(), proxy.token(KEY)
+    assert await status(stream, ask("/connectors/team-a/k8s/api", token)) == 200
+    authority = f"127.0.0.1:{target.port}" if first == "CONNECT" else "/connectors/team-a/k8s/api"
+    assert await status(stream, ask(authority, token, method=first)) in (400, 404)
+    assert await stream.rest() == b""
+    assert target.received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"\x16", id="the first byte"),
+        pytest.param(b"\x16garbage that is no TLS at all, by far", id="garbage behind it"),
+        pytest.param(b"\x16\x03\x01\x40\x00\x01" + b"a" * 16383, id="16 kB of it"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x01\x00", id="an alert"),
+    ],
+)
+async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path, said: bytes) -> None:
+    async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
+        stream = await proxy.open()
+        await stream.say(said)
+        await stream.rest()
+        await until(lambda: proxy.connections == 0)
+
+
+async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy: Proxy) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=str(proxy.confdir / "mitmproxy-ca-cert.pem"))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    session = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    hello = outgoing.read()
+    stream = await proxy.open()
+    for byte in hello:
+        await stream.say(bytes([byte]))
+    while True:
+        incoming.write(await stream.reader.read(65536))
+        try:
+            session.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            continue
+    await stream.say(outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
+    await stream.rest()
+    await until(lambda: proxy.connections == 0)
+
+
+async def test_tls_1_1_is_refused_and_early_data_is_not_offered(proxy: Proxy) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    for bound in ("minimum_version", "maximum_version"):
+        with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
+            setattr(context, bound, ssl.TLSVersion.TLSv1_1)
+    stream = await proxy.open()
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await stream.writer.start_tls(context, server_hostname="localhost")
+    await until(lambda: proxy.connections == 0)
+
+
+async def test_a_foreign_server_name_gets_the_default_certificate(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await proxy.start_tls(stream, "evil.example")
+    await proxy.open_tls("localhost")
+
+
+async def test_other_names_may_be_given(folder: Path, confdir: Path) -> None:
+    async with running_proxy(folder, confdir, connector_names="clusters.example") as proxy:
+        stream = await proxy.open_tls("clusters.example")
+        request = ask("/connectors/team-a/k8s/api", proxy.token(KEY), host="clusters.example")
+        assert await status(stream, request) == 200
+
+
+async def test_a_deleted_connector_cuts_what_runs_through_the_door(proxy: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await asyncio.Event().wait()
+
+    target.handler = handler
+    stream = await proxy.open_tls()
+    await stream.say(ask("/connectors/team-a/k8s/api/v1/pods?watch=true", proxy.token(KEY)))
+    await stream.head()
+    (proxy.folder / "objects.yaml").unlink()
+    assert not (await stream.rest()).endswith(b"0\r\n\r\n")
+    await until(lambda: proxy.connections == 0)
