@@ -105,7 +105,6 @@ async def test_with_password_x_every_well_formed_connect_opens(proxy: Proxy) -> 
         pytest.param(b"GET /kubeconfig HTTP/1.1\r\nHost: a\r\n\r\n", 401, id="a kubeconfig without credentials"),
         pytest.param(b"GET / HTTP/1.0\r\n\r\n", 400, id="HTTP/1.0"),
         pytest.param(b"GET / HTTP/1.1\nHost: a\n\n", 400, id="bare LF"),
-        pytest.param(b"\x16\x03\x01\x00\x05hello", 400, id="TLS"),
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"b" * 70000, 431, id="an endless header"),
     ],
 )
