@@ -191,5 +191,5 @@ def test_whoever_asks_for_names_without_end_gets_the_default_certificate(tmp_pat
     aliases = [f"c-{number}.n" for number in range(int(certificates.ALIAS_BURST) + 1)]
     assert [shown(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
     assert shown(aliases[0])
-    clock[0] += 1 / certificates.ALIAS_RATE
+    clock[0] += 2 / certificates.ALIAS_RATE
     assert shown(aliases[-1])
