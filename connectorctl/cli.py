@@ -22,6 +22,7 @@ from connectorctl.situation import Situation
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "init": "connectorctl.commands.init",
+        "import": "connectorctl.commands.import_",
         "check": "connectorctl.commands.check",
         "proxy": "connectorctl.commands.proxy",
         "kubeconfig": "connectorctl.commands.kubeconfig",

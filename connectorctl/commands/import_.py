@@ -1,0 +1,65 @@
+"""`connectorctl import`: a Connector and its Secret from a kubeconfig."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import yaml
+
+from connector_store.kube import config
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONNECTORS, SECRETS
+from connectorctl.command import command as make
+from connectorctl.files import create_private
+from connectorctl.importer import read_kubeconfig
+from connectorctl.output import say
+
+_DEFAULT: Final = "default"
+
+
+@make(
+    "import",
+    examples=(
+        "connectorctl import target.kubeconfig -o connectors/target.yaml",
+        "connectorctl import target.kubeconfig --context admin@kind -n team-a --apply",
+    ),
+)
+@click.argument("kubeconfig", type=click.Path(path_type=Path, dir_okay=False), metavar="KUBECONFIG")
+@click.option("--context", metavar="NAME", help="Of that kubeconfig; default: its current one.")
+@click.option("-n", "--namespace", default=_DEFAULT, help="Where they are to be; default: default.")
+@click.option("--name", metavar="NAME", help="Of the Connector and its Secret; default: after the context.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="By default ./connectors/NAME.yaml."
+)
+@click.option("--apply", "apply_", is_flag=True, help="Create them in the cluster that kubectl uses; no file.")
+def command(
+    kubeconfig: Path, context: str | None, namespace: str, name: str | None, output: Path | None, apply_: bool
+) -> None:
+    """Make a Connector and its Secret of a kubeconfig's token or certificate, pinned to its server.
+
+    The file is readable to you only, and one that is there is never overwritten. What cannot be lent is named.
+    """
+    if apply_ and output is not None:
+        raise click.UsageError("--apply: writes no file; leave out --output")
+    secret, connector = read_kubeconfig(kubeconfig, context, namespace=namespace, name=name)
+    if apply_:
+        asyncio.run(_create(secret, connector))
+        say(f"created Secret and Connector {namespace}/{connector['metadata']['name']}")
+        return
+    path = output or Path("connectors") / f"{connector['metadata']['name']}.yaml"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        create_private(path, yaml.safe_dump_all([secret, connector], sort_keys=False))
+    except FileExistsError as error:
+        raise click.ClickException(f"{path} is there already; name another file with --output") from error
+    say(f"wrote {path}; look at it with: connectorctl check {path.parent}")
+
+
+async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
+    namespace = secret["metadata"]["namespace"]
+    configuration = await config.load(None, environ=os.environ)
+    async with KubeClient(configuration, user_agent="connectorctl") as client:
+        await client.create(SECRETS.path(namespace), secret)
+        await client.create(CONNECTORS.path(namespace), connector)

@@ -1,0 +1,143 @@
+"""A user's kubeconfig -> a Connector and its Secret, pinned to that kubeconfig's server.
+
+What can be lent is a token or a client certificate. What cannot is named: exec plugins and auth providers run on the
+user's machine, passwords and proxies have no place in a Connector, and a server that is not verified gets nothing.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
+from connector_store.domain.errors import ParseError
+from connector_store.domain.fields import Fields
+from connector_store.domain.manifest import API_VERSION, parse_object
+from connector_store.domain.matching import parse_address
+from connector_store.domain.models import ADDRESS_ANNOTATION, Secret
+from connector_store.domain.names import is_subdomain
+
+MAX_FILE: Final = 8 * 1024 * 1024
+"""Bytes of a kubeconfig that is read."""
+
+_USER_REFUSED: Final = {
+    "exec": "is a plugin that runs on your machine; lend a ServiceAccount's token instead",
+    "auth-provider": "is a plugin of kubectl's; lend a ServiceAccount's token instead",
+    "username": "is a password's; API servers take none any more",
+    "as": "acts as another; a Connector lends what the credential itself may do",
+}
+_CLUSTER_REFUSED: Final = {
+    "insecure-skip-tls-verify": "is set; only a target that is verified gets a credential: add its CA",
+    "proxy-url": "leads through another proxy; a Connector has no such thing",
+    "tls-server-name": "names another host than the server's; a Connector has no such thing",
+}
+
+
+def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: str | None) -> list[dict[str, Any]]:
+    """The Secret and the Connector; ParseError names the field that cannot be taken, and quotes no credential."""
+    config = Fields(_load(path), "")
+    chosen = context or config.text("current-context")
+    if chosen is None:
+        raise ParseError("current-context", "is empty; name one with --context")
+    entry = _named(config, "contexts", chosen).child("context")
+    cluster = _named(config, "clusters", entry.text("cluster") or "").child("cluster")
+    user = _named(config, "users", entry.text("user") or "").child("user")
+    _refuse(user, _USER_REFUSED)
+    _refuse(cluster, _CLUSTER_REFUSED)
+    server = cluster.text("server") or ""
+    try:
+        address = str(parse_address(server))
+    except ParseError as error:
+        raise ParseError(cluster.at("server"), error.reason) from None
+    called = name or _name_of(chosen)
+    if not is_subdomain(called):
+        raise ParseError("--name", "is not the name of a Connector")
+    kind, auth, data = _credential(user, path.parent)
+    ca = _data_or_file(cluster, "certificate-authority", path.parent)
+    if ca is not None:
+        data["ca.crt"] = ca
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": called, "namespace": namespace, "annotations": {ADDRESS_ANNOTATION: address}},
+        "type": kind,
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+    read = parse_object(secret, system_namespace="")
+    if isinstance(read, Secret) and (problem := read.credential_problem or read.ca_problem) is not None:
+        raise ParseError(user.path, problem)
+    connector = {
+        "apiVersion": API_VERSION,
+        "kind": "Connector",
+        "metadata": {"name": called, "namespace": namespace},
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": address,
+            "auth": {"name": auth, "secretRef": {"name": called}},
+        },
+    }
+    return [secret, connector]
+
+
+def _load(path: Path) -> object:
+    with path.open("rb") as stream:
+        text = stream.read(MAX_FILE + 1)
+    if len(text) > MAX_FILE:
+        raise ParseError(str(path), f"is longer than {MAX_FILE} bytes")
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise ParseError(str(path), "is no kubeconfig: it is not YAML") from None
+
+
+def _named(config: Fields, kind: str, name: str) -> Fields:
+    for each in config.items(kind):
+        if each.text("name") == name:
+            return each
+    raise ParseError(kind, f"has no {name!r}")
+
+
+def _refuse(fields: Fields, refused: Mapping[str, str]) -> None:
+    for name, why in refused.items():
+        if fields.value(name):
+            raise ParseError(fields.at(name), why)
+
+
+def _name_of(context: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")[:61].strip("-")
+
+
+def _credential(user: Fields, folder: Path) -> tuple[str, str, dict[str, bytes]]:
+    token_file = user.text("tokenFile")
+    token = _read(user.at("tokenFile"), folder / token_file) if token_file else None
+    if token is None and (text := user.text("token")) is not None:
+        token = text.encode()
+    if token is not None:
+        return BEARER_TOKEN_SECRET, "bearerTokenAuth", {"token": token}
+    certificate, key = (_data_or_file(user, each, folder) for each in ("client-certificate", "client-key"))
+    if certificate is None or key is None:
+        raise ParseError(user.path, "has neither a token nor a client certificate with its key")
+    return CLIENT_CERTIFICATE_SECRET, "clientCertificateAuth", {CERTIFICATE_KEY: certificate, PRIVATE_KEY: key}
+
+
+def _data_or_file(fields: Fields, name: str, folder: Path) -> bytes | None:
+    """NAME-data wins over NAME, which is a file relative to the kubeconfig's folder, as for kubectl."""
+    data, file = fields.text(f"{name}-data"), fields.text(name)
+    if data is not None:
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError):
+            raise ParseError(fields.at(f"{name}-data"), "is not base64") from None
+    return _read(fields.at(name), folder / file) if file is not None else None
+
+
+def _read(path: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()[: MAX_FILE + 1]
+    except OSError as error:
+        raise ParseError(path, f"{file}: {error.strerror}") from None
