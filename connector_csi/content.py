@@ -161,7 +161,12 @@ class Contents:
                 return problems.get(key) or self._no_proxy(key)
             entries.append(entry)
         return Content(
-            files=render_files(entries, wish.volume.configurations, wish.volume.left_out),
+            files=render_files(
+                entries,
+                wish.volume.configurations,
+                wish.volume.left_out,
+                namespace=wish.volume.pod.namespace,
+            ),
             inputs=inputs,
             kept={str(each.key): (str(each.address), each.proxy) for each in entries},
             unseen=tuple(filter(self._lacks_alias, wish.volume.connectors)),

@@ -1,6 +1,7 @@
 """Requests to the proxy itself: `GET /ca.crt`, and `GET /kubeconfig` with the caller's own credentials.
 
     curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig
+    curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig?direct    the proxy is its server
 
 The kubeconfig goes through the same checks, in the same order, as a CONNECT; everything else is 404.
 """
@@ -15,7 +16,7 @@ from connector_store.domain.caller import Caller, parse_basic
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
-from connector_store.domain.kubeconfig import Entry, render
+from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
 from connector_store.domain.models import Target
 
 _METHODS: Final = (b"GET", b"HEAD")
@@ -55,7 +56,7 @@ class Pages:
 
     async def answer(self, method: bytes, target: bytes, headers: Fields, source: str) -> Page | Deny:
         """The answer to an origin-form request from the address `source`; it may wait for the access check."""
-        path = target.partition(b"?")[0]
+        path, _, query = target.partition(b"?")
         if method not in _METHODS or path not in _PATHS:
             return denial.not_found()
         ca = self._ca()
@@ -63,9 +64,10 @@ class Pages:
             return denial.not_synced()
         if path == b"/ca.crt":
             return Page(content_type=b"application/x-pem-file", body=ca)
-        return await self._kubeconfig(headers, ca, source)
+        style = Style(direct=b"direct" in query.split(b"&"))
+        return await self._kubeconfig(headers, ca, source, style)
 
-    async def _kubeconfig(self, headers: Fields, ca: bytes, source: str) -> Page | Deny:
+    async def _kubeconfig(self, headers: Fields, ca: bytes, source: str, style: Style) -> Page | Deny:
         checks = self._checks
         caller = verdict.before_access(full=False, synced=not checks.missing, caller=_caller(headers))
         if isinstance(caller, Deny):
@@ -89,16 +91,16 @@ class Pages:
             case Deny():
                 return _login(decided)
             case verdict.Inject() | verdict.Forward():
-                return await self._page(token, decided.target, ca, headers)
+                return await self._page(token, decided.target, ca, headers, style)
             case verdict.Defer():
                 return denial.internal()
 
-    async def _page(self, token: str, target: Target, ca: bytes, headers: Fields) -> Page | Deny:
+    async def _page(self, token: str, target: Target, ca: bytes, headers: Fields, style: Style) -> Page | Deny:
         host = (headers.only(b"host") or b"").decode("latin-1")
         proxy = await self._proxy(target, host)
         try:
             entry = Entry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
-            return Page(content_type=b"application/yaml", body=render([entry]).encode())
+            return Page(content_type=b"application/yaml", body=to_yaml(kubeconfig([entry], style)).encode())
         except ParseError:
             return denial.bad_request("the Host header is not HOST[:PORT]")
 

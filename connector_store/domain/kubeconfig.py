@@ -2,7 +2,8 @@
 
 One entry gives one cluster, user and context named `k8s`; several are named NAMESPACE/NAME each, the first is
 current. The rotating form has password `x` in proxy-url and the token in a file beside it, which client-go reads
-again every minute.
+again every minute. The direct form needs no proxy-url: its server is the proxy, which the request or the host tells
+the Connector.
 """
 
 import base64
@@ -18,20 +19,21 @@ from connector_store.domain.caller import TOKEN_COMES_INSIDE
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import is_alias
 
 TOKEN_FILE: Final = "context.token"  # noqa: S105 - the name of a file
 PLACEHOLDER: Final = "fake-token"
 """Stands for the target's token, so that clients which insist on one send something."""
 _ONLY: Final = "k8s"
-_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 _PORTS: Final = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One Connector of a kubeconfig.
 
-    `proxy` is the proxy's `http[s]://HOST[:PORT]`; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
+    `proxy` is the proxy's `http://HOST[:PORT]`, or https; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
     """
 
     key: ObjectKey
@@ -45,12 +47,15 @@ class Entry:
 class Style:
     """How a kubeconfig is made.
 
-    `rotating`: the token lies in a file beside it. `plugin`: the `users[].user.exec` of a Connector, which prints its
+    `rotating`: the token lies in a file beside it. `direct`: its server is the proxy, by TLS. `ca_file`: where the CA
+    lies beside it; else it is in it. `plugin`: the `users[].user.exec` of a Connector, which prints its
     token (client.authentication.k8s.io). `name`: of the context of an only Connector. `namespace`: where commands
     without one go.
     """
 
     rotating: bool = False
+    direct: bool = False
+    ca_file: str | None = None
     plugin: Callable[[ObjectKey], Mapping[str, object]] | None = None
     name: str | None = None
     namespace: str | None = None
@@ -72,9 +77,24 @@ def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     return f"{scheme}://{user}:{password}@{host}:{port}"
 
 
+def direct_url(entry: Entry) -> str:
+    """The proxy as the server itself: by the Connector's own Service where `proxy` is that, else by a path.
+
+    One port serves plain and TLS; where the URL names none, each scheme has its own. ParseError as `proxy_url`.
+    """
+    scheme, host, port = _parts(entry.proxy)
+    authority = host if port == _PORTS[scheme] else f"{host}:{port}"
+    return f"https://{authority}" if is_alias(host, entry.key) else f"https://{authority}/connectors/{entry.key}"
+
+
 def render(entries: Sequence[Entry], *, rotating: bool = False) -> str:
     """The kubeconfig as YAML; `entries` is not empty."""
-    text: str = yaml.safe_dump(kubeconfig(entries, Style(rotating=rotating)), sort_keys=False, width=1_000_000)
+    return to_yaml(kubeconfig(entries, Style(rotating=rotating)))
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A kubeconfig as kubectl writes it, its fields in their order."""
+    text: str = yaml.safe_dump(dict(config), sort_keys=False, width=1_000_000)
     return text
 
 
@@ -87,15 +107,7 @@ def kubeconfig(entries: Sequence[Entry], style: Style) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": str(entry.address),
-                    "proxy-url": proxy_url(entry, rotating=style.token_comes_inside),
-                    "certificate-authority-data": base64.b64encode(entry.ca).decode("ascii"),
-                },
-            }
-            for name, entry in zip(names, entries, strict=True)
+            {"name": name, "cluster": _cluster(entry, style)} for name, entry in zip(names, entries, strict=True)
         ],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name, **namespace}} for name in names],
         "users": [{"name": name, "user": _user(entry, style)} for name, entry in zip(names, entries, strict=True)],
@@ -106,7 +118,19 @@ def kubeconfig(entries: Sequence[Entry], style: Style) -> dict[str, Any]:
 def _user(entry: Entry, style: Style) -> dict[str, Any]:
     if style.plugin is not None:
         return {"exec": dict(style.plugin(entry.key))}
-    return {"tokenFile": TOKEN_FILE} if style.rotating else {"token": PLACEHOLDER}
+    if style.rotating:
+        return {"tokenFile": TOKEN_FILE}
+    return {"token": entry.token if style.direct else PLACEHOLDER}
+
+
+def _cluster(entry: Entry, style: Style) -> dict[str, str]:
+    if style.direct:
+        cluster = {"server": direct_url(entry)}
+    else:
+        cluster = {"server": str(entry.address), "proxy-url": proxy_url(entry, rotating=style.token_comes_inside)}
+    if style.ca_file is not None:
+        return cluster | {"certificate-authority": style.ca_file}
+    return cluster | {"certificate-authority-data": base64.b64encode(entry.ca).decode("ascii")}
 
 
 def _parts(url: str) -> tuple[str, str, int]:

@@ -91,5 +91,10 @@ def proxy_for(connector: ObjectKey, settings: Settings, *, seen: bool) -> str | 
     return "https" + url.removeprefix("http") if settings.proxy_tls else url
 
 
+def is_alias(host: str, connector: ObjectKey) -> bool:
+    """True for the name of the Connector's own Service with the cluster's domain behind it."""
+    return host.startswith(f"{PREFIX}{connector.name}.{connector.namespace}.svc.")
+
+
 def _is_connector(owner: Mapping[str, Any]) -> bool:
     return owner.get("kind") == "Connector" and str(owner.get("apiVersion", "")).startswith(API_GROUP + "/")

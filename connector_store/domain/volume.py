@@ -16,10 +16,9 @@ from typing import Final
 
 from connector_store.domain.duration import parse_duration
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import TOKEN_FILE
 from connector_store.domain.names import ObjectKey, is_label, is_subdomain
 from connector_store.domain.pod_token import TOKENS
-from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, KUBECONFIG_ROTATING
+from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, NEEDED
 
 KUBELET: Final = "csi.storage.k8s.io/"
 POD_NAME: Final = KUBELET + "pod.name"
@@ -179,8 +178,10 @@ class _Reader:
         for each in sorted(left_out - set(BUILT_IN)):
             known = ", ".join(BUILT_IN)
             self._wrong(CONFIGURATIONS_WANTED, f"!{_shown(each)} leaves out no built-in file; those are {known}")
-        if KUBECONFIG_ROTATING in wanted and TOKEN_FILE in left_out:
-            self._wrong(CONFIGURATIONS_WANTED, f"!{TOKEN_FILE} leaves out the file that {KUBECONFIG_ROTATING} reads")
+        for each in wanted:
+            for file in NEEDED.get(each, ()):
+                if file in left_out:
+                    self._wrong(CONFIGURATIONS_WANTED, f"!{file} leaves out the file that {each} reads")
         return wanted, left_out
 
     def params(self) -> None:

@@ -37,6 +37,7 @@ class Place:
         "connectorctl kubeconfig default/k8s-connector -o team.kubeconfig",
         "connectorctl kubeconfig default/k8s-connector --exec --merge",
         "connectorctl kubeconfig team-a/k8s --service-account ci/pipeline --rotating -o team.kubeconfig",
+        "connectorctl kubeconfig default/k8s-connector --direct -o team.kubeconfig",
     ),
 )
 @click.argument("keys", type=ConnectorKey(), metavar="NAMESPACE/NAME...", nargs=-1, required=True)
@@ -50,6 +51,7 @@ class Place:
 @click.option("--force", is_flag=True, help="Also replace what is not of a Connector.")
 @click.option("--exec", "by_exec", is_flag=True, help="Get tokens by this program, whenever one has ended.")
 @click.option("--rotating", is_flag=True, help="Keep the token in a file that clients read again.")
+@click.option("--direct", is_flag=True, help="The proxy is its server, by TLS: for clients that know no proxy.")
 @click.option("--context-name", metavar="NAME", help="Of the context, cluster and user of one Connector.")
 @click.option("--default-namespace", metavar="NAMESPACE", help="Of commands that name none.")
 @click.option("--proxy", metavar="URL", envvar=f"{ENVIRONMENT}PROXY", show_envvar=True,
@@ -65,6 +67,7 @@ def command(
     force: bool,
     by_exec: bool,
     rotating: bool,
+    direct: bool,
     context_name: str | None,
     default_namespace: str | None,
     proxy: str | None,
@@ -84,6 +87,7 @@ def command(
     made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
     style = Style(
         rotating=rotating,
+        direct=direct,
         plugin=plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None,
         name=context_name or (str(keys[0]) if merge else None),
         namespace=default_namespace,

@@ -16,7 +16,7 @@ from connector_store.domain.conditions import NOT_PROBED, OURS
 from connector_store.domain.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.volume import ATTRIBUTES
-from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, ERROR_FILE
+from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, ERROR_FILE, IN_CLUSTER, OF_IN_CLUSTER
 from connector_store.process_metrics import ProcessMetrics
 from connectorctl.cli import COMMANDS
 from connectorctl.cli import ROOT as ROOT_COMMAND
@@ -92,7 +92,7 @@ def _reasons() -> set[str]:
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
     documented = {each for name in rows((REFERENCE / "volume.md").read_text()) for each in names(name)}
-    assert documented == {*ATTRIBUTES, *BUILT_IN, *CONFIGURATIONS, ERROR_FILE}
+    assert documented == {*ATTRIBUTES, *BUILT_IN, *CONFIGURATIONS, *OF_IN_CLUSTER, ERROR_FILE} - {IN_CLUSTER}
 
 
 def test_every_field_of_an_audit_line_is_there() -> None:

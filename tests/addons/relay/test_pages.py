@@ -92,6 +92,16 @@ async def test_gives_a_caller_his_kubeconfig_without_the_targets_credential() ->
     assert proxy.access.asked == [("caller-token", KEY)]
 
 
+@pytest.mark.parametrize("query", [b"direct", b"x=1&direct"])
+async def test_directly_the_proxy_is_the_server_and_the_callers_token_the_users(query: bytes) -> None:
+    page = await Proxy().get(b"/kubeconfig?" + query, basic())
+    assert isinstance(page, Page)
+    config = yaml.safe_load(page.body)
+    assert config["clusters"][0]["cluster"].keys() == {"server", "certificate-authority-data"}
+    assert config["clusters"][0]["cluster"]["server"] == "https://c-k8s.team-a.svc.cluster.local"
+    assert config["users"][0]["user"] == {"token": "caller-token"}
+
+
 async def test_a_known_answer_is_not_asked_for_again() -> None:
     proxy = Proxy()
     proxy.access.known = GRANTED

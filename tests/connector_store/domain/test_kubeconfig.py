@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, proxy_url, render
+from connector_store.domain.kubeconfig import Entry, Style, direct_url, kubeconfig, proxy_url, render, to_yaml
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
 
@@ -98,6 +98,8 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> No
     [
         pytest.param("", id="nothing"),
         pytest.param("socks5://p", id="another protocol"),
+        pytest.param("p:80", id="no scheme"),
+        pytest.param("ftp://p:21", id="another scheme with a port"),
         pytest.param("http://", id="no host"),
         pytest.param("http://a b", id="a space"),
         pytest.param("http://u:p@h", id="credentials"),
@@ -109,6 +111,41 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> No
 def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
     with pytest.raises(ParseError, match="http://HOST:PORT"):
         proxy_url(replace(ENTRY, proxy=proxy))
+
+
+TLS = replace(ENTRY, proxy="https://c-k8s.team-a.svc.cluster.local")
+
+
+def test_by_tls_the_proxy_is_named_by_https() -> None:
+    assert proxy_url(TLS) == "https://team-a%2Fk8s:eyJ.a-b_c@c-k8s.team-a.svc.cluster.local:443"
+    assert proxy_url(replace(ENTRY, proxy="https://p:8443"), rotating=True) == "https://team-a%2Fk8s:x@p:8443"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "server"),
+    [
+        pytest.param(ENTRY.proxy, "https://c-k8s.team-a.svc.cluster.local", id="its own Service: the host names it"),
+        pytest.param(TLS.proxy, "https://c-k8s.team-a.svc.cluster.local", id="by TLS"),
+        pytest.param("http://c-k8s.team-a.svc.d:8080", "https://c-k8s.team-a.svc.d:8080", id="another port"),
+        pytest.param("http://p.sys.svc.d", "https://p.sys.svc.d/connectors/team-a/k8s", id="the proxy's own"),
+        pytest.param("http://c-k8s.team-b.svc.d", "https://c-k8s.team-b.svc.d/connectors/team-a/k8s", id="another's"),
+        pytest.param("http://[::1]:8080", "https://[::1]:8080/connectors/team-a/k8s", id="an address"),
+    ],
+)
+def test_directly_the_proxy_is_the_server(proxy: str, server: str) -> None:
+    entry = replace(ENTRY, proxy=proxy)
+    assert direct_url(entry) == server
+    [cluster] = kubeconfig([entry], Style(direct=True))["clusters"]
+    assert cluster["cluster"].keys() == {"server", "certificate-authority-data"}
+
+
+def test_the_direct_form_has_the_callers_token_itself_or_in_a_file() -> None:
+    [user] = kubeconfig([ENTRY], Style(direct=True))["users"]
+    assert user["user"] == {"token": ENTRY.token}
+    config = kubeconfig([ENTRY], Style(direct=True, rotating=True, ca_file="ca.crt"))
+    assert config["users"][0]["user"] == {"tokenFile": "context.token"}
+    assert config["clusters"][0]["cluster"]["certificate-authority"] == "ca.crt"
+    assert ENTRY.token not in to_yaml(config)
 
 
 def test_an_entry_hides_its_token_in_text() -> None:

@@ -10,6 +10,7 @@ from connector_store.domain.proxy_service import (
     SELECTOR,
     Service,
     connector_of,
+    is_alias,
     parse_service,
     proxy_for,
     service_name,
@@ -125,3 +126,16 @@ def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
 )
 def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:
     assert proxy_for(KEY, settings, seen=seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("c-k8s.team-a.svc.cluster.local", True),
+        ("c-k8s.team-b.svc.cluster.local", False),
+        ("c-k8s.team-a", False),
+        (HOST, False),
+    ],
+)
+def test_a_host_is_the_alias_of_its_connector_only(host: str, expected: bool) -> None:
+    assert is_alias(host, KEY) is expected

@@ -122,6 +122,8 @@ def test_durations(text: str, seconds: float) -> None:
         pytest.param({"configuration.names": "../kubeconfig"}, "is not a configuration", id="a path"),
         pytest.param({"configuration.names": "!x"}, "leaves out no built-in file", id="no built-in file"),
         pytest.param({"configuration.names": "kubeconfig-rotating,!context.token"}, "!context.token", id="needed"),
+        pytest.param({"configuration.names": "kubeconfig-direct,!ca.crt"}, "that kubeconfig-direct reads", id="the CA"),
+        pytest.param({"configuration.names": "in-cluster,!ca.crt"}, "!ca.crt leaves out", id="needed by in-cluster"),
         pytest.param({"configuration.params": "{"}, "configuration.params: is not a JSON object", id="no JSON"),
         pytest.param({"configuration.params": "[]"}, "configuration.params: is not a JSON object", id="a JSON list"),
         pytest.param({"token.expiration": "soon"}, "token.expiration: 'soon' is not a duration", id="no duration"),

@@ -36,6 +36,14 @@ def test_it_goes_to_stdout(typed: Type, connectors: Path) -> None:
     assert "REPLACE" not in out
 
 
+def test_directly_the_proxy_is_the_server(typed: Type, connectors: Path) -> None:
+    code, out, err = typed(f"{MAKE} --direct")
+    config = yaml.safe_load(out)
+    assert (code, err) == (0, "")
+    assert config["clusters"][0]["cluster"]["server"] == f"https://127.0.0.1:8080/connectors/{NAME}"
+    assert config["users"][0]["user"]["token"].startswith("eyJ")
+
+
 def test_it_goes_to_a_private_file(typed: Type, connectors: Path, place: Path) -> None:
     assert typed(f"{MAKE} -o team.kubeconfig") == (0, "", "wrote team.kubeconfig\n")
     assert mode(place / "team.kubeconfig") == 0o600
