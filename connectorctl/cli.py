@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "token": "connectorctl.commands.token",
         "credential": "connectorctl.commands.credential",
         "status": "connectorctl.commands.status",
+        "can-i": "connectorctl.commands.can_i",
+        "suggest-role": "connectorctl.commands.suggest_role",
         "completion": "connectorctl.commands.completion",
         "help": "connectorctl.commands.help",
         "version": "connectorctl.commands.version",

@@ -34,7 +34,7 @@ ALWAYS: Final = "system:discovery"
 
 _CERTIFICATES: Final = "certificates.k8s.io"
 _ADMISSION: Final = "admissionregistration.k8s.io"
-_UPGRADED: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+UPGRADED: Final = frozenset({"exec", "attach", "portforward", "proxy"})
 _WRITES: Final = frozenset({"create", "update", "patch"})
 _ROLES: Final = frozenset({"roles", "clusterroles"})
 _BINDINGS: Final = {"rolebindings": ("roles", "clusterroles"), "clusterrolebindings": ("clusterroles",)}
@@ -193,7 +193,7 @@ class Lending:
         if not plain:
             return NotLent(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
         lent = self._one(info, "")
-        if isinstance(lent, Lent) and (may_create or info.subresource in _UPGRADED or info.group in _GUARDED):
+        if isinstance(lent, Lent) and (may_create or info.subresource in UPGRADED or info.group in _GUARDED):
             for further, why in _further(asked):
                 missing = self._one(further, why)
                 if isinstance(missing, NotLent):
@@ -302,7 +302,7 @@ def _further(asked: Asked) -> Iterator[tuple[RequestInfo, str]]:
     verb, group, resource, subresource = info.verb, info.group, info.resource, info.subresource
     if asked.may_create and not subresource:
         yield info._replace(verb="create"), "this request creates what is not there"
-    if subresource in _UPGRADED and verb != "create" and (asked.upgrade or subresource != "proxy"):
+    if subresource in UPGRADED and verb != "create" and (asked.upgrade or subresource != "proxy"):
         yield info._replace(verb="create"), "this request opens a stream"
     if verb not in _WRITES:
         return

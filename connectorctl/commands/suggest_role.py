@@ -1,0 +1,64 @@
+"""`connectorctl suggest-role`: the smallest roles for what callers did."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from connector_store.domain.builtin_roles import manifest
+from connector_store.domain.suggestion import suggest
+from connectorctl.command import command as make
+from connectorctl.output import render_value, say, write
+
+
+@make(
+    "suggest-role",
+    examples=(
+        "connectorctl suggest-role --audit proxy.log --connector team-a/prod",
+        "connectorctl suggest-role --audit a.log --audit b.log --user system:serviceaccount:team-a:ci --name ci",
+    ),
+)
+@click.option(
+    "--audit",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Audit lines of a proxy, as JSON.",
+)
+@click.option("--connector", metavar="NAMESPACE/NAME", help="Of this Connector only.")
+@click.option("--user", help="Of this caller only.")
+@click.option("--name", default="suggested", show_default=True, help="Of the roles.")
+def command(files: Sequence[Path], connector: str | None, user: str | None, name: str) -> None:
+    """Write the smallest ClusterRoles for what callers really did, ready to apply.
+
+    Their entries for spec.permissions are in a comment at the end; what is left out, and why, goes to stderr.
+    """
+    found = suggest(_lines(files, connector, user), name=name)
+    for each in found.left_out:
+        say(f"left out: {each}")
+    if not found.roles:
+        say("nothing that a role would have to lend")
+        return
+    documents = [render_value(manifest(each), "yaml") for each in found.roles]
+    entries = render_value({"permissions": dict(found.permissions)}, "yaml")
+    comment = ["spec:", *(f"  {each}" for each in entries.splitlines())]
+    write("---\n".join(documents) + "".join(f"# {each}\n" for each in comment))
+
+
+def _lines(files: Sequence[Path], connector: str | None, user: str | None) -> Iterator[dict[str, object]]:
+    """Lines that are no JSON objects are passed over: the log has others too."""
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for text in lines:
+                if not text.startswith("{"):
+                    continue
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    continue
+                caller = line.get("caller") or {}
+                if connector in (None, line.get("connector")) and user in (None, caller.get("user")):
+                    yield line
