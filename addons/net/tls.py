@@ -10,6 +10,8 @@ from typing import Final, Protocol
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
 
+from connector_store.trust import why_tls_failed
+
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
 
 _SIZE: Final = 131072
@@ -125,7 +127,7 @@ class TlsStream:
             # Each call makes one record (SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets).
             done = _lib.SSL_write(self._ssl, start, left)
             if done <= 0:
-                raise ConnectionError(explain(self.tls, self._error(done)))
+                raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
             start, left = start + done, left - done
         self._send_records()
 
@@ -149,7 +151,7 @@ class TlsStream:
         except SSL.WantReadError:
             return False
         except SSL.Error as error:
-            raise ConnectionError(explain(self.tls, error)) from None
+            raise ConnectionError(why_tls_failed(self.tls, error)) from None
         self.established = True
         return True
 
@@ -167,7 +169,7 @@ class TlsStream:
             if reason == _lib.SSL_ERROR_WANT_READ:
                 break
             if reason != _lib.SSL_ERROR_ZERO_RETURN:
-                raise ConnectionError(explain(self.tls, self._error(size)))
+                raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
             self.ended = True
         return filled
 
@@ -188,21 +190,3 @@ class TlsStream:
                 break
         if pieces:
             self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-
-def explain(tls: SSL.Connection, error: SSL.Error) -> str:
-    """What went wrong in words: the certificate's fault, or OpenSSL's own last reason."""
-    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    last = reasons[-1][-1] if reasons else type(error).__name__
-    if last == "certificate verify failed":
-        # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
-        verdict = _lib.X509_verify_cert_error_string(_lib.SSL_get_verify_result(tls._ssl))
-        return f"its certificate is not valid: {_ffi.string(verdict).decode()}"
-    if tls.get_finished() is None and last in (
-        "wrong version number",
-        "packet length too long",
-        "record layer failure",
-        "http request",
-    ):
-        return "it does not speak TLS"
-    return f"TLS failed: {last or 'unexpected end'}"
