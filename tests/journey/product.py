@@ -27,12 +27,13 @@ class Target:
 
     def __init__(self, folder: Path, node: Node) -> None:
         self.plane = ControlPlane(folder, address=node.address)
-        # The role `view` is empty until this controller has gathered its rules.
+        # The role `view` is empty until one has gathered its rules; the other writes tokens into Secrets.
         self._roles = Process(
             [
                 self.plane.programs / "kube-controller-manager",
                 f"--kubeconfig={self.plane.kubeconfig}",
-                "--controllers=clusterrole-aggregation-controller",
+                "--controllers=clusterrole-aggregation-controller,serviceaccount-token-controller",
+                f"--service-account-private-key-file={self.plane.service_account_key}",
                 "--leader-elect=false",
                 "--secure-port=0",
             ],
