@@ -29,7 +29,9 @@ def released(product: Product, blocks: list[str]) -> Iterator[str]:
         ["kubectl delete --ignore-not-found -k deploy/crds", "kubectl delete namespace team-a connectors-system"]
     )
     account = "kubectl --kubeconfig target.kubeconfig delete"
-    product.shell([f"{account} serviceaccount deployer --namespace default", f"{account} clusterrolebinding deployer"])
+    minter = "serviceaccount/deployer-minter role/deployer-minter rolebinding/deployer-minter secret/deployer-minter"
+    made = f"serviceaccount/deployer {minter} --namespace default --ignore-not-found"
+    product.shell([f"{account} {made}", f"{account} clusterrolebinding deployer"])
 
 
 def drain(product: Product) -> str:
