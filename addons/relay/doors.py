@@ -28,6 +28,8 @@ class Door(Protocol):
 
     identity: Identity | None
     """Of whoever opened it, where that is known."""
+    key: ObjectKey | None
+    """The Connector that it leads to, where that is one whatever is said."""
 
     def read(self, head: RequestHead) -> Request | Deny:
         """What a request is for."""
@@ -41,6 +43,7 @@ class Tunnel:
 
     def __init__(self, grant: Grant) -> None:
         self.identity = grant.identity
+        self.key: ObjectKey | None = grant.key
         self._grant = grant
 
     def read(self, head: RequestHead) -> Request | Deny:
@@ -61,6 +64,7 @@ class Direct:
 
     def __init__(self, names: OwnNames, server_name: str | None) -> None:
         self.identity: Identity | None = None
+        self.key: ObjectKey | None = None
         self._names = names
         self._server_name = server_name
         self._last: tuple[Fields, Address, Fields] | None = None

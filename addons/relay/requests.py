@@ -29,6 +29,7 @@ from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
+from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
@@ -394,7 +395,9 @@ class Requests:
             self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
             return
         if self._exchange is None:
-            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0), None)
+            key = self._door.key
+            asked = Asked(key, None, ParseError("", invalid.reason)) if key is not None else None
+            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0), asked)
         self._refuse(denial.invalid(invalid.status, invalid.reason, self._shared.max_header))
 
     def _retire(self) -> None:
