@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from connector_store.domain.errors import ParseError
 from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.matching import parse_address
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.pem import certificates
 from connector_store.domain.settings import Settings
 from connector_store.domain.source import Folder
 from connectorctl.options import Caller, Where
@@ -59,3 +62,16 @@ def entries(
     from connectorctl import cluster
 
     return cluster.entries(where, origin, keys, caller, settings, proxy=proxy)
+
+
+def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[Entry]:
+    """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
+    try:
+        pem = b"".join(certificates(ca.read_bytes()))
+    except OSError as error:
+        raise ParseError(str(ca), f"{error.strerror}; get it from the proxy: curl https://PROXY/ca.crt") from None
+    except ParseError as error:
+        raise ParseError(str(ca), error.reason) from None
+    if not proxy.startswith("https://"):
+        raise ParseError("--proxy", "is not https://HOST[:PORT]: the token would cross the network in clear")
+    return [Entry(key=key, address=parse_address(proxy), proxy=proxy, ca=pem, token="") for key in keys]

@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
 from connectorctl.duration import parse_lifetime
+from connectorctl.identity import DEFAULT_AUDIENCE, KINDS, IdentitySource, parse_identity
 
 DEFAULT_TTL: Final = "30m"
 """As long as the CSI driver's tokens."""
@@ -89,6 +90,30 @@ class Duration(click.ParamType[int]):
             return parse_lifetime(value)
         except ParseError as error:
             self.fail(f"{value!r}: {error.reason}", param, ctx)
+
+
+class Identity(click.ParamType[IdentitySource]):
+    """Where the token of a caller from outside comes from."""
+
+    name = "SOURCE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IdentitySource:
+        if isinstance(value, IdentitySource):
+            return value
+        try:
+            return parse_identity(value)
+        except ParseError as error:
+            self.fail(f"{value!r} {error.reason}", param, ctx)
+
+
+def identity_options(function: Function) -> Function:
+    """`--oidc`, `--audience`, as `identity: IdentitySource | None` and `audience: str`."""
+    return _decorated(
+        function,
+        click.option("--oidc", "identity", type=Identity(), help=f"Be whom an issuer has named: {KINDS}."),
+        click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
+                     help="Of that token, as the proxy's issuers have it."),
+    )  # fmt: skip
 
 
 def source_options(function: Function) -> Function:

@@ -14,6 +14,7 @@ from connector_store.domain import rfc3339
 from connector_store.domain.expiry import token_times
 from connector_store.domain.names import ObjectKey
 from connectorctl.command import PROGRAM
+from connectorctl.identity import IdentitySource
 from connectorctl.options import Caller, Where
 
 GROUP: Final = "client.authentication.k8s.io"
@@ -24,7 +25,11 @@ LEEWAY: Final = 30.0
 """Seconds before its end that a token counts as ended: requests are on their way, clocks differ."""
 
 
-def plugin_of(where: Where, caller: Caller, cluster: bool) -> Callable[[ObjectKey], Mapping[str, object]]:
+Plugin = Callable[[ObjectKey], Mapping[str, object]]
+"""`users[].user.exec` for a Connector."""
+
+
+def plugin_of(where: Where, caller: Caller, cluster: bool) -> Plugin:
     """`users[].user.exec` for a Connector: this program with the options of now, its paths made absolute."""
     options = [*_source(where, cluster), "--ttl", f"{caller.ttl}s"]
     if caller.service_account is not None:
@@ -32,16 +37,22 @@ def plugin_of(where: Where, caller: Caller, cluster: bool) -> Callable[[ObjectKe
     if caller.confdir is not None:
         options += ["--confdir", str(caller.confdir.expanduser().absolute())]
 
-    def stanza(key: ObjectKey) -> Mapping[str, object]:
-        return {
-            "apiVersion": VERSIONS[0],
-            "command": str(_program()),
-            "args": ["credential", str(key), *options],
-            "interactiveMode": "Never",
-            "installHint": f"this kubeconfig needs {PROGRAM} of Kubernetes Connector",
-        }
+    return lambda key: _stanza(str(key), *options)
 
-    return stanza
+
+def outside_plugin(identity: IdentitySource, audience: str) -> Plugin:
+    """The same for a caller whom an issuer has named: the token is the same for each Connector."""
+    return lambda key: _stanza("--oidc", identity.text, "--audience", audience)
+
+
+def _stanza(*arguments: str) -> Mapping[str, object]:
+    return {
+        "apiVersion": VERSIONS[0],
+        "command": str(_program()),
+        "args": ["credential", *arguments],
+        "interactiveMode": "Never",
+        "installHint": f"this kubeconfig needs {PROGRAM} of Kubernetes Connector",
+    }
 
 
 def exec_credential(token: str, environ: Mapping[str, str]) -> str:

@@ -9,13 +9,22 @@ import click
 
 from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig
 from connector_store.domain.names import ObjectKey
-from connectorctl.access import entries
+from connectorctl.access import entries, outside_entries
 from connectorctl.command import command as make
+from connectorctl.identity import IdentitySource
 from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
-from connectorctl.options import ENVIRONMENT, Caller, ConnectorKey, Where, caller_options, source_options
+from connectorctl.options import (
+    ENVIRONMENT,
+    Caller,
+    ConnectorKey,
+    Where,
+    caller_options,
+    identity_options,
+    source_options,
+)
 from connectorctl.origin import is_cluster
 from connectorctl.output import render_value, say, write
-from connectorctl.plugin import plugin_of
+from connectorctl.plugin import Plugin, outside_plugin, plugin_of
 from connectorctl.settings import own_settings
 from connectorctl.situation import Situation
 
@@ -37,6 +46,7 @@ class Place:
         "connectorctl kubeconfig default/k8s-connector -o team.kubeconfig",
         "connectorctl kubeconfig default/k8s-connector --exec --merge",
         "connectorctl kubeconfig team-a/k8s --service-account ci/pipeline --rotating -o team.kubeconfig",
+        "connectorctl kubeconfig team-a/k8s --oidc github --proxy https://proxy.example.com --ca ca.crt",
         "connectorctl kubeconfig default/k8s-connector --direct -o team.kubeconfig",
     ),
 )
@@ -56,6 +66,8 @@ class Place:
 @click.option("--default-namespace", metavar="NAMESPACE", help="Of commands that name none.")
 @click.option("--proxy", metavar="URL", envvar=f"{ENVIRONMENT}PROXY", show_envvar=True,
               help="Default: what the Connector's status says; for folders http://127.0.0.1:8080.")  # fmt: skip
+@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="The proxy's CA, with --oidc.")
+@identity_options
 @caller_options
 @source_options
 @click.pass_obj
@@ -71,24 +83,35 @@ def command(
     context_name: str | None,
     default_namespace: str | None,
     proxy: str | None,
+    ca: Path | None,
+    identity: IdentitySource | None,
+    audience: str,
     where: Where,
     caller: Caller,
 ) -> None:
     """Print a kubeconfig that leads through the proxy.
 
     It holds a token of the caller and no credential of a target. The first Connector is the current context. With
-    --exec it holds no token either, and never ends: kubectl asks this program for one.
+    --exec it holds no token either, and never ends: kubectl asks this program for one. With --oidc it is for a
+    caller from outside: nothing is looked up, and kubectl asks this program for the token of the job or the pod.
     """
     keys = tuple(dict.fromkeys(keys))
     place = _place(output, merge=merge)
     _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, named=context_name is not None)
     if place.file is not None and not merge and not force:
         check_replaceable(place.file)
-    made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
+    if identity is not None:
+        if proxy is None or ca is None or rotating or by_exec:
+            raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")
+        made = outside_entries(keys, proxy, ca)
+        plugin: Plugin | None = outside_plugin(identity, audience)
+    else:
+        made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
+        plugin = plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None
     style = Style(
         rotating=rotating,
-        direct=direct,
-        plugin=plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None,
+        direct=direct or identity is not None,
+        plugin=plugin,
         name=context_name or (str(keys[0]) if merge else None),
         namespace=default_namespace,
     )

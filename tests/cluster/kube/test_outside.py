@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 from tests.cluster.kube.installed import may_use
-from tests.cluster.kube.served import RECHECK, Served, cluster_proxy
+from tests.cluster.kube.served import RECHECK, Served, cluster_proxy, connectorctl
 from tests.cluster.proxy.running import wait_for
 
 ISSUER = "https://other.example"
@@ -49,7 +50,9 @@ def outside(served: Served, other: ControlPlane, tmp_path: Path) -> Iterator[Ser
     }
     path = tmp_path / "authentication.yaml"
     path.write_text(json.dumps(configuration))
-    with cluster_proxy(tmp_path / "home", served.plane, options={"connector_authentication": str(path)}) as proxy:
+    with cluster_proxy(
+        tmp_path / "home", served.plane, options={"connector_authentication": str(path), "connector_names": "localhost"}
+    ) as proxy:
         made = Served(plane=served.plane, proxy=proxy, namespace=served.namespace)
         made.settled()
         yield made
@@ -81,3 +84,30 @@ def test_another_audience_and_the_name_of_an_account_here_are_nobody(outside: Se
     may_use(outside.plane, outside.namespace, subject=here, name="here")
     assert outside.connect(token(other)).status == 403
     assert outside.connect(outside.caller()).status == 200
+
+
+def test_it_uses_the_direct_door_with_a_token_file_and_no_secret_in_its_kubeconfig(
+    outside: Served, other: ControlPlane, tmp_path: Path
+) -> None:
+    may_use(
+        outside.plane,
+        outside.namespace,
+        subject={"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER},
+        name="direct",
+    )
+    file = tmp_path / "projected"
+    file.write_text(token(other))
+    done = connectorctl(
+        outside.plane, "kubeconfig", str(outside.key), "--oidc", f"file:{file}",
+        "--proxy", f"https://localhost:{outside.proxy.port}",
+        "--ca", str(outside.proxy.confdir / "mitmproxy-ca-cert.pem"),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.read_text() not in done.stdout
+    path = tmp_path / "kubeconfig"
+    path.write_text(done.stdout)
+    kubectl = Kubectl(outside.plane.programs / "kubectl", path)
+    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
+    file.write_text(token(other, "elsewhere"))
+    assert "is for another audience" in kubectl.run("get", "configmaps", "-n", outside.namespace).stderr

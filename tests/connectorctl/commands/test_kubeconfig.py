@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.certificates import make_ca
 from tests.connectorctl.typed import Type
 
 NAME = "default/k8s-connector"
@@ -137,3 +138,37 @@ def test_a_failure_has_its_code_and_says_why(typed: Type, connectors: Path, line
     assert (done.code, done.out) == (code, "")
     assert done.err.startswith("error: ")
     assert message in done.err
+
+
+def test_a_caller_from_outside_gets_one_without_a_token_and_without_a_source(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_bytes(make_ca().pem)
+    code, out, err = typed(
+        f"kubeconfig team-a/k8s --oidc github --proxy https://proxy.example --ca {tmp_path}/ca.crt --audience mine"
+    )
+    assert (code, err) == (0, "")
+    config = yaml.safe_load(out)
+    assert config["clusters"][0]["cluster"]["server"] == "https://proxy.example/connectors/team-a/k8s"
+    plugin = config["users"][0]["user"]["exec"]
+    assert plugin["args"] == ["credential", "--oidc", "github", "--audience", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        pytest.param("--oidc gitea", 2, "is none of: github", id="another source"),
+        pytest.param("--oidc github --proxy https://p", 2, "needs --proxy https://HOST and --ca", id="no CA"),
+        pytest.param("--oidc github --ca ca.crt", 2, "needs --proxy https://HOST and --ca", id="no proxy"),
+        pytest.param("--oidc github --proxy https://p --ca /absent", 1, "curl https://PROXY/ca.crt", id="no file"),
+        pytest.param("--oidc github --proxy https://p --ca bad.crt", 1, "no whole PEM", id="no certificate"),
+        pytest.param("--oidc github --proxy http://p --ca ca.crt", 1, "in clear", id="a proxy without TLS"),
+    ],
+)
+def test_what_a_caller_from_outside_has_to_say(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, code: int, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.crt").write_bytes(make_ca().pem)
+    (tmp_path / "bad.crt").write_text("none")
+    found = typed(f"kubeconfig team-a/k8s {options}")
+    assert found.code == code
+    assert reason in found.err
