@@ -117,7 +117,7 @@ class Store:
     def put(self, source: str, obj: Object) -> None:
         """One object of `source` was added or modified; nobody is told of one that means what it meant."""
         identity = identify(obj)
-        if self._sources.get(source, {}).get(identity) != obj:
+        if self._sources.get(source, {}).get(identity) != obj or self._indexed(identity) != obj:
             self._notify(self._set(source, identity, obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
@@ -197,6 +197,18 @@ class Store:
     def _set(self, source: str, identity: Identity, obj: Object) -> set[ObjectKey]:
         self._sources.setdefault(source, {})[identity] = obj
         return self._index(identity, obj)
+
+    def _indexed(self, identity: Identity) -> Object | None:
+        """What counts of all that the sources hold."""
+        kind, name = identity
+        found: Object | None
+        if isinstance(name, str):
+            found = self._roles.get(name) if kind is ClusterRole else self._classes.get(name)
+        elif kind in (Role, Binding):
+            found = self._bound.get(identity)
+        else:
+            found = self._secrets.get(name) if kind is Secret else self._connectors.get(name)
+        return found
 
     def _drop(self, source: str, identity: Identity) -> set[ObjectKey]:
         del self._sources[source][identity]

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,13 @@ def reached(network: str, command: list[str], ports: list[int], hosts: list[str]
     return done.stdout.splitlines()
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for sockets, whose names have 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="csi-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(("network", "hosts"), NETWORKS)
 def test_the_proxy_is_reached_at_both_its_ports(tmp_path: Path, network: str, hosts: list[str]) -> None:
     shutil.copyfile(CONFIGURATION, tmp_path / "config.yaml")
@@ -74,13 +83,13 @@ def test_the_proxy_is_reached_at_both_its_ports(tmp_path: Path, network: str, ho
 
 
 @pytest.mark.parametrize(("network", "hosts"), NETWORKS)
-def test_the_driver_is_reached_by_its_probes(tmp_path: Path, network: str, hosts: list[str]) -> None:
+def test_the_driver_is_reached_by_its_probes(short: Path, tmp_path: Path, network: str, hosts: list[str]) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(
         "{apiVersion: v1, kind: Config, clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}], "
         "contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {}}], current-context: x}"
     )
-    command = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={tmp_path}"]
+    command = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={short}"]
     command += ["--admin", "[::]:9091"]
     command.append(f"--kubeconfig={kubeconfig}")
     assert reached(network, command, [9091], hosts) == [f"{host} 9091" for host in hosts]

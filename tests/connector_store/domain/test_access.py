@@ -1,8 +1,8 @@
 import pytest
 
-from connector_store.domain.access import NODE_NAME, POD_NAME, Granted, Identity, Refused, Unavailable
+from connector_store.domain.access import NODE_NAME, POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
 
-BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), NODE_NAME: ("n1", "n2"), "empty": ()})
+BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), POD_UID: ("1-2",), NODE_NAME: ("n1", "n2"), "empty": ()})
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), NODE_NAME: ("n1", "n2"),
 )
 def test_pod_and_node_come_from_extra(identity: Identity, pod: str, node: str) -> None:
     assert (identity.pod, identity.node) == (pod, node)
+    assert bool(identity.pod_uid) is bool(pod)
 
 
 def test_identities_can_be_keys() -> None:
