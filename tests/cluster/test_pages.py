@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
-    with ControlPlane(tmp_path_factory.mktemp("plane"), programs=cluster_programs) as plane:
+    home = tmp_path_factory.mktemp("plane")
+    with ControlPlane(home, programs=cluster_programs) as plane, token_writer(plane, home):
         kubectl = plane.kubectl
         kubectl("apply", "-k", str(ROOT / "deploy"))
         kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
@@ -70,6 +72,27 @@ def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
         kubectl("create", "clusterrolebinding", "looks", "--clusterrole=looks", "--serviceaccount=default:deployer")
         yield made
+
+
+@contextmanager
+def token_writer(plane: ControlPlane, folder: Path) -> Iterator[None]:
+    """The part of the controller manager that writes tokens into Secrets, as the quick start asks."""
+    process = Process(
+        [
+            plane.programs / "kube-controller-manager",
+            f"--kubeconfig={plane.kubeconfig}",
+            "--controllers=serviceaccount-token-controller",
+            f"--service-account-private-key-file={plane.service_account_key}",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        log=folder / "kube-controller-manager.log",
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 def quickstart() -> list[str]:

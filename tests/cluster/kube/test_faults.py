@@ -79,7 +79,7 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
         relay.drop()
         plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         await until(lambda: token(store, key) == "two")
-    assert sorted(restarts) == ["ClusterRole", "Connector", "ConnectorClass", "Secret", "Secret"]
+    assert sorted(restarts) == ["ClusterRole", "Connector", "ConnectorClass", "Secret", "Secret", "Secret"]
 
 
 async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
@@ -150,17 +150,21 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: C
 
 
 @pytest.mark.parametrize(
-    "remove",
+    ("remove", "named"),
     [
-        pytest.param(lambda plane: plane.kubectl("delete", "-k", str(DEPLOY / "crds")), id="a definition is missing"),
+        pytest.param(
+            lambda plane: plane.kubectl("delete", "-k", str(DEPLOY / "crds")), 2, id="a definition is missing"
+        ),
+        # Connectors, and the two watches of Secrets: by type, and of the others' metadata.
         pytest.param(
             lambda plane: plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace"),
+            3,
             id="Secrets and Connectors are forbidden",
         ),
     ],
 )
 async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
-    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture, remove: Callable[[ControlPlane], str]
+    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture, remove: Callable[[ControlPlane], str], named: int
 ) -> None:
     plane = private_plane
     remove(plane)
@@ -173,7 +177,7 @@ async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
         await until(lambda: front.asked.count("connectors") >= 4, "it is tried again and again")
         assert not store.synced
         assert once(lines(caplog)), lines(caplog)
-        assert len([each for each in lines(caplog) if "kubectl apply -k deploy/" in each]) == 2
+        assert len([each for each in lines(caplog) if "kubectl apply -k deploy/" in each]) == named
         install_definitions(plane)
         install_roles(plane)
         fill(plane, "one")

@@ -21,6 +21,11 @@ NEEDED: frozenset[Attributes] = frozenset(
         ("create", "authorization.k8s.io", "subjectaccessreviews", ""),
         *((verb, CONNECTORS, kind, "") for verb in ("list", "watch") for kind in ("connectors", "connectorclasses")),
         *((verb, "", "secrets", "") for verb in ("list", "watch")),
+        # Whose the Services are that kubeconfigs name.
+        ("list", "", "services", ""),
+        # Whether a stream's caller is still there, once its token has ended.
+        *(("get", "", kind, "") for kind in ("pods", "serviceaccounts")),
+        *((verb, "rbac.authorization.k8s.io", "clusterroles", "") for verb in ("list", "watch")),
         *((verb, "", kind, SYSTEM) for verb in ("list", "watch") for kind in ("secrets", "configmaps")),
     }
 )
