@@ -32,6 +32,8 @@ def write_clients(archive: Path, scratch: Path) -> None:
     present: set[str] = {canonicalize_name(name) for name in re.findall(r"^(\S+)==", lock, re.MULTILINE)}
     for name in sorted(_needed("kr8s", present)):
         _copy_package(name, scratch / "packages")
+    # The product's image has of it what reads a kubeconfig, and none of its API.
+    _copy_package("kubernetes", scratch / "packages")
     write_archive(scratch, archive, name=IMAGE, command=[f"{FOLDER}/bin/client"])
 
 

@@ -20,11 +20,11 @@ def namespaced(worker: Worker) -> Product:
     account = f"--serviceaccount={ELSEWHERE}:default"
     kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", account, namespace=ELSEWHERE)
     kubectl.apply(*connector("here", product.node.control_plane, worker.token), namespace=ELSEWHERE)
+    kubectl.apply(worker_pod(product.node.box, POD, connector_name="here"), namespace=ELSEWHERE)
+    product.node.wait_for_pod(POD, ELSEWHERE)
     product.shell(shell_blocks("install.md"))
-    for namespace in (NAMESPACE, ELSEWHERE):
-        kubectl.apply(worker_pod(product.node.box, POD), namespace=namespace)
-    for namespace in (NAMESPACE, ELSEWHERE):
-        product.node.wait_for_pod(POD, namespace)
+    kubectl.apply(worker_pod(product.node.box, POD), namespace=NAMESPACE)
+    product.node.wait_for_pod(POD, NAMESPACE)
     return product
 
 
@@ -45,6 +45,18 @@ def test_a_connector_of_another_namespace_is_served_no_more_and_its_caller_is_to
     assert refused is not None
     assert "Service Unavailable" in refused[1]
     assert f'namespace "{ELSEWHERE}" is not served' in refused[1]
+
+
+def test_a_new_pod_of_another_namespace_waits_and_its_event_says_why(namespaced: Product) -> None:
+    kubectl = namespaced.kubectl
+    kubectl.apply(worker_pod(namespaced.node.box, "late", connector_name="here"), namespace=ELSEWHERE)
+
+    def said() -> bool:
+        events = kubectl("events", "--for=pod/late", namespace=ELSEWHERE)
+        return f'namespace "{ELSEWHERE}" is not served' in events
+
+    eventually(said)
+    kubectl("delete", "pod", "late", "--grace-period=0", "--force", namespace=ELSEWHERE)
 
 
 def test_its_status_says_so(namespaced: Product) -> None:

@@ -39,7 +39,7 @@ class Worker:
             f"--serviceaccount={NAMESPACE}:default",
             namespace=NAMESPACE,
         )
-        self.token = kubectl("create", "token", "target", "--duration=2h", namespace=NAMESPACE).strip()
+        self.token = kubectl("create", "token", "target", "--duration=48h", namespace=NAMESPACE).strip()
         kubectl.apply(*connector(CONNECTOR, product.node.control_plane, self.token), namespace=NAMESPACE)
         kubectl("run", OTHER, f"--image={product.node.box}", namespace=NAMESPACE)
         kubectl.apply(worker_pod(product.node.box), namespace=NAMESPACE)
