@@ -8,7 +8,7 @@ import pytest
 from connector_store.domain.proxy_service import SELECTOR
 from lab.node.csi import eventually
 from tests.journey.documents import shell_blocks
-from tests.journey.product import ROOT, Product
+from tests.journey.product import ROOT, SYSTEM, Product
 from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod
 
 NAMES, UNINSTALL, DEFINITIONS = range(3)
@@ -55,6 +55,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     assert gone.returncode == 0, product.state()
     product.kubectl.apply(worker_pod(product.node.box), namespace=NAMESPACE)
     product.node.wait_for_pod(WORKER, NAMESPACE)
+    product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=5m", namespace=SYSTEM)
     assert WORKER in worker.must("get", "pods", "-o", "name")
 
 
