@@ -65,12 +65,15 @@ class IssuerAccess:
         self._now = now
         self._trusted: dict[str, _Trusted] = {}
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._generation = 0
+        """Of the configuration: what was asked under another one answers nobody."""
         self._forget()
 
     def configure(self, issuers: Sequence[Issuer]) -> None:
         """Trust exactly these from now on; the keys of those that stay as they are stay."""
         held = {each.issuer: each for each in self._trusted.values()}
         self._trusted = {each.url: held.get(each) or _Trusted(each, self._make_keys(each)) for each in issuers}
+        self._generation += 1
         self._forget()
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
@@ -130,13 +133,17 @@ class IssuerAccess:
 
     async def _who(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
         known = self._known_token(digest)
-        return known if known is not None else await self._once(digest, lambda: self._verify(digest, token, claimed))
+        return (
+            known
+            if known is not None
+            else await self._once((self._generation, digest), lambda: self._verify(digest, token, claimed))
+        )
 
     async def _use(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         known = self._known_use(digest, key)
         if known is not None:
             return known
-        return await self._once((digest, key), lambda: self._ask(digest, identity, key))
+        return await self._once((self._generation, digest, key), lambda: self._ask(digest, identity, key))
 
     async def _verify(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
         trusted = self._trusted.get(claimed.issuer)
@@ -154,8 +161,10 @@ class IssuerAccess:
         return answer
 
     async def _ask(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        asked_at = self._now()
+        asked_at, generation = self._now(), self._generation
         answer = await self._rights.may_use(identity, key)
+        if generation != self._generation:
+            return Unavailable(reason="the issuers have changed meanwhile")
         if answer is True:
             self._uses.put((digest, key), True, until=asked_at + self._recheck)
         elif isinstance(answer, Refused):

@@ -273,7 +273,7 @@ async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy:
     await until(lambda: proxy.connections == 0)
 
 
-async def test_tls_1_1_is_refused_and_early_data_is_not_offered(proxy: Proxy) -> None:
+async def test_tls_1_1_is_refused(proxy: Proxy) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")

@@ -244,3 +244,18 @@ async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(se
     answers = await asyncio.gather(*waiting)
     assert all(isinstance(each, Granted) for each in answers)
     assert world.rights.asked.count(("ci:somebody", KEY)) == 1
+
+
+async def test_a_right_that_was_asked_for_before_the_issuers_changed_is_nobodys(server: TestIssuer) -> None:
+    world, token = World(server), server.mint(sub="me")
+    world.rights.gate.clear()
+    before = asyncio.ensure_future(world.check(token))
+    await until(lambda: world.rights.asked)
+    world.access.configure([issuer_of(server, "other:")])
+    world.rights.answer = MAY_NOT
+    after = asyncio.ensure_future(world.check(token))
+    await until(lambda: len(world.rights.asked) == 2)
+    world.rights.gate.set()
+    assert isinstance(await before, Unavailable)
+    assert await after == MAY_NOT
+    assert world.rights.asked == [("ci:me", KEY), ("other:me", KEY)]
