@@ -22,6 +22,7 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._ended: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
         self.url = ""
         self.accepted = 0
 
@@ -32,6 +33,7 @@ class Relay:
         try:
             yield self
         finally:
+            self._over = True
             server.close()
             for task in tuple(self._tasks):
                 task.cancel()
@@ -39,7 +41,9 @@ class Relay:
             # What a silent peer never took would keep them open past this loop.
             for writer in self._ended:
                 writer.transport.abort()
-            await asyncio.sleep(0)
+            await asyncio.gather(*(writer.wait_closed() for writer in self._ended), return_exceptions=True)
+            # Those too that were accepted and not served yet.
+            await server.wait_closed()
 
     def drop(self) -> None:
         """Reset every connection (RST), as a load balancer does that restarts."""
@@ -56,6 +60,9 @@ class Relay:
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over:
+            writer.transport.abort()
+            return
         self.accepted += 1
         task = asyncio.current_task()
         assert task is not None

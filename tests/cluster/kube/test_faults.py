@@ -15,9 +15,9 @@ from tests.cluster.kube.filled import following, token, until
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import (
     AUDIENCE,
-    DEPLOY,
     account,
     connector,
+    install,
     install_definitions,
     install_roles,
     may_use,
@@ -149,25 +149,27 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: C
         await until(lambda: token(store, KEY) == "two")
 
 
+def install_without_a_right(plane: ControlPlane) -> None:
+    install(plane)
+    plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
+
+
 @pytest.mark.parametrize(
-    ("remove", "named"),
+    ("prepare", "named"),
     [
-        pytest.param(
-            lambda plane: plane.kubectl("delete", "-k", str(DEPLOY / "crds")), 2, id="a definition is missing"
-        ),
+        pytest.param(install_roles, 2, id="a definition is missing"),
         # Connectors, and the two watches of Secrets: by type, and of the others' metadata.
-        pytest.param(
-            lambda plane: plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace"),
-            3,
-            id="Secrets and Connectors are forbidden",
-        ),
+        pytest.param(install_without_a_right, 3, id="Secrets and Connectors are forbidden"),
     ],
 )
 async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
-    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture, remove: Callable[[ControlPlane], str], named: int
+    private_control_plane: ControlPlane,
+    caplog: pytest.LogCaptureFixture,
+    prepare: Callable[[ControlPlane], None],
+    named: int,
 ) -> None:
-    plane = private_plane
-    remove(plane)
+    plane = private_control_plane
+    prepare(plane)
     plane.new_namespace("team-a")
     async with (
         Front(plane).serving() as front,
