@@ -91,10 +91,11 @@ class Exchange:
         elif isinstance(event, bytes):
             out.append(render_chunk(event) if self.head.body is Until.LAST_CHUNK else event)
 
-    def forward(self, verdict: Inject | Forward, *, max_head: int, last: bool) -> bytes:
+    def forward(self, verdict: Inject | Forward, *, max_head: int, last: bool, tells_address: bool) -> bytes:
         """What the target gets first, as the decision says; from now on its response is awaited.
 
-        `last`: the client's connection ends with that response, and the client shall know.
+        `last`: the client's connection ends with that response, and the client shall know. `tells_address`: the target
+        gets the client's address, in X-Forwarded-For.
         """
         # Only a request without a body can be switched to another protocol (RFC 9110 section 7.8).
         upgrade = self.head.headers.asked_upgrade if not self.head.body else None
@@ -103,7 +104,9 @@ class Exchange:
         if verdict.target.lending is not None and reviews_oneself(self._read()):
             self.response.warnings.append(lends_less(verdict.target.key))
         self.audit_id = _new_audit_id()
-        start = inject.request_bytes(self.head, verdict, upgrade, self.audit_id)
+        start = inject.request_bytes(
+            self.head, verdict, upgrade, self.audit_id, self.source_ip if tells_address else ""
+        )
         if self.backlog:
             start = b"".join([start, *self.backlog])
             self.backlog.clear()

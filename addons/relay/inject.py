@@ -11,8 +11,13 @@ from connector_store.domain.verdict import Forward, Inject
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
 
 
-def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes | None, audit_id: str) -> bytes:
-    """The head for the target, with the credential if the decision is `Inject`, and `audit_id` for its audit log."""
+def request_bytes(
+    head: RequestHead, verdict: Inject | Forward, upgrade: bytes | None, audit_id: str, forwarded_for: str = ""
+) -> bytes:
+    """The head for the target, with the credential if the decision is `Inject`.
+
+    By `audit_id` its audit log names the request; `forwarded_for` is the client's IP address there, if it may know.
+    """
     pieces = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
     if isinstance(verdict, Inject):
         credential = verdict.target.credential
@@ -21,6 +26,9 @@ def request_bytes(head: RequestHead, verdict: Inject | Forward, upgrade: bytes |
         if credential.authorization is not None:
             pieces.append(b"Authorization: %b\r\n" % credential.authorization)
     pieces.append(b"Audit-ID: %b\r\n" % audit_id.encode("ascii"))
+    if forwarded_for:
+        # A zone, of a link-local IPv6 address, means something on this machine only (RFC 4007 section 11.2).
+        pieces.append(b"X-Forwarded-For: %b\r\n" % forwarded_for.partition("%")[0].encode("ascii"))
     if verdict.caller:
         pieces.append(verdict.caller)
     if head.body is Until.LAST_CHUNK:

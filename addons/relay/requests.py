@@ -291,7 +291,10 @@ class Requests:
         exchange = self._current()
         exchange.used = upstream.served > 0
         upstream.served += 1
-        start = exchange.forward(verdict, max_head=self._shared.max_header, last=self._sockets.retiring)
+        shared = self._shared
+        start = exchange.forward(
+            verdict, max_head=shared.max_header, last=self._sockets.retiring, tells_address=shared.forwarded_for
+        )
         if exchange.response is not None and not self._warned:
             self._warned = True
             exchange.response.warnings += self._foresight(verdict.target)

@@ -38,6 +38,8 @@ class Shared:
     max_header: int
     warn_before: float
     """Seconds before the end of a credential from which callers are told."""
+    forwarded_for: bool
+    """Targets are told the clients' addresses."""
     watched: bool
     """Flows are made of inner requests."""
     keep_body: int

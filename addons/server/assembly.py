@@ -163,6 +163,7 @@ def join(
         times=Times(client=config.client_timeout, connect=config.connect_timeout),
         max_header=config.max_header,
         warn_before=settings.expiry_warning,
+        forwarded_for=config.forwarded_for,
         watched=is_watched(config.flows),
         keep_body=config.keep_body,
     )

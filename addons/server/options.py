@@ -40,6 +40,7 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_authentication", str, "", "File with an AuthenticationConfiguration: whose tokens name callers."),
     ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
+    ("connector_forwarded_for", bool, True, "Tell targets the client's address, by X-Forwarded-For."),
     ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
     ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
     ("connector_audit", str, "auto", "Form of the audit lines: json, text, or auto (text on a terminal, else json)."),
@@ -67,6 +68,7 @@ class Config:
     authentication: Path | None
     recheck: float
     cut_expired: bool
+    forwarded_for: bool
     flows: str
     keep_body: int
     audit: str
@@ -154,6 +156,7 @@ def read(*, in_pod: bool) -> Config:
         authentication=_file(options.connector_authentication),
         recheck=_seconds("connector_recheck"),
         cut_expired=options.connector_cut_expired,
+        forwarded_for=options.connector_forwarded_for,
         flows=_choice("connector_flows", ("auto", "on", "off")),
         keep_body=_size("connector_keep_body"),
         audit=_choice("connector_audit", ("auto", "json", "text")),

@@ -60,7 +60,7 @@ async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy:
         b"GET /kubernetes/global/api?x=y HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-A: b\r\n"
         b"Authorization: Bearer other-target-token\r\n" % target.port
     )
-    assert audit_id.endswith(b"\r\n\r\n")
+    assert audit_id.endswith(b"\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n")
 
 
 async def test_by_host_too_and_so_without_tls(proxy: Proxy, target: Target) -> None:

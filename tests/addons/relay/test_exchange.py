@@ -108,5 +108,14 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
     found = turn(body=body)
     asked = Fields([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
     found.head = found.head._replace(headers=asked)
-    start = found.forward(Forward(target=target(None), granted=GRANTED), max_head=4096, last=False)
+    forward = Forward(target=target(None), granted=GRANTED)
+    start = found.forward(forward, max_head=4096, last=False, tells_address=True)
     assert (b"Upgrade: websocket" in start) is upgrade
+
+
+@pytest.mark.parametrize("tells_address", [True, False])
+def test_the_target_is_told_the_clients_address_if_it_may_know(tells_address: bool) -> None:
+    found = turn()
+    forward = Forward(target=target(None), granted=GRANTED)
+    start = found.forward(forward, max_head=4096, last=False, tells_address=tells_address)
+    assert (b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in start) is tells_address

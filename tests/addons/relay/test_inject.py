@@ -57,6 +57,22 @@ def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_req
     )
 
 
+@pytest.mark.parametrize(
+    ("source_ip", "told"),
+    [
+        pytest.param("10.0.0.7", b"X-Forwarded-For: 10.0.0.7\r\n", id="IPv4"),
+        pytest.param("2001:db8::7", b"X-Forwarded-For: 2001:db8::7\r\n", id="IPv6"),
+        pytest.param("fe80::7%eth0", b"X-Forwarded-For: fe80::7\r\n", id="IPv6 with a zone"),
+        pytest.param("", b"", id="the target shall not know"),
+    ],
+)
+def test_the_clients_address_takes_the_place_of_what_the_caller_said(source_ip: str, told: bytes) -> None:
+    head = request((b"Host", b"h"), (b"X-Forwarded-For", b"192.0.2.66"), (b"Forwarded", b"for=192.0.2.66"))
+    assert inject.request_bytes(head, FORWARD, None, "1", source_ip) == (
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n%b\r\n" % told
+    )
+
+
 def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
     head = response((b"Warning", b'299 - "old"'))
     found = inject.response_bytes(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])

@@ -17,6 +17,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         authentication=None,
         recheck=30,
         cut_expired=False,
+        forwarded_for=True,
         flows="off",
         keep_body=1,
         audit="auto",

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 from base64 import b64encode
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -168,16 +169,34 @@ def test_the_audit_line_agrees_with_the_api_servers_own(proxied: Proxied, number
     assert theirs["user"]["username"] == proxied.user
 
 
-def _send(proxied: Proxied, method: str, target: str, agent: str) -> None:
+def test_the_api_servers_audit_log_names_the_callers_address_and_no_other_that_they_claim(proxied: Proxied) -> None:
+    agent = "where/from."
+    claimed = {"X-Forwarded-For": "192.0.2.66", "X-Real-IP": "192.0.2.67", "Forwarded": "for=192.0.2.68"}
+    _send(proxied, "GET", "/version", agent, source="127.0.0.2", fields=claimed)
+    theirs = wait_for(lambda: _event(proxied, agent), "the API server's audit event")
+    assert theirs["sourceIPs"] == ["127.0.0.2", "127.0.0.1"]
+
+
+def _send(
+    proxied: Proxied,
+    method: str,
+    target: str,
+    agent: str,
+    *,
+    source: str = "127.0.0.1",
+    fields: Mapping[str, str] = {},
+) -> None:
     host, _, port = proxied.plane.url.removeprefix("https://").partition(":")
     context = ssl.create_default_context(cadata=proxied.proxy.ca().decode())
-    connection = http.client.HTTPSConnection("127.0.0.1", proxied.proxy.port, context=context, timeout=PATIENCE)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", proxied.proxy.port, context=context, timeout=PATIENCE, source_address=(source, 0)
+    )
     login = b64encode(f"{proxied.key}:{proxied.proxy.token(proxied.key)}".encode()).decode()
     connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
     try:
         body = "{}" if method in ("POST", "PUT", "PATCH") else None
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        connection.request(method, target, body=body, headers={"User-Agent": agent, "Content-Type": kind})
+        connection.request(method, target, body=body, headers={"User-Agent": agent, "Content-Type": kind, **fields})
         connection.getresponse().read()
     finally:
         connection.close()
