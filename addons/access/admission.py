@@ -125,29 +125,33 @@ class Admission:
         if not isinstance(answer, Granted):
             return 0
         place = (answer.identity.user, key)
-        return self._checks.limits.taken[place] - (place == self._place)
+        return self._checks.taken[place] - (place == self._place)
 
     def _decided(
         self, verdict: Verdict | Defer, key: ObjectKey, token: str | None, answer: Answer | None, found: Found
     ) -> Decision:
         # Who may not know of a Connector is not named beside it.
         known = answer.identity if isinstance(answer, Granted) and found is not None else None
-        if known is not None and not isinstance(verdict, Deny):
-            self._take(known.user, key)
+        if known is not None and not isinstance(verdict, Deny) and self._place != (known.user, key):
+            self._take((known.user, key))
         return Decision(verdict, key, known, token)
 
-    def _take(self, user: str, key: ObjectKey) -> None:
-        self._sockets.known()
-        if self._place == (user, key):
-            return
-        self._leave()
-        self._place = (user, key)
-        self._checks.limits.take(user, key)
+    def _take(self, place: tuple[str, ObjectKey]) -> None:
+        if self._place is None:
+            self._sockets.known()
+        else:
+            self._leave()
+        self._place = place
+        self._checks.taken[place] += 1
 
     def _leave(self) -> None:
         place, self._place = self._place, None
-        if place is not None:
-            self._checks.limits.give_back(*place)
+        if place is None:
+            return
+        taken = self._checks.taken
+        taken[place] -= 1
+        if not taken[place]:
+            del taken[place]
 
 
 def _caller(head: RequestHead) -> Caller | ParseError:

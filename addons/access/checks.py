@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from addons.access.grant import Limits
 from connector_store.domain.access import Access, Answer, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found, Rules
@@ -35,7 +35,8 @@ class Checks:
     access: Access
     find: Callable[[ObjectKey], Found]
     rules: Rules
-    limits: Limits = field(default_factory=Limits)
+    taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
+    """Connections by caller and Connector."""
     refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
     """By client address."""
     full: Callable[[], bool] | None = None

@@ -1,6 +1,5 @@
-"""What a CONNECT was granted, and how many connections one caller may have to one Connector."""
+"""What a CONNECT was granted, and what a request asks for."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,22 +36,6 @@ class Grant:
     host: str
     token: str | None = field(repr=False)
     identity: Identity | None = None
-
-
-class Limits:
-    """Counts connections by caller and Connector."""
-
-    def __init__(self) -> None:
-        self.taken: Counter[tuple[str, ObjectKey]] = Counter()
-
-    def take(self, user: str, key: ObjectKey) -> None:
-        self.taken[user, key] += 1
-
-    def give_back(self, user: str, key: ObjectKey) -> None:
-        place = (user, key)
-        self.taken[place] -= 1
-        if not self.taken[place]:
-            del self.taken[place]
 
 
 def bearer(head: RequestHead) -> str | ParseError:

@@ -37,18 +37,16 @@ class Backlog:
         self._held: dict[Waiting, int] = {}
         self._tell = TokenBucket(rate=1 / TOLD_EVERY, burst=1)
         self.bytes = 0
+        self.many = False
+        """So many are behind that little should be read at a time: asked at each read, so kept."""
         self.ended = 0
         """Connections that were ended for the budget."""
-
-    @property
-    def many(self) -> bool:
-        """True if so many are behind that little should be read at a time."""
-        return len(self._held) >= self._few
 
     def add(self, connection: Waiting) -> None:
         """Its peer has fallen behind."""
         self.remove(connection)
         self._held[connection] = connection.unsent
+        self.many = len(self._held) >= self._few
         self.bytes += connection.unsent
         while self.bytes > self._budget:
             longest = next(iter(self._held))
@@ -61,3 +59,4 @@ class Backlog:
     def remove(self, connection: Waiting) -> None:
         """Its peer has taken what there was, or has gone."""
         self.bytes -= self._held.pop(connection, 0)
+        self.many = len(self._held) >= self._few

@@ -55,15 +55,12 @@ class Sockets:
         self.retiring = False
         """The proxy is about to end: no request after the one that runs."""
         self.client = handler.client
+        self.source_ip = str(self.client.peername[0])
         self._client = self._take_over(self.client)
         # Draining is our own work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
         # Its time never comes (`tcp_timeout`); it would be a cycle.
         handler.timeout_watchdog.callback = _no_wait
-
-    @property
-    def source_ip(self) -> str:
-        return str(self.client.peername[0])
 
     @property
     def local_ip(self) -> str:

@@ -93,14 +93,9 @@ class TlsStream:
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
-        if self._outer is not None:
-            plain = self._receive(self._outer.receive(data))
-            if self._outer.ended and not self.ended:
-                self.ended = self.cut_off = True
-            return plain
-        return self._receive(data)
-
-    def _receive(self, data: bytes | memoryview) -> bytes:
+        outer = self._outer
+        if outer is not None:
+            data = outer.receive(data)
         if data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         try:
@@ -119,6 +114,8 @@ class TlsStream:
             # What TLS itself has to say: its handshake, answers to key updates, alerts.
             if _lib.BIO_get_mem_data(self._from, _START) > 0:
                 self._send_records()
+            if outer is not None and outer.ended and not self.ended:
+                self.ended = self.cut_off = True
 
     def send(self, data: bytes) -> None:
         """Send plain text."""

@@ -29,7 +29,7 @@ STRANGERS_BURST: Final = 500.0
 RESERVE: Final = 0.5
 """Of both, what is kept for requests that run when new ones are refused."""
 MAX_TEXT: Final = 2048
-"""Characters of a user agent in a line, and of a target that is kept in memory."""
+"""Characters of a user agent in a line, and of a user agent or a target that is kept in memory."""
 
 REMEMBERED: Final = 512
 """Callers, targets and texts whose words are kept; each is some kB at most, as heads are bounded."""
@@ -76,7 +76,9 @@ class AuditLog:
 
     def record(self, exchange: Record) -> None:
         """Add a line for what ended now; those of strangers come at a bounded rate."""
-        self._arrange()
+        if not self._woken:
+            self._woken = True
+            self._wake()
         if exchange.identity is None and not self._strangers.take():
             self._omitted += 1
             return
@@ -108,11 +110,6 @@ class AuditLog:
         self._waiting.append(text)
         self._size += len(text)
 
-    def _arrange(self) -> None:
-        if not self._woken:
-            self._woken = True
-            self._wake()
-
     def _note(self, event: str, lines: int, reason: str) -> str:
         """A line about lines."""
         if self._form == "text":
@@ -123,6 +120,7 @@ class AuditLog:
 def line(exchange: Record, *, now: float, commands: bool) -> str:
     """One audit line as JSON, without its end. What requests have in common is put into words once."""
     what = _what if len(exchange.target) <= MAX_TEXT else _what.__wrapped__
+    agent = _agent if len(exchange.user_agent) <= MAX_TEXT else _agent.__wrapped__
     return (
         f'{{"time":"{_time(now)}","event":"{exchange.event}",'
         f"{_who(exchange.connector, exchange.identity, exchange.source_ip)},"
@@ -131,7 +129,7 @@ def line(exchange: Record, *, now: float, commands: bool) -> str:
         f'"role":{_text(exchange.role)},"audit_id":"{exchange.audit_id}",'
         f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
         f'"duration_ms":{exchange.duration * 1000:.1f},'
-        f'"user_agent":{_text(without_tokens(exchange.user_agent)[:MAX_TEXT])}}}'
+        f'"user_agent":{agent(exchange.user_agent)}}}'
     )
 
 
@@ -146,6 +144,11 @@ def _second(second: int) -> str:
 
 
 _text = lru_cache(maxsize=REMEMBERED)(_encode)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _agent(user_agent: str) -> str:
+    return _encode(without_tokens(user_agent)[:MAX_TEXT])
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -159,20 +159,16 @@ class Exchange:
             self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
         return self._info
 
-    def _role(self) -> str:
-        verdict = self.decision.verdict if self.decision is not None else None
-        return verdict.role if isinstance(verdict, Inject | Forward | Deny) else ""
-
     def _tell(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
-        identity = self.decision.identity if self.decision is not None else None
-        asked = self.asked
+        decision, asked = self.decision, self.asked
+        verdict = decision.verdict if decision is not None else None
         record = Record(
             event=event,
             connector=asked.key if asked is not None else None,
             status=self.status,
             source_ip=self.source_ip,
             duration=time.perf_counter() - self.began,
-            identity=identity or self.identity,
+            identity=(decision.identity if decision is not None else None) or self.identity,
             info=self._read() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,
@@ -180,7 +176,7 @@ class Exchange:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             stream=self.stream,
-            role=self._role(),
+            role=verdict.role if isinstance(verdict, Inject | Forward | Deny) else "",
             audit_id=self.audit_id,
         )
         for tell in recorders:

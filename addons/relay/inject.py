@@ -61,4 +61,4 @@ def accepted_upgrade(head: ResponseHead, asked: bytes | None) -> bool:
 
 def is_last(head: RequestHead | ResponseHead) -> bool:
     """True if its sender ends the connection with this message (RFC 9112 section 9.6)."""
-    return head.minor == 0 or b"close" in head.headers.listed(b"connection")
+    return head.minor == 0 or b"close" in head.headers.connection

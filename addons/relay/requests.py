@@ -74,12 +74,11 @@ class Requests:
         self._reader = reader
         reader.max_head = self._shared.max_header
         self._take(found)
-        self._look_behind()
 
     def begin(self, early: bytes) -> None:
         """`early` is what the client has said with the end of its handshake."""
         if early:
-            self.read(early)
+            self._take(self._reader.receive(early))
         if self._client.ended and self._phase is not Phase.OVER:
             self._client_left("closed the connection")
 
@@ -153,20 +152,12 @@ class Requests:
             self._sockets.close(self._client.connection)
             return
         if plain:
-            self.read(plain)
+            self._take(self._reader.receive(plain))
         if self._client.ended and self._phase is not Phase.OVER:
             self._client_left("closed the connection")
 
-    def read(self, plain: bytes) -> None:
-        """What the client said."""
-        self._take(self._reader.receive(plain))
-        if self._reader.kept:
-            self._look_behind()
-
     def _look_behind(self) -> None:
-        """Bytes may be left over: of a head, which must come in its time, or of a next request, which must wait."""
-        if not self._reader.kept or self._phase is Phase.OVER:
-            return
+        """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
         if self._exchange is not None:
             self._sockets.hold()
         elif self._phase is Phase.IDLE:
@@ -174,6 +165,7 @@ class Requests:
             self._sockets.arm(self._shared.times.client, Wait.CLIENT)
 
     def _take(self, found: list[Event]) -> None:
+        """What the client said."""
         out: list[bytes] = []
         for event in found:
             if isinstance(event, RequestHead):
@@ -186,6 +178,8 @@ class Requests:
                 return
         if out:
             self._to_target(b"".join(out))
+        if self._reader.kept and self._phase is not Phase.OVER:
+            self._look_behind()
 
     def _to_target(self, data: bytes) -> None:
         exchange = self._exchange
@@ -214,7 +208,7 @@ class Requests:
         self._exchange = self._make_exchange(inner, asked)
         decision = self._admission.request(inner, asked, self._waited_for)
         if decision is not None:
-            self._decided(decision)
+            self._decided(self._exchange, decision)
 
     def _make_exchange(self, head: RequestHead, asked: Asked | None) -> Exchange:
         return Exchange(head=head, asked=asked, identity=self._door.identity, source_ip=self._sockets.source_ip)
@@ -227,20 +221,20 @@ class Requests:
         self._shared.streams.add(self)
 
     def _waited_for(self, decision: Decision) -> None:
-        self._current().decision = decision
+        exchange = self._current()
+        exchange.decision = decision
         if isinstance(decision.verdict, Deny) or not self._nobody_waits():
-            self._decided(decision)
+            self._decided(exchange, decision)
             self._read_on()
 
-    def _decided(self, decision: Decision) -> None:
-        exchange = self._current()
+    def _decided(self, exchange: Exchange, decision: Decision) -> None:
         exchange.decision = decision
         if isinstance(decision.verdict, Deny):
             self._refuse(decision.verdict)
         elif isinstance(decision.verdict, Inject | Forward):
             if exchange.asked is not None and exchange.asked.authority is None:
                 self._address(exchange, exchange.asked, decision.verdict)
-            self._admitted(decision.verdict)
+            self._admitted(exchange, decision.verdict)
 
     def _address(self, exchange: Exchange, asked: Asked, verdict: Inject | Forward) -> None:
         """A request to the proxy becomes one to the target."""
@@ -248,10 +242,10 @@ class Requests:
         exchange.head = self._door.write(exchange.head, address)
         exchange.asked = asked._replace(authority=address.authority)
 
-    def _admitted(self, verdict: Inject | Forward) -> None:
+    def _admitted(self, exchange: Exchange, verdict: Inject | Forward) -> None:
         upstream = self._upstream
         if upstream is not None and upstream.serves(verdict.target, self._shared.trust):
-            self._send_head(verdict, upstream)
+            self._send_head(exchange, verdict, upstream)
             return
         self._leave_target()
         self._sockets.hold()
@@ -278,7 +272,7 @@ class Requests:
         if not self._upstream.serves(verdict.target, trust):
             self._refuse(denial.internal())
         elif not self._nobody_waits():
-            self._send_head(verdict, self._upstream)
+            self._send_head(self._current(), verdict, self._upstream)
             self._read_on()
 
     def _nobody_waits(self) -> bool:
@@ -287,8 +281,7 @@ class Requests:
             self._end("the client closed the connection")
         return self._phase is Phase.OVER
 
-    def _send_head(self, verdict: Inject | Forward, upstream: Upstream) -> None:
-        exchange = self._current()
+    def _send_head(self, exchange: Exchange, verdict: Inject | Forward, upstream: Upstream) -> None:
         exchange.used = upstream.served > 0
         upstream.served += 1
         shared = self._shared
@@ -376,7 +369,6 @@ class Requests:
         if waiting is not None:
             self._sockets.release()
             self._take(waiting)
-            self._look_behind()
 
     # The end
 

@@ -67,15 +67,15 @@ class WatchedRequests(Requests):
 
     # The request
 
-    def _decided(self, decision: Decision) -> None:
-        exchange = self._watched()
-        exchange.decision = decision
-        if exchange.observation is not None or isinstance(decision.verdict, Deny):
-            super()._decided(decision)
+    def _decided(self, exchange: Exchange, decision: Decision) -> None:
+        watched = self._watched()
+        watched.decision = decision
+        if watched.observation is not None or isinstance(decision.verdict, Deny):
+            super()._decided(watched, decision)
         elif isinstance(decision.verdict, Inject | Forward):
-            if exchange.asked is not None and exchange.asked.authority is None:
-                self._address(exchange, exchange.asked, decision.verdict)
-            self._show_request(exchange, decision.verdict)
+            if watched.asked is not None and watched.asked.authority is None:
+                self._address(watched, watched.asked, decision.verdict)
+            self._show_request(watched, decision.verdict)
 
     def _show_request(self, exchange: WatchedExchange, verdict: Inject | Forward) -> None:
         keep = self._shared.keep_body
@@ -109,11 +109,11 @@ class WatchedRequests(Requests):
             self.cut("killed by a watcher")
         return found.killed
 
-    def _send_head(self, verdict: Inject | Forward, upstream: Upstream) -> None:
+    def _send_head(self, exchange: Exchange, verdict: Inject | Forward, upstream: Upstream) -> None:
         found = self._watched().observation
         if found is not None and isinstance(upstream.connection, Server):
             found.reached(upstream.connection)
-        super()._send_head(verdict, upstream)
+        super()._send_head(exchange, verdict, upstream)
 
     # The response
 

@@ -43,6 +43,7 @@ _NEVER_A_TRAILER: Final = frozenset(
 
 # RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. Transfer-Encoding belongs to who frames the body anew.
 _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"})
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _REPLACED: Final = frozenset({b"authorization", b"audit-id"})
 """What the target gets of ours instead. By Audit-ID the API server names a request in its audit log."""
 _NEVER_OF_ONE_HOP: Final = frozenset({b"host", b"content-length"})
@@ -99,15 +100,20 @@ class Fields(tuple[Header, ...]):
     @cached_property
     def asked_upgrade(self) -> bytes | None:
         """The one protocol, in lower case, that the request asks to upgrade to and that we pass on."""
-        if b"upgrade" not in self.listed(b"connection"):
+        if b"upgrade" not in self.connection:
             return None
         asked = self.listed(b"upgrade")
         return asked[0] if len(asked) == 1 and asked[0] in UPGRADES else None
 
+    @cached_property
+    def connection(self) -> frozenset[bytes]:
+        """The options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
+        return frozenset(self.listed(b"connection")) if b"connection" in self._values else _NOTHING
+
     @property
     def end_to_end(self) -> tuple[Header, ...]:
         """Without what is for one hop only: Connection and what it names, Proxy-*, Transfer-Encoding, Upgrade."""
-        dropped = _HOP_BY_HOP.union(self.listed(b"connection")) - _NEVER_OF_ONE_HOP
+        dropped = (_HOP_BY_HOP | self.connection) - _NEVER_OF_ONE_HOP
         gone = {name for name in self._values if name in dropped or name.startswith(b"proxy-")}
         return tuple(each for each in self if each[0].lower() not in gone) if gone else self
 

@@ -107,7 +107,8 @@ def _read(path: Path) -> ec.EllipticCurvePrivateKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verified:
-    subject: str
+    key: ObjectKey | None
+    """Of the Connector that it is for; None where its subject names none."""
     expires: float
     granted: Granted
 
@@ -174,7 +175,7 @@ class TokenAccess:
         if not isinstance(expires, int):
             return Refused(what="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
-        return _Verified(subject=subject, expires=expires, granted=Granted(identity=identity, token_expires=expires))
+        return _Verified(key=_key(subject), expires=expires, granted=Granted(identity=identity, token_expires=expires))
 
 
 class BoundRights:
@@ -202,7 +203,14 @@ def _why(error: jwt.InvalidTokenError) -> str:
             return "not a token of this proxy"
 
 
+def _key(subject: str) -> ObjectKey | None:
+    try:
+        return ObjectKey.parse(subject)
+    except ParseError:
+        return None
+
+
 def _use(found: _Verified, key: ObjectKey) -> Answer:
-    if found.subject != str(key):
+    if found.key != key:
         return Refused(what="use", reason="the token is for another Connector")
     return found.granted

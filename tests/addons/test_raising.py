@@ -12,7 +12,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
 from addons.access.admission import Admission
-from addons.access.grant import Grant, Limits
+from addons.access.grant import Grant
 from addons.access.live import Streams
 from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _Reader
@@ -50,7 +50,7 @@ KEY = "team-a/k8s"
 CARRIERS = (
     Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
-    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Limits, Streams, Grant,
+    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Streams, Grant,
     Connections, Served,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""

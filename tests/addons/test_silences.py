@@ -29,7 +29,7 @@ async def brief(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
         yield proxy
         proxy.close()
         await until(lambda: proxy.connections == 0 and len(asyncio.all_tasks()) <= before)
-        assert not proxy.service.checks.limits.taken
+        assert not proxy.service.checks.taken
 
 
 @pytest.fixture

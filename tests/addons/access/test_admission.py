@@ -259,8 +259,28 @@ def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:
     assert status(world.connect("u")) == 200
     for close in world.sockets.closes:
         close()
-    assert not world.checks.limits.taken
+    assert not world.checks.taken
     assert status(world.connect()) == 200
+
+
+def test_connections_are_counted_by_caller() -> None:
+    world = World()
+    world.checks = replace(world.checks, rules=Rules(max_connections=2))
+    for token in ("t", "t", "u"):
+        assert status(world.connect(token)) == 200
+    key = ObjectKey("a", "b")
+    assert world.checks.taken == {("t", key): 2, ("u", key): 1}
+    world.sockets.closes[0]()
+    assert world.checks.taken == {("t", key): 1, ("u", key): 1}
+
+
+def test_a_connection_is_known_once() -> None:
+    world = World()
+    admission = world.admission()
+    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    for token in ("stranger", "t", "t"):
+        admission.request(head, Asked(ObjectKey("a", "b"), "h:443", token), world.later.append)
+    assert world.sockets.known_times == 1
 
 
 def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
@@ -270,7 +290,7 @@ def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
     for token in ("t", "t", "u"):
         asked = Asked(ObjectKey("a", "b"), "h:443", token)
         assert status(admission.request(head, asked, world.later.append)) == 200
-    assert world.checks.limits.taken == {("u", ObjectKey("a", "b")): 1}
+    assert world.checks.taken == {("u", ObjectKey("a", "b")): 1}
 
 
 def test_no_text_form_shows_a_token() -> None:

@@ -1,12 +1,12 @@
-"""What a tunnel was granted, and how many one caller may have."""
+"""What a tunnel was granted, and what a request brings."""
 
-from addons.access.grant import Asked, Grant, Limits, bearer
+from addons.access.grant import Asked, Grant, bearer
 from addons.http1.messages import RequestHead
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Fields
 from connector_store.domain.names import ObjectKey
 
-A, B = ObjectKey("n", "a"), ObjectKey("n", "b")
+A = ObjectKey("n", "a")
 
 
 def head(*fields: tuple[bytes, bytes]) -> RequestHead:
@@ -21,12 +21,3 @@ def test_a_request_brings_a_token_or_none_that_can_be_read() -> None:
 def test_no_text_form_shows_a_token() -> None:
     granted = Grant(key=A, authority="h:1", host="h", token="canary")
     assert "canary" not in repr(granted) + repr(Asked(A, "h:1", "canary"))
-
-
-def test_connections_are_counted_by_caller_and_connector() -> None:
-    limits = Limits()
-    for user, key in (("u", A), ("u", A), ("u", B), ("v", A)):
-        limits.take(user, key)
-    limits.give_back("u", A)
-    limits.give_back("u", B)
-    assert limits.taken == {("u", A): 1, ("v", A): 1}

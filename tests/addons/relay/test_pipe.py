@@ -63,7 +63,7 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
         target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
         await until(lambda: proxy.connections == 0)
         assert [each.event for each in records].count("stream") == count
-    assert not proxy.service.checks.limits.taken
+    assert not proxy.service.checks.taken
 
 
 @pytest.mark.parametrize(
