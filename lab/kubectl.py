@@ -20,8 +20,10 @@ class Kubectl:
         self.program = program
         self.kubeconfig = kubeconfig
 
-    def __call__(self, *arguments: str, namespace: str | None = None, stdin: str | None = None) -> str:
-        result = self.run(*arguments, namespace=namespace, stdin=stdin)
+    def __call__(
+        self, *arguments: str, namespace: str | None = None, stdin: str | None = None, timeout: float = TIMEOUT
+    ) -> str:
+        result = self.run(*arguments, namespace=namespace, stdin=stdin, timeout=timeout)
         if result.returncode != 0:
             error = subprocess.CalledProcessError(result.returncode, result.args, result.stdout, result.stderr)
             error.add_note(result.stderr)

@@ -335,7 +335,8 @@ def test_a_migration_puts_connectors_back_that_went_with_their_definitions(their
     keep, _, stop, _, install, _ = shell_blocks("migration.md")
     theirs.run(keep)
     kubectl = theirs.plane.kubectl
-    kubectl("delete", "-k", str(ROOT / "deploy/crds"))
+    # The API server looks for what is left of a kind once in 5 s, for a minute, before it tries again.
+    kubectl("delete", "-k", str(ROOT / "deploy/crds"), timeout=180)
     theirs.run(stop)
     theirs.run(install)
     [back] = kubectl.json("get", "connectors", namespace="team-b")["items"]

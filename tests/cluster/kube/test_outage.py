@@ -9,7 +9,7 @@ import pytest
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from tests.cluster.kube.front import Front
-from tests.cluster.kube.installed import DEPLOY, account, install_definitions, install_roles, may_use
+from tests.cluster.kube.installed import account, install_definitions, install_roles, may_use
 from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy
 from tests.cluster.proxy.running import wait_for
 from tests.fakes.background import background
@@ -104,9 +104,11 @@ def test_the_api_server_is_killed_and_comes_back(private_plane: ControlPlane, tm
         assert proxy.process.pid == pid
 
 
-def test_until_it_is_synced_everybody_is_told_to_come_again(private_plane: ControlPlane, tmp_path: Path) -> None:
-    plane = private_plane
-    plane.kubectl("delete", "-k", str(DEPLOY / "crds"))
+def test_until_it_is_synced_everybody_is_told_to_come_again(
+    private_control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane = private_control_plane
+    install_roles(plane)
     plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
     plane.new_namespace("team-a")
     plane.new_service_account("team-a", "target")
