@@ -6,13 +6,16 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab.certificates import Issued
+from addons.net.resolver import Resolver
+from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import PATIENCE, Proxy, Stream, running_proxy, until
+from tests.fakes.name_server import NameServer
+from tests.fakes.proxy import PATIENCE, Answer, Proxy, Stream, running_proxy, until
 from tests.fakes.target import Conversation, Target
 
 pytestmark = pytest.mark.slow
@@ -179,6 +182,46 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
         answer = await client.answer()
         await closed_by_the_proxy(await accepted(mute))
     assert answer.status == 504
+
+
+SILENT_NAMES = 100
+"""More than any pool of threads would have."""
+
+
+async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
+    folder: Path, confdir: Path, tmp_path: Path, target_ca: Issued
+) -> None:
+    names = [f"silent-{number}" for number in range(SILENT_NAMES)]
+    server = NameServer({"good.example": ["127.0.0.1"]})
+    (tmp_path / "named").mkdir()
+    named = Target(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
+    async with server, named, running_proxy(folder, confdir) as proxy:
+        connections = proxy.master.addons.get("connections")
+        parts = connections.parts()
+        resolver = Resolver(servers=[server.address])
+        connections.take(replace(parts, service=replace(parts.service, resolver=resolver)))
+        good = connector("good", f"https://good.example:{named.port}")
+        silent = [connector(each, f"https://{each}.example.silent") for each in names]
+        write(folder, *silent, good, secret(ca=target_ca.pem), file="names.yaml")
+        await until(lambda: proxy.service.store.counts["Connector"] == SILENT_NAMES + 2)
+
+        async def ask(name: str) -> Answer:
+            stream = await proxy.open()
+            token = proxy.token(f"team-a/{name}")
+            lines = [f"GET /connectors/team-a/{name}/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
+            await stream.say("\r\n".join([*lines, "", ""]).encode())
+            return await stream.answer()
+
+        waiting = [asyncio.ensure_future(ask(each)) for each in names]
+        # Nobody waits for a place among those who ask.
+        await until(lambda: len({each for each in server.asked if each.endswith(".silent")}) == SILENT_NAMES)
+        assert (await ask("good")).status == 200
+        answered = sum(each.done() for each in waiting)
+        assert answered < SILENT_NAMES / 2
+        answers = await asyncio.gather(*waiting)
+        resolver.close()
+    assert {each.status for each in answers} <= {502, 504}
+    assert all("its name cannot be resolved" in each.json()["message"] for each in answers if each.status == 502)
 
 
 async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: Proxy, target: Target) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from addons.net import resolver
-from addons.net.resolver import MAX_ADDRESSES, Resolved, Resolver
+from addons.net.resolver import LONGEST_KEPT, MAX_ADDRESSES, Resolved, Resolver
 from tests.fakes.name_server import NameServer
 from tests.fakes.proxy import until
 
@@ -32,6 +32,10 @@ async def asking(server: NameServer) -> AsyncIterator[Resolver]:
         found = Resolver(servers=[server.address])
         yield found
         found.close()
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,62 @@ async def test_an_answer_that_is_good_for_now_only_is_not_kept() -> None:
         await found.resolve("a.example", 6443)
         server.table["a.example"] = ["192.0.2.9"]
         assert (await found.resolve("a.example", 6443)).addresses == ("192.0.2.9",)
+
+
+async def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """c-ares, which has a clock of its own, is kept from remembering."""
+    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
+    async with NameServer(TABLE, ttl=60) as server:
+        found = Resolver(servers=[server.address], now=lambda: next(times))
+        for questions in (2, 2, 4):
+            await found.resolve("a.example", 6443)
+            assert len(server.asked) == questions
+        found.close()
+
+
+async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    now = 0.0
+    async with NameServer(TABLE, ttl=1_000_000) as server:
+        found = Resolver(servers=[server.address], now=lambda: now)
+        await found.resolve("a.example", 6443)
+        now = float(LONGEST_KEPT)
+        await found.resolve("a.example", 6443)
+        assert len(server.asked) == 4
+        found.close()
+
+
+async def test_what_is_kept_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    monkeypatch.setattr(resolver, "MAX_KEPT", 1)
+    server = NameServer(TABLE, ttl=3600)
+    async with asking(server) as found:
+        for name in ("a.example", "both.example", "both.example", "a.example"):
+            assert (await found.resolve(name, 6443)).addresses
+    assert server.asked[::2] == ["a.example", "both.example", "a.example"]
+
+
+async def test_channels_that_were_left_are_gone_and_what_they_were_asked_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has a thread and file descriptors."""
+    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    table = {f"{number}.example": ["192.0.2.1"] for number in range(30)}
+    async with asking(NameServer(table, ttl=0)) as found:
+        before = open_files()
+        answers = await asyncio.gather(*(found.resolve(name, 6443) for name in table))
+        assert {each.addresses for each in answers} == {("192.0.2.1",)}
+        await until(lambda: open_files() < before + 6)
+
+
+async def test_many_records_count_as_many_answers() -> None:
+    server = NameServer({**TABLE, "last.example": ["192.0.2.1"]}, ttl=3600)
+    async with asking(server) as found:
+        await found.resolve("many.example", 6443)
+        channel = found._channel
+        assert channel is not None
+        assert channel._held == 30
 
 
 async def test_names_whose_servers_are_silent_keep_no_other_waiting() -> None:
