@@ -111,9 +111,9 @@ class Resolver:
             return Resolved((), "its name has no address")
         answer = Resolved((*addresses,)[:MAX_ADDRESSES])
         # Of /etc/hosts it is 0: that is read anew when it has changed.
-        ttl = min(each.ttl for each in (*found.nodes, *found.cnames))
+        ttl = min(*(each.ttl for each in found.nodes), *(each.ttl for each in found.cnames), LONGEST_KEPT)
         if ttl > 0:
-            self._kept.put(host, answer, until=self._now() + min(ttl, LONGEST_KEPT))
+            self._kept.put(host, answer, until=self._now() + ttl)
         return answer
 
 
