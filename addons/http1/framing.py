@@ -209,7 +209,13 @@ class RequestReader(_Reader):
 
     def _parse(self, line: bytes, block: bytes) -> RequestHead | Invalid:
         match = _REQUEST_LINE.fullmatch(line)
-        headers, body = self._headers(block)
+        if block == self._last_block:
+            headers, body = self._last_fields, self._last_body
+        else:
+            headers = parse_fields(block)
+            body = body_of(headers)
+            if len(block) <= MAX_REMEMBERED:
+                self._last_block, self._last_fields, self._last_body = block, headers, body
         if match is None:
             return self._invalid(400, "malformed request line")
         method, target, major, minor = match.groups()
@@ -222,14 +228,6 @@ class RequestReader(_Reader):
         if connect and body:
             return self._invalid(400, "a CONNECT has no body")
         return RequestHead(method, target, int(minor), headers, body or 0)
-
-    def _headers(self, block: bytes) -> tuple[Fields, Body | Invalid | None]:
-        if block != self._last_block:
-            fields = parse_fields(block)
-            if len(block) > MAX_REMEMBERED:
-                return fields, body_of(fields)
-            self._last_block, self._last_fields, self._last_body = block, fields, body_of(fields)
-        return self._last_fields, self._last_body
 
 
 class ResponseReader(_Reader):

@@ -33,6 +33,7 @@ MAX_TOKEN: Final = 4096
 MAX_VERIFIED: Final = 4096
 """Verified tokens that are remembered; the least recently used goes first."""
 _KEY_BYTES: Final = 16 * 1024
+_FOR_ANOTHER: Final = Refused(what="use", reason="the token is for another Connector")
 
 
 class SigningKey:
@@ -131,7 +132,7 @@ class TokenAccess:
             return found
         if found.expires <= self._now():
             return Refused(what="token", reason="the token has expired")
-        return _use(found, key)
+        return found.granted if found.key == key else _FOR_ANOTHER
 
     async def check(self, token: str, key: ObjectKey) -> Answer:
         return self.cached(token, key)
@@ -141,11 +142,9 @@ class TokenAccess:
         found = self._verify(token)
         if isinstance(found, Refused):
             return found
-        return (
-            _use(found, key)
-            if found.granted.identity == identity
-            else Refused(what="token", reason="another caller's token")
-        )
+        if found.granted.identity != identity:
+            return Refused(what="token", reason="another caller's token")
+        return found.granted if found.key == key else _FOR_ANOTHER
 
     def _verify(self, token: str) -> _Verified | Refused:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -208,9 +207,3 @@ def _key(subject: str) -> ObjectKey | None:
         return ObjectKey.parse(subject)
     except ParseError:
         return None
-
-
-def _use(found: _Verified, key: ObjectKey) -> Answer:
-    if found.key != key:
-        return Refused(what="use", reason="the token is for another Connector")
-    return found.granted

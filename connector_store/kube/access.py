@@ -5,13 +5,12 @@ what was refused for a few seconds, and that the API server could not be asked f
 queued: what is too much is answered with Unavailable.
 """
 
-import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from connector_store.cache import ExpiringCache
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
@@ -22,6 +21,7 @@ from connector_store.domain.token_claims import issuer, why_not_ours
 from connector_store.kube.budget import Budget
 from connector_store.kube.client import KubeClient
 from connector_store.kube.review import review_access, review_owner, review_token, service_account
+from connector_store.single_flight import SingleFlight
 
 RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
@@ -80,7 +80,6 @@ class KubeAccess:
         self._rule = rule
         self._recheck = recheck
         self._refused_for = refused_for
-        self._in_flight = in_flight
         self._now = now
         self._issuers = {each for each in issuers if each}
         self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
@@ -92,7 +91,7 @@ class KubeAccess:
         self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSED_SIZE)
         self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSED_SIZE)
         self._owners = ExpiringCache[Identity, Literal[True]](_GRANTED_SIZE)
-        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._flights = SingleFlight(most=in_flight, what="reviews")
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
@@ -178,7 +177,7 @@ class KubeAccess:
             self._on_review("token", _result(answer))
             return answer
 
-        return await self._once(digest, ask)
+        return await self._flights.once(digest, ask)
 
     async def _ask_owner(self, identity: Identity, expires: float) -> Literal[True] | Refused | Unavailable:
         if service_account(identity) is None and expires > self._now():
@@ -192,7 +191,7 @@ class KubeAccess:
             self._on_review("owner", _result(answer))
             return answer
 
-        return await self._once(identity, ask)
+        return await self._flights.once(identity, ask)
 
     async def _ask_use(
         self, digest: _Digest, identity: Identity, key: ObjectKey
@@ -208,19 +207,7 @@ class KubeAccess:
             self._on_review("use", _result(answer))
             return answer
 
-        return await self._once((digest, key), ask)
-
-    async def _once[V](self, flight: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
-        """The answer of the review under way for the same question, or of a new one."""
-        task: asyncio.Task[V] | None = self._flights.get(flight)
-        if task is None:
-            if len(self._flights) >= self._in_flight:
-                return Unavailable(reason=f"{self._in_flight} reviews are under way already", retry_after=1)
-            task = asyncio.create_task(ask())
-            self._flights[flight] = task
-            task.add_done_callback(lambda _: self._flights.pop(flight))
-        # A caller that goes away takes the answer from nobody else.
-        return await asyncio.shield(task)
+        return await self._flights.once((digest, key), ask)
 
 
 def _digest(token: str) -> _Digest:

@@ -4,13 +4,12 @@ The issuer decides the way: a token whose `iss` is configured is verified here, 
 were not there. Whether the caller may use a Connector is asked of `rights`, and remembered for `recheck` seconds.
 """
 
-import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from connector_store.cache import ExpiringCache
 from connector_store.domain.access import Access, Answer, Granted, Identity, Refused, Unavailable
@@ -18,6 +17,7 @@ from connector_store.domain.authentication import Issuer
 from connector_store.domain.names import ObjectKey
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.oidc.verify import Claimed, read_claimed, verify
+from connector_store.single_flight import SingleFlight
 
 REFUSED_FOR: Final = 3.0
 """Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
@@ -61,10 +61,9 @@ class IssuerAccess:
         self._make_keys = make_keys
         self._recheck = recheck
         self._refused_for = refused_for
-        self._in_flight = in_flight
         self._now = now
         self._trusted: dict[str, _Trusted] = {}
-        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._flights = SingleFlight(most=in_flight, what="checks")
         self._generation = 0
         """Of the configuration: what was asked under another one answers nobody."""
         self._forget()
@@ -136,14 +135,14 @@ class IssuerAccess:
         return (
             known
             if known is not None
-            else await self._once((self._generation, digest), lambda: self._verify(digest, token, claimed))
+            else await self._flights.once((self._generation, digest), lambda: self._verify(digest, token, claimed))
         )
 
     async def _use(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         known = self._known_use(digest, key)
         if known is not None:
             return known
-        return await self._once((self._generation, digest, key), lambda: self._ask(digest, identity, key))
+        return await self._flights.once((self._generation, digest, key), lambda: self._ask(digest, identity, key))
 
     async def _verify(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
         trusted = self._trusted.get(claimed.issuer)
@@ -170,17 +169,6 @@ class IssuerAccess:
         elif isinstance(answer, Refused):
             self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
         return answer
-
-    async def _once[V](self, flight: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
-        """The answer of the check under way for the same question, or of a new one."""
-        task: asyncio.Task[V] | None = self._flights.get(flight)
-        if task is None:
-            if len(self._flights) >= self._in_flight:
-                return Unavailable(reason=f"{self._in_flight} checks are under way already")
-            task = self._flights[flight] = asyncio.create_task(ask())
-            task.add_done_callback(lambda _: self._flights.pop(flight))
-        # A caller that goes away takes the answer from nobody else.
-        return await asyncio.shield(task)
 
     def _forget(self) -> None:
         self._known = ExpiringCache[_Digest, Granted](_SIZE)
