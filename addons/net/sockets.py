@@ -9,6 +9,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -24,13 +25,21 @@ from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
 
-CUT_GRACE: Final = 1.0
-"""Seconds that a peer has to take what was on its way when a stream was cut."""
-LINGER: Final = 5.0
-"""Seconds that a client has to close after its last answer, and to take a refusal; what it sends meanwhile is thrown
-away."""
-LOOK: Final = 1.0
-"""Seconds between two looks at whether the client has taken the last answer."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """Seconds of the end of a connection."""
+
+    cut: float = 1.0
+    """That a peer has to take what was on its way when a stream was cut."""
+    linger: float = 5.0
+    """That a client has to close after its last answer, and to take a refusal; what it sends meanwhile is thrown
+    away."""
+    look: float = 1.0
+    """Between two looks at whether the client has taken the last answer."""
+
+
+FAREWELL: Final = Farewell()
 
 
 class Sockets:
@@ -40,9 +49,10 @@ class Sockets:
     stage is told nothing more, but at last that the client connection has ended.
     """
 
-    def __init__(self, handler: ConnectionHandler) -> None:
+    def __init__(self, handler: ConnectionHandler, farewell: Farewell) -> None:
         # It lives as long as its connection does; a cycle would keep all of that until the next full collection.
         self._handler: ConnectionHandler = weakref.proxy(handler)
+        self._farewell = farewell
         self._loop = asyncio.get_running_loop()
         self._open: dict[Connection, TcpConnection] = {}
         self._stage: Stage | None = None
@@ -146,14 +156,14 @@ class Sockets:
         self.disarm()
         self._client.discard()
         if patient and self._client.unsent:
-            self._timer = self._loop.call_later(LOOK, partial(self.linger, patient=True))
+            self._timer = self._loop.call_later(self._farewell.look, partial(self.linger, patient=True))
         elif self.client.state is ConnectionState.CLOSED:
             self.close(self.client)
         else:
-            self._timer = self._loop.call_later(LINGER, self.abort)
+            self._timer = self._loop.call_later(self._farewell.linger, self.abort)
 
     def cut(self) -> None:
-        """End both sides without a farewell; the client gets CUT_GRACE to take what is on its way to it."""
+        """End both sides without a farewell; the client gets some time to take what is on its way to it."""
         self.disarm()
         for connection, tcp in self._open.items():
             if tcp is not self._client:
@@ -161,7 +171,7 @@ class Sockets:
                 self.close(connection)
         self._client.transport.close()
         self.close(self.client)
-        self._timer = self._loop.call_later(CUT_GRACE, self.abort)
+        self._timer = self._loop.call_later(self._farewell.cut, self.abort)
 
     def abort(self) -> None:
         """End both sides now."""
@@ -224,7 +234,7 @@ class Sockets:
         """The client connection has ended: nothing of it may stay for a peer that does not read."""
         self.disarm()
         self._over = True
-        self._timer = self._loop.call_later(CUT_GRACE, self._forget)
+        self._timer = self._loop.call_later(self._farewell.cut, self._forget)
         stage, self._stage = self._stage, None
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:

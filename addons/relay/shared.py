@@ -6,6 +6,7 @@ from addons.access.checks import Checks
 from addons.access.live import Streams
 from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
+from addons.net.sockets import Farewell
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from connector_store.domain.own_names import OwnNames
@@ -35,6 +36,7 @@ class Shared:
     recorders: Recorders
     streams: Streams
     times: Times
+    farewell: Farewell
     max_header: int
     warn_before: float
     """Seconds before the end of a credential from which callers are told."""

@@ -18,6 +18,7 @@ from addons.access.unauthenticated import Unauthenticated
 from addons.net.certificates import Certificates
 from addons.net.hosts import Hosts
 from addons.net.resolver import Resolver
+from addons.net.sockets import FAREWELL
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.output import Output
@@ -161,6 +162,7 @@ def join(
         recorders=records.recorders,
         streams=streams,
         times=Times(client=config.client_timeout, connect=config.connect_timeout),
+        farewell=FAREWELL,
         max_header=config.max_header,
         warn_before=settings.expiry_warning,
         forwarded_for=config.forwarded_for,

@@ -72,10 +72,11 @@ class Connections:
             return
         try:
             handler = ctx.master.addons.get("proxyserver").connections[client.id]
-            sockets = Sockets(handler)
+            service = self.parts().service
+            sockets = Sockets(handler, service.farewell)
             sockets.known = known
             sockets.on_close(known)
-            Gate(self.parts().service, sockets)
+            Gate(service, sockets)
             handler.layer = Served(handler.layer.context, sockets)
             self._open[client.id] = sockets
         except Exception as error:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from mitmproxy.master import Master
 
-from addons.net.sockets import CUT_GRACE
+from addons.net.sockets import FAREWELL
 from connector_store.domain.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Draining:
             self._connections.take_leave(REASON)
             await asyncio.sleep(LOOK)
         self._connections.cut(REASON)
-        await self._ended(CUT_GRACE)
+        await self._ended(FAREWELL.cut)
 
     async def _ended(self, seconds: float) -> bool:
         """True once no connection is open, False after `seconds`."""

@@ -24,8 +24,9 @@ from lab.certificates import Issued, make_ca
 from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 PREFIX = "/kubernetes/global"
 AUDIENCE = "connectors-proxy"

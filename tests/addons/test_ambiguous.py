@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from lab.certificates import make_ca, make_leaf
 from tests.addons.judge import Field, Message, read
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, copy_confdir, running_proxy, until
+from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,9 @@ import pytest
 from addons.records.record import Record
 from lab.certificates import Issued
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 ALIAS = "c-k8s.team-a.svc.cluster.local"

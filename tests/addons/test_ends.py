@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from addons.net import sockets
+from addons.net.sockets import Farewell
 from addons.records.record import Record
 from addons.relay.requests import Phase
 from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
@@ -24,12 +25,8 @@ async def ask(proxy: Proxy, target: Target, first: str, *fields: str, body: byte
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["the answer says so", "the target closes afterwards"])
-async def test_who_reads_slowly_still_gets_the_whole_last_answer(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, close: bool
-) -> None:
-    monkeypatch.setattr(sockets, "LINGER", 0)
-    monkeypatch.setattr(sockets, "LOOK", 0.01)
-    monkeypatch.setattr(sockets, "CUT_GRACE", 0)
+async def test_who_reads_slowly_still_gets_the_whole_last_answer(proxy: Proxy, target: Target, close: bool) -> None:
+    proxy.end_with(Farewell(linger=0, look=0.01, cut=0))
     size = 8_000_000
 
     async def handler(conversation: Conversation) -> None:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from lab.certificates import Issued
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import Stream, running_proxy, until
+from tests.fakes.proxy import Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +228,9 @@ SLOW_GROWTH = 400
 async def test_many_downloads_that_nobody_reads(target: Target, tmp_path: Path, target_ca: Issued) -> None:
     started = 0
 
+    def begun(number: int) -> bool:
+        return started > number
+
     async def pour(conversation: Conversation) -> None:
         nonlocal started
         await conversation.head()
@@ -241,7 +246,7 @@ async def test_many_downloads_that_nobody_reads(target: Target, tmp_path: Path, 
             client = await tunnel(proxy, target.port)
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every stream's transport
             await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-            await until(lambda number=number: started > number)
+            await until(partial(begun, number))
             clients.append(client)
         last = 0
         while (now := proxy.resident()) > last:

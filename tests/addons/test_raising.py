@@ -41,8 +41,9 @@ from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 

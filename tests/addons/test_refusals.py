@@ -20,7 +20,8 @@ from connector_store.domain.warning import warning
 from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Answer, Stream, copy_confdir, until
+from tests.fakes.proxy import Answer, Stream, copy_confdir
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 

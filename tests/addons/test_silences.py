@@ -15,8 +15,9 @@ from addons.net.resolver import Resolver
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.name_server import NameServer
-from tests.fakes.proxy import PATIENCE, Answer, Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import PATIENCE, Answer, Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,9 @@ from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.bucket import TokenBucket
 from connector_store.domain.caller import MAX_AUTHORIZATION
-from tests.fakes.proxy import Proxy, Stream, until
+from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 
 def bound(proxy: Proxy, **changes: int) -> Unauthenticated:

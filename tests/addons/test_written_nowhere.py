@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from tests.fakes.proxy import Proxy, until
+from tests.fakes.proxy import Proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 MISPLACED = [
     pytest.param(b"GET http://team-a%2Fk8s:TOKEN@HOST/version HTTP/1.1\r\nHost: HOST\r\n\r\n", id="an absolute form"),

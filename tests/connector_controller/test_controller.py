@@ -4,7 +4,7 @@ import asyncio
 import base64
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from connector_store.kube.resources import (
 )
 from lab.targets import CA, Target, status, target
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
 
 SYSTEM = "connectors-system"
 SETTINGS = Settings(ca_secret="connectors-proxy-ca", probe_interval=0.2)
@@ -54,13 +55,6 @@ class World:
                 return
             await asyncio.sleep(0.02)
         pytest.fail(f"not {wanted} {reason} within 30 s: {await self.get(CONNECTORS, 'k8s')}")
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(1500):
-            if condition():
-                return
-            await asyncio.sleep(0.02)
-        pytest.fail("it did not come about within 30 s")
 
 
 @asynccontextmanager
@@ -103,13 +97,13 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             assert service["spec"]["externalName"].startswith("connectors-proxy.connectors-system.")
             await world.get(CONNECTOR_CLASSES, "k8s", None)
             await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
-            await world.until(lambda: world.server.count("POST", "events") > 0)
-            await world.until(lambda: world.term.synced and world.term.counts()["True"] == 1)
+            await until(lambda: world.server.count("POST", "events") > 0)
+            await until(lambda: world.term.synced and world.term.counts()["True"] == 1)
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
             asked = len(server.heads)
-            await world.until(lambda: len(server.heads) > asked + 4)
+            await until(lambda: len(server.heads) > asked + 4)
             assert [request for request in world.server.requests if request[0] != "GET"] == []
             world.term.collect()
             text = generate_latest(world.metrics.registry).decode()
@@ -148,7 +142,7 @@ async def test_a_deleted_connector_leaves_no_service(world) -> None:
             await world.server.delete(CONNECTORS, "k8s", "a")
             path = SERVICES.path("a", "c-k8s")
             deleted = ("DELETE", path, {"body": {"preconditions": {"uid": f"uid-{path}"}}})
-            await world.until(lambda: deleted in world.server.requests)
+            await until(lambda: deleted in world.server.requests)
 
 
 async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world) -> None:
@@ -170,7 +164,7 @@ async def test_what_fails_is_counted(world) -> None:
             lambda request: refusal(500, "InternalError", "etcd") if request.path.endswith("/status") else None
         )
         async with running(world.term):
-            await world.until(
+            await until(
                 lambda: (
                     'connector_controller_reconciles_total{outcome="error",queue="connectors"}'
                     in generate_latest(world.metrics.registry).decode()
@@ -201,7 +195,7 @@ async def test_a_name_server_that_does_not_answer_holds_up_no_end_of_a_term(
         await world.server.put(CONNECTORS, held)
         try:
             async with asyncio.timeout(30), running(world.term):
-                await world.until(asked.is_set)
+                await until(asked.is_set)
             assert not answer.is_set(), "the term has ended, and the thread still hangs"
         finally:
             answer.set()

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,6 +10,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import EVENTS
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
 
 REGARDING = Regarding("Connector", ObjectKey("team-a", "k8s"), "u1")
 
@@ -26,13 +27,6 @@ class World:
     async def held(self, namespace: str = "team-a"):
         return [each async for page in self.client.list_pages(EVENTS.path(namespace)) for each in page["items"]]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            for _ in range(3000):
-                if condition():
-                    return
-                await asyncio.sleep(0.01)
-
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
@@ -45,7 +39,7 @@ async def world() -> AsyncIterator[World]:
 
 async def test_an_event_is_as_the_api_wants_it(world) -> None:
     world.record(note="x" * 5000)
-    await world.until(lambda: bool(world.server.requests))
+    await until(lambda: bool(world.server.requests))
     (event,) = await world.held()
     assert event["regarding"] == {
         "apiVersion": "connectors.alauda.io/v1alpha1",
@@ -63,40 +57,40 @@ async def test_an_event_is_as_the_api_wants_it(world) -> None:
 async def test_the_same_again_is_counted_and_after_a_while_made_anew(world) -> None:
     for _ in range(3):
         world.record()
-    await world.until(lambda: len(world.server.requests) == 3)
+    await until(lambda: len(world.server.requests) == 3)
     (event,) = await world.held()
     assert event["series"]["count"] == 3
     world.now += events.SERIES + 1
     world.record()
     world.record(reason="SecretInvalid")
-    await world.until(lambda: world.server.count("POST", "events") == 3)
+    await until(lambda: world.server.count("POST", "events") == 3)
     assert len(await world.held()) == 3
 
 
 async def test_an_event_that_is_gone_is_made_anew_the_next_time(world, caplog) -> None:
     world.record()
-    await world.until(lambda: world.server.count("POST", "events") == 1)
+    await until(lambda: world.server.count("POST", "events") == 1)
     (event,) = await world.held()
     await world.server.delete(EVENTS, event["metadata"]["name"], "team-a")
     world.record()
-    await world.until(lambda: "is lost" in caplog.text)
+    await until(lambda: "is lost" in caplog.text)
     world.record()
-    await world.until(lambda: world.server.count("POST", "events") == 2)
+    await until(lambda: world.server.count("POST", "events") == 2)
 
 
 async def test_an_event_that_is_refused_is_lost_and_the_next_is_written(world, caplog) -> None:
     world.server.faults.append(lambda request: refusal(403, "Forbidden", "no"))
     world.record()
-    await world.until(lambda: "is lost" in caplog.text)
+    await until(lambda: "is lost" in caplog.text)
     world.server.faults.clear()
     world.record()
-    await world.until(lambda: world.server.count("POST", "events") == 2)
+    await until(lambda: world.server.count("POST", "events") == 2)
     assert len(await world.held()) == 1
 
 
 async def test_cluster_scoped_objects_have_theirs_in_default(world) -> None:
     world.record(regarding=Regarding("ConnectorClass", ObjectKey("", "k8s"), ""))
-    await world.until(lambda: world.server.count("POST", "events") == 1)
+    await until(lambda: world.server.count("POST", "events") == 1)
     (event,) = await world.held("default")
     assert "uid" not in event["regarding"]
     assert "namespace" not in event["regarding"]
@@ -107,7 +101,7 @@ async def test_what_is_remembered_and_what_waits_is_bounded(world) -> None:
     world.record("A")
     world.record("B")
     world.record("A")
-    await world.until(lambda: world.server.count("POST", "events") == 3)
+    await until(lambda: world.server.count("POST", "events") == 3)
     for number in range(events.MAX_QUEUE + 5):
         world.record(f"R{number}")
     assert world.recorder.dropped == 5

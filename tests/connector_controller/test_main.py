@@ -3,32 +3,20 @@
 import os
 import signal
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lab.controllers import until
 from lab.ports import Port
 from lab.process import Process
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 
 pytestmark = pytest.mark.slow
-
-
-def until[T](ask: Callable[[], T | None]) -> T:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        answer = ask()
-        if answer is not None:
-            return answer
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def get(url: str) -> tuple[int, str] | None:
@@ -60,16 +48,16 @@ def test_it_is_alive_and_says_what_it_waits_for_while_the_api_server_is_away(tmp
     process = Process(command, log=tmp_path / "log", environment={"PYTHONPATH": os.fspath(ROOT)})
     process.start()
     try:
-        assert until(lambda: get(f"http://{address}/healthz")) == (200, "ok\n")
+        assert until(lambda: get(f"http://{address}/healthz"), "an answer") == (200, "ok\n")
 
         def told() -> str | None:
             status, text = get(f"http://{address}/readyz") or (0, "")
             return text if status == 503 and "cannot connect" in text else None
 
-        assert 'configmaps "connectors-config"' in until(told)
+        assert 'configmaps "connectors-config"' in until(told, "what it waits for")
         assert process.running
         process.signal(signal.SIGTERM)
-        until(lambda: None if process.running else True)
+        until(lambda: not process.running, "its end")
         assert "stopped" in (tmp_path / "log").read_text()
     finally:
         process.kill()

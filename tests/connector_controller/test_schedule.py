@@ -1,6 +1,5 @@
 import asyncio
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +9,7 @@ from connector_store.domain.conditions import Answered, Probes, Unreachable
 from connector_store.domain.models import Address, HttpProbe
 from connector_store.domain.names import ObjectKey
 from connector_store.probes import ProbeRequest
+from tests.fakes.waiting import until
 
 KEY = ObjectKey("a", "k8s")
 WELL = Probes(liveness=Answered(status=200))
@@ -26,20 +26,17 @@ class World:
         self.cancelled: list[str] = []
         self.answers: dict[str, Probes | Exception] = {}
         self.hanging: set[str] = set()
-        self.changed = asyncio.Event()
         rng = random.Random(1)  # noqa: S311 - pauses, and the same ones each time
         self.schedule = Schedule(self.probe, self.on_result, interval=interval, places=places, rng=rng)
 
     async def probe(self, request: ProbeRequest) -> Probes:
         host = request.address.host
         self.hosts.append(host)
-        self.changed.set()
         if host in self.hanging:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.cancelled.append(host)
-                self.changed.set()
                 raise
         answer = self.answers.get(host, WELL)
         if isinstance(answer, Exception):
@@ -48,33 +45,26 @@ class World:
 
     def on_result(self, key: ObjectKey) -> None:
         self.results.append(key)
-        self.changed.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():
-                await self.changed.wait()
-                self.changed.clear()
 
 
 async def test_a_new_question_is_asked_at_once_and_the_answer_kept() -> None:
     world = World()
     assert world.schedule.ask(KEY, asked("one")) is None
-    await world.until(lambda: world.results == [KEY])
+    await until(lambda: world.results == [KEY])
     assert world.schedule.ask(KEY, asked("one")) == WELL
     assert world.hosts == ["one"]
     assert world.schedule.ask(KEY, asked("two")) is None
-    await world.until(lambda: world.hosts == ["one", "two"])
+    await until(lambda: world.hosts == ["one", "two"])
     world.schedule.close()
 
 
 async def test_it_is_asked_again_every_interval_and_told_only_when_the_answer_differs() -> None:
     world = World(interval=0.01)
     world.schedule.ask(KEY, asked("one"))
-    await world.until(lambda: len(world.hosts) >= 3)
+    await until(lambda: len(world.hosts) >= 3)
     assert world.results == [KEY]
     world.answers["one"] = Probes(liveness=Unreachable(message="gone"))
-    await world.until(lambda: len(world.results) == 2)
+    await until(lambda: len(world.results) == 2)
     assert world.schedule.ask(KEY, asked("one")) == world.answers["one"]
     world.schedule.close()
 
@@ -128,11 +118,11 @@ async def test_what_is_forgotten_or_asked_anew_ends_its_probe() -> None:
     world = World()
     world.hanging = {"one", "two"}
     world.schedule.ask(KEY, asked("one"))
-    await world.until(lambda: world.hosts == ["one"])
+    await until(lambda: world.hosts == ["one"])
     world.schedule.ask(KEY, asked("two"))
-    await world.until(lambda: world.cancelled == ["one"] and world.hosts == ["one", "two"])
+    await until(lambda: world.cancelled == ["one"] and world.hosts == ["one", "two"])
     world.schedule.forget(KEY)
-    await world.until(lambda: world.cancelled == ["one", "two"])
+    await until(lambda: world.cancelled == ["one", "two"])
     world.schedule.forget(KEY)
     assert world.results == []
 
@@ -144,9 +134,9 @@ async def test_dead_targets_give_up_their_places_and_keep_no_living_one_waiting(
     world.hanging = set(dead)
     for number, host in enumerate([*dead, "alive"]):
         world.schedule.ask(ObjectKey("a", f"c{number}"), asked(host))
-    await world.until(lambda: world.results == [ObjectKey("a", "c20")])
+    await until(lambda: world.results == [ObjectKey("a", "c20")])
     world.schedule.close()
-    await world.until(lambda: len(world.cancelled) == len(dead))
+    await until(lambda: len(world.cancelled) == len(dead))
 
 
 async def test_at_most_so_many_start_together() -> None:
@@ -154,10 +144,10 @@ async def test_at_most_so_many_start_together() -> None:
     world.hanging = {"one", "two", "three"}
     for number, host in enumerate(["one", "two", "three"]):
         world.schedule.ask(ObjectKey("a", f"c{number}"), asked(host))
-    await world.until(lambda: len(world.hosts) == 2)
+    await until(lambda: len(world.hosts) == 2)
     assert world.hosts == ["one", "two"]
     world.schedule.forget(ObjectKey("a", "c0"))
-    await world.until(lambda: len(world.hosts) == 3)
+    await until(lambda: len(world.hosts) == 3)
     world.schedule.close()
 
 
@@ -165,13 +155,13 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
     world = World(interval=0.01)
     world.answers["one"] = RuntimeError("bug")
     world.schedule.ask(KEY, asked("one"))
-    await world.until(lambda: len(world.results) == 1)
+    await until(lambda: len(world.results) == 1)
     found = world.schedule.ask(KEY, asked("one"))
     assert found is not None
     assert isinstance(found.liveness, Unreachable)
     assert "probe of a/k8s" in caplog.text
     del world.answers["one"]
-    await world.until(lambda: len(world.results) == 2)
+    await until(lambda: len(world.results) == 2)
     world.schedule.close()
 
 

@@ -8,17 +8,18 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 
-from addons.net.sockets import Sockets
+from addons.net.sockets import Farewell, Sockets
 from addons.relay.shared import Shared
 from connector_store.domain.names import ObjectKey
 from connector_store.folder.access import SigningKey
+from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -102,6 +103,11 @@ class Proxy:
     def service(self) -> Shared:
         found: Shared = self.master.addons.get("connections").parts().service
         return found
+
+    def end_with(self, farewell: Farewell) -> None:
+        """The times of connections that are opened from now on."""
+        connections = self.master.addons.get("connections")
+        connections.take(replace(connections.parts(), service=replace(self.service, farewell=farewell)))
 
     @property
     def sockets(self) -> Sockets:
@@ -202,14 +208,6 @@ async def _end(master: DumpMaster) -> None:
                 io.writer.transport.abort()
     await until(lambda: not server.connections)
     master.shutdown()
-
-
-async def until(condition: Any, patience: float = PATIENCE) -> None:
-    """Wait for a condition; an assertion when it does not come."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "what had to happen did not"
-        await asyncio.sleep(0.01)
 
 
 def copy_confdir(template: Path, to: Path) -> Path:

@@ -1,13 +1,17 @@
 """Waiting for something that gives no sign when it happens."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from typing import Final
 
-TIMEOUT = 30.0
+PATIENCE: Final = 60.0
+"""Seconds."""
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Looks again and again, and gives the loop its turns meanwhile; TimeoutError after 30 seconds."""
-    async with asyncio.timeout(TIMEOUT):
-        while not condition():  # noqa: ASYNC110 - a file, or another process, sets no event of ours
-            await asyncio.sleep(0.01)
+async def until(condition: Callable[[], object], what: str = "what had to happen") -> None:
+    """Looks again and again, and gives the loop its turns meanwhile; AssertionError after PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        await asyncio.sleep(0.01)

@@ -3,23 +3,15 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lab.controllers import until
 from lab.scratch import sweep
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
 TIMEOUT = 100.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_with(text: str) -> list[str]:
@@ -70,7 +62,7 @@ def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_prog
         assert running.stdout is not None
         folder = folder_of(running.stdout.readline())
         running.kill()
-    until(lambda: processes_with(str(folder)) == [] and processes_with("sleep 1357") == [])
+    until(lambda: processes_with(str(folder)) == [] and processes_with("sleep 1357") == [], "the end of all of them")
     sweep()
     assert not folder.exists()
 

@@ -22,8 +22,9 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Rules
 from connector_store.folder.access import TokenAccess
 from tests.addons.relay.test_inject import target as usable
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 from tests.fakes.watcher import watch
 
 KEY = "team-a/k8s"

@@ -15,7 +15,7 @@ from connector_store.domain.rbac import BoundRole, PolicyRule
 from connector_store.domain.request_info import parse_request
 from connector_store.domain.verdict import Found
 from tests.addons.relay.test_inject import target
-from tests.fakes.proxy import until
+from tests.fakes.waiting import until
 
 KEY = ObjectKey("n", "a")
 TARGET = target("t")

@@ -8,8 +8,9 @@ import pytest
 
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Answer, Proxy, running_proxy, until
+from tests.fakes.proxy import Answer, Proxy, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 

@@ -15,7 +15,7 @@ import pytest
 from addons.net import resolver
 from addons.net.resolver import LONGEST_KEPT, MAX_ADDRESSES, Resolved, Resolver
 from tests.fakes.name_server import NameServer
-from tests.fakes.proxy import until
+from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[3]
 TABLE = {

@@ -7,10 +7,11 @@ import weakref
 
 import pytest
 
-from addons.net import sockets
+from addons.net.sockets import Farewell
 from addons.net.tcp import KEEPALIVE, TcpConnection
-from tests.fakes.proxy import Proxy, until
+from tests.fakes.proxy import Proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
@@ -28,10 +29,8 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-async def test_who_is_refused_and_does_not_close_is_closed(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "LINGER", 0.05)
+async def test_who_is_refused_and_does_not_close_is_closed(proxy: Proxy, target: Target) -> None:
+    proxy.end_with(Farewell(linger=0.05))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
     assert answer.status == 407
     await until(lambda: proxy.connections == 0)
@@ -48,9 +47,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
         await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
 
     unsent = [1]
-    monkeypatch.setattr(sockets, "LINGER", 0)
-    monkeypatch.setattr(sockets, "CUT_GRACE", 0)
-    monkeypatch.setattr(sockets, "LOOK", 0)
+    proxy.end_with(Farewell(linger=0, cut=0, look=0))
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
     target.handler = handler
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
@@ -66,10 +63,8 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     await until(lambda: proxy.connections == 0)
 
 
-async def test_a_cut_ends_a_client_that_reads_nothing(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "CUT_GRACE", 0.05)
+async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Target) -> None:
+    proxy.end_with(Farewell(cut=0.05))
 
     async def endless(conversation: Conversation) -> None:
         await conversation.head()
@@ -88,9 +83,9 @@ async def test_a_cut_ends_a_client_that_reads_nothing(
 
 
 async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, target: Target
 ) -> None:
-    monkeypatch.setattr(sockets, "CUT_GRACE", 0.05)
+    proxy.end_with(Farewell(cut=0.05))
     gc.collect()
     gc.disable()
     try:

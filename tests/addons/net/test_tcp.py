@@ -9,7 +9,7 @@ import pytest
 
 from addons.net import tcp
 from addons.net.tcp import TcpConnection
-from tests.fakes.proxy import until
+from tests.fakes.waiting import until
 
 PIECE = b"x" * 65536
 

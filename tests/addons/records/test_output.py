@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from addons.records.output import Output
-from tests.fakes.proxy import until
+from tests.fakes.waiting import until
 
 
 class SlowStream(io.StringIO):

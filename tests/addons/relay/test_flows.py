@@ -7,8 +7,9 @@ import pytest
 from mitmproxy import http
 
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 from tests.fakes.watcher import watch
 
 KEY = "team-a/k8s"

@@ -7,8 +7,9 @@ import pytest
 
 from lab.certificates import Issued
 from tests.fakes.manifests import connector, write
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 

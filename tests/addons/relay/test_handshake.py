@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 

@@ -7,8 +7,9 @@ import pytest
 
 from addons.net.tls import TlsStream
 from addons.records.record import Record
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 SPDY = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from addons.net import sockets
+from addons.net.sockets import Farewell
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream, running_proxy, until
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target, answer_all
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
@@ -212,10 +213,8 @@ async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: 
     assert target.received.endswith(b"1\r\na\r\n")
 
 
-async def test_a_client_that_leaves_takes_the_target_connection_with_it(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "CUT_GRACE", 0.05)
+async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: Target) -> None:
+    proxy.end_with(Farewell(cut=0.05))
     ended: list[bool] = []
 
     async def handler(conversation: Conversation) -> None:

@@ -4,8 +4,9 @@ from connector_store.domain.names import ObjectKey
 from connector_store.trust import TrustStore
 from lab.certificates import Issued
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, until
+from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import OK, Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.fakes.proxy import PATIENCE, Proxy, running_proxy, until
+from tests.fakes.proxy import PATIENCE, Proxy, running_proxy
+from tests.fakes.waiting import until
 
 
 async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from lab.issuer import SigningKey, TestIssuer
 from tests.fakes.manifests import write
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 REPOSITORY = "github:repo:org/app:ref:refs/heads/main"

@@ -12,8 +12,9 @@ from connector_store.domain.names import ObjectKey
 from lab.certificates import Issued, make_ca
 from lab.control_plane import ControlPlane
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import ROOT, running_proxy, until
+from tests.fakes.proxy import ROOT, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 USE = {"apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"], "verbs": ["use"]}
 

@@ -9,8 +9,9 @@ from mitmproxy.proxy.context import Context
 
 from addons.relay.gate import Gate
 from addons.server.connections import Closed, Connections, Served
-from tests.fakes.proxy import Proxy, running_proxy, until
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 from tests.fakes.watcher import watch
 
 

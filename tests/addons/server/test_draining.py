@@ -7,8 +7,9 @@ import pytest
 from addons.server import draining
 from addons.server.draining import Draining
 from connector_store.domain.settings import Settings
-from tests.fakes.proxy import PATIENCE, Proxy, until
+from tests.fakes.proxy import PATIENCE, Proxy
 from tests.fakes.target import Conversation, Target
+from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 

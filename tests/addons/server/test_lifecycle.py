@@ -8,7 +8,8 @@ from mitmproxy import exceptions
 
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle
-from tests.fakes.proxy import Proxy, until
+from tests.fakes.proxy import Proxy
+from tests.fakes.waiting import until
 
 
 async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:

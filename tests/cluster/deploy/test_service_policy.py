@@ -3,14 +3,14 @@
 import itertools
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.controllers import until
 from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.programs import KUBERNETES, built
@@ -20,16 +20,8 @@ CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
 EDITOR = "eve"
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
 LABEL = {"app.kubernetes.io/managed-by": "connectors-controller"}
-PATIENCE = 90.0
 REFUSED_TO_OTHERS = "only their controller may write them"
 _NUMBERS = itertools.count(1)
-
-
-def until(ask: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not ask():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +40,7 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             said = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
             return REFUSED_TO_OTHERS in said.stderr
 
-        until(in_force, "the policy is not in force")
+        until(in_force, "a policy in force")
         yield plane
 
 
@@ -234,9 +226,9 @@ def test_garbage_collection_and_the_end_of_a_namespace_go_on(garbage_collected: 
     kubectl = garbage_collected.kubectl
     kubectl("delete", "connector", "k8s", namespace=namespace)
     gone = f"/api/v1/namespaces/{namespace}/services/c-k8s"
-    until(lambda: garbage_collected.api.request("GET", gone).status == 404, "the Service outlives its Connector")
+    until(lambda: garbage_collected.api.request("GET", gone).status == 404, "the end of the Service with its Connector")
     made = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
     assert made.returncode == 0, made.stderr
     kubectl("delete", "namespace", namespace, "--wait=false")
     path = f"/api/v1/namespaces/{namespace}"
-    until(lambda: garbage_collected.api.request("GET", path).status == 404, "the namespace does not end")
+    until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")

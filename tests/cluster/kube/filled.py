@@ -1,8 +1,7 @@
 """A store that follows a control plane, and how to wait for what it should hold."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,18 +26,6 @@ async def following(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool], what: str = "") -> float:
-    """Seconds that it took."""
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(DEADLINE):
-            while not condition():  # noqa: ASYNC110 - what is waited for is of many kinds
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"not within {DEADLINE:.0f} s: {what or condition}") from None
-    return time.monotonic() - started
 
 
 def token(store: Store, key: ObjectKey) -> str:

@@ -11,7 +11,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.access import KubeAccess
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import following, token, until
+from tests.cluster.kube.filled import following, token
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import (
     AUDIENCE,
@@ -25,6 +25,7 @@ from tests.cluster.kube.installed import (
     secret,
 )
 from tests.fakes.relay import Relay
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 

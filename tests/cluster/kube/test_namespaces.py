@@ -8,8 +8,9 @@ from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import following, reason, token, until
+from tests.cluster.kube.filled import following, reason, token
 from tests.cluster.kube.installed import SYSTEM, connector, proxy_client, secret
+from tests.fakes.waiting import until
 
 EVERYWHERE = "connectors-proxy-namespace"
 

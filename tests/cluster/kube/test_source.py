@@ -3,8 +3,9 @@
 from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import following, reason, token, until
+from tests.cluster.kube.filled import following, reason, token
 from tests.cluster.kube.installed import connector, proxy_client, secret
+from tests.fakes.waiting import until
 
 
 async def test_follows_a_connector_and_its_secret_through_their_lives(plane: ControlPlane, own_namespace: str) -> None:

@@ -1,7 +1,7 @@
 """Who leads and when: the protocol over a fake API server, the decisions as values."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +13,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.lease import Election, Held, may_take, observe, spec_for
 from connector_store.kube.resources import LEASES
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
 
 KEY = ObjectKey("sys", "controller")
 PATH = LEASES.path(*KEY)
@@ -99,14 +100,6 @@ class Candidate:
 async def soon(event: asyncio.Event) -> None:
     async with asyncio.timeout(30):
         await event.wait()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come about within 30 s")
 
 
 async def holder(client: KubeClient) -> str:

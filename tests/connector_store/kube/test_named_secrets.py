@@ -1,7 +1,7 @@
 """Which Secrets are read one by one, when they are read again, and that nothing keeps another one waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from connector_store.kube.resources import SECRETS
 from connector_store.kube.sinks import parser
 from connector_store.store import Store
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -82,12 +83,6 @@ def _name(raw: Any) -> ObjectKey:
 async def world() -> AsyncIterator[World]:
     async with FakeApiServer().serving() as server:
         yield World(server)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the store tells of Connectors only
-            await asyncio.sleep(0.01)
 
 
 def kind_of(world: World, name: str) -> str | None:

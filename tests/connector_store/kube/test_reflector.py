@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import REFUSALS, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.waiting import until
 
 DEADLINE = 20.0
 
@@ -24,7 +25,6 @@ class Names:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.told: list[str] = []
-        self.changed = asyncio.Event()
 
     def replace(self, objects: tuple[str, ...]) -> None:
         self.names = set(objects)
@@ -40,13 +40,6 @@ class Names:
 
     def tell(self, what: str) -> None:
         self.told.append(what)
-        self.changed.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while not condition():
-                await self.changed.wait()
-                self.changed.clear()
 
 
 def name(raw: Raw) -> str:
@@ -76,12 +69,6 @@ async def running(server: FakeApiServer, sink: Names, **options: Any) -> AsyncIt
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - the fake's list of requests tells nobody
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("watch_list", [pytest.param(True, id="initial events"), pytest.param(False, id="pages")])
 async def test_mirrors_the_collection(server: FakeApiServer, watch_list: bool) -> None:
     server.watch_list = watch_list
@@ -93,7 +80,7 @@ async def test_mirrors_the_collection(server: FakeApiServer, watch_list: bool) -
         assert sink.told == ["replace 1"]
         await server.put(SECRETS, secret("two"))
         await server.delete(SECRETS, "one", "a")
-        await sink.until(lambda: sink.names == {"two"})
+        await until(lambda: sink.names == {"two"})
     assert sink.told == ["replace 1", "put two", "remove one"]
     lists = [query for _, _, query in server.requests if "limit" in query]
     assert len(lists) == (0 if watch_list else 1)
@@ -117,10 +104,10 @@ async def test_resumes_where_it_was_after_a_broken_stream(server: FakeApiServer)
     sink, restarts = Names(), list[str]()
     await server.put(SECRETS, secret("one"))
     async with running(server, sink, on_restart=restarts.append):
-        await sink.until(lambda: sink.names == {"one"})
+        await until(lambda: sink.names == {"one"})
         server.drop_streams()
         await server.put(SECRETS, secret("two"))
-        await sink.until(lambda: sink.names == {"one", "two"})
+        await until(lambda: sink.names == {"one", "two"})
     assert sink.told == ["replace 1", "put two"]
     assert restarts == ["Secret"]
 
@@ -132,7 +119,7 @@ async def test_goes_on_after_the_servers_timeout_without_a_word(
     async with running(server, sink, watch_timeout=1, on_restart=restarts.append):
         await until(lambda: server.count("GET", "secrets") >= 3)
         await server.put(SECRETS, secret("one"))
-        await sink.until(lambda: sink.names == {"one"})
+        await until(lambda: sink.names == {"one"})
     assert (sink.told, restarts, caplog.messages) == (["replace 0", "put one"], [], [])
 
 
@@ -142,13 +129,13 @@ async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCap
     await server.put(SECRETS, secret("one"))
     await server.put(SECRETS, secret("two"))
     async with running(server, sink):
-        await sink.until(lambda: len(sink.names) == 2)
+        await until(lambda: len(sink.names) == 2)
         server.faults.append(lambda request: refusal(503, "", "away"))
         server.drop_streams()
         await server.delete(SECRETS, "one", "a")
         server.compact()
         server.faults.clear()
-        await sink.until(lambda: sink.names == {"two"})
+        await until(lambda: sink.names == {"two"})
     assert sink.told == ["replace 2", "replace 1"]
     assert any("too old resource version" in each for each in caplog.messages)
 
@@ -156,22 +143,22 @@ async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCap
 async def test_lists_anew_where_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
-        await sink.until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.told == ["replace 0"])
         server.faults.append(
             lambda request: refusal(400, "BadRequest", "?") if "resourceVersion" in request.query else None
         )
         server.drop_streams()
-        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.told == ["replace 0", "replace 0"])
 
 
 async def test_takes_an_error_event_410_the_same_way(server: FakeApiServer) -> None:
     sink = Names()
     expired = b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"old"}}\n'
     async with running(server, sink):
-        await sink.until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.told == ["replace 0"])
         server.faults.append(lambda request: web.Response(body=expired) if "resourceVersion" in request.query else None)
         server.drop_streams()
-        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.told == ["replace 0", "replace 0"])
 
 
 async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +169,7 @@ async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, ca
         await until(lambda: server.count("GET", "secrets") >= 3)
         assert not reflector.synced.is_set()
         server.faults.clear()
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "grant list and watch on secrets" in caplog.messages[0]
 
@@ -200,7 +187,7 @@ async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_
         assert reflector.refusal.status == 403
         assert not reflector.synced.is_set()
         server.faults.clear()
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
         assert reflector.refusal is None
     assert restarts == ["Secret"] * len(restarts)
     assert len(restarts) >= REFUSALS
@@ -213,12 +200,12 @@ async def test_a_position_that_only_yields_error_events_is_given_up(
     sink = Names()
     poisoned = b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"cannot decode"}}\n'
     async with running(server, sink):
-        await sink.until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.told == ["replace 0"])
         server.faults.append(
             lambda request: web.Response(body=poisoned) if "resourceVersion" in request.query else None
         )
         server.drop_streams()
-        await sink.until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.told == ["replace 0", "replace 0"])
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
 
 
@@ -229,7 +216,7 @@ async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_
     sink = Names()
     busy = b'{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy"}}\n'
     async with running(server, sink) as reflector:
-        await sink.until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.told == ["replace 0"])
         begun = asyncio.get_running_loop().time()
         asked = len(server.requests)
         server.faults.append(lambda request: web.Response(body=busy) if request.query.get("watch") else None)
@@ -240,7 +227,7 @@ async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_
         assert sum("busy" in each for each in caplog.messages) == 1
         server.faults.clear()
         await server.put(SECRETS, secret("one"))
-        await sink.until(lambda: sink.names == {"one"})
+        await until(lambda: sink.names == {"one"})
         await until(lambda: any("up to date" in each for each in caplog.messages))
     assert sum("up to date" in each for each in caplog.messages) == 1
 
@@ -249,7 +236,7 @@ async def test_its_age_begins_anew_with_each_bookmark_and_grows_while_the_watch_
     sink = Names()
     loop = asyncio.get_running_loop()
     async with running(server, sink) as reflector:
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
         since = loop.time() - reflector.age(loop.time())
         await server.bookmark(SECRETS)
         await until(lambda: loop.time() - reflector.age(loop.time()) > since)
@@ -273,14 +260,14 @@ async def test_changes_alone_come_with_metadata_alone(server: FakeApiServer) -> 
     async with KubeClient(server.configuration) as client:
         reflector = Reflector(client, SECRETS, parse, sink, watch_timeout=30, changes_only=True)
         task = asyncio.create_task(reflector.run())
-        await sink.until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.told == ["replace 0"])
         await server.put(SECRETS, secret("new", data={"token": "c2VjcmV0"}))
         await server.delete(SECRETS, "before", "a")
-        await sink.until(lambda: sink.told == ["replace 0", "put new", "remove before"])
+        await until(lambda: sink.told == ["replace 0", "put new", "remove before"])
         server.compact()
         server.drop_streams()
         await server.put(SECRETS, secret("later"))
-        await sink.until(lambda: "put later" in sink.told or sink.told.count("replace 0") == 2)
+        await until(lambda: "put later" in sink.told or sink.told.count("replace 0") == 2)
         task.cancel()
     assert [set(each) for each in seen[:2]] == [{"apiVersion", "kind", "metadata"}] * 2
     assert [query["limit"] for _, _, query in server.requests if "limit" in query][:1] == ["1"]
@@ -296,7 +283,7 @@ async def test_a_missing_definition_is_named_and_waited_for(
         task = asyncio.create_task(reflector.run())
         await until(lambda: bool(caplog.messages))
         server.missing.clear()
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
         task.cancel()
     assert "does not serve connectors.connectors.alauda.io (kubectl apply -k deploy/crds)" in caplog.messages[0]
 
@@ -316,7 +303,7 @@ async def test_an_answer_that_is_not_understood_is_asked_for_anew(
     async with running(server, sink):
         await until(lambda: server.count("GET", "secrets") >= 2)
         server.faults.clear()
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
     assert len(caplog.messages) == 1
 
 
@@ -331,5 +318,5 @@ async def test_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
 
     server.faults.append(busy)
     async with running(server, sink):
-        await sink.until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.told))
     assert asked[1] - asked[0] >= 0.9

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, Fault, refusal
+from tests.fakes.waiting import until
 
 KEY = ObjectKey("a", "k8s")
 
@@ -58,12 +59,6 @@ async def filled(server: FakeApiServer, **options: Any) -> AsyncIterator[Store]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the store tells of Connectors only, and these tests wait for others too
-            await asyncio.sleep(0.01)
 
 
 async def test_a_connector_becomes_usable_and_follows_its_secret(server: FakeApiServer) -> None:
