@@ -13,8 +13,9 @@ from connector_store.domain.names import ObjectKey
 from lab.certificates import Issued
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import PATIENCE, Answer, Stream, until
+from tests.fakes.proxy import PATIENCE, Answer, Stream
 from tests.fakes.target import Target
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
 
