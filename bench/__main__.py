@@ -8,7 +8,8 @@ scripts/bench doors [--tree FOLDER]                     resident memory of proxy
 scripts/bench trips [--files] [--json FILE]             calls and files entered by a CONNECT and a request
 scripts/bench picture FILE.json OUT.svg                 the picture of a report
 
-A comparison in full fails when it misses a goal of bench/goals.py; a quick one only says so.
+A comparison in full fails when it misses a goal of bench/goals.py; a quick one only says so. Where a goal about CPU is
+missed, a profile says where the time goes.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import curves, doors, goals, memory, picture, soak
+from bench import curves, doors, goals, memory, picture, soak, trips, where
 from bench.cases import cases
 from bench.compare import PEERS, compare, save
 from bench.peers import stock
@@ -48,6 +49,8 @@ def _compare(arguments: list[str]) -> int:
     sys.stdout.writelines(["\ngoals\n", *goals.lines(verdicts)] if verdicts else [])
     if options.json:
         save(report, options.json)
+    if "ours" in names and (costly := where.missed(verdicts, chosen)):
+        sys.stdout.writelines(where.lines(costly))
     return exit_code(report, quick=options.quick)
 
 
@@ -64,6 +67,7 @@ def main(arguments: list[str]) -> int:
         "memory": memory.main,
         "soak": soak.main,
         "doors": doors.main,
+        "trips": trips.main,
         "picture": picture.main,
     }
     if arguments and arguments[0] in others:

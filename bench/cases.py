@@ -11,13 +11,17 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """figures: from a measurement to numbers by name, which ends with the unit; alone: in a process just started."""
+    """figures: from a measurement to numbers by name, which ends with the unit; alone: in a process just started.
+
+    direct: without CONNECT, for peers that can do that.
+    """
 
     name: str
     mode: str
     flags: Mapping[str, str | int]
     figures: Callable[[Measurement], Figures]
     alone: bool = False
+    direct: bool = False
 
 
 def _requests(m: Measurement) -> Figures:
@@ -59,13 +63,18 @@ def cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
         Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests),
         Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": time}, figures=_requests),
         Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests),
+        Case(name="direct, warm", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests, direct=True),
+        Case(
+            name="direct, new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests,
+            direct=True,
+        ),
         Case(name="down", mode="down", flags={"bytes": size}, figures=_transfer),
         Case(name="up", mode="up", flags={"bytes": size}, figures=_transfer),
         # A process that served other cases has free memory to reuse, which would hide what the streams cost.
         Case(
             name="idle watches", mode="idle", flags={"clients": streams, "duration": "1s"}, figures=_streams, alone=True
         ),
-    )
+    )  # fmt: skip
 
 
 def middle(rounds: list[Figures]) -> dict[str, float]:

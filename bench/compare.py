@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import Case, Figures, middle
+from bench.decision import DECISION, decision
 from bench.measure import measure
 from bench.peers import stock
 from bench.peers.endpoint import Endpoint
@@ -24,6 +25,7 @@ PEERS: dict[str, Peer] = {
     "mitmdump": stock.mitmdump,
     "squid": stock.squid,
     "nginx": stock.nginx,
+    "no proxy": stock.no_proxy,
     "ours": ours,
     "ours, watched": lambda place: ours(place, name="ours-watched", flows="on"),
 }
@@ -31,19 +33,22 @@ PEERS: dict[str, Peer] = {
 
 def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:
     """The report: {machine, versions, rounds, results: {case: {peer: {figure: median}}}, raw, failures}."""
-    raw: dict[str, dict[str, list[Figures]]] = {case.name: {name: [] for name in peers} for case in cases}
+    raw: dict[str, dict[str, list[Figures]]] = {case.name: {} for case in cases}
     failures: list[str] = []
     with place() as scene, ExitStack() as stack:
         running = {name: stack.enter_context(_running(start, scene)) for name, start in peers.items()}
         for number in range(rounds):
             for case in cases:
                 for name in peers:
+                    if case.direct and running[name].direct is None:
+                        continue
                     _progress(f"round {number + 1}/{rounds}: {case.name}: {name}")
                     figures, errors = _attempt(scene, running[name], peers[name], case)
-                    raw[case.name][name] += figures
+                    raw[case.name].setdefault(name, []).extend(figures)
                     failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
-    results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items()}
+    results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items() if by}
+    results |= {DECISION: {"ours": decision()}} if "ours" in peers else {}
     return {"machine": machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
             "failures": failures}  # fmt: skip
 
@@ -54,7 +59,8 @@ def _attempt(scene: Place, running: Endpoint, start: Peer, case: Case) -> tuple[
     while len(errors) < ATTEMPTS:
         try:
             with _running(start, scene) if case.alone else nullcontext(running) as peer:
-                return [case.figures(measure(scene, peer, case.mode, peak=False, **case.flags))], errors
+                asked = peer.direct if case.direct and peer.direct is not None else peer
+                return [case.figures(measure(scene, asked, case.mode, peak=False, **case.flags))], errors
         except (RuntimeError, OSError, ValueError) as error:
             errors.append(str(error))
     return [], errors

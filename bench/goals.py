@@ -1,12 +1,13 @@
 """What the comparison must show: our figures beside squid's and nginx's.
 
-Results of a report in, a verdict out for each goal whose figures are there: new connection, 3.2 x squid's CPU, met.
+Results of a report in, a verdict out for each goal whose figures are there: new connection, 1.4 x squid's CPU, met.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bench.decision import DECISION, OVER
 from bench.table import OURS, number
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -15,22 +16,29 @@ Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """limit: times the peer's figure; without a peer the figure itself."""
+    """limit: times the peer's figure, of `peer_case` where that is another one; without a peer the figure itself."""
 
     case: str
     figure: str
     bound: Literal["at most", "at least"]
     limit: float
     peer: str = ""
+    peer_case: str = ""
 
 
+_CPU, _TARGET, _SPEED = "cpu per request, µs", "target cpu per request, µs", "MB per second"
+_NEW, _DIRECT = "new connection", "direct, new connection"
 GOALS = (
-    Goal(case="warm, 8 clients", figure="cpu per request, µs", bound="at most", limit=1.3, peer="squid"),
-    Goal(case="new connection", figure="cpu per request, µs", bound="at most", limit=4, peer="squid"),
-    Goal(case="warm, 100 clients", figure="p99, ms", bound="at most", limit=2, peer="squid"),
-    Goal(case="down", figure="MB per second", bound="at least", limit=1, peer="nginx"),
-    Goal(case="down", figure="MB per second", bound="at least", limit=1.5, peer="squid"),
-    Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=150),
+    Goal(case="warm, 8 clients", figure=_CPU, bound="at most", limit=1.1, peer="squid"),
+    Goal(case="warm, 100 clients", figure="p99, ms", bound="at most", limit=1.2, peer="squid"),
+    Goal(case=_NEW, figure=_CPU, bound="at most", limit=1.5, peer="squid"),
+    Goal(case=_NEW, figure=_TARGET, bound="at most", limit=1.5, peer="squid"),
+    Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=1.1, peer="squid", peer_case=_NEW),
+    Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=0.75, peer=OURS, peer_case=_NEW),
+    Goal(case="down", figure=_SPEED, bound="at least", limit=1, peer="nginx"),
+    Goal(case="down", figure=_SPEED, bound="at least", limit=0.85, peer="no proxy"),
+    Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=90),
+    Goal(case=DECISION, figure=OVER, bound="at most", limit=3),
 )
 
 
@@ -50,11 +58,14 @@ class Verdict:
 
 def judge(results: Results) -> tuple[Verdict, ...]:
     """A goal is left out unless ours and its peer both have the figure."""
-    return tuple(verdict for goal in GOALS if (verdict := _verdict(goal, results.get(goal.case, {}))))
+    found = (_verdict(goal, results.get(goal.case, {}), results.get(goal.peer_case or goal.case, {})) for goal in GOALS)
+    return tuple(verdict for verdict in found if verdict is not None)
 
 
-def _verdict(goal: Goal, by_peer: Mapping[str, Mapping[str, float]]) -> Verdict | None:
-    ours, theirs = by_peer.get(OURS, {}).get(goal.figure), by_peer.get(goal.peer, {}).get(goal.figure)
+def _verdict(
+    goal: Goal, by_peer: Mapping[str, Mapping[str, float]], beside: Mapping[str, Mapping[str, float]]
+) -> Verdict | None:
+    ours, theirs = by_peer.get(OURS, {}).get(goal.figure), beside.get(goal.peer, {}).get(goal.figure)
     if ours is None or (goal.peer and theirs is None):
         return None
     limit = goal.limit if theirs is None else goal.limit * theirs
@@ -68,6 +79,6 @@ def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
         goal = each.goal
         name, wanted = f"{goal.case}: {goal.figure}", f"{goal.bound} {goal.limit:g}"
         if goal.peer:
-            wanted += f" x {goal.peer}'s"
+            wanted += f" x {goal.peer}'s" + (f" {goal.peer_case}" if goal.peer_case else "")
         ratio = f"{each.ratio:.3f}x" if each.ratio is not None else "-"
-        yield f"  {name:42}{number(each.ours)}{ratio:>10}  {wanted:26}{'met' if each.met else 'MISSED'}\n"
+        yield f"  {name:50}{number(each.ours)}{ratio:>10}  {wanted:44}{'met' if each.met else 'MISSED'}\n"

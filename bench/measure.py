@@ -62,9 +62,10 @@ def measure(place: Place, peer: Endpoint, mode: str, *, peak: bool = False, **fl
     before_all = peer.process.usage()
     args: list[str] = [str(place.programs.load), "-target", peer.target, "-ca", str(peer.ca)]
     args += ["-proxy", peer.proxy] if peer.proxy else []
+    args += ["-prefix", peer.prefix] if peer.prefix else []
     args += [f"-{name}={value}" for name, value in flags.items()]
     log = place.directory / "load.log"
-    load = Process([*args, mode], log, env={"BENCH_PROXY_AUTH": peer.auth}, pipes=True)
+    load = Process([*args, mode], log, env={"BENCH_PROXY_AUTH": peer.auth, "BENCH_BEARER": peer.bearer}, pipes=True)
     try:
         if load.hear() != "ready":
             raise RuntimeError(f"{mode} on {peer.name}: the load generator is not ready")

@@ -8,7 +8,11 @@ from bench.process import Process
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """proxy: host:port for CONNECT, empty when target is a server to be spoken to directly; ca: who signs there."""
+    """proxy: host:port for CONNECT, empty when target is a server to be spoken to directly; ca: who signs there.
+
+    auth: of CONNECT; bearer: the token of each request; prefix: before its path.
+    direct: the same process without CONNECT, where it can do that.
+    """
 
     name: str
     process: Process
@@ -16,4 +20,7 @@ class Endpoint:
     target: str
     ca: Path
     auth: str = field(default="", repr=False)
+    bearer: str = field(default="", repr=False)
+    prefix: str = ""
     admin: str = ""
+    direct: "Endpoint | None" = None

@@ -63,7 +63,11 @@ def aimed(endpoint: Endpoint, place: Place, connector: str) -> Endpoint:
     command += ["--source", room / "connectors", "--confdir", room]
     token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     target = {"target": place.target, "blackhole": place.blackhole, "faulty": place.faulty}[connector]
-    return replace(endpoint, target=target, auth=f"bench/{connector}:{token}")
+    # The path form: TLS at the port with the proxy's own certificate, the Connector in the path.
+    direct = replace(
+        endpoint, proxy="", target=endpoint.proxy, bearer=token, prefix=f"/connectors/bench/{connector}", direct=None
+    )
+    return replace(endpoint, target=target, auth=f"bench/{connector}:{token}", direct=direct)
 
 
 def _manifests(place: Place, name: str, address: str) -> str:

@@ -65,6 +65,14 @@ def nginx(place: Place) -> Endpoint:
     return Endpoint(name="nginx", process=process, proxy="", target=f"127.0.0.1:{port}", ca=place.proxy_ca.cert)
 
 
+def no_proxy(place: Place) -> Endpoint:
+    """The target itself, for callers that hold its credential; the process is one that does nothing."""
+    process = Process(["sleep", "infinity"], place.room("no-proxy") / "log")
+    return Endpoint(
+        name="no-proxy", process=process, proxy="", target=place.target, ca=place.target_ca.cert, bearer=place.token
+    )
+
+
 def _config(place: Place, room: Path, name: str, **values: object) -> Path:
     text = Template((HERE / name).read_text()).substitute(
         directory=room, token=place.token, target_ca=place.target_ca.cert, **values

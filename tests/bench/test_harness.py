@@ -9,8 +9,10 @@ import pytest
 from bench.cases import Case, cases
 from bench.measure import measure
 from bench.peers.endpoint import Endpoint
-from bench.peers.stock import mitmdump
+from bench.peers.ours import ours
+from bench.peers.stock import mitmdump, no_proxy
 from bench.place import Place, place
+from bench.where import profile, shares
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,6 +47,26 @@ def test_output_over_an_upgrade_arrives_whole(scene: Place, peer: Endpoint, prot
 
 def test_a_watch_counts_its_events(scene: Place, peer: Endpoint) -> None:
     assert measure(scene, peer, "watch", query="events=500").result["events"] == 500
+
+
+def test_without_a_proxy_the_caller_holds_the_credential(scene: Place) -> None:
+    target = no_proxy(scene)
+    try:
+        assert measure(scene, target, "warm", duration="100ms").result["errors"] == 0
+    finally:
+        target.process.stop()
+
+
+def test_ours_serves_with_and_without_connect_and_a_profile_says_where_the_time_goes(scene: Place) -> None:
+    case = next(case for case in cases(seconds=0.3, size=1, streams=1) if case.name == "direct, new connection")
+    peer = ours(scene)
+    try:
+        for each in (peer, peer.direct):
+            assert each is not None
+            assert case.figures(measure(scene, each, case.mode, peak=False, **case.flags))
+    finally:
+        peer.process.stop()
+    assert {"the kernel", "TLS", "addons/net/tcp.py"} <= shares(profile(scene, case)).keys()
 
 
 def test_a_proxy_that_puts_no_credential_on_the_wire_measures_nothing(scene: Place) -> None:

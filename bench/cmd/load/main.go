@@ -4,7 +4,8 @@
 //
 // It first makes its connections and prints "ready"; it starts to measure when it reads a line on its standard input,
 // prints one JSON object, and closes its connections when it reads another line. So whoever runs it can read the
-// proxy's CPU time and memory exactly around what is measured. Credentials of the caller come in $BENCH_PROXY_AUTH.
+// proxy's CPU time and memory exactly around what is measured. Credentials of the caller come in $BENCH_PROXY_AUTH, a token
+// for the requests themselves in $BENCH_BEARER.
 package main
 
 import (
@@ -46,6 +47,7 @@ func parse() (*settings, mode) {
 	s := &settings{}
 	flag.StringVar(&s.route.proxy, "proxy", "", "host:port of the proxy; empty: TLS to -target directly")
 	flag.StringVar(&s.route.target, "target", "", "host:port for CONNECT, or of the TLS server")
+	flag.StringVar(&s.route.prefix, "prefix", "", "what stands before the path of each request")
 	ca := flag.String("ca", "", "PEM file: who signs the certificate that the client sees")
 	flag.IntVar(&s.clients, "clients", 1, "concurrent connections")
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "for warm, fresh and soak")
@@ -66,6 +68,9 @@ func parse() (*settings, mode) {
 		log.Fatalf("unknown mode %q", flag.Arg(0))
 	}
 	s.route.auth = os.Getenv("BENCH_PROXY_AUTH")
+	if s.route.bearer = os.Getenv("BENCH_BEARER"); s.route.bearer == "" {
+		s.route.bearer = "fake-token"
+	}
 	if err := s.route.trust(*ca); err != nil {
 		log.Fatal(err)
 	}

@@ -21,7 +21,9 @@ const (
 // A route leads to the target: by CONNECT through a proxy, or straight.
 type route struct {
 	proxy, target, auth string
-	config              *tls.Config
+	// Straight, the caller says who they are in each request; prefix is what stands before its path.
+	bearer, prefix string
+	config         *tls.Config
 }
 
 // A refusal is the proxy's answer to CONNECT when it is not 200.
@@ -100,8 +102,8 @@ func (r *route) dial(buffer int) (*conn, error) {
 }
 
 func (r *route) request(method, path, headers string) []byte {
-	return fmt.Appendf(nil, "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: application/json\r\n"+
-		"Authorization: Bearer fake-token\r\n%s\r\n", method, namespace, path, r.target, headers)
+	return fmt.Appendf(nil, "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: application/json\r\n"+
+		"Authorization: Bearer %s\r\n%s\r\n", method, r.prefix, namespace, path, r.target, r.bearer, headers)
 }
 
 func (c *conn) response(method string) (*http.Response, error) {

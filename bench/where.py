@@ -1,0 +1,91 @@
+"""Where the time of a request goes, for goals that are missed: a profile of our proxy while it serves that case.
+
+A profiler makes Python look dearer than it is beside the kernel and OpenSSL: shares say where to look, not how much.
+"""
+
+import marshal
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.cases import Case
+from bench.goals import Verdict
+from bench.measure import measure
+from bench.peers.ours import ROOT, ours
+from bench.place import Place, place
+
+PATIENCE: Final = 30.0
+SHOWN: Final = 12
+"""Places that are named."""
+_KERNEL: Final = ("_socket.socket", "select.epoll", "posix.", "socket.close")
+_TLS: Final = ("_openssl", "_ssl.", "_rust")
+_PACKAGES: Final = ("mitmproxy", "OpenSSL", "cryptography", "asyncio")
+
+Spot = tuple[str, int, str]
+"""Of a profile: file (`~` for what is written in C), line and function."""
+
+
+def missed(verdicts: Iterable[Verdict], cases: Iterable[Case]) -> list[Case]:
+    """Cases of requests whose CPU is more than it should be."""
+    names = {each.goal.case for each in verdicts if not each.met and "cpu" in each.goal.figure}
+    return [case for case in cases if case.name in names]
+
+
+def lines(cases: Iterable[Case]) -> Iterator[str]:
+    """To be printed below the goals."""
+    with place() as scene:
+        for case in cases:
+            yield f"\nwhere the time of {case.name!r} goes\n"
+            found = shares(profile(scene, case))
+            whole = sum(found.values()) or 1.0
+            for name, seconds in sorted(found.items(), key=lambda each: -each[1])[:SHOWN]:
+                yield f"  {seconds / whole:6.1%}  {name}\n"
+
+
+def profile(scene: Place, case: Case) -> Mapping[Spot, float]:
+    """Seconds of each function's own, by function."""
+    told = scene.directory / "profile"
+    script = Path(__file__).parent / "inside" / "profiled.py"
+    peer = ours(scene, name="profiled", scripts=(script,), env={"BENCH_PROFILE": str(told)})
+    try:
+        flags = dict(case.flags)
+        asked = peer.direct if case.direct and peer.direct is not None else peer
+        measure(scene, asked, case.mode, peak=False, **flags | {"duration": "500ms"})
+        peer.process.popen.send_signal(signal.SIGUSR1)
+        measure(scene, asked, case.mode, peak=False, **flags | {"duration": "2s"})
+        peer.process.popen.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + PATIENCE
+        while not told.exists():
+            if time.monotonic() > deadline:
+                raise RuntimeError("the proxy does not tell its profile")
+            time.sleep(0.01)
+    finally:
+        peer.process.stop()
+    stats: dict[Spot, tuple[Any, ...]] = marshal.loads(told.read_bytes())  # noqa: S302 - written by our own process
+    told.unlink()
+    return {spot: figures[2] for spot, figures in stats.items()}
+
+
+def shares(profile: Mapping[Spot, float]) -> dict[str, float]:
+    """Seconds by place: the kernel, TLS, a file of ours, a package of others."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for spot, seconds in profile.items():
+        # Waiting costs nothing.
+        if "'poll' of 'select.epoll'" not in spot[2]:
+            found[_place(spot)] += seconds
+    return found
+
+
+def _place(spot: Spot) -> str:
+    file, _, function = spot
+    if file == "~":
+        if any(each in function for each in _KERNEL):
+            return "the kernel"
+        return "TLS" if any(each in function for each in _TLS) else "Python's own, in C"
+    path = Path(file)
+    if path.is_relative_to(ROOT) and ".venv" not in path.parts:
+        return str(path.relative_to(ROOT))
+    return next((each for each in _PACKAGES if each in path.parts), "Python's library, and others")
