@@ -77,6 +77,11 @@ def spec_for(identity: str, held: Held | None, now: datetime) -> dict[str, Any]:
     }
 
 
+def patience_for(left: float) -> float:
+    """Seconds for one try, where `left` are left: one request that hangs leaves time for another."""
+    return max(0.0, min(left, RENEW_DEADLINE / 2))
+
+
 class Election:
     """One candidate. `leading` is True while the Lease is ours."""
 
@@ -143,11 +148,10 @@ class Election:
             if not renewed and (self._clock() >= deadline or self._held.holder != self._identity):
                 return
 
-    async def _try(self, patience: float) -> bool:
-        """Take or renew the Lease; False if it is somebody else's, or cannot be had in `patience` seconds."""
+    async def _try(self, left: float) -> bool:
+        """Take or renew the Lease; False if it is somebody else's, or cannot be had. `left` is in seconds."""
         try:
-            # Half of it: one request that hangs leaves time for another.
-            async with asyncio.timeout(max(0.0, min(patience, RENEW_DEADLINE / 2))):
+            async with asyncio.timeout(patience_for(left)):
                 return await self._take()
         except TimeoutError:
             self._tell("no answer")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connector_controller.connectors import transitions
-from connector_controller.services import conflict
+from connector_controller.services import NON_PROXY, conflict
 from connector_store.domain.manifest import parse_object
 from connector_store.domain.settings import Settings
 from connector_store.domain.status import Condition, Status
@@ -105,6 +105,15 @@ async def test_of_a_strangers_service_no_address_is_published_and_it_is_looked_a
     await world.see()
     world.finding = conflict("c-k8s")
     assert await world.reconcile() == Settings().probe_interval
+    assert "proxy" not in await world.status()
+
+
+async def test_without_a_service_of_the_proxys_no_address_is_published(world) -> None:
+    await world.reconcile()
+    await world.see()
+    world.finding = NON_PROXY
+    assert await world.reconcile() is None
+    assert await world.ready() == ("True", "AsExpected")
     assert "proxy" not in await world.status()
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -155,6 +156,51 @@ async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world)
             held = await world.get(CONNECTORS, "k8s")
             assert "proxy" not in held["status"]
             assert not any(method == "POST" and path.endswith("/services") for method, path, _ in world.server.requests)
+
+
+async def put_proxy(world: World, *addresses: str) -> None:
+    metadata = {"name": "connectors-proxy", "namespace": SYSTEM}
+    await world.server.put(SERVICES, {"metadata": metadata, "spec": {"clusterIPs": list(addresses)}})
+
+
+IN_CLUSTER = replace(SETTINGS, in_cluster=True, targets_allow=(ip_network("127.0.0.0/8"),))
+
+
+async def test_the_proxys_own_address_is_not_probed(world) -> None:
+    world.term = Term(world.client, IN_CLUSTER, Options(instance="pod-1"), Metrics())
+    await put_proxy(world, "192.0.2.1")
+    with target() as server:
+        await put_all(world, server)
+        held = await world.get(CONNECTORS, "k8s")
+        held["spec"]["address"] = "https://192.0.2.1:6443"
+        await world.server.put(CONNECTORS, held)
+        async with running(world.term):
+            await world.until_ready("False", "ConnectionFailed")
+            held = await world.get(CONNECTORS, "k8s")
+            (found,) = [each for each in held["status"]["conditions"] if each["type"] == "LivenessReady"]
+            assert "denied addresses" in found["message"]
+
+
+async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(world) -> None:
+    world.term = Term(world.client, IN_CLUSTER, Options(instance="pod-1"), Metrics())
+    await put_proxy(world, "None")
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+
+
+async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_probe(world) -> None:
+    rare = replace(SETTINGS, probe_interval=3600)
+    world.term = Term(world.client, rare, Options(instance="pod-1"), Metrics())
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("True")
+            await world.server.delete(SERVICES, "connectors-proxy", SYSTEM)
+            await world.until_ready("False", "ProxyServiceNotFound")
+            await put_proxy(world, "10.96.0.9")
+            await world.until_ready("True")
 
 
 async def test_what_fails_is_counted(world) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from connector_csi.disk import Disk
+from connector_csi.mounts import SOURCE
 from connector_csi.publication import Publication
 from connector_csi.records import Records
 from tests.fakes.mounts import FakeMounts
@@ -116,6 +117,13 @@ def test_a_mount_of_others_is_unmounted_and_not_erased(lab: Lab) -> None:
     assert not lab.disk.is_ours(lab.target)
     assert lab.disk.remove("csi-1", lab.target) is not None
     assert (lab.target / "theirs").exists()
+
+
+def test_mounts_on_top_of_each_other_are_all_taken_down(lab: Lab) -> None:
+    lab.disk.create(lab.asked, lab.target, OLD, {})
+    lab.mounts.table[str(lab.target)] += ["/dev/sda1", SOURCE]
+    assert lab.disk.remove("csi-1", lab.target) is None
+    assert lab.nothing_is_left
 
 
 def test_records_of_pods_that_are_gone_are_forgotten(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 """Records survive the process, and half of one does no harm."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,28 @@ def test_the_same_again_writes_nothing(tmp_path: Path) -> None:
     written = path.stat().st_mtime_ns, path.stat().st_ino
     records.put(RECORD)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == written
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL."""
+
+
+def test_a_driver_that_is_killed_while_it_writes_keeps_the_record_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Records(tmp_path)
+    records.put(RECORD)
+    write = Path.write_text
+
+    def write_half(path: Path, text: str) -> None:
+        write(path, text[: len(text) // 2])
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", write_half)
+        with pytest.raises(KilledError):
+            records.put(replace(RECORD, digest="another"))
+    assert list(Records(tmp_path)) == [RECORD]
 
 
 @pytest.mark.parametrize("volume_id", ["../../etc/passwd", "a/b", "x" * 5000, "\u0000"])

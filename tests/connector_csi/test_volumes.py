@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from connector_csi.publication import Publication
 from connector_store.domain.pod_token import TOKENS
 from tests.connector_csi.lab import Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, POD
+from tests.fakes.waiting import until
 
 KEY_OF_TOKENS = "k" * 32
 
@@ -109,6 +112,37 @@ async def test_calls_for_one_volume_exclude_each_other(lab: Lab) -> None:
     lab.access.gate.set()
     assert await first is None
     assert await lab.unpublish() is None
+
+
+async def test_what_is_being_taken_away_does_not_count_as_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.publish()
+    begun, go_on, unmount = threading.Event(), threading.Event(), lab.mounts.unmount
+
+    def slowly(path: str) -> None:
+        begun.set()
+        go_on.wait(30)
+        unmount(path)
+
+    monkeypatch.setattr(lab.mounts, "unmount", slowly)
+    ending = asyncio.ensure_future(lab.unpublish())
+    await until(begun.is_set)
+    try:
+        assert code(await lab.publish()) is StatusCode.ABORTED
+    finally:
+        go_on.set()
+    assert await ending is None
+    assert lab.nothing_is_left
+
+
+async def test_what_was_unmounted_by_hand_is_made_anew(lab: Lab) -> None:
+    await lab.publish()
+    lab.mounts.unmount(str(lab.target))
+    shutil.rmtree(lab.target)
+    lab.target.mkdir()
+    assert await lab.publish() is None
+    assert lab.read("context.token") == "s3cret"
+    assert await lab.unpublish() is None
+    assert lab.nothing_is_left
 
 
 async def test_a_call_that_kubelet_gave_up_still_ends_before_the_next(lab: Lab) -> None:

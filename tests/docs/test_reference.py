@@ -5,11 +5,13 @@ import json
 import re
 
 import click
+import pytest
 
+from addons.records import audit
 from addons.records.audit import line
 from addons.records.metrics import Metrics
 from addons.records.record import Record
-from addons.server import options
+from addons.server import draining, options
 from connector_controller.metrics import Metrics as ControllerMetrics
 from connector_csi.metrics import Metrics as DriverMetrics
 from connector_store.domain.conditions import NOT_PROBED, OURS
@@ -17,6 +19,8 @@ from connector_store.domain.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.settings import KEYS, Settings
 from connector_store.domain.volume import ATTRIBUTES
 from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, ERROR_FILE, IN_CLUSTER, OF_IN_CLUSTER
+from connector_store.kube import lease
+from connector_store.probes import TIMEOUT
 from connector_store.process_metrics import ProcessMetrics
 from connectorctl.cli import COMMANDS
 from connectorctl.cli import ROOT as ROOT_COMMAND
@@ -27,6 +31,21 @@ REASONED = (
     *(ROOT / "connector_controller" / name for name in ("connectors.py", "services.py")),
 )
 """Where conditions get their reasons."""
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("reference/telemetry.md", f"{audit.MAX_WAITING:,} or {audit.MAX_WAITING_SIZE >> 20} MiB at most"),
+        ("reference/telemetry.md", f"{audit.STRANGERS_RATE:g} lines a second in the long run"),
+        ("reference/telemetry.md", f"and {audit.STRANGERS_BURST:g} at once"),
+        ("reference/answers.md", f"takes new connections for {draining.ACCEPT_MORE:g} s more"),
+        ("reference/objects.md", f"A probe has {TIMEOUT:g} s"),
+        ("decisions/0026-a-lease-of-our-own.md", f"{lease.DURATION} s, {lease.RENEW_DEADLINE:g} s, {lease.RETRY:g} s"),
+    ],
+)
+def test_bounds_that_pages_name_in_numbers_are_those_of_the_source(page: str, said: str) -> None:
+    assert said in " ".join((DOCS / page).read_text().split())
 
 
 def test_every_setting_is_there_with_its_default() -> None:

@@ -42,6 +42,8 @@ class FakeApiServer:
     """(user, "namespace/name") that a SubjectAccessReview allows."""
     faults: list[Fault] = field(default_factory=list)
     """Asked first, in order; the first answer that is not None is given."""
+    loses: Callable[[web.Request], bool] = lambda _: False
+    """Of what is done, whose answer does not arrive."""
     missing: set[str] = field(default_factory=set)
     """Collections (last segment of the path) that are not served."""
     requests: list[tuple[str, str, Json]] = field(default_factory=list)
@@ -130,6 +132,10 @@ class FakeApiServer:
         for fault in self.faults:
             if (answer := fault(request)) is not None:
                 return answer
+        done = await self._answer(request, body)
+        return refusal(504, "Timeout", "request did not complete within the time") if self.loses(request) else done
+
+    async def _answer(self, request: web.Request, body: Json) -> web.StreamResponse:
         last = request.path.rsplit("/", 1)[-1]
         if last in self.missing:
             return web.Response(status=404, text="404 page not found")
@@ -237,6 +243,13 @@ class FakeApiServer:
 def refusal(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": message}
     return web.json_response(body, status=status, headers=headers)
+
+
+class Silence(web.Response):
+    """No answer, for as long as the client waits."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        await asyncio.Event().wait()
 
 
 def user(name: str, audiences: tuple[str, ...] = ("connectors-proxy",), **more: Any) -> Json:

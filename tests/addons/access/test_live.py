@@ -64,6 +64,26 @@ class FakeParts:
         return self.answer
 
 
+class EndError(Exception):
+    """Ends what runs for ever."""
+
+
+async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if len(slept) == 3:
+            raise EndError
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    parts = FakeParts()
+    with pytest.raises(EndError):
+        await streams(parts, FakeTunnel()).run()
+    assert slept == [15, 15, 15]
+    assert parts.asked == ["t"] * 3
+
+
 def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -> Streams:
     found = Streams(parts, parts, recheck=30, cut_expired=cut_expired)
     for each in tunnels:

@@ -42,6 +42,20 @@ async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
     output.close()
 
 
+async def test_what_waits_at_the_end_is_still_written_behind_what_is_being_written() -> None:
+    stream = SlowStream()
+    waiting = ["2\n"]
+    output = Output(lambda: stream)
+    output.flush = lambda: output.write(waiting.pop())
+    output.write("1\n")
+    output.close()
+    assert stream.getvalue() == ""
+    stream.go_on.set()
+    await until(lambda: stream.getvalue() == "1\n2\n")
+    output.close()
+    assert waiting == []
+
+
 class BrokenStream(io.StringIO):
     def __init__(self) -> None:
         super().__init__()

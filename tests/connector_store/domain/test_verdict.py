@@ -180,8 +180,9 @@ def test_a_good_request_gets_the_credential() -> None:
         ),
     ],
 )
-def test_inside(deny: Deny, change: dict[str, object]) -> None:
-    assert request(**change) == deny  # type: ignore[arg-type]  # one changed argument of many
+@pytest.mark.parametrize("target", [pytest.param(TARGET, id="injected"), pytest.param(OPEN, id="forwarded")])
+def test_inside(deny: Deny, change: dict[str, object], target: Target) -> None:
+    assert request(**({"found": target} | change)) == deny  # type: ignore[arg-type]  # one changed argument of many
 
 
 ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
@@ -298,9 +299,10 @@ def test_at_the_direct_door_host_is_the_proxys_and_the_path_lies_below_that_of_t
     )
 
 
+@pytest.mark.parametrize("target", [pytest.param(TARGET, id="injected"), pytest.param(OPEN, id="forwarded")])
 @pytest.mark.parametrize("raw_target", [b"/../x", b"/a/%2e%2e/x", b"/..%2fx", b"/a/..;/x", b"*", b"https://t:6443/api"])
-def test_at_the_direct_door_no_path_leads_up(raw_target: bytes) -> None:
-    assert request(authority=None, raw_target=raw_target, headers=()) == denial.not_plain(KEY)
+def test_at_the_direct_door_no_path_leads_up(raw_target: bytes, target: Target) -> None:
+    assert request(found=target, authority=None, raw_target=raw_target, headers=()) == denial.not_plain(KEY)
     assert request(authority=None, raw_target=raw_target, headers=(), answer=NO_USE) == denial.not_allowed(KEY)
 
 

@@ -1,7 +1,8 @@
 """Who leads and when: the protocol over a fake API server, the decisions as values."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,9 +11,19 @@ from aiohttp import web
 from connector_store.domain.names import ObjectKey
 from connector_store.kube import lease
 from connector_store.kube.client import KubeClient
-from connector_store.kube.lease import Election, Held, may_take, observe, spec_for
+from connector_store.kube.lease import (
+    DURATION,
+    RENEW_DEADLINE,
+    RETRY,
+    Election,
+    Held,
+    may_take,
+    observe,
+    patience_for,
+    spec_for,
+)
 from connector_store.kube.resources import LEASES
-from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.api_server import FakeApiServer, Silence, refusal
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("sys", "controller")
@@ -60,6 +71,13 @@ def test_taking_counts_a_transition_and_renewing_does_not() -> None:
     assert spec_for("a", None, NOW)["leaseTransitions"] == 0
 
 
+def test_a_leader_stops_before_its_lease_ends_and_has_tried_more_than_once_by_then() -> None:
+    assert DURATION > RENEW_DEADLINE
+    assert RETRY + patience_for(RENEW_DEADLINE) < RENEW_DEADLINE, "after one request that hangs comes another"
+    assert patience_for(1.0) == 1.0
+    assert patience_for(-1.0) == 0.0
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """Renewed often, lost late: a busy machine must not cost the lease."""
@@ -80,8 +98,8 @@ async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
 
 
 class Candidate:
-    def __init__(self, client: KubeClient, name: str) -> None:
-        self.election = Election(client, KEY, name)
+    def __init__(self, client: KubeClient, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.election = Election(client, KEY, name, clock=clock)
         self.began, self.ended = asyncio.Event(), asyncio.Event()
         self.task = asyncio.ensure_future(self.election.run(self.lead))
 
@@ -148,8 +166,10 @@ async def test_a_leader_that_cannot_renew_stops_leading_and_leads_again_later(
     await one.stop()
 
 
-async def test_one_request_that_hangs_does_not_cost_the_lease(server, client) -> None:
-    one = Candidate(client, "one")
+async def test_one_request_that_hangs_does_not_cost_the_lease(server, client, monkeypatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.4)
+    # Time stands still, so that a busy machine costs none either.
+    one = Candidate(client, "one", lambda: 0.0)
     await soon(one.began)
     hung = asyncio.Event()
 
@@ -157,13 +177,42 @@ async def test_one_request_that_hangs_does_not_cost_the_lease(server, client) ->
         if hung.is_set():
             return None
         hung.set()
-        return web.StreamResponse()  # Never prepared: the client waits and gives up.
+        return Silence()
 
     server.faults.append(hang_once)
     await soon(hung)
     before = len(server.requests)
     await until(lambda: len(server.requests) >= before + 4)
     assert not one.ended.is_set()
+    await one.stop()
+
+
+async def test_a_term_is_counted_from_before_the_request_that_began_it(server, client) -> None:
+    now = [0.0]
+
+    def slow(request: web.Request) -> None:
+        now[0] += 6 if request.method == "POST" else 0
+
+    server.faults.append(slow)
+    one = Candidate(client, "one", lambda: now[0])
+    await soon(one.began)
+    server.faults.append(lambda request: refusal(500, "InternalError", "etcd is away"))
+    now[0] = 8.0
+    await soon(one.ended)
+    await one.stop()
+
+
+async def test_writes_whose_answers_are_lost_do_not_prolong_a_term(server, client) -> None:
+    now = [0.0]
+
+    def lose(request: web.Request) -> bool:
+        now[0] += 3 if request.method == "PUT" else 0
+        return request.method == "PUT"
+
+    server.loses = lose
+    one = Candidate(client, "one", lambda: now[0])
+    await soon(one.began)
+    await soon(one.ended)
     await one.stop()
 
 

@@ -307,6 +307,61 @@ async def test_an_answer_that_is_not_understood_is_asked_for_anew(
     assert len(caplog.messages) == 1
 
 
+async def test_after_what_is_not_understood_the_position_is_given_up(server: FakeApiServer) -> None:
+    sink = Names()
+    async with running(server, sink):
+        await until(lambda: sink.told == ["replace 0"])
+        server.faults.append(
+            lambda request: web.Response(body=b"<html>\n") if "resourceVersion" in request.query else None
+        )
+        server.drop_streams()
+        await until(lambda: sink.told == ["replace 0", "replace 0"])
+
+
+async def test_a_watch_that_ends_at_once_is_a_failure_with_its_pause(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, restarts = Names(), list[str]()
+    server.faults.append(lambda request: web.Response() if request.query.get("watch") else None)
+    async with running(server, sink, on_restart=restarts.append):
+        await until(lambda: server.count("GET", "secrets") >= 3)
+        assert len(restarts) >= 2
+    assert ["ended the watch early" in each for each in caplog.messages] == [True]
+
+
+class Unpausing(Reflector[str]):
+    """Keeps how long it would pause, and does not."""
+
+    pauses: list[float]
+
+    @property
+    def _pause(self) -> float:
+        self.pauses.append(super()._pause)
+        return 0.0
+
+
+async def test_after_a_watch_that_held_for_long_the_pauses_begin_anew(server: FakeApiServer) -> None:
+    sink = Names()
+    async with KubeClient(server.configuration) as client:
+        reflector = Unpausing(client, SECRETS, name, sink, watch_timeout=300)
+        reflector.pauses = []
+        server.faults.append(lambda request: None if len(reflector.pauses) >= 8 else refusal(500, "", "away"))
+        task = asyncio.ensure_future(reflector.run())
+        try:
+            await until(lambda: sink.told == ["replace 0"])
+            # Each is between half of its bound and all of it.
+            assert reflector.pauses[-1] > 2 * reflector.pauses[0]
+            assert reflector._opened_at is not None
+            reflector._opened_at -= 60
+            before = len(reflector.pauses)
+            server.drop_streams()
+            await until(lambda: len(reflector.pauses) > before)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert reflector.pauses[before] <= 2 * reflector.pauses[0]
+
+
 async def test_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
     sink = Names()
     loop = asyncio.get_running_loop()
