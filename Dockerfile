@@ -2,6 +2,8 @@
 ARG BASE_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${BASE_IMAGE} AS build
+# Without columns in tracebacks code is smaller, in the files and in each door's memory.
+ENV PYTHONNODEBUGRANGES=1
 # pip's own settings, for networks with an index or a CA of their own; none of them reaches the image.
 ARG PIP_INDEX_URL=""
 ARG PIP_CERT=""
@@ -38,7 +40,7 @@ COPY --from=build /app /app
 COPY --from=build --chown=65532:65532 /state /var/lib/kubernetes-connector
 ENV PATH=/app/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
-    HOME=/tmp
+    PYTHONNODEBUGRANGES=1 HOME=/tmp
 WORKDIR /app
 # Numbers, so that kubelet sees that it is not root. The CSI driver mounts, and says runAsUser: 0 for itself.
 USER 65532:65532

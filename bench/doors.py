@@ -1,11 +1,13 @@
 """What each door holds in memory as a pod has it: idle, with its caches filled from a real API server, in MB.
 
 scripts/bench doors [--tree FOLDER]    FOLDER: another checkout, whose doors are run by this one's packages
-Needs root: the pod's ServiceAccount is mounted where a pod has it, in a mount namespace.
+The programs are those that the image's entry becomes, with the environment of its Dockerfile. Needs root: the pod's
+ServiceAccount and the proxy's state are mounted where a pod has them, in a mount namespace.
 """
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -31,25 +33,32 @@ _IN_A_POD: Final = """
 mount -t tmpfs none /run
 mkdir -p /run/secrets/kubernetes.io
 mount --bind {account} /run/secrets/kubernetes.io
+mount -t tmpfs none /var/lib
+mkdir /var/lib/kubernetes-connector
 exec {command}
 """
 
 
 def commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
-    """Of each door; its admin address answers /healthz and /metrics."""
-    python, mitmdump = sys.executable, str(Path(sys.executable).with_name("mitmdump"))
+    """Of each door, for a checkout's own folder; its admin address answers /healthz and /metrics."""
+    entry = [sys.executable, "image/entry.py"]
     address = f"127.0.0.1:{ports['proxy']}"
     return {
         "proxy": [
-            *(mitmdump, "-q", "-s", "addons/connector.py", "--set", f"confdir={folder}/mitmproxy"),
-            *("--set", f"connector_admin={address}", "--set", f"listen_port={ports['listen']}"),
+            *(*entry, "proxy", "-q", "--set", f"connector_admin={address}", "--set", f"listen_port={ports['listen']}"),
         ],
-        "controller": [python, "-m", "connector_controller", "--admin", f"127.0.0.1:{ports['controller']}"],
+        "controller": [*entry, "controller", "--admin", f"127.0.0.1:{ports['controller']}"],
         "csi": [
-            *(python, "-m", "connector_csi", "--node-name=node"),
-            *(f"--admin=127.0.0.1:{ports['csi']}", f"--kubelet-root={folder}/kubelet"),
+            *(*entry, "csi", "--node-name=node", f"--admin=127.0.0.1:{ports['csi']}"),
+            f"--kubelet-root={folder}/kubelet",
         ],
     }
+
+
+def of_the_image(dockerfile: str) -> dict[str, str]:
+    """What a Dockerfile sets for Python and for malloc in its last stage, but for paths and files."""
+    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
+    return {name: value for name, value in found.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
 
 
 def resident(tree: Path) -> dict[str, float]:
@@ -81,7 +90,7 @@ def _account(folder: Path, plane: ControlPlane, door: str) -> Path:
 def _measured(command: Sequence[str], account: Path, plane: ControlPlane, tree: Path, log: Path, port: int) -> float:
     host, _, api_port = plane.url.removeprefix("https://").rpartition(":")
     script = _IN_A_POD.format(account=account, command=shlex.join(command))
-    environment = {
+    environment = of_the_image((tree / "Dockerfile").read_text()) | {
         "KUBERNETES_SERVICE_HOST": host,
         "KUBERNETES_SERVICE_PORT": api_port,
         "CONNECTORS_SYSTEM_NAMESPACE": SYSTEM,

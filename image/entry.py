@@ -1,18 +1,24 @@
 """The image's entry: `proxy`, `controller` or `csi`, with further arguments of that door. It becomes that program.
 
-`--version`, also after a door, says the product's version: mitmdump would say its own.
+`--version`, also after a door, says the product's version: mitmproxy would say its own. The proxy becomes
+`python -m addons`, or mitmdump where an argument is for what only that has (see `only_serves`).
 """
 
 import os
 import runpy
-import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 HOME: Final = Path(__file__).resolve().parents[1]
-CONFIGURATION: Final = HOME / "image" / "mitmproxy.yaml"
+AS_A_SERVICE: Final[Mapping[str, str]] = {
+    "listen_port": "8080",
+    "connector_source": "kubernetes",
+    "connector_admin": "[::]:9091",
+}
+"""The proxy's options in a container that `--set` does not name. Not in mitmproxy's config.yaml, which wins over it."""
 STATE: Final = Path("/var/lib/kubernetes-connector")
 """mitmproxy's confdir: the one folder of a proxy that must be writable."""
 VERSION_FILE: Final = HOME / "connector_store" / "version.py"
@@ -22,12 +28,48 @@ USAGE: Final = (
 )
 
 
+_FLAGS: Final = frozenset({"-q", "--quiet", "-v", "--verbose", "--options"})
+_WITH_A_VALUE: Final = frozenset({"--listen-host", "--listen-port", "-p", "--mode", "-m"})
+_OPTIONS: Final = frozenset({"confdir", "listen_host", "listen_port", "mode", "termlog_verbosity"})
+
+
+def only_serves(arguments: Sequence[str]) -> bool:
+    """True if none of mitmdump's `arguments` is for an addon of mitmproxy's that `python -m addons` leaves out."""
+    if any(
+        name not in _OPTIONS and (not name.startswith("connector") or name == "connector_flows")
+        for name in _set(arguments)
+    ):
+        return False
+    rest = iter(arguments)
+    for each in rest:
+        name, equals, _ = each.partition("=")
+        if name in _WITH_A_VALUE or name == "--set":
+            if not equals:
+                next(rest, "")
+        elif each not in _FLAGS:
+            return False
+    return True
+
+
+def _set(arguments: Sequence[str]) -> Iterator[str]:
+    """The names of options that are set by `--set NAME=VALUE`."""
+    for each, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        if each == "--set":
+            yield after.partition("=")[0]
+        elif each.startswith("--set="):
+            yield each.split("=")[1]
+
+
 def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
     """The program to become and its arguments; None if the first is not a door. `programs` has python and mitmdump."""
     match arguments:
         case ["proxy", *rest]:
+            program = ["python", "-m", "addons"] if only_serves(rest) else ["mitmdump"]
+            own = {"confdir": str(STATE), **AS_A_SERVICE}
+            named = set(_set(rest))
+            sets = [part for name, value in own.items() if name not in named for part in ("--set", f"{name}={value}")]
             script = str(HOME / "addons" / "connector.py")
-            return [str(programs / "mitmdump"), "--set", f"confdir={STATE}", "-s", script, *rest]
+            return [str(programs / program[0]), *program[1:], "-s", script, *sets, *rest]
         case ["controller" | "csi" as door, *rest]:
             return [str(programs / "python"), "-m", f"connector_{door}", *rest]
         case _:
@@ -50,9 +92,21 @@ def main() -> None:
         sys.exit(2)
     # What passes in TLS is nobody's to read, whatever the pod's author sets.
     os.environ.pop("SSLKEYLOGFILE", None)
-    if sys.argv[1] == "proxy":
-        shutil.copyfile(CONFIGURATION, STATE / "config.yaml")
+    if f"confdir={STATE}" in found:
+        _prepare(STATE)
     os.execv(found[0], found)  # noqa: S606 - no shell is meant; the program is one of two of ours
+
+
+def _prepare(state: Path) -> None:
+    """For mitmproxy, which would end with a traceback; exit code 1 if it cannot be written."""
+    try:
+        # Release 0.1.0 left one, and what it says wins over arguments.
+        (state / "config.yaml").unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=state):
+            pass
+    except OSError as error:
+        sys.stderr.write(f"error: {state} cannot be written: {error.strerror}; mount a volume there that may be\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

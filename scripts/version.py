@@ -20,6 +20,7 @@ PLACES = {
     "deploy/examples/overlay/kustomization.yaml": [r"newTag: "],
     "docs/quickstart.md": [_IMAGE],
     "docs/helm.md": [r"image\.tag="],
+    "docs/outside.md": [_IMAGE],
 }
 """What stands before the version, at least once in each file."""
 

@@ -128,7 +128,7 @@ def join(
     """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host: see `Pages`."""
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
-    access, issuers = with_issuers(config, settings, access, rights)
+    access, follow_issuers = with_issuers(config, settings, access, rights)
     names = OwnNames(hosts=_hosts(config, settings), cluster_domain=settings.cluster_domain)
     certificates = Certificates(authority.signer, names, known=Hosts(store).__contains__)
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
@@ -173,7 +173,7 @@ def join(
         service=service,
         settings=settings,
         why_not_ready=why_not_ready,
-        work=(*work, ("recheck of streams", streams.run), *([("issuers", issuers.run)] if issuers else [])),
+        work=(*work, ("recheck of streams", streams.run), *([("issuers", follow_issuers)] if follow_issuers else [])),
     )
 
 

@@ -1,10 +1,12 @@
 """Callers whose tokens other issuers have signed: the option connector_authentication, whatever the source is."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any, Never
+
 from addons.server.options import Config
 from connector_store.domain.access import Access
 from connector_store.domain.authentication import Issuer
 from connector_store.domain.settings import Settings
-from connector_store.folder.authentication import AuthenticationFile
 from connector_store.oidc.access import IssuerAccess, Rights
 from connector_store.oidc.fetch import HttpsFetch
 from connector_store.oidc.keys import IssuerKeys
@@ -13,10 +15,13 @@ from connector_store.trust import TrustStore
 
 def with_issuers(
     config: Config, settings: Settings, access: Access, rights: Rights
-) -> tuple[Access, AuthenticationFile | None]:
-    """`access`, and before it the issuers of the file, which is to be followed; ParseError if it cannot be read."""
+) -> tuple[Access, Callable[[], Coroutine[Any, Any, Never]] | None]:
+    """`access`, and before it the issuers of the file, and what follows that; ParseError if it cannot be read."""
     if config.authentication is None:
         return access, None
+    # Only there: the watcher of files is 2 MB that a pod without such a file does without.
+    from connector_store.folder.authentication import AuthenticationFile
+
     trust = TrustStore()
 
     def keys(issuer: Issuer) -> IssuerKeys:
@@ -25,4 +30,4 @@ def with_issuers(
     found = IssuerAccess(access, rights, keys, recheck=config.recheck)
     file = AuthenticationFile(config.authentication, found.configure)
     file.load()
-    return found, file
+    return found, file.run

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from connector_store.domain.volume import parse_volume
+from connector_store.version import VERSION
 from image.entry import command
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
@@ -257,6 +258,8 @@ def test_the_containers_arguments_are_those_of_the_image() -> None:
     line = command(run[image + 1 :], programs=Path("/p"))
     assert line is not None
     assert line[-2:] == ["--set", "connector_source=/connectors"]
+    assert not any(each == "connector_source=kubernetes" for each in line)
+    assert run[image].endswith(f":{VERSION}")
     assert execute[:4] == ["docker", "exec", "connector", "connectorctl"]
 
 

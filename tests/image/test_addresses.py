@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from image.entry import CONFIGURATION, HOME
+from image.entry import HOME, command
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,25 +71,42 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
-def test_the_proxy_is_reached_at_both_its_ports(tmp_path: Path, network: str, hosts: list[str]) -> None:
-    shutil.copyfile(CONFIGURATION, tmp_path / "config.yaml")
-    (tmp_path / "connectors").mkdir()
-    mitmdump = str(Path(sys.executable).with_name("mitmdump"))
-    command = [mitmdump, "--set", f"confdir={tmp_path}", "-s", str(HOME / "addons" / "connector.py")]
-    command += ["--set", f"connector_source={tmp_path / 'connectors'}"]
-    ports = [8080, 9091]
-    assert reached(network, command, ports, hosts) == [f"{host} {port}" for host in hosts for port in ports]
-
-
-@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
-def test_the_driver_is_reached_by_its_probes(short: Path, tmp_path: Path, network: str, hosts: list[str]) -> None:
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    """Of an API server that is not there: it is waited for."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(
         "{apiVersion: v1, kind: Config, clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}], "
         "contexts: [{name: x, context: {cluster: x, user: x}}], users: [{name: x, user: {}}], current-context: x}"
     )
-    command = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={short}"]
-    command += ["--admin", "[::]:9091"]
-    command.append(f"--kubeconfig={kubeconfig}")
-    assert reached(network, command, [9091], hosts) == [f"{host} 9091" for host in hosts]
+    return path
+
+
+def proxy(confdir: Path, *arguments: str) -> list[str]:
+    """The command that the image's entry becomes."""
+    found = command(["proxy", "--set", f"confdir={confdir}", *arguments], programs=Path(sys.executable).parent)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
+def test_the_proxy_is_reached_at_both_its_ports(
+    tmp_path: Path, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, network: str, hosts: list[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    ports = [8080, 9091]
+    assert reached(network, proxy(tmp_path), ports, hosts) == [f"{host} {port}" for host in hosts for port in ports]
+
+
+def test_on_a_folder_it_is_reached_where_it_is_told_to_listen(tmp_path: Path) -> None:
+    """As docs/outside.md runs a container; without that it listens on 127.0.0.1, which is the container's own."""
+    (tmp_path / "connectors").mkdir()
+    door = proxy(tmp_path, "--listen-host", "127.0.0.2", "--set", f"connector_source={tmp_path / 'connectors'}")
+    assert reached("true", door, [8080], ["127.0.0.2"]) == ["127.0.0.2 8080"]
+
+
+@pytest.mark.parametrize(("network", "hosts"), NETWORKS)
+def test_the_driver_is_reached_by_its_probes(short: Path, kubeconfig: Path, network: str, hosts: list[str]) -> None:
+    line = [sys.executable, "-m", "connector_csi", "--node-name=n", f"--kubelet-root={short}"]
+    line += ["--admin", "[::]:9091", f"--kubeconfig={kubeconfig}"]
+    assert reached(network, line, [9091], hosts) == [f"{host} 9091" for host in hosts]

@@ -5,32 +5,61 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from addons.server import options
 from connector_store.domain.settings import KEYS, option_name
 from connector_store.version import VERSION
-from image.entry import CONFIGURATION, HOME, STATE, command
+from image.entry import AS_A_SERVICE, HOME, STATE, command
 
 PROGRAMS = Path("/programs")
+SERVICE = ["/programs/python", "-m", "addons"]
+DUMP = ["/programs/mitmdump"]
+
+
+def addon(**changed: str | None) -> list[str]:
+    """The arguments of ours; None: left out."""
+    chosen = {"confdir": str(STATE), **AS_A_SERVICE} | changed
+    sets = [part for name, value in chosen.items() if value is not None for part in ("--set", f"{name}={value}")]
+    return ["-s", f"{HOME}/addons/connector.py", *sets]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        pytest.param(
-            ["proxy"],
-            ["/programs/mitmdump", "--set", f"confdir={STATE}", "-s", f"{HOME}/addons/connector.py"],
-            id="the proxy is mitmdump with the addon",
-        ),
+        pytest.param(["proxy"], [*SERVICE, *addon()], id="the proxy is mitmproxy as a service, with the addon"),
         pytest.param(
             ["proxy", "--set", "connector_recheck=5"],
-            [
-                *("/programs/mitmdump", "--set", f"confdir={STATE}", "-s", f"{HOME}/addons/connector.py"),
-                *("--set", "connector_recheck=5"),
-            ],
-            id="further arguments are mitmdump's, after ours",
+            [*SERVICE, *addon(), "--set", "connector_recheck=5"],
+            id="further arguments are mitmproxy's, after ours",
         ),
+        pytest.param(
+            ["proxy", "--set=connector_admin=", "--set", "connector_source=/x"],
+            [
+                *(*SERVICE, *addon(connector_admin=None, connector_source=None)),
+                *("--set=connector_admin=", "--set", "connector_source=/x"),
+            ],
+            id="what is set by arguments is not set by us, as mitmproxy takes each once",
+        ),
+        pytest.param(
+            ["proxy", "-v", "-p", "81", "--listen-host=::1", "--mode=regular"],
+            [*SERVICE, *addon(), "-v", "-p", "81", "--listen-host=::1", "--mode=regular"],
+            id="where it listens and what it says is a service's too",
+        ),
+        pytest.param(
+            ["proxy", "--set", "confdir=/x"],
+            [*SERVICE, *addon(confdir=None), "--set", "confdir=/x"],
+            id="and where it keeps things",
+        ),
+        pytest.param(["proxy", "-w", "flows"], [*DUMP, *addon(), "-w", "flows"], id="who saves flows"),
+        pytest.param(
+            ["proxy", "--set", "hardump=x"], [*DUMP, *addon(), "--set", "hardump=x"], id="an option of another addon"
+        ),
+        pytest.param(
+            ["proxy", "--set=connector_flows=on"],
+            [*DUMP, *addon(), "--set=connector_flows=on"],
+            id="who wants to see flows",
+        ),
+        pytest.param(["proxy", "--set"], [*DUMP, *addon(), "--set"], id="a value that is missing"),
         pytest.param(["controller"], ["/programs/python", "-m", "connector_controller"], id="the controller"),
         pytest.param(
             ["csi", "--admin=h:1"], ["/programs/python", "-m", "connector_csi", "--admin=h:1"], id="the driver"
@@ -82,7 +111,7 @@ def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Pat
 
 def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
     known = {each[0] for each in options._OWN} | {option_name(key) for key in KEYS} | {"listen_port"}
-    assert set(yaml.safe_load(CONFIGURATION.read_text())) <= known
+    assert AS_A_SERVICE.keys() <= known
 
 
 def test_the_addon_that_the_entry_names_is_there() -> None:
@@ -96,3 +125,37 @@ def test_the_image_holds_every_package_and_the_command_line() -> None:
         assert f"COPY {name}/ {name}/\n" in dockerfile
         assert f"!{name}" in context
     assert "for name in connectorctl kubectl-connector" in dockerfile
+
+
+IN_A_CONTAINER = """
+mount -t tmpfs none /var/lib
+{state}
+exec {python} {entry} proxy --set connector_admin=banana
+"""
+
+
+def started(state: str) -> subprocess.CompletedProcess[str]:
+    """The proxy with its state as `state` prepares it, in a mount namespace, and with an option that ends its start."""
+    script = IN_A_CONTAINER.format(state=state, python=sys.executable, entry=HOME / "image" / "entry.py")
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("state", ["true", f"touch {STATE}"], ids=["not there", "no folder"])
+def test_a_folder_for_its_state_that_cannot_be_written_is_one_line(state: str) -> None:
+    done = started(state)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {STATE} cannot be written: ")
+    assert done.stderr.endswith("; mount a volume there that may be\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_argument_wins_over_what_an_older_release_left_in_its_state() -> None:
+    done = started(f"mkdir {STATE}; echo 'connector_admin: \"[::]:9091\"' >{STATE}/config.yaml")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: connector_admin: "), done.stderr

@@ -1,0 +1,69 @@
+"""`python -m addons`, the program of the image's proxy: mitmproxy without what a service never asks of it."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lab.ports import Port
+from lab.process import tied, without_proxies
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+LEFT_OUT = ("flask", "ldap3", "werkzeug", "pyperclip", "mitmproxy.addons.onboarding")
+
+
+def command(confdir: Path, *arguments: str, python: Sequence[str] = ()) -> list[str]:
+    script = str(ROOT / "addons" / "connector.py")
+    return tied([sys.executable, *python, "-m", "addons", "--set", f"confdir={confdir}", "-s", script, *arguments])
+
+
+def test_what_only_people_ask_for_is_not_even_imported(tmp_path: Path, confdir: Path) -> None:
+    (tmp_path / "connectors").mkdir(exist_ok=True)
+    source = ("--set", f"connector_source={tmp_path / 'connectors'}")
+    line = command(confdir, *source, "--options", python=["-X", "importtime"])
+    done = subprocess.run(
+        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "connector_max_connections:" in done.stdout
+    imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert "mitmproxy.addons.proxyserver" in imported
+    assert imported.isdisjoint(LEFT_OUT)
+
+
+def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
+    port = Port()
+    (tmp_path / "connectors").mkdir(exist_ok=True)
+    source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
+    line = command(confdir, "-p", str(port.number), *source)
+    with subprocess.Popen(
+        line, cwd=ROOT, env=without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "listening at http://127.0.0.1" not in (said := process.stdout.readline()):
+                assert said, "it ended"
+            with socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE) as client:
+                client.sendall(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 407 ")
+            process.send_signal(signal.SIGTERM)
+            assert "Traceback" not in process.stdout.read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    port.release()
+
+
+def test_what_is_wrong_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path) -> None:
+    line = command(confdir, "--set", "connector_recheck=abc")
+    done = subprocess.run(
+        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: connector_recheck: is not a number of seconds up to 86400\n"
