@@ -22,6 +22,8 @@ _BYTES: Final = _ffi.buffer(_BUFFER)
 _START: Final = _ffi.new("char **")
 _RECORD: Final = 16384
 """RFC 8446 section 5.1: bytes of a record's content at most."""
+_MUCH: Final = 16384
+"""Bytes of one read or write after which OpenSSL's buffers are given back as soon as little passes again."""
 
 
 class Out(Protocol):
@@ -90,6 +92,8 @@ class TlsStream:
         self._outer = outer
         self._send = out.sender(connection) if outer is None else outer.send
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
+        self._swollen = True
+        """OpenSSL's buffers are large: of a handshake, or of much that has passed."""
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
@@ -114,12 +118,18 @@ class TlsStream:
             # What TLS itself has to say: its handshake, answers to key updates, alerts.
             if _lib.BIO_get_mem_data(self._from, _START) > 0:
                 self._send_records()
+            if len(data) > _MUCH:
+                self._swollen = True
+            elif self._swollen and self.established:
+                self._give_back()
             if outer is not None and outer.ended and not self.ended:
                 self.ended = self.cut_off = True
 
     def send(self, data: bytes) -> None:
         """Send plain text."""
         start, left = _ffi.from_buffer(data), len(data)
+        if left > _MUCH:
+            self._swollen = True
         while left:
             # Each call makes one record (SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets).
             done = _lib.SSL_write(self._ssl, start, left)
@@ -169,6 +179,18 @@ class TlsStream:
                 raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
             self.ended = True
         return filled
+
+    def _give_back(self) -> None:
+        """Give back OpenSSL's buffers, which it keeps as large as they ever were, once nothing is in them."""
+        if _lib.BIO_get_mem_data(self._into, _START) > 0 or _lib.BIO_get_mem_data(self._from, _START) > 0:
+            return
+        into, from_ = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        if into == _ffi.NULL or from_ == _ffi.NULL:
+            raise MemoryError
+        # SSL_set_bio(3): the old ones are freed, the new ones are the session's.
+        _lib.SSL_set_bio(self._ssl, into, from_)
+        self._into, self._from = self.tls._into_ssl, self.tls._from_ssl = into, from_
+        self._swollen = False
 
     def _error(self, result: int) -> SSL.Error:
         try:

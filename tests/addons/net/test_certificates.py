@@ -26,10 +26,18 @@ def load(confdir: Path) -> CertStore:
 
 
 def handshake(
-    found: Certificates, host: str, *, name: str = "", alpn: tuple[bytes, ...] = (), at_port: bool = False
+    found: Certificates,
+    host: str,
+    *,
+    name: str = "",
+    alpn: tuple[bytes, ...] = (),
+    at_port: bool = False,
+    groups: bytes = b"",
 ) -> SSL.Connection:
     """The client's side of a finished handshake."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    if groups:
+        assert SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1  # type: ignore[attr-defined]
     client = SSL.Connection(context)
     if alpn:
         client.set_alpn_protos(list(alpn))
@@ -84,6 +92,22 @@ def test_http_1_1_is_chosen(confdir: Path) -> None:
     store = load(confdir)
     client = handshake(Certificates(lambda: store, OWN), "a.example", alpn=(b"h2", b"http/1.1"))
     assert client.get_alpn_proto_negotiated() == b"http/1.1"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        pytest.param(b"X25519MLKEM768:X25519:P-256", "x25519", id="what costs least, whatever the client likes best"),
+        pytest.param(b"P-256:P-384", "secp256r1", id="without X25519 P-256"),
+        pytest.param(b"X25519MLKEM768", "X25519MLKEM768", id="who has nothing else gets ML-KEM"),
+    ],
+)
+def test_the_key_exchange(confdir: Path, offered: bytes, chosen: str) -> None:
+    store = load(confdir)
+    client = handshake(Certificates(lambda: store, OWN), "host.example", groups=offered)
+    assert client.get_protocol_version_name() == "TLSv1.3"
+    name = SSL._lib.SSL_get0_group_name(client._ssl)  # type: ignore[attr-defined]  # pyOpenSSL has no public way
+    assert SSL._ffi.string(name).decode() == chosen  # type: ignore[attr-defined]
 
 
 def test_contexts_are_kept_and_bounded(confdir: Path) -> None:

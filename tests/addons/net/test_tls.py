@@ -1,5 +1,6 @@
 """TLS without IO: two peers that speak to each other in memory."""
 
+import ctypes
 from collections.abc import Callable
 
 import pytest
@@ -77,6 +78,49 @@ def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: Issued, ta
     near.peer.send(b"x" * 20_000)
     data = near.sent.take()
     assert far.peer.receive(data[:17_000]) + far.peer.receive(data[17_000:]) == b"x" * 20_000
+
+
+class Malloc(ctypes.Structure):
+    """mallinfo2(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "used", "free", "keepcost")
+    )
+
+
+def held() -> int:
+    """Bytes that the C heap holds, those of OpenSSL among them."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = Malloc
+    found = ask()
+    return int(found.used + found.hblkhd)
+
+
+def test_after_much_the_buffers_are_given_back_with_the_next_piece(
+    target_ca: Issued, target_certificate: Issued
+) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    much = b"x" * 100_000
+    for one, other in ((near, far), (far, near)):
+        one.peer.send(much)
+        assert other.peer.receive(one.sent.take()) == much
+    before = held()
+    for _ in range(2):
+        for one, other in ((near, far), (far, near)):
+            one.peer.send(b"little")
+            assert other.peer.receive(one.sent.take()) == b"little"
+    assert before - held() > 4 * 100_000
+
+
+def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.send(b"x" * 40_000)
+    data = near.sent.take()
+    pieces = (data[:20_000], data[20_000:20_010], data[20_010:39_000], data[39_000:39_001], data[39_001:])
+    assert b"".join(far.peer.receive(each) for each in pieces) == b"x" * 40_000
 
 
 def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certificate: Issued) -> None:
