@@ -26,6 +26,9 @@ RENEW_AT: Final = 0.8
 SHORTEST_LIFE: Final = 10.0
 """Seconds; a target that grants less would be asked without end."""
 
+_CUT_OFF: Final = 1.0
+"""Seconds: `iat` is whole, so a token was issued up to that much later than it says, and lives so much shorter."""
+
 _ACCOUNT: Final = "serviceAccount"
 _SECONDS: Final = "expirationSeconds"
 _AUDIENCES: Final = "audiences"
@@ -99,7 +102,7 @@ def parse_grant(answer: object, right: MintingRight, *, now: float) -> Grant:
     issued, ends = token_times(token)
     stamp = rfc3339.parse(status.get("expirationTimestamp"))
     if issued is not None and ends is not None:
-        life = ends - issued
+        life = ends - issued - _CUT_OFF
     elif stamp is not None or ends is not None:
         life = (stamp or ends or 0.0) - now
     else:

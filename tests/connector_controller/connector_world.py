@@ -117,6 +117,10 @@ class World:
         (found,) = [each for each in (await self.status())["conditions"] if each["type"] == "Ready"]
         return found["status"], found.get("reason", "")
 
+    async def fresh(self) -> str:
+        (found,) = [each for each in (await self.status())["conditions"] if each["type"] == "CredentialFresh"]
+        return str(found["status"])
+
     @property
     def writes(self) -> int:
         return sum(method != "GET" for method, _, _ in self.server.requests)

@@ -2,7 +2,9 @@
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
+import jwt
 import pytest
 
 from connector_controller.connectors import transitions
@@ -174,6 +176,59 @@ def test_only_transitions_are_told() -> None:
     assert transitions(status(Ready="True"), status(Ready="False", AuthReady="False")) == [("Warning", "R", "m")]
     assert transitions(status(AuthReady="False"), status(AuthReady="False")) == []
     assert transitions(status(), status(AuthReady="Unknown", Ready="Unknown")) == []
+
+
+def token_until(when: datetime) -> str:
+    return jwt.encode({"exp": int(when.timestamp())}, "x" * 32, algorithm="HS256")
+
+
+async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_once(world) -> None:
+    soon = timedelta(seconds=Settings().expiry_warning)
+    ends = datetime(2026, 1, 10, tzinfo=UTC)
+    world.put_secret(secret(token=token_until(ends)))
+    # It is looked at again exactly when there is something to tell.
+    for now, again, told in (
+        (ends - soon - timedelta(seconds=5), 5.0, ("Normal", "Ready")),
+        (ends - soon, soon.total_seconds(), ("Warning", "ExpiresSoon")),
+        (ends, None, ("Warning", "Expired")),
+        (ends + timedelta(days=9), None, None),
+    ):
+        world.now = now
+        assert await world.reconcile() == again
+        assert world.events == ([told] if told is not None else [])
+        assert (await world.status())["credential"] == {"expirationTime": "2026-01-10T00:00:00Z"}
+        # Nothing is refused for it: clocks differ.
+        assert await world.ready() == ("True", "AsExpected")
+        world.events.clear()
+        await world.see()
+
+
+async def test_a_new_credential_ends_the_warning_and_one_that_says_no_end_has_none(world) -> None:
+    world.put_secret(secret(token=token_until(world.now + timedelta(hours=1))))
+    await world.reconcile()
+    assert world.events == [("Warning", "ExpiresSoon"), ("Normal", "Ready")]
+    world.events.clear()
+    await world.see()
+    world.put_secret(secret(token=token_until(world.now + timedelta(days=100))))
+    # The far end is not slept through: timers of a month and more are nobody's.
+    assert await world.reconcile() == timedelta(days=7).total_seconds()
+    assert await world.fresh() == "True"
+    await world.see()
+    world.put_secret(secret(token="opaque"))
+    assert await world.reconcile() is None
+    assert await world.fresh() == "Unknown"
+    assert "credential" not in await world.status()
+    assert world.events == []
+
+
+async def test_a_controller_that_comes_after_the_end_tells_of_it_once(world) -> None:
+    world.put_secret(secret(token=token_until(world.now - timedelta(hours=1))))
+    await world.reconcile()
+    assert world.events == [("Warning", "Expired"), ("Normal", "Ready")]
+    world.events.clear()
+    await world.see()
+    await world.reconcile()
+    assert world.events == []
 
 
 async def test_a_bad_answer_is_confirmed_where_this_very_spec_is_shown_to_work(world) -> None:

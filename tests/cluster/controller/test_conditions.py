@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from connector_store.domain import rfc3339
 from lab.certificates import make_ca
 from lab.controllers import GROUP, Controller, World, until
 from lab.targets import CA, ENDLESS, status, target
@@ -39,7 +40,7 @@ OTHER_CA = make_ca("other CA")
 NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
-def test_the_api_server_itself_is_a_ready_target(world: World, namespace: str) -> None:
+def test_the_api_server_itself_is_a_ready_target(world: World, controller: Controller, namespace: str) -> None:
     world.put_secret(namespace, token=world.token(namespace), ca_crt=world.plane.ca_pem)
     world.put_connector(namespace, address=world.plane.url)
     world.until_condition(namespace, "Ready", "True")
@@ -62,6 +63,10 @@ def test_the_api_server_itself_is_a_ready_target(world: World, namespace: str) -
     assert "system:serviceaccount:" in conditions["AuthReady"]["message"]
     wide = world.plane.kubectl("get", "connectors", "-o", "wide", namespace=namespace)
     assert seen["credential"]["expirationTime"] in wide
+    expires = rfc3339.parse(seen["credential"]["expirationTime"])
+    metric = f'connector_credential_expiry_timestamp_seconds{{connector="{namespace}/k8s"}}'
+    until(lambda: metric in controller.get("/metrics"), "the metric")
+    assert controller.metric(metric) == expires
     assert seen["observedGeneration"] == 1
     address = seen["proxy"]["httpAddress"]
     assert address["url"] == f"http://c-k8s.{namespace}.svc.cluster.local"

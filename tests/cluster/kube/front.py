@@ -39,7 +39,7 @@ class Front:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         connector = aiohttp.TCPConnector(ssl=trust, limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            self._session = session
+            self.session = session
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
             self.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
@@ -59,12 +59,15 @@ class Front:
             return web.json_response(body, status=status, headers={"Retry-After": "7"})
         return await self._pass(request)
 
+    def upstream(self, request: web.Request) -> str:
+        """Where the API server has what the front was asked for."""
+        return self._plane.url + request.path_qs
+
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        url = self._plane.url + request.path_qs
         never = aiohttp.ClientTimeout(total=None)
-        async with self._session.request(
-            request.method, url, headers=headers, data=await request.read(), timeout=never
+        async with self.session.request(
+            request.method, self.upstream(request), headers=headers, data=await request.read() or None, timeout=never
         ) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
             response = web.StreamResponse(status=answer.status, headers=kept)

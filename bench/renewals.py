@@ -1,0 +1,232 @@
+"""Three renewals of a minted token in real time: a pipeline and a watch beside a real API server, half an hour.
+
+    python -m bench.renewals [--renewals 3] [--seconds 600] [--json bench/figures/renewals.json]
+
+The Connector may only mint tokens of 600 s, the shortest that an API server grants. A pipeline applies and reads a
+ConfigMap with kubectl every few seconds, and one `kubectl get --watch` sees all of it; which token a request had, and
+when one was asked for, is read in the API server's audit log. It fails when a command failed, when the watch ended or
+missed a change, or when a renewal took more than one request.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from connector_store.domain import rfc3339
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.ports import Port
+from lab.process import Process
+from lab.scratch import scratch
+
+NAMESPACE: Final = "ci"
+ACCOUNT: Final = "deployer"
+MINTER: Final = "deployer-minter"
+CONNECTOR: Final = "team-a/k8s"
+STEP: Final = 5.0
+"""Seconds between two steps of the pipeline."""
+AFTER: Final = 12
+"""Steps with the last token."""
+SLACK: Final = 300.0
+"""Seconds over those that the renewals take."""
+ID: Final = "authentication.kubernetes.io/credential-id"
+CONNECTORCTL: Final = Path(sys.executable).with_name("connectorctl")
+
+
+@dataclass(kw_only=True)
+class Run:
+    steps: int = 0
+    errors: list[str] = field(default_factory=list)
+    missed: list[int] = field(default_factory=list)
+    """Steps that the watch has not seen."""
+    minted_at: list[float] = field(default_factory=list)
+    """Seconds since the first token, one for each TokenRequest that the API server has granted."""
+    used: dict[str, int] = field(default_factory=dict)
+    """Requests by token."""
+
+    def faults(self, renewals: int) -> Iterator[str]:
+        yield from self.errors
+        if self.missed:
+            yield f"the watch did not see steps {self.missed}"
+        if len(self.used) <= renewals:
+            yield f"{len(self.used)} tokens were used, not {renewals + 1}"
+        if len(self.minted_at) != len(self.used):
+            yield f"{len(self.minted_at)} requests for {len(self.used)} tokens"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--renewals", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=600, help="that a token lives; 600 or more")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+        run = measure(plane, folder, options.renewals, options.seconds)
+    faults = list(run.faults(options.renewals))
+    figures = {
+        "token_seconds": options.seconds,
+        "steps": run.steps,
+        "minted_at_s": run.minted_at,
+        "requests_by_token": list(run.used.values()),
+        "faults": faults,
+    }
+    text = json.dumps(figures, indent=2)
+    print(text)  # noqa: T201 - the figures are the output
+    if options.json:
+        options.json.write_text(text + "\n")
+    return 1 if faults else 0
+
+
+def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> Run:
+    prepare(plane, folder / "connectors", seconds)
+    port = Port()
+    address = f"127.0.0.1:{port.number}"
+    command: list[str | Path] = [
+        CONNECTORCTL,
+        "proxy",
+        folder / "connectors",
+        "--confdir",
+        folder / "conf",
+        "--listen",
+        address,
+    ]
+    proxy = Process(command, log=folder / "proxy.log")
+    proxy.start()
+    try:
+        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=60)
+        path = folder / "workload.kubeconfig"
+        arguments: list[str | Path] = [
+            "--source",
+            folder / "connectors",
+            "--confdir",
+            folder / "conf",
+            "--proxy",
+            f"http://{address}",
+        ]
+        subprocess.run(
+            [CONNECTORCTL, "kubeconfig", CONNECTOR, *arguments, "--ttl", "24h", "--output", path], check=True
+        )
+        kubectl = Kubectl(plane.kubectl.program, path)
+        proxy.wait_until(lambda: kubectl.run("get", "configmaps", "-n", NAMESPACE).returncode == 0, timeout=60)
+        return work(plane, kubectl, folder / "watch.log", renewals, seconds)
+    finally:
+        proxy.stop()
+        port.release()
+
+
+def prepare(plane: ControlPlane, connectors: Path, seconds: int) -> None:
+    """An account that may do all in its namespace, another that may mint its tokens and nothing else, a Connector."""
+    plane.new_namespace(NAMESPACE)
+    for name in (ACCOUNT, MINTER):
+        plane.new_service_account(NAMESPACE, name)
+    create = ("create", "rolebinding")
+    plane.kubectl(*create, ACCOUNT, "--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:{ACCOUNT}",
+                  namespace=NAMESPACE)  # fmt: skip
+    plane.kubectl("create", "role", MINTER, "--verb=create", "--resource=serviceaccounts/token",
+                  f"--resource-name={ACCOUNT}", namespace=NAMESPACE)  # fmt: skip
+    plane.kubectl(*create, MINTER, f"--role={MINTER}", f"--serviceaccount={NAMESPACE}:{MINTER}", namespace=NAMESPACE)
+    token = plane.mint_token(NAMESPACE, MINTER, lifetime=7 * 24 * 3600)
+    namespace, _, name = CONNECTOR.partition("/")
+    metadata = {"namespace": namespace, "name": name}
+    auth = {
+        "name": "serviceAccountTokenAuth",
+        "params": [
+            {"name": "serviceAccount", "value": f"{NAMESPACE}/{ACCOUNT}"},
+            {"name": "expirationSeconds", "value": seconds},
+        ],
+        "secretRef": {"name": name},
+    }
+    connector = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": metadata,
+        "spec": {"connectorClassName": "k8s", "address": plane.url, "auth": auth},
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "connectors.cpaas.io/bearer-token",
+        "stringData": {"token": token, "ca.crt": plane.ca_pem},
+    }
+    connectors.mkdir(mode=0o700)
+    file = connectors / "k8s.yaml"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump_all([connector, secret]))
+
+
+def work(plane: ControlPlane, kubectl: Kubectl, seen: Path, renewals: int, seconds: int) -> Run:
+    run = Run()
+    step(kubectl, run)
+    command = kubectl.command("get", "configmap", "pipeline", "--watch", "-o", 'jsonpath={.data.step}{"\\n"}',
+                              namespace=NAMESPACE)  # fmt: skip
+    with (
+        seen.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=kubectl.environment) as watch,
+    ):
+        try:
+            follow(plane, kubectl, run, watch, renewals, time.monotonic() + seconds * (renewals + 1) + SLACK)
+            time.sleep(STEP)
+        finally:
+            watch.terminate()
+    lines = seen.read_text().split()
+    run.missed = [number for number in range(1, run.steps + 1) if str(number) not in lines]
+    run.minted_at, run.used = audited(plane.audit_log)
+    return run
+
+
+def follow(
+    plane: ControlPlane, kubectl: Kubectl, run: Run, watch: subprocess.Popen[bytes], renewals: int, deadline: float
+) -> None:
+    """Steps until the last token has served AFTER of them."""
+    left = AFTER
+    while left and time.monotonic() < deadline:
+        time.sleep(STEP)
+        step(kubectl, run)
+        if watch.poll() is not None:
+            run.errors.append(f"the watch ended at step {run.steps}")
+            return
+        left -= len(audited(plane.audit_log)[1]) > renewals
+
+
+def step(kubectl: Kubectl, run: Run) -> None:
+    run.steps += 1
+    wanted = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "pipeline"},
+        "data": {"step": str(run.steps)},
+    }
+    apply = ("apply", "--server-side", "-f", "-")
+    for arguments, stdin in ((apply, json.dumps(wanted)), (("get", "configmap", "pipeline", "-o", "name"), None)):
+        done = kubectl.run(*arguments, namespace=NAMESPACE, stdin=stdin)
+        if done.returncode or done.stderr:
+            run.errors.append(f"step {run.steps}: {done.stderr.strip()}")
+
+
+def audited(log: Path) -> tuple[list[float], dict[str, int]]:
+    """When tokens were granted, and how many requests each has served."""
+    minted, used = [], dict[str, int]()
+    for line in log.read_text().splitlines():
+        if f":{NAMESPACE}:{ACCOUNT}" not in line or not line.endswith("}"):
+            continue
+        event: dict[str, Any] = json.loads(line)
+        user = event["user"]
+        if user["username"].endswith(f":{MINTER}"):
+            minted.append(rfc3339.parse(event["stageTimestamp"]) or 0.0)
+        elif user["username"].endswith(f":{ACCOUNT}"):
+            (token,) = user["extra"][ID]
+            used[token] = used.get(token, 0) + 1
+    return [round(each - minted[0], 1) for each in minted], used
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

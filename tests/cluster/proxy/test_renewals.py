@@ -1,0 +1,251 @@
+"""Minted tokens that end while they are used: renewed without an error, and no more when their minter may not any more.
+
+Each lives for seconds here; `python -m bench.renewals` does the same in real time, with tokens of ten minutes.
+"""
+
+import base64
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from connector_store.domain.names import ObjectKey
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.process import Process
+from tests.cluster.proxy.proxied import target_token
+from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.short_tokens import Minted, ShortTokens
+from tests.fakes.background import background
+
+LIFE: Final = 12
+"""Seconds; less than 10 are not taken from a target."""
+RENEWALS: Final = 3
+BY: Final = "{}-minter"
+"""The ServiceAccount that may mint, by Connector."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Each Connector has an account of the target of its own, of its name."""
+
+    plane: ControlPlane
+    proxy: RunningProxy
+    front: ShortTokens
+    namespace: str
+
+    def connector(self, name: str) -> dict[str, Any]:
+        auth = {
+            "name": "serviceAccountTokenAuth",
+            "params": [{"name": "serviceAccount", "value": f"{self.namespace}/{name}"}],
+            "secretRef": {"name": name},
+        }
+        return {
+            "apiVersion": "connectors.alauda.io/v1alpha1",
+            "kind": "Connector",
+            "metadata": {"name": name, "namespace": "team-a"},
+            "spec": {"connectorClassName": "k8s", "address": self.front.url, "auth": auth},
+        }
+
+    def lend(self, name: str, token: str) -> Kubectl:
+        """kubectl through a Connector whose Secret has that token."""
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": "team-a"},
+            "type": "connectors.cpaas.io/bearer-token",
+            "stringData": {"token": token, "ca.crt": self.plane.ca_pem},
+        }
+        self.proxy.write(f"{name}.yaml", self.connector(name), secret)
+        kubectl = self.proxy.kubectl(self.plane.kubectl, self.connector(name))
+        wait_for(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
+        return kubectl
+
+    def minted(self, name: str) -> list[Minted]:
+        return self.front.minted.get(name, [])
+
+    def client(self, name: str) -> "Client":
+        return Client(self, name)
+
+    def requests_by(self, name: str) -> dict[str, int]:
+        """How many requests the API server has had with each token of the account, by its id."""
+        counted: dict[str, int] = {}
+        for line in self.plane.audit_log.read_text().splitlines():
+            if f'"username":"system:serviceaccount:{self.namespace}:{name}"' in line:
+                (token,) = json.loads(line)["user"]["extra"]["authentication.kubernetes.io/credential-id"]
+                counted[token] = counted.get(token, 0) + 1
+        return counted
+
+
+class Client:
+    """One tunnel that stays open over many requests, as clients of the API keep theirs."""
+
+    def __init__(self, scene: Scene, name: str) -> None:
+        context = ssl.create_default_context(cadata=scene.proxy.ca().decode())
+        self._connection = http.client.HTTPSConnection("127.0.0.1", scene.proxy.port, context=context, timeout=PATIENCE)
+        key = ObjectKey("team-a", name)
+        login = base64.b64encode(f"{key}:{scene.proxy.token(key)}".encode()).decode()
+        host, _, port = scene.front.url.removeprefix("https://").partition(":")
+        self._connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
+        self._path = f"/api/v1/namespaces/{scene.namespace}/configmaps?limit=1"
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get(self) -> int:
+        self._connection.request("GET", self._path)
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+@pytest.fixture(scope="module")
+def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    namespace = control_plane.new_namespace("renewals")
+    target_token(control_plane, namespace)
+    proxy = RunningProxy(tmp_path_factory.mktemp("renewals"))
+    with background(ShortTokens(control_plane, LIFE).serving()) as (front, _), proxy:
+        assert isinstance(front, ShortTokens)
+        yield Scene(plane=control_plane, proxy=proxy, front=front, namespace=namespace)
+
+
+def account(scene: Scene, name: str) -> str:
+    """An account of the target, and another that may mint its tokens and nothing else; the name of that one."""
+    kubectl, namespace, minter = scene.plane.kubectl, scene.namespace, BY.format(name)
+    for each in (name, minter):
+        scene.plane.new_service_account(namespace, each)
+    kubectl("create", "rolebinding", name, "--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}",
+            namespace=namespace)  # fmt: skip
+    kubectl("create", "role", minter, "--verb=create", "--resource=serviceaccounts/token",
+            f"--resource-name={name}", namespace=namespace)  # fmt: skip
+    bind(scene, minter)
+    return minter
+
+
+def bind(scene: Scene, minter: str) -> None:
+    scene.plane.kubectl(
+        "create", "rolebinding", minter, f"--role={minter}", f"--serviceaccount={scene.namespace}:{minter}",
+        namespace=scene.namespace,
+    )  # fmt: skip
+
+
+def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path: Path) -> None:
+    name = "pipeline"
+    kubectl = scene.lend(name, scene.plane.mint_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600))
+    first, began = scene.minted(name)[0], len(scene.minted(name)) - 1
+    kubectl("create", "configmap", "step", "--from-literal=number=0", namespace=scene.namespace)
+    seen = tmp_path / "watch"
+    command = kubectl.command("get", "configmap", "step", "--watch", "-o", 'jsonpath={.data.number}{"\\n"}',
+                              namespace=scene.namespace)  # fmt: skip
+    watch = Process(command, log=seen, environment=kubectl.environment)
+    with ExitStack() as stack:
+        client = stack.enter_context(closing(scene.client(name)))
+        stack.callback(watch.kill)
+        watch.start()
+        for number in range(1, RENEWALS + 1):
+            statuses = set[int]()
+
+            def renewed(number: int = number, statuses: set[int] = statuses) -> bool:
+                statuses.add(client.get())
+                return len(scene.minted(name)) > began + number
+
+            wait_for(renewed, f"renewal {number}")
+            assert statuses == {200}
+            patch = ("patch", "configmap", "step", "--type=merge", "-p", json.dumps({"data": {"number": str(number)}}))
+            done = kubectl.run(*patch, namespace=scene.namespace)
+            assert (done.returncode, done.stderr) == (0, "")
+            wait_for(lambda number=number: str(number) in seen.read_text().split(), f"change {number} in the watch")  # type: ignore[misc]
+        assert watch.running
+    assert seen.read_text().split() == [str(number) for number in range(RENEWALS + 1)]
+    used = scene.requests_by(name)
+    assert len(used) > RENEWALS
+    assert set(used) <= {f"JTI={each.id}" for each in scene.minted(name)}
+    # The first has ended, also where it counts.
+    wait_for(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
+
+
+def refused(plane: ControlPlane, token: str) -> bool:
+    path = plane.write_kubeconfig("minted.kubeconfig", {"token": token})
+    return "Unauthorized" in Kubectl(plane.kubectl.program, path).run("auth", "whoami").stderr
+
+
+def unbind(scene: Scene, minter: str) -> None:
+    scene.plane.kubectl("delete", "rolebinding", minter, namespace=scene.namespace)
+
+
+def remove_account(scene: Scene, minter: str) -> None:
+    scene.plane.kubectl("delete", "serviceaccount", minter, namespace=scene.namespace)
+
+
+def remove_secret(scene: Scene, minter: str) -> None:
+    scene.plane.kubectl("delete", "secret", minter, namespace=scene.namespace)
+
+
+def bound(scene: Scene, minter: str) -> str:
+    """A token that is good while a Secret of the target is there."""
+    scene.plane.kubectl("create", "secret", "generic", minter, namespace=scene.namespace)
+    return scene.plane.kubectl(
+        "create", "token", minter, "--bound-object-kind=Secret", f"--bound-object-name={minter}", "--duration=48h",
+        namespace=scene.namespace,
+    ).strip()  # fmt: skip
+
+
+def unbound(scene: Scene, minter: str) -> str:
+    return scene.plane.mint_token(scene.namespace, minter, lifetime=7 * 24 * 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    held: Callable[[Scene, str], str]
+    revoke: Callable[[Scene, str], None]
+    why: str
+
+
+WAYS: Final = {
+    "by-binding": Revoked(held=unbound, revoke=unbind, why="may not create serviceaccounts/token"),
+    "by-account": Revoked(held=unbound, revoke=remove_account, why="does not accept the credential"),
+    "by-secret": Revoked(held=bound, revoke=remove_secret, why="does not accept the credential"),
+}
+
+
+@pytest.fixture(scope="module")
+def revoked(scene: Scene) -> dict[str, Kubectl]:
+    """All at once: each serves on for a while."""
+    minters = {name: account(scene, name) for name in WAYS}
+    lent = {name: scene.lend(name, way.held(scene, minters[name])) for name, way in WAYS.items()}
+    for name, way in WAYS.items():
+        way.revoke(scene, minters[name])
+    return lent
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_then_says_why(
+    scene: Scene, revoked: dict[str, Kubectl], name: str
+) -> None:
+    statuses = set[int]()
+    with closing(scene.client(name)) as client:
+        wait_for(lambda: statuses.add(client.get()) or statuses - {200}, "the end of service")  # type: ignore[func-returns-value]
+    # Not one request went to the target with a token that has ended; a JWT's times are whole seconds.
+    assert statuses <= {200, 502}
+    assert time.time() >= scene.minted(name)[-1].ends - 1
+    done = revoked[name].run("get", "configmaps", namespace=scene.namespace)
+    assert done.returncode != 0
+    assert WAYS[name].why in done.stderr
+    assert f'secrets "{name}"' in done.stderr
+
+
+def test_a_minter_that_may_again_serves_again(scene: Scene, revoked: dict[str, Kubectl]) -> None:
+    name = "by-binding"
+    minter, kubectl = BY.format(name), revoked[name]
+    wait_for(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode != 0, "the end of service")
+    bind(scene, minter)
+    wait_for(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode == 0, "service again")

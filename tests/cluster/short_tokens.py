@@ -1,0 +1,56 @@
+"""A front before a real API server whose TokenRequests grant seconds, where it itself grants ten minutes at least.
+
+A granted token is signed anew by the cluster's own key, with an earlier end: whose it is, who may have it minted, and
+until when it is good, the API server decides as of any other.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from aiohttp import web
+
+from lab.control_plane import ControlPlane
+from tests.cluster.kube.front import Front
+
+LEEWAY: Final = 60
+"""Seconds for which an API server takes a token after its end (go-jose's DefaultLeeway): these end so much earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    token: str
+    id: str
+    ends: float
+    """Unix seconds, from which on the API server does not accept it any more."""
+
+
+class ShortTokens(Front):
+    """`minted` has what was granted, by the minted account's name."""
+
+    def __init__(self, plane: ControlPlane, seconds: int) -> None:
+        super().__init__(plane)
+        self._key = plane.service_account_key.read_text()
+        self._seconds = seconds
+        self.minted: dict[str, list[Minted]] = {}
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.split("/")
+        if request.method != "POST" or path[-1] != "token":
+            return await super()._handle(request)
+        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type")}
+        url, body = self.upstream(request), await request.read()
+        async with self.session.post(url, headers=headers, data=body) as answer:
+            content = await answer.json()
+            if answer.status == 201:
+                content["status"] = self._shorten(path[-2], content["status"]["token"])
+            return web.json_response(content, status=answer.status)
+
+    def _shorten(self, account: str, token: str) -> dict[str, Any]:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        ends = claims["iat"] + self._seconds
+        for name, value in (("iat", claims["iat"]), ("nbf", claims["iat"]), ("exp", ends)):
+            claims[name] = value - LEEWAY
+        made = Minted(jwt.encode(claims, self._key, algorithm="RS256"), claims["jti"], ends)
+        self.minted.setdefault(account, []).append(made)
+        return {"token": made.token}
