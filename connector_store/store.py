@@ -109,7 +109,7 @@ class Store:
         for identity in [each for each in held if each not in fresh]:
             touched |= self._drop(source, identity)
         for identity, each in fresh.items():
-            if held.get(identity) != each:
+            if held.get(identity) != each or isinstance(each, Secret):
                 touched |= self._set(source, identity, each)
         self.unsynced.discard(source)
         self._notify(touched)
@@ -117,7 +117,8 @@ class Store:
     def put(self, source: str, obj: Object) -> None:
         """One object of `source` was added or modified; nobody is told of one that means what it meant."""
         identity = identify(obj)
-        if self._sources.get(source, {}).get(identity) != obj or self._indexed(identity) != obj:
+        held = self._sources.get(source, {}).get(identity)
+        if held != obj or self._indexed(identity) != obj or isinstance(obj, Secret):
             self._notify(self._set(source, identity, obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
@@ -195,7 +196,16 @@ class Store:
         return found
 
     def _set(self, source: str, identity: Identity, obj: Object) -> set[ObjectKey]:
-        self._sources.setdefault(source, {})[identity] = obj
+        held = self._sources.setdefault(source, {})
+        counts, before = self._indexed(identity), held.get(identity)
+        held[identity] = obj
+        if isinstance(obj, Secret) and isinstance(counts, Secret):
+            if counts is not before and _is_older(obj, counts):
+                # Of two watches one is behind the other; to its own state before, what a watch brings is always next.
+                return set()
+            if counts == obj:
+                self._secrets[obj.key] = obj
+                return set()
         return self._index(identity, obj)
 
     def _indexed(self, identity: Identity) -> Object | None:
@@ -279,6 +289,12 @@ class _Resolved(dict[ObjectKey, Target | Unusable | None]):
 
     def __missing__(self, key: ObjectKey) -> Target | Unusable | None:
         return self._join(key)
+
+
+def _is_older(secret: Secret, other: Secret) -> bool:
+    """Resource versions of one kind are decimal numbers that grow (KEP-5504); where they are not, nothing is known."""
+    versions = secret.resource_version, other.resource_version
+    return all(each.isascii() and each.isdigit() for each in versions) and int(versions[0]) < int(versions[1])
 
 
 def identify(obj: Object) -> Identity:

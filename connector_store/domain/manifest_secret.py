@@ -46,6 +46,7 @@ def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_na
         pinned=pin.value,
         pin_problem=pin.problem,
         is_shared_ca=metadata.key.namespace == system_namespace and _is_labelled(metadata),
+        resource_version=metadata.resource_version,
     )
 
 

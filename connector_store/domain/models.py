@@ -115,6 +115,8 @@ class Secret:
     pinned: Address | None = None
     pin_problem: str | None = None
     is_shared_ca: bool = False
+    resource_version: str = field(default="", compare=False)
+    """Tells which is the newer one of two sources'; empty in a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

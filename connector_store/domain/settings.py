@@ -62,7 +62,9 @@ class AccessRule(NamedTuple):
 
 
 _DEFAULT_ACCESS: Final = AccessRule("use", "connectors", "proxy")
-_DEFAULT_PROXY_SERVICE: Final = ObjectKey("connectors-system", "connectors-proxy")
+_SYSTEM_NAMESPACE: Final = "connectors-system"
+_PROXY_SERVICE: Final = "connectors-proxy"
+_DEFAULT_PROXY_SERVICE: Final = ObjectKey(_SYSTEM_NAMESPACE, _PROXY_SERVICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Settings:
     proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
     proxy_tls: bool = False
     cluster_domain: str = "cluster.local"
-    system_namespace: str = "connectors-system"
+    system_namespace: str = _SYSTEM_NAMESPACE
     namespaces: tuple[str, ...] | None = None
     """None: all."""
     ca_secret: str | None = None
@@ -132,6 +134,8 @@ def parse_settings(
             raise ParseError(f"environment {name}", f"is not a setting{did_you_mean(name, variables)}")
     read = _Reader(explicit, environ, config_map)
     default = Settings()
+    system_namespace = read.value("system-namespace", _namespace, default.system_namespace)
+    proxy_service: ObjectKey | None = ObjectKey(system_namespace, _PROXY_SERVICE)
     watch_timeout = read.value("watch-timeout", _seconds, default.watch_timeout)
     return Settings(
         audience=read.value("audience", _word, default.audience),
@@ -140,10 +144,10 @@ def parse_settings(
         targets_deny=read.value("targets-deny", _networks, ()),
         in_cluster=in_cluster,
         ca_file=read.value("ca-file", _optional(str), None),
-        proxy_service=read.value("proxy-service", _optional(_service), default.proxy_service),
+        proxy_service=read.value("proxy-service", _optional(_service), proxy_service),
         proxy_tls=read.value("proxy-tls", _boolean, default.proxy_tls),
         cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
-        system_namespace=read.value("system-namespace", _namespace, default.system_namespace),
+        system_namespace=system_namespace,
         namespaces=read.value("namespaces", _namespaces, None),
         ca_secret=read.value("ca-secret", _optional(_subdomain), None),
         ca_configmap=read.value("ca-configmap", _subdomain, default.ca_configmap),

@@ -1,7 +1,9 @@
 """Sockets: private, replaced when stale, gone at the end."""
 
+import os
 import socket
 import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
@@ -24,6 +26,17 @@ async def test_the_socket_of_a_killed_driver_is_replaced(sockets: Path) -> None:
         old.bind(str(path))
     async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
         await channel.channel_ready()
+
+
+async def test_a_driver_that_ends_late_leaves_the_next_ones_socket(sockets: Path) -> None:
+    path = sockets / "csi.sock"
+    async with AsyncExitStack() as old:
+        await old.enter_async_context(serving(path))
+        async with serving(path):
+            await old.aclose()
+            async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
+                await channel.channel_ready()
+    assert os.listdir(sockets) == []  # noqa: PTH208 - a coroutine may not iterate a Path
 
 
 async def test_a_file_in_its_place_is_not_removed(sockets: Path) -> None:

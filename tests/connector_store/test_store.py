@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import pytest
+
 from connector_store.domain.access import Identity
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.bindings import Binding, ClusterRoleRef, Role, RoleRef, Subject
@@ -112,6 +114,44 @@ def test_an_object_stays_while_another_source_has_it() -> None:
     store.forget("named")
     assert isinstance(store.get(KEY), Unusable)
     assert store.secret(SECRET.key) is None
+
+
+def versioned(token: str, version: str) -> Secret:
+    return replace(SECRET, credential=BearerToken(token), resource_version=version)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        pytest.param("9", "10", "second", id="the later one is newer"),
+        pytest.param("10", "9", "first", id="the later one is older, whatever it looks like as text"),
+        pytest.param("", "9", "second", id="a version that is not known"),
+        pytest.param("x9", "9", "second", id="a version that is no number"),
+    ],
+)
+def test_of_two_watches_the_newer_state_of_a_secret_counts(first: str, second: str, counts: str) -> None:
+    store, told = filled()
+    store.replace("secrets", [versioned("first", first)])
+    told.keys.clear()
+    store.put("other", versioned("second", second))
+    assert usable(store).credential == BearerToken(counts)
+    assert bool(told.keys) is (counts == "second")
+
+
+def test_what_one_watch_brings_is_always_next_as_after_a_restored_backup() -> None:
+    store, _ = filled()
+    store.replace("secrets", [versioned("first", "10")])
+    store.put("secrets", versioned("restored", "3"))
+    assert usable(store).credential == BearerToken("restored")
+
+
+def test_a_newer_version_that_means_the_same_wakes_nobody_and_counts() -> None:
+    store, told = filled()
+    store.replace("secrets", [versioned("one", "5")])
+    store.put("secrets", versioned("one", "9"))
+    assert told.keys == []
+    store.put("other", versioned("behind", "7"))
+    assert usable(store).credential == BearerToken("one")
 
 
 def test_forgetting_an_unknown_source_is_no_error() -> None:

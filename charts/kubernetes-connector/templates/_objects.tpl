@@ -85,9 +85,6 @@
 {{- $root := index . 0 }}
 {{- $data := index . 1 }}
 {{- with $root.Values.namespaces }}
-{{- if ne .system "connectors-system" }}
-{{- $_ := set $data "proxy-service" (printf "connectors-proxy.%s" .system) }}
-{{- end }}
 {{- with .only }}{{ $_ := set $data "namespaces" (join "," .) }}{{ end }}
 {{- end }}
 {{- range $key, $value := $root.Values.settings }}

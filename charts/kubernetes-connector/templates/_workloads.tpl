@@ -60,19 +60,15 @@
 {{- $_ := set $container "resources" $values.resources }}
 {{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
 {{- $environment := concat ($container.env | default list) $values.extraEnv }}
-{{- $system := $root.Values.namespaces.system }}
-{{- if and (eq (index . 2) "csi") (ne $system "connectors-system") }}
-{{- $environment = append $environment (dict "name" "CONNECTORS_SYSTEM_NAMESPACE" "value" $system) }}
-{{- end }}
 {{- with $environment }}{{ $_ := set $container "env" . }}{{ end }}
 {{- end }}
 
-{{/* The driver's folder is at the same path as on the node. */}}
+{{/* The driver's folders are at the same paths as on the node. */}}
 {{- define "connector.kubelet-root" }}
 {{- $pod := index . 0 }}
 {{- $container := index . 1 }}
 {{- $root := index . 2 }}
 {{- range $container.env }}{{ if eq .name "KUBELET_ROOT" }}{{ $_ := set . "value" $root }}{{ end }}{{ end }}
-{{- range $container.volumeMounts }}{{ if eq .name "kubelet" }}{{ $_ := set . "mountPath" $root }}{{ end }}{{ end }}
-{{- range $pod.volumes }}{{ if eq .name "kubelet" }}{{ $_ := set .hostPath "path" $root }}{{ end }}{{ end }}
+{{- range $container.volumeMounts }}{{ $_ := set . "mountPath" (.mountPath | replace "/var/lib/kubelet" $root) }}{{ end }}
+{{- range $pod.volumes }}{{ $_ := set .hostPath "path" (.hostPath.path | replace "/var/lib/kubelet" $root) }}{{ end }}
 {{- end }}

@@ -301,7 +301,6 @@ def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> N
     text = yaml.safe_dump([*objects.values()])
     assert "connectors-system" not in text
     assert not re.search(r"(namespace: |serviceaccounts?:)connectors-csi\b", text)
-    assert objects["ConfigMap", "platform", "connectors-config"]["data"]["proxy-service"] == "connectors-proxy.platform"
     driver = container_of(objects["DaemonSet", "platform-nodes", CSI])
     assert {"name": "CONNECTORS_SYSTEM_NAMESPACE", "value": "platform"} in driver["env"]
     assert ("Namespace", "", "platform-nodes") in objects

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,13 +23,21 @@ RULES = ("PrometheusRule", SYSTEM, "kubernetes-connector")
 DRIVER = ("CSIDriver", "", CSI)
 PATH = ("ConfigMap", CSI, "connectors-csi-node")
 EVERYWHERE = [("ClusterRoleBinding", "", f"connectors-{each}-namespace") for each in ("controller", "proxy")]
-OWN = {
+SYSTEM_ELSEWHERE = "system-namespace"
+ELSEWHERE = "platform"
+OWN: dict[str, dict[str, Any]] = {
+    SYSTEM_ELSEWHERE: {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": ELSEWHERE, "name": "connectors-system-namespace"},
+        "data": {"system-namespace": ELSEWHERE},
+    },
     "kubelet-root": {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"namespace": PATH[1], "name": PATH[2]},
         "data": {"kubelet-root": KUBELET_ROOT},
-    }
+    },
 }
 """What an overlay with the component lists as well."""
 
@@ -85,7 +94,9 @@ def rendered(kubectl: Kubectl, folder: Path) -> Objects:
     return objects_in(kubectl("kustomize", str(folder)))
 
 
-@pytest.mark.parametrize("component", sorted(each.name for each in (DEPLOY / "components").iterdir()))
+@pytest.mark.parametrize(
+    "component", sorted({each.name for each in (DEPLOY / "components").iterdir()} - {SYSTEM_ELSEWHERE})
+)
 def test_it_changes_these_objects_and_no_other(product: Objects, with_component: Render, component: str) -> None:
     after = with_component(component)
     found = {
@@ -94,6 +105,39 @@ def test_it_changes_these_objects_and_no_other(product: Objects, with_component:
         "changed": {key for key in product.keys() & after.keys() if product[key] != after[key]},
     }
     assert {kind: objects for kind, objects in found.items() if objects} == CHANGES[component]
+
+
+def test_another_system_namespace_reaches_every_place_that_names_it_and_changes_nothing_else(
+    product: Objects, with_component: Render
+) -> None:
+    after = with_component(SYSTEM_ELSEWHERE)
+    own = OWN[SYSTEM_ELSEWHERE]["metadata"]
+    del after["ConfigMap", own["namespace"], own["name"]]
+    there = yaml.safe_dump(list(after.values())).replace(ELSEWHERE, SYSTEM)
+    assert sorted(yaml.safe_load(there), key=str) == sorted(product.values(), key=str)
+    assert SYSTEM not in yaml.safe_dump(list(after.values()))
+    assert ("Namespace", "", ELSEWHERE) in after
+
+
+def test_settings_of_an_overlay_roll_out_in_another_system_namespace_too(
+    kubectl: Kubectl, tmp_path: Path, with_component: Render
+) -> None:
+    before = with_component(SYSTEM_ELSEWHERE)
+    overlay = yaml.safe_load((tmp_path / "kustomization.yaml").read_text())
+    patch = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "any"}, "data": {"drain": "5"}}
+    target = {"kind": "ConfigMap", "labelSelector": "connectors.alauda.io/settings=true"}
+    overlay["patches"] = [{"target": target, "patch": yaml.safe_dump(patch)}]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    after = rendered(kubectl, tmp_path)
+    for _, namespace, name in WORKLOADS:
+        place = ELSEWHERE if namespace == SYSTEM else namespace
+        kind = "DaemonSet" if name == CSI else "Deployment"
+        old, new = (
+            each[kind, place, name]["spec"]["template"]["metadata"]["annotations"]["connectors.alauda.io/settings"]
+            for each in (before, after)
+        )
+        assert old != new
+        assert after["ConfigMap", place, new]["data"]["drain"] == "5"
 
 
 def test_k8s_1_34_leaves_out_the_field_that_it_does_not_know(product: Objects, with_component: Render) -> None:
@@ -109,8 +153,9 @@ def test_kubelet_root_reaches_the_driver_its_mount_and_the_host(with_component: 
     [container] = spec["containers"]
     assert {"name": "KUBELET_ROOT", "value": KUBELET_ROOT} in container["env"]
     assert "--kubelet-root=$(KUBELET_ROOT)" in container["args"]
-    assert [each["mountPath"] for each in container["volumeMounts"]] == [KUBELET_ROOT, "/node/sys"]
-    assert [each["hostPath"]["path"] for each in spec["volumes"]] == [KUBELET_ROOT, "/sys"]
+    folders = [f"{KUBELET_ROOT}/{each}" for each in ("pods", "plugins/connectors-csi", "plugins_registry")]
+    assert [each["mountPath"] for each in container["volumeMounts"]] == [*folders, "/node/sys"]
+    assert [each["hostPath"]["path"] for each in spec["volumes"]] == [*folders, "/sys"]
     assert "/var/lib/kubelet" not in yaml.safe_dump(nodes)
 
 

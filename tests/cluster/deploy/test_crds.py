@@ -2,11 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from connector_store.domain.impersonation import DEFAULT_PREFIX
 from lab.control_plane import ControlPlane
@@ -43,6 +44,23 @@ def create(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
         "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace=namespace, stdin=json.dumps(manifest)
     )
     return result.stdout or result.stderr
+
+
+def arrays(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every list of a schema, by where it is."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "array":
+            yield path, schema
+        for name, each in schema.items():
+            yield from arrays(each, f"{path}.{name}")
+
+
+@pytest.mark.parametrize("file", ["connectors.yaml", "connectorclasses.yaml"])
+def test_every_list_says_how_it_is_merged(file: str) -> None:
+    (version,) = yaml.safe_load((ROOT / "deploy/crds" / file).read_text())["spec"]["versions"]
+    found = dict(arrays(version["schema"]["openAPIV3Schema"]))
+    assert len(found) > 3
+    assert [path for path, each in found.items() if "x-kubernetes-list-type" not in each] == []
 
 
 @pytest.mark.parametrize("file", ["connectors.yaml", "connectorclasses.yaml"])

@@ -42,6 +42,12 @@ def test_a_good_secret() -> None:
     assert "s3cret" not in repr(found)
 
 
+def test_its_version_is_known_and_of_no_account_for_what_it_means() -> None:
+    metadata = {"name": "s", "namespace": "a", "resourceVersion": "17"}
+    assert read(metadata=metadata).resource_version == "17"
+    assert read(metadata=metadata) == read()
+
+
 @pytest.mark.parametrize(
     ("changes", "token"),
     [

@@ -41,6 +41,13 @@ def test_the_proxy_host_is_the_services_name_in_the_cluster() -> None:
     assert parse(config_map={"proxy-service": ""}).proxy_host is None
 
 
+def test_the_proxys_service_is_in_the_system_namespace_unless_it_is_named() -> None:
+    elsewhere = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"})
+    assert elsewhere.proxy_host == "connectors-proxy.platform.svc.cluster.local"
+    named = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"}, config_map={"proxy-service": "px.sys"})
+    assert named.proxy_service == ObjectKey("sys", "px")
+
+
 @pytest.mark.parametrize(
     ("explicit", "environ", "config_map", "drain"),
     [
