@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from connector_store.domain.bearer_token import BearerToken
+from connector_store.domain.client_certificate import CERTIFICATE_KEY, ClientCertificate
 from connector_store.domain.errors import ParseError
 from connector_store.domain.expiry import SOON, in_words
 from connector_store.domain.facts import Facts, gather
@@ -111,28 +112,39 @@ def _of_problem(problem: Problem) -> Finding:
 
 
 def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
-    """What a proxy cannot know: that a value is an example's, that a token has ended."""
+    """What a proxy does not say: that a value is an example's, that a credential has ended."""
     match placed.object:
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
             yield at(placed, "spec.address", "error", reason)
         case Secret(credential=BearerToken(authorization=bytes(written), expires=expires)):
             token = written.removeprefix(_BEARER).decode("ascii")
-            path = next(each for each in placed.lines if each.endswith("[token]"))
+            path = _line_of(placed, "token")
             if is_placeholder(token):
                 yield at(placed, path, "error", "is a placeholder; put in a token of the target")
-            if expires is not None and expires <= now:
-                yield at(placed, path, "error", f"the token expired {in_words(expires - now)}; renew it")
-            elif expires is not None and expires <= now + SOON:
-                yield at(placed, path, "warning", f"the token expires {in_words(expires - now)}; renew it before")
+            yield from _of_end(placed, path, "token", expires, now)
+        case Secret(credential=ClientCertificate(expires=expires)):
+            yield from _of_end(placed, _line_of(placed, CERTIFICATE_KEY), "certificate", expires, now)
+
+
+def _line_of(placed: Placed, key: str) -> str:
+    """Path of a Secret's key, in data or in stringData."""
+    return next(each for each in placed.lines if each.endswith(f"[{key}]"))
+
+
+def _of_end(placed: Placed, path: str, what: str, expires: float | None, now: float) -> Iterator[Finding]:
+    if expires is not None and expires <= now:
+        yield at(placed, path, "error", f"the {what} expired {in_words(expires - now)}; renew it")
+    elif expires is not None and expires <= now + SOON:
+        yield at(placed, path, "warning", f"the {what} expires {in_words(expires - now)}; renew it before")
 
 
 def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:
-    """Files with a token that others than their owner can read, as ssh looks at keys."""
+    """Files with a credential that others than their owner can read, as ssh looks at keys."""
     files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.credential is not None}
     for file in sorted(files):
         if Path(file).stat().st_mode & _OTHERS:
-            reason = f"holds a token, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
+            reason = f"holds a credential, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
             yield Finding(severity="warning", file=file, reason=reason)
 
 

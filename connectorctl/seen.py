@@ -21,6 +21,8 @@ class Seen:
 class Row:
     """One Connector. `usable` is what the proxy makes of it, `ready` the controller's opinion (None: it has none).
 
+    `expires` is when what its Secret holds ends, in unix seconds; None where that is not known.
+
     `reason` and `message` say why the proxy cannot use it, else why the controller thinks that it will not work.
     """
 
@@ -28,6 +30,7 @@ class Row:
     address: str | None
     usable: bool
     ready: str | None = None
+    expires: float | None = None
     reason: str = ""
     message: str = ""
 
@@ -46,9 +49,15 @@ def _row(seen: Seen, connector: Connector | Rejected) -> Row:
         address=str(connector.address) if isinstance(connector, Connector) else None,
         usable=usable,
         ready=condition.status if condition is not None else None,
+        expires=_expires(seen.store, connector.key),
         reason=reason,
         message=message,
     )
+
+
+def _expires(store: Store, key: ObjectKey) -> float | None:
+    found = store.get(key)
+    return found.credential.expires if isinstance(found, Target) and found.credential is not None else None
 
 
 def _verdict(store: Store, connector: Connector | Rejected, condition: Condition | None) -> tuple[bool, str, str]:

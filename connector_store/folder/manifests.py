@@ -11,6 +11,7 @@ from typing import Final
 
 from connector_store.client_certificates import examined
 from connector_store.domain.bindings import Binding, Role
+from connector_store.domain.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
 from connector_store.domain.errors import ParseError
 from connector_store.domain.fields import Fields
 from connector_store.domain.manifest import parse_object
@@ -43,7 +44,7 @@ _CONNECTOR_FIELDS: Final = (
     "spec.permissions.deny",
     "spec.impersonate",
 )
-_SECRET_KEYS: Final = ("token", "ca.crt")
+_SECRET_KEYS: Final = ("token", "ca.crt", CERTIFICATE_KEY, PRIVATE_KEY)
 _FIELD_OF_REASON: Final = {
     "ConnectorClassNotFound": "spec.connectorClassName",
     "AddressInvalid": "spec.address",

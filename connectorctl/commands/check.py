@@ -26,7 +26,7 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
     """Name everything in a folder of manifests that cannot work, with file and line.
 
     PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be mended; warnings (a
-    token that expires soon, a file that others can read) leave it 0.
+    credential that expires soon, a file that others can read) leave it 0.
     """
     settings = own_settings()
     report = check_folder(path, settings, now=time.time())

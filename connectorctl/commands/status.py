@@ -3,10 +3,13 @@
 import shutil
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 import click
 
+from connector_store.domain import rfc3339
+from connector_store.domain.expiry import in_words
 from connectorctl.access import load
 from connectorctl.command import command as make
 from connectorctl.options import Where, format_option, source_options
@@ -37,7 +40,8 @@ _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red",
 def command(situation: Situation, where: Where, namespace: str | None, watch: bool, form: str | None) -> None:
     """Show what a proxy would serve, and why something is not usable.
 
-    USABLE is what a proxy makes of a Connector, READY what the controller of a cluster last found out about its target.
+    USABLE is what a proxy makes of a Connector, READY what the controller of a cluster last found out about its target,
+    EXPIRES when the credential in its Secret ends, where it says so.
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")
@@ -61,7 +65,7 @@ def command(situation: Situation, where: Where, namespace: str | None, watch: bo
 
 def _table(seen: Seen, found: list[Row], *, wide: bool) -> str:
     ready = seen.ready is not None
-    head = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "REASON", "MESSAGE")
+    head = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "EXPIRES", "REASON", "MESSAGE")
     width = None if wide or not sys.stdout.isatty() else shutil.get_terminal_size().columns
     return render_table(head, [_cells(each, ready=ready) for each in found], width=width, colours=_COLOURS)
 
@@ -69,7 +73,8 @@ def _table(seen: Seen, found: list[Row], *, wide: bool) -> str:
 def _cells(row: Row, *, ready: bool) -> tuple[str, ...]:
     opinion = (row.ready or "",) if ready else ()
     usable = "yes" if row.usable else "no"
-    return str(row.connector), row.address or "<invalid>", usable, *opinion, row.reason, row.message
+    expires = in_words(row.expires - time.time()) if row.expires is not None else ""
+    return str(row.connector), row.address or "<invalid>", usable, *opinion, expires, row.reason, row.message
 
 
 def _value(row: Row) -> dict[str, object]:
@@ -79,6 +84,7 @@ def _value(row: Row) -> dict[str, object]:
         "address": row.address,
         "usable": row.usable,
         "ready": row.ready,
+        "expires": rfc3339.write(datetime.fromtimestamp(row.expires, UTC)) if row.expires is not None else None,
         "reason": row.reason,
         "message": row.message,
     }

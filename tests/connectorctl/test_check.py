@@ -1,9 +1,14 @@
 """`connectorctl check`: every problem, with its place."""
 
+import datetime
+import json
 from pathlib import Path
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.settings import Settings
@@ -36,6 +41,31 @@ def line_of(text: str, part: str) -> int:
 
 def token(expires: float) -> str:
     return jwt.encode({"exp": int(expires)}, "x" * 32, algorithm="HS256")
+
+
+def certificate(*, days: float) -> str:
+    """GOOD with a client certificate that ends so many days from NOW."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([])
+    ends = datetime.datetime.fromtimestamp(NOW, datetime.UTC) + datetime.timedelta(days=days)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(ends - datetime.timedelta(days=30)).not_valid_after(ends).sign(key, hashes.SHA256())
+    )
+    pem = {
+        "tls.crt": signed.public_bytes(serialization.Encoding.PEM),
+        "tls.key": key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    }
+    lines = [f"  {key}: {json.dumps(value.decode())}\n" for key, value in pem.items()]
+    comment = "  # A token of the target cluster: kubectl create token NAME --duration 24h\n"
+    return (
+        GOOD.replace("connectors.cpaas.io/bearer-token", "connectors.cpaas.io/client-certificate")
+        .replace(comment, "")
+        .replace("  token: s3cret\n", "".join(lines))
+        .replace("bearerTokenAuth", "clientCertificateAuth")
+    )
 
 
 def test_what_is_filled_in_has_nothing_to_mend(tmp_path: Path) -> None:
@@ -84,6 +114,11 @@ def test_the_example_as_it_is_written_is_named_at_both_places(tmp_path: Path) ->
             id="a token that has ended",
         ),
         pytest.param(
+            certificate(days=-3),
+            "a.yaml:9: Secret default/k8s-secret: stringData[tls.crt]: the certificate expired 3 days ago; renew it",
+            id="a certificate that has ended",
+        ),
+        pytest.param(
             GOOD.replace("s3cret", "eyJ..."),
             "a.yaml:10: Secret default/k8s-secret: stringData[token]: is a placeholder; put in a token of the target",
             id="the token of a README",
@@ -109,9 +144,16 @@ def test_what_cannot_work_must_be_mended(tmp_path: Path, text: str, expected: st
             id="a token that ends soon",
         ),
         pytest.param(
+            certificate(days=0.5),
+            0o600,
+            "a.yaml:9: warning: Secret default/k8s-secret: stringData[tls.crt]: the certificate expires in 12 h; "
+            "renew it before",
+            id="a certificate that ends soon",
+        ),
+        pytest.param(
             GOOD,
             0o644,
-            "a.yaml: warning: holds a token, and others than its owner may read it; run: chmod 600 DIR/a.yaml",
+            "a.yaml: warning: holds a credential, and others than its owner may read it; run: chmod 600 DIR/a.yaml",
             id="a file that others can read",
         ),
     ],

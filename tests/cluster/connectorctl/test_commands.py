@@ -169,7 +169,7 @@ def test_a_failure_says_why(
 
 def test_status_tells_what_is_usable_and_what_the_controller_found(installed: ControlPlane, team: str) -> None:
     [head, line] = run(installed, "status", "-n", team).stdout.splitlines()
-    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "REASON", "MESSAGE"]
+    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "EXPIRES", "REASON", "MESSAGE"]
     assert line.split() == [f"{team}/k8s-connector", "https://192.0.2.1:6443/kubernetes/global", "yes"]
     ready = {"type": "Ready", "status": "False", "reason": "ConnectionFailed", "message": "it is down"}
     patch = json.dumps({"status": {"conditions": [ready]}})

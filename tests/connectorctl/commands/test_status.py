@@ -5,13 +5,16 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import yaml
 
+from connector_store.domain import rfc3339
 from connectorctl.commands import status
 from tests.connectorctl.typed import Type
 
@@ -36,11 +39,24 @@ def test_programs_get_a_value(typed: Type, connectors: Path, form: str, read: Ca
                 "address": "https://k8s.example:6443",
                 "usable": True,
                 "ready": None,
+                "expires": None,
                 "reason": "",
                 "message": "",
             }
         ]
     }
+
+
+def test_it_says_when_what_a_secret_holds_ends(typed: Type, connectors: Path) -> None:
+    path = connectors / "k8s-connector.yaml"
+    ends = int(time.time()) + 2 * 86400 + 600
+    token = jwt.encode({"exp": ends}, "x" * 32, algorithm="HS256")
+    path.write_text(path.read_text().replace("REPLACE-WITH-A-TOKEN", token))
+    head, line = typed("status").out.splitlines()
+    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "EXPIRES", "REASON", "MESSAGE"]
+    assert line[head.index("EXPIRES") :] == "in 2 days"
+    (found,) = json.loads(typed("status -o json").out)["items"]
+    assert rfc3339.parse(found["expires"]) == ends
 
 
 @pytest.mark.parametrize(
@@ -82,9 +98,9 @@ def test_a_terminal_has_messages_wrapped_between_words_unless_it_is_to_be_wide(
 ) -> None:
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().partition("---\n")[2])
-    shown = on_terminal(["connectorctl", "status", *form.split()], columns=130)
+    shown = on_terminal(["connectorctl", "status", *form.split()], columns=140)
     assert ("create it with type connectors.cpaas.io/bearer-token" in " ".join(shown.split())) is True
-    assert (max(map(len, shown.splitlines())) <= 130) == wrapped
+    assert (max(map(len, shown.splitlines())) <= 140) == wrapped
     assert "\x1b[31mno\x1b[0m" in shown
 
 
