@@ -104,7 +104,9 @@ def _entries(config: Config, key: str) -> list[Config]:
 
 def _read(path: Path) -> Config:
     with path.open("rb") as file:
-        text = file.read(MAX_FILE)
+        text = file.read(MAX_FILE + 1)
+    if len(text) > MAX_FILE:
+        raise ParseError(str(path), f"is longer than {MAX_FILE} bytes, no kubeconfig; name another file, or --force")
     try:
         config = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:

@@ -262,6 +262,7 @@ async def test_an_error_of_ours_is_a_failure_and_names_nothing(
     assert HELD not in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None:
     sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(1000)]
     began = time.monotonic()

@@ -78,7 +78,7 @@ def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) ->
         pytest.param("- a\n", "is no kubeconfig", id="a list"),
         pytest.param("clusters: text\n", "is no kubeconfig", id="a text for a list"),
         pytest.param("a: ]", "is no YAML", id="no YAML"),
-        pytest.param("[" * 100_000, "is no YAML", id="nesting without end"),
+        pytest.param("[" * 10_000, "is no YAML", id="nesting without end"),
     ],
 )
 def test_what_is_theirs_is_not_replaced(path: Path, value: object, message: str) -> None:
@@ -143,9 +143,9 @@ def test_two_programs_do_not_write_at_once(path: Path) -> None:
     assert lock.exists()
 
 
-def test_what_is_too_large_is_not_read_to_its_end(path: Path) -> None:
+def test_what_is_too_large_is_not_read(path: Path) -> None:
     put(path, "a: 1\n# " + "x" * MAX_FILE)
-    with pytest.raises(ParseError, match="no kubeconfig"):
+    with pytest.raises(ParseError, match=f"is longer than {MAX_FILE} bytes, no kubeconfig"):
         check_replaceable(path)
 
 
