@@ -5,8 +5,12 @@ import gc
 import logging
 import os
 import resource
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+from mitmproxy.addonmanager import AddonManager, safecall, traverse
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.hooks import Hook
 from mitmproxy.master import Master
 
 _PR_SET_DUMPABLE: Final = 4
@@ -14,13 +18,6 @@ _PR_SET_DUMPABLE: Final = 4
 YOUNG: Final = 5_000
 """Objects, beyond those gone by themselves, until the young ones are looked at. Requests and connections leave none,
 so this is for their failures: rarely, and for some milliseconds."""
-IDLE: Final = (
-    "anticache", "anticomp", "blocklist", "browser", "comment", "cut", "disableh2c", "dnsresolver", "dumper", "export",
-    "maplocal", "mapremote", "modifybody", "modifyheaders", "onboarding", "proxyauth", "save", "savehar",
-    "serverplayback", "stickyauth", "stickycookie", "stripdnshttpsrecords", "updatealtsvc", "upstreamauth",
-)  # fmt: skip
-"""Addons of mitmproxy's that only look at flows, of which there are none then: each of their hooks would be asked for
-each connection. Whoever is not named here stays."""
 _CONNECTIONS: Final = "mitmproxy.proxy.server"
 
 
@@ -49,14 +46,50 @@ class Heap:
         gc.unfreeze()
 
 
+class Takers:
+    """Which addons have a hook. mitmproxy looks for it at all of them each time, which costs a connection more than
+    all of ours that is done for its begin and its end.
+
+    Worked out anew after an addon has come or gone: mitmproxy tells by `register` and `remove`.
+    """
+
+    def __init__(self, addons: AddonManager) -> None:
+        self._addons = addons
+        self._found: dict[str, tuple[Any, ...]] = {}
+        # mitmproxy has no other way to replace them.
+        addons.register = self._forgetting(addons.register)  # type: ignore[method-assign]
+        addons.remove = self._forgetting(addons.remove)  # type: ignore[method-assign]
+        addons.trigger_event = self.trigger_event  # type: ignore[method-assign]
+
+    async def trigger_event(self, event: Hook) -> None:
+        """As mitmproxy does it, for those alone."""
+        takers = self._found.get(event.name)
+        if takers is None:
+            takers = self._found[event.name] = self._takers(event.name)
+        for addon in takers:
+            try:
+                with safecall():
+                    await self._addons.invoke_addon(addon, event)
+            except AddonHalt:
+                return
+
+    def _takers(self, name: str) -> tuple[Any, ...]:
+        """Of the chain, in its order: one that has it, or that has an addon which does."""
+        return tuple(each for each in self._addons.chain if any(hasattr(inner, name) for inner in traverse([each])))
+
+    def _forgetting(self, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def changed(addon: Any) -> Any:
+            self._found.clear()
+            return change(addon)
+
+        return changed
+
+
 def trim(master: Master) -> None:
-    """Take the idle addons out, and drop the log lines of each connection: the audit log has them.
+    """Tell of connections only who wants to know, and drop the log lines of each: the audit log has them.
 
     To be called when all of mitmproxy runs; `-v` keeps the lines.
     """
-    for name in IDLE:
-        found = master.addons.get(name)
-        if found is not None:
-            master.addons.remove(found)
+    Takers(master.addons)
     if getattr(master.options, "termlog_verbosity", "info") != "debug":
         logging.getLogger(_CONNECTIONS).setLevel(logging.WARNING)

@@ -4,14 +4,20 @@ import gc
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mitmproxy.addons import default_addons
+from mitmproxy.addonmanager import AddonManager
+from mitmproxy.connection import Client
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.hooks import Hook
+from mitmproxy.proxy.server_hooks import ClientConnectedHook
 
-from addons.server.process import IDLE, YOUNG, Heap, trim
+from addons.server.process import YOUNG, Heap, trim
 from tests.fakes.proxy import Proxy, running_proxy
+from tests.fakes.waiting import until
 
 SCRIPT = """
 import os, resource, ctypes
@@ -20,14 +26,6 @@ harden()
 print(os.environ.get("SSLKEYLOGFILE"), resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """
 LOGGER = logging.getLogger("mitmproxy.proxy.server")
-NEEDED = ("block", "core", "proxyserver", "scriptloader", "tlsconfig", "nextlayer", "lifecycle", "connections")
-OF_CONNECTIONS = (
-    "client_connected",
-    "client_disconnected",
-    "server_connect",
-    "server_connected",
-    "server_disconnected",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -37,22 +35,82 @@ def level() -> Iterator[None]:
     LOGGER.setLevel(logging.NOTSET)
 
 
-def test_whoever_is_taken_out_is_mitmproxys_and_looks_at_no_connection() -> None:
-    found = {type(each).__name__.lower(): each for each in default_addons()}
-    assert set(IDLE) - {"dumper"} <= set(found)
-    assert not any(hasattr(found[name], hook) for name in IDLE if name in found for hook in OF_CONNECTIONS)
+class Told:
+    """An addon that writes down who has connected; `name` is that under which mitmproxy knows it."""
+
+    def __init__(self, name: str, *, halts: bool = False) -> None:
+        self.name = name
+        self.halts = halts
+        self.heard: list[str] = []
+
+    def client_connected(self, client: Client) -> None:
+        self.heard.append(client.id)
+        if self.halts:
+            raise AddonHalt
 
 
-async def test_unwatched_the_idle_ones_are_gone_and_the_others_stay(folder: Path, confdir: Path) -> None:
+class Around:
+    """An addon of others."""
+
+    def __init__(self, *inner: object) -> None:
+        self.addons = list(inner)
+
+
+def stranger() -> Client:
+    return Client(peername=("192.0.2.1", 1), sockname=("192.0.2.2", 2))
+
+
+async def test_unwatched_only_who_has_a_hook_is_looked_at(
+    folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    invoke = AddonManager.invoke_addon
+
+    def noted(self: AddonManager, addon: object, event: Hook) -> Coroutine[Any, Any, None]:
+        asked.append(type(addon).__name__)
+        return invoke(self, addon, event)
+
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
-        assert not any(name in IDLE for name in proxy.master.addons.lookup)
-        assert all(proxy.master.addons.get(name) is not None for name in NEEDED)
+        monkeypatch.setattr(AddonManager, "invoke_addon", noted)
+        (await proxy.open()).close()
+        await until(lambda: len(asked) > 2 and proxy.connections == 0)
+        # Ours is a script's.
+        assert set(asked) == {"Block", "ScriptLoader"}
         assert LOGGER.level == logging.WARNING
 
 
-async def test_watched_all_are_there(folder: Path, confdir: Path) -> None:
+async def test_whoever_comes_later_is_told_in_their_turn_until_they_go(folder: Path, confdir: Path) -> None:
+    async with running_proxy(folder, confdir, connector_flows="off") as proxy:
+        addons, client = proxy.master.addons, stranger()
+        await addons.trigger_event(ClientConnectedHook(client))
+        inner, last = Told("inner"), Told("last")
+        around = Around(inner)
+        addons.add(around, last)
+        await addons.trigger_event(ClientConnectedHook(client))
+        assert (inner.heard, last.heard) == ([client.id], [client.id])
+        addons.remove(last)
+        await addons.trigger_event(ClientConnectedHook(client))
+        assert (len(inner.heard), len(last.heard)) == (2, 1)
+
+
+async def test_who_halts_keeps_it_from_those_behind_and_what_one_raises_does_not(
+    folder: Path, confdir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def client_connected(self, client: Client) -> None:
+            raise RuntimeError("no")
+
+    async with running_proxy(folder, confdir, connector_flows="off") as proxy:
+        halts, behind = Told("halts", halts=True), Told("behind")
+        proxy.master.addons.add(Broken(), halts, behind)
+        await proxy.master.addons.trigger_event(ClientConnectedHook(stranger()))
+        assert (len(halts.heard), len(behind.heard)) == (1, 0)
+    assert "Addon error: no" in caplog.text
+
+
+async def test_watched_all_are_asked(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir, connector_flows="on") as proxy:
-        assert proxy.master.addons.get("modifyheaders") is not None
+        assert "trigger_event" not in vars(proxy.master.addons)
         assert LOGGER.level == logging.NOTSET
 
 
