@@ -171,7 +171,6 @@ class Sockets:
                 self.close(connection)
         self._client.transport.close()
         self.close(self.client)
-        self._timer = self._loop.call_later(self._farewell.cut, self.abort)
 
     def abort(self) -> None:
         """End both sides now."""

@@ -4,9 +4,13 @@ import json
 import time
 from dataclasses import replace
 
+import pytest
+
+from connector_store.domain.access import Refused
 from connector_store.domain.credentials import Credential
 from connector_store.domain.models import Target as Usable
 from connector_store.domain.names import ObjectKey
+from connector_store.folder.access import TokenAccess
 from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import Conversation, Target
 
@@ -51,6 +55,25 @@ async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: Ta
     assert event["type"] == "ERROR"
     assert "its Connector was deleted" in event["object"]["message"]
     assert not rest.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("why", ["the Connector is deleted", "the caller's right is taken away"])
+async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not_send(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    serving(target, WATCH)
+    stream = await opened(proxy, target, b"GET /api/v1/pods HTTP/1.1\r\nHost: HOST\r\n\r\n")
+    await stream.reader.readuntil(b"}\n\r\n")
+    if why == "the Connector is deleted":
+        delete(proxy)
+    else:
+        monkeypatch.setattr(TokenAccess, "recheck", refuse)
+        await proxy.service.streams.recheck_all()
+    assert await stream.rest() == b""
+
+
+async def refuse(*_: object) -> Refused:
+    return Refused(what="use", reason="no role")
 
 
 async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, target: Target) -> None:

@@ -18,7 +18,7 @@ from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -110,20 +110,29 @@ async def test_a_download_to_a_client_that_does_not_read(target: Target, tmp_pat
         await progress.stalls()
         assert progress.bytes < SIZE // 2
         assert proxy.resident() - before < GROWTH
+        found = 0
         async with asyncio.timeout(PATIENCE):
-            left = SIZE
-            while left:
-                left -= len(await client.reader.read(1 << 20)) or left
+            while found < SIZE and (data := await client.reader.read(1 << 20)):
+                found += len(data)
+        assert found == SIZE, "whoever reads late gets every byte"
         assert proxy.resident() - before < GROWTH
         client.close()
 
 
 async def test_an_upload_to_a_target_that_does_not_read(target: Target, tmp_path: Path, target_ca: Issued) -> None:
-    async def ignore(conversation: Conversation) -> None:
-        conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
-        await asyncio.Event().wait()
+    taken, go_on = 0, asyncio.Event()
 
-    target.handler = ignore
+    async def late(conversation: Conversation) -> None:
+        nonlocal taken
+        await conversation.head()
+        conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        await go_on.wait()
+        conversation.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
+        while taken < SIZE and (data := await conversation.reader.read(1 << 20)):
+            taken += len(data)
+        await conversation.say(OK)
+
+    target.handler = late
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
@@ -132,6 +141,11 @@ async def test_an_upload_to_a_target_that_does_not_read(target: Target, tmp_path
             await progress.stalls()
             assert progress.bytes < SIZE // 2
             assert proxy.resident() - before < GROWTH
+            go_on.set()
+            async with asyncio.timeout(PATIENCE):
+                assert (await client.answer()).status == 200
+        assert taken == SIZE, "whoever reads late gets every byte"
+        assert proxy.resident() - before < GROWTH
         client.close()
 
 

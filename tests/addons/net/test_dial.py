@@ -1,11 +1,26 @@
-"""Reaching a target: addresses in turn, each with its share of the time; over real sockets."""
+"""Reaching a target: addresses in turn, each with its share of the time; without a network where that is chance."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import events
+from mitmproxy.proxy.commands import OpenConnection
+from OpenSSL import SSL
 
+from addons.net.dial import Dial
+from addons.net.events import TimeUp, Wait
+from addons.net.resolver import Resolved, Resolver
+from addons.net.tls import TlsStream
+from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.denial import Deny
+from connector_store.domain.models import Address
+from connector_store.domain.models import Target as Usable
+from connector_store.domain.names import ObjectKey
+from connector_store.trust import TrustStore
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Answer, Proxy, running_proxy
@@ -150,6 +165,104 @@ async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, 
         answer = await ask(proxy, address)
     assert answer.status == 502
     assert "cannot be resolved" in answer.json()["message"]
+
+
+class Line:
+    """The sockets of a client, whose network is the test."""
+
+    def __init__(self) -> None:
+        self.armed: list[float] = []
+        self.dialled: list[OpenConnection] = []
+        self.closed: list[Connection] = []
+        self.sent: list[bytes] = []
+        self.resolved: Callable[[Resolved], None] = lambda _: None
+
+    def arm(self, seconds: float, wait: Wait) -> int:
+        self.armed.append(seconds)
+        return len(self.armed)
+
+    def disarm(self) -> None:
+        pass
+
+    def wait_for(
+        self, name: str, work: Coroutine[Any, Any, Resolved], otherwise: Resolved, then: Callable[[Resolved], None]
+    ) -> None:
+        work.close()
+        self.resolved = then
+
+    def dial(self, command: OpenConnection) -> None:
+        self.dialled.append(command)
+
+    def opened(self, server: Connection) -> None:
+        pass
+
+    def close(self, connection: Connection) -> None:
+        self.closed.append(connection)
+
+    def sender(self, connection: Connection) -> Callable[[bytes], None]:
+        return self.sent.append
+
+    def finish(self, connection: Connection) -> None:
+        pass
+
+
+def dial(line: Line, then: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b"") -> Dial:
+    """In ten seconds."""
+    address = Address(host=host, port=6443)
+    target = Usable(key=ObjectKey("a", "k"), uid="", address=address, credential=None, secret_name=None, ca=ca)
+    found = Dial(target, line, Resolver(), AddressPolicy(), TrustStore(), 10.0, then)  # type: ignore[arg-type]  # what a dial needs of `Sockets`
+    found.start()
+    return found
+
+
+def test_each_address_has_its_share_of_the_time_and_the_connection_of_one_that_failed_is_closed() -> None:
+    line, outcomes = Line(), list[TlsStream | Deny]()
+    dialling = dial(line, outcomes.append)
+    line.resolved(Resolved(("10.0.0.1", "10.0.0.2")))
+    assert line.armed[-1] <= 5
+    dialling.handle(TimeUp(Wait.TARGET, len(line.armed)))
+    assert [each.connection.address for each in line.dialled] == [("10.0.0.1", 6443), ("10.0.0.2", 6443)]
+    assert line.closed == [line.dialled[0].connection]
+    dialling.handle(events.OpenConnectionCompleted(line.dialled[1], "[Errno 111] Connect call failed"))
+    assert line.closed == [each.connection for each in line.dialled]
+    (outcome,) = outcomes
+    assert isinstance(outcome, Deny)
+    assert "connection refused" in outcome.message
+
+
+def test_what_is_resolved_after_nobody_waits_any_more_is_not_dialled() -> None:
+    line, outcomes = Line(), list[TlsStream | Deny]()
+    dial(line, outcomes.append).abandon()
+    line.resolved(Resolved(("10.0.0.1",)))
+    assert (line.dialled, outcomes) == ([], [])
+
+
+def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: Issued, target_certificate: Issued) -> None:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    # There the last word of the handshake is the server's, and more may come with it.
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    context.use_privatekey(target_certificate.key)
+    context.use_certificate(target_certificate.certificate)
+    line, outcomes = Line(), list[TlsStream | Deny]()
+    dialling = dial(line, outcomes.append, "127.0.0.1", target_ca.pem)
+    (opening,) = line.dialled
+    dialling.handle(events.OpenConnectionCompleted(opening, None))
+    server = SSL.Connection(context)
+    server.set_accept_state()
+    for last in (False, True):
+        server.bio_write(b"".join(line.sent))
+        line.sent.clear()
+        if last:
+            server.do_handshake()
+            server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        else:
+            with pytest.raises(SSL.WantReadError):
+                server.do_handshake()
+        dialling.receive(opening.connection, memoryview(server.bio_read(65536)))
+    (outcome,) = outcomes
+    assert isinstance(outcome, Deny)
+    assert "it answered before it was asked" in outcome.message
+    assert line.closed == [opening.connection]
 
 
 def _answering(real: object, addresses: list[str]) -> object:

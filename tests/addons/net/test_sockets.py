@@ -6,11 +6,12 @@ import socket
 import weakref
 
 import pytest
+from mitmproxy.proxy.server import ConnectionHandler
 
 from addons.net.sockets import Farewell
 from addons.net.tcp import KEEPALIVE, TcpConnection
 from tests.fakes.proxy import Proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -29,12 +30,81 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-async def test_who_is_refused_and_does_not_close_is_closed(proxy: Proxy, target: Target) -> None:
-    proxy.end_with(Farewell(linger=0.05))
+@pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
+async def test_who_is_refused_and_does_not_close_is_closed(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    proxy.end_with(Farewell(linger=0.05, look=0.05))
+    if not takes:
+        monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: 1))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
     assert answer.status == 407
     await until(lambda: proxy.connections == 0)
     stream.close()
+
+
+SIZE = 32_000_000
+
+
+async def pour(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    for _ in range(SIZE // 64_000):
+        await conversation.say(b"x" * 64_000)
+
+
+async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_read(
+    proxy: Proxy, target: Target
+) -> None:
+    target.handler = pour
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await until(lambda: bool(target.received))
+    wires = dict(proxy.sockets._open)
+    await until(lambda: proxy.connections == 0 or not all(each.reads for each in wires.values()))
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
+    assert len((await client.answer()).body) == SIZE
+    client.close()
+
+
+async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client_is_not_read(
+    proxy: Proxy, target: Target
+) -> None:
+    async def take(conversation: Conversation) -> None:
+        await conversation.head()
+        conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
+        await go_on.wait()
+        conversation.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
+        await conversation.exactly(SIZE)
+        await conversation.say(OK)
+
+    go_on = asyncio.Event()
+    target.handler = take
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    head = b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n" % (target.port, SIZE)
+    sending = asyncio.ensure_future(client.say(head + b"x" * SIZE))
+    await until(lambda: bool(target.received))
+    served = proxy.sockets
+    await until(lambda: proxy.connections == 0 or not served._client.reads)
+    go_on.set()
+    assert (await client.answer()).status == 200
+    await sending
+    client.close()
+
+
+async def test_a_dial_that_raises_is_a_refusal_at_once(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reset(*_: object) -> None:
+        raise AssertionError("no peername")
+
+    monkeypatch.setattr(ConnectionHandler, "open_connection", reset)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    answer = await client.answer()
+    assert answer.status == 502
+    assert "connection reset" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["an answer that is the last", "a target that closes"])
@@ -77,8 +147,12 @@ async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Targ
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.reader.readexactly(10)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
+    wire = proxy.sockets._client
+    socket_of_the_client = wire._socket
+    assert socket_of_the_client is not None
+    await until(lambda: wire.unsent)
     (proxy.folder / "objects.yaml").unlink()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connections == 0 and socket_of_the_client.fileno() == -1)
     client.close()
 
 

@@ -72,6 +72,14 @@ def test_two_peers_agree_and_pass_plain_text(target_ca: Issued, target_certifica
     assert near.peer.receive(memoryview(far.sent.take())) == b"answer"
 
 
+def test_many_small_records_that_come_at_once_are_all_read(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    for _ in range(500):
+        near.peer.send(b"x" * 1000)
+    assert far.peer.receive(near.sent.take()) == b"x" * 500_000
+
+
 def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: Issued, target_certificate: Issued) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)

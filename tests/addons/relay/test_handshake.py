@@ -33,6 +33,20 @@ async def test_a_tunnel_without_a_request_is_closed_in_time(folder: Path, confdi
         await until(lambda: proxy.connections == 0)
 
 
+async def test_a_drain_that_begins_during_the_handshake_leaves_room_for_one_request(
+    proxy: Proxy, target: Target
+) -> None:
+    authority = f"127.0.0.1:{target.port}"
+    stream, _ = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
+    proxy.master.addons.get("connections").retire()
+    await proxy.start_tls(stream, "127.0.0.1")
+    await stream.say(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+    answer = await stream.answer()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await stream.rest() == b""
+    await until(lambda: proxy.connections == 0)
+
+
 async def test_who_is_asked_to_leave_before_the_handshake_leaves(proxy: Proxy, target: Target) -> None:
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     proxy.master.addons.get("connections").take_leave("the proxy ends")

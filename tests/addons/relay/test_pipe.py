@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from mitmproxy.connection import Server
 
 from addons.net.tls import TlsStream
 from addons.records.record import Record
@@ -101,6 +102,35 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
     client.close()
     await until(lambda: proxy.connections == 0)
     assert records[-1].cause == cause
+
+
+@pytest.mark.parametrize("properly", [True, False], ids=["ends its session", "is cut off"])
+async def test_to_the_target_a_client_ends_as_it_has_ended(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, properly: bool
+) -> None:
+    ends: list[bool] = []
+    finish = TlsStream.finish
+
+    def keep(self: TlsStream, *, whole: bool = True) -> None:
+        if isinstance(self.connection, Server):
+            ends.append(whole)
+        finish(self, whole=whole)
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(SPDY)
+        await conversation.some()
+
+    monkeypatch.setattr(TlsStream, "finish", keep)
+    target.handler = handler
+    client = await upgrade(proxy, target)
+    await client.head()
+    if properly:
+        client.writer.close()
+    else:
+        client.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+    await until(lambda: proxy.connections == 0)
+    assert ends == [properly]
 
 
 async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:

@@ -1,6 +1,8 @@
 """Requests in a tunnel, over real sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from addons.net.sockets import Farewell
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target, answer_all
+from tests.fakes.target import OK, Conversation, Target, answer_all
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -211,6 +213,110 @@ async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: 
     assert await client.rest() == b""
     await until(lambda: proxy.connections == 0)
     assert target.received.endswith(b"1\r\na\r\n")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+async def test_the_rest_of_a_request_that_was_answered_early_is_never_a_request(
+    proxy: Proxy, target: Target, framing: str
+) -> None:
+    async def early(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(OK)
+        while await conversation.some():
+            pass
+
+    target.handler = early
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target, "/api", framing).replace(b"GET", b"PUT"))
+    assert (await client.answer()).status == 200
+    with suppress(OSError):
+        await client.say(get(target, "/smuggled"))
+    await until(lambda: proxy.connections == 0 or b"/smuggled" in target.received)
+    assert await client.rest() == b""
+    target.handler = answer_all
+    other = await open_tunnel(proxy, target)
+    await other.say(get(target, "/other"))
+    assert (await other.answer()).status == 200
+    assert target.received.count(b"HTTP/1.1\r\n") == 2
+    assert len(target.conversations) == 2
+    other.close()
+
+
+async def test_what_comes_behind_a_request_waits_for_its_answer_unread(proxy: Proxy, target: Target) -> None:
+    async def when_told(conversation: Conversation) -> None:
+        await conversation.head()
+        await go_on.wait()
+        await conversation.say(OK)
+        await answer_all(conversation)
+
+    go_on = asyncio.Event()
+    target.handler = when_told
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    await until(lambda: b"GET " in target.received)
+    await client.say(get(target, "/next")[:10])
+    await until(lambda: not proxy.sockets._client.reads)
+    await client.say(get(target, "/next")[10:])
+    go_on.set()
+    assert (await client.answer()).status == 200
+    assert (await client.answer()).status == 200
+    assert target.received.count(b"GET /next ") == 1
+    client.close()
+
+
+async def test_when_the_proxy_is_about_to_end_the_client_hears_it_from_the_answer_that_it_waits_for(
+    proxy: Proxy, target: Target
+) -> None:
+    async def when_told(conversation: Conversation) -> None:
+        await conversation.head()
+        await go_on.wait()
+        await conversation.say(OK)
+        await conversation.some()
+
+    go_on = asyncio.Event()
+    target.handler = when_told
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    await until(lambda: b"GET " in target.received)
+    proxy.master.addons.get("connections").retire()
+    go_on.set()
+    answer = await client.answer()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await client.rest() == b""
+
+
+async def test_a_later_head_has_its_time_too(proxy: Proxy, target: Target) -> None:
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    assert (await client.answer()).status == 200
+    object.__setattr__(proxy.service.times, "client", 0.05)
+    await client.say(get(target)[:10])
+    assert await client.rest() == b""
+    await until(lambda: proxy.connections == 0)
+    assert target.received.count(b"GET ") == 1
+
+
+async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy: Proxy, target: Target) -> None:
+    async def second_late(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(OK)
+        await conversation.head()
+        await go_on.wait()
+        await conversation.say(OK)
+
+    go_on = asyncio.Event()
+    target.handler = second_late
+    client = await open_tunnel(proxy, target)
+    await client.say(get(target))
+    assert (await client.answer()).status == 200
+    await client.say(get(target)[:10])
+    await until(lambda: proxy.sockets._timer is not None)
+    await client.say(get(target)[10:])
+    await until(lambda: target.received.count(b"GET ") == 2)
+    assert proxy.sockets._timer is None
+    go_on.set()
+    assert (await client.answer()).status == 200
+    client.close()
 
 
 async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: Target) -> None:

@@ -47,6 +47,22 @@ async def test_with_another_trust_the_old_connection_gets_no_credential(proxy: P
     assert [each.received.count(b"Authorization: Bearer") for each in target.conversations] == [1, 1]
 
 
+async def test_the_next_connection_resumes_the_tls_session_of_the_one_before(proxy: Proxy, target: Target) -> None:
+    resumed: list[bool] = []
+
+    async def once(conversation: Conversation) -> None:
+        resumed.append(conversation.writer.get_extra_info("ssl_object").session_reused)
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    target.handler = once
+    for _ in range(2):
+        client = await tunnel(proxy, target)
+        assert await ask(client, target) == 200
+        assert await client.rest() == b""
+    assert resumed == [False, True]
+
+
 async def test_another_address_refuses_the_next_request(proxy: Proxy, target: Target, target_ca: Issued) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200

@@ -155,6 +155,46 @@ async def test_a_target_that_fails_is_an_error_of_the_flow(watched: Proxy, targe
     assert "without an answer" in flow.error.msg
 
 
+async def test_while_a_head_is_shown_the_target_is_not_read(watched: Proxy, target: Target) -> None:
+    size, said = 32_000_000, [0]
+
+    async def pour(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.exactly(0)
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while said[0] < size:
+            await conversation.say(b"x" * 64_000)
+            said[0] += 64_000
+
+    target.handler = pour
+    watcher = watch(watched, "responseheaders", lambda flow: flow.intercept())
+    client = await tunnel(watched, target)
+    await client.say(post(target))
+    await until(lambda: "responseheaders" in watcher.seen)
+    wires = dict(watched.sockets._open)
+    await until(lambda: said[0] == size or not all(each.reads for each in wires.values()))
+    assert said[0] < size
+    watcher.flows[0].resume()
+    assert len((await client.answer()).body) == size
+    client.close()
+
+
+async def test_a_target_that_ends_while_its_head_is_shown_ends_the_answer(watched: Proxy, target: Target) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+
+    target.handler = handler
+    watcher = watch(watched, "responseheaders", lambda flow: flow.intercept())
+    client = await tunnel(watched, target)
+    await client.say(post(target))
+    await until(lambda: "responseheaders" in watcher.seen)
+    # Its end comes with the head, or while that is shown: then it is read when the head was.
+    watcher.flows[0].resume()
+    await until(lambda: watched.connections == 0)
+    assert (await client.rest()).endswith(b"\r\n\r\nall of it")
+
+
 async def test_unwatched_no_flow_is_made(proxy: Proxy, target: Target) -> None:
     watcher = watch(proxy)
     client = await tunnel(proxy, target)

@@ -8,6 +8,7 @@ from addons.server import draining
 from addons.server.draining import Draining
 from connector_store.domain.settings import Settings
 from tests.fakes.proxy import PATIENCE, Proxy
+from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import Conversation, Target
 from tests.fakes.waiting import until
 
@@ -111,6 +112,36 @@ async def test_at_the_end_of_the_drain(
     proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes
 ) -> None:
     assert await at_the_end_of_the_drain(proxy, target, request_, answer) == rest
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "rest", "whole"),
+    [
+        pytest.param(WATCH, CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n0\r\n\r\n", True, id="a watch that ends"),
+        pytest.param(b"/api", b"HTTP/1.1 200 OK\r\n\r\nhalf", b"half", False, id="what ends with its connection"),
+    ],
+)
+async def test_what_is_not_whole_has_no_end_of_its_tls_session(
+    proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes, whole: bool
+) -> None:
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(answer)
+        await conversation.some()
+
+    target.handler = handler
+    stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = RawTls(stream, "127.0.0.1")
+    await client.handshake()
+    await client.say(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (request_, target.port))
+    found = await client.some()
+    task = await begin(proxy, drain=0.2)
+    found += await client.rest()
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert found.endswith(b"\r\n\r\n" + rest)
+    assert client.whole is whole
+    stream.close()
+    await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: Target) -> None:

@@ -9,6 +9,7 @@ from mitmproxy import exceptions
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle
 from tests.fakes.proxy import Proxy
+from tests.fakes.target import Conversation, Target
 from tests.fakes.waiting import until
 
 
@@ -32,6 +33,24 @@ async def test_a_part_that_ends_with_an_error_stops_the_proxy(
     proxy.master.addons.get("lifecycle")._start("admin", fail())
     await until(lambda: codes == [1])
     assert "admin ended: OSError: address in use" in caplog.text
+
+
+async def test_it_is_not_ready_as_soon_as_it_is_told_to_end(proxy: Proxy, target: Target) -> None:
+    async def silent(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.some()
+
+    target.handler = silent
+    lifecycle = proxy.master.addons.get("lifecycle")
+    await until(lambda: lifecycle.why_not_ready() is None)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await until(lambda: bool(target.received))
+    lifecycle._end()
+    await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
+    assert lifecycle.why_not_ready() == "the proxy is about to end"
+    client.close()
+    await until(proxy.master.should_exit.is_set)
 
 
 def test_before_it_is_configured_it_is_not_ready() -> None:
