@@ -1,6 +1,6 @@
 """Parts of a release; scripts/release puts them together.
 
-artifacts.py notes CHANGELOG SECTION     what the changelog says of a version
+artifacts.py notes CHANGELOG SECTION…    what the changelog says of a version; the first of several that says something
 artifacts.py sbom LOCK VERSION           CycloneDX of the packages that the image has by the lock
 artifacts.py repack PACKAGE TARGET       a .tgz with times, owners and order of its own
 SOURCE_DATE_EPOCH: the moment that the files carry (https://reproducible-builds.org/specs/source-date-epoch).
@@ -42,13 +42,18 @@ class Locked:
     needed_by: tuple[str, ...]
 
 
-def notes(changelog: str, section: str) -> str:
-    """ValueError if there is no such section, or nothing in it."""
-    found = re.search(rf"^## {re.escape(section)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
-    text = found[1].strip() if found else ""
-    if not text:
-        raise ValueError(f'CHANGELOG.md: there is nothing under "## {section}"; move there what Unreleased has')
-    return text + "\n"
+def notes(changelog: str, *sections: str) -> str:
+    """Of the first section that is there with something in it; ValueError if none is."""
+    for section in sections:
+        found = re.search(
+            rf"^## {re.escape(section)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
+        )
+        if found and (text := found[1].strip()):
+            return text + "\n"
+    named = " or ".join(f'"## {each}"' for each in sections)
+    raise ValueError(
+        f"CHANGELOG.md: there is nothing under {named}; run scripts/version.py VERSION --release, and commit"
+    )
 
 
 def locked(lock: str) -> Iterator[Locked]:
@@ -120,8 +125,8 @@ def main(arguments: list[str]) -> int:
     moment = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
     try:
         match arguments:
-            case ["notes", changelog, section]:
-                sys.stdout.write(notes(Path(changelog).read_text(), section))
+            case ["notes", changelog, *sections] if sections:
+                sys.stdout.write(notes(Path(changelog).read_text(), *sections))
             case ["sbom", lock, version]:
                 sys.stdout.write(json.dumps(sbom(Path(lock).read_text(), version, moment), indent=1) + "\n")
             case ["repack", package, target]:

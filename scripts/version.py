@@ -1,11 +1,13 @@
 """The version, which connector_store/version.py has, in the files that cannot read it there.
 
-scripts/version.py          fails for each file that says another version
-scripts/version.py VERSION  writes it everywhere
+scripts/version.py                    fails for each file that says another version
+scripts/version.py VERSION            writes it everywhere
+scripts/version.py VERSION --release  and makes that the heading, with the day, of what CHANGELOG.md has under Unreleased
 """
 
 import re
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -63,13 +65,34 @@ def write(root: Path, wanted: str) -> None:
         path.write_text(text)
 
 
+def close(changelog: str, wanted: str, day: date) -> str:
+    """The changelog with an empty Unreleased; ValueError if there is nothing to release, or this version is there."""
+    if re.search(rf"^## {re.escape(wanted)}\b", changelog, re.MULTILINE):
+        raise ValueError(f"CHANGELOG.md: has {wanted} already")
+    found = re.search(r"^## Unreleased\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    if found is None or not found[1].strip():
+        raise ValueError("CHANGELOG.md: there is nothing under Unreleased")
+    start = found.start(1)
+    return f"{changelog[:start]}\n## {wanted} - {day.isoformat()}\n{changelog[start:]}"
+
+
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(f"{(__doc__ or '').strip()}\n")
         return 0
     try:
-        if arguments:
-            write(ROOT, arguments[0])
+        match arguments:
+            case [wanted, *rest] if rest in ([], ["--release"]):
+                changelog = ROOT / "CHANGELOG.md"
+                closed = close(changelog.read_text(), wanted, datetime.now(UTC).date()) if rest else None
+                write(ROOT, wanted)
+                if closed is not None:
+                    changelog.write_text(closed)
+            case []:
+                pass
+            case _:
+                sys.stderr.write(f"{(__doc__ or '').strip()}\n")
+                return 2
         wrong = problems(ROOT)
     except ValueError as error:
         wrong = [str(error)]

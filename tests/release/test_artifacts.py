@@ -48,15 +48,16 @@ CHANGELOG = """# Changelog
 
 
 @pytest.mark.parametrize(
-    ("section", "expected"),
+    ("sections", "expected"),
     [
-        pytest.param("1.2.3", "### Added\n\n- A thing.\n", id="with a date"),
-        pytest.param("1.2.2", "- Another.\n", id="the last one"),
+        pytest.param(["1.2.3"], "### Added\n\n- A thing.\n", id="with a date"),
+        pytest.param(["1.2.2"], "- Another.\n", id="the last one"),
+        pytest.param(["Unreleased", "1.2.3"], "### Added\n\n- A thing.\n", id="the first that says something"),
     ],
 )
-def test_notes_are_the_section_of_the_version(tmp_path: Path, section: str, expected: str) -> None:
+def test_notes_are_the_section_of_the_version(tmp_path: Path, sections: list[str], expected: str) -> None:
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
-    assert run("notes", str(tmp_path / "CHANGELOG.md"), section).stdout == expected
+    assert run("notes", str(tmp_path / "CHANGELOG.md"), *sections).stdout == expected
 
 
 @pytest.mark.parametrize("section", ["Unreleased", "1.2", "9.9.9"])

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -60,6 +62,55 @@ def test_the_same_tree_makes_the_same_files(made: Path, tmp_path: Path) -> None:
     assert release(tmp_path, VERSION, "--draft", "--no-image").returncode == 0
     for each in made.iterdir():
         assert (tmp_path / VERSION / each.name).read_bytes() == each.read_bytes(), each.name
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The files of this one under git of their own, with the same .venv."""
+    folder = tmp_path / "repository"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for each in filter(None, files):
+        (folder / each).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / each, folder / each, follow_symlinks=False)
+    (folder / ".venv").mkdir()
+    for path in (ROOT / ".venv").iterdir():
+        if path.name != "stamp":
+            (folder / ".venv" / path.name).symlink_to(path)
+    stamp = (
+        "echo $(cat requirements.lock requirements-dev.lock pyproject.toml scripts/install | cksum) $PWD >.venv/stamp"
+    )
+    for command in (["sh", "-c", stamp], ["git", "init", "-q"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=folder, check=True)
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, "commit", "-q", "-a", "-m", "All of it."], cwd=folder, check=True)
+
+
+def test_a_release_is_two_commands_and_a_commit(repository: Path, helm: Helm, tmp_path: Path) -> None:
+    """docs/releasing.md, without the image."""
+    changelog = repository / "CHANGELOG.md"
+    changelog.write_text("# Changelog\n\n## Unreleased\n\n- What is new.\n")
+    commit(repository)
+    command = [str(repository / "scripts" / "release"), "7.8.9", "--no-image"]
+    environment = os.environ | {"DIST": str(tmp_path / "dist")}
+
+    def made() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
+
+    assert "run scripts/version.py 7.8.9 --release, and commit" in made().stderr
+    script = [sys.executable, str(repository / "scripts" / "version.py"), "7.8.9", "--release"]
+    subprocess.run(script, check=True)
+    assert "commit or remove what git status shows" in made().stderr
+    commit(repository)
+    done = made()
+    assert done.returncode == 0, done.stderr
+    dist = tmp_path / "dist" / "7.8.9"
+    assert (dist / "NOTES.md").read_text() == "- What is new.\n"
+    assert (dist / "kubernetes-connector-7.8.9.tgz").is_file()
 
 
 def test_another_version_than_the_codes_is_refused(tmp_path: Path) -> None:

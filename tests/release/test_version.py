@@ -59,6 +59,19 @@ def test_a_new_version_is_written_everywhere(copy: Path) -> None:
         assert f" {VERSION}\n" not in text
 
 
+def test_a_release_gives_its_heading_to_what_the_changelog_has(copy: Path) -> None:
+    changelog = copy / "CHANGELOG.md"
+    changelog.write_text("# Changelog\n\n## Unreleased\n\n- New.\n\n## 0.0.1 - 2020-01-01\n\n- Old.\n")
+    assert run(copy, "7.8.9", "--release").returncode == 0
+    written = re.sub(r"7\.8\.9 - \d{4}-\d\d-\d\d\n", "7.8.9 - DAY\n", changelog.read_text())
+    assert written == ("# Changelog\n\n## Unreleased\n\n## 7.8.9 - DAY\n\n- New.\n\n## 0.0.1 - 2020-01-01\n\n- Old.\n")
+    again = run(copy, "7.8.9", "--release")
+    assert (again.returncode, again.stderr) == (1, "error: CHANGELOG.md: has 7.8.9 already\n")
+    empty = run(copy, "8.0.0", "--release")
+    assert (empty.returncode, empty.stderr) == (1, "error: CHANGELOG.md: there is nothing under Unreleased\n")
+    assert "7.8.9" in (copy / FILES[0]).read_text()
+
+
 def test_what_is_no_version_is_refused(copy: Path) -> None:
     done = run(copy, "v1")
     assert done.returncode == 1
