@@ -2,7 +2,7 @@
 
 scripts/version.py                    fails for each file that says another version
 scripts/version.py VERSION            writes it everywhere
-scripts/version.py VERSION --release  and makes that the heading, with the day, of what CHANGELOG.md has under Unreleased
+scripts/version.py VERSION --release  and makes that, with the day, the heading of what CHANGELOG.md has Unreleased
 """
 
 import re

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -20,20 +21,53 @@ MARKS = {
 }
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
 
+PLACES = {
+    "cluster and not node": (
+        "cluster",
+        "lab",
+        "release",
+        "node",
+        "addons/server/test_cluster.py",
+        "connector_store/kube/test_events.py",
+    ),
+    "node": ("node", "journey", "monitoring"),
+}
+"""Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
+_HERE = Path(__file__).parent
+
+# Tests read the logs of the processes that they start as people do; test_logs.py reads the other form.
+os.environ.setdefault("CONNECTORS_LOG_FORMAT", "text")
+
 # No deadline: a busy machine is no failure. In CI every run draws the same examples.
 hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("ours")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """None leaves the answer to others."""
+    places = PLACES.get(config.option.markexpr)
+    if places is None or not collection_path.is_relative_to(_HERE):
+        return None
+    found = collection_path.relative_to(_HERE)
+    read = any(found.is_relative_to(place) or Path(place).is_relative_to(found) for place in places)
+    return None if read else True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before `-m` chooses."""
+    """Before `-m` chooses. UsageError for a test that a stage would not read."""
     for item in items:
         for fixture, (mark, seconds) in MARKS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(seconds))
+        stage = next((each for each in ("node", "cluster") if item.get_closest_marker(each)), None)
+        places = PLACES["node" if stage == "node" else "cluster and not node"]
+        if stage is not None and not any(item.path.is_relative_to(_HERE / place) for place in places):
+            raise pytest.UsageError(
+                f"{item.nodeid}: the stage {stage} reads {', '.join(places)} only; name it in PLACES"
+            )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
