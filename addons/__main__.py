@@ -5,9 +5,12 @@ web interfaces, options of theirs) is not there: who needs that starts mitmdump.
 """
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from connector_store.logs import early, formatter
 
 PACKAGE: Final = "mitmproxy.addons"
 
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str]) -> None:
 
         def __init__(self, opts: options.Options) -> None:
             super().__init__(opts, with_termlog=True)
+            handler = self.addons.get("termlog").logger
+            handler.setFormatter(formatter(early(os.environ), handler.file, handler.formatter))
             self.addons.add(
                 core.Core(),
                 proxyserver.Proxyserver(),

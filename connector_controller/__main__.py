@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 
 from connector_controller.controller import WORKERS, Options, Term
 from connector_controller.metrics import Metrics
+from connector_store import logs
 from connector_store.admin import AdminServer, parse_listen
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
@@ -75,6 +76,7 @@ class Process:
             in_cluster=in_pod(),
             on_problem=self._set_problem,
         )
+        logs.use(settings.log_format)
         identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         options = Options(instance=identity, ca_file=_read(settings.ca_file), workers=self._workers)
         self._election = Election(self._client, ObjectKey(settings.system_namespace, LEASE), identity)
@@ -137,5 +139,5 @@ def _pair(text: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     options = parse_arguments(sys.argv[1:])
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.begin(sys.stderr, level=options.log_level, environ=os.environ)
     sys.exit(asyncio.run(main(options)))

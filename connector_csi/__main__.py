@@ -9,6 +9,7 @@ import sys
 from connector_csi.driver import run
 from connector_csi.mounts import KernelMounts
 from connector_csi.options import Options, parse_options
+from connector_store import logs
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 
@@ -28,7 +29,7 @@ async def _run(options: Options) -> int:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.begin(sys.stderr, level="INFO", environ=os.environ)
     # Before any socket is made: only root may connect, also in the moment before its mode is set.
     os.umask(0o077)
     return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))

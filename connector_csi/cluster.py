@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
+from connector_store import logs
 from connector_store.domain.access import Access
 from connector_store.domain.auth import is_ours
 from connector_store.domain.cursor import Raw
@@ -79,6 +80,7 @@ class Cluster:
         self.settings = await read_settings(
             self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._waits
         )
+        logs.use(self.settings.log_format)
         self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
         self.access = self._make_access()
         reflectors: list[Reflector[Any]] = [

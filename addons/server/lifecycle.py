@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.log import MitmFormatter
 from mitmproxy.utils import asyncio_utils
 
 from addons.server import assembly, cluster, descriptors, options
@@ -21,8 +22,10 @@ from addons.server.process import harden, trim
 from addons.server.summary import summary
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
+from connector_store.domain.settings import LogFormat
 from connector_store.domain.source import Cluster
 from connector_store.kube.config import in_pod
+from connector_store.logs import early, formatter
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,7 @@ class Lifecycle:
         return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
 
     def _make(self, config: Config) -> None:
+        _use_log_format(early(os.environ, config.explicit))
         records = assembly.make_records(config)
         if isinstance(config.source, Cluster):
             self._take(cluster.waiting(config, records))
@@ -119,6 +123,7 @@ class Lifecycle:
             ctx.options.update(listen_host=options.LOOPBACK)
 
     def _take(self, parts: assembly.Parts) -> None:
+        _use_log_format(parts.settings.log_format)
         self._parts = parts
         self._connections.take(parts)
 
@@ -200,6 +205,14 @@ class Lifecycle:
             else:
                 logger.error("%s ended: %s: %s; stopping", name, type(error).__name__, error)
             ctx.master.shutdown()
+
+
+def _use_log_format(form: LogFormat) -> None:
+    """Of mitmproxy's log on the terminal; its user interfaces have none, or draw it themselves."""
+    termlog = ctx.master.addons.get("termlog")
+    if termlog is not None:
+        handler = termlog.logger
+        handler.setFormatter(formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
 
 
 def _give_up(error: ParseError | OSError) -> NoReturn:

@@ -41,7 +41,7 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
     ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
     ("connector_forwarded_for", bool, True, "Tell targets the client's address, by X-Forwarded-For."),
-    ("connector_flows", str, "auto", "Make flows of inner requests: on, off, or auto (where somebody watches)."),
+    ("connector_flows", str, "auto", "Show requests as flows of mitmproxy: on, off, or auto (where somebody watches)."),
     ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
     ("connector_audit", str, "auto", "Form of the audit lines: json, text, or auto (text on a terminal, else json)."),
     ("connector_audit_when_full", str, "count", "When nobody reads the audit log: count the lines that are lost, or "

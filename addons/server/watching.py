@@ -12,8 +12,8 @@ _FOR_PEOPLE: Final = frozenset({"WebMaster", "ConsoleMaster"})
 
 def is_watched(wanted: str) -> bool:
     """`on` and `off` as they are; `auto` looks for people and for whoever asks for flows. Says so in the log."""
-    watched, why = (wanted == "on", "connector_flows") if wanted != "auto" else _auto()
-    logger.info("flows of inner requests: %s (%s)", "on" if watched else "off", why)
+    watched, why = (wanted == "on", f"connector_flows is {wanted}") if wanted != "auto" else _auto()
+    logger.info("requests are %s as flows of mitmproxy: %s", "shown" if watched else "not shown", why)
     return watched
 
 

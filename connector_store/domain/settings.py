@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.expiry import SOON
 from connector_store.domain.names import ObjectKey, is_label, is_subdomain
 
+LogFormat = Literal["auto", "text", "json"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 CONFIG_MAP: Final = "connectors-config"
@@ -46,6 +47,7 @@ KEYS: Final[Mapping[str, str]] = {
     "probe-interval": "seconds between two probes of a Connector",
     "expiry-warning": "seconds before its end from which a credential is warned about",
     "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
+    "log-format": "form of log lines: text, json, or auto: text on a terminal, else json",
     "drain": "seconds that live streams have to end when a process stops",
 }
 
@@ -92,6 +94,7 @@ class Settings:
     probe_interval: float = 60.0
     expiry_warning: float = SOON
     ca_overlap: float = 600.0
+    log_format: LogFormat = "auto"
     drain: float = 60.0
 
     def serves(self, namespace: str) -> bool:
@@ -159,6 +162,7 @@ def parse_settings(
         probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
         expiry_warning=read.value("expiry-warning", _until_end, default.expiry_warning),
         ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
+        log_format=read.value("log-format", parse_log_format, default.log_format),
         drain=read.value("drain", _seconds_or_none, default.drain),
     )
 
@@ -217,6 +221,15 @@ def parse_access(text: str) -> AccessRule:
         raise ParseError("", "not of the form VERB:RESOURCE[/SUBRESOURCE]; the default is use:connectors/proxy")
     verb, resource, subresource = match.groups()
     return AccessRule(verb, resource, subresource)
+
+
+def parse_log_format(text: str) -> LogFormat:
+    """ParseError if it is none."""
+    for form in get_args(LogFormat):
+        if text == form:
+            found: LogFormat = form
+            return found
+    raise ParseError("", "is not one of: " + ", ".join(get_args(LogFormat)))
 
 
 def _optional[T](parse: Callable[[str], T]) -> Callable[[str], T | None]:

@@ -49,7 +49,7 @@ def command(files: Sequence[Path], connector: str | None, user: str | None, name
 
 
 def _lines(files: Sequence[Path], connector: str | None, user: str | None) -> Iterator[dict[str, object]]:
-    """Lines that are no JSON objects are passed over: the log has others too."""
+    """Lines without an event are passed over: the log has others too."""
     for file in files:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for text in lines:
@@ -58,6 +58,8 @@ def _lines(files: Sequence[Path], connector: str | None, user: str | None) -> It
                 try:
                     line = json.loads(text)
                 except ValueError:
+                    continue
+                if "event" not in line:
                     continue
                 caller = line.get("caller") or {}
                 if connector in (None, line.get("connector")) and user in (None, caller.get("user")):

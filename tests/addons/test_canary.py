@@ -177,7 +177,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
     assert INNER_TOKEN.encode() not in target.received
     log = proxy.log.read_bytes()
     assert b"Loading script" in log
-    assert (b"flows of inner requests: on" if watched else b"flows of inner requests: off") in log
+    assert (b"requests are shown as flows" if watched else b"requests are not shown as flows") in log
     found = {"metrics": metrics, "command": command}
     if watched:
         found["dump"] = dump.read_bytes()

@@ -1,5 +1,6 @@
 """`python -m addons`, the program of the image's proxy: mitmproxy without what a service never asks of it."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -67,3 +68,23 @@ def test_what_is_wrong_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path)
     )
     assert done.returncode == 1
     assert done.stderr == "error: connector_recheck: is not a number of seconds up to 86400\n"
+
+
+def test_its_log_is_json_from_the_first_line_where_nobody_reads_it(tmp_path: Path, confdir: Path) -> None:
+    (tmp_path / "connectors").mkdir(exist_ok=True)
+    port = Port()
+    source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
+    environment = without_proxies() | {"PYTHONUNBUFFERED": "1", "CONNECTORS_LOG_FORMAT": "auto"}
+    with subprocess.Popen(
+        command(confdir, "-p", str(port.number), *source), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = [json.loads(process.stdout.readline())]
+            while not said[-1]["message"].startswith("serving "):
+                said.append(json.loads(process.stdout.readline()))
+        finally:
+            process.kill()
+    port.release()
+    assert said[0]["message"].startswith("Loading script")
+    assert {each["level"] for each in said} == {"info"}

@@ -1,5 +1,6 @@
 """The start as a person sees it: what is wrong is one line and exit code 1, and what is served is said once."""
 
+import json
 import os
 import signal
 import socket
@@ -185,3 +186,10 @@ def _listening(pid: int) -> set[str]:
     inodes = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
+
+
+def test_its_log_takes_the_form_of_an_option(home: Path, port: int) -> None:
+    with running(home, "-p", str(port), "--set", "connector_log_format=json") as process:
+        said = json.loads(line_with(process, "serving "))
+    assert said["message"].startswith("serving 1 Connector of folder connectors")
+    assert (said["level"], said["logger"]) == ("info", "addons.server.lifecycle")

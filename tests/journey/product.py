@@ -101,7 +101,7 @@ class Product:
             json.loads(line)
             for pod in self.kubectl("get", "pods", *proxies, namespace=SYSTEM).split()
             for line in self.kubectl("logs", pod, namespace=SYSTEM).splitlines()
-            if line.startswith("{")
+            if line.startswith("{") and '"event":' in line
         ]
 
     def installed(self) -> bool:

@@ -20,4 +20,4 @@ def test_who_saves_flows_watches(caplog: pytest.LogCaptureFixture) -> None:
         found = is_watched("auto")
         context.options.save_stream_file = None
     assert found
-    assert "flows of inner requests: on (save_stream_file is set)" in caplog.text
+    assert "requests are shown as flows of mitmproxy: save_stream_file is set" in caplog.text

@@ -101,7 +101,7 @@ class RunningProxy:
     def audit(self) -> list[dict[str, Any]]:
         """The audit lines so far."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(each) for each in lines if each.startswith('{"time"')]
+        return [json.loads(each) for each in lines if each.startswith('{"time"') and '"event":' in each]
 
     def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
         return SigningKey.load_or_create(self.confdir).mint(key, ttl=ttl, now=time.time(), audience=AUDIENCE)

@@ -118,5 +118,5 @@ def test_no_token_is_shown(session: Session, page: str, something: str) -> None:
 
 def test_no_token_is_in_what_it_prints(session: Session) -> None:
     printed = session.proxy.log.read_text()
-    assert "flows of inner requests: on (a user interface runs)" in printed
+    assert "requests are shown as flows of mitmproxy: a user interface runs" in printed
     assert [each for each in session.secrets if each in printed] == []

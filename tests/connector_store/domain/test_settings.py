@@ -92,6 +92,7 @@ def test_precedence(explicit, environ, config_map, drain) -> None:
         pytest.param("namespaces", " a, b ,a,", "namespaces", ("a", "b"), id="namespaces, each once"),
         pytest.param("namespaces", "", "namespaces", None, id="empty means all namespaces"),
         pytest.param("jwks-max-age", "86400", "jwks_max_age", 86400.0, id="a day"),
+        pytest.param("log-format", "json", "log_format", "json", id="a form of log lines"),
         pytest.param("expiry-warning", "2592000", "expiry_warning", 2592000.0, id="a month"),
         pytest.param("probe-interval", "0.5", "probe_interval", 0.5, id="parts of a second"),
         pytest.param("ca-overlap", "0", "ca_overlap", 0.0, id="no overlap"),
@@ -123,6 +124,9 @@ def test_values(key, text, field, value) -> None:
         pytest.param("ca-configmap", "", "lower case", id="no ConfigMap"),
         pytest.param("watch-timeout", "5m", "number of seconds", id="a unit"),
         pytest.param("probe-interval", "0", "more than 0", id="an interval of nothing"),
+        pytest.param(
+            "log-format", "xml", "is not one of: auto, text, json", id="a form of log lines that there is not"
+        ),
         pytest.param("expiry-warning", "a week", "number of seconds", id="a warning in words"),
         pytest.param("expiry-warning", "31622401", "at most 31622400", id="a warning of more than a year"),
         pytest.param("drain", "-1", "number of seconds", id="a negative duration"),

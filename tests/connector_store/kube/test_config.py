@@ -58,3 +58,9 @@ async def test_says_what_a_pod_misses(
 def test_no_door_imports_the_library_of_kubeconfigs(door: str) -> None:
     program = f"import sys, {door}; sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_driver_does_without_cryptography() -> None:
+    """It runs on every node, and reads no Secrets."""
+    program = "import sys, connector_csi.__main__; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,67 @@
+"""How the log lines of a door look: text for people, or one JSON object a line for programs.
+
+logs.begin(sys.stderr, level="INFO", environ=os.environ)   before anything else, by what is known then
+logs.use(settings.log_format)                              once the settings are read
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from connector_store.domain.settings import LogFormat, environment_name, parse_log_format
+
+TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class JsonFormatter(logging.Formatter):
+    """`time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": when.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _encode(line)
+
+
+def formatter(form: LogFormat, stream: TextIO, text: logging.Formatter) -> logging.Formatter:
+    """`text` itself, or JSON; `auto` is text where `stream` is a terminal."""
+    plain = form == "text" or (form == "auto" and stream.isatty())
+    return text if plain else JsonFormatter()
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours among the root logger's."""
+
+
+def early(environ: Mapping[str, str], explicit: Mapping[str, str] = {}) -> LogFormat:
+    """What is known before the settings are read; what is wrong is told with them, and is `auto` until then."""
+    key = "log-format"
+    try:
+        return parse_log_format(explicit.get(key) or environ.get(environment_name(key)) or "auto")
+    except ValueError:
+        return "auto"
+
+
+def begin(stream: TextIO, *, level: str, environ: Mapping[str, str]) -> None:
+    """Log to `stream`."""
+    handler = _Handler(stream)
+    root = logging.getLogger()
+    root.setLevel(level)
+    root.addHandler(handler)
+    handler.setFormatter(formatter(early(environ), stream, logging.Formatter(TEXT)))
+
+
+def use(form: LogFormat) -> None:
+    """From now on; nothing where `begin` was not called."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.setFormatter(formatter(form, handler.stream, logging.Formatter(TEXT)))

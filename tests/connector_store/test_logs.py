@@ -1,0 +1,76 @@
+"""Log lines as text and as JSON, by setting and by where they go."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from connector_store import logs
+from connector_store.domain.settings import LogFormat
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def root() -> Iterator[None]:
+    """The root logger has its own handlers alone again afterwards."""
+    logger = logging.getLogger()
+    before, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = [each for each in logger.handlers if each in before]
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("stream", "form", "is_json"),
+    [
+        pytest.param(io.StringIO, "auto", True, id="elsewhere than on a terminal it is JSON"),
+        pytest.param(Terminal, "auto", False, id="on a terminal it is text"),
+        pytest.param(io.StringIO, "text", False, id="text where it is asked for"),
+        pytest.param(Terminal, "json", True, id="JSON where it is asked for"),
+        pytest.param(io.StringIO, "banana", True, id="what is wrong is told by whoever reads the settings"),
+    ],
+)
+def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> None:
+    out = stream()
+    logs.begin(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": form})
+    logging.getLogger("a.b").info('waits for "%s"', "c")
+    line = out.getvalue()
+    if is_json:
+        said = json.loads(line)
+        assert (said["level"], said["logger"], said["message"]) == ("info", "a.b", 'waits for "c"')
+        assert said["time"].endswith("Z")
+    else:
+        assert line.endswith(' INFO a.b: waits for "c"\n')
+
+
+@pytest.mark.parametrize(("form", "first"), [("json", "{"), ("text", "2"), ("auto", "{")])
+def test_it_changes_once_the_settings_are_read(form: LogFormat, first: str) -> None:
+    out = io.StringIO()
+    logs.begin(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
+    logs.use(form)
+    logging.getLogger().warning("x")
+    assert out.getvalue().startswith(first)
+
+
+def test_an_error_brings_its_traceback_in_the_same_line() -> None:
+    out = io.StringIO()
+    logs.begin(out, level="INFO", environ={})
+    try:
+        raise ValueError("so")
+    except ValueError:
+        logging.getLogger().exception("it failed")
+    [line] = out.getvalue().splitlines()
+    assert "ValueError: so" in json.loads(line)["exception"]
+
+
+def test_handlers_of_others_stay_as_they_are() -> None:
+    other = logging.StreamHandler(io.StringIO())
+    logging.getLogger().addHandler(other)
+    logs.use("json")
+    assert other.formatter is None
