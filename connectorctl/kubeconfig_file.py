@@ -1,6 +1,7 @@
 """A kubeconfig in a file of the user's: what is theirs in it stays, unless they say otherwise.
 
-An entry is ours if its cluster's proxy-url has a Connector for a user name, as `connectorctl kubeconfig` writes it.
+An entry is ours if it leads to a Connector as `connectorctl kubeconfig` writes it: its cluster's proxy-url has one for
+a user name, or its server names one by path or by host.
 """
 
 import contextlib
@@ -8,12 +9,14 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
 
+from connector_store.domain.direct import by_path
 from connector_store.domain.errors import ParseError
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import PREFIX
 from connectorctl.files import write_private
 
 MAX_FILE: Final = 8 * 1024 * 1024
@@ -86,10 +89,32 @@ def _ours(config: Config) -> set[str]:
 
 
 def _is_connectors(cluster: object) -> bool:
-    url = cluster.get("proxy-url") if isinstance(cluster, Mapping) else None
+    if not isinstance(cluster, Mapping):
+        return False
+    proxy, server = _url(cluster.get("proxy-url")), _url(cluster.get("server"))
+    if proxy is not None:
+        return _is_key(unquote(proxy.username or ""))
+    return server is not None and _is_direct(server)
+
+
+def _is_direct(server: SplitResult) -> bool:
+    service, namespace, *rest = [*(server.hostname or "").split("."), "", ""]
+    if service.startswith(PREFIX) and rest[0] == "svc":
+        return _is_key(f"{namespace}/{service.removeprefix(PREFIX)}")
+    return by_path(server.path.encode()) is not None
+
+
+def _url(value: object) -> SplitResult | None:
     try:
-        ObjectKey.parse(unquote(urlsplit(url).username or "") if isinstance(url, str) else "")
+        return urlsplit(value) if isinstance(value, str) else None
     except ValueError:
+        return None
+
+
+def _is_key(text: str) -> bool:
+    try:
+        ObjectKey.parse(text)
+    except ParseError:
         return False
     return True
 

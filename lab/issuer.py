@@ -1,15 +1,19 @@
 """An OpenID Connect issuer on loopback: discovery, keys, tokens in the shapes of GitHub Actions and GitLab, faults.
 
+It is also the token service of GitHub's runners for a job that it knows: `runner(repository)` is the job's environment.
+
 with TestIssuer() as issuer:
     token = issuer.github(repository="org/app", audience="connectors")
 """
 
 import json
 import re
+import secrets
 import ssl
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +26,7 @@ from lab.certificates import Issued, make_ca, make_leaf
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEYS = "/keys"
+RUNNER = "/idtoken"
 PATIENCE = 30.0
 """Seconds that an answer waits at most."""
 
@@ -70,6 +75,7 @@ class TestIssuer:
         self.ready = threading.Event()
         """While it is cleared, answers wait."""
         self.ready.set()
+        self._jobs: dict[str, str] = {}
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -132,11 +138,31 @@ class TestIssuer:
             jti="c0ffee",
         )
 
-    def _answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+    def runner(self, repository: str) -> dict[str, str]:
+        """What a job of GitHub Actions with `id-token: write` has in its environment."""
+        secret = f"runner-{secrets.token_hex(16)}"
+        self._jobs[f"bearer {secret}"] = repository
+        return {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{RUNNER}?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": secret,
+        }
+
+    def _of_job(self, path: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
+        """docs.github.com, "OpenID Connect reference": the audience is that of the query."""
+        scheme, _, secret = authorization.partition(" ")
+        repository = self._jobs.get(f"{scheme.lower()} {secret}")
+        if repository is None:
+            return 401, {}, b""
+        (audience,) = urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["audience"]
+        return 200, {}, json.dumps({"count": 1, "value": self.github(repository, audience=audience)}).encode()
+
+    def _answer(self, path: str, authorization: str = "") -> tuple[int, dict[str, str], bytes]:
         if self.away:
             return 503, {}, b"away"
         if path in self.answers:
             return self.answers[path]
+        if path.startswith(f"{self._path}{RUNNER}?"):
+            return self._of_job(path, authorization)
         if path == self._path + DISCOVERY:
             return 200, {}, json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS}).encode()
         if path == self._path + KEYS:
@@ -148,7 +174,7 @@ class TestIssuer:
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
                 issuer.ready.wait(PATIENCE)
-                status, headers, body = issuer._answer(self.path)
+                status, headers, body = issuer._answer(self.path, self.headers.get("Authorization", ""))
                 if not re.search(r"\*/\*|jwk-set\+json", self.headers.get("Accept", "*/*")):
                     # kube-apiserver gives its keys to nobody who asks for application/json.
                     status, body = 406, b""

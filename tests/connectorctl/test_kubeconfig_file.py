@@ -12,11 +12,17 @@ from connector_store.domain.errors import ParseError
 from connectorctl.kubeconfig_file import MAX_FILE, check_replaceable, default_file, merge_into
 
 
-def config(*names: str, proxy: str = "http://team-a%2Fk8s:token@127.0.0.1:8080", **more: object) -> dict[str, Any]:
+def config(
+    *names: str,
+    proxy: str | None = "http://team-a%2Fk8s:token@127.0.0.1:8080",
+    server: str = "https://x",
+    **more: object,
+) -> dict[str, Any]:
+    cluster = {"server": server} | ({"proxy-url": proxy} if proxy is not None else {})
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": "https://x", "proxy-url": proxy}} for name in names],
+        "clusters": [{"name": name, "cluster": cluster} for name in names],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
         "users": [{"name": name, "user": {"token": "t"}} for name in names],
         "current-context": names[0] if names else "",
@@ -51,6 +57,13 @@ def names(config: Mapping[str, Any], key: str) -> list[str]:
         pytest.param("", id="an empty file"),
         pytest.param(config(), id="a kubeconfig without contexts"),
         pytest.param(config("k8s"), id="one of ours"),
+        pytest.param(
+            config("k8s", proxy=None, server="https://proxy.example.com/connectors/team-a/k8s"), id="a direct one"
+        ),
+        pytest.param(
+            config("k8s", proxy=None, server="https://c-k8s.team-a.svc.cluster.local"),
+            id="one of the Connector's Service",
+        ),
         pytest.param({**config("k8s"), "users": None}, id="with a null for a list"),
     ],
 )
@@ -73,6 +86,16 @@ def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) ->
         ),
         pytest.param(config(*map(str, range(9)), proxy="x"), r"0, 1, 2, 3, 4, …", id="many others"),
         pytest.param(config("k8s", proxy="http://[x"), "k8s", id="a proxy that is no URL"),
+        pytest.param(config("k8s", proxy=None), "k8s", id="a server of theirs"),
+        pytest.param(config("k8s", proxy=None, server="https://[x"), "k8s", id="a server that is no URL"),
+        pytest.param(
+            config("k8s", proxy=None, server="https://c-k8s.example"), "k8s", id="a host that begins like ours"
+        ),
+        pytest.param(
+            config("k8s", proxy="http://corporate:3128", server="https://x/connectors/team-a/k8s"),
+            "k8s",
+            id="ours by a proxy of theirs",
+        ),
         pytest.param({**config("k8s"), "clusters": [{"name": "k8s"}]}, "k8s", id="a cluster without content"),
         pytest.param("kind: Pod\n", "is no kubeconfig", id="another object"),
         pytest.param("- a\n", "is no kubeconfig", id="a list"),

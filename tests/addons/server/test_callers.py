@@ -122,9 +122,12 @@ async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer, connector_jwks_max_age="0.5", connector_recheck="0.1") as proxy:
-        assert (await status(proxy, target, issuer.github()))[0] == 200
+        before = issuer.github()
+        assert (await status(proxy, target, before))[0] == 200
         issuer.away = True
         await until_status(proxy, target, issuer.github(), 503)
+        # Nor does one that was good before, for longer than a right is remembered.
+        await until_status(proxy, target, before, 503)
         code, phrase = await status(proxy, target, issuer.github())
         assert code == 503
         assert f"issuer {issuer.url} cannot be asked for its keys" in phrase

@@ -1,15 +1,17 @@
 """A ServiceAccount of another real cluster, whose API server is the issuer, uses a Connector of this one."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from tests.cluster.kube.installed import may_use
-from tests.cluster.kube.served import RECHECK, Served, cluster_proxy, connectorctl
+from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connectorctl
 from tests.cluster.proxy.running import wait_for
 
 ISSUER = "https://other.example"
@@ -75,6 +77,29 @@ def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, ot
     wait_for(
         lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", patience=RECHECK + 30
     )
+
+
+def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: ControlPlane, tmp_path: Path) -> None:
+    who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
+    may_use(outside.plane, outside.namespace, subject=who, name="watches")
+    kubectl = outside.kubectl(token(other))
+    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    with Watching(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
+        numbers = itertools.count()
+
+        def seen() -> bool:
+            outside.plane.kubectl("create", "configmap", f"seen-{next(numbers)}", namespace=outside.namespace)
+            return watch.saw("seen-")
+
+        wait_for(seen, "the watch")
+        outside.plane.kubectl("delete", "rolebinding", "watches", namespace=outside.namespace)
+        watch.wait_for_end()
+
+    def cut() -> list[dict[str, Any]]:
+        return [each for each in outside.proxy.audit() if each["event"] == "stream" and each["verb"] == "watch"]
+
+    ended = wait_for(cut, "its audit line")[-1]
+    assert (ended["reason"], ended["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
 
 
 def test_another_audience_and_the_name_of_an_account_here_are_nobody(outside: Served, other: ControlPlane) -> None:
