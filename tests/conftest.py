@@ -13,6 +13,10 @@ from lab.programs import ProgramsMissingError, control_plane_programs, node_prog
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
+ROOT = Path(__file__).parents[1]
+# What tests start runs the code that lies beside them, whatever tree the environment was installed from.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
 MARKS = {
     "promtool": ("node", 600),
     "cluster_programs": ("cluster", 240),

@@ -84,10 +84,14 @@ def test_another_argument_is_a_usage_error() -> None:
     assert "proxy | controller | csi" in done.stderr
 
 
+ALONE = {"PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"}
+"""The environment of the entry, and nothing else: in the image its own folder is not searched for packages."""
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["proxy", "--version"], ["csi", "--version"]], ids=" ".join)
 def test_it_says_the_products_version(arguments: list[str]) -> None:
     entry = [sys.executable, str(HOME / "image" / "entry.py"), *arguments]
-    done = subprocess.run(entry, capture_output=True, text=True, env={"PYTHONSAFEPATH": "1"}, check=True)
+    done = subprocess.run(entry, capture_output=True, text=True, env=ALONE, check=True)
     assert done.stdout == f"kubernetes-connector {VERSION}\n"
 
 
@@ -102,7 +106,7 @@ def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Pat
         [starter, HOME / "image" / "entry.py", door, "--an=argument"],
         stdout=subprocess.PIPE,
         text=True,
-        env={"PYTHONSAFEPATH": "1", "SSLKEYLOGFILE": str(tmp_path / "keys"), "OTHER": "kept"},
+        env=ALONE | {"SSLKEYLOGFILE": str(tmp_path / "keys"), "OTHER": "kept"},
     ) as started:
         said, _ = started.communicate(timeout=60)
     assert said == f"{started.pid} -m connector_{door} --an=argument none kept\n"
@@ -141,7 +145,7 @@ def started(state: str) -> subprocess.CompletedProcess[str]:
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script],
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"},
+        env=ALONE | {"PATH": os.environ["PATH"]},
         check=False,
     )
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
@@ -123,9 +124,8 @@ async def test_who_asks_for_every_line_gets_those_of_connections(proxy: Proxy) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_leaves_no_core_and_no_keys() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env={"SSLKEYLOGFILE": "/dev/null"}, capture_output=True, text=True, check=True
-    )
+    environment = {"SSLKEYLOGFILE": "/dev/null", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    said = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "None (0, 0) 0\n"
 
 
