@@ -68,16 +68,16 @@ def kubectl_folder() -> Path:
 
 @contextmanager
 def proxy(terminal: Terminal) -> Iterator[str]:
-    """Runs mitmdump with the addon; yields its URL."""
+    """Runs the proxy; yields its URL."""
     terminal.say("3. The proxy")
     port, admin = Port(), Port()
     command = (
-        f"mitmdump -s {ROOT}/addons/connector.py --listen-host 127.0.0.1 --listen-port {port.number} "
-        f"--set confdir=mitmproxy --set connector_source=connectors --set connector_admin=127.0.0.1:{admin.number}"
+        f"connectorctl proxy connectors --listen 127.0.0.1:{port.number} --confdir mitmproxy "
+        f"-- --set connector_admin=127.0.0.1:{admin.number}"
     )
     terminal.show(command + " &")
     process = Process(
-        ["env", "-C", terminal.folder, str(Path(sys.executable).with_name("mitmdump")), *shlex.split(command)[1:]],
+        ["env", "-C", terminal.folder, str(Path(sys.executable).with_name("connectorctl")), *shlex.split(command)[1:]],
         log=terminal.folder / "proxy.log",
         environment=terminal.environment,
     )

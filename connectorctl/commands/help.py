@@ -3,14 +3,21 @@
 import click
 
 from connectorctl.command import command as make
+from connectorctl.output import write
 
 
-@make("help", examples=("connectorctl help kubeconfig",))
+@make("help", examples=("connectorctl help kubeconfig", "connectorctl help --man > connectorctl.1"))
 @click.argument("name", metavar="[COMMAND]", required=False)
+@click.option("--man", is_flag=True, help="Print the manual page of all commands, for man -l.")
 @click.pass_context
-def command(ctx: click.Context, name: str | None) -> None:
+def command(ctx: click.Context, name: str | None, man: bool) -> None:
     """Print the help of a command."""
     root = ctx.find_root()
+    if man:
+        from connectorctl.man import page
+
+        write(page(root))
+        return
     if name is None:
         click.echo(root.get_help())
         return

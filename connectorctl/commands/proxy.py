@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
@@ -13,6 +14,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.source import DEFAULT_FOLDER, Folder, parse_source
 from connectorctl.command import command as make
 from connectorctl.options import confdir_option
+from connectorctl.proxy_ca import CA_FILE, confdir_or_default
 
 PROGRAMS: Final = ("mitmdump", "mitmweb", "mitmproxy")
 _ADDONS: Final = "addons.connector"
@@ -41,6 +43,7 @@ def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path
     found = parse_source(source, in_pod=False)
     if isinstance(found, Folder) and not Path(found.path).is_dir():
         raise ParseError(found.path, f"is not there; make it with: connectorctl init {found.path}")
+    check_confdir(confdir_or_default(confdir))
     own = command_line(program, source=source, listen=listen, confdir=confdir)
     become([*own, *rest])
 
@@ -56,6 +59,19 @@ def command_line(program: str, *, source: str, listen: str, confdir: Path | None
     sets = [part for each in options for part in ("--set", each)]
     where = ["--listen-host", host.strip("[]"), "--listen-port", port]
     return [str(Path(sys.executable).with_name(program)), "-s", addons(), *where, *sets]
+
+
+def check_confdir(folder: Path) -> None:
+    """ParseError where mitmproxy, which comes later, would end with a traceback: it writes its CA there, once."""
+    if (folder / CA_FILE).is_file():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"{folder} cannot be written: {error.strerror}; name another folder for the proxy's keys"
+        raise ParseError("--confdir", reason) from error
 
 
 def addons() -> str:

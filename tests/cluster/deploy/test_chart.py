@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connector_store.domain.direct import PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout
@@ -340,6 +341,20 @@ EVERYTHING: Values = {
     },
     "csi": {"priorityClassName": "", "tolerations": []},
 }
+
+
+def test_the_ingress_leads_what_the_direct_door_serves_to_the_proxys_port(render: Render) -> None:
+    objects = render(EVERYTHING)
+    spec = objects["Ingress", SYSTEM, "connectors-proxy"]["spec"]
+    assert spec["ingressClassName"] == "nginx"
+    assert spec["tls"] == [{"hosts": ["connectors.example.com"], "secretName": "tls"}]
+    [rule] = spec["rules"]
+    [path] = rule["http"]["paths"]
+    assert rule["host"] == "connectors.example.com"
+    assert (path["path"], path["pathType"]) == (PREFIX.decode(), "Prefix")
+    backend = path["backend"]["service"]
+    ports = {each["name"]: each for each in objects["Service", SYSTEM, backend["name"]]["spec"]["ports"]}
+    assert ports[backend["port"]["name"]]["targetPort"] == "proxy"
 
 
 def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_plane: Any) -> None:

@@ -67,12 +67,25 @@ def test_where_it_listens_can_be_chosen(typed: Type, connectors: Path, started: 
         pytest.param("proxy absent", 1, "absent: is not there; make it with: connectorctl init absent", id="no folder"),
         pytest.param("proxy --listen 8080", 1, "--listen: is not HOST:PORT", id="a port alone"),
         pytest.param("proxy --listen x:99999", 1, "--listen: is not HOST:PORT", id="a port that there is not"),
+        pytest.param(
+            "proxy --confdir file/keys",
+            1,
+            "--confdir: file/keys cannot be written: Not a directory",
+            id="no folder for keys",
+        ),
+        pytest.param(
+            "proxy --confdir /proc/keys",
+            1,
+            "--confdir: /proc/keys cannot be written: ",
+            id="a folder that is read only",
+        ),
         pytest.param("proxy --in squid", 2, "'mitmdump', 'mitmweb', 'mitmproxy'", id="another program"),
     ],
 )
 def test_what_cannot_start_is_said_before(
-    typed: Type, connectors: Path, started: list[list[str]], line: str, code: int, message: str
+    typed: Type, connectors: Path, place: Path, started: list[list[str]], line: str, code: int, message: str
 ) -> None:
+    (place / "file").touch()
     done = typed(line)
     assert (done.code, done.out) == (code, "")
     assert message in done.err
