@@ -20,7 +20,6 @@ from lab.process import Process, ProcessFailedError
 from lab.programs import KUBERNETES, ProgramsMissingError, built, control_plane_programs
 from lab.scratch import scratch
 
-ROOT = Path(__file__).parents[1]
 NAMESPACE = "connector-demo"
 START_TIMEOUT = 60.0
 WATCH_TIMEOUT = 30.0

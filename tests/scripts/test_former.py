@@ -1,0 +1,25 @@
+"""scripts/former in a clone that has not all of the history."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shallow(tmp_path: Path) -> Path:
+    """The last commit alone, and nowhere to fetch others from."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{ROOT}", clone], check=True)
+    subprocess.run(["git", "remote", "remove", "origin"], cwd=clone, check=True)
+    (clone / "scripts" / "former").write_bytes((ROOT / "scripts" / "former").read_bytes())
+    return clone
+
+
+def test_without_the_commit_it_says_how_to_get_it(shallow: Path) -> None:
+    done = subprocess.run([shallow / "scripts" / "former"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    commit = done.stderr.removeprefix("error: no commit ").split()[0]
+    assert done.stderr == f"error: no commit {commit} here: git fetch --unshallow\n"
