@@ -8,13 +8,15 @@ the time of the next.
 import ipaddress
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from mitmproxy.connection import Connection, Server
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import OpenConnection
 
+from addons.net.connect import TargetServer
 from addons.net.events import TimeUp, Wait
+from addons.net.records import RecordEnds
 from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
@@ -27,10 +29,6 @@ from connector_store.domain.models import Target
 from connector_store.trust import TrustStore
 
 _UNRESOLVED: Final = Resolved((), "its name was not resolved")
-
-
-class TargetServer(Server):
-    """A connection to an address of a target; nothing else is dialled by this proxy."""
 
 
 class Dial:
@@ -56,7 +54,6 @@ class Dial:
         self._over = False
         self._deadline = time.monotonic() + timeout
         self._addresses: list[str] = []
-        self._opening: OpenConnection | None = None
         self._server: TargetServer | None = None
         self._peer: TlsStream | None = None
         self._timer = 0
@@ -73,11 +70,8 @@ class Dial:
 
     def handle(self, event: events.Event) -> None:
         """Events of this dial move it on; others are not its own."""
-        if isinstance(event, TimeUp):
-            if event.number == self._timer:
-                self._too_slow()
-        elif isinstance(event, events.OpenConnectionCompleted) and event.command is self._opening:
-            self._opened(event.reply)
+        if isinstance(event, TimeUp) and event.number == self._timer:
+            self._too_slow()
 
     def closed(self, connection: Connection) -> None:
         """A connection gives nothing more."""
@@ -105,12 +99,13 @@ class Dial:
         self._over = True
         self._drop()
 
-    def _opened(self, problem: str | None) -> None:
-        self._opening = None
+    def _opened(self, server: TargetServer, problem: str) -> None:
+        if server is not self._server:
+            return
         if problem:
-            self._failed(_tidy(problem))
-        elif self._server is not None:
-            self._handshake(self._server)
+            self._failed(problem)
+        else:
+            self._handshake(server)
 
     def _resolved(self, found: Resolved) -> None:
         if self._over:
@@ -132,12 +127,10 @@ class Dial:
         self._timer = self._line.arm(left / len(self._addresses), Wait.TARGET)
         address = self._addresses.pop(0)
         # A Server that failed cannot be opened again: each attempt has its own.
-        self._server = TargetServer(address=(address, self.target.address.port))
-        self._opening = OpenConnection(self._server)
-        self._line.dial(self._opening)
+        server = self._server = TargetServer(address=(address, self.target.address.port))
+        self._line.dial(server, partial(self._opened, server))
 
-    def _handshake(self, server: Server) -> None:
-        self._line.opened(server)
+    def _handshake(self, server: TargetServer) -> None:
         try:
             identity = identity_of(self.target.credential)
             tls = self._trust.openssl_connection(self.target.ca, self.target.address.host, identity)
@@ -146,6 +139,7 @@ class Dial:
             return
         server.tls, server.sni = True, self.target.address.host
         self._peer = TlsStream(server, tls, self._line)
+        self._peer.records = RecordEnds()
         self._peer.receive(b"")
 
     def _failed(self, problem: str) -> None:
@@ -163,7 +157,7 @@ class Dial:
             self._end(denial.target_timeout(self.target, self._timeout))
 
     def _drop(self) -> None:
-        server, self._server, self._peer, self._opening = self._server, None, None, None
+        server, self._server, self._peer = self._server, None, None
         if server is not None:
             self._line.close(server)
 
@@ -179,10 +173,3 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _tidy(error: str) -> str:
-    """mitmproxy gives an OSError's text: `[Errno 111] Connect call failed ('127.0.0.1', 1)`."""
-    if "Errno 111" in error:
-        return "connection refused"
-    return f"cannot be reached: {error}"

@@ -1,8 +1,8 @@
 """The sockets of one client connection, and all that is done with them: read, write, hold, time, wait, cut.
 
-mitmproxy makes and ends the connections; between, its commands and streams would cost most of a request's time. What
-waits must cost nothing, so its client is not read meanwhile. Back-pressure is kept per direction: a side is read while
-the other has room for it.
+mitmproxy makes and ends the client's connection; between, its commands and streams would cost most of a request's time.
+Connections to targets are made here, as they may outlive the client. What waits must cost nothing, so its client is not
+read meanwhile. Back-pressure is kept per direction: a side is read while the other has room for it.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import OpenConnection, StartHook
-from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
+from addons.net.connect import TargetServer, connect
 from addons.net.events import Retire, Stage, TimeUp, Wait
 from addons.net.tcp import TcpConnection
 
@@ -55,6 +56,7 @@ class Sockets:
         self._farewell = farewell
         self._loop = asyncio.get_running_loop()
         self._open: dict[Connection, TcpConnection] = {}
+        self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._stage: Stage | None = None
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -66,7 +68,7 @@ class Sockets:
         """The proxy is about to end: no request after the one that runs."""
         self.client = handler.client
         self.source_ip = str(self.client.peername[0])
-        self._client = self._take_over(self.client)
+        self._client = self._take_over(handler)
         # Draining is our own work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
         # Its time never comes (`tcp_timeout`); it would be a cycle.
@@ -84,21 +86,47 @@ class Sockets:
             if connection.state is not ConnectionState.CLOSED:
                 self._serve(connection, tcp, stage)
 
-    def dial(self, command: OpenConnection) -> None:
-        """Have mitmproxy open a connection; its OpenConnectionCompleted may come at once."""
-        task = asyncio_utils.create_task(
-            self._handler.open_connection(command), name="connector dial", keep_ref=True, client=self.client.peername
-        )
-        task.add_done_callback(partial(self._dialled, command))
-        if not task.done():
-            self._handler.transports[command.connection] = ConnectionIO(handler=task)
+    def dial(self, server: TargetServer, then: Callable[[str], None]) -> None:
+        """Connect to a target; `then` gets why not, or nothing once it is open. `close` ends the attempt."""
 
-    def opened(self, server: Connection) -> None:
-        """A connection to a target is open: keep it alive, and couple the two directions."""
-        tcp = self._take_over(server)
+        async def run() -> None:
+            outcome: TcpConnection | str = ""
+            try:
+                outcome = await connect(server, self.client)
+                self._dials.pop(server, None)
+                if isinstance(outcome, TcpConnection):
+                    self.adopt(server, outcome)
+            except Exception as error:
+                if isinstance(outcome, TcpConnection):
+                    outcome.abort()
+                self._failed(error)
+            else:
+                self._guard(then, outcome if isinstance(outcome, str) else "")
+                if isinstance(outcome, TcpConnection):
+                    # Not before there is somebody who minds its end.
+                    outcome.start()
+
+        task = asyncio_utils.create_task(run(), name="connector dial", keep_ref=True, client=self.client.peername)
+        if not task.done():
+            self._dials[server] = task
+
+    def adopt(self, server: Connection, tcp: TcpConnection) -> None:
+        """Serve an open connection to a target, and couple the two directions."""
+        self._open[server] = tcp
+        if self._over:
+            self.close(server)
+            return
         if self._stage is not None:
             self._serve(server, tcp, self._stage)
         tcp.couple(self._client)
+
+    def part(self, server: Connection) -> TcpConnection:
+        """An open connection to a target that is to outlive this client: it is nothing of ours any more."""
+        tcp = self._open.pop(server)
+        tcp.uncouple()
+        tcp.leave_alone()
+        tcp.release()
+        return tcp
 
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
         """What writes to an open connection."""
@@ -123,10 +151,8 @@ class Sockets:
         if tcp is not None:
             # mitmproxy's task ends by itself: a cancelled one leaves its frames to the garbage collector.
             tcp.end()
-        elif (io := self._handler.transports.get(connection)) is not None and io.handler is not None:
-            io.handler.cancel("closed")
-            if isinstance(io.writer, asyncio.StreamWriter):
-                io.writer.transport.abort()
+        elif (dial := self._dials.pop(connection, None)) is not None:
+            dial.cancel()
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
@@ -240,6 +266,8 @@ class Sockets:
             callback()
         if stage is not None:
             stage.closed()
+        for connection in (*self._dials, *self._open):
+            self.close(connection)
 
     def deliver(self, event: events.Event) -> None:
         """Give `event` to the stage."""
@@ -285,16 +313,11 @@ class Sockets:
         if connection.state is ConnectionState.CLOSED:
             self.close(connection)
 
-    def _dialled(self, command: OpenConnection, task: asyncio.Task[None]) -> None:
-        # mitmproxy asserts that a connection that was reset at once still knows its peer.
-        if not task.cancelled() and task.exception() is not None:
-            self.deliver(events.OpenConnectionCompleted(command, "connection reset"))
-
-    def _take_over(self, connection: Connection) -> TcpConnection:
-        io = self._handler.transports[connection]
+    def _take_over(self, handler: ConnectionHandler) -> TcpConnection:
+        io = handler.transports[self.client]
         if not isinstance(io.reader, asyncio.StreamReader) or not isinstance(io.writer, asyncio.StreamWriter):
             raise TypeError("not a TCP connection")
-        tcp = self._open[connection] = TcpConnection(io.reader, io.writer)
+        tcp = self._open[self.client] = TcpConnection.taken_over(io.reader, io.writer)
         io.reader = tcp  # type: ignore[assignment]  # only `read` is called on it
         return tcp
 

@@ -1,14 +1,17 @@
 """One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
 
-asyncio's streams cost two copies and two turns of the event loop for each read. So a wire takes the transport over
-from them; to mitmproxy, whose task owns the connection, it is a reader that tells nothing but that all is over.
+asyncio's streams cost two copies and two turns of the event loop for each read. So a client's transport is taken over
+from them; to mitmproxy, whose task owns that connection, it is a reader that tells nothing but that all is over.
+Connections to targets are made with it, and are nobody else's.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import socket
+import termios
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from addons.net.backlog import Backlog
 
@@ -28,47 +31,89 @@ MAX_UNSENT: Final = 4 * 1024 * 1024
 _ESTABLISHED: Final = 1
 _CLOSED: Final = 7
 """TCP_ESTABLISHED and TCP_CLOSE of tcp(7), the first byte of TCP_INFO."""
+_NONE: Final = bytes(4)
+"""An int of C."""
 
 
 class TcpConnection(asyncio.BufferedProtocol):
-    """Made of the streams of a connection that is open; `deliver` gets its bytes from the first `read` on.
+    """`deliver` gets the bytes of an open connection from `start` on.
 
     `ended` is told when the peer has sent FIN (False), and when the connection is lost (True); `failed` gets what
     either raises: asyncio would log it, with what it was about. A connection is read while it is not held, and while
     its `opposite` has room for what comes of it.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.deliver: Callable[[memoryview], None] = _ignore
-        self.ended: Callable[[bool], None] = _ignore
-        self.failed: Callable[[Exception], None] = _ignore
-        if not isinstance(writer.transport, asyncio.Transport):
-            raise TypeError("a connection that cannot be read")
-        self.transport: Final = writer.transport
-        self._socket: socket.socket | None = writer.get_extra_info("socket")
-        if self._socket is not None:
-            _keep_alive(self._socket)
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.lost: Callable[[], None] = _nothing
+        """Is called when the connection is no more, whoever has it then."""
+        self._socket: socket.socket | None = None
         self._opposite: TcpConnection | None = None
         self._over = asyncio.Event()
         self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
         self.reads = True
         """What the kernel has is asked for."""
-        # What the streams have read before; they tell it in no other way.
-        self._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
-        self._closed: bool = reader._eof or self.transport.is_closing()  # type: ignore[attr-defined]  # see above
-        self._started = False
-        self.transport.set_protocol(self)
+        self._early = b""
+        self._closed = self._started = False
+        self.leave_alone()
+
+    @classmethod
+    def taken_over(cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Self:
+        """A connection that streams have read so far."""
+        found = cls()
+        found.connection_made(writer.transport)
+        # What they have read before; they tell it in no other way.
+        found._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
+        found._closed = reader._eof or found.transport.is_closing()  # type: ignore[attr-defined]  # see above
+        found.transport.set_protocol(found)
+        return found
+
+    def leave_alone(self) -> None:
+        """Tell nothing more to anybody."""
+        self.deliver: Callable[[memoryview], None] = _ignore
+        self.ended: Callable[[bool], None] = _ignore
+        self.failed: Callable[[Exception], None] = _ignore
+
+    def start(self) -> None:
+        """Deliver, first what came before."""
+        if self._started:
+            return
+        self._started = True
+        early, self._early = self._early, b""
+        for start in range(0, len(early), SIZE):
+            piece = early[start : start + SIZE]
+            _BUFFER[: len(piece)] = piece
+            self.buffer_updated(len(piece))
+        if self._closed:
+            self._end(self.transport.is_closing())
         self._settle()
 
     def couple(self, other: "TcpConnection") -> None:
         """Each is read only while the other has room; earlier couples are no more."""
-        for each in (self, other):
-            if each._opposite is not None:
-                each._opposite._opposite = None
-                each._opposite._block(False)
+        self.uncouple()
+        other.uncouple()
         self._opposite, other._opposite = other, self
         for each in (self, other):
             each._block(each._opposite is not None and each._opposite._full)
+
+    def uncouple(self) -> None:
+        """It has no opposite any more."""
+        opposite, self._opposite = self._opposite, None
+        if opposite is not None:
+            opposite._opposite = None
+            opposite._block(False)
+            self._block(False)
+
+    @property
+    def made(self) -> bool:
+        """True once it has its transport: asyncio calls a protocol, and goes on whatever that raises."""
+        return hasattr(self, "transport")
+
+    @property
+    def quiet(self) -> bool:
+        """True if the peer has not said a word or an end that nobody has read yet."""
+        return not self.gone and not self._waits()
 
     @property
     def gone(self) -> bool:
@@ -114,22 +159,14 @@ class TcpConnection(asyncio.BufferedProtocol):
 
         Returns nothing, after `end`.
         """
-        if not self._started:
-            self._started = True
-            early, self._early = self._early, b""
-            for start in range(0, len(early), SIZE):
-                piece = early[start : start + SIZE]
-                _BUFFER[: len(piece)] = piece
-                self.buffer_updated(len(piece))
-            if self._closed:
-                self._end(self.transport.is_closing())
-            self._settle()
+        self.start()
         await self._over.wait()
         return b""
 
     def end(self) -> None:
-        """Give nothing more to anybody, and have mitmproxy close the connection; what was sent still goes out."""
-        self.deliver = self.ended = self.failed = _ignore
+        """Give nothing more to anybody, and close the connection; what was sent still goes out."""
+        self.leave_alone()
+        self.transport.close()
         self._over.set()
 
     def finish(self) -> bool:
@@ -156,6 +193,15 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     # asyncio.BufferedProtocol
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a connection that cannot be read")
+        self.transport = transport
+        self._socket = transport.get_extra_info("socket")
+        if self._socket is not None:
+            _keep_alive(self._socket)
+        self._settle()
+
     def get_buffer(self, sizehint: int) -> memoryview:
         return _LITTLE_BUFFER if BACKLOG.many else _BUFFER
 
@@ -169,7 +215,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self.failed(error)
         finally:
             self._busy = False
-        if self._held:
+        if self._held or not self.reads:
             self._settle()
 
     def eof_received(self) -> bool:
@@ -181,6 +227,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._closed = True
         self._fill(False)
         self._end(True)
+        self.lost()
 
     def pause_writing(self) -> None:
         self._fill(True)
@@ -215,6 +262,15 @@ class TcpConnection(asyncio.BufferedProtocol):
         except OSError:
             return _CLOSED
 
+    def _waits(self) -> bool:
+        """True unless the kernel says that it has no byte for us (FIONREAD, tcp(7))."""
+        if self._socket is None:
+            return True
+        try:
+            return fcntl.ioctl(self._socket, termios.FIONREAD, _NONE) != _NONE
+        except (OSError, ValueError):
+            return True
+
     def _settle(self) -> None:
         wanted = self._started and (self._discards or not (self._held or self._blocked))
         if wanted and not self.reads:
@@ -227,6 +283,10 @@ class TcpConnection(asyncio.BufferedProtocol):
 
 def _ignore(_: object) -> None:
     """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _keep_alive(sock: socket.socket) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
 
+from addons.net.records import RecordEnds
 from connector_store.trust import why_tls_failed
 
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
@@ -88,18 +89,26 @@ class TlsStream:
         """The peer has said that nothing more comes (close_notify), or `cut_off`."""
         self.cut_off = False
         """Its connection has ended without its TLS session."""
-        self._out = out
+        self.records: RecordEnds | None = None
+        """Is given all that comes, where somebody wants to know where records end."""
+        self._out: Out | None = out
         self._outer = outer
         self._send = out.sender(connection) if outer is None else outer.send
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
         self._swollen = True
         """OpenSSL's buffers are large: of a handshake, or of much that has passed."""
 
+    def carried_by(self, out: Out | None) -> None:
+        """From now on it is for `out` to end its connection, or for nobody; the connection stays the same."""
+        self._out = out
+
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
         outer = self._outer
         if outer is not None:
             data = outer.receive(data)
+        if self.records is not None:
+            self.records.receive(data)
         if data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         try:
@@ -149,7 +158,7 @@ class TlsStream:
                 self._send_records()
         if self._outer is not None:
             self._outer.finish(whole=whole)
-        else:
+        elif self._out is not None:
             self._out.finish(self.connection)
 
     def _handshake(self) -> bool:

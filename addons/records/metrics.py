@@ -51,6 +51,7 @@ class Metrics(Collector):
         self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
         self._objects: Callable[[], Mapping[str, int]] = dict
         self._ages: Callable[[], Mapping[str, float]] = dict
+        self._kept_dropped: Callable[[], Mapping[str, int]] = dict
         self._not_served: Callable[[], int] | None = None
         self._known: Callable[[ObjectKey], bool] = lambda _: True
 
@@ -85,6 +86,10 @@ class Metrics(Collector):
         self._objects = read
         self._known = known
 
+    def kept(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        """Where connector_kept_connections_dropped_total comes from, a number by reason."""
+        self._kept_dropped = dropped
+
     def watches(self, ages: Callable[[], Mapping[str, float]], not_served: Callable[[], int]) -> None:
         """Where connector_watch_age_seconds comes from, seconds by kind, and the number of namespaces not served."""
         self._ages = ages
@@ -102,6 +107,8 @@ class Metrics(Collector):
         yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
         yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
         yield _counter("connector_token_requests", "Tokens asked of targets", ("result",), self.token_requests)
+        dropped = self._kept_dropped()
+        yield _counter("connector_kept_connections_dropped", "Kept connections to targets closed", ("reason",), dropped)
         yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         objects = self._objects()

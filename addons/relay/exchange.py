@@ -47,6 +47,8 @@ class Exchange:
     """None until the target has the request's head."""
     used: bool = False
     """The connection to the target had served a request before this one."""
+    again: bool = False
+    """It was sent once, to a target that ended such a connection without a word; it is sent on a new one."""
     backlog: list[bytes] = field(default_factory=list)
     """Body that came while the request waited: what one read had, as the client is not read then."""
     whole: bool = False
@@ -103,7 +105,7 @@ class Exchange:
         self.response.last = self.response.last or last
         if verdict.target.lending is not None and reviews_oneself(self._read()):
             self.response.warnings.append(lends_less(verdict.target.key))
-        self.audit_id = _new_audit_id()
+        self.audit_id = self.audit_id or _new_audit_id()
         start = inject.request_bytes(
             self.head, verdict, upgrade, self.audit_id, self.source_ip if tells_address else ""
         )
@@ -114,6 +116,24 @@ class Exchange:
 
     def _respond(self, verdict: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
         return Response(self.head, verdict.target, upgrade, max_head=max_head)
+
+    @property
+    def may_be_sent_again(self) -> bool:
+        """A kept connection failed before any byte of an answer, and asking twice is as good as asking once.
+
+        RFC 9110 section 9.2.2; an upgrade begins what is not (the command of an exec).
+        """
+        head, response = self.head, self.response
+        return (
+            self.used
+            and not self.again
+            and response is not None
+            and response.untouched
+            and self.whole
+            and head.method in (b"GET", b"HEAD")
+            and not head.body
+            and head.headers.asked_upgrade is None
+        )
 
     def denied(self, deny: Deny) -> None:
         self.status, self.cause, self.problem = deny.status, deny.cause, deny.message

@@ -1,7 +1,8 @@
 """Requests of a client connection, one after the other: each is decided on by itself, with what the store holds then.
 
-What ends on either side ends the connection, after the response; nothing is sent twice. Nothing here ever pauses: what
-a request waits for comes back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
+What ends on either side ends the connection, after the response. Nothing is sent twice, but for what may be: a GET or
+HEAD without a body, once, on a new connection to the target. Nothing here ever pauses: what a request waits for comes
+back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
 """
 
 import logging
@@ -248,8 +249,14 @@ class Requests:
             self._send_head(exchange, verdict, upstream)
             return
         self._leave_target()
-        self._sockets.hold()
         shared = self._shared
+        kept = shared.kept.take(verdict.target, shared.trust) if not exchange.again else None
+        if kept is not None:
+            self._upstream = kept
+            kept.join(self._sockets)
+            self._send_head(exchange, verdict, kept)
+            return
+        self._sockets.hold()
         self._dial = Dial(
             verdict.target,
             self._sockets,
@@ -283,15 +290,13 @@ class Requests:
 
     def _send_head(self, exchange: Exchange, verdict: Inject | Forward, upstream: Upstream) -> None:
         exchange.used = upstream.served > 0
-        upstream.served += 1
         shared = self._shared
         start = exchange.forward(
             verdict, max_head=shared.max_header, last=self._sockets.retiring, tells_address=shared.forwarded_for
         )
         if exchange.response is not None and not self._warned:
-            self._warned = True
             exchange.response.warnings += self._foresight(verdict.target)
-        upstream.send(start)
+        upstream.begin(start)
         self._phase = Phase.RESPONSE
 
     def _foresight(self, target: Target) -> list[Header]:
@@ -322,12 +327,26 @@ class Requests:
     def _target_ended(self, upstream: Upstream) -> None:
         exchange = self._exchange
         response = exchange.response if exchange is not None else None
-        if exchange is None or response is None or (exchange.used and response.untouched):
+        asked = exchange.asked if exchange is not None else None
+        if exchange is not None and asked is not None and exchange.may_be_sent_again and not upstream.broken:
+            self._send_again(exchange, asked)
+        elif exchange is None or response is None or (exchange.used and response.untouched):
             # As without a proxy: the client itself knows whether it may send a request once more.
             self._end_exchange("the target closed the connection")
             self._close()
         else:
             self._progress(exchange, response.receive_eof(proper=upstream.whole))
+
+    def _send_again(self, exchange: Exchange, asked: Asked) -> None:
+        """On a new connection; what the request may do is decided anew."""
+        exchange.again = True
+        exchange.response = None
+        self._shared.kept.sent_again += 1
+        self._leave_target()
+        self._phase = Phase.ADMISSION
+        decision = self._admission.request(exchange.head, asked, self._waited_for)
+        if decision is not None:
+            self._decided(exchange, decision)
 
     def _progress(self, exchange: Exchange, out: bytes) -> None:
         """`out` is what the client gets of the response now."""
@@ -359,6 +378,9 @@ class Requests:
 
     def _finish(self, exchange: Exchange) -> None:
         response, upstream = exchange.response, self._upstream
+        if response is not None and response.clean and exchange.whole and upstream is not None and not upstream.ended:
+            upstream.rest()
+        self._warned = True
         self._end_exchange("")
         last = response is None or response.last or response.surplus or self._sockets.retiring
         if last or not exchange.whole or upstream is None or upstream.ended:
@@ -444,7 +466,7 @@ class Requests:
             self._dial.abandon()
             self._dial = None
         if self._upstream is not None:
-            self._upstream.leave()
+            self._shared.kept.put(self._upstream)
             self._upstream = None
 
     def _end_exchange(self, reason: str) -> None:

@@ -43,6 +43,9 @@ class Response:
         """Of a WebSocket: knows where the frames end that have gone to the client."""
         self.warnings: list[Header] = []
         """Of ours, beside those of the target."""
+        self._goes_on = False
+        """The target waits for another request after this response."""
+        self._interim = False
         self._last_byte = _LINE_END
         self._target = target
         self._upgrade = upgrade
@@ -52,6 +55,11 @@ class Response:
     def surplus(self) -> bool:
         """More has come than the response."""
         return self.complete and bool(self._reader.kept)
+
+    @property
+    def clean(self) -> bool:
+        """The target may be asked again on its connection: the response is whole, and all that has come."""
+        return self.complete and self._goes_on and not self._interim and not self._reader.kept
 
     @property
     def until_close(self) -> bool:
@@ -131,7 +139,10 @@ class Response:
             self.switched = True
         if head.status >= 200 or self.switched:
             self.head = head
-            self.last = self.last or head.body is Until.CLOSE or inject.is_last(head)
+            self._goes_on = head.body is not Until.CLOSE and not inject.is_last(head)
+            self.last = self.last or not self._goes_on
+        else:
+            self._interim = True
         final = head.status >= 200
         out.append(inject.response_bytes(head, close=self.last and final, warnings=self.warnings if final else ()))
         if self.switched and self._upgrade == b"websocket":

@@ -8,6 +8,7 @@ from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
 from addons.net.sockets import Farewell
 from addons.records.record import Recorders
+from addons.relay.kept import Kept
 from addons.relay.pages import Pages
 from connector_store.domain.own_names import OwnNames
 from connector_store.store import Store
@@ -31,6 +32,7 @@ class Shared:
     pages: Pages
     resolver: Resolver
     trust: TrustStore
+    kept: Kept
     certificates: Certificates
     names: OwnNames
     recorders: Recorders

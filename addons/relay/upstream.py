@@ -1,33 +1,52 @@
-"""A connection to a target with its TLS session, and what it is good for: one address, one trust, one identity."""
+"""A connection to a target with its TLS session, and what it is good for: one Connector, address, trust, identity."""
 
-from mitmproxy.connection import Connection
+import logging
+import time
+from collections.abc import Callable
+
+from mitmproxy.connection import Connection, ConnectionState
 
 from addons.net.sockets import Sockets
+from addons.net.tcp import TcpConnection
 from addons.net.tls import TlsStream
 from connector_store.domain.client_certificate import identity_of
 from connector_store.domain.models import Target
 from connector_store.trust import TrustStore
 
+logger = logging.getLogger(__name__)
+
 
 class Upstream:
-    """The one owner of an open connection to a target; `stream` was made for `target`, with `trust`."""
+    """The one owner of an open connection to a target; `stream` was made for `target`, with `trust`.
+
+    It is with one client at a time, in the `Sockets` of that, or with none, from `part` to `join`.
+    """
 
     def __init__(self, stream: TlsStream, target: Target, trust: TrustStore, sockets: Sockets) -> None:
         self.connection: Connection = stream.connection
+        self.key = target.key
+        self.made = time.monotonic()
+        self.rests: float | None = None
+        """Since when, on the monotonic clock: after an exchange that ended clean, until the next one begins."""
         self.served = 0
         """Requests that it was given."""
         self.ended = False
         """The target sends nothing more."""
         self.whole = True
         """If it has ended, then by the end of its TLS session."""
+        self.broken = False
+        """What came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
+        self._uid = target.uid
         self._host, self._port, self._ca = target.address.host, target.address.port, target.ca
         self._identity = identity_of(target.credential)
         self._trust = trust
-        self._sockets = sockets
+        self._sockets: Sockets | None = sockets
+        self._tcp: TcpConnection | None = None
+        """While it is with nobody."""
 
     def serves(self, target: Target, trust: TrustStore) -> bool:
-        """True if it may serve `target`: address, trust and TLS identity are those that it was made for.
+        """True if it may serve `target`: Connector, address, trust and TLS identity are those that it was made for.
 
         To be asked at the moment of writing.
         """
@@ -35,6 +54,8 @@ class Upstream:
         return (
             self._stream.established
             and not self.ended
+            and target.key == self.key
+            and target.uid == self._uid
             and trust is self._trust
             and target.ca == self._ca
             and identity_of(target.credential) == self._identity
@@ -42,15 +63,26 @@ class Upstream:
             and address.host == self._host
         )
 
+    def begin(self, data: bytes) -> None:
+        """Send the beginning of a request; what comes from now on answers it."""
+        self.rests = None
+        self.served += 1
+        self._stream.send(data)
+
     def send(self, data: bytes) -> None:
         """Send plain text."""
         self._stream.send(data)
+
+    def rest(self) -> None:
+        """An exchange has ended clean: both messages are whole, and the target waits for another one."""
+        self.rests = time.monotonic()
 
     def receive(self, data: memoryview) -> bytes:
         """Plain text of the target's; look at `ended` afterwards."""
         try:
             plain = self._stream.receive(data)
         except ConnectionError:
+            self.broken = True
             self.closed()
             return b""
         self.ended = self._stream.ended
@@ -66,7 +98,60 @@ class Upstream:
         """Send nothing more; the target may go on."""
         self._stream.finish(whole=whole)
 
+    def part(self, tell: Callable[[bool], None]) -> None:
+        """Its client goes on without it. `tell` is called when it is good for nobody any more: the target has ended it
+        (True), or said what was not asked for (False)."""
+        if self._sockets is None:
+            raise RuntimeError("it is with nobody")
+        tcp = self._tcp = self._sockets.part(self.connection)
+        self._sockets = None
+        self._stream.carried_by(None)
+
+        def received(data: memoryview) -> None:
+            if self.receive(data):
+                tell(False)
+            elif self.ended:
+                tell(True)
+
+        def ended(_: bool) -> None:
+            self.closed()
+            tell(True)
+
+        def failed(error: Exception) -> None:
+            # The text might hold what was sent.
+            logger.error("a kept connection failed: %s", type(error).__name__)
+            tell(True)
+
+        tcp.deliver, tcp.ended, tcp.failed = received, ended, failed
+
+    @property
+    def good(self) -> bool:
+        """While it is with nobody: nothing came, not even what nobody has read yet, and nothing has to go out."""
+        tcp, records = self._tcp, self._stream.records
+        if tcp is None or records is None:
+            return False
+        return not self.ended and records.between and tcp.quiet and not tcp.unsent
+
+    def join(self, sockets: Sockets) -> None:
+        """Serve the client of `sockets` from now on."""
+        tcp = self._tcp
+        if tcp is None:
+            raise RuntimeError("it is with somebody")
+        try:
+            self._stream.carried_by(sockets)
+            sockets.adopt(self.connection, tcp)
+        except BaseException:
+            # It is nobody's any more.
+            tcp.abort()
+            raise
+        self._sockets, self._tcp = sockets, None
+
     def leave(self) -> None:
         """Close it; its session may be resumed."""
+        if self._tcp is not None:
+            self.connection.state = ConnectionState.CLOSED
+            self._tcp.leave_alone()
+            self._tcp.abort()
+        elif self._sockets is not None:
+            self._sockets.close(self.connection)
         self._trust.keep_session(self._stream.tls, self.connection.sni or "")
-        self._sockets.close(self.connection)

@@ -23,6 +23,7 @@ from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.output import Output
 from addons.records.record import Recorders
+from addons.relay.kept import Kept
 from addons.relay.pages import Pages
 from addons.relay.shared import Shared, Times
 from addons.server import descriptors
@@ -150,6 +151,7 @@ def join(
     lending = Lending(access, store.get, _minter(config, records.metrics, resolver, trust, policy))
     store.subscribe(lending.changed)
     checks = Checks(missing=store.unsynced, access=lending, find=lending.find, rules=rules, full=records.full)
+    kept = _kept(config, records.metrics, store, trust)
     _measure(records.metrics, store, certificates)
     service = Shared(
         store=store,
@@ -157,6 +159,7 @@ def join(
         pages=Pages(checks=checks, ca=authority.published, proxy=proxy),
         resolver=resolver,
         trust=trust,
+        kept=kept,
         certificates=certificates,
         names=names,
         recorders=records.recorders,
@@ -175,6 +178,17 @@ def join(
         why_not_ready=why_not_ready,
         work=(*work, ("recheck of streams", streams.run), *([("issuers", follow_issuers)] if follow_issuers else [])),
     )
+
+
+def _kept(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> Kept:
+    most = descriptors.kept(descriptors.raise_limit())
+    found = Kept(store, trust, seconds=config.keep_target, most=most)
+    store.subscribe(found.changed)
+    metrics.kept(lambda: found.dropped)
+    metrics.gauge("connector_kept_connections", "Connections to targets that serve nobody", lambda: float(len(found)))
+    metrics.counter("connector_kept_connections_taken", "Kept connections that served again", lambda: found.taken)
+    metrics.counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: found.sent_again)
+    return found
 
 
 def _minter(config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy) -> Minter:

@@ -10,7 +10,7 @@ from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
 
 from addons.access.unauthenticated import Unauthenticated
-from addons.net.dial import TargetServer
+from addons.net.connect import TargetServer
 from addons.net.events import Retire, TakeLeave
 from addons.net.sockets import Sockets
 from addons.records.record import Record
@@ -51,7 +51,8 @@ class Connections:
         return self._parts
 
     def retire(self) -> None:
-        """End each connection as soon as it has no request."""
+        """End each connection as soon as it has no request, and those to targets that nobody has."""
+        self.parts().service.kept.close()
         for sockets in tuple(self._open.values()):
             sockets.deliver(Retire())
 
@@ -77,7 +78,7 @@ class Connections:
             sockets.known = known
             sockets.on_close(known)
             Gate(service, sockets)
-            handler.layer = Served(handler.layer.context, sockets)
+            handler.layer = Served(handler.layer.context)
             self._open[client.id] = sockets
         except Exception as error:
             known()
@@ -118,18 +119,15 @@ class Connections:
 
 
 class Served(layer.Layer):
-    """The layer of a connection that is served by `sockets`: it gives mitmproxy no commands."""
+    """The layer of a connection that is served by `Sockets`: it gives mitmproxy no commands."""
 
-    def __init__(self, context: Context, sockets: Sockets) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._sockets = sockets
         # It would be a cycle: the layer is in its own context.
         context.layers.clear()
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Of its connections' ends the sockets know first."""
-        if isinstance(event, events.OpenConnectionCompleted):
-            self._sockets.deliver(event)
+        """Of its connection's end the sockets know first."""
         yield from ()
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from addons.relay.kept import MOST
 from connector_store.bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,14 @@ def raise_limit() -> int:
     return hard
 
 
+def kept(descriptors: int) -> int:
+    """Connections to targets that may be kept for nobody: where descriptors are few, they are for clients."""
+    return min(MOST, descriptors // 8)
+
+
 def connections(descriptors: int) -> int:
     """Client connections that so many descriptors are enough for."""
-    return max(1, (descriptors - RESERVED) // OF_A_CONNECTION)
+    return max(1, (descriptors - RESERVED - kept(descriptors)) // OF_A_CONNECTION)
 
 
 def tell_once(loop: asyncio.AbstractEventLoop, *, now: Callable[[], float] = time.monotonic) -> None:

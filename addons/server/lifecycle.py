@@ -92,6 +92,7 @@ class Lifecycle:
             task.cancel()
         if self._parts is not None:
             self._parts.service.resolver.close()
+            self._parts.service.kept.close()
         if self._records is not None:
             self._records.close()
         if self._failed:

@@ -52,6 +52,8 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_client_timeout", str, "10", "Seconds to a whole CONNECT, for the client's TLS handshake, and for a "
      "tunnel without an accepted request."),
     ("connector_connect_timeout", str, "10", "Seconds to resolve, reach and shake hands with a target."),
+    ("connector_keep_target", str, "15", "Seconds that a connection to a target is kept for the next "
+     "request, of whichever caller; 0: it ends with its client's."),
     ("connector_max_unauthenticated", str, "1000", "Connections whose caller is not known yet."),
     ("connector_max_unauthenticated_per_address", str, "200", "Of them, those from one source address."),
     ("connector_names", str, "", "Host names and addresses under which clients reach the proxy by TLS besides its own, "
@@ -79,6 +81,8 @@ class Config:
     max_header: int
     client_timeout: float
     connect_timeout: float
+    keep_target: float
+    """0: nothing is kept."""
     max_unauthenticated: int
     max_unauthenticated_per_address: int
     max_connections: int
@@ -166,6 +170,7 @@ def read(*, in_pod: bool) -> Config:
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
         client_timeout=_seconds("connector_client_timeout"),
         connect_timeout=_seconds("connector_connect_timeout"),
+        keep_target=_seconds("connector_keep_target", or_none=True),
         max_unauthenticated=_number("connector_max_unauthenticated", 1, 1_000_000),
         max_unauthenticated_per_address=_number("connector_max_unauthenticated_per_address", 1, 1_000_000),
         max_connections=_number("connector_max_connections", 1, 1_000_000),
@@ -200,13 +205,14 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _seconds(name: str) -> float:
+def _seconds(name: str, *, or_none: bool = False) -> float:
+    """`or_none`: 0 is a value too."""
     try:
         value = float(getattr(ctx.options, name))
     except ValueError:
-        value = 0.0
-    if not 0 < value <= LONGEST:
-        raise ParseError(name, f"is not a number of seconds up to {LONGEST:.0f}")
+        value = -1.0
+    if not (0 < value <= LONGEST or (or_none and value == 0)):
+        raise ParseError(name, f"is not a number of seconds up to {LONGEST:.0f}{', or 0' if or_none else ''}")
     return value
 
 

@@ -86,7 +86,7 @@ async def seen(world: tuple[Proxy, Target], message: bytes) -> bytes:
     What waits for more of a body has no end of its own; the caller leaves after LONG_ENOUGH without an answer.
     """
     proxy, target = world
-    before = len(target.conversations)
+    before = {id(each): len(each.received) for each in target.conversations}
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.say(filled(message, target))
     with suppress(OSError, TimeoutError):
@@ -94,7 +94,7 @@ async def seen(world: tuple[Proxy, Target], message: bytes) -> bytes:
             pass
     client.close()
     await until(lambda: proxy.connections == 0)
-    return b"".join(bytes(each.received) for each in target.conversations[before:])
+    return b"".join(bytes(each.received[before.get(id(each), 0) :]) for each in target.conversations)
 
 
 def filled(message: bytes, target: Target) -> bytes:

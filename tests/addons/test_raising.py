@@ -18,6 +18,7 @@ from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _Reader
 from addons.net.certificates import Certificates
 from addons.net.dial import Dial
+from addons.net.records import RecordEnds
 from addons.net.resolver import Resolver
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
@@ -30,6 +31,7 @@ from addons.relay.exchange import Exchange
 from addons.relay.flows import Observation
 from addons.relay.gate import Gate
 from addons.relay.handshake import Handshake
+from addons.relay.kept import Kept
 from addons.relay.pipe import Pipe
 from addons.relay.requests import Requests
 from addons.relay.response import Response
@@ -52,7 +54,7 @@ CARRIERS = (
     Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
     _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Streams, Grant,
-    Connections, Served,
+    Connections, Served, Kept, RecordEnds,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
@@ -131,14 +133,14 @@ def get(target: Target, *fields: str, host: str = "127.0.0.1") -> bytes:
 
 async def try_all_that_is_refused(proxy: Proxy, target: Target) -> None:
     good, here = proxy.token(KEY), f"127.0.0.1:{target.port}"
-    before = len(target.conversations)
+    before = [bytes(each.received) for each in target.conversations]
     plain, acting = get(target), get(target, "Impersonate-User: admin")
     await ended(proxy, target, f"{KEY}:wrong", here, plain)
     await ended(proxy, target, f"{KEY}:{proxy.token('team-a/other')}", here, plain)
     await ended(proxy, target, f"{KEY}:x", here, plain)
     await ended(proxy, target, f"{KEY}:{good}", here, acting)
     await ended(proxy, target, f"{KEY}:{good}", here, get(target, host="h.example"))
-    assert len(target.conversations) == before
+    assert [bytes(each.received) for each in target.conversations] == before
 
 
 async def still_serves(proxy: Proxy, target: Target) -> None:
@@ -153,11 +155,23 @@ async def test_an_error_in_any_method_opens_nothing(
     both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
 ) -> None:
     proxy, target = both
+    drop_kept(proxy)
     with monkeypatch.context() as patched:
         patched.setattr(cls, name, boom)
         await try_all_that_is_refused(proxy, target)
         await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
     await still_serves(proxy, target)
+    with monkeypatch.context() as patched:
+        # Now there is a connection that is kept.
+        patched.setattr(cls, name, boom)
+        await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+    await still_serves(proxy, target)
+
+
+def drop_kept(proxy: Proxy) -> None:
+    """The next request needs a new connection to its target."""
+    for each in tuple(proxy.service.kept._ends):
+        proxy.service.kept._drop(each, "idle")
 
 
 class Raiser:
@@ -171,6 +185,7 @@ for _name in HOOKS:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple[Proxy, Target]) -> None:
     proxy, target = both
+    drop_kept(proxy)
     raiser = Raiser()
     proxy.master.addons.add(raiser)
     try:

@@ -128,6 +128,9 @@ def test_every_metric_of_the_proxy_is_there() -> None:
         "connector_store_synced",
         "connector_ca_expiry_seconds",
         "connector_namespaces_not_served",
+        "connector_kept_connections",
+        "connector_kept_connections_taken_total",
+        "connector_requests_sent_again_total",
         "connector_unauthenticated_connections",
         "connector_refused_connections_total",
     }

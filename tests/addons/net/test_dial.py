@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from mitmproxy.connection import Connection
-from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import OpenConnection
 from OpenSSL import SSL
 
+from addons.net.connect import TargetServer
 from addons.net.dial import Dial
 from addons.net.events import TimeUp, Wait
 from addons.net.resolver import Resolved, Resolver
@@ -172,7 +171,7 @@ class Line:
 
     def __init__(self) -> None:
         self.armed: list[float] = []
-        self.dialled: list[OpenConnection] = []
+        self.dialled: list[tuple[TargetServer, Callable[[str], None]]] = []
         self.closed: list[Connection] = []
         self.sent: list[bytes] = []
         self.resolved: Callable[[Resolved], None] = lambda _: None
@@ -190,11 +189,8 @@ class Line:
         work.close()
         self.resolved = then
 
-    def dial(self, command: OpenConnection) -> None:
-        self.dialled.append(command)
-
-    def opened(self, server: Connection) -> None:
-        pass
+    def dial(self, server: TargetServer, then: Callable[[str], None]) -> None:
+        self.dialled.append((server, then))
 
     def close(self, connection: Connection) -> None:
         self.closed.append(connection)
@@ -221,10 +217,11 @@ def test_each_address_has_its_share_of_the_time_and_the_connection_of_one_that_f
     line.resolved(Resolved(("10.0.0.1", "10.0.0.2")))
     assert line.armed[-1] <= 5
     dialling.handle(TimeUp(Wait.TARGET, len(line.armed)))
-    assert [each.connection.address for each in line.dialled] == [("10.0.0.1", 6443), ("10.0.0.2", 6443)]
-    assert line.closed == [line.dialled[0].connection]
-    dialling.handle(events.OpenConnectionCompleted(line.dialled[1], "[Errno 111] Connect call failed"))
-    assert line.closed == [each.connection for each in line.dialled]
+    (first, _), (second, failed) = line.dialled
+    assert [first.address, second.address] == [("10.0.0.1", 6443), ("10.0.0.2", 6443)]
+    assert line.closed == [first]
+    failed("connection refused")
+    assert line.closed == [first, second]
     (outcome,) = outcomes
     assert isinstance(outcome, Deny)
     assert "connection refused" in outcome.message
@@ -245,8 +242,8 @@ def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: Issued, targ
     context.use_certificate(target_certificate.certificate)
     line, outcomes = Line(), list[TlsStream | Deny]()
     dialling = dial(line, outcomes.append, "127.0.0.1", target_ca.pem)
-    (opening,) = line.dialled
-    dialling.handle(events.OpenConnectionCompleted(opening, None))
+    ((reached, opened),) = line.dialled
+    opened("")
     server = SSL.Connection(context)
     server.set_accept_state()
     for last in (False, True):
@@ -258,11 +255,11 @@ def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: Issued, targ
         else:
             with pytest.raises(SSL.WantReadError):
                 server.do_handshake()
-        dialling.receive(opening.connection, memoryview(server.bio_read(65536)))
+        dialling.receive(reached, memoryview(server.bio_read(65536)))
     (outcome,) = outcomes
     assert isinstance(outcome, Deny)
     assert "it answered before it was asked" in outcome.message
-    assert line.closed == [opening.connection]
+    assert line.closed == [reached]
 
 
 def _answering(real: object, addresses: list[str]) -> object:

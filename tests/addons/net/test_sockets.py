@@ -6,7 +6,6 @@ import socket
 import weakref
 
 import pytest
-from mitmproxy.proxy.server import ConnectionHandler
 
 from addons.net.sockets import Farewell
 from addons.net.tcp import KEEPALIVE, TcpConnection
@@ -21,10 +20,10 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.answer()
-    (handler,) = proxy.master.addons.get("proxyserver").connections.values()
-    assert len(handler.transports) == 2
-    for io in handler.transports.values():
-        sock = io.writer.get_extra_info("socket")
+    served = tuple(proxy.sockets._open.values())
+    assert len(served) == 2
+    for each in served:
+        sock = each.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEPALIVE] == [30, 10, 3]
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
@@ -93,13 +92,10 @@ async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client
     client.close()
 
 
-async def test_a_dial_that_raises_is_a_refusal_at_once(
+async def test_a_dial_that_is_reset_is_a_refusal_at_once(
     proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def reset(*_: object) -> None:
-        raise AssertionError("no peername")
-
-    monkeypatch.setattr(ConnectionHandler, "open_connection", reset)
+    monkeypatch.setattr(TcpConnection, "made", False)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     answer = await client.answer()

@@ -52,7 +52,7 @@ async def side(early: bytes = b"", *, ended: bool = False) -> AsyncIterator[Side
         reader.feed_data(early)
         if ended:
             reader.feed_eof()
-        found = Side(TcpConnection(reader, writer), peer)
+        found = Side(TcpConnection.taken_over(reader, writer), peer)
         try:
             yield found
         finally:
@@ -94,6 +94,52 @@ async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         assert found.received == b"a"
+
+
+async def test_who_is_coupled_and_released_while_it_gives_something_is_read_on() -> None:
+    async with side() as found, side() as other:
+
+        def take(data: memoryview) -> None:
+            found.received += data
+            found.wire.hold()
+            found.wire.couple(other.wire)
+            found.wire.release()
+
+        found.wire.deliver = take
+        found.peer.send(b"a")
+        await until(lambda: found.received == b"a")
+        found.peer.send(b"b")
+        await until(lambda: found.received == b"ab")
+
+
+async def test_what_waits_or_has_ended_is_not_quiet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        near, _ = server.accept()
+        reader, writer = await asyncio.open_connection(sock=near)
+        wire = TcpConnection.taken_over(reader, writer)
+        assert wire.quiet
+        peer.send(b"unread")
+        await until(lambda: not wire.quiet)
+        assert not wire.gone
+        writer.transport.abort()
+        await until(lambda: wire.dead)
+        assert not wire.quiet
+
+
+async def test_where_there_is_no_socket_to_ask_nothing_is_quiet() -> None:
+    async with side() as found:
+        found.wire._socket = None
+        assert not found.wire.quiet
+
+
+async def test_whoever_has_it_is_told_once_it_is_lost() -> None:
+    async with side() as found:
+        lost: list[bool] = []
+        found.wire.lost = lambda: lost.append(True)
+        found.wire.leave_alone()
+        found.wire.abort()
+        await until(lambda: bool(lost))
+        assert (found.ends, lost) == ([], [True])
 
 
 async def test_a_side_is_not_read_while_the_other_has_no_room() -> None:
@@ -215,7 +261,7 @@ async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
         reader, writer = await asyncio.open_connection(sock=near)
-        wire = TcpConnection(reader, writer)
+        wire = TcpConnection.taken_over(reader, writer)
         wire.hold()
         assert not wire.gone
         peer.send(b"unread")

@@ -130,7 +130,8 @@ async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: Target)
         await conversation.head()
         await conversation.say(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
         await conversation.say(b"Content-Length: 0\r\n\r\n")
-        await conversation.some()
+        while await conversation.some():
+            pass
 
     target.handler = handler
     client = await open_tunnel(proxy, target)

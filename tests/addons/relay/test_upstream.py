@@ -95,5 +95,6 @@ async def test_without_an_answer_on_a_used_connection_the_client_sees_what_it_wo
     target.handler = twice
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.say(b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 0\r\n\r\n" % target.port)
     assert await client.rest() == b""
+    assert (len(target.conversations), target.received.count(b"POST /api")) == (1, 1)

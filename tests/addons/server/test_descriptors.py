@@ -10,7 +10,12 @@ import pytest
 from addons.server import descriptors
 
 
-@pytest.mark.parametrize(("limit", "most"), [(1024, 480), (1_048_576, 524_256), (10, 1)])
+@pytest.mark.parametrize(("limit", "kept"), [(1024, 128), (1_048_576, 256), (7, 0)])
+def test_kept_connections_take_none_from_clients(limit: int, kept: int) -> None:
+    assert descriptors.kept(limit) == kept
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1024, 416), (1_048_576, 524_128), (10, 1)])
 def test_each_connection_has_two(limit: int, most: int) -> None:
     assert descriptors.connections(limit) == most
 

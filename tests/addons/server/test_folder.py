@@ -27,6 +27,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         max_header=65536,
         client_timeout=1,
         connect_timeout=1,
+        keep_target=15,
         max_unauthenticated=1,
         max_unauthenticated_per_address=1,
         max_connections=1,

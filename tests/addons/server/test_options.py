@@ -32,6 +32,7 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     config = read()
     assert config.admin == ("127.0.0.1", 9091)
     assert (config.recheck, config.client_timeout, config.connect_timeout) == (30, 10, 10)
+    assert config.keep_target == 15
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
     assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
     assert config.audit_commands
@@ -61,6 +62,9 @@ async def test_what_would_show_or_send_the_credential_is_refused(context, name: 
         ("connector_recheck", "0"),
         ("connector_client_timeout", "-1"),
         ("connector_connect_timeout", "nan"),
+        ("connector_keep_target", "-1"),
+        ("connector_keep_target", "nan"),
+        ("connector_keep_target", "never"),
         ("connector_max_header", "10"),
         ("connector_max_connections", "0"),
         ("connector_max_connections", "many"),
@@ -76,6 +80,11 @@ async def test_a_wrong_value_is_named(context, name: str, value: str) -> None:
     setattr(context.options, name, value)
     with pytest.raises(ParseError, match=name):
         read()
+
+
+async def test_connections_to_targets_need_not_be_kept(context) -> None:
+    context.options.connector_keep_target = "0"
+    assert read().keep_target == 0
 
 
 async def test_in_a_pod_the_cluster_is_the_source(context) -> None:

@@ -1,0 +1,87 @@
+"""A TCP connection to a target: mitmproxy's addons are asked and told as of one that it makes itself.
+
+It belongs to whoever serves it, and may outlive the client that it was made for.
+"""
+
+import asyncio
+import time
+from functools import partial
+
+from mitmproxy import ctx
+from mitmproxy.connection import Client, ConnectionState, Server
+from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.server_hooks import (
+    ServerConnectedHook,
+    ServerConnectErrorHook,
+    ServerConnectHook,
+    ServerConnectionHookData,
+    ServerDisconnectedHook,
+)
+from mitmproxy.utils import asyncio_utils
+
+from addons.net.tcp import TcpConnection
+
+
+class TargetServer(Server):
+    """A connection to an address of a target; nothing else is dialled by this proxy."""
+
+
+async def connect(server: TargetServer, client: Client) -> TcpConnection | str:
+    """Connect to the address of `server` for `client`; where that fails, why."""
+    data = ServerConnectionHookData(client=client, server=server)
+    tcp = None
+    try:
+        await _tell(ServerConnectHook(data))
+        if server.error is None:
+            tcp = await _open(server)
+        if tcp is not None:
+            tcp.lost = partial(_lost, data)
+            await _tell(ServerConnectedHook(data))
+            return tcp
+    except BaseException:
+        server.error = "given up"
+        if tcp is not None:
+            tcp.abort()
+        else:
+            _tell_later(ServerConnectErrorHook(data))
+        raise
+    await _tell(ServerConnectErrorHook(data))
+    return server.error or ""
+
+
+async def _open(server: TargetServer) -> TcpConnection | None:
+    if server.address is None:
+        raise ValueError("a target without an address")
+    server.timestamp_start = time.time()
+    try:
+        transport, tcp = await asyncio.get_running_loop().create_connection(
+            TcpConnection, *server.address, local_addr=server.sockname
+        )
+    except ConnectionRefusedError:
+        server.error = "connection refused"
+        return None
+    except OSError as error:
+        server.error = f"cannot be reached: {error}"
+        return None
+    server.timestamp_tcp_setup = time.time()
+    server.peername = transport.get_extra_info("peername")
+    server.sockname = transport.get_extra_info("sockname")
+    if server.peername is None or not tcp.made:
+        transport.abort()
+        server.error = "connection reset"
+        return None
+    server.state = ConnectionState.OPEN
+    return tcp
+
+
+def _lost(data: ServerConnectionHookData) -> None:
+    data.server.timestamp_end = time.time()
+    _tell_later(ServerDisconnectedHook(data))
+
+
+async def _tell(hook: StartHook) -> None:
+    await ctx.master.addons.handle_lifecycle(hook)
+
+
+def _tell_later(hook: StartHook) -> None:
+    asyncio_utils.create_task(_tell(hook), name=f"connector hook {hook.name}", keep_ref=True)
