@@ -101,6 +101,7 @@ CLIENTS = Module(
     version_variable="helm.sh/helm/v4/internal/version.version",
     packages={"helm": "helm.sh/helm/v4/cmd/helm", "client": "."},
 )
+OPERATOR = Module(folder="operator", upstream="sigs.k8s.io/controller-runtime", packages={"operator": "."})
 OLD_KUBECTL = Module(
     folder="kubectl-old",
     upstream="k8s.io/kubectl",
@@ -113,6 +114,8 @@ TEKTON = Module(
     packages={name: f"github.com/tektoncd/pipeline/cmd/{name}" for name in ("controller", "webhook", "entrypoint")},
     folders=("config",),
 )
+GATEWAY_API = Module(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", packages={}, folders=("config",))
+"""Its definitions alone."""
 _BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
@@ -187,13 +190,18 @@ def _build(go: str, module: Module, name: str) -> None:
 
 
 def _copy(go: str, module: Module, name: str) -> None:
-    """A folder of the upstream module, which `go build` has downloaded and checked by go.sum."""
-    command = [go, "list", "-m", "-f", "{{.Dir}}", module.upstream]
-    done = subprocess.run(
-        command, cwd=PINS / module.folder, env=os.environ | _BUILDING, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{done.stderr}")
+    """A folder of the upstream module, checked by go.sum."""
+    for command in (["mod", "download", module.upstream], ["list", "-m", "-f", "{{.Dir}}", module.upstream]):
+        done = subprocess.run(
+            [go, *command],
+            cwd=PINS / module.folder,
+            env=os.environ | _BUILDING,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ProgramsMissingError(f"go {' '.join(command)} failed:\n{done.stderr}")
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         shutil.copytree(Path(done.stdout.strip()) / name, target)

@@ -145,3 +145,13 @@ def test_the_tekton_pipeline_deploys_to_the_target(product: Product, pipelines: 
     assert DEPLOYED in log_of(product, "deploy-to-staging-look", pipelines)
     callers = {(each["caller"] or {}).get("pod") for each in product.audit() if each["connector"] == CONNECTOR}
     assert {"deploy-to-staging-deploy-pod", "deploy-to-staging-look-pod"} <= callers
+
+
+def test_the_tekton_pipeline_with_the_direct_kubeconfig_scales_on_the_target(product: Product, pipelines: str) -> None:
+    product.kubectl("apply", "-f", str(TEKTON / "direct.yaml"), namespace=pipelines)
+    succeeded(product, "pipelinerun/scale-directly", pipelines)
+    replicas = "jsonpath={.spec.replicas}"
+    assert product.target.kubectl("get", "deployment", "web", "-o", replicas, namespace=STAGING) == "3"
+    assert "deployment.apps/web scaled" in log_of(product, "scale-directly-scale", pipelines)
+    callers = {(each["caller"] or {}).get("pod") for each in product.audit() if each["connector"] == CONNECTOR}
+    assert "scale-directly-scale-pod" in callers

@@ -10,6 +10,7 @@ import yaml
 from connector_store.version import VERSION
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.programs import GATEWAY_API, built
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -137,6 +138,29 @@ def test_a_changed_setting_reaches_all_copies_and_every_template_so_that_apply_a
 def test_the_examples_for_pods_apply_to_a_namespace_under_strict_decoding(installed: Kubectl) -> None:
     installed.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "examples"}})
     installed("apply", "--validate=strict", "-k", str(EXAMPLES / "pods"), namespace="examples")
+
+
+def test_the_exposed_example_is_the_product_with_a_load_balancer_and_the_name_in_its_certificate(
+    installed: Kubectl,
+) -> None:
+    objects = rendered(installed, EXAMPLES / "exposed")
+    [proxy] = [
+        each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Deployment", "connectors-proxy")
+    ]
+    [container] = proxy["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--set", "connector_names=proxy.example.com"]
+    installed("apply", "--dry-run=server", "--validate=strict", "-f", str(EXAMPLES / "exposed/loadbalancer.yaml"))
+
+
+def test_the_examples_that_pass_tls_through_apply_and_lead_to_the_proxys_port_for_it(installed: Kubectl) -> None:
+    definitions = built(GATEWAY_API, ()) / "config" / "crd" / "standard"
+    for kind in ("gateways", "tlsroutes"):
+        installed("apply", "--server-side", "-f", str(definitions / f"gateway.networking.k8s.io_{kind}.yaml"))
+        installed.wait_established(f"{kind}.gateway.networking.k8s.io")
+    for name in ("ingress-nginx", "tlsroute"):
+        installed("apply", "--dry-run=server", "--validate=strict", "-f", str(EXAMPLES / f"exposed/{name}.yaml"))
+    ports = installed.json("get", "service", "connectors-proxy", namespace="connectors-system")["spec"]["ports"]
+    assert [(each["name"], each["port"]) for each in ports if each["port"] == 443] == [("https", 443)]
 
 
 def test_the_shared_example_applies_under_strict_decoding(installed: Kubectl) -> None:
