@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from lab import client_programs
 from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
@@ -21,6 +22,7 @@ MARKS = {
     "promtool": ("node", 600),
     "cluster_programs": ("cluster", 240),
     "helm": ("cluster", 240),
+    "client_programs": ("clients", 900),
     "isolated_node_programs": ("node", 600),
 }
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
@@ -85,6 +87,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             control_plane_programs()
         if "node" in marks:
             node_programs()
+        if "clients" in marks:
+            client_programs.build()
 
 
 @pytest.hookimpl(wrapper=True)

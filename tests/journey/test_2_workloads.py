@@ -4,61 +4,24 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Timer
 
 import pytest
 
-from lab.node.csi import eventually
+from tests.journey.peers import Peer, begun, start_peers
 from tests.journey.worker import NAMESPACE, OTHER, Worker
 
-SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
-"""Environment variables of kubectl's: with `false` it begins with SPDY, which it only falls back to otherwise."""
 CONFIG_MAP = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}, "data": {"a": "1"}})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """The pod at the other end of one protocol's streams, so that they can be told from the other's."""
-
-    pod: str
-    websockets: bool
-
-    @property
-    def environment(self) -> list[str]:
-        return [f"{name}={str(self.websockets).lower()}" for name in SWITCHES]
-
-    @property
-    def verb(self) -> str:
-        """A WebSocket begins with a GET (RFC 6455 section 4.1), kubectl's SPDY with a POST."""
-        return "get" if self.websockets else "create"
 
 
 @pytest.fixture(scope="module")
 def peers(worker: Worker) -> dict[str, Peer]:
-    found = {"a WebSocket": Peer(pod="by-websocket", websockets=True), "SPDY": Peer(pod="by-spdy", websockets=False)}
-    product = worker.product
-    for each in found.values():
-        product.kubectl("run", each.pod, f"--image={product.node.box}", namespace=NAMESPACE)
-    for each in found.values():
-        product.node.wait_for_pod(each.pod, NAMESPACE)
-    return found
+    return start_peers(worker, "by")
 
 
 @pytest.fixture(params=["a WebSocket", "SPDY"])
 def peer(request: pytest.FixtureRequest, peers: dict[str, Peer]) -> Peer:
     return peers[str(request.param)]
-
-
-def begun(worker: Worker, peer: Peer, subresource: str) -> set[tuple[str, int]]:
-    """Verb and status of each stream to the peer, by the proxies' audit: one that kubectl fell back from counts too."""
-    return eventually(
-        lambda: {
-            (each["verb"], each["status"])
-            for each in worker.product.audit()
-            if (each["name"], each["subresource"]) == (peer.pod, subresource)
-        }
-    )
 
 
 def test_the_target_sees_the_targets_account(worker: Worker) -> None:

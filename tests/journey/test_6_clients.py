@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from lab.node.csi import eventually
-from tests.cluster.proxy.clients.programs import PYTHON, SEED, did_everything
+from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
 from tests.journey import clients
 from tests.journey.product import Product
 from tests.journey.worker import connector
@@ -34,12 +34,12 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
     prepare(product)
     volume = {"connector_name": "target", "configuration_names": "kubeconfig,kubeconfig-rotating"}
     pods = [
-        clients.client_pod(name, product_image, [clients.PYTHON, "-c", program, NAMESPACE, name], **volume)
+        clients.client_pod(name, product_image, [clients.PYTHON, "-c", program, NAMESPACE, name, SECOND], **volume)
         for name, program in PYTHON.items()
     ]
     box = product.node.box
     pods += [
-        clients.client_pod("client-go", box, [CLIENT, "use", NAMESPACE, "client-go"], **volume),
+        clients.client_pod("client-go", box, [CLIENT, "use", NAMESPACE, "client-go", SECOND], **volume),
         clients.client_pod("helm", box, ["sh", "-euxc", HELM], **volume),
         clients.client_pod(INFORMER, box, [CLIENT, "follow", NAMESPACE], account=INFORMER, **volume),
     ]

@@ -1,12 +1,18 @@
 // Command client does what programs written with client-go do with KUBECONFIG, in one namespace.
 //
-//	client use NAMESPACE NAME    gets ConfigMap seed, lists, applies ConfigMap NAME twice and watches both changes
-//	client follow NAMESPACE      an informer of ConfigMaps; prints what it sees, and the token of each watch as a digest
+//	client use NAMESPACE NAME LAST    gets ConfigMap seed, lists, applies and watches ConfigMap NAME
+//	client argocd SECRET NAMESPACE NAME LAST
+//	                                  the same on the cluster of a cluster Secret of Argo CD, which KUBECONFIG's cluster has
+//	client follow NAMESPACE           an informer of ConfigMaps; prints what it sees, and the token of each watch as a digest
+//
+// ConfigMap NAME becomes first, second once first was seen, and fourth once third was seen, which another has to write.
+// The client ends when it has seen LAST.
 package main
 
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,7 +21,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -35,25 +40,73 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) error {
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
+	cmdconfig := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), nil)
+	config, err := cmdconfig.ClientConfig()
 	if err != nil {
 		return err
 	}
 	switch {
-	case len(arguments) == 3 && arguments[0] == "use":
-		clients, err := kubernetes.NewForConfig(config)
+	case len(arguments) == 4 && arguments[0] == "use":
+		return use(ctx, arguments[1:], func() (*rest.Config, error) { return config, nil })
+	case len(arguments) == 5 && arguments[0] == "argocd":
+		own, err := kubernetes.NewForConfig(config)
 		if err != nil {
 			return err
 		}
-		return use(ctx, clients.CoreV1().ConfigMaps(arguments[1]), arguments[1], arguments[2])
+		namespace, _, err := cmdconfig.Namespace()
+		if err != nil {
+			return err
+		}
+		secrets := own.CoreV1().Secrets(namespace)
+		return use(ctx, arguments[2:], func() (*rest.Config, error) { return ofArgoCD(ctx, secrets, arguments[1]) })
 	case len(arguments) == 2 && arguments[0] == "follow":
 		return follow(ctx, config, arguments[1])
 	}
-	return fmt.Errorf("usage: client use NAMESPACE NAME | client follow NAMESPACE")
+	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd SECRET NAMESPACE NAME LAST | client follow NAMESPACE")
 }
 
-func use(ctx context.Context, maps typedcorev1.ConfigMapInterface, namespace, name string) error {
+// ofArgoCD is the cluster of a Secret as Argo CD keeps them.
+// https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters
+func ofArgoCD(ctx context.Context, secrets typedcorev1.SecretInterface, name string) (*rest.Config, error) {
+	secret, err := secrets.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		BearerToken     string `json:"bearerToken"`
+		TLSClientConfig struct {
+			CAData []byte `json:"caData"`
+		} `json:"tlsClientConfig"`
+	}
+	if err := json.Unmarshal(secret.Data["config"], &config); err != nil {
+		return nil, err
+	}
+	return &rest.Config{
+		Host:            string(secret.Data["server"]),
+		BearerToken:     config.BearerToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: config.TLSClientConfig.CAData},
+	}, nil
+}
+
+// use connects anew for each watch, so that who writes a Secret anew is noticed.
+func use(ctx context.Context, arguments []string, configuration func() (*rest.Config, error)) error {
+	namespace, name, last := arguments[0], arguments[1], arguments[2]
+	connect := func() (typedcorev1.ConfigMapInterface, error) {
+		config, err := configuration()
+		if err != nil {
+			return nil, err
+		}
+		clients, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return nil, err
+		}
+		return clients.CoreV1().ConfigMaps(namespace), nil
+	}
+	maps, err := connect()
+	if err != nil {
+		return err
+	}
 	seed, err := maps.Get(ctx, "seed", metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -69,33 +122,58 @@ func use(ctx context.Context, maps typedcorev1.ConfigMapInterface, namespace, na
 	if err := apply(ctx, maps, namespace, name, "first"); err != nil {
 		return err
 	}
-	events, err := maps.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	version := list.ResourceVersion
+	for {
+		maps, err := connect()
+		if err != nil {
+			return err
+		}
+		ended, err := watchUntil(ctx, maps, namespace, name, version, last)
+		if ended {
+			return nil
+		}
+		fmt.Fprintln(os.Stderr, "the watch ended:", err)
+		version = ""
+		time.Sleep(time.Second)
+	}
+}
+
+var next = map[string]string{"first": "second", "third": "fourth"}
+
+// watchUntil is true once the last state was seen.
+func watchUntil(
+	ctx context.Context, maps typedcorev1.ConfigMapInterface, namespace, name, version, last string,
+) (bool, error) {
+	events, err := maps.Watch(ctx, metav1.ListOptions{ResourceVersion: version})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer events.Stop()
 	for event := range events.ResultChan() {
 		seen, known := event.Object.(*corev1.ConfigMap)
 		if !known {
-			return fmt.Errorf("the watch gave %T: %v", event.Object, event.Object)
+			return false, fmt.Errorf("the watch gave %T: %v", event.Object, event.Object)
 		}
 		if seen.Name != name {
 			continue
 		}
-		fmt.Println("watched", event.Type, seen.Data["state"])
-		if event.Type == watch.Modified {
-			return nil
+		state := seen.Data["state"]
+		fmt.Println("watched", event.Type, state)
+		if state == last {
+			return true, nil
 		}
-		if err := apply(ctx, maps, namespace, name, "second"); err != nil {
-			return err
+		if wanted, found := next[state]; found {
+			if err := apply(ctx, maps, namespace, name, wanted); err != nil {
+				return false, err
+			}
 		}
 	}
-	return fmt.Errorf("the watch ended")
+	return false, nil
 }
 
 func apply(ctx context.Context, maps typedcorev1.ConfigMapInterface, namespace, name, state string) error {
 	wanted := applycorev1.ConfigMap(name, namespace).WithData(map[string]string{"state": state})
-	_, err := maps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: manager})
+	_, err := maps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: manager, Force: true})
 	return err
 }
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.cluster.proxy.clients.programs import PYTHON, SEED, did_everything
+from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
 from tests.cluster.proxy.proxied import Proxied
 
 
@@ -15,7 +15,7 @@ def test_a_python_client_gets_lists_applies_and_watches(proxied: Proxied, name: 
     proxied.kubectl.apply(SEED, namespace=proxied.namespace)
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
-        [sys.executable, "-c", PYTHON[name], proxied.namespace, name],
+        [sys.executable, "-c", PYTHON[name], proxied.namespace, name, SECOND],
         capture_output=True,
         text=True,
         timeout=100,

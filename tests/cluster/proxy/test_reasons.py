@@ -25,8 +25,8 @@ from lab.ports import Port
 from lab.process import without_proxies
 from lab.programs import CLIENTS, OLD_KUBECTL, built
 from lab.targets import CA, status, target
+from tests.clients.programs import PYTHON, SECOND
 from tests.cluster.kube.installed import install_definitions
-from tests.cluster.proxy.clients.programs import PYTHON
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.docs.pages import section
@@ -219,9 +219,9 @@ def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: 
     row = Row(quoted="", name="expired", prints="the target refused the credential of Connector team-a/expired; renew")
     kubectl = scene.kubectl(Path(), row, tmp_path, rotating=way == "inside")
     command = {
-        "client-go": ["client", "use", "default", "any"],
+        "client-go": ["client", "use", "default", "any", SECOND],
         "helm": ["helm", "list"],
-    }.get(client, [sys.executable, "-c", PYTHON.get(client, ""), "default", "any"])
+    }.get(client, [sys.executable, "-c", PYTHON.get(client, ""), "default", "any", SECOND])
     if client not in PYTHON:
         command[0] = str(built(CLIENTS, tuple(CLIENTS.packages)) / command[0])
     environment = without_proxies() | {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(tmp_path)}

@@ -1,0 +1,49 @@
+"""kr8s, as it is."""
+
+import asyncio
+import sys
+
+import httpx
+import kr8s.asyncio
+from kr8s.asyncio.objects import ConfigMap
+
+namespace, name, last = sys.argv[1:]
+NEXT = {"first": "second", "third": "fourth"}
+
+
+async def follow(api: kr8s.asyncio.Api) -> bool:
+    """True once the last state was seen, False where the watch has ended."""
+    async for kind, seen in api.watch("configmaps", namespace=namespace):
+        if (
+            seen.name == "seed"
+            and not await ConfigMap({"metadata": {"name": name, "namespace": namespace}}, api=api).exists()
+        ):
+            body = {"metadata": {"name": name, "namespace": namespace}, "data": {"state": "first"}}
+            await (await ConfigMap(body, api=api)).create()
+        elif seen.name == name:
+            state = seen.raw["data"]["state"]
+            print("watched", kind, state, flush=True)
+            if state == last:
+                return True
+            if state in NEXT:
+                await seen.patch({"data": {"state": NEXT[state]}})
+    return False
+
+
+async def main() -> None:
+    api = await kr8s.asyncio.api()
+    seed = await ConfigMap.get("seed", namespace=namespace, api=api)
+    print("got", seed.raw["data"]["state"])
+    async for each in api.get("configmaps", namespace=namespace):
+        print("listed", each.name)
+    while True:
+        try:
+            if await follow(api):
+                break
+        # An AttributeError is what kr8s makes of an event ERROR, by which API servers end a watch too.
+        except (kr8s.ServerError, httpx.HTTPError, AttributeError) as error:
+            print(repr(error), file=sys.stderr)
+        await asyncio.sleep(1)
+
+
+asyncio.run(main())

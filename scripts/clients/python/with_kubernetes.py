@@ -1,0 +1,51 @@
+"""The synchronous client. Tests put lines before it that define `load`, which configures it."""
+
+import sys
+import time
+
+from kubernetes import client, watch
+from urllib3.exceptions import HTTPError
+
+namespace, name, last = sys.argv[1:]
+NEXT = {"first": "second", "third": "fourth"}
+
+
+def apply(api: client.CoreV1Api, state: str) -> None:
+    """Server-side, as `kubectl apply --server-side`."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"state": state}}
+    options = {"field_manager": "kubernetes", "force": True, "_content_type": "application/apply-patch+yaml"}
+    api.patch_namespaced_config_map(name, namespace, body, **options)
+
+
+def follow(api: client.CoreV1Api, version: str | None) -> bool:
+    """True once the last state was seen, False where the watch has ended."""
+    for event in watch.Watch().stream(api.list_namespaced_config_map, namespace, resource_version=version):
+        if event["object"].metadata.name == name:
+            state = event["object"].data["state"]
+            print("watched", event["type"], state, flush=True)
+            if state == last:
+                return True
+            if state in NEXT:
+                apply(api, NEXT[state])
+    return False
+
+
+load()
+api = client.CoreV1Api()
+print("got", api.read_namespaced_config_map("seed", namespace).data["state"])
+found = api.list_namespaced_config_map(namespace)
+for each in found.items:
+    print("listed", each.metadata.name)
+apply(api, "first")
+version = found.metadata.resource_version
+while True:
+    try:
+        if follow(api, version):
+            break
+    except (client.ApiException, HTTPError) as error:
+        print(error, file=sys.stderr)
+        if isinstance(error, client.ApiException) and error.status == 401:
+            load()
+            api = client.CoreV1Api()
+    version = None
+    time.sleep(1)

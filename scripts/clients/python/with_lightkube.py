@@ -1,0 +1,46 @@
+"""lightkube, as it is."""
+
+import sys
+import time
+
+import httpx2
+from lightkube import ApiError, Client
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap
+
+namespace, name, last = sys.argv[1:]
+NEXT = {"first": "second", "third": "fourth"}
+client = Client(field_manager="lightkube")
+
+
+def apply(state: str) -> None:
+    client.apply(ConfigMap(metadata=ObjectMeta(name=name, namespace=namespace), data={"state": state}), force=True)
+
+
+def follow(version: str | None) -> bool:
+    """True once the last state was seen, False where the watch has ended."""
+    for kind, seen in client.watch(ConfigMap, namespace=namespace, resource_version=version):
+        if seen.metadata.name == name:
+            state = seen.data["state"]
+            print("watched", kind, state, flush=True)
+            if state == last:
+                return True
+            if state in NEXT:
+                apply(NEXT[state])
+    return False
+
+
+print("got", client.get(ConfigMap, "seed", namespace=namespace).data["state"])
+found = client.list(ConfigMap, namespace=namespace)
+for each in found:
+    print("listed", each.metadata.name)
+apply("first")
+version = found.resourceVersion
+while True:
+    try:
+        if follow(version):
+            break
+    except (ApiError, httpx2.HTTPError) as error:
+        print(error, file=sys.stderr)
+    version = None
+    time.sleep(1)

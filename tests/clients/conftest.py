@@ -1,0 +1,50 @@
+"""All clients run at the same time, beside one control plane and one proxy of it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.programs import ProgramsMissingError
+from tests.clients.world import World, commands
+from tests.cluster.kube.installed import install
+from tests.cluster.kube.served import cluster_proxy
+
+
+@pytest.fixture(scope="session")
+def client_programs() -> dict[str, list[str]]:
+    """Client -> its command."""
+    try:
+        if shutil.which("unshare") is None:
+            raise ProgramsMissingError("no unshare on PATH: these tests need Linux with util-linux")
+        return commands()
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def world(
+    client_programs: dict[str, list[str]], control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Each client was started, and has begun or ended."""
+    install(control_plane)
+    with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane) as proxy:
+        world = World(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
+        try:
+            world.wait_until_served()
+            world.start_all()
+            yield world
+        finally:
+            world.close()
+
+
+@pytest.fixture(scope="session")
+def renewed(world: World) -> World:
+    """Each has another token, the first is refused, and then somebody has changed what they watch."""
+    world.renew()
+    world.write_third()
+    return world

@@ -1,0 +1,58 @@
+"""Small programs of Kubernetes clients, each as it is written with its library: scripts/clients, scripts/go.
+
+Each takes NAMESPACE, NAME and LAST. It prints what it got and lists, and what its watch shows. ConfigMap NAME becomes
+first, second once it has seen first, and fourth once it has seen third, which a test has to write; it ends when it has
+seen LAST. Its watch is begun again when it ends. ConfigMap `seed` must be there.
+"""
+
+import re
+from textwrap import indent
+
+from lab.client_programs import PINS
+
+PYTHON_PINS = PINS / "python"
+DOCS = PINS.parents[1] / "docs" / "clients.md"
+
+
+def documented() -> str:
+    """The lines that docs/clients.md has for the synchronous Python client behind a proxy."""
+    [snippet] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return str(snippet)
+
+
+def source(name: str) -> str:
+    return (PYTHON_PINS / f"with_{name}.py").read_text()
+
+
+PYTHON = {
+    "kubernetes": "def load():\n" + indent(documented(), "    ") + source("kubernetes"),
+    "kubernetes-aio": source("kubernetes_aio"),
+    "kr8s": source("kr8s"),
+}
+"""What does without a lock of its own, on a kubeconfig with a proxy."""
+PYTHON_DIRECT = {
+    "kubernetes": "from kubernetes import config\nload = config.load_config\n" + source("kubernetes"),
+    "kubernetes-aio": source("kubernetes_aio"),
+    "kubernetes-asyncio": source("kubernetes_asyncio"),
+    "kr8s": source("kr8s"),
+    "lightkube": source("lightkube"),
+}
+"""What takes the proxy for the API server; nothing is said to them of it."""
+
+SEED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seed"}, "data": {"state": "sown"}}
+SECOND = "second"
+FOURTH = "fourth"
+
+
+def did_everything(output: str) -> bool:
+    """Whether a program said all of it up to its second state, in this order; it may have listed more, and warned."""
+    lines = [line for line in output.splitlines() if line.startswith(("got ", "listed ", "watched "))]
+    return (
+        lines[:1] == ["got sown"]
+        and "listed seed" in lines
+        and lines[-2:] in (["watched ADDED first", "watched MODIFIED second"], RECONCILED)
+    )
+
+
+RECONCILED = ["watched MODIFIED first", "watched MODIFIED second"]
+"""Of an operator, which is not told what was done to an object."""

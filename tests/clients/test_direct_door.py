@@ -1,0 +1,36 @@
+"""Clients of many languages take the proxy for the API server, by the files of a service account and by kubeconfigs."""
+
+import subprocess
+
+import pytest
+
+from tests.clients.world import RUNS, World, name_of
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+
+PATIENCE = 300.0
+"""Seconds for a client to see that its token was replaced, most a minute: all of them at once, on a busy machine."""
+NAMES = [name_of(client, way) for client, way in RUNS]
+WRITES = {"patch", "create", "update"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_client_gets_lists_writes_and_watches(world: World, name: str) -> None:
+    run = world.runs[name]
+    assert run.began(), run.output()
+    carried = world.carried(run)
+    assert {"get", "list"} <= carried
+    assert carried & WRITES
+    assert "watch" in carried or run.client == "ansible"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_goes_on_after_its_token_was_renewed(renewed: World, name: str) -> None:
+    """Only with the second token it can see what was written after the end of the first, and answer."""
+    run = renewed.runs[name]
+    try:
+        code = run.process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        pytest.fail(run.output()[-4000:])
+    assert code == 0, run.output()[-4000:]
+    assert renewed.state_of(run) == "fourth"

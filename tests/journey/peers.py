@@ -1,0 +1,51 @@
+"""Pods at the other end of kubectl's streams, one for each protocol, so that the streams can be told apart."""
+
+from dataclasses import dataclass
+
+from lab.node.csi import eventually
+from tests.journey.worker import NAMESPACE, Worker
+
+SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
+"""Environment variables of kubectl's: with `false` it begins with SPDY, which it only falls back to otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The pod at the other end of one protocol's streams, so that they can be told from the other's."""
+
+    pod: str
+    websockets: bool
+
+    @property
+    def environment(self) -> list[str]:
+        return [f"{name}={str(self.websockets).lower()}" for name in SWITCHES]
+
+    @property
+    def verb(self) -> str:
+        """A WebSocket begins with a GET (RFC 6455 section 4.1), kubectl's SPDY with a POST."""
+        return "get" if self.websockets else "create"
+
+
+def start_peers(worker: Worker, prefix: str) -> dict[str, Peer]:
+    """Protocol -> its peer, in a pod whose name begins with `prefix`."""
+    found = {
+        "a WebSocket": Peer(pod=f"{prefix}-websocket", websockets=True),
+        "SPDY": Peer(pod=f"{prefix}-spdy", websockets=False),
+    }
+    product = worker.product
+    for each in found.values():
+        product.kubectl("run", each.pod, f"--image={product.node.box}", namespace=NAMESPACE)
+    for each in found.values():
+        product.node.wait_for_pod(each.pod, NAMESPACE)
+    return found
+
+
+def begun(worker: Worker, peer: Peer, subresource: str) -> set[tuple[str, int]]:
+    """Verb and status of each stream to the peer, by the proxies' audit: one that kubectl fell back from counts too."""
+    return eventually(
+        lambda: {
+            (each["verb"], each["status"])
+            for each in worker.product.audit()
+            if (each["name"], each["subresource"]) == (peer.pod, subresource)
+        }
+    )

@@ -1,0 +1,90 @@
+"""Clients of other languages that are built once, from pins that name no registry."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import client_programs
+from lab.client_programs import ECOSYSTEMS, Ecosystem, ready, with_registry
+from lab.programs import ProgramsMissingError
+
+PINNED = """\
+version = 4
+
+[[package]]
+name = "a"
+version = "1.0.0"
+checksum = "00"
+
+[[package]]
+name = "ours"
+version = "0.0.0"
+"""
+RESOLVED = """\
+[[package]]
+name = "a"
+version = "1.0.1"
+source = "registry+of Cargo"
+checksum = "01"
+"""
+REGISTRY = re.compile(r"https?://[^\s\"]*(registry|index|pypi|maven|repo|crates)", re.IGNORECASE)
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(client_programs, "PINS", tmp_path / "pins")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "pins" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "pinned.lock").write_text("a 1")
+    (folder / "program").write_text("one")
+    return folder
+
+
+def tiny(build: list[str], **changed: str) -> Ecosystem:
+    return Ecosystem(
+        folder="tiny",
+        tool=changed.get("tool", "sh"),
+        hint="install it",
+        build=lambda pins, cache: client_programs.run(build, cache),
+        pinned=changed.get("pinned", "**/*"),
+    )
+
+
+def test_it_is_built_once_and_anew_when_a_pin_changes(pins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tiny(["sh", "-c", "echo built >>made"], pinned="*.lock")
+    first = ready(made)
+    assert ready(made) == first
+    assert (first / "made").read_text() == "built\n"
+    assert "building the client in tiny" in capsys.readouterr().err
+    (pins / "program").write_text("another")
+    assert ready(made) == first
+    (pins / "pinned.lock").write_text("a 2")
+    assert ready(made) != first
+
+
+def test_what_was_left_half_built_is_built_from_nothing(pins: Path) -> None:
+    with pytest.raises(ProgramsMissingError, match="no such thing"):
+        ready(tiny(["sh", "-c", "touch half; echo no such thing; exit 3"]))
+    assert not (ready(tiny(["sh", "-c", "touch whole-one"])) / "half").exists()
+
+
+def test_without_its_tool_it_says_what_to_install(pins: Path) -> None:
+    with pytest.raises(ProgramsMissingError, match="no such-tool on PATH for the client in tiny: install it"):
+        ready(tiny([sys.executable], tool="such-tool"))
+
+
+def test_each_crate_gets_the_registry_that_cargo_names() -> None:
+    assert with_registry(PINNED, RESOLVED) == PINNED.replace(
+        'checksum = "00"', 'source = "registry+of Cargo"\nchecksum = "00"'
+    )
+
+
+@pytest.mark.parametrize("ecosystem", ECOSYSTEMS, ids=lambda each: each.folder)
+def test_no_pin_names_the_host_of_a_registry(ecosystem: Ecosystem) -> None:
+    files = [path for path in ecosystem.pins.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert REGISTRY.search(path.read_text()) is None, path
