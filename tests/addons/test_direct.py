@@ -204,6 +204,38 @@ async def test_bad_requests(
     assert target.received == b""
 
 
+SPELLINGS = {
+    "/connectors%2fteam-a/k8s/api": 404,
+    "/connectors/team-a/k8s%2Fapi": 404,
+    "/connectors/team-a/%6b8s/api": 404,
+    "/%63onnectors/team-a/k8s/api": 404,
+    "//connectors/team-a/k8s/api": 404,
+    "/connectors//team-a/k8s/api": 404,
+    "/connectors/./team-a/k8s/api": 404,
+    "/connectors/team-a/../team-a/k8s/api": 404,
+    "/connectors/../connectors/team-a/other/api": 404,
+    "/connectors/team-a/k8s\\..\\other/api": 404,
+    "/connectors/team-a/k8s/./api": 403,
+    "/connectors/team-a/k8s/..%2fother/api": 403,
+    "/connectors/team-a/k8s/..%5Cother/api": 403,
+    "/connectors/team-a/k8s/%252e%252e/other/api": 403,
+    "/connectors/team-a/k8s/;/../other/api": 403,
+    "/connectors/team-a/k8s/.%2e;x/other/api": 403,
+    "/connectors/team-a/k8s/api#/../other": 403,
+}
+"""Of the path form, with slashes and dots in disguise; the client may use team-a/k8s."""
+
+
+async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: Target) -> None:
+    token, found = proxy.token(KEY), dict[str, int]()
+    for path in SPELLINGS:
+        stream = await proxy.open_tls()
+        found[path] = await status(stream, ask(path, token))
+        stream.close()
+    assert found == SPELLINGS
+    assert target.received == b""
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

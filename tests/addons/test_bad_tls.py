@@ -1,0 +1,162 @@
+"""What a client may say in place of TLS, within it and against it, at the port and in a tunnel: it ends, no more."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from OpenSSL import SSL
+
+from tests.fakes.proxy import Proxy
+from tests.fakes.raw_tls import RawTls
+from tests.fakes.target import Target
+from tests.fakes.waiting import until
+
+KEY = "team-a/k8s"
+ALIAS = "c-k8s.team-a.svc.cluster.local"
+EARLY_DATA, PRE_SHARED_KEY = 42, 41
+"""Extensions of RFC 8446 section 4.2."""
+
+Opener = Callable[[Proxy, Target, SSL.Context | None], Awaitable[tuple[RawTls, str]]]
+
+
+async def at_the_port(proxy: Proxy, target: Target, context: SSL.Context | None = None) -> tuple[RawTls, str]:
+    """A client whose handshake is to come, and the first lines of a good request."""
+    head = f"GET /connectors/team-a/k8s/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {proxy.token(KEY)}"
+    return RawTls(await proxy.open(), "localhost", context), head
+
+
+async def in_a_tunnel(proxy: Proxy, target: Target, context: SSL.Context | None = None) -> tuple[RawTls, str]:
+    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    assert answer.status == 200
+    return RawTls(stream, "", context), f"GET /api HTTP/1.1\r\nHost: 127.0.0.1:{target.port}"
+
+
+BOTH = pytest.mark.parametrize("opened", [at_the_port, in_a_tunnel], ids=["at the port", "in a tunnel"])
+
+
+async def ask(client: RawTls, head: str, *fields: str) -> bytes:
+    """What the first read brings."""
+    await client.say("\r\n".join([head, *fields, "", ""]).encode())
+    return await client.some()
+
+
+def hello_of(client: RawTls) -> bytes:
+    with pytest.raises(SSL.WantReadError):
+        client.tls.do_handshake()
+    return client.said()
+
+
+async def still_serves(proxy: Proxy, target: Target) -> None:
+    client, head = await at_the_port(proxy, target)
+    await client.handshake()
+    assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
+    client.stream.close()
+    await until(lambda: proxy.connections == 0)
+
+
+@BOTH
+async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: Target, opened: Opener) -> None:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    # TLS 1.3 has no such thing.
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    client, head = await opened(proxy, target, context)
+    await client.handshake()
+    assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
+    client.tls.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        await client.handshake()
+    client.stream.close()
+    await still_serves(proxy, target)
+
+
+@BOTH
+async def test_no_client_is_offered_early_data(proxy: Proxy, target: Target, opened: Opener) -> None:
+    client, head = await opened(proxy, target, None)
+    await client.handshake()
+    assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
+    session = client.tls.get_session()
+    assert session is not None
+    lib = SSL._lib  # type: ignore[attr-defined]  # pyOpenSSL does not show it
+    assert lib.SSL_SESSION_get_max_early_data(session._session) == 0
+
+
+def with_early_data(hello: bytes) -> bytes:
+    """A ClientHello that resumes a session that nobody knows, and announces that a request follows at once."""
+    ticket = b"\x00\x20" + b"t" * 32 + bytes(4)
+    identities, binders = len(ticket).to_bytes(2) + ticket, b"\x00\x21\x20" + b"b" * 32
+    keys = identities + binders
+    added = EARLY_DATA.to_bytes(2) + b"\x00\x00" + PRE_SHARED_KEY.to_bytes(2) + len(keys).to_bytes(2) + keys
+    body = hello[9:]
+    at = 34
+    at += 1 + body[at]
+    at += 2 + int.from_bytes(body[at : at + 2])
+    at += 1 + body[at]
+    extensions = body[at + 2 :] + added
+    body = body[:at] + len(extensions).to_bytes(2) + extensions
+    message = b"\x01" + len(body).to_bytes(3) + body
+    return b"\x16\x03\x01" + len(message).to_bytes(2) + message
+
+
+@BOTH
+async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: Target, opened: Opener) -> None:
+    client, _ = await opened(proxy, target, None)
+    await client.stream.say(with_early_data(hello_of(client)))
+    record = b"\x17\x03\x03\x10\x00" + b"e" * 4096
+    with suppress(OSError):
+        await client.stream.say(record * 20)
+    answer = await client.stream.rest()
+    # A ServerHello: it was understood, and the session is not resumed.
+    assert answer.startswith(b"\x16\x03\x03")
+    await still_serves(proxy, target)
+    assert target.received.count(b"GET ") == 1
+
+
+@pytest.mark.parametrize("said", ["after the ClientHello", "after the handshake"])
+@BOTH
+async def test_plain_http_where_tls_has_begun_ends(proxy: Proxy, target: Target, opened: Opener, said: str) -> None:
+    client, head = await opened(proxy, target, None)
+    if said == "after the handshake":
+        await client.handshake()
+    else:
+        await client.stream.say(hello_of(client))
+        assert await client.take()
+    with suppress(OSError):
+        await client.stream.say(f"{head}\r\n\r\n".encode())
+    assert b"HTTP/1.1" not in await client.stream.rest()
+    await until(lambda: proxy.connections == 0)
+    assert target.received == b""
+
+
+@BOTH
+async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: Target, opened: Opener) -> None:
+    client, head = await opened(proxy, target, None)
+    client.tls.set_alpn_protos([b"http/1.1", *(b"%0250d" % number for number in range(58))])
+    hello = hello_of(client)
+    assert 16_000 < len(hello) <= 16_384
+    half = len(hello) // 2
+    await client.stream.say(hello[:half])
+    await client.stream.say(hello[half:])
+    assert await client.take()
+    await client.handshake()
+    assert client.tls.get_alpn_proto_negotiated() == b"http/1.1"
+    assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "path", "status"),
+    [
+        pytest.param("", "localhost", "/connectors/team-a/k8s/api", 200, id="none, and the path form"),
+        pytest.param("", ALIAS, "/api", 421, id="none, and the host form"),
+        pytest.param("evil.example", "localhost", "/connectors/team-a/k8s/api", 200, id="foreign, and the path form"),
+        pytest.param("evil.example", ALIAS, "/api", 421, id="foreign, and the host form"),
+        pytest.param("evil.example", "evil.example", "/api", 404, id="foreign, and the same host"),
+        pytest.param("c-other.team-a.svc.cluster.local", ALIAS, "/api", 421, id="of another Connector than Host"),
+        pytest.param(ALIAS.upper(), ALIAS, "/api", 200, id="in capital letters"),
+    ],
+)
+async def test_server_names(proxy: Proxy, target: Target, name: str, host: str, path: str, status: int) -> None:
+    client = RawTls(await proxy.open(), name)
+    await client.handshake()
+    answer = await ask(client, f"GET {path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {proxy.token(KEY)}")
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert (target.received == b"") is (status != 200)
