@@ -101,7 +101,7 @@ def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) ->
         pytest.param("- a\n", "is no kubeconfig", id="a list"),
         pytest.param("clusters: text\n", "is no kubeconfig", id="a text for a list"),
         pytest.param("a: ]", "is no YAML", id="no YAML"),
-        pytest.param("[" * 10_000, "is no YAML", id="nesting without end"),
+        pytest.param("[\n" * 10_000, "is no YAML", id="nesting without end"),
     ],
 )
 def test_what_is_theirs_is_not_replaced(path: Path, value: object, message: str) -> None:

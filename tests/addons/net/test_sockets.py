@@ -29,6 +29,16 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
+async def test_mitmproxys_watch_of_an_idle_connection_ends_and_the_connection_does_not(
+    proxy: Proxy, target: Target
+) -> None:
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await until(lambda: not any("timeout watchdog" in task.get_name() for task in asyncio.all_tasks()))
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    assert (await client.answer()).status == 200
+    assert proxy.connections == 1
+
+
 @pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
 async def test_who_is_refused_and_does_not_close_is_closed(
     proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, takes: bool
