@@ -57,7 +57,7 @@ def memory_cases(*, size: int, events: int, streams: int, large: int | None = No
         MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
         MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", script="hold.py"),
         MemoryCase(name="check-hangs", mode="up", flags=held, limit=40, script="hang.py"),
-        MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.15),
+        MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.1),
     )
 
 

@@ -71,7 +71,7 @@ class Sockets:
         self._client = self._take_over(handler)
         # Draining is our own work, and nothing is read in mitmproxy's own way that would have to wait for it.
         handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
-        # Its time never comes (`tcp_timeout`); it would be a cycle.
+        # Its time comes soon (`tcp_timeout`), so that the task is gone; what it would call would be a cycle.
         handler.timeout_watchdog.callback = _no_wait
 
     @property

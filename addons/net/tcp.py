@@ -50,7 +50,9 @@ class TcpConnection(asyncio.BufferedProtocol):
         """Is called when the connection is no more, whoever has it then."""
         self._socket: socket.socket | None = None
         self._opposite: TcpConnection | None = None
-        self._over = asyncio.Event()
+        self._over = False
+        self._reader: asyncio.Future[None] | None = None
+        """What mitmproxy's task waits for."""
         self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
         self.reads = True
         """What the kernel has is asked for."""
@@ -160,14 +162,18 @@ class TcpConnection(asyncio.BufferedProtocol):
         Returns nothing, after `end`.
         """
         self.start()
-        await self._over.wait()
+        if not self._over:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         return b""
 
     def end(self) -> None:
         """Give nothing more to anybody, and close the connection; what was sent still goes out."""
         self.leave_alone()
         self.transport.close()
-        self._over.set()
+        self._over = True
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def finish(self) -> bool:
         """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""

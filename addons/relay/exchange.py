@@ -147,6 +147,7 @@ class Exchange:
         self.stream = self._kind(response)
         if self.stream:
             self._tell(recorders, "request")
+            response.forget_fields()
 
     def ended(self, reason: str, recorders: Recorders) -> None:
         """Write it down, once; `reason` says how a stream came to its end."""

@@ -12,7 +12,7 @@ from addons.http1.websocket import FrameEnds
 from addons.relay import inject
 from connector_store.domain import denial
 from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Header
+from connector_store.domain.headers import Fields, Header
 from connector_store.domain.models import Target
 
 _LINE_END: Final = 0x0A
@@ -46,10 +46,16 @@ class Response:
         self._goes_on = False
         """The target waits for another request after this response."""
         self._interim = False
+        self._json = False
         self._last_byte = _LINE_END
         self._target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
+
+    def forget_fields(self) -> None:
+        """The head has gone on and nobody looks at its fields again: a stream may keep them for days."""
+        if self.head is not None:
+            self.head = self.head._replace(headers=Fields())
 
     @property
     def surplus(self) -> bool:
@@ -86,7 +92,7 @@ class Response:
     def farewell(self) -> bytes | None:
         """What ends a watch now, its last chunk. None in the middle of an event; empty if there is no such way."""
         if self.head is not None and self.head.body is Until.LAST_CHUNK:
-            return render_last_chunk([]) if self._between_events(self.head) else None
+            return render_last_chunk([]) if self._between_events() else None
         return b""
 
     def broken_off(self, reason: str) -> bytes:
@@ -95,13 +101,13 @@ class Response:
         An event of type ERROR, as the API server sends it: client-go gives it to whoever watches.
         """
         head = self.head
-        if head is None or head.body is not Until.LAST_CHUNK or not _is_json(head) or not self._between_events(head):
+        if head is None or head.body is not Until.LAST_CHUNK or not self._json or not self._between_events():
             return b""
         return render_chunk(denial.watch_error(reason))
 
-    def _between_events(self, head: ResponseHead) -> bool:
+    def _between_events(self) -> bool:
         """A gateway may have cut events into chunks of its own; JSON shows where one ends."""
-        return self._reader.between_chunks and (not _is_json(head) or self._last_byte == _LINE_END)
+        return self._reader.between_chunks and (not self._json or self._last_byte == _LINE_END)
 
     def _pass(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
@@ -139,6 +145,7 @@ class Response:
             self.switched = True
         if head.status >= 200 or self.switched:
             self.head = head
+            self._json = any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
             self._goes_on = head.body is not Until.CLOSE and not inject.is_last(head)
             self.last = self.last or not self._goes_on
         else:
@@ -153,7 +160,3 @@ class Response:
             self.failure = denial.target_unreachable(self._target, reason)
         else:
             self.failure = Broken(reason)
-
-
-def _is_json(head: ResponseHead) -> bool:
-    return any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))

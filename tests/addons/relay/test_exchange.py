@@ -57,6 +57,9 @@ def test_a_stream_is_written_when_it_begins_and_when_it_ends(path: bytes, data: 
     found = turn(path)
     answer(found, data, records)
     assert [(each.event, each.stream) for each in records] == [("request", kind)]
+    assert found.response is not None
+    assert found.response.head is not None
+    assert found.response.head.headers == (), "it may last for days, and nobody looks at them again"
     found.bytes_out = 7
     found.ended("it was cut", (records.append,))
     assert (records[1].event, records[1].stream, records[1].cause) == ("stream", kind, "it was cut")
