@@ -26,9 +26,9 @@ class Lending:
     def find(self, key: ObjectKey) -> Found:
         """What there is now; Unusable while there is no token, with the reason that the target gave."""
         found = self._held(key)
-        source = _source(found)
-        if source is None or not isinstance(found, Target):
+        if not isinstance(found, Target) or not isinstance(found.credential, MintingRight):
             return found
+        source = _source(found, found.credential)
         token = self._minter.current(source)
         if token is not None:
             return replace(found, credential=token)
@@ -40,17 +40,19 @@ class Lending:
         """None also where a token of the target has to be waited for: then `check` is asked."""
         answer = self._access.cached(token, key)
         if isinstance(answer, Granted):
-            source = _source(self._held(key))
-            if source is not None and self._minter.current(source) is None and self._minter.failure(source) is None:
-                return None
+            found = self._held(key)
+            if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+                source = _source(found, found.credential)
+                if self._minter.current(source) is None and self._minter.failure(source) is None:
+                    return None
         return answer
 
     async def check(self, token: str, key: ObjectKey) -> Answer:
         answer = await self._access.check(token, key)
-        source = _source(self._held(key)) if isinstance(answer, Granted) else None
-        if source is not None:
+        found = self._held(key) if isinstance(answer, Granted) else None
+        if isinstance(found, Target) and isinstance(found.credential, MintingRight):
             # How that went is what `find` says.
-            await self._minter.lend(source)
+            await self._minter.lend(_source(found, found.credential))
         return answer
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
@@ -59,14 +61,12 @@ class Lending:
     def changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: tokens of what is another now are dropped at once."""
         for key in keys:
-            source = _source(self._held(key))
-            if source is None:
-                self._minter.forget(key)
+            found = self._held(key)
+            if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+                self._minter.keep(_source(found, found.credential))
             else:
-                self._minter.keep(source)
+                self._minter.forget(key)
 
 
-def _source(found: Found) -> Source | None:
-    if not isinstance(found, Target) or not isinstance(found.credential, MintingRight):
-        return None
-    return Source(found.key, found.address, found.ca, found.credential, found.secret_name or "")
+def _source(found: Target, right: MintingRight) -> Source:
+    return Source(found.key, found.address, found.ca, right, found.secret_name or "")

@@ -85,30 +85,27 @@ class AuditLog:
         if len(self._waiting) >= MAX_WAITING or self._size >= MAX_WAITING_SIZE:
             self.dropped += 1
             return
-        self._add(
-            readable(exchange, now=self._now(), commands=self._commands)
-            if self._form == "text"
-            else line(exchange, now=self._now(), commands=self._commands)
-        )
+        form = readable if self._form == "text" else line
+        text = form(exchange, now=self._now(), commands=self._commands)
+        self._waiting.append(text)
+        self._size += len(text)
 
     def flush(self) -> None:
         """Write what waits, in one piece."""
         self._woken = False
         omitted, self._omitted = self._omitted, 0
         if omitted:
-            self._add(self._note("omitted", omitted, "more refusals of strangers than are written in a second"))
+            self._waiting.append(
+                self._note("omitted", omitted, "more refusals of strangers than are written in a second")
+            )
         lost, self._told_lost = self.dropped - self._told_lost, self.dropped
         if lost:
-            self._add(self._note("lost", lost, "nobody read the audit log in time"))
+            self._waiting.append(self._note("lost", lost, "nobody read the audit log in time"))
         if self._waiting:
             lines = "\n".join(self._waiting) + "\n"
             self._waiting.clear()
             self._size = 0
             self._write(lines)
-
-    def _add(self, text: str) -> None:
-        self._waiting.append(text)
-        self._size += len(text)
 
     def _note(self, event: str, lines: int, reason: str) -> str:
         """A line about lines."""

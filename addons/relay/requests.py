@@ -378,11 +378,12 @@ class Requests:
 
     def _finish(self, exchange: Exchange) -> None:
         response, upstream = exchange.response, self._upstream
-        if response is not None and response.clean and exchange.whole and upstream is not None and not upstream.ended:
+        clean = response is not None and response.clean
+        if clean and exchange.whole and upstream is not None and not upstream.ended:
             upstream.rest()
         self._warned = True
         self._end_exchange("")
-        last = response is None or response.last or response.surplus or self._sockets.retiring
+        last = response is None or response.last or (not clean and response.surplus) or self._sockets.retiring
         if last or not exchange.whole or upstream is None or upstream.ended:
             self._close()
             return

@@ -47,6 +47,7 @@ class Response:
         """The target waits for another request after this response."""
         self._interim = False
         self._json = False
+        """It is in chunks, and their content is JSON."""
         self._last_byte = _LINE_END
         self._target = target
         self._upgrade = upgrade
@@ -145,7 +146,7 @@ class Response:
             self.switched = True
         if head.status >= 200 or self.switched:
             self.head = head
-            self._json = any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
+            self._json = head.body is Until.LAST_CHUNK and _is_json(head)
             self._goes_on = head.body is not Until.CLOSE and not inject.is_last(head)
             self.last = self.last or not self._goes_on
         else:
@@ -160,3 +161,7 @@ class Response:
             self.failure = denial.target_unreachable(self._target, reason)
         else:
             self.failure = Broken(reason)
+
+
+def _is_json(head: ResponseHead) -> bool:
+    return any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
