@@ -7,7 +7,8 @@ import weakref
 
 import pytest
 
-from addons.net.sockets import Farewell
+from addons.net import sockets
+from addons.net.sockets import Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection
 from tests.fakes.proxy import Proxy
 from tests.fakes.target import OK, Conversation, Target
@@ -179,3 +180,36 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
         await until(lambda: layer() is None and stage() is None and tls() is None)
     finally:
         gc.enable()
+
+
+async def test_a_dial_ends_with_its_client(proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, given_up = asyncio.Event(), asyncio.Event()
+
+    async def silent(*_: object) -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+        return ""
+
+    monkeypatch.setattr(sockets, "connect", silent)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await until(begun.is_set)
+    client.close()
+    await until(given_up.is_set)
+
+
+async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leaves_none_open(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Sockets, "adopt", fail)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    assert await client.rest() == b""
+    await until(lambda: proxy.connections == 0)
+    assert target.received == b""

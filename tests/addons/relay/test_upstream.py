@@ -1,5 +1,13 @@
 """One target connection serves the requests of a tunnel, as long as it is the one that was decided on."""
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_store.domain.client_certificate import ClientCertificate
+from connector_store.domain.models import Address
+from connector_store.domain.models import Target as Led
 from connector_store.domain.names import ObjectKey
 from connector_store.trust import TrustStore
 from lab.certificates import Issued
@@ -98,3 +106,25 @@ async def test_without_an_answer_on_a_used_connection_the_client_sees_what_it_wo
     await client.say(b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 0\r\n\r\n" % target.port)
     assert await client.rest() == b""
     assert (len(target.conversations), target.received.count(b"POST /api")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"key": ObjectKey("team-a", "other")}, id="another Connector"),
+        pytest.param({"uid": "another"}, id="the Connector made anew"),
+        pytest.param({"address": Address(host="127.0.0.1", port=1)}, id="another port"),
+        pytest.param({"address": Address(host="localhost", port=6443)}, id="another host"),
+        pytest.param({"ca": None}, id="another trust"),
+        pytest.param({"credential": ClientCertificate(b"chain", b"key")}, id="a client certificate"),
+    ],
+)
+async def test_it_is_good_for_what_it_was_made_for_and_nothing_else(
+    proxy: Proxy, target: Target, other: dict[str, Any]
+) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    upstream, led = proxy.stage._upstream, proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    assert isinstance(led, Led)
+    assert upstream.serves(led, proxy.service.trust)
+    assert not upstream.serves(replace(led, **other), proxy.service.trust)
