@@ -28,7 +28,7 @@ MARKS = {
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
 
 PLACES = {
-    "cluster and not node": (
+    "cluster and not clients and not node": (
         "cluster",
         "lab",
         "release",
@@ -36,6 +36,7 @@ PLACES = {
         "addons/server/test_cluster.py",
         "connector_store/kube/test_events.py",
     ),
+    "clients": ("clients",),
     "node": ("node", "journey", "monitoring"),
 }
 """Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
@@ -68,11 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(seconds))
-        stage = next((each for each in ("node", "cluster") if item.get_closest_marker(each)), None)
-        places = PLACES["node" if stage == "node" else "cluster and not node"]
-        if stage is not None and not any(item.path.is_relative_to(_HERE / place) for place in places):
+        marks = [each for each in ("node", "clients", "cluster") if item.get_closest_marker(each)]
+        stage = next((each for each in PLACES if marks and each.startswith(marks[0])), None)
+        if stage and not any(item.path.is_relative_to(_HERE / place) for place in PLACES[stage]):
             raise pytest.UsageError(
-                f"{item.nodeid}: the stage {stage} reads {', '.join(places)} only; name it in PLACES"
+                f"{item.nodeid}: for -m '{stage}' only {', '.join(PLACES[stage])} is read; name it in PLACES"
             )
 
 
