@@ -1,22 +1,24 @@
-"""What the driver knows of the cluster: Connectors, their classes and Services and the proxy's CA by watches; access
-by reviews.
+"""What the driver knows of the cluster: classes and the proxy's CA by watches; of the Connectors and their Services
+those that volumes of its node name; access by reviews.
 
 It reads no Secret and no status. Settings are read once, at start.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
+from connector_csi.named import Named
 from connector_store import logs
 from connector_store.domain.access import Access
 from connector_store.domain.auth import is_ours
 from connector_store.domain.cursor import Raw
 from connector_store.domain.models import Connector, Rejected
 from connector_store.domain.names import ObjectKey
+from connector_store.domain.proxy_service import SELECTOR, connector_of, parse_service, service_name
 from connector_store.domain.rotation import PUBLISHED
 from connector_store.domain.serving import not_watched
 from connector_store.domain.settings import Settings
@@ -24,7 +26,7 @@ from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import Aliases
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import Reflector
-from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, Resource
+from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from connector_store.kube.shared_settings import read_settings
 from connector_store.kube.sinks import StoreSink, object_reflector, parser
 from connector_store.store import Object, Store
@@ -41,8 +43,11 @@ class Cluster:
         self._client = client
         self._environ = environ
         self._metrics = metrics
-        self._store = Store(expected=(CONNECTORS.kind, CONNECTOR_CLASSES.kind))
+        self._store = Store(expected=(CONNECTOR_CLASSES.kind,))
+        self._parse = parser(_DEFAULTS.system_namespace)
+        self._connectors: Named | None = None
         self._aliases: Aliases | None = None
+        self._services: Named | None = None
         self._watches: list[Reflector[Any]] = []
         self.settings = _DEFAULTS
         self.access: Access = self._make_access()
@@ -62,8 +67,17 @@ class Cluster:
             return None
         return not_watched(watch.kind, self.settings.stale_after, refused=watch.refusal is not None).message
 
+    async def know(self, keys: Iterable[ObjectKey]) -> None:
+        """Returns when those Connectors, and their Services, have been read; from now on they are followed."""
+        wanted = tuple(keys)
+        if self._connectors is not None:
+            await self._connectors.know(wanted)
+        if self._services is not None:
+            await self._services.know(each for key in wanted if (each := _service(key)) is not None)
+
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
-        """None also for a Connector of a class that is not ours."""
+        """None also for a Connector of a class that is not ours, and for one that nobody has asked to `know` lately."""
+        self._use(key)
         found = self._store.connector(key)
         if found is None or not is_ours(found, self._store.connector_class(found.class_name)):
             return None
@@ -83,25 +97,52 @@ class Cluster:
         logs.use(self.settings.log_format)
         self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
         self.access = self._make_access()
-        reflectors: list[Reflector[Any]] = [
-            self._listed(CONNECTORS),
-            self._listed(CONNECTOR_CLASSES),
-            self._object(self.settings.ca_configmap, self._take_ca),
-        ]
-        if self.settings.proxy_host is not None:
-            self._aliases = Aliases(self.settings.proxy_host)
-            reflectors.append(self._aliases.reflector(self._client, watch_timeout=self.settings.watch_timeout))
+        watched: list[Reflector[Any]] = [self._classes(), self._object(self.settings.ca_configmap, self._take_ca)]
+        named = self._make_named()
+        reflectors = [*watched, *(each.watch for each in named)]
         async with asyncio.TaskGroup() as tasks:
-            for reflector in reflectors:
-                tasks.create_task(reflector.run())
+            for watch in watched:
+                tasks.create_task(watch.run())
+            for kind in named:
+                tasks.create_task(kind.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
             self._watches = reflectors
-            for kind in {each.kind for each in reflectors}:
-                self._metrics.watch_age.labels(kind).set_function(partial(self._age, kind))
+            for name in {each.kind for each in reflectors}:
+                self._metrics.watch_age.labels(name).set_function(partial(self._age, name))
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
+
+    def _make_named(self) -> list[Named]:
+        seconds = self.settings.watch_timeout
+        self._parse = parser(self.settings.system_namespace)
+        self._connectors = Named(self._client, CONNECTORS, self._take_connector, watch_timeout=seconds)
+        if self.settings.proxy_host is None:
+            return [self._connectors]
+        self._aliases = Aliases(self.settings.proxy_host)
+        self._services = Named(
+            self._client, SERVICES, self._take_service, label_selector=SELECTOR, watch_timeout=seconds
+        )
+        return [self._connectors, self._services]
+
+    def _use(self, key: ObjectKey) -> None:
+        if self._connectors is not None:
+            self._connectors.use(key)
+        name = _service(key)
+        if self._services is not None and name is not None:
+            self._services.use(name)
+
+    def _take_connector(self, key: ObjectKey, raw: Raw | None) -> None:
+        found = self._parse(raw) if raw is not None else None
+        if found is None:
+            self._store.forget(f"{CONNECTORS.kind} {key}")
+        else:
+            self._store.replace(f"{CONNECTORS.kind} {key}", [found])
+
+    def _take_service(self, key: ObjectKey, raw: Raw | None) -> None:
+        if self._aliases is not None:
+            self._aliases.take(connector_of(key), parse_service(raw) if raw is not None else None)
 
     def _age(self, kind: str) -> float:
         """Of the oldest watch of that kind."""
@@ -121,12 +162,12 @@ class Cluster:
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
 
-    def _listed(self, resource: Resource) -> Reflector[Object]:
+    def _classes(self) -> Reflector[Object]:
         return Reflector(
             self._client,
-            resource,
+            CONNECTOR_CLASSES,
             parser(self.settings.system_namespace),
-            StoreSink(self._store, resource.kind),
+            StoreSink(self._store, CONNECTOR_CLASSES.kind),
             watch_timeout=self.settings.watch_timeout,
         )
 
@@ -139,3 +180,8 @@ class Cluster:
         # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
         if text:
             self.ca = str(text).encode()
+
+
+def _service(connector: ObjectKey) -> ObjectKey | None:
+    name = service_name(connector.name)
+    return ObjectKey(connector.namespace, name) if name is not None else None

@@ -5,7 +5,7 @@ The token is checked as the proxy checks it, before anything about a Connector i
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -51,6 +51,8 @@ class Knowledge(Protocol):
 
     @property
     def stale(self) -> str | None: ...
+
+    async def know(self, keys: Iterable[ObjectKey]) -> None: ...
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None: ...
 
@@ -146,6 +148,9 @@ class Contents:
         refused = await self._check(wish)
         if isinstance(refused, Failure):
             return refused
+        unread = await self._read(wish, refused)
+        if unread is not None:
+            return unread
         # Nothing waits from here on: inputs and files are of one moment.
         ca, inputs = self._cluster.ca, self.inputs(wish)
         if ca is None:
@@ -190,6 +195,17 @@ class Contents:
                 case Refused():
                     refused[key] = self._may_not_use(wish, key)
         return refused
+
+    async def _read(self, wish: Wish, refused: Mapping[ObjectKey, Failure]) -> Failure | None:
+        """Of Connectors that the pod may use; others are not looked at."""
+        try:
+            async with asyncio.timeout(self._sync_timeout):
+                await self._cluster.know(key for key in wish.volume.connectors if key not in refused)
+        except TimeoutError:
+            return unavailable(
+                "the driver has not read the volume's Connectors yet; see its log for what the API server says"
+            )
+        return None
 
     def _problem(self, wish: Wish, key: ObjectKey) -> Failure | None:
         connector = self._cluster.connector(key)

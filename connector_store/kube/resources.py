@@ -22,6 +22,11 @@ class Resource:
     plural: str
     kind: str
 
+    @property
+    def api_version(self) -> str:
+        """As in manifests: `GROUP/VERSION`, or `v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """Of the collection, or of one object; without a namespace: all of them, or a cluster-scoped resource."""
         parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]

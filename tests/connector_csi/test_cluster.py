@@ -19,7 +19,7 @@ from connector_store.domain.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from tests.fakes.api_server import FakeApiServer, refusal, user
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE, until
 
 KEY = ObjectKey("team-a", "k8s")
 SYSTEM = "connectors-system"
@@ -45,6 +45,7 @@ async def running(server: FakeApiServer, metrics: Metrics | None = None) -> Asyn
             await asyncio.wait([task, asyncio.ensure_future(cluster.synced.wait())], return_when="FIRST_COMPLETED")
             if task.done():
                 await task
+            await asyncio.wait_for(cluster.know([KEY]), PATIENCE)
             yield cluster
         finally:
             task.cancel()
@@ -114,6 +115,33 @@ async def test_without_a_service_of_the_proxy_it_looks_at_none(server: FakeApiSe
     async with running(server) as cluster:
         assert not cluster.alias_seen(KEY)
     assert not [path for _, path, _ in server.requests if path.endswith("/services")]
+
+
+async def test_of_the_clusters_connectors_it_knows_those_that_it_was_asked_for(server: FakeApiServer) -> None:
+    other = ObjectKey("team-b", "other")
+    raw = connector() | {"metadata": {"name": other.name, "namespace": other.namespace}}
+    await server.put(CONNECTORS, raw)
+    async with running(server) as cluster:
+        assert cluster.connector(other) is None
+        await cluster.know([other])
+        assert cluster.connector(other) is not None
+
+
+async def test_a_status_that_is_written_is_not_read(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector() | {"metadata": {**connector()["metadata"], "generation": 1}})
+    async with running(server) as cluster:
+        assert await asked_for(server) == 1
+        said = {"metadata": {**connector()["metadata"], "generation": 1}, "status": {"conditions": []}}
+        await server.put(CONNECTORS, connector() | said)
+        await server.put(CONNECTORS, connector("other") | {"metadata": {**connector()["metadata"], "generation": 2}})
+        await until(lambda: getattr(cluster.connector(KEY), "class_name", "") == "other")
+        assert await asked_for(server) == 2
+
+
+async def asked_for(server: FakeApiServer) -> int:
+    """How often the Connector itself was read."""
+    path = CONNECTORS.path(KEY.namespace)
+    return sum(each == path and "watch" not in query for _, each, query in server.requests)
 
 
 async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(server: FakeApiServer) -> None:

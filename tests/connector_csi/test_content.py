@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -62,6 +63,13 @@ class FakeCluster:
 
     strangers: set[ObjectKey] = field(default_factory=set)
     """Connectors whose Service is another's."""
+    read: list[ObjectKey] = field(default_factory=list)
+    unreadable: bool = False
+
+    async def know(self, keys: Iterable[ObjectKey]) -> None:
+        self.read += keys
+        if self.unreadable:
+            await asyncio.Event().wait()
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         return self.connectors.get(key)
@@ -93,11 +101,23 @@ async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
     assert "s3cret" not in repr(content)
 
 
+async def test_a_connector_that_cannot_be_read_is_waited_for_and_not_taken_for_absent(cluster: FakeCluster) -> None:
+    cluster.unreadable = True
+    contents = Contents(cluster, sync_timeout=0.01)
+    wish = contents.parse(CONTEXT, SECRETS)
+    assert isinstance(wish, Wish)
+    failure = await contents.make(wish)
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.is_final) == (StatusCode.UNAVAILABLE, False)
+    assert cluster.read == [KEY]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
     cluster.access.answers[KEY] = MAY_NOT
     cluster.connectors = {KEY: connector()} if exists else {}
     failure = await made_by(cluster)
+    assert cluster.read == []
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.PERMISSION_DENIED
     assert 'connectors.connectors.alauda.io "k8s" in namespace "team-a" does not exist, or' in failure.message

@@ -1,6 +1,5 @@
 """Which Services are seen to lead to the proxy: by a watch, and by one look; tests/cluster/deploy has real Services."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,13 +8,11 @@ from typing import Any
 import pytest
 
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, SELECTOR, parse_service
-from connector_store.kube import aliases
+from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, SELECTOR, Service, parse_service
 from connector_store.kube.aliases import Aliases, leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import SERVICES
 from tests.fakes.api_server import FakeApiServer, refusal
-from tests.fakes.waiting import until
 
 KEY = ObjectKey("team-a", "k8s")
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
@@ -43,7 +40,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 def test_it_is_seen_for_the_connector_that_owns_it_and_no_other() -> None:
     known = Aliases(HOST)
     assert not known.seen(KEY, "u1")
-    known.put(GOOD)
+    known.take(KEY, GOOD)
     assert known.seen(KEY, "u1")
     assert not known.seen(KEY, "u2")
     assert not known.seen(ObjectKey("team-b", "k8s"), "u1")
@@ -51,49 +48,18 @@ def test_it_is_seen_for_the_connector_that_owns_it_and_no_other() -> None:
 
 def test_a_connector_without_uid_has_none() -> None:
     known = Aliases(HOST)
-    known.put(replace(GOOD, owner_uid=""))
+    known.take(KEY, replace(GOOD, owner_uid=""))
     assert not known.seen(KEY, "")
 
 
-@pytest.mark.parametrize("change", ["edited", "deleted", "gone from the list"])
-def test_it_is_seen_no_more_once_it_is(change: str) -> None:
+@pytest.mark.parametrize("now", [EVIL, None], ids=["edited", "deleted"])
+def test_it_is_seen_no_more_once_it_is(now: Service | None) -> None:
     known = Aliases(HOST)
-    known.replace((GOOD,))
+    known.take(KEY, GOOD)
     assert known.seen(KEY, "u1")
-    match change:
-        case "edited":
-            known.put(EVIL)
-        case "deleted":
-            known.remove(GOOD)
-        case _:
-            known.replace((EVIL,))
+    known.take(KEY, now)
     assert not known.seen(KEY, "u1")
     assert len(known) == 0
-
-
-def test_what_is_kept_is_bounded_and_what_is_kept_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "MAX_ALIASES", 1)
-    known = Aliases(HOST)
-    known.put(GOOD)
-    known.put(parse_service(raw("other")))
-    assert len(known) == 1
-    known.put(replace(GOOD, owner_uid="u2"))
-    assert known.seen(KEY, "u2")
-
-
-async def test_the_watch_asks_for_our_label_and_follows(server: FakeApiServer) -> None:
-    async with KubeClient(server.configuration) as client:
-        known = Aliases(HOST)
-        reflector = known.reflector(client)
-        running = asyncio.ensure_future(reflector.run())
-        await reflector.synced.wait()
-        await server.put(SERVICES, raw())
-        await until(lambda: known.seen(KEY, "u1"))
-        await server.delete(SERVICES, "c-k8s", "team-a")
-        await until(lambda: not known.seen(KEY, "u1"))
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    assert {query["labelSelector"] for _, _, query in server.requests} == {SELECTOR}
 
 
 @pytest.mark.parametrize(

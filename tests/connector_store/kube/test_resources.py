@@ -24,3 +24,7 @@ def test_path(path: str, expected: str) -> None:
 
 def test_named_as_kubectl_does() -> None:
     assert (str(CONNECTORS), str(SECRETS)) == ("connectors.connectors.alauda.io", "secrets")
+
+
+def test_the_api_version_is_that_of_manifests() -> None:
+    assert (CONNECTORS.api_version, SECRETS.api_version) == ("connectors.alauda.io/v1alpha1", "v1")

@@ -1,0 +1,52 @@
+"""What a CSI driver follows on a real API server, with its own role: what it was asked for, and no status."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from connector_csi.named import Named
+from connector_store.domain.cursor import Raw
+from connector_store.domain.names import ObjectKey
+from connector_store.kube import config
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONNECTORS
+from lab.control_plane import ControlPlane
+from lab.kubectl import write_kubeconfig
+from tests.cluster.kube.installed import DEPLOY, connector
+from tests.fakes.waiting import PATIENCE, until
+
+
+@asynccontextmanager
+async def following(plane: ControlPlane, taken: list[Raw | None]) -> AsyncIterator[Named]:
+    for file in ("namespace.yaml", "rbac.yaml"):
+        plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
+    user = {"token": plane.mint_token("connectors-csi", "connectors-csi")}
+    path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
+    async with KubeClient(await config.load(kubeconfig=str(path))) as client:
+        found = Named(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, spread=0.01)
+        task = asyncio.ensure_future(found.run())
+        try:
+            yield found
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def addresses(taken: list[Raw | None]) -> list[str | None]:
+    return [each["spec"]["address"] if each is not None else None for each in taken]
+
+
+async def test_it_is_read_once_and_after_each_change_of_its_spec(plane: ControlPlane, own_namespace: str) -> None:
+    first, second = "https://192.0.2.1:6443", "https://192.0.2.2:6443"
+    taken: list[Raw | None] = []
+    plane.kubectl.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
+    async with following(plane, taken) as found:
+        await asyncio.wait_for(found.know([ObjectKey(own_namespace, "k8s")]), PATIENCE)
+        status = '{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Probed"}]}}'
+        patch = ("patch", "connector", "k8s", "--subresource=status", "--type=merge", "-p", status)
+        plane.kubectl(*patch, namespace=own_namespace)
+        plane.kubectl.apply(connector("k8s", address=second), namespace=own_namespace)
+        await until(lambda: addresses(taken)[-1:] == [second])
+        plane.kubectl("delete", "connector", "k8s", namespace=own_namespace)
+        await until(lambda: taken[-1] is None)
+    assert addresses(taken) == [first, second, None]
