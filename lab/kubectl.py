@@ -60,11 +60,16 @@ class Kubectl:
         self("apply", "-f", "-", namespace=namespace, stdin=json.dumps(items))
 
     def wait_established(self, *crds: str) -> None:
-        """`kubectl wait` fails at once on a CRD that has no conditions at all yet."""
-        deadline = time.monotonic() + TIMEOUT
-        while self.run("wait", "--for=condition=Established", *(f"crd/{name}" for name in crds)).returncode != 0:
+        """Returns when objects of the kinds can be listed, a moment after the conditions say so.
+
+        `kubectl wait` fails at once on a CRD that has no conditions at all yet.
+        """
+        deadline = time.monotonic() + 2 * TIMEOUT
+        established = ("wait", "--for=condition=Established", *(f"crd/{name}" for name in crds))
+        listed = [("get", name, "--all-namespaces", "--output=name") for name in crds]
+        while any(self.run(*each).returncode != 0 for each in (established, *listed)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not established within {TIMEOUT:.0f} s: {', '.join(crds)}")
+                raise TimeoutError(f"not served within {2 * TIMEOUT:.0f} s: {', '.join(crds)}")
             time.sleep(0.1)
 
     def json(self, *arguments: str, namespace: str | None = None) -> Any:

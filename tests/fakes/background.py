@@ -29,9 +29,18 @@ def background[T](served: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, C
         finally:
             asyncio.run_coroutine_threadsafe(_exit(served), loop).result()
     finally:
+        # What still runs would outlive its loop.
+        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _end_tasks() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _enter[T](served: AbstractAsyncContextManager[T]) -> T:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from lab.certificates import Issued
+from tests.fakes.waiting import end
 
 Handler = Callable[["Conversation"], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -78,7 +79,7 @@ class Target:
         # A TLS connection takes leave of its peer, which may be gone; the next test's loop is not this one's.
         for conversation in self.conversations:
             conversation.writer.transport.abort()
-        await asyncio.sleep(0)
+        await end(self._server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -1,12 +1,22 @@
 """Waiting for something that gives no sign when it happens."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 60.0
 """Seconds."""
+
+
+async def end(server: asyncio.Server) -> None:
+    """Close it with all of its connections, those too whose handshake is still under way."""
+    server.close()
+    if sys.version_info >= (3, 13):
+        server.abort_clients()
+        await server.wait_closed()
+    await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], object], what: str = "what had to happen") -> None:

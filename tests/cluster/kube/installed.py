@@ -21,7 +21,7 @@ AUDIENCE: Final = "connectors-proxy"
 def install_definitions(plane: ControlPlane) -> None:
     """deploy/crds, served when this returns."""
     plane.kubectl("apply", "-k", str(DEPLOY / "crds"))
-    plane.kubectl("wait", "--for", "condition=established", "--timeout=60s", "crd", "--all")
+    plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
 
 def install_roles(plane: ControlPlane) -> None:
