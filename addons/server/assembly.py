@@ -226,13 +226,9 @@ def _hosts(config: Config, settings: Settings) -> tuple[str, ...]:
 
 
 def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None:
-    def left() -> float | None:
-        expires = certificates.ca_expires
-        return expires - time.time() if expires is not None else None
-
     metrics.objects(lambda: store.counts, lambda key: store.connector(key) is not None)
     metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced - {CA}))
-    metrics.gauge("connector_ca_expiry_seconds", "Seconds until the CA ends", left)
+    metrics.gauge("connector_ca_expiry_timestamp_seconds", "When the CA ends", lambda: certificates.ca_expires)
 
 
 def _read_ca(path: Path) -> bytes:

@@ -126,7 +126,7 @@ def test_every_metric_of_the_proxy_is_there() -> None:
     assert families <= documented
     assert documented - families <= {
         "connector_store_synced",
-        "connector_ca_expiry_seconds",
+        "connector_ca_expiry_timestamp_seconds",
         "connector_namespaces_not_served",
         "connector_kept_connections",
         "connector_kept_connections_taken_total",

@@ -103,7 +103,7 @@ def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     lost: list[str] = []
     metrics = Metrics(audit_lost=lambda: len(lost))
     metrics.gauge("connector_store_synced", "All lists are in", lambda: 1)
-    metrics.gauge("connector_ca_expiry_seconds", "Until the CA expires", lambda: None)
+    metrics.gauge("connector_ca_expiry_timestamp_seconds", "Until the CA expires", lambda: None)
     metrics.objects(lambda: {"Connector": 7}, lambda _: True)
     metrics.token_reviews["granted"] += 1
     metrics.watch_restarts["Secret"] += 1
@@ -117,4 +117,4 @@ def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     assert found["connector_watch_restarts_total", (("kind", "Secret"),)] == 1
     assert found["connector_access_cache_hits_total", ()] == 4
     assert found["connector_audit_lines_lost_total", ()] == 1
-    assert not any(name == "connector_ca_expiry_seconds" for name, _ in found)
+    assert not any(name == "connector_ca_expiry_timestamp_seconds" for name, _ in found)

@@ -30,7 +30,7 @@ async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Pa
                 await asyncio.sleep(0.05)
         metrics = await get("/metrics")
     assert "connector_store_synced 1.0" in metrics
-    assert "connector_ca_expiry_seconds" in metrics
+    assert "connector_ca_expiry_timestamp_seconds" in metrics
 
 
 async def test_the_cas_of_a_file_serve_connectors_without_one(
