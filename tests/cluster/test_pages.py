@@ -20,10 +20,11 @@ from connector_store.version import VERSION
 from image.entry import command
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
 from lab.ports import Port
 from lab.process import Process, without_proxies
 from tests.cluster.proxy.running import ROOT
-from tests.journey.documents import shell_blocks
+from tests.journey.documents import BY_CALLER, shell_blocks
 
 DOCS = ROOT / "docs"
 TIMEOUT = 120.0
@@ -99,9 +100,13 @@ def token_writer(plane: ControlPlane, folder: Path) -> Iterator[None]:
 def quickstart() -> list[str]:
     """What an administrator types to lend a credential, without what waits for a controller."""
     text = (DOCS / "quickstart.md").read_text().partition("## Administrator: lend")[2].partition("## Pipeline")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return without_waiting(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+
+
+def without_waiting(blocks: list[str]) -> list[str]:
+    """Here no controller and no kubelet brings about what is waited for."""
     lines = "".join(blocks).splitlines(keepends=True)
-    return ["".join(each for each in lines if not each.startswith(("kubectl wait", "kubectl get")))]
+    return ["".join(each for each in lines if not each.startswith(("kubectl wait", "kubectl get", "kubectl logs")))]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -116,6 +121,26 @@ def token(shop: Shop) -> str:
     assert secret["metadata"]["annotations"]["connectors.alauda.io/address"] == shop.plane.url
     found: str = secret["data"]["token"]
     return found
+
+
+def test_the_target_lets_the_lent_account_act_for_that_pipeline_alone(shop: Shop) -> None:
+    for block in without_waiting(shell_blocks("quickstart.md", after=BY_CALLER)):
+        shop.run(block)
+    token = shop.plane.mint_token("default", "deployer")
+    path = shop.plane.write_kubeconfig("deployer.kubeconfig", {"token": token})
+    # What the proxy sends for a pod of the pipeline; test_lent tries that it does.
+    prefix, pod = "connectors:system:serviceaccount", "authentication.kubernetes.io/pod-name=write-configmap-1"
+    groups = ["--as-group=connectors:system:serviceaccounts", "--as-group=connectors:system:serviceaccounts:team-a"]
+
+    def create(name: str, account: str) -> subprocess.CompletedProcess[str]:
+        who = [f"--as={prefix}:team-a:{account}", *groups, "--as-uid=u", f"--as-user-extra={pod}"]
+        return Kubectl(shop.plane.kubectl.program, path).run("create", "configmap", name, *who, namespace="web")
+
+    assert create("of-the-pipeline", "pipeline").returncode == 0
+    assert "cannot impersonate" in create("of-another", "another").stderr
+    connector = shop.plane.kubectl.json("get", "connector", "target-by-caller", namespace="team-a")["spec"]
+    assert connector["address"] == shop.plane.url
+    assert connector["impersonate"] == {"userPrefix": "connectors:", "groupPrefix": "connectors:"}
 
 
 def test_a_renewed_token_is_another_and_all_else_stays(shop: Shop) -> None:

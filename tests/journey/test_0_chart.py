@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.documents import shell_blocks
+from tests.journey.documents import BY_CALLER, shell_blocks
 from tests.journey.product import ROOT, SYSTEM, Product
 
 INSTALL, UPGRADE, ROLLBACK, UNINSTALL = range(4)
@@ -23,7 +23,7 @@ def blocks() -> list[str]:
 def released(product: Product, blocks: list[str]) -> Iterator[str]:
     """What the quick start's Job has written, after an installation by Helm; at the end the node is as it was."""
     product.shell([blocks[INSTALL]])
-    _, *rest = shell_blocks("quickstart.md")
+    _, *rest = shell_blocks("quickstart.md", before=BY_CALLER)
     yield product.shell(rest)
     product.shell(
         ["kubectl delete --ignore-not-found -k deploy/crds", "kubectl delete namespace team-a connectors-system"]
@@ -64,7 +64,7 @@ def test_a_rollback_brings_the_former_settings_back(product: Product, released: 
     product.shell([blocks[ROLLBACK]])
     assert drain(product) == ""
     product.kubectl("delete", "job", "list-namespaces", namespace="team-a")
-    *_, job = shell_blocks("quickstart.md")
+    *_, job = shell_blocks("quickstart.md", before=BY_CALLER)
     assert "kube-system" in product.shell([job])
 
 

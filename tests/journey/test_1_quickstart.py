@@ -1,10 +1,12 @@
 """A newcomer follows docs/quickstart.md word by word; everything after it uses what that left."""
 
 import base64
+import json
 
 import pytest
 
 from lab.kubectl import Kubectl
+from tests.journey.documents import BY_CALLER, shell_blocks
 from tests.journey.product import Product
 
 
@@ -54,3 +56,22 @@ def test_the_proxies_account_for_the_job(product: Product, quickstart: str) -> N
     assert listed["caller"]["user"] == "system:serviceaccount:team-a:pipeline"
     assert listed["caller"]["pod"].startswith("list-namespaces-")
     assert listed["status"] == 200
+
+
+def test_in_its_second_half_the_target_decides_by_the_pods_account_and_its_log_has_the_pod(
+    product: Product, quickstart: str
+) -> None:
+    printed = product.shell(shell_blocks("quickstart.md", after=BY_CALLER))
+    assert "configmap/hello created" in printed
+    lent = ("auth", "can-i", "create", "configmaps", "--as=system:serviceaccount:default:deployer")
+    assert product.target.kubectl.run(*lent, namespace="web").stdout.strip() == "no"
+    lines = product.target.audit_log.read_text().splitlines()
+    [event] = [
+        each
+        for each in (json.loads(line) for line in lines if '"configmaps"' in line)
+        if (each["verb"], each["objectRef"].get("namespace")) == ("create", "web")
+    ]
+    assert event["user"]["username"] == "system:serviceaccount:default:deployer"
+    assert event["impersonatedUser"]["username"] == "connectors:system:serviceaccount:team-a:pipeline"
+    [pod] = event["impersonatedUser"]["extra"]["authentication.kubernetes.io/pod-name"]
+    assert pod.startswith("write-configmap-")
