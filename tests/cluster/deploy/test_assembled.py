@@ -170,6 +170,26 @@ def test_the_shared_example_applies_under_strict_decoding(installed: Kubectl) ->
     installed("apply", "--dry-run=server", "--validate=strict", "-f", pod, namespace="shared")
 
 
+def test_at_the_target_the_example_lends_no_more_than_tokens_of_one_account(fresh: Kubectl) -> None:
+    done = fresh.run("apply", "--validate=strict", "-k", str(EXAMPLES / "target"))
+    assert (done.returncode, done.stderr) == (0, "")
+    minter = "--as=system:serviceaccount:default:pipelines-minter"
+
+    def may(*what: str) -> str:
+        return fresh.run("auth", "can-i", "create", *what, minter, namespace="default").stdout.strip()
+
+    assert may("serviceaccounts/pipelines", "--subresource=token") == "yes"
+    assert may("serviceaccounts/default", "--subresource=token") == "no"
+    assert may("pods") == "no"
+    params = {
+        each["spec"]["auth"]["params"][0]["value"]
+        for folder in ("pods", "shared")
+        for each in yaml.safe_load_all((EXAMPLES / folder / "connector.yaml").read_text())
+        if each["kind"] == "Connector"
+    }
+    assert params == {"default/pipelines"}
+
+
 def test_deleting_it_as_documented_keeps_the_connectors(cluster_programs: Path, tmp_path: Path) -> None:
     with ControlPlane(tmp_path / "plane", programs=cluster_programs) as plane:
         kubectl = plane.kubectl
