@@ -2,7 +2,7 @@
 
 A token is renewed when it is used in the last fifth of its life, with jitter, and one request at a time for each
 Connector. While that fails the old one serves until its end, and the target is asked again with growing pauses. What
-changes (Secret, address, trust, order) drops the token at once.
+changes (Secret, address, trust, order) drops the token at once, and so does a target that refuses it.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from connector_store.cache import Lru
 from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.client_certificate import ClientCertificate
+from connector_store.domain.credentials import Credential
 from connector_store.domain.document import load
 from connector_store.domain.errors import ParseError
 from connector_store.domain.minting import RENEW_AT, MintingRight, parse_grant, refusal
@@ -35,6 +36,9 @@ ANSWER: Final = 65536
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds between two tries of what fails; doubled each time, spread over half to all of that."""
+
+REFUSED_AGAIN: Final = 10.0
+"""Seconds that a token has to be old before its refusal by the target brings about another."""
 
 _JITTER: Final = 0.1
 """Of a token's life: replicas and Connectors do not renew at one moment."""
@@ -65,6 +69,7 @@ class _Held:
 
     source: Source
     token: BearerToken | None = field(default=None, repr=False)
+    since: float = 0.0
     ends: float = 0.0
     renew: float = 0.0
     failure: Failure | None = None
@@ -126,6 +131,12 @@ class Minter:
             return None
         return held.failure
 
+    def refused(self, key: ObjectKey, token: Credential) -> None:
+        """The target took a token no more before its end: its account was made anew, or the target's own keys."""
+        held = self._held.get(key)
+        if held is not None and held.token == token and self._clock() - held.since >= REFUSED_AGAIN:
+            held.token = None
+
     def keep(self, source: Source) -> None:
         """Drop the token of that Connector unless it is this source's."""
         self._of(source)
@@ -172,7 +183,7 @@ class Minter:
             self._failed(held, outcome)
             return
         token, life = outcome
-        held.token, held.ends = token, started + life
+        held.token, held.since, held.ends = token, started, started + life
         held.renew = started + life * (RENEW_AT - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
         held.failure, held.pause, held.again = None, 0.0, 0.0
         self._on_mint("ok")

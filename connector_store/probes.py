@@ -102,6 +102,8 @@ class Prober:
             elif lent is not None:
                 answered = await _send(session, request.auth, _headers(lent))
                 outcomes["auth"] = answered
+                if answered.status == HTTPStatus.UNAUTHORIZED:
+                    self._minter.refused(request.key, lent)
                 if answered.status < 300:
                     outcomes["auth"] = replace(answered, account=await self._account(session, request, lent))
 

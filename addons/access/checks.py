@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector_store.domain.access import Access, Answer, Refused, Unavailable
+from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found, Rules
 from connector_store.kube.budget import Budgets
@@ -39,6 +40,8 @@ class Checks:
     """Connections by caller and Connector."""
     refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
     """By client address."""
+    refused: Callable[[Target], None] = lambda target: None
+    """Told of a target that answered 401 to our credential."""
     full: Callable[[], bool] | None = None
     """True while nothing may begin, because it would not be written down; None where that does not count."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from connector_store.domain.access import Access, Answer, Granted, Identity
-from connector_store.domain.minting import MintingRight
+from connector_store.domain.minting import MintedToken, MintingRight
 from connector_store.domain.models import NOT_LENT, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found
@@ -57,6 +57,11 @@ class Lending:
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
         return await self._access.recheck(token, identity, key)
+
+    def refused(self, target: Target) -> None:
+        """The target has answered 401 to what was lent: one that was minted is not lent again."""
+        if isinstance(target.credential, MintedToken):
+            self._minter.refused(target.key, target.credential)
 
     def changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: tokens of what is another now are dropped at once."""

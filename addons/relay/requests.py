@@ -358,6 +358,8 @@ class Requests:
             exchange.bytes_out += len(out)
             self._client.send(out)
         if isinstance(response.failure, Deny):
+            if response.failure.cause == denial.TARGET_REFUSED:
+                self._shared.checks.refused(response.target)
             self._refuse(response.failure)
         elif isinstance(response.failure, Broken):
             self.cut(response.failure.reason)

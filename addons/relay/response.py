@@ -49,7 +49,7 @@ class Response:
         self._json = False
         """It is in chunks, and their content is JSON."""
         self._last_byte = _LINE_END
-        self._target = target
+        self.target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
@@ -137,7 +137,7 @@ class Response:
 
     def _take_head(self, head: ResponseHead, out: list[bytes]) -> None:
         if head.status == 401:
-            self.failure = denial.target_refused(self._target)
+            self.failure = denial.target_refused(self.target)
             return
         if head.status == 101:
             if not inject.accepted_upgrade(head, self._upgrade):
@@ -158,7 +158,7 @@ class Response:
 
     def _fail(self, reason: str) -> None:
         if self.head is None:
-            self.failure = denial.target_unreachable(self._target, reason)
+            self.failure = denial.target_unreachable(self.target, reason)
         else:
             self.failure = Broken(reason)
 

@@ -150,7 +150,14 @@ def join(
     resolver, trust = Resolver(), TrustStore()
     lending = Lending(access, store.get, _minter(config, records.metrics, resolver, trust, policy))
     store.subscribe(lending.changed)
-    checks = Checks(missing=store.unsynced, access=lending, find=lending.find, rules=rules, full=records.full)
+    checks = Checks(
+        missing=store.unsynced,
+        access=lending,
+        find=lending.find,
+        rules=rules,
+        refused=lending.refused,
+        full=records.full,
+    )
     kept = _kept(config, records.metrics, store, trust)
     _measure(records.metrics, store, certificates)
     service = Shared(

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from connector_store.domain.errors import ParseError
 from connector_store.domain.headers import Header
+from connector_store.domain.minting import MintedToken
 from connector_store.domain.models import NOT_LENT, Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import NotLent
@@ -23,6 +24,8 @@ Cause = Literal[
     "target_unreachable", "target_denied", "target_refused", "audit", "internal",
 ]  # fmt: skip
 """Label of connector_denials_total."""
+TARGET_REFUSED: Final = "target_refused"
+"""The target answered 401 to our credential."""
 
 _PHRASE_MAX: Final = 512
 _HEADER_NAME_MAX: Final = 64
@@ -303,11 +306,10 @@ def target_timeout(target: Target, seconds: float) -> Deny:
 def target_refused(target: Target) -> Deny:
     """The target answered 401 to our credential."""
     renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
-    return Deny(
-        status=502,
-        message=f"the target refused the credential of Connector {target.key}{renew}",
-        cause="target_refused",
-    )
+    message = f"the target refused the credential of Connector {target.key}{renew}"
+    if isinstance(target.credential, MintedToken):
+        message = f"the target refused the token that it granted for Connector {target.key}; try again for another one"
+    return Deny(status=502, message=message, cause=TARGET_REFUSED)
 
 
 def not_recorded() -> Deny:

@@ -15,7 +15,7 @@ from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.minting import MintingRight, TokenOrder
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
-from connector_store.minter import Failure, Minter, Source
+from connector_store.minter import REFUSED_AGAIN, Failure, Minter, Source
 from connector_store.target_client import TargetClient, resolve_by
 from connector_store.trust import TrustStore
 from lab.targets import CA, Target, status, target
@@ -230,6 +230,22 @@ async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(w
     await world.token()
     world.minter.forget(KEY)
     assert world.minter.current(world.source()) is None
+
+
+async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over(world: World) -> None:
+    first = await world.token()
+    world.minter.refused(KEY, first)
+    assert world.minter.current(world.source()) is first, "a target that refuses all is not asked for each request"
+    world.clock.now += REFUSED_AGAIN
+    world.minter.refused(KEY, BearerToken("of before"))
+    world.minter.refused(ObjectKey("team-a", "other"), first)
+    assert world.minter.current(world.source()) is first
+    world.minter.refused(KEY, first)
+    second = await world.token()
+    assert second != first
+    world.minter.refused(KEY, first)
+    assert world.minter.current(world.source()) is second
+    assert len(world.server.heads) == 2
 
 
 async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from addons.access.lending import Lending
 from connector_store.domain.access import Answer, Granted, Identity, Refused
 from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.minting import MintingRight, TokenOrder
+from connector_store.domain.minting import MintedToken, MintingRight, TokenOrder
 from connector_store.domain.models import NOT_LENT, Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Found
@@ -49,6 +49,7 @@ class Minter:
         self.asked: list[Source] = []
         self.kept: list[ObjectKey] = []
         self.forgotten: list[ObjectKey] = []
+        self.told: list[ObjectKey] = []
 
     def current(self, source: Source) -> BearerToken | None:
         return self.token
@@ -63,6 +64,9 @@ class Minter:
         else:
             self.failed = self.outcome
         return self.outcome
+
+    def refused(self, key: ObjectKey, token: BearerToken) -> None:
+        self.told.append(key)
 
     def keep(self, source: Source) -> None:
         self.kept.append(source.key)
@@ -105,6 +109,13 @@ async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None
     assert await world.lending.check("t", KEY) == GRANTED
     assert world.lending.find(KEY) == Unusable(key=KEY, reason=NOT_LENT, message="the target says no")
     assert world.lending.cached("t", KEY) == GRANTED, "nobody waits while the target is left alone"
+
+
+def test_the_minter_is_told_of_its_own_tokens_that_a_target_refuses(world: World) -> None:
+    world.lending.refused(PLAIN)
+    assert world.minter.told == []
+    world.lending.refused(replace(MINTING, credential=MintedToken("minted", None)))
+    assert world.minter.told == [KEY]
 
 
 def test_before_the_first_one_it_is_unusable_too(world: World) -> None:

@@ -176,3 +176,15 @@ def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
     done = kinds.kubectl(bad).run("get", "pods")
     assert 'secrets "by-nobody" may not create serviceaccounts/token of "target"' in done.stderr
     assert token not in done.stderr
+
+
+def test_an_account_that_was_made_anew_costs_one_more_token_and_no_hour_of_refusals(kinds: Kinds) -> None:
+    """The last one here: tokens of the account of before are good no more."""
+    plane, namespace = kinds.plane, kinds.namespace
+    assert kinds.whoami("by-token")
+    plane.kubectl("delete", "serviceaccount", "target", namespace=namespace)
+    kubectl = kinds.kubectl("by-token")
+    gone = f'serviceaccounts "target" not found in namespace "{namespace}" of the target'
+    wait_for(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
+    plane.new_service_account(namespace, "target")
+    wait_for(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from connector_store.domain import denial
 from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
+from connector_store.domain.minting import MintedToken
 from connector_store.domain.models import Address, Target, Unusable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.permissions import NotLent
@@ -73,6 +75,10 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.target_denied(TARGET, "127.0.0.1"), 503, "ServiceUnavailable", "127.0.0.1"),
         (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
         (denial.target_refused(TARGET), 502, "InternalError", "renew Secret k8s-secret"),
+        (
+            denial.target_refused(replace(TARGET, credential=MintedToken("s3cret", None))), 502, "InternalError",
+            "refused the token that it granted for Connector team-a/k8s; try again",
+        ),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
         (denial.not_recorded(), 503, "ServiceUnavailable", "audit log is not read"),
         (denial.internal(), 500, "InternalError", "log"),
