@@ -43,7 +43,7 @@ def certified(product: Product) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def product(worker: Worker) -> Product:
+def pods(worker: Worker) -> Product:
     """A pod with a volume of each."""
     made = worker.product
     made.kubectl.apply(*minted(made), *certified(made), namespace=NAMESPACE)
@@ -56,14 +56,14 @@ def product(worker: Worker) -> Product:
 
 @pytest.mark.parametrize("name", USERS)
 @pytest.mark.parametrize("websockets", ["true", "false"], ids=["a WebSocket", "SPDY"])
-def test_exec_passes_output_and_the_exit_code(product: Product, name: str, websockets: str) -> None:
+def test_exec_passes_output_and_the_exit_code(pods: Product, name: str, websockets: str) -> None:
     switch = f"KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets}"
     inside = ["kubectl", f"--namespace={NAMESPACE}", "exec", OTHER, "--", "sh", "-c", "echo hello; exit 7"]
-    done = product.kubectl.run("exec", name, "--", "env", switch, *inside, namespace=NAMESPACE, timeout=120)
-    assert (done.returncode, done.stdout) == (7, "hello\n"), f"{done.stderr}\n{product.state()}"
+    done = pods.kubectl.run("exec", name, "--", "env", switch, *inside, namespace=NAMESPACE, timeout=120)
+    assert (done.returncode, done.stdout) == (7, "hello\n"), f"{done.stderr}\n{pods.state()}"
 
 
 @pytest.mark.parametrize(("name", "user"), USERS.items())
-def test_the_target_sees_whom_the_kind_says(product: Product, name: str, user: str) -> None:
+def test_the_target_sees_whom_the_kind_says(pods: Product, name: str, user: str) -> None:
     asked = ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]
-    assert product.kubectl("exec", name, "--", *asked, namespace=NAMESPACE) == user
+    assert pods.kubectl("exec", name, "--", *asked, namespace=NAMESPACE) == user
