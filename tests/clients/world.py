@@ -22,7 +22,8 @@ from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ready
 from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.programs import CLIENTS, OPERATOR, built
-from tests.clients.programs import FOURTH, PYTHON_DIRECT, PYTHON_PINS, SEED, did_everything
+from tests.clients.programs import FOURTH, PYTHON_DIRECT, PYTHON_PINS, SECOND, SEED, did_everything
+from tests.clients.programs import PYTHON as PROXIED
 from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
 from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
 
@@ -56,6 +57,8 @@ class Way:
     name: str
     file: str | None = None
     """Of the volume, for KUBECONFIG."""
+    renewed: bool = True
+    """Whether the client can go on with another token."""
 
 
 IN_CLUSTER = Way(name="in-cluster")
@@ -63,21 +66,25 @@ DIRECT = Way(name="kubeconfig-direct", file="kubeconfig-direct")
 WITH_TOKEN = Way(name="kubeconfig with the token in it", file="kubeconfig-with-token")
 """As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries that know no tokenFile."""
 CLUSTER_SECRET = Way(name="cluster Secret")
+BY_PROXY = Way(name="https proxy-url", file="kubeconfig", renewed=False)
+"""As with the setting proxy-tls; the token is in the URL."""
 
 WAYS: Mapping[str, tuple[Way, ...]] = {
-    "client-go": (IN_CLUSTER, DIRECT),
+    "client-go": (IN_CLUSTER, DIRECT, BY_PROXY),
     "controller-runtime": (IN_CLUSTER,),
     "argocd": (CLUSTER_SECRET,),
-    "kube-rs": (IN_CLUSTER, DIRECT),
+    "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
     "fabric8": (IN_CLUSTER, WITH_TOKEN),
-    "client-node": (IN_CLUSTER, WITH_TOKEN),
-    "kubernetes": (IN_CLUSTER, DIRECT),
-    "kubernetes-aio": (IN_CLUSTER, DIRECT),
-    "kubernetes-asyncio": (IN_CLUSTER, DIRECT),
-    "kr8s": (IN_CLUSTER, WITH_TOKEN),
+    "client-node": (IN_CLUSTER, WITH_TOKEN, BY_PROXY),
+    "kubernetes": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kubernetes-asyncio": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kr8s": (IN_CLUSTER, WITH_TOKEN, BY_PROXY),
     "lightkube": (IN_CLUSTER, DIRECT),
     "ansible": (IN_CLUSTER, DIRECT),
 }
+TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE"}
+"""What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
 RUNS = [(client, way) for client, ways in WAYS.items() for way in ways]
 
 
@@ -96,6 +103,7 @@ def commands() -> dict[str, list[str]]:
         "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
         "ansible": [str(python / "venv/bin/ansible-playbook"), str(PYTHON_PINS / "playbook.yml")],
         **{name: [interpreter, "-c", program] for name, program in PYTHON_DIRECT.items()},
+        f"kubernetes by {BY_PROXY.name}": [interpreter, "-c", PROXIED["kubernetes"]],
     }
 
 
@@ -189,16 +197,18 @@ class World:
         process.start()
 
     def _command(self, client: str, way: Way, name: str, volume: Path) -> list[str]:
-        arguments = [NAMESPACE, name, FOURTH]
+        last = FOURTH if way.renewed else SECOND
+        arguments = [NAMESPACE, name, last]
         if way is CLUSTER_SECRET:
             arguments = [name, *arguments]
         if client == "ansible":
-            arguments = ["-e", json.dumps({"space": NAMESPACE, "name": name, "last": FOURTH})]
+            arguments = ["-e", json.dumps({"space": NAMESPACE, "name": name, "last": last})]
         mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
         account = str(volume) if way is IN_CLUSTER else ""
         pod = ["unshare", *mapped, "--mount", "--", "sh", "-euc", POD, str(self._hosts), account]
         # lightkube looks for a tokenFile where it runs, and not beside the kubeconfig.
-        return [*pod, "env", f"--chdir={volume}", *self._programs[client], *arguments]
+        program = self._programs.get(f"{client} by {way.name}", self._programs[client])
+        return [*pod, "env", f"--chdir={volume}", *program, *arguments]
 
     def _environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
@@ -210,6 +220,8 @@ class World:
             environment |= {"KUBECONFIG": str(own)}
         else:
             environment |= {"KUBECONFIG": str(home / "volume" / str(way.file))}
+        if way is BY_PROXY and client in TRUST:
+            environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
         if client == "ansible":
             collections = Path(self._programs[client][0]).parents[2]
             environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
@@ -219,13 +231,14 @@ class World:
 
     def renew(self) -> None:
         """All get another token, and then the first of each is good no more."""
-        for run in self.runs.values():
+        runs = [run for run in self.runs.values() if run.way.renewed]
+        for run in runs:
             self._give_token(run)
-        for run in self.runs.values():
+        for run in runs:
             self.plane.kubectl("delete", "secret", f"{run.name}-0", namespace=NAMESPACE)
-        firsts = [run.tokens[0] for run in self.runs.values()]
+        firsts = [run.tokens[0] for run in runs]
         wait_for(lambda: {401} == set(map(self.status, firsts)), "the end of the first tokens")
-        for run in self.runs.values():
+        for run in runs:
             assert self.status(run.tokens[1]) == 200
 
     def _give_token(self, run: Run) -> None:
@@ -240,13 +253,15 @@ class World:
         entry = Entry(
             key=KEY,
             address=self._connector.address,
-            proxy=f"http://{SERVICE}:{self.proxy.port}",
+            proxy=f"https://{SERVICE}:{self.proxy.port}",
             ca=self.proxy.ca(),
             token=token,
         )
-        files = render_files([entry], ["kubeconfig-direct", "in-cluster"], namespace=NAMESPACE)
-        with_token = to_yaml(kubeconfig([entry], Style(direct=True)))
-        atomic_writer.write(run.volume, {**files, str(WITH_TOKEN.file): with_token.encode()}, Owner(gid=None))
+        files = {
+            **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
+            str(WITH_TOKEN.file): to_yaml(kubeconfig([entry], Style(direct=True))).encode(),
+        }
+        atomic_writer.write(run.volume, files, Owner(gid=None))
         if run.way is CLUSTER_SECRET:
             self.plane.kubectl.apply(self._cluster_secret(run.name, entry), namespace=ARGOCD)
 

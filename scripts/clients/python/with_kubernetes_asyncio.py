@@ -1,6 +1,7 @@
 """kubernetes_asyncio, as it is."""
 
 import asyncio
+import os
 import sys
 
 import aiohttp
@@ -48,7 +49,8 @@ async def main() -> None:
                     break
         except (client.ApiException, aiohttp.ClientError) as error:
             print(error, file=sys.stderr)
-            if isinstance(error, client.ApiException) and error.status == 401:
+            # A kubeconfig is read once; the files of a service account are read again by themselves.
+            if isinstance(error, client.ApiException) and error.status == 401 and "KUBECONFIG" in os.environ:
                 await config.load_config()
         version = None
         await asyncio.sleep(1)
