@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
+import yaml
 
-from connector_csi.mounts import KernelMounts, parse_mountinfo
+from connector_csi.mounts import SIZE, KernelMounts, parse_mountinfo
 
 INFO = """\
 25 30 0:23 / /sys rw,nosuid,nodev shared:7 - sysfs sysfs rw
@@ -200,3 +202,15 @@ def test_the_kernel_mounts_limits_and_unmounts(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("done\n")
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+PODS: Final = 110
+"""Of a node, kubelet's default (maxPods)."""
+PROCESS: Final = 128
+"""MiB: the driver itself has 65 to 93."""
+
+
+def test_the_memory_limit_has_room_for_the_driver_and_a_full_volume_of_each_pod_of_a_node() -> None:
+    daemon_set = yaml.safe_load((ROOT / "deploy/csi/daemonset.yaml").read_text())
+    limit: str = daemon_set["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("Mi")) >= PODS * int(SIZE.removesuffix("m")) + PROCESS
