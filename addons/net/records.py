@@ -7,22 +7,20 @@ _HEADER: Final = 5
 
 
 class RecordEnds:
-    """`receive` gets all that a peer sends; `between` is True where no record has only begun.
+    """`receive` gets all that a peer sends.
 
     OpenSSL takes the beginning of a record out of its buffer, and does not tell that it has one.
     """
 
-    __slots__ = ("_header", "_left")
+    __slots__ = ("_header", "_left", "between")
 
     def __init__(self) -> None:
+        self.between = True
+        """No record has only begun."""
         self._left = 0
         """Bytes of the record that have not come; none while its header has not."""
         self._header = b""
         """What has come of a header that is not whole."""
-
-    @property
-    def between(self) -> bool:
-        return not self._left and not self._header
 
     def receive(self, data: bytes | memoryview) -> None:
         """Go on to the end of `data`."""
@@ -34,9 +32,11 @@ class RecordEnds:
                 at += missing
                 if len(self._header) < _HEADER:
                     self._left = 0
+                    self.between = False
                     return
                 at += int.from_bytes(self._header[3:])
                 self._header = b""
             else:
                 at += _HEADER + (data[at + 3] << 8 | data[at + 4])
         self._left = at - size
+        self.between = at == size

@@ -120,13 +120,16 @@ class Sockets:
             self._serve(server, tcp, self._stage)
         tcp.couple(self._client)
 
-    def part(self, server: Connection) -> TcpConnection:
+    def part(self, server: Connection) -> None:
         """An open connection to a target that is to outlive this client: it is nothing of ours any more."""
         tcp = self._open.pop(server)
         tcp.uncouple()
         tcp.leave_alone()
         tcp.release()
-        return tcp
+
+    def tcp(self, connection: Connection) -> TcpConnection:
+        """Of an open connection."""
+        return self._open[connection]
 
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
         """What writes to an open connection."""

@@ -31,6 +31,7 @@ MAX_UNSENT: Final = 4 * 1024 * 1024
 _ESTABLISHED: Final = 1
 _CLOSED: Final = 7
 """TCP_ESTABLISHED and TCP_CLOSE of tcp(7), the first byte of TCP_INFO."""
+_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
 _NONE: Final = bytes(4)
 """An int of C."""
 
@@ -114,8 +115,16 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     @property
     def quiet(self) -> bool:
-        """True if the peer has not said a word or an end that nobody has read yet."""
-        return not self.gone and not self._waits()
+        """True if the kernel has nothing of the peer's that nobody has read yet, no byte and no end (tcp(7))."""
+        sock = self._socket
+        if self._closed or sock is None:
+            return False
+        try:
+            if _TCP_INFO is not None and sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] != _ESTABLISHED:
+                return False
+            return fcntl.ioctl(sock, termios.FIONREAD, _NONE) == _NONE
+        except (OSError, ValueError):
+            return False
 
     @property
     def gone(self) -> bool:
@@ -267,15 +276,6 @@ class TcpConnection(asyncio.BufferedProtocol):
             return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         except OSError:
             return _CLOSED
-
-    def _waits(self) -> bool:
-        """True unless the kernel says that it has no byte for us (FIONREAD, tcp(7))."""
-        if self._socket is None:
-            return True
-        try:
-            return fcntl.ioctl(self._socket, termios.FIONREAD, _NONE) != _NONE
-        except (OSError, ValueError):
-            return True
 
     def _settle(self) -> None:
         wanted = self._started and (self._discards or not (self._held or self._blocked))

@@ -112,8 +112,9 @@ class Kept:
         """A subscriber of the store: drop what a Connector does not lead to any more."""
         for key in keys & self._of.keys():
             for upstream in tuple(self._of[key]):
-                if not self._serves(upstream):
-                    self._drop(upstream, "changed")
+                reason = self._why_not(upstream) or (None if self._serves(upstream) else "changed")
+                if reason is not None:
+                    self._drop(upstream, reason)
 
     def close(self) -> None:
         """Drop all, and keep none from now on."""

@@ -382,7 +382,7 @@ class Requests:
         response, upstream = exchange.response, self._upstream
         clean = response is not None and response.clean
         if clean and exchange.whole and upstream is not None and not upstream.ended:
-            upstream.rest()
+            upstream.rests = time.monotonic()
         self._warned = True
         self._end_exchange("")
         last = response is None or response.last or (not clean and response.surplus) or self._sockets.retiring

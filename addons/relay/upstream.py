@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mitmproxy.connection import Connection, ConnectionState
 
+from addons.net.records import RecordEnds
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.net.tls import TlsStream
@@ -27,7 +28,8 @@ class Upstream:
         self.key = target.key
         self.made = time.monotonic()
         self.rests: float | None = None
-        """Since when, on the monotonic clock: after an exchange that ended clean, until the next one begins."""
+        """Since when, on the monotonic clock: after an exchange that ended clean, both messages whole and the target
+        waiting for another one, until the next one begins."""
         self.served = 0
         """Requests that it was given."""
         self.ended = False
@@ -37,22 +39,24 @@ class Upstream:
         self.broken = False
         """What came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
+        self._records = stream.records or RecordEnds()
         self._uid = target.uid
         self._host, self._port, self._ca = target.address.host, target.address.port, target.ca
         self._identity = identity_of(target.credential)
         self._trust = trust
         self._sockets: Sockets | None = sockets
-        self._tcp: TcpConnection | None = None
-        """While it is with nobody."""
+        """None while it is with nobody."""
+        self._tcp: TcpConnection = sockets.tcp(self.connection)
 
     def serves(self, target: Target, trust: TrustStore) -> bool:
         """True if it may serve `target`: Connector, address, trust and TLS identity are those that it was made for.
 
-        To be asked at the moment of writing.
+        To be asked at the moment of writing: the target has said nothing since the exchange before, read or not.
         """
         address = target.address
         return (
-            self._stream.established
+            (not self.served or (self._records.between and self._tcp.quiet))
+            and self._stream.established
             and not self.ended
             and target.key == self.key
             and target.uid == self._uid
@@ -73,10 +77,6 @@ class Upstream:
         """Send plain text."""
         self._stream.send(data)
 
-    def rest(self) -> None:
-        """An exchange has ended clean: both messages are whole, and the target waits for another one."""
-        self.rests = time.monotonic()
-
     def receive(self, data: memoryview) -> bytes:
         """Plain text of the target's; look at `ended` afterwards."""
         try:
@@ -86,6 +86,9 @@ class Upstream:
             self.closed()
             return b""
         self.ended = self._stream.ended
+        if plain:
+            # Where it rests, nobody has asked for this; more of it may follow.
+            self.rests = None
         return plain
 
     def closed(self) -> None:
@@ -103,7 +106,7 @@ class Upstream:
         (True), or said what was not asked for (False)."""
         if self._sockets is None:
             raise RuntimeError("it is with nobody")
-        tcp = self._tcp = self._sockets.part(self.connection)
+        self._sockets.part(self.connection)
         self._sockets = None
         self._stream.carried_by(None)
 
@@ -122,36 +125,34 @@ class Upstream:
             logger.error("a kept connection failed: %s", type(error).__name__)
             tell(True)
 
+        tcp = self._tcp
         tcp.deliver, tcp.ended, tcp.failed = received, ended, failed
 
     @property
     def good(self) -> bool:
-        """While it is with nobody: nothing came, not even what nobody has read yet, and nothing has to go out."""
-        tcp, records = self._tcp, self._stream.records
-        if tcp is None or records is None:
-            return False
-        return not self.ended and records.between and tcp.quiet and not tcp.unsent
+        """While it rests: nothing came, not even what nobody has read yet, and nothing has to go out."""
+        tcp, records = self._tcp, self._records
+        return self.rests is not None and not self.ended and records.between and tcp.quiet and not tcp.unsent
 
     def join(self, sockets: Sockets) -> None:
         """Serve the client of `sockets` from now on."""
-        tcp = self._tcp
-        if tcp is None:
+        if self._sockets is not None:
             raise RuntimeError("it is with somebody")
         try:
             self._stream.carried_by(sockets)
-            sockets.adopt(self.connection, tcp)
+            sockets.adopt(self.connection, self._tcp)
         except BaseException:
             # It is nobody's any more.
-            tcp.abort()
+            self._tcp.abort()
             raise
-        self._sockets, self._tcp = sockets, None
+        self._sockets = sockets
 
     def leave(self) -> None:
         """Close it; its session may be resumed."""
-        if self._tcp is not None:
+        if self._sockets is not None:
+            self._sockets.close(self.connection)
+        else:
             self.connection.state = ConnectionState.CLOSED
             self._tcp.leave_alone()
             self._tcp.abort()
-        elif self._sockets is not None:
-            self._sockets.close(self.connection)
         self._trust.keep_session(self._stream.tls, self.connection.sni or "")

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final, Self
@@ -53,7 +54,7 @@ SILENT: Final = ("silence", "half a head and silence", "no head and silence")
 ANSWERS: Final = (
     *WHOLE, *ENDING, *SILENT, "no content", "not modified", "old", "too long", "bad chunk", "no head", "refused",
 )  # fmt: skip
-MORE: Final = ("nothing", "answer", "byte", "half a record", "no TLS", "goodbye", "fin", "reset")
+MORE: Final = ("nothing", "answer", "answer in two", "byte", "half a record", "no TLS", "goodbye", "fin", "reset")
 
 turns = st.builds(
     Turn,
@@ -173,6 +174,14 @@ class HostileTarget:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
+    def spoke(self, number: int) -> bool:
+        """All that goes out with the answer has gone out, if anything was asked."""
+        return bool(self.told[number]) or not self.seen[number]
+
+    async def acted(self, number: int) -> None:
+        """The target has done all that it does before the caller leaves, if it was asked."""
+        await until(lambda: self.told[number] & {"acted", "done"} or not self.seen[number])
+
     async def done(self, number: int) -> None:
         """The target has done all that it does in an exchange, if it was asked."""
         await until(lambda: "done" in self.told[number] or not self.seen[number])
@@ -235,7 +244,11 @@ class HostileTarget:
         if turn.when != "with":
             await until(lambda: turn.when in self.told[number])
             connection.writer.write(self._beyond(connection, turn.more, number))
-        if turn.more == "reset":
+        self.told[number].add("acted")
+        if turn.more == "answer in two":
+            await until(lambda: "left" in self.told[number])
+            connection.writer.write(connection.sealed(b"".join(answer("length", number))[30:]))
+        elif turn.more == "reset":
             connection.writer.transport.abort()
         elif turn.more == "fin":
             connection.writer.write_eof()
@@ -244,6 +257,8 @@ class HostileTarget:
     def _beyond(self, connection: Connection, more: str, number: int) -> bytes:
         if more == "answer":
             return connection.sealed(b"".join(answer("length", number)))
+        if more == "answer in two":
+            return connection.sealed(b"".join(answer("length", number))[:30])
         if more == "byte":
             return connection.sealed(b"H")
         if more == "half a record":
@@ -271,11 +286,13 @@ async def _call(proxy: Proxy, target: HostileTarget, turn: Turn) -> dict[int, by
         number = next(NUMBERS)
         target.turns[number] = now
         got[number] = await _ask(proxy, target, client, now, number)
+        # Two pieces of one word are not pulled apart by the next request; what comes after it cannot be told apart.
+        await until(partial(target.spoke, number))
         target.told[number].add("has")
         if now.answer in SILENT:
             break
         if now.when == "has":
-            await target.done(number)
+            await target.acted(number)
     client.close()
     await until(lambda: proxy.connections == 0)
     for number in got:

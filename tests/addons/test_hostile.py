@@ -56,7 +56,7 @@ async def test_for_every_target_no_answer_strays(world: World, plan: list[Turn])
 
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(plan=st.lists(turns, min_size=1, max_size=4))
 async def test_for_every_target_no_answer_strays_at_length(world: World, plan: list[Turn]) -> None:
     await assert_nothing_strays(world, plan)

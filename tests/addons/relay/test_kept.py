@@ -205,6 +205,17 @@ async def test_after_any_other_exchange_it_is_closed(
     assert (len(target.conversations), proxy.service.kept.taken) == (2, 0)
 
 
+async def test_after_a_word_between_two_requests_it_is_closed(proxy: Proxy, target: Target) -> None:
+    client = await begin(proxy, target, "GET /api")
+    await client.answer()
+    await target.conversations[0].say(OK[:-1])
+    assert await client.rest() == b""
+    await until(lambda: proxy.connections == 0)
+    assert len(proxy.service.kept) == 0
+    assert (await call(proxy, target)).body == b"ok"
+    assert len(target.conversations) == 2
+
+
 async def test_an_answer_until_the_close_leaves_nothing_to_keep(proxy: Proxy, target: Target) -> None:
     async def until_close(conversation: Conversation) -> None:
         await conversation.head()

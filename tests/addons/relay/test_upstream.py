@@ -128,3 +128,26 @@ async def test_it_is_good_for_what_it_was_made_for_and_nothing_else(
     assert isinstance(led, Led)
     assert upstream.serves(led, proxy.service.trust)
     assert not upstream.serves(replace(led, **other), proxy.service.trust)
+
+
+@pytest.mark.parametrize("said", [OK, b"\x17\x03\x03\x00\x40abc"], ids=["an answer to nothing", "half a record"])
+async def test_it_is_looked_at_before_the_next_request_of_the_same_client(
+    proxy: Proxy, target: Target, said: bytes
+) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    upstream, led = proxy.stage._upstream, proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    assert isinstance(led, Led)
+    # From here on the proxy's event loop has no turn.
+    target.conversations[0].writer.transport._ssl_protocol._transport.write(said)  # type: ignore[attr-defined]  # no public way below TLS
+    assert not upstream.serves(led, proxy.service.trust)
+
+
+async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(proxy: Proxy, target: Target) -> None:
+    client = await tunnel(proxy, target)
+    assert await ask(client, target) == 200
+    upstream = proxy.stage._upstream
+    target.conversations[0].writer.transport._ssl_protocol._transport.write(b"\x17\x03\x03\x00\x40abc")  # type: ignore[attr-defined]  # no public way below TLS
+    await until(lambda: not upstream.good)
+    assert await ask(client, target) == 200
+    assert [each.received.count(b"GET /api") for each in target.conversations] == [1, 1]
