@@ -1,6 +1,7 @@
 """The driver under the real kubelet: everything that a pod's author, and an administrator, can see of it."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import jwt
@@ -249,6 +250,35 @@ def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: 
     eventually(lambda: not ended.exists())
     node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
     eventually(lambda: "https://moved:6443" in read(node, ready, "stays", "kubeconfig"))
+
+
+def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: Driver, ready: str) -> None:
+    """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay."""
+    node.kubectl.apply(pod("rebooted", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("rebooted", ready)
+    target, old = volume_of(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")
+    driver.process.kill()
+    node.kubelet.stop()
+    path = "jsonpath={.status.containerStatuses[0].containerID}"
+    container = node.kubectl("get", "pod", "rebooted", "-o", path, namespace=ready).removeprefix("containerd://")
+    killed = node.ctr("tasks", "kill", "--signal", "SIGKILL", container)
+    assert killed.returncode == 0, killed.stderr
+    subprocess.run(["umount", target], check=True)
+    assert not is_mounted(target)
+    node.restart_kubelet()
+    driver.start()
+    eventually(lambda: restarts(node, ready, "rebooted") == "1")
+    node.wait_for_pod("rebooted", ready)
+    assert is_mounted(target)
+    assert read(node, ready, "rebooted", "context.token") != old
+    node.kubectl("delete", "pod", "rebooted", "--wait=false", namespace=ready)
+    eventually(lambda: not target.exists())
+    assert not is_mounted(target)
+
+
+def restarts(node: Node, namespace: str, name: str) -> str:
+    path = "jsonpath={.status.containerStatuses[0].restartCount}"
+    return node.kubectl("get", "pod", name, "-o", path, namespace=namespace)
 
 
 def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
