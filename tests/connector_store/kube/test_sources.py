@@ -151,7 +151,7 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret(token="one"))
     async with filled(server, stale_after=1.0, watch_timeout=1, **options) as store:
-        await until(lambda: isinstance(store.get(KEY), Target))
+        await until(lambda: store.synced and isinstance(store.get(KEY), Target))
         told: list[frozenset[ObjectKey]] = []
         store.subscribe(told.append)
         server.faults.append(fault)
