@@ -80,9 +80,7 @@ async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(serv
         cluster.settings = replace(cluster.settings, stale_after=3.0)
         server.faults.append(lambda request: refusal(403, "Forbidden", "no") if "services" in request.path else None)
         server.drop_streams()
-        await until(lambda: cluster.stale is not None)
-        assert cluster.stale is not None
-        assert "kind Service" in cluster.stale
+        await until(lambda: "kind Service" in (cluster.stale or ""))
         server.faults.clear()
         cluster.settings = replace(cluster.settings, stale_after=32.0)
         await until(lambda: cluster.stale is None)

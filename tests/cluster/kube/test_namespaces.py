@@ -37,7 +37,7 @@ async def test_a_namespace_that_is_not_bound_or_not_there_costs_that_namespace_o
 ) -> None:
     async with (
         proxy_client(private_plane) as client,
-        following(client, namespaces=list(teams), watch_timeout=2, stale_after=3.0) as store,
+        following(client, namespaces=list(teams), watch_timeout=2, stale_after=6.0) as store,
     ):
         await until(lambda: store.synced)
         assert token(store, teams["team-a"]) == "one"
@@ -59,7 +59,7 @@ async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_
     restarts = list[str]()
     async with (
         proxy_client(plane) as client,
-        following(client, watch_timeout=2, stale_after=3.0, on_restart=restarts.append) as store,
+        following(client, watch_timeout=2, stale_after=6.0, on_restart=restarts.append) as store,
     ):
         await until(lambda: token(store, key) == "one")
         plane.kubectl("delete", "clusterrolebinding", EVERYWHERE)

@@ -150,16 +150,15 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
 ) -> None:
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret(token="one"))
-    async with filled(server, stale_after=1.0, watch_timeout=1, **options) as store:
+    # A watch that works proves it once a second, later where the machine is busy.
+    async with filled(server, stale_after=3.0, watch_timeout=1, **options) as store:
         await until(lambda: store.synced and isinstance(store.get(KEY), Target))
         told: list[frozenset[ObjectKey]] = []
         store.subscribe(told.append)
         server.faults.append(fault)
         server.drop_streams()
-        await until(lambda: isinstance(store.get(KEY), Unusable))
-        found = store.get(KEY)
-        assert isinstance(found, Unusable)
-        assert found.reason == reason
+        # It may be old before it was refused often enough.
+        await until(lambda: why_unusable(store) == reason and (not cut or frozenset({KEY}) in told))
         assert (frozenset({KEY}) in told) is cut
         server.faults.clear()
         await until(lambda: isinstance(store.get(KEY), Target))
@@ -188,6 +187,11 @@ async def test_a_controller_watches_all_connectors_and_the_secrets_of_the_namesp
         assert {each.key.namespace for each in store.connectors()} == {"a", "b"}
     secrets = {path for _, path, _ in server.requests if path.endswith("/secrets")}
     assert secrets == {"/api/v1/namespaces/a/secrets", "/api/v1/namespaces/connectors-system/secrets"}
+
+
+def why_unusable(store: Store) -> str:
+    found = store.get(KEY)
+    return found.reason if isinstance(found, Unusable) else ""
 
 
 def selectors(query: dict[str, Any]) -> tuple[str, str]:
