@@ -1,8 +1,12 @@
 """deploy/examples as they are, but for the target's address and token."""
 
 import base64
+import json
+import re
+import shlex
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +94,26 @@ def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Produc
     product.kubectl("apply", "-f", str(EXAMPLES / "shared" / "pod.yaml"), namespace="team-c")
     product.node.wait_for_pod("uses-shared", "team-c", condition="jsonpath={.status.phase}=Succeeded")
     assert STAGING in product.kubectl("logs", "uses-shared", namespace="team-c")
+
+
+def test_argo_cds_secret_gets_a_token_that_the_direct_door_takes(product: Product, pods: str, tmp_path: Path) -> None:
+    path, space = EXAMPLES / "argocd" / "cluster.yaml", "argocd"
+    text = path.read_text()
+    assert f"/connectors/{CONNECTOR}" in text
+    [image] = re.findall(r"image: (.*)", text)
+    product.kubectl("create", "namespace", space)
+    product.kubectl("apply", "-f", "-", namespace=space, stdin=text.replace(image, product.node.box))
+    said = re.findall(r"^#   (.*)$", text, re.MULTILINE)
+    product.shell(["\n".join(said)])
+    product.kubectl("create", "job", "now", "--from=cronjob/renew-target", namespace=space)
+    finished(product, "now", space)
+    held = product.kubectl.json("get", "secret", "cluster-target", namespace=space)["data"]
+    config = json.loads(base64.b64decode(held["config"]))
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(config["tlsClientConfig"]["caData"]))
+    server = base64.b64decode(held["server"]).decode()
+    told = ["--kubeconfig=/dev/null", f"--server={server}", f"--certificate-authority={tmp_path / 'ca.crt'}"]
+    line = ["kubectl", *told, f"--token={config['bearerToken']}", "get", "namespaces", "-o", "name"]
+    assert f"namespace/{STAGING}" in product.shell([shlex.join(line)])
 
 
 @pytest.fixture(scope="module")
