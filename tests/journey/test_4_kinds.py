@@ -1,0 +1,69 @@
+"""Exec through a Connector of each kind of credential: a stream lives by the one that it began with."""
+
+import base64
+from typing import Any, Final
+
+import pytest
+
+from tests.journey.product import Product
+from tests.journey.worker import NAMESPACE, OTHER, Worker, connector, worker_pod
+
+MINTED: Final = "minted"
+CERTIFIED: Final = "certified"
+USERS: Final = {MINTED: f"system:serviceaccount:{NAMESPACE}:target", CERTIFIED: "certified-caller"}
+
+
+def minted(product: Product) -> list[dict[str, Any]]:
+    """Its Secret has a token that may mint those of `target`, and nothing else."""
+    kubectl, minter = product.kubectl, "minter"
+    kubectl("create", "serviceaccount", minter, namespace=NAMESPACE)
+    rule = ("--verb=create", "--resource=serviceaccounts/token", "--resource-name=target")
+    kubectl("create", "role", minter, *rule, namespace=NAMESPACE)
+    bound = (f"--role={minter}", f"--serviceaccount={NAMESPACE}:{minter}")
+    kubectl("create", "rolebinding", minter, *bound, namespace=NAMESPACE)
+    token = kubectl("create", "token", minter, "--duration=48h", namespace=NAMESPACE).strip()
+    secret, made = connector(MINTED, product.node.control_plane, token)
+    params = [{"name": "serviceAccount", "value": f"{NAMESPACE}/target"}]
+    made["spec"]["auth"] |= {"name": "serviceAccountTokenAuth", "params": params}
+    return [secret, made]
+
+
+def certified(product: Product) -> list[dict[str, Any]]:
+    plane = product.node.control_plane
+    user = USERS[CERTIFIED]
+    product.kubectl("create", "rolebinding", user, "--clusterrole=admin", f"--user={user}", namespace=NAMESPACE)
+    certificate, key = plane.authority.issue(user, common_name=user)
+    secret, made = connector(CERTIFIED, plane, "")
+    secret["type"] = "connectors.cpaas.io/client-certificate"
+    del secret["data"]["token"]
+    for name, path in (("tls.crt", certificate), ("tls.key", key)):
+        secret["data"][name] = base64.b64encode(path.read_bytes()).decode()
+    made["spec"]["auth"]["name"] = "clientCertificateAuth"
+    return [secret, made]
+
+
+@pytest.fixture(scope="module")
+def pods(worker: Worker) -> Product:
+    """A pod with a volume of each."""
+    made = worker.product
+    made.kubectl.apply(*minted(made), *certified(made), namespace=NAMESPACE)
+    pods = [worker_pod(made.node.box, name, connector_name=name) for name in USERS]
+    made.kubectl.apply(*pods, namespace=NAMESPACE)
+    for name in USERS:
+        made.node.wait_for_pod(name, NAMESPACE)
+    return made
+
+
+@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize("websockets", ["true", "false"], ids=["a WebSocket", "SPDY"])
+def test_exec_passes_output_and_the_exit_code(pods: Product, name: str, websockets: str) -> None:
+    switch = f"KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets}"
+    inside = ["kubectl", f"--namespace={NAMESPACE}", "exec", OTHER, "--", "sh", "-c", "echo hello; exit 7"]
+    done = pods.kubectl.run("exec", name, "--", "env", switch, *inside, namespace=NAMESPACE, timeout=120)
+    assert (done.returncode, done.stdout) == (7, "hello\n"), f"{done.stderr}\n{pods.state()}"
+
+
+@pytest.mark.parametrize(("name", "user"), USERS.items())
+def test_the_target_sees_whom_the_kind_says(pods: Product, name: str, user: str) -> None:
+    asked = ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]
+    assert pods.kubectl("exec", name, "--", *asked, namespace=NAMESPACE) == user
