@@ -252,8 +252,32 @@ def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: 
     eventually(lambda: "https://moved:6443" in read(node, ready, "stays", "kubeconfig"))
 
 
+def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
+    drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
+    assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
+
+
+@pytest.mark.timeout(1200)
+def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str, renewing: str) -> None:
+    """Late: by now a part of the time has passed. kubelet renews at 80 % of the lifetime (token_manager.go)."""
+
+    def renewed() -> str:
+        token = read(node, waiting, "renewing", "context.token")
+        return token if token != renewing else ""
+
+    new = eventually(renewed, timeout=900)
+    old, fresh = (jwt.decode(each, options={"verify_signature": False}) for each in (renewing, new))
+    assert 0.7 * TOKEN_SECONDS < fresh["iat"] - old["iat"] < TOKEN_SECONDS
+    assert f":{new}@" in read(node, waiting, "renewing", "kubeconfig")
+    for token in (renewing, new):
+        assert token not in driver.log.read_text()
+    assert new.split(".")[2] not in node.kubectl("get", "events", "--all-namespaces", "-o", "json")
+    assert (driver.root / "csi.sock").stat().st_mode & 0o077 == 0
+
+
 def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: Driver, ready: str) -> None:
-    """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay."""
+    """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay. After the renewal: a
+    kubelet that starts asks for new tokens at once."""
     node.kubectl.apply(pod("rebooted", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("rebooted", ready)
     target, old = volume_of(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")
@@ -279,26 +303,3 @@ def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: D
 def restarts(node: Node, namespace: str, name: str) -> str:
     path = "jsonpath={.status.containerStatuses[0].restartCount}"
     return node.kubectl("get", "pod", name, "-o", path, namespace=namespace)
-
-
-def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
-    drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
-    assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
-
-
-@pytest.mark.timeout(1200)
-def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str, renewing: str) -> None:
-    """Last: by now a part of the time has passed. kubelet renews at 80 % of the lifetime (token_manager.go)."""
-
-    def renewed() -> str:
-        token = read(node, waiting, "renewing", "context.token")
-        return token if token != renewing else ""
-
-    new = eventually(renewed, timeout=900)
-    old, fresh = (jwt.decode(each, options={"verify_signature": False}) for each in (renewing, new))
-    assert 0.7 * TOKEN_SECONDS < fresh["iat"] - old["iat"] < TOKEN_SECONDS
-    assert f":{new}@" in read(node, waiting, "renewing", "kubeconfig")
-    for token in (renewing, new):
-        assert token not in driver.log.read_text()
-    assert new.split(".")[2] not in node.kubectl("get", "events", "--all-namespaces", "-o", "json")
-    assert (driver.root / "csi.sock").stat().st_mode & 0o077 == 0
