@@ -4,11 +4,12 @@ logs.begin(sys.stderr, level="INFO", environ=os.environ)   before anything else,
 logs.use(settings.log_format)                              once the settings are read
 """
 
+import io
 import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import IO, Final, TextIO
 
 from connector_store.domain.settings import LogFormat, environment_name, parse_log_format
 
@@ -32,10 +33,28 @@ class JsonFormatter(logging.Formatter):
         return _encode(line)
 
 
-def formatter(form: LogFormat, stream: TextIO, text: logging.Formatter) -> logging.Formatter:
+def formatter(form: LogFormat, stream: IO[str], text: logging.Formatter) -> logging.Formatter:
     """`text` itself, or JSON; `auto` is text where `stream` is a terminal."""
     plain = form == "text" or (form == "auto" and stream.isatty())
     return text if plain else JsonFormatter()
+
+
+class WholeLines(io.TextIOBase):
+    """Gives `stream` each line in one write: `print` makes two, and what another thread writes may come between."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        whole, end, rest = (self._begun + text).rpartition("\n")
+        self._begun = rest
+        if end:
+            self._stream.write(whole + end)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 class _Handler(logging.StreamHandler[TextIO]):

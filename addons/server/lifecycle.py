@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn, cast
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.log import MitmFormatter
 from mitmproxy.utils import asyncio_utils
 
@@ -25,7 +26,7 @@ from connector_store.domain.errors import ParseError
 from connector_store.domain.settings import LogFormat
 from connector_store.domain.source import Cluster
 from connector_store.kube.config import in_pod
-from connector_store.logs import early, formatter
+from connector_store.logs import WholeLines, early, formatter
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +213,14 @@ def _use_log_format(form: LogFormat) -> None:
     """Of mitmproxy's log on the terminal; its user interfaces have none, or draw it themselves."""
     termlog = ctx.master.addons.get("termlog")
     if termlog is not None:
-        handler = termlog.logger
-        handler.setFormatter(formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
+        log_as(form, termlog.logger)
+
+
+def log_as(form: LogFormat, handler: TermLogHandler) -> None:
+    """Audit lines go to the same place, by another thread."""
+    if not isinstance(handler.file, WholeLines):
+        handler.file = cast(IO[str], WholeLines(handler.file))
+    handler.setFormatter(formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
 
 
 def _give_up(error: ParseError | OSError) -> NoReturn:

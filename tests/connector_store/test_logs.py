@@ -9,6 +9,7 @@ import pytest
 
 from connector_store import logs
 from connector_store.domain.settings import LogFormat
+from tests.fakes.writes import Writes
 
 
 class Terminal(io.StringIO):
@@ -74,3 +75,16 @@ def test_handlers_of_others_stay_as_they_are() -> None:
     logging.getLogger().addHandler(other)
     logs.use("json")
     assert other.formatter is None
+
+
+def test_each_line_is_one_write_however_many_it_comes_in() -> None:
+    out = Writes()
+    lines = logs.WholeLines(out)
+    assert [lines.write(text) for text in ("a", "", "b\n", "\n", "c\nd\ne", "\n")] == [1, 0, 2, 1, 5, 1]
+    assert out.made == ["ab\n", "\n", "c\nd\n", "e\n"]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_lines_are_for_whom_the_stream_is(stream: type[io.StringIO]) -> None:
+    out = stream()
+    assert logs.WholeLines(out).isatty() is out.isatty()

@@ -1,16 +1,20 @@
 """load, configure, running and done: a proxy that cannot do its work stops, and says why."""
 
+import logging
 import os
 import sys
 
 import pytest
 from mitmproxy import exceptions
+from mitmproxy.addons.termlog import TermLogHandler
 
 from addons.server.connections import Connections
-from addons.server.lifecycle import Lifecycle
+from addons.server.lifecycle import Lifecycle, log_as
+from connector_store.domain.settings import LogFormat
 from tests.fakes.proxy import Proxy
 from tests.fakes.target import Conversation, Target
 from tests.fakes.waiting import until
+from tests.fakes.writes import Writes
 
 
 async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:
@@ -68,3 +72,16 @@ async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPat
 
     Lifecycle(Connections()).load(FakeLoader())  # type: ignore[arg-type]  # only `add_option` is called on it
     assert "SSLKEYLOGFILE" not in os.environ
+
+
+@pytest.mark.parametrize("forms", [["json"], ["text"], ["json", "text"]], ids=" then ".join)
+def test_no_audit_line_comes_into_a_line_of_the_log(forms: list[LogFormat]) -> None:
+    """Both go to stdout, by two threads."""
+    out = Writes()
+    handler = TermLogHandler(out)
+    for form in forms:
+        log_as(form, handler)
+    handler.handle(logging.LogRecord("a", logging.INFO, "a.py", 1, "said", None, None))
+    [line] = out.made
+    assert "said" in line
+    assert line.endswith("\n")
