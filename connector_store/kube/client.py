@@ -3,6 +3,8 @@
 10,000 objects as the library's models would not fit into the memory that the proxy may use.
 """
 
+import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -12,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
+from weakref import WeakSet
 
 import aiohttp
 
@@ -39,6 +42,8 @@ _CONNECT_TIMEOUT: Final = 10.0
 _CA_PERIOD: Final = 60.0
 """Seconds between looks at the file with the API server's CA."""
 
+_CLOSING: Final = 1.0
+"""Seconds for connections to be gone once the client is closed."""
 _CHUNK: Final = 64 * 1024
 _ERROR_BODY: Final = 64 * 1024
 
@@ -232,10 +237,32 @@ class _Rest:
         # For tests alone without TLS, and then without its 30 ms.
         self._context = configuration.context() if configuration.host.startswith("https://") else True
         self._session: aiohttp.ClientSession | None = None
+        self._sockets = WeakSet[socket.socket]()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._session is None:
+            return
+        await self._session.close()
+        # aiohttp waits for none that it has given up before, and those wait for the server's part of TLS's farewell.
+        for each in self._open():
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING):
+                while self._open():  # noqa: ASYNC110 - a transport tells nobody that it is gone
+                    await asyncio.sleep(0.005)
+
+    def _open(self) -> list[socket.socket]:
+        return [each for each in self._sockets if each.fileno() >= 0]
+
+    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, _ = info
+        sock = socket.socket(family=family, type=kind, proto=protocol)
+        self._sockets.add(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        return sock
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: object, limits: aiohttp.ClientTimeout
@@ -243,7 +270,7 @@ class _Rest:
         """Its head; `body` is sent as JSON."""
         if self._session is None:
             # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._context, socket_factory=_socket)
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._context, socket_factory=self._socket)
             self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return await self._session.request(
             method,
@@ -254,15 +281,6 @@ class _Rest:
             proxy=self._configuration.proxy,
             server_hostname=self._configuration.tls_server_name,
         )
-
-
-def _socket(info: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol, _, _ = info
-    sock = socket.socket(family=family, type=kind, proto=protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    return sock
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
@@ -256,3 +257,32 @@ async def test_a_new_ca_of_the_api_server_is_trusted_within_a_minute_and_the_for
             now = 180.0
             with pytest.raises(ApiError, match="certificate verify failed"):
                 await client.get("/x")
+
+
+async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_farewell(tmp_path: Path) -> None:
+    authority = make_ca()
+    leaf = make_leaf(authority, ["127.0.0.1"])
+    (tmp_path / "server.pem").write_bytes(leaf.pem + leaf.key_pem)
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+
+    def begin_a_watch(listening: socket.socket) -> socket.socket:
+        """Its connection, below TLS: what comes is read by nobody."""
+        served = context.wrap_socket(listening.accept()[0], server_side=True)
+        served.recv(65536)
+        served.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+        return socket.socket(fileno=served.detach())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        serving = asyncio.get_running_loop().run_in_executor(None, begin_a_watch, listening)
+        configuration = Configuration(host=host, ssl_ca_cert=str(tmp_path / "ca.crt"))
+        async with KubeClient(configuration) as client:
+            async with client.stream("/api/v1/pods", {}, seconds=60) as chunks:
+                assert await anext(chunks) == b"{}"
+            served = await serving
+        with served:
+            served.setblocking(False)
+            came = [served.recv(65536), served.recv(65536)]
+    assert came[-1] == b"", "the end, not only that of TLS"
