@@ -249,7 +249,7 @@ def asked_for(method: bytes, raw_target: bytes, headers: Headers, prefix: str) -
         info=parse_request(method.decode("ascii"), target, prefix),
         plain=is_plain(target),
         upgrade=headers.asked_upgrade is not None,
-        may_create=may_create(method, tuple(headers.values(b"content-type"))),
+        may_create=method in _MAY_CREATE and may_create(method, tuple(headers.values(b"content-type"))),
     )
 
 
@@ -282,6 +282,9 @@ def _is_plain(target: str) -> bool:
 
 
 _is_plain_cached = lru_cache(maxsize=2048)(_is_plain)
+
+
+_MAY_CREATE: Final = frozenset({b"PUT", b"PATCH"})
 
 
 def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:

@@ -102,10 +102,12 @@ def decide_connect(
         return asked
     if asked.token is None:
         return Defer(key=asked.key) if host_of(authority) is not None else denial.bad_authority()
-    verdict = _admit(asked.key, answer, found, authority, rules, inside=False)
-    if isinstance(verdict, Deny):
-        return verdict
-    return verdict if taken < rules.max_connections else denial.too_many(rules.max_connections)
+    admitted = _admit(asked.key, answer, found, authority, rules, inside=False)
+    if isinstance(admitted, Deny):
+        return admitted
+    if taken >= rules.max_connections:
+        return denial.too_many(rules.max_connections)
+    return _going_on(*admitted)
 
 
 def before_request(*, full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
@@ -144,31 +146,43 @@ def decide_request(
     refused = before_request(full=full, method=method, synced=synced, token=token)
     if refused is not None:
         return refused
-    verdict = _admit(key, answer, found, authority, rules, inside=True)
-    if isinstance(verdict, Deny):
-        return verdict
+    admitted = _admit(key, answer, found, authority, rules, inside=True)
+    if isinstance(admitted, Deny):
+        return admitted
+    target, granted = admitted
     if authority is None:
         if not is_plain(raw_target):
             return denial.not_plain(key)
-        raw_target = verdict.target.address.prefix.encode("ascii") + raw_target
+        raw_target = target.address.prefix.encode("ascii") + raw_target
     else:
         host = headers.only(b"host")
-        if host is None or not host_matches(host, verdict.target.address):
-            return denial.wrong_host(key, verdict.target.address)
-        if not path_within(raw_target, verdict.target.address):
-            return denial.path_outside(key, verdict.target.address)
+        if host is None or not host_matches(host, target.address):
+            return denial.wrong_host(key, target.address)
+        if not path_within(raw_target, target.address):
+            return denial.path_outside(key, target.address)
     if headers.acts_as is not None:
         return denial.acts_as_another(headers.acts_as)
-    if verdict.target.lending is not None or verdict.target.impersonation is not None:
-        verdict = _limited(verdict, method, raw_target, headers)
-        if isinstance(verdict, Deny):
-            return verdict
-    return verdict if taken < rules.max_connections else denial.too_many(rules.max_connections)
+    role, caller = "", b""
+    if target.lending is not None or target.impersonation is not None:
+        limits = _limited(target, granted, method, raw_target, headers)
+        if isinstance(limits, Deny):
+            return limits
+        role, caller = limits
+    if taken >= rules.max_connections:
+        return denial.too_many(rules.max_connections)
+    return _going_on(target, granted, role, caller)
 
 
-def _limited(verdict: Inject | Forward, method: bytes, raw_target: bytes, headers: Fields) -> Verdict:
-    """What the Connector lends of it, and as whom it goes on."""
-    target, role, caller = verdict.target, "", b""
+def _going_on(target: Target, granted: Granted, role: str = "", caller: bytes = b"") -> Inject | Forward:
+    kind = Forward if target.credential is None else Inject
+    return kind(target=target, granted=granted, role=role, caller=caller)
+
+
+def _limited(
+    target: Target, granted: Granted, method: bytes, raw_target: bytes, headers: Fields
+) -> Deny | tuple[str, bytes]:
+    """The role by which the Connector lends it, and as whom it goes on."""
+    role, caller = "", b""
     if target.lending is not None:
         asked = asked_for(method, raw_target, headers, target.address.prefix)
         lent = target.lending.decide(asked)
@@ -177,16 +191,15 @@ def _limited(verdict: Inject | Forward, method: bytes, raw_target: bytes, header
         role = lent.role
     if target.impersonation is not None:
         try:
-            caller = impersonate(target.impersonation, verdict.granted.identity)
+            caller = impersonate(target.impersonation, granted.identity)
         except ParseError as error:
             return denial.not_named(target.key, error)
-    # Not by `replace`, which costs as much as the rest of it.
-    return type(verdict)(target=target, granted=verdict.granted, role=role, caller=caller)
+    return role, caller
 
 
 def _admit(
     key: ObjectKey, answer: Answer | None, found: Found, authority: str | None, rules: Rules, *, inside: bool
-) -> Verdict:
+) -> Deny | tuple[Target, Granted]:
     if not isinstance(answer, Granted):
         return _refuse(key, answer, inside=inside)
     if found is None:
@@ -197,9 +210,7 @@ def _admit(
         return denial.wrong_address(key, found.address)
     if rules.policy.denies(found.address.host):
         return denial.target_denied(found, found.address.host)
-    if found.credential is None:
-        return Forward(target=found, granted=answer)
-    return Inject(target=found, granted=answer)
+    return found, answer
 
 
 def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: bool) -> Deny:
