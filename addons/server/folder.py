@@ -17,6 +17,10 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
     """ParseError if an option cannot be honoured."""
     if not folder.is_dir():
         raise ParseError("connector_source", f"{folder} is not a folder; make it with: connectorctl init {folder}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise ParseError(
+            "connector_source", f"{folder} cannot be read; give the proxy's user the right: chmod u+rx {folder}"
+        )
     settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=False)
     store = Store(expected=[NAME])
     key = SigningKey.load_or_create(config.confdir)

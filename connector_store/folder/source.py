@@ -68,6 +68,7 @@ class DirectorySource:
         self._next = 0.0
         self._listed = False
         self._logged: tuple[Problem, ...] = ()
+        self._unwatched = ""
         self.problems: tuple[Problem, ...] = ()
         """All that is to be mended in the files, sorted by place."""
 
@@ -87,9 +88,18 @@ class DirectorySource:
             try:
                 await self._refresh()
                 await self._follow()
+                self._unwatched = ""
+            except OSError as error:
+                self._not_watched(error.strerror or str(error))
             except Exception:
                 logger.exception("following the folder %s failed; looking again", self._folder)
             await asyncio.sleep(POLL)
+
+    def _not_watched(self, why: str) -> None:
+        """No right to it any more, or none of the kernel's watches left: said once."""
+        if why != self._unwatched:
+            logger.warning("%s: cannot be watched, so it is only read every %g s: %s", self._folder, POLL, why)
+        self._unwatched = why
 
     async def _follow(self) -> None:
         """Look at each notice, and now and then without; returns when the folder has become another."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -48,10 +50,16 @@ def command(home: Path, *arguments: str) -> list[str]:
     ]  # fmt: skip
 
 
-def start(home: Path, *arguments: str, environment: Mapping[str, str] = {}) -> tuple[int, list[str]]:
+LIKE_OTHERS: Final = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+"""Rights to files are kept by root, too."""
+
+
+def start(
+    home: Path, *arguments: str, environment: Mapping[str, str] = {}, by: Sequence[str] = ()
+) -> tuple[int, list[str]]:
     """Exit code and lines of a proxy that ends by itself."""
     done = subprocess.run(
-        tied(command(home, *arguments)),
+        tied([*by, *command(home, *arguments)]),
         cwd=home,
         env=without_proxies() | dict(environment),
         capture_output=True,
@@ -63,9 +71,9 @@ def start(home: Path, *arguments: str, environment: Mapping[str, str] = {}) -> t
 
 
 @contextmanager
-def running(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(home: Path, *arguments: str, by: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        tied(command(home, *arguments)), cwd=home, env=without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        tied([*by, *command(home, *arguments)]), cwd=home, env=without_proxies() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:
@@ -80,6 +88,33 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
         if text in line:
             return line
     raise AssertionError(f"it ended without {text!r}")
+
+
+def test_a_folder_without_the_right_to_it_is_one_line(home: Path, port: int) -> None:
+    folder = home / "connectors"
+    folder.chmod(0)
+    code, [_, said] = start(home, "-p", str(port), "--set", f"connector_source={folder}", by=LIKE_OTHERS)
+    assert code == 1
+    right = f"give the proxy's user the right: chmod u+rx {folder}"
+    assert said == f"error: connector_source: {folder} cannot be read; {right}"
+
+
+def test_a_folder_that_loses_its_right_is_said_and_taken_up_again(home: Path, port: int) -> None:
+    folder, another = home / "connectors", home / "another"
+    shutil.copytree(folder, another)
+    another.chmod(0)
+    with running(home, "-p", str(port), "--set", f"connector_source={folder}", by=LIKE_OTHERS) as process:
+        line_with(process, "serving 1 Connector")
+        folder.rename(home / "former")
+        another.rename(folder)
+        line_with(process, f"{folder}: cannot be watched, so it is only read every 0.5 s: Permission denied")
+        (home / "former").chmod(0)
+        (folder / "c.yaml").write_text("kind: [\n")
+        folder.chmod(0o755)
+        line_with(process, "c.yaml:")
+        process.terminate()
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
 
 
 WRONG: list[tuple[Sequence[str], Mapping[str, str], str]] = [

@@ -276,3 +276,27 @@ async def test_each_problem_is_logged_once_while_it_lasts(tmp_path: Path, caplog
         (tmp_path / "a.yaml").write_text("")
         await eventually(lambda: "mended" in caplog.text)
     assert caplog.text.count("is not YAML") == 1
+
+
+async def test_that_a_folder_cannot_be_watched_is_said_once_for_each_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Raised as watchfiles does; with a right that is really missing: tests/addons/test_start.py."""
+    reasons = ["Permission denied (os error 13)"] * 2 + ["No space left on device (os error 28)"]
+    raised = asyncio.Event()
+
+    def refused(*_: object, **__: object) -> None:
+        if not reasons:
+            raised.set()
+            raise OSError("No space left on device (os error 28)")
+        raise OSError(reasons.pop(0))
+
+    monkeypatch.setattr("connector_store.folder.source.awatch", refused)
+    (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}")
+    async with following(tmp_path) as (_, store):
+        await asyncio.wait_for(raised.wait(), DEADLINE)
+        assert authorization(store) == b"Bearer one"
+    said = [
+        each.getMessage().rpartition(": ")[2] for each in caplog.records if "cannot be watched" in each.getMessage()
+    ]
+    assert said == ["Permission denied (os error 13)", "No space left on device (os error 28)"]
