@@ -200,7 +200,7 @@ def why_tls_failed(tls: SSL.Connection, error: SSL.Error) -> str:
 
 def _is_resumed(connection: SSL.Connection) -> bool:
     # pyOpenSSL has no public way to SSL_session_reused(3).
-    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
+    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
 
 
 def _expect_host(connection: SSL.Connection, host: str) -> None:

@@ -133,7 +133,7 @@ class Certificates:
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         # pyOpenSSL has no public way to several of them (SSL_CTX_set1_groups_list(3)).
-        if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]
+        if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
             raise RuntimeError("OpenSSL has none of the key exchanges")
         if entry.privatekey is signer.default_privatekey:
             context.use_privatekey(self._key)

@@ -57,9 +57,9 @@ class Takers:
         self._addons = addons
         self._found: dict[str, tuple[Any, ...]] = {}
         # mitmproxy has no other way to replace them.
-        addons.register = self._forgetting(addons.register)  # type: ignore[method-assign]
-        addons.remove = self._forgetting(addons.remove)  # type: ignore[method-assign]
-        addons.trigger_event = self.trigger_event  # type: ignore[method-assign]
+        addons.register = self._forgetting(addons.register)  # type: ignore[method-assign]  # mitmproxy has no hook for it
+        addons.remove = self._forgetting(addons.remove)  # type: ignore[method-assign]  # mitmproxy has no hook for it
+        addons.trigger_event = self.trigger_event  # type: ignore[method-assign]  # mitmproxy has no hook for it
 
     async def trigger_event(self, event: Hook) -> None:
         """As mitmproxy does it, for those alone."""

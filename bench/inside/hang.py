@@ -22,5 +22,5 @@ async def _hang(self: TokenAccess, token: str, key: ObjectKey) -> Answer:
     return _at_once(self, token, key)
 
 
-TokenAccess.cached = _first_time_only  # type: ignore[method-assign,assignment]
-TokenAccess.check = _hang  # type: ignore[method-assign]
+TokenAccess.cached = _first_time_only  # type: ignore[method-assign,assignment]  # to hang is what it is for
+TokenAccess.check = _hang  # type: ignore[method-assign]  # to hang is what it is for

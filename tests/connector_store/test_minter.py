@@ -161,7 +161,7 @@ async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world
 async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
     for value, least in ((b"7", 7), (b"99999", 60), (b"soon", 0), (b"9" * 400, 0)):
         world.minter.forget(KEY)
-        world.server.answer = lambda head, value=value: (  # type: ignore[misc]
+        world.server.answer = lambda head, value=value: (  # type: ignore[misc]  # mypy infers no lambda with a default
             b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
         )
         await world.failure()

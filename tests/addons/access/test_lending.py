@@ -79,7 +79,7 @@ class World:
     def __init__(self) -> None:
         self.access, self.minter = Access(), Minter()
         self.held: Found = MINTING
-        self.lending = Lending(self.access, lambda key: self.held, self.minter)  # type: ignore[arg-type]
+        self.lending = Lending(self.access, lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the store only this is asked
 
 
 @pytest.fixture

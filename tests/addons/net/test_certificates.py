@@ -107,7 +107,7 @@ def test_the_key_exchange(confdir: Path, offered: bytes, chosen: str) -> None:
     client = handshake(Certificates(lambda: store, OWN), "host.example", groups=offered)
     assert client.get_protocol_version_name() == "TLSv1.3"
     name = SSL._lib.SSL_get0_group_name(client._ssl)  # type: ignore[attr-defined]  # pyOpenSSL has no public way
-    assert SSL._ffi.string(name).decode() == chosen  # type: ignore[attr-defined]
+    assert SSL._ffi.string(name).decode() == chosen  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
 
 
 def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
