@@ -119,21 +119,26 @@ class Exchange:
 
     @property
     def may_be_sent_again(self) -> bool:
-        """A kept connection failed before any byte of an answer, and asking twice is as good as asking once.
-
-        RFC 9110 section 9.2.2; an upgrade begins what is not (the command of an exec).
-        """
-        head, response = self.head, self.response
+        """A used connection failed before any byte of an answer, and asking twice is as good as asking once."""
+        response = self.response
         return (
             self.used
             and not self.again
             and response is not None
             and response.untouched
             and self.whole
-            and head.method in (b"GET", b"HEAD")
-            and not head.body
-            and head.headers.asked_upgrade is None
+            and self.repeatable
         )
+
+    @property
+    def repeatable(self) -> bool:
+        """Asking twice is as good as asking once.
+
+        RFC 9110 section 9.2.2 has PUT and DELETE too, but the second answer of an API server to them is another one:
+        409, 404. An upgrade begins what may not be begun twice (the command of an exec).
+        """
+        head = self.head
+        return head.method in (b"GET", b"HEAD") and not head.body and head.headers.asked_upgrade is None
 
     def denied(self, deny: Deny) -> None:
         self.status, self.cause, self.problem = deny.status, deny.cause, deny.message

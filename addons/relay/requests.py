@@ -1,8 +1,9 @@
 """Requests of a client connection, one after the other: each is decided on by itself, with what the store holds then.
 
 What ends on either side ends the connection, after the response. Nothing is sent twice, but for what may be: a GET or
-HEAD without a body, once, on a new connection to the target. Nothing here ever pauses: what a request waits for comes
-back as an event, so a cut, a timer or a client that has gone reach it meanwhile.
+HEAD without a body, once, on a new connection to the target. Nothing else begins on a connection that was kept from
+another client. Nothing here ever pauses: what a request waits for comes back as an event, so a cut, a timer or a
+client that has gone reach it meanwhile.
 """
 
 import logging
@@ -250,7 +251,8 @@ class Requests:
             return
         self._leave_target()
         shared = self._shared
-        kept = shared.kept.take(verdict.target, shared.trust) if not exchange.again else None
+        # The target may be ending it just now, which only a client that has used it before would take into account.
+        kept = shared.kept.take(verdict.target, shared.trust) if exchange.repeatable and not exchange.again else None
         if kept is not None:
             self._upstream = kept
             kept.join(self._sockets)
