@@ -1,6 +1,6 @@
 """scripts/bench: how fast and how hungry, beside mitmdump, squid and nginx.
 
-scripts/bench [--quick] [--json FILE] [--peers mitmdump,squid,nginx,ours,...]
+scripts/bench [--quick] [--json FILE] [--peers mitmdump,squid,nginx,ours,...] [--before FOLDER]
 scripts/bench memory [--quick] [--size GB] [CASE ...]   resident memory while much passes
 scripts/bench soak [--seconds 600] [--json FILE]        faults on both sides: errors by cause, leaks, stalls
 scripts/bench curves [--quick] [--json FILE]            more connections, Connectors, bytes and idle streams
@@ -8,8 +8,9 @@ scripts/bench doors [--tree FOLDER]                     resident memory of proxy
 scripts/bench trips [--files] [--json FILE]             calls and files entered by a CONNECT and a request
 scripts/bench picture FILE.json OUT.svg                 the picture of a report
 
-A comparison in full fails when it misses a goal of bench/goals.py; a quick one only says so. Where a goal about CPU is
-missed, a profile says where the time goes.
+A comparison in full fails when it misses a goal of bench/goals.py, or when a figure is worse than --before's by more
+than its noise (bench/before.py); a quick one only says so. Where a goal about CPU is missed, a profile says where the
+time goes.
 """
 
 import argparse
@@ -17,10 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import curves, doors, goals, memory, picture, soak, trips, where
+from bench import before, curves, doors, goals, memory, picture, soak, trips, where
+from bench.before import BEFORE
 from bench.cases import cases
-from bench.compare import PEERS, compare, save
+from bench.compare import NOT_QUICK, PEERS, compare, of_before, save
 from bench.peers import stock
+from bench.product import installed
 from bench.table import table
 
 
@@ -30,23 +33,38 @@ def _compare(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one short round, for development")
     parser.add_argument("--rounds", type=int, help="default 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    parser.add_argument("--peers", default=",".join(PEERS).replace(", ", "+"), help="default: %(default)s")
+    parser.add_argument("--peers", metavar="NAME,NAME",
+                        help=f"of {', '.join(_written(name) for name in PEERS)}; default: all, but "
+                             f"{', '.join(_written(name) for name in NOT_QUICK)} not in a quick run")  # fmt: skip
+    parser.add_argument("--before", type=Path, metavar="FOLDER",
+                        help="another checkout of the product, with its .venv: is ours worse?")  # fmt: skip
     options = parser.parse_args(arguments)
-    names = [name.replace("+", ", ") for name in options.peers.split(",")]
+    names = [name for name in PEERS if not (options.quick and name in NOT_QUICK)]
+    if options.peers:
+        names = [name.replace("+", ", ") for name in options.peers.split(",")]
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)}")
+    peers = {name: PEERS[name] for name in names}
+    if options.before:
+        try:
+            peers[BEFORE] = of_before(installed(options.before))
+        except ValueError as error:
+            parser.error(str(error))
     if ({"squid", "nginx"} & set(names)) and (what := stock.missing()):
         parser.error(what)
     if options.quick:
         chosen, rounds = cases(seconds=1, size=100 << 20, streams=100), 1
     else:
         chosen, rounds = cases(seconds=4, size=1 << 30, streams=500), 5
-    report = compare({name: PEERS[name] for name in names}, chosen, options.rounds or rounds)
-    verdicts = goals.judge(report["results"])
+    report = compare(peers, chosen, options.rounds or rounds)
+    verdicts = goals.judge(report["results"], cores=goals.cores())
+    changes = before.changes(report["raw"])
     report["goals"] = [verdict.plain() for verdict in verdicts]
+    report["worse"] = [change.plain() for change in changes if change.worse]
     sys.stdout.write(table(report))
     sys.stdout.writelines(["\ngoals\n", *goals.lines(verdicts)] if verdicts else [])
+    sys.stdout.writelines(["\nbeside before\n", *before.lines(changes)] if changes else [])
     if options.json:
         save(report, options.json)
     if "ours" in names and (costly := where.missed(verdicts, chosen)):
@@ -54,10 +72,14 @@ def _compare(arguments: list[str]) -> int:
     return exit_code(report, quick=options.quick)
 
 
+def _written(name: str) -> str:
+    return name.replace(", ", "+")
+
+
 def exit_code(report: dict[str, Any], *, quick: bool) -> int:
-    """1 if a figure is missing, or a goal is missed; one short round says too little about goals."""
+    """1 if a figure is missing, and but for a short round, which says too little, if a goal is or one is worse."""
     complete = all(all(by_peer.values()) for by_peer in report["results"].values())
-    missed = not quick and not all(goal["met"] for goal in report["goals"])
+    missed = not quick and (report["worse"] or not all(goal["met"] for goal in report["goals"]))
     return 0 if complete and not missed else 1
 
 

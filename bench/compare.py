@@ -18,6 +18,7 @@ from bench.peers import stock
 from bench.peers.endpoint import Endpoint
 from bench.peers.ours import ours
 from bench.place import Place, place
+from bench.product import Product
 
 ATTEMPTS = 3
 Peer = Callable[[Place], Endpoint]
@@ -27,8 +28,16 @@ PEERS: dict[str, Peer] = {
     "nginx": stock.nginx,
     "no proxy": stock.no_proxy,
     "ours": ours,
+    "ours, mitmdump": lambda place: ours(place, name="ours-mitmdump", people=True),
     "ours, watched": lambda place: ours(place, name="ours-watched", flows="on"),
 }
+NOT_QUICK = ("ours, mitmdump",)
+"""Left out of a quick run, unless they are named."""
+
+
+def of_before(product: Product) -> Peer:
+    """The same product from another checkout, started as its image starts it."""
+    return lambda place: ours(place, name="before", product=product)
 
 
 def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ ServiceAccount and the proxy's state are mounted where a pod has them, in a moun
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.product import ROOT, of_the_image
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.process import Process
@@ -27,7 +27,6 @@ START: Final = 120.0
 """Seconds to be ready in."""
 SETTLE: Final = 15.0
 """Seconds after which what starting took has been given back."""
-ROOT: Final = Path(__file__).parents[1]
 SYSTEM: Final = "connectors-system"
 _IN_A_POD: Final = """
 mount -t tmpfs none /run
@@ -53,12 +52,6 @@ def commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
             f"--kubelet-root={folder}/kubelet",
         ],
     }
-
-
-def of_the_image(dockerfile: str) -> dict[str, str]:
-    """What a Dockerfile sets for Python and for malloc in its last stage, but for paths and files."""
-    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
-    return {name: value for name, value in found.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
 
 
 def resident(tree: Path) -> dict[str, float]:

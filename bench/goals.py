@@ -3,20 +3,28 @@
 Results of a report in, a verdict out for each goal whose figures are there: new connection, 1.4 x squid's CPU, met.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bench import bounds
+from bench.bounds import Results
 from bench.decision import DECISION, OVER
 from bench.table import OURS, number
 
-Results = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Figures by name, by peer, by case."""
+
+def cores() -> int:
+    """That client, target and proxy share."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """limit: times the peer's figure, of `peer_case` where that is another one; without a peer the figure itself."""
+    """limit: times the peer's figure, of `peer_case` where that is another one; without a peer the figure itself.
+
+    why: of results and the machine's cores, the sentence that is printed when it is missed; empty if there is none.
+    """
 
     case: str
     figure: str
@@ -24,6 +32,7 @@ class Goal:
     limit: float
     peer: str = ""
     peer_case: str = ""
+    why: Callable[[Results, int], str] | None = None
 
 
 _CPU, _TARGET, _SPEED = "cpu per request, µs", "target cpu per request, µs", "MB per second"
@@ -34,9 +43,11 @@ GOALS = (
     Goal(case=_NEW, figure=_CPU, bound="at most", limit=1.5, peer="squid"),
     Goal(case=_NEW, figure=_TARGET, bound="at most", limit=1.5, peer="squid"),
     Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=1.1, peer="squid", peer_case=_NEW),
-    Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=0.75, peer=OURS, peer_case=_NEW),
+    Goal(
+        case=_DIRECT, figure=_CPU, bound="at most", limit=0.75, peer=OURS, peer_case=_NEW, why=bounds.of_the_direct_door
+    ),
     Goal(case="down", figure=_SPEED, bound="at least", limit=1, peer="nginx"),
-    Goal(case="down", figure=_SPEED, bound="at least", limit=0.85, peer="no proxy"),
+    Goal(case="down", figure=_SPEED, bound="at least", limit=bounds.SHARE, peer="no proxy", why=bounds.of_a_download),
     Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=90),
     Goal(case=DECISION, figure=OVER, bound="at most", limit=3),
 )
@@ -44,33 +55,39 @@ GOALS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """ratio: ours over theirs; both None for a goal without a peer, ratio alone where theirs is zero."""
+    """ratio: ours over theirs; both None for a goal without a peer, ratio alone where theirs is zero.
+
+    why: of a goal that is missed, empty where nobody can say.
+    """
 
     goal: Goal
     ours: float
     theirs: float | None
     ratio: float | None
     met: bool
+    why: str = ""
 
     def plain(self) -> dict[str, Any]:
-        return {**asdict(self.goal), "ours": self.ours, "theirs": self.theirs, "ratio": self.ratio, "met": self.met}
+        return {**asdict(self.goal), "ours": self.ours, "theirs": self.theirs, "ratio": self.ratio, "met": self.met,
+                "why": self.why}  # fmt: skip
 
 
-def judge(results: Results) -> tuple[Verdict, ...]:
+def judge(results: Results, *, cores: int) -> tuple[Verdict, ...]:
     """A goal is left out unless ours and its peer both have the figure."""
-    found = (_verdict(goal, results.get(goal.case, {}), results.get(goal.peer_case or goal.case, {})) for goal in GOALS)
+    found = (_verdict(goal, results, cores) for goal in GOALS)
     return tuple(verdict for verdict in found if verdict is not None)
 
 
-def _verdict(
-    goal: Goal, by_peer: Mapping[str, Mapping[str, float]], beside: Mapping[str, Mapping[str, float]]
-) -> Verdict | None:
+def _verdict(goal: Goal, results: Results, cores: int) -> Verdict | None:
+    by_peer: Mapping[str, Mapping[str, float]] = results.get(goal.case, {})
+    beside = results.get(goal.peer_case or goal.case, {})
     ours, theirs = by_peer.get(OURS, {}).get(goal.figure), beside.get(goal.peer, {}).get(goal.figure)
     if ours is None or (goal.peer and theirs is None):
         return None
     limit = goal.limit if theirs is None else goal.limit * theirs
     met = ours <= limit if goal.bound == "at most" else ours >= limit
-    return Verdict(goal=goal, ours=ours, theirs=theirs, ratio=ours / theirs if theirs else None, met=met)
+    why = goal.why(results, cores) if goal.why and not met else ""
+    return Verdict(goal=goal, ours=ours, theirs=theirs, ratio=ours / theirs if theirs else None, met=met, why=why)
 
 
 def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
@@ -82,3 +99,5 @@ def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
             wanted += f" x {goal.peer}'s" + (f" {goal.peer_case}" if goal.peer_case else "")
         ratio = f"{each.ratio:.3f}x" if each.ratio is not None else "-"
         yield f"  {name:50}{number(each.ours)}{ratio:>10}  {wanted:44}{'met' if each.met else 'MISSED'}\n"
+        if each.why:
+            yield f"    because {each.why}\n"

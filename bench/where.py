@@ -14,8 +14,9 @@ from typing import Any, Final
 from bench.cases import Case
 from bench.goals import Verdict
 from bench.measure import measure
-from bench.peers.ours import ROOT, ours
+from bench.peers.ours import ours
 from bench.place import Place, place
+from bench.product import ROOT
 
 PATIENCE: Final = 30.0
 SHOWN: Final = 12

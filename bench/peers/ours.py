@@ -1,9 +1,10 @@
-"""Kubernetes Connector as a user runs it: a folder of manifests, mitmdump with the addon, a token from connectorctl."""
+"""Kubernetes Connector as it is operated: the image's program, a folder of manifests, a token from connectorctl."""
 
 import json
 import shutil
+import socket
+import ssl
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,17 +15,22 @@ from pathlib import Path
 from bench.peers.endpoint import Endpoint
 from bench.place import Place
 from bench.process import Process, free_port
+from bench.product import THIS, Product
 
-ROOT = Path(__file__).parent.parent.parent
 SYNC_SECONDS = 300.0
 PER_FILE = 100
+SHAKE_SECONDS = 20.0
 
 
 def ours(
     place: Place, *, name: str = "ours", flows: str = "off", options: Mapping[str, str] | None = None,
     scripts: tuple[Path, ...] = (), env: Mapping[str, str] | None = None, beside: int = 0,
+    product: Product = THIS, people: bool = False,
 ) -> Endpoint:  # fmt: skip
-    """scripts: further mitmproxy scripts of the benchmark that look inside the process; beside: more Connectors."""
+    """scripts: further mitmproxy scripts of the benchmark that look inside the process; beside: more Connectors.
+
+    product: the checkout that is run; people: by mitmdump, as by who looks at requests; so it is where flows are made.
+    """
     room, port, admin = place.room(name), free_port(), f"127.0.0.1:{free_port()}"
     source = room / "connectors"
     source.mkdir()
@@ -40,34 +46,49 @@ def ours(
         "confdir": str(room), "connector_source": str(source), "connector_admin": admin, "connector_flows": flows,
         "connector_max_connections": "10000", **(options or {}),
     }  # fmt: skip
-    args: list[str | Path] = [Path(sys.executable).with_name("mitmdump"), "-q"]
-    args += ["--listen-host", "127.0.0.1", "-p", str(port)]
-    for script in (ROOT / "addons" / "connector.py", *scripts):
-        args += ["-s", script]
+    args = ["-q", "--listen-host", "127.0.0.1", "-p", str(port)]
     for option, value in settings.items():
         args += ["--set", f"{option}={value}"]
-    process = Process(args, room / "log", env=env)
+    command = product.proxy(args, scripts=scripts, people=people or flows != "off")
+    process = Process(command, room / "log", env={**product.environment, **(env or {})})
     process.wait_for_port(port)
     _wait_until_ready(process, admin)
     endpoint = Endpoint(
         name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target,
         ca=place.proxy_ca.cert, admin=admin,
     )  # fmt: skip
-    return aimed(endpoint, place, "target")
+    return aimed(endpoint, place, "target", product)
 
 
-def aimed(endpoint: Endpoint, place: Place, connector: str) -> Endpoint:
+def aimed(endpoint: Endpoint, place: Place, connector: str, product: Product = THIS) -> Endpoint:
     """The same proxy, for another of its Connectors: target, blackhole or faulty."""
     room = endpoint.process.log.parent
-    command: list[str | Path] = [Path(sys.executable).with_name("connectorctl"), "token", f"bench/{connector}"]
+    command: list[str | Path] = [product.programs / "connectorctl", "token", f"bench/{connector}"]
     command += ["--source", room / "connectors", "--confdir", room]
     token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     target = {"target": place.target, "blackhole": place.blackhole, "faulty": place.faulty}[connector]
     # The path form: TLS at the port with the proxy's own certificate, the Connector in the path.
-    direct = replace(
+    direct: Endpoint | None = replace(
         endpoint, proxy="", target=endpoint.proxy, bearer=token, prefix=f"/connectors/bench/{connector}", direct=None
     )
+    if product is not THIS and not shakes_hands(endpoint):
+        direct = None
     return replace(endpoint, target=target, auth=f"bench/{connector}:{token}", direct=direct)
+
+
+def shakes_hands(endpoint: Endpoint) -> bool:
+    """True if there is TLS at the proxy's port: release 0.1.0 knows CONNECT only."""
+    host, _, port = endpoint.proxy.rpartition(":")
+    context = ssl.create_default_context(cafile=str(endpoint.ca))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        with (
+            socket.create_connection((host, int(port)), SHAKE_SECONDS) as raw,
+            context.wrap_socket(raw, server_hostname=host),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _manifests(place: Place, name: str, address: str) -> str:

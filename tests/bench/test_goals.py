@@ -5,17 +5,23 @@ from typing import Any
 
 import pytest
 
-from bench import where
+from bench import bounds, where
 from bench.__main__ import exit_code
 from bench.cases import cases
 from bench.decision import DECISION, OVER, decision
-from bench.goals import GOALS, judge, lines
+from bench.goals import GOALS, Verdict, lines
+from bench.goals import judge as judged
 from bench.measure import Measurement
-from bench.peers.ours import ROOT
+from bench.product import ROOT
 
 CPU, SPEED, LATENCY, WEIGHT = "cpu per request, µs", "MB per second", "p99, ms", "memory per stream, kB"
 TARGET = "target cpu per request, µs"
+TRANSFER = ("client cpu per GB, s", "target cpu per GB, s", "cpu per GB, s")
 Results = dict[str, dict[str, dict[str, float]]]
+
+
+def judge(results: Results) -> tuple[Verdict, ...]:
+    return judged(results, cores=2)
 
 
 def results() -> Results:
@@ -112,8 +118,85 @@ def test_a_line_says_figure_ratio_wanted_and_verdict() -> None:
 def test_the_report_has_each_goal_with_its_figures() -> None:
     assert judge(results())[0].plain() == {
         "case": "warm, 8 clients", "figure": CPU, "bound": "at most", "limit": 1.1, "peer": "squid",
-        "peer_case": "", "ours": 110, "theirs": 100, "ratio": 1.1, "met": True,
+        "peer_case": "", "ours": 110, "theirs": 100, "ratio": 1.1, "met": True, "why": "",
     }  # fmt: skip
+
+
+def download(speed: float, client: float, target: float, proxy: float) -> dict[str, float]:
+    return {SPEED: speed, **dict(zip(TRANSFER, (client, target, proxy), strict=True))}
+
+
+@pytest.mark.parametrize(
+    ("cores", "ours", "says"),
+    [
+        pytest.param(
+            2, (0.5, 0.3, 1.2),
+            "2 cores carry at most 833 MB/s at 0.50 s of CPU a GB in the client, 0.30 in the target and 1.20 in the "
+            "proxy, 714 at nginx's 1.40; 1,190 would leave the proxy 0.88, and it has the TLS of both to do: needs 3 "
+            "cores; one thread with 1.20 carries 833",
+            id="two cores are too few, and one thread would be",
+        ),
+        pytest.param(
+            2, (1.0, 0.6, 0.8),
+            "2 cores carry at most 833 MB/s at 1.00 s of CPU a GB in the client, 0.60 in the target and 0.80 in the "
+            "proxy, 667 at nginx's 1.40; 1,190 would leave the proxy 0.08, and it has the TLS of both to do: needs 3 "
+            "cores",
+            id="two cores are too few, and one thread is enough",
+        ),
+        pytest.param(
+            8, (0.5, 0.3, 1.2),
+            "8 cores carry at most 833 MB/s at 0.50 s of CPU a GB in the client, 0.30 in the target and 1.20 in the "
+            "proxy, 714 at nginx's 1.40; 1,190 would leave the proxy 5.92, and it has the TLS of both to do; "
+            "one thread with 1.20 carries 833",
+            id="the cores are enough, and one thread is not",
+        ),
+        pytest.param(
+            8, (0.5, 0.3, 0.8),
+            "8 cores carry at most 1,250 MB/s at 0.50 s of CPU a GB in the client, 0.30 in the target and 0.80 in the "
+            "proxy, 714 at nginx's 1.40; that is enough for 1,190, so it is something else",
+            id="arithmetic does not exclude it",
+        ),
+    ],
+)  # fmt: skip
+def test_a_download_that_is_slower_than_it_may_be_says_what_the_cores_carry(
+    cores: int, ours: tuple[float, float, float], says: str
+) -> None:
+    found = results()
+    found["down"] = {
+        "nginx": download(500, 0.5, 0.3, 1.4), "no proxy": {SPEED: 1400}, "ours": download(600, *ours),
+    }  # fmt: skip
+    (verdict,) = [each for each in judged(found, cores=cores) if not each.met]
+    assert verdict.why == says
+    assert f"because {says}" in "".join(lines([verdict]))
+    assert verdict.plain()["why"] == says
+
+
+def test_without_nginx_a_download_says_nothing_of_it() -> None:
+    found = {"down": {"no proxy": {SPEED: 1400.0}, "ours": download(600, 0.5, 0.3, 1.2)}}
+    assert "nginx" not in bounds.of_a_download(found, 2)
+    assert bounds.of_a_download(found, 2)
+
+
+def test_a_proxy_that_costs_nothing_is_bound_by_the_others() -> None:
+    assert bounds.most(1, 1, 0, 2) == 1000
+    assert bounds.most(0, 0, 0, 2) == float("inf")
+
+
+@pytest.mark.parametrize("found", [{}, {"down": {"ours": {SPEED: 1.0}}}, {"new connection": {"ours": {CPU: 1.0}}}])
+def test_without_figures_there_is_no_reason(found: Results) -> None:
+    assert not bounds.of_a_download(found, 2)
+    assert not bounds.of_the_direct_door(found, 2)
+
+
+def test_the_direct_door_that_is_hardly_cheaper_says_what_connect_is() -> None:
+    found = results()
+    found["direct, new connection"]["ours"] = {CPU: 836}
+    (verdict,) = [each for each in judge(found) if not each.met and each.goal.peer == "ours"]
+    assert verdict.why.startswith("the direct door leaves out CONNECT, 5% of the 880 µs here; ")
+
+
+def test_a_goal_that_is_met_needs_no_reason() -> None:
+    assert not any(verdict.why for verdict in judge(results()))
 
 
 @pytest.mark.parametrize(
@@ -128,8 +211,14 @@ def test_the_report_has_each_goal_with_its_figures() -> None:
 def test_the_exit_code(cpu: dict[str, float], quick: bool, code: int) -> None:
     found = without(results(), "nginx")
     found["warm, 8 clients"]["ours"] = cpu
-    report: dict[str, Any] = {"results": found, "goals": [verdict.plain() for verdict in judge(found)]}
+    report: dict[str, Any] = {"results": found, "goals": [verdict.plain() for verdict in judge(found)], "worse": []}
     assert exit_code(report, quick=quick) == code
+
+
+def test_a_run_in_full_that_is_worse_than_before_is_a_failure() -> None:
+    report: dict[str, Any] = {"results": {}, "goals": [], "worse": [{"figure": CPU}]}
+    assert exit_code(report, quick=False) == 1
+    assert exit_code(report, quick=True) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.before import BEFORE, changes
 from bench.cases import Case, cases
+from bench.compare import PEERS, compare, of_before
 from bench.measure import measure
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import ours
+from bench.peers.ours import ours, shakes_hands
 from bench.peers.stock import mitmdump, no_proxy
 from bench.place import Place, place
+from bench.product import ROOT, installed
 from bench.where import profile, shares
 
 pytestmark = [
@@ -67,6 +70,31 @@ def test_ours_serves_with_and_without_connect_and_a_profile_says_where_the_time_
     finally:
         peer.process.stop()
     assert {"the kernel", "TLS", "addons/net/tcp.py"} <= shares(profile(scene, case)).keys()
+
+
+def test_another_checkout_takes_turns_with_this_one() -> None:
+    chosen = [
+        case for case in cases(seconds=0.2, size=1, streams=1) if case.name in ("warm, 8 clients", "direct, warm")
+    ]
+    peers = {name: PEERS[name] for name in ("ours", "ours, mitmdump")} | {BEFORE: of_before(installed(ROOT))}
+    report = compare(peers, chosen, rounds=2)
+    assert not report["failures"]
+    assert {case.name: set(report["raw"][case.name]) for case in chosen} == {case.name: set(peers) for case in chosen}
+    assert {change.case for change in changes(report["raw"])} == {case.name for case in chosen}
+
+
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        pytest.param("target", True, id="where there is TLS at the port"),
+        pytest.param("faulty", False, id="where there is none"),
+    ],
+)
+def test_a_checkout_without_the_direct_door_is_not_asked_there(scene: Place, address: str, there: bool) -> None:
+    proxy = Endpoint(
+        name="a proxy", process=scene.target_process, proxy=getattr(scene, address), target="", ca=scene.target_ca.cert
+    )
+    assert shakes_hands(proxy) is there
 
 
 def test_a_proxy_that_puts_no_credential_on_the_wire_measures_nothing(scene: Place) -> None:

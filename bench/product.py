@@ -1,0 +1,57 @@
+"""A checkout of the product, and how its image starts the proxy: this one's, or that of a release before it."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """tree: the checkout; programs: the folder of its python, mitmdump and connectorctl."""
+
+    tree: Path
+    programs: Path
+
+    @property
+    def serves(self) -> bool:
+        """True if its image starts the proxy as `python -m addons`, False if as mitmdump."""
+        return (self.tree / "addons" / "__main__.py").exists()
+
+    def proxy(
+        self, arguments: Sequence[str | Path], *, scripts: Sequence[Path] = (), people: bool = False
+    ) -> list[str]:
+        """The command of a proxy with mitmdump's `arguments`; people: with what is there for those who watch."""
+        python, mitmdump = str(self.programs / "python"), str(self.programs / "mitmdump")
+        command = [python, "-m", "addons"] if self.serves and not people else [mitmdump]
+        for script in (self.tree / "addons" / "connector.py", *scripts):
+            command += ["-s", str(script)]
+        return [*command, *map(str, arguments)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the image sets, for this place of the tree."""
+        return of_the_image((self.tree / "Dockerfile").read_text()) | {"PYTHONPATH": str(self.tree)}
+
+
+THIS: Final = Product(tree=ROOT, programs=Path(sys.executable).parent)
+
+
+def installed(tree: Path) -> Product:
+    """Another checkout's; ValueError where its scripts/install has not been run."""
+    found = Product(tree=tree.resolve(), programs=tree.resolve() / ".venv" / "bin")
+    if not (found.tree / "addons" / "connector.py").is_file():
+        raise ValueError(f"{tree} is no checkout of the product: it has no addons/connector.py")
+    if not (found.programs / "connectorctl").exists():
+        raise ValueError(f"{tree} has no .venv; run {tree / 'scripts' / 'install'}")
+    return found
+
+
+def of_the_image(dockerfile: str) -> dict[str, str]:
+    """What a Dockerfile sets for Python and for malloc in its last stage, but for paths and files."""
+    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
+    return {name: value for name, value in found.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}

@@ -1,0 +1,92 @@
+"""Ours beside the same product of before, on figures that are made up, and the checkouts that can be run."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.before import changes, lines
+from bench.product import ROOT, THIS, installed
+
+CPU, SPEED = "cpu per request, µs", "MB per second"
+
+
+def worse(figure: str, before: list[float], ours: list[float]) -> bool:
+    (change,) = changes(
+        {"a case": {"before": [{figure: each} for each in before], "ours": [{figure: each} for each in ours]}}
+    )
+    return change.worse
+
+
+@pytest.mark.parametrize(
+    ("figure", "before", "ours", "is_worse"),
+    [
+        pytest.param(CPU, [100, 110, 105], [112, 115, 120], False, id="dearer by as much as its rounds lie apart"),
+        pytest.param(CPU, [100, 110, 105], [116, 116, 116], True, id="dearer by more than the rounds before lie apart"),
+        pytest.param(CPU, [105, 105, 105], [100, 116, 130], False, id="dearer by less than ours lie apart"),
+        pytest.param(CPU, [105, 105, 105], [50, 50, 50], False, id="cheaper"),
+        pytest.param(SPEED, [500, 510], [450, 460], True, id="slower by more than its noise"),
+        pytest.param(SPEED, [500, 510], [900, 910], False, id="faster"),
+        pytest.param(CPU, [100], [110], False, id="of one round, a tenth is noise"),
+        pytest.param(CPU, [100], [111], True, id="of one round, more than a tenth is not"),
+        pytest.param(CPU, [100, 104], [120], True, id="one round of ours says nothing of noise"),
+        pytest.param(CPU, [0.0], [0.0], False, id="nothing stays nothing"),
+    ],
+)
+def test_worse_is_by_more_than_the_noise(figure: str, before: list[float], ours: list[float], is_worse: bool) -> None:
+    assert worse(figure, before, ours) is is_worse
+
+
+@pytest.mark.parametrize(
+    "by_peer",
+    [
+        pytest.param({"ours": [{CPU: 1.0}]}, id="it could not do the case"),
+        pytest.param({"ours": [{CPU: 1.0}], "before": []}, id="its runs all failed"),
+        pytest.param({"before": [{CPU: 1.0}]}, id="ours was not asked"),
+    ],
+)
+def test_what_only_one_of_the_two_has_is_left_out(by_peer: dict[str, list[dict[str, float]]]) -> None:
+    assert not changes({"direct, warm": by_peer})
+
+
+def test_what_is_worse_is_named_with_its_noise_and_the_rest_is_counted() -> None:
+    found = changes({"warm": {"before": [{CPU: 100.0, SPEED: 5.0}], "ours": [{CPU: 150.0, SPEED: 5.0}]}})
+    text = [" ".join(line.split()) for line in lines(found)]
+    assert text == [
+        "warm: cpu per request, µs 150 1.500x was 100, noise 10 WORSE",
+        "1 of 2 figures are not worse than before by more than their noise",
+    ]
+    assert found[0].plain() == {"case": "warm", "figure": CPU, "before": 100.0, "ours": 150.0, "noise": 10.0}
+
+
+def checkout(folder: Path, *files: str) -> Path:
+    for each in files:
+        (folder / each).parent.mkdir(parents=True, exist_ok=True)
+        (folder / each).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        pytest.param([], "it has no addons/connector.py", id="another folder"),
+        pytest.param(["addons/connector.py"], "scripts/install", id="a checkout without its packages"),
+    ],
+)
+def test_a_folder_that_cannot_be_run_says_what_is_missing(tmp_path: Path, files: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        installed(checkout(tmp_path, *files))
+
+
+def test_a_release_whose_image_runs_mitmdump_is_run_by_it(tmp_path: Path) -> None:
+    tree = checkout(tmp_path, "addons/connector.py", ".venv/bin/connectorctl")
+    (tree / "Dockerfile").write_text("FROM x\nENV PYTHONPATH=/app PYTHONUNBUFFERED=1 \\\n    HOME=/tmp\n")
+    product = installed(tree)
+    assert product.proxy(["-q"]) == [f"{tree}/.venv/bin/mitmdump", "-s", f"{tree}/addons/connector.py", "-q"]
+    assert product.environment == {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(tree)}
+
+
+def test_this_checkout_is_run_as_its_image_runs_it_and_by_mitmdump_for_people() -> None:
+    start = [*THIS.proxy([])[:3]]
+    assert start == [str(THIS.programs / "python"), "-m", "addons"]
+    assert THIS.proxy([], people=True)[:2] == [str(THIS.programs / "mitmdump"), "-s"]
+    assert THIS.tree == ROOT
