@@ -1,14 +1,18 @@
-"""python -m addons: mitmdump as a service has it, with those of mitmproxy's own addons that take part in serving.
+"""python -m addons: mitmdump as a service has it, with those of mitmproxy's own addons that take part in serving, and
+on libuv's event loop (docs/decisions/0034).
 
 Its arguments are mitmdump's, and so is the way in which it reads them. What other addons would have declared (-w, -n,
 web interfaces, options of theirs) is not there: who needs that starts mitmdump.
 """
 
+import asyncio
 import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+import uvloop
 
 from connector_store.logs import early, formatter
 
@@ -33,6 +37,8 @@ def leave_out_others() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve until a signal; SystemExit 1 for what is wrong with the start."""
     leave_out_others()
+    # `run` makes its loop itself, and takes none.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     from mitmproxy import master, options
     from mitmproxy.addons import core, errorcheck, proxyserver, script, tlsconfig
     from mitmproxy.tools import cmdline

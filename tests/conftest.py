@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Generator
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import hypothesis
@@ -50,6 +51,15 @@ hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in 
 hypothesis.settings.load_profile("ours")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=("asyncio", "uvloop"),
+        default="asyncio",
+        help="uvloop: only what runs the proxy in its process",
+    )
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """None leaves the answer to others."""
     places = PLACES.get(config.option.markexpr)
@@ -61,8 +71,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before `-m` chooses. UsageError for a test that a stage would not read."""
+    if config.option.loop == "uvloop":
+        items[:] = [item for item in items if isinstance(item, pytest.Function) and iscoroutinefunction(item.function)]
     for item in items:
         for fixture, (mark, seconds) in MARKS.items():
             if fixture in getattr(item, "fixturenames", ()):

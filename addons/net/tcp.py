@@ -11,7 +11,7 @@ import fcntl
 import socket
 import termios
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from addons.net.backlog import Backlog
 
@@ -46,9 +46,10 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, max_unsent: int = MAX_UNSENT) -> None:
         self.lost: Callable[[], None] = _nothing
         """Is called when the connection is no more, whoever has it then."""
+        self._max_unsent = max_unsent
         self._socket: socket.socket | None = None
         self._opposite: TcpConnection | None = None
         self._over = False
@@ -62,9 +63,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         self.leave_alone()
 
     @classmethod
-    def taken_over(cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Self:
+    def taken_over(
+        cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_unsent: int = MAX_UNSENT
+    ) -> Self:
         """A connection that streams have read so far."""
-        found = cls()
+        found = cls(max_unsent)
         found.connection_made(writer.transport)
         # What they have read before; they tell it in no other way.
         found._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
@@ -83,6 +86,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self._started:
             return
         self._started = True
+        # uvloop reads a new connection whatever `connection_made` says.
+        self.transport.pause_reading()
         early, self._early = self._early, b""
         for start in range(0, len(early), SIZE):
             piece = early[start : start + SIZE]
@@ -117,7 +122,7 @@ class TcpConnection(asyncio.BufferedProtocol):
     def quiet(self) -> bool:
         """True if the kernel has nothing of the peer's that nobody has read yet, no byte and no end (tcp(7))."""
         sock = self._socket
-        if self._closed or sock is None:
+        if self._closed or sock is None or self.transport.is_closing():
             return False
         try:
             if _TCP_INFO is not None and sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] != _ESTABLISHED:
@@ -129,7 +134,7 @@ class TcpConnection(asyncio.BufferedProtocol):
     @property
     def gone(self) -> bool:
         """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
-        return self._closed or self._state() != _ESTABLISHED
+        return self._closed or self.transport.is_closing() or self._state() != _ESTABLISHED
 
     @property
     def dead(self) -> bool:
@@ -162,7 +167,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self.transport.is_closing() or self._finished:
             return
         self.transport.write(data)
-        if self._full and self.unsent > MAX_UNSENT:
+        if self._full and self.unsent > self._max_unsent:
             self.transport.abort()
 
     async def read(self, size: int) -> bytes:
@@ -209,9 +214,8 @@ class TcpConnection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a connection that cannot be read")
-        self.transport = transport
+        # uvloop's are none of asyncio.Transport's children, but have all that it has.
+        self.transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
         if self._socket is not None:
             _keep_alive(self._socket)
@@ -222,6 +226,10 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._discards:
+            return
+        if not self._started:
+            self._early += _BUFFER[:nbytes]
+            self.transport.pause_reading()
             return
         self._busy = True
         try:

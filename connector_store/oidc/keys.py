@@ -81,10 +81,14 @@ class IssuerKeys:
     def _may_ask(self) -> bool:
         return self._flight is not None or self._asked_at is None or self._now() - self._asked_at >= self._again
 
+    def _until_again(self) -> float:
+        return max(0.0, (self._asked_at or 0.0) + self._again - self._now())
+
     async def _asked_again(self, known: KeySet, kid: str) -> KeySet:
         """The keys with one asking more, once its time has come: an issuer may sign with a key the moment it has it."""
-        if self._flight is None and self._asked_at is not None:
-            await asyncio.sleep(max(0.0, self._asked_at + self._again - self._now()))
+        # A loop's clock is not `now`: a sleep may end a millisecond early.
+        while not self._may_ask():  # noqa: ASYNC110 - the clock is what is waited for
+            await asyncio.sleep(self._until_again())
         newer = self._fresh()
         # Somebody else who waited may have brought it.
         if newer is None or newer is known or not newer.knows(kid):

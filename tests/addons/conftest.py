@@ -1,10 +1,12 @@
 """A CA of mitmproxy's made once, a target's certificate, a folder of manifests, and the proxy on it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import uvloop
 
 from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
@@ -12,6 +14,13 @@ from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import Target
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """mitmdump's loop, or that of `python -m addons`."""
+    if config.option.loop == "uvloop":
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,26 @@ def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
     port.release()
 
 
+def test_it_serves_on_libuvs_loop(tmp_path: Path, confdir: Path) -> None:
+    (tmp_path / "connectors").mkdir(exist_ok=True)
+    seen = tmp_path / "seen.py"
+    seen.write_text(
+        "import asyncio\n"
+        "from mitmproxy import ctx\n"
+        "def running():\n"
+        "    print('on', type(asyncio.get_running_loop()).__module__, flush=True)\n"
+        "    ctx.master.shutdown()\n"
+    )
+    port = Port()
+    source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
+    line = command(confdir, "-p", str(port.number), *source, "-s", str(seen))
+    done = subprocess.run(
+        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "on uvloop" in done.stdout
+    port.release()
+
+
 def test_what_is_wrong_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path) -> None:
     line = command(confdir, "--set", "connector_recheck=abc")
     done = subprocess.run(

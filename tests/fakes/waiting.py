@@ -13,7 +13,7 @@ PATIENCE: Final = 60.0
 async def end(server: asyncio.Server) -> None:
     """Close it with all of its connections, those too whose handshake is still under way."""
     server.close()
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 13) and isinstance(server, asyncio.base_events.Server):
         server.abort_clients()
         await server.wait_closed()
     await asyncio.sleep(0)

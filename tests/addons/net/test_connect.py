@@ -60,7 +60,16 @@ async def test_an_open_one_is_told_and_its_end_whoever_has_it_then(told: Told, l
         found = await connect(server, tclient_conn())
         assert isinstance(found, TcpConnection)
         assert (server.peername, server.connected) == (listener.getsockname(), True)
-        assert not found.transport.is_reading()
+        peer, _ = listener.accept()
+        with peer:
+            peer.send(b"before it is served")
+            for _ in range(10):
+                await asyncio.sleep(0)
+            came = bytearray()
+            found.deliver = came.extend
+            assert not came
+            found.start()
+            await until(lambda: came == b"before it is served")
         found.leave_alone()
         found.abort()
         await until(lambda: told.hooks == ["connect", "connected", "disconnected"])

@@ -11,6 +11,7 @@ from addons.net import sockets
 from addons.net.sockets import Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection
 from tests.fakes.proxy import Proxy
+from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
 
@@ -127,17 +128,19 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     proxy.end_with(Farewell(linger=0, cut=0, look=0))
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
     target.handler = handler
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    # Of those that libraries make, each closes by itself once it has read the end.
+    client = RawTls(stream, "127.0.0.1")
+    await client.handshake()
     served = proxy.sockets
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    # asyncio's TLS closes by itself once it has read the end.
-    client.writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]  # no public way below TLS
     await until(lambda: served._over)
     for _ in range(100):
         await asyncio.sleep(0)
     assert proxy.connections == 1
     unsent[0] = 0
     await until(lambda: proxy.connections == 0)
+    stream.close()
 
 
 async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Target) -> None:

@@ -4,11 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import pytest
 
-from addons.net import tcp
-from addons.net.tcp import TcpConnection
+from addons.net.tcp import MAX_UNSENT, TcpConnection
 from tests.fakes.waiting import until
 
 PIECE = b"x" * 65536
@@ -44,7 +44,7 @@ class Side:
 
 
 @asynccontextmanager
-async def side(early: bytes = b"", *, ended: bool = False) -> AsyncIterator[Side]:
+async def side(early: bytes = b"", *, ended: bool = False, max_unsent: int = MAX_UNSENT) -> AsyncIterator[Side]:
     near, peer = socket.socketpair()
     with peer:
         peer.setblocking(False)
@@ -52,7 +52,7 @@ async def side(early: bytes = b"", *, ended: bool = False) -> AsyncIterator[Side
         reader.feed_data(early)
         if ended:
             reader.feed_eof()
-        found = Side(TcpConnection.taken_over(reader, writer), peer)
+        found = Side(TcpConnection.taken_over(reader, writer, max_unsent), peer)
         try:
             yield found
         finally:
@@ -210,12 +210,22 @@ async def test_mitmproxy_hears_of_the_end_when_all_is_over() -> None:
         assert found.ends == []
 
 
-async def test_what_cannot_be_finished_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+class Unfinished:
+    """A transport whose peer has reset the connection, which nobody has read yet."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write_eof(self) -> None:
         raise OSError
 
+
+async def test_what_cannot_be_finished_says_so() -> None:
     async with side() as found:
-        monkeypatch.setattr(found.wire.transport, "write_eof", fail)
+        found.wire.transport = cast("asyncio.Transport", Unfinished(found.wire.transport))
         assert not found.wire.finish()
         await until(lambda: found.ends == [True])
 
@@ -238,9 +248,8 @@ async def test_who_is_full_when_coupled_keeps_the_new_opposite_waiting() -> None
         assert near.wire.unsent < 1 << 20
 
 
-async def test_what_nobody_takes_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "MAX_UNSENT", 1 << 20)
-    async with side() as found:
+async def test_what_nobody_takes_ends_the_connection() -> None:
+    async with side(max_unsent=1 << 20) as found:
         await until(lambda: found.wire.reads)
         while not found.wire.transport.is_closing():
             found.wire.send(PIECE)

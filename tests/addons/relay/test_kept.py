@@ -14,6 +14,7 @@ from connector_store.domain.client_certificate import ClientCertificate
 from connector_store.domain.models import Target as Led
 from connector_store.domain.names import ObjectKey
 from lab.certificates import Issued, make_ca, make_leaf
+from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import PATIENCE, Answer, Proxy, Stream, running_proxy
 from tests.fakes.target import OK, Conversation, Target, answer_all
@@ -47,10 +48,8 @@ async def call(proxy: Proxy, target: Target, first: str = "GET /api", *fields: s
     return answer
 
 
-def raw(conversation: Conversation) -> asyncio.Transport:
-    """What is below TLS."""
-    found: asyncio.Transport = conversation.writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]
-    return found
+def raw(conversation: Conversation) -> BelowTls:
+    return BelowTls(conversation.writer)
 
 
 async def test_the_next_caller_needs_no_new_connection_and_no_handshake(proxy: Proxy, target: Target) -> None:

@@ -8,6 +8,7 @@ from mitmproxy.connection import Server
 
 from addons.net.tls import TlsStream
 from addons.records.record import Record
+from tests.fakes.below_tls import BelowTls
 from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import Conversation, Target
 from tests.fakes.waiting import until
@@ -62,7 +63,7 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
         client = await upgrade(proxy, target)
         await client.head()
         client.close()
-        target.conversations[-1].writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+        BelowTls(target.conversations[-1].writer).abort()
         await until(lambda: proxy.connections == 0)
         assert [each.event for each in records].count("stream") == count
     assert not proxy.service.checks.taken
@@ -91,7 +92,7 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
         await conversation.head()
         await conversation.say(SPDY)
         if not properly:
-            conversation.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+            BelowTls(conversation.writer).abort()
 
     monkeypatch.setattr(TlsStream, "finish", keep)
     target.handler = handler
@@ -128,7 +129,7 @@ async def test_to_the_target_a_client_ends_as_it_has_ended(
     if properly:
         client.writer.close()
     else:
-        client.writer.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]  # no public way below TLS
+        BelowTls(client.writer).abort()
     await until(lambda: proxy.connections == 0)
     assert ends == [properly]
 

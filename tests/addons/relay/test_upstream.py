@@ -11,6 +11,7 @@ from connector_store.domain.models import Target as Led
 from connector_store.domain.names import ObjectKey
 from connector_store.trust import TrustStore
 from lab.certificates import Issued
+from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import OK, Conversation, Target
@@ -139,7 +140,7 @@ async def test_it_is_looked_at_before_the_next_request_of_the_same_client(
     upstream, led = proxy.stage._upstream, proxy.service.store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(led, Led)
     # From here on the proxy's event loop has no turn.
-    target.conversations[0].writer.transport._ssl_protocol._transport.write(said)  # type: ignore[attr-defined]  # no public way below TLS
+    BelowTls(target.conversations[0].writer).write(said)
     assert not upstream.serves(led, proxy.service.trust)
 
 
@@ -147,7 +148,7 @@ async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(p
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
     upstream = proxy.stage._upstream
-    target.conversations[0].writer.transport._ssl_protocol._transport.write(b"\x17\x03\x03\x00\x40abc")  # type: ignore[attr-defined]  # no public way below TLS
+    BelowTls(target.conversations[0].writer).write(b"\x17\x03\x03\x00\x40abc")
     await until(lambda: not upstream.good)
     assert await ask(client, target) == 200
     assert [each.received.count(b"GET /api") for each in target.conversations] == [1, 1]

@@ -1,5 +1,6 @@
 """The parts in a cluster, beside a real API server: Connectors from it, callers by it, and its CA for the proxy."""
 
+import asyncio
 import base64
 import socket
 from pathlib import Path
@@ -100,13 +101,13 @@ async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
 async def test_its_own_addresses_are_asked_for_until_somebody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[int | str] = [socket.EAI_AGAIN, "10.96.0.9", socket.EAI_NONAME]
 
-    def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+    async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
         answer = answers.pop(0)
         if isinstance(answer, int):
             raise socket.gaierror(answer, "no answer")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     told = list[str]()
     assert await own_addresses(["proxy", None, "absent"], told.append, patient=True, pause=0) == {"10.96.0.9"}
     assert len(told) == 1

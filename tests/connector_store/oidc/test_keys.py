@@ -23,13 +23,15 @@ class World:
 
     def __init__(self, *, again: float = 10.0) -> None:
         self.now = 5000.0
+        self.looked = 0
+        """How often somebody has looked at the clock."""
         self.asked: list[str] = []
         self.problem = ""
         self.gate = asyncio.Event()
         self.gate.set()
         self.documents: dict[str, Any] = {DISCOVERY: {"issuer": URL, "jwks_uri": URL + "/keys"}}
         self.sign_with(FIRST)
-        self.keys = IssuerKeys(ISSUER, self._fetch, max_age=MAX_AGE, now=lambda: self.now, again=again)
+        self.keys = IssuerKeys(ISSUER, self._fetch, max_age=MAX_AGE, now=self._clock, again=again)
 
     def sign_with(self, *keys: SigningKey) -> None:
         self.documents[URL + "/keys"] = {"keys": [each.jwk() for each in keys]}
@@ -40,6 +42,10 @@ class World:
 
     async def find(self, kid: str = "k1") -> list[str]:
         return [each.kid for each in await self.keys.find(kid, "ES256")]
+
+    def _clock(self) -> float:
+        self.looked += 1
+        return self.now
 
     async def _fetch(self, url: str) -> object:
         self.asked.append(url)
@@ -114,6 +120,18 @@ async def test_a_new_key_name_soon_after_the_last_asking_waits_for_its_time() ->
     world.now += 0.05
     assert await asyncio.gather(*waiting) == [["k2"]] * 20
     assert world.times == 2
+
+
+async def test_who_wakes_before_the_time_has_come_waits_for_the_rest() -> None:
+    world = World(again=0.001)
+    await world.find()
+    world.sign_with(FIRST, SECOND)
+    waiting = asyncio.ensure_future(world.find("k2"))
+    before = world.looked
+    await until(lambda: world.looked > before + 10)
+    assert (waiting.done(), world.times) == (False, 1)
+    world.now += 0.001
+    assert await waiting == ["k2"]
 
 
 async def test_unknown_key_names_do_not_make_an_issuer_be_asked_more_often() -> None:
