@@ -185,7 +185,10 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
         gc.enable()
 
 
-async def test_a_dial_ends_with_its_client(proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cut", [False, True], ids=["that has left", "that was cut"])
+async def test_a_dial_ends_with_its_client(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def silent(*_: object) -> str:
@@ -200,6 +203,8 @@ async def test_a_dial_ends_with_its_client(proxy: Proxy, target: Target, monkeyp
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(begun.is_set)
+    if cut:
+        proxy.stage.cut("its Connector is gone")
     client.close()
     await until(given_up.is_set)
 
