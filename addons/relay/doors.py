@@ -30,6 +30,8 @@ class Door(Protocol):
     """Of whoever opened it, where that is known."""
     key: ObjectKey | None
     """The Connector that it leads to, where that is one whatever is said."""
+    asked: Asked | None
+    """What every request asks for, where that was said once for all; else they are `read`."""
 
     def read(self, head: RequestHead) -> Request | Deny:
         """What a request is for."""
@@ -44,11 +46,11 @@ class Tunnel:
     def __init__(self, grant: Grant) -> None:
         self.identity = grant.identity
         self.key: ObjectKey | None = grant.key
+        self.asked = Asked(grant.key, grant.authority, grant.token) if grant.token is not None else None
         self._grant = grant
 
     def read(self, head: RequestHead) -> Request | Deny:
-        grant = self._grant
-        return Request(Asked(grant.key, grant.authority, grant.token or bearer(head)), head)
+        return Request(self.asked or Asked(self._grant.key, self._grant.authority, bearer(head)), head)
 
     def write(self, head: RequestHead, address: Address) -> RequestHead:
         """It is addressed to the target already."""
@@ -65,6 +67,7 @@ class Direct:
     def __init__(self, names: OwnNames, server_name: str | None) -> None:
         self.identity: Identity | None = None
         self.key: ObjectKey | None = None
+        self.asked: Asked | None = None
         self._names = names
         self._server_name = server_name
         self._last: tuple[Fields, Address, Fields] | None = None

@@ -199,16 +199,18 @@ class Requests:
         if self._phase is Phase.HEAD:
             self._sockets.disarm()
         self._phase = Phase.ADMISSION
-        request = self._door.read(head)
-        if isinstance(request, Deny):
-            self._exchange = self._make_exchange(head, None)
-            self._refuse(request)
-            return
-        asked, inner = request
+        asked = self._door.asked
+        if asked is None:
+            request = self._door.read(head)
+            if isinstance(request, Deny):
+                self._exchange = self._make_exchange(head, None)
+                self._refuse(request)
+                return
+            asked, head = request
         if asked.key != self.key:
             self._register(asked.key)
-        self._exchange = self._make_exchange(inner, asked)
-        decision = self._admission.request(inner, asked, self._waited_for)
+        self._exchange = self._make_exchange(head, asked)
+        decision = self._admission.request(head, asked, self._waited_for)
         if decision is not None:
             self._decided(self._exchange, decision)
 

@@ -40,9 +40,8 @@ class Upstream:
         """What came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
         self._records = stream.records or RecordEnds()
-        self._uid = target.uid
-        self._host, self._port, self._ca = target.address.host, target.address.port, target.ca
-        self._identity = identity_of(target.credential)
+        self._target = target
+        """What it served last, or was made for."""
         self._trust = trust
         self._sockets: Sockets | None = sockets
         """None while it is with nobody."""
@@ -53,19 +52,29 @@ class Upstream:
 
         To be asked at the moment of writing: the target has said nothing since the exchange before, read or not.
         """
-        address = target.address
         return (
             (not self.served or (self._records.between and self._tcp.quiet))
             and self._stream.established
             and not self.ended
-            and target.key == self.key
-            and target.uid == self._uid
             and trust is self._trust
-            and target.ca == self._ca
-            and identity_of(target.credential) == self._identity
-            and address.port == self._port
-            and address.host == self._host
+            # The store gives the same one until something changes.
+            and (target is self._target or self._leads_to(target))
         )
+
+    def _leads_to(self, target: Target) -> bool:
+        """True if a handshake for it would be the one that was made; then it is what is compared with next."""
+        made_for = self._target
+        same = (
+            target.key == made_for.key
+            and target.uid == made_for.uid
+            and target.ca == made_for.ca
+            and target.address.port == made_for.address.port
+            and target.address.host == made_for.address.host
+            and identity_of(target.credential) == identity_of(made_for.credential)
+        )
+        if same:
+            self._target = target
+        return same
 
     def begin(self, data: bytes) -> None:
         """Send the beginning of a request; what comes from now on answers it."""

@@ -27,11 +27,12 @@ class Address:
     host: str
     port: int
     prefix: str = ""
+    authority: str = field(init=False, repr=False, compare=False)
+    """`host:port`, IPv6 in brackets (RFC 3986 section 3.2)."""
 
-    @property
-    def authority(self) -> str:
-        """`host:port`, IPv6 in brackets (RFC 3986 section 3.2)."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "authority", f"{host}:{self.port}")
 
     def __str__(self) -> str:
         return f"https://{self.authority}{self.prefix}"

@@ -155,8 +155,8 @@ def decide_request(
             return denial.not_plain(key)
         raw_target = target.address.prefix.encode("ascii") + raw_target
     else:
-        host = headers.only(b"host")
-        if host is None or not host_matches(host, target.address):
+        host, written = headers.only(b"host"), target.address.authority
+        if host is None or (host.decode("latin-1") != written and not host_matches(host, target.address)):
             return denial.wrong_host(key, target.address)
         if not path_within(raw_target, target.address):
             return denial.path_outside(key, target.address)
@@ -206,7 +206,7 @@ def _admit(
         return denial.not_allowed(key)
     if isinstance(found, Unusable):
         return denial.unusable(found)
-    if authority is not None and not authority_matches(authority, found.address):
+    if authority not in (None, found.address.authority) and not authority_matches(authority, found.address):
         return denial.wrong_address(key, found.address)
     if rules.policy.denies(found.address.host):
         return denial.target_denied(found, found.address.host)

@@ -22,12 +22,14 @@ def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
 
 
 def test_in_a_tunnel_the_token_of_the_connect_is_that_of_each_request() -> None:
-    found = Tunnel(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT")).read(head("/api"))
-    assert found == Request(Asked(KEY, "h:1", "of CONNECT"), head("/api"))
+    door = Tunnel(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
+    assert door.asked == Asked(KEY, "h:1", "of CONNECT")
+    assert door.read(head("/api")) == Request(door.asked, head("/api"))
 
 
 def test_else_each_request_brings_its_own() -> None:
     door = Tunnel(Grant(key=KEY, authority="h:1", host="h", token=None))
+    assert door.asked is None
     found = door.read(head("/api", token="own"))
     assert isinstance(found, Request)
     assert found.asked.token == "own"
