@@ -9,7 +9,7 @@ import pytest
 
 from addons.net import sockets
 from addons.net.sockets import Farewell, Sockets
-from addons.net.tcp import KEEPALIVE, TcpConnection
+from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
 from tests.fakes.proxy import Proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import OK, Conversation, Target
@@ -27,8 +27,22 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
     for each in served:
         sock = each.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEPALIVE] == [30, 10, 3]
+        assert all(sock.getsockopt(socket.IPPROTO_TCP, option) in values for option, values in KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_a_peer_that_vanished_is_given_up_within_66_seconds_and_no_sooner_than_after_five_probes() -> None:
+    (_, idle), (_, between), (_, lost) = KEEPALIVE
+    assert (max(idle) + max(between) * max(lost), min(lost)) == (66, 5)
+
+
+def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
+    seen = set()
+    for _ in range(200):
+        with socket.socket() as sock:
+            keep_alive(sock)
+            seen.add(tuple(sock.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEPALIVE))
+    assert len(seen) > 10
 
 
 async def test_mitmproxys_watch_of_an_idle_connection_ends_and_the_connection_does_not(

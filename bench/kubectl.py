@@ -1,0 +1,155 @@
+"""What one `kubectl get` takes from its start to its end, in ms: at the API server and through both doors of a proxy.
+
+    python -m bench.kubectl [--calls 30] [--json bench/figures/kubectl.json]
+
+A real API server; the ways take turns, call after call, and each has read what the API server serves before. At the
+API server the caller holds the credential itself. `kubectl alone` is `kubectl version --client`: the program's start.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Final
+
+import yaml
+
+from bench.compare import machine
+from bench.product import THIS
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.ports import Port
+from lab.process import Process
+from lab.scratch import scratch
+
+NAMESPACE: Final = "bench"
+CONNECTOR: Final = "bench/target"
+OBJECTS: Final = 10
+"""ConfigMaps that a call lists."""
+BEFORE: Final = 2
+"""Calls of each way that are not counted: the first asks what the API server serves."""
+READY: Final = 60.0
+ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct door"
+
+Call = Callable[[], str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=30, help="of each way; 2 or more")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    found = measure(options.calls)
+    for way, figures in found.items():
+        sys.stdout.write(f"{way:16}" + "".join(f"{name} {value:6.1f}   " for name, value in figures.items()) + "\n")
+    if options.json:
+        report = {"machine": machine(), "calls": options.calls, "ways": found}
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def measure(calls: int) -> dict[str, dict[str, float]]:
+    """Way -> {"median, ms", "p90, ms"}."""
+    port, admin = Port(), Port()
+    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+        token = prepare(plane, folder / "connectors")
+        address = f"127.0.0.1:{port.number}"
+        settings = {"confdir": folder / "conf", "connector_source": folder / "connectors",
+                    "connector_admin": f"127.0.0.1:{admin.number}"}  # fmt: skip
+        arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
+        for name, value in settings.items():
+            arguments += ["--set", f"{name}={value}"]
+        proxy = Process(THIS.proxy(arguments), log=folder / "proxy.log", environment=THIS.environment)
+        proxy.start()
+        try:
+            proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY)
+            ways = {
+                SERVER: Kubectl(plane.kubectl.program, plane.write_kubeconfig("caller.kubeconfig", {"token": token})),
+                CONNECT: _through(plane, folder, "connect", "--proxy", f"http://{address}"),
+                DIRECT: _through(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
+            }
+            for each in ways.values():
+                proxy.wait_until(lambda kubectl=each: kubectl.run(*_get()).returncode == 0, timeout=READY)  # type: ignore[misc]  # bound at once
+            return timed(_calls(plane, ways), calls)
+        finally:
+            proxy.stop()
+            for claimed in (port, admin):
+                claimed.release()
+
+
+def prepare(plane: ControlPlane, connectors: Path) -> str:
+    """An account that may read its namespace, some objects there, and a Connector with the account's token."""
+    plane.new_namespace(NAMESPACE)
+    plane.kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps", namespace=NAMESPACE)
+    plane.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={NAMESPACE}:default",
+                  namespace=NAMESPACE)  # fmt: skip
+    objects = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c-{n}"}} for n in range(OBJECTS)]
+    plane.kubectl.apply(*objects, namespace=NAMESPACE)
+    token = plane.mint_token(NAMESPACE, "default")
+    namespace, _, name = CONNECTOR.partition("/")
+    metadata = {"namespace": namespace, "name": name}
+    connector = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "Connector",
+        "metadata": metadata,
+        "spec": {
+            "connectorClassName": "k8s",
+            "address": plane.url,
+            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
+        },
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "connectors.cpaas.io/bearer-token",
+        "stringData": {"token": token, "ca.crt": plane.ca_pem},
+    }
+    connectors.mkdir(mode=0o700)
+    file = connectors / "target.yaml"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump_all([connector, secret]))
+    return token
+
+
+def timed(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each of `calls`, which take turns."""
+    took: dict[str, list[float]] = {way: [] for way in calls}
+    for turn in range(BEFORE + times):
+        for way, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= BEFORE:
+                took[way].append((time.perf_counter() - start) * 1e3)
+    return {way: figures(each) for way, each in took.items()}
+
+
+def figures(took: Sequence[float]) -> dict[str, float]:
+    return {"median, ms": median(took), "p90, ms": quantiles(took, n=10, method="inclusive")[-1]}
+
+
+def _calls(plane: ControlPlane, ways: Mapping[str, Kubectl]) -> dict[str, Call]:
+    alone: Call = lambda: plane.kubectl("version", "--client")  # noqa: E731 - one of several alike
+    return {ALONE: alone, **{way: (lambda kubectl=kubectl: kubectl(*_get())) for way, kubectl in ways.items()}}  # type: ignore[misc]  # bound at once
+
+
+def _get() -> tuple[str, ...]:
+    return ("get", "configmaps", "--namespace", NAMESPACE)
+
+
+def _through(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:
+    """kubectl with what connectorctl writes, and a cache of its own."""
+    path = folder / name / "config"
+    path.parent.mkdir()
+    command: list[str | Path] = [THIS.programs / "connectorctl", "kubeconfig", CONNECTOR, "--output", path, *arguments]
+    command += ["--source", folder / "connectors", "--confdir", folder / "conf"]
+    subprocess.run(command, check=True, capture_output=True)
+    return Kubectl(plane.kubectl.program, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
