@@ -17,9 +17,12 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a process and its descendants use: CPU seconds so far, resident bytes, open files, threads."""
+    """What a process and its descendants use: CPU seconds so far, those of them in the kernel, resident bytes, open
+    files, threads.
+    """
 
     cpu: float
+    system: float
     rss: int
     fds: int
     threads: int
@@ -50,6 +53,7 @@ class Process:
         stats = [_stat(pid) for pid in pids]
         return Usage(
             cpu=sum(int(field) for stat in stats for field in stat[11:15]) / TICK,
+            system=sum(int(field) for stat in stats for field in stat[12:15:2]) / TICK,
             rss=sum(int(stat[21]) for stat in stats) * os.sysconf("SC_PAGE_SIZE"),
             fds=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208 - counts only, names are not read
             threads=sum(int(stat[17]) for stat in stats),
@@ -108,5 +112,8 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of proc_pid_stat(5) from the third (state) on: 11-14 are CPU ticks, 17 threads, 21 resident pages."""
+    """Fields of proc_pid_stat(5) from the third (state) on.
+
+    11-14 are CPU ticks (user, kernel, and children's), 17 threads, 21 resident pages.
+    """
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,6 +1,7 @@
 """Where the time of a request goes, for goals that are missed: a profile of our proxy while it serves that case.
 
-A profiler makes Python look dearer than it is beside the kernel and OpenSSL: shares say where to look, not how much.
+The kernel's share is that of /proc, without a profiler, as libuv's own calls are in no profile. Of the rest a profiler
+makes Python look dearer than it is beside OpenSSL, and leaves out libuv: shares say where to look, not how much.
 """
 
 import marshal
@@ -21,6 +22,7 @@ from bench.product import ROOT
 PATIENCE: Final = 30.0
 SHOWN: Final = 12
 """Places that are named."""
+KERNEL: Final = "the kernel"
 _KERNEL: Final = ("_socket.socket", "select.epoll", "posix.", "socket.close")
 _TLS: Final = ("_openssl", "_ssl.", "_rust")
 _PACKAGES: Final = ("mitmproxy", "OpenSSL", "cryptography", "asyncio")
@@ -40,14 +42,13 @@ def lines(cases: Iterable[Case]) -> Iterator[str]:
     with place() as scene:
         for case in cases:
             yield f"\nwhere the time of {case.name!r} goes\n"
-            found = shares(profile(scene, case))
-            whole = sum(found.values()) or 1.0
-            for name, seconds in sorted(found.items(), key=lambda each: -each[1])[:SHOWN]:
-                yield f"  {seconds / whole:6.1%}  {name}\n"
+            found = shares(*profile(scene, case))
+            for name, share in sorted(found.items(), key=lambda each: -each[1])[:SHOWN]:
+                yield f"  {share:6.1%}  {name}\n"
 
 
-def profile(scene: Place, case: Case) -> Mapping[Spot, float]:
-    """Seconds of each function's own, by function."""
+def profile(scene: Place, case: Case) -> tuple[Mapping[Spot, float], float]:
+    """Seconds of each function's own, by function, and the kernel's share of the CPU."""
     told = scene.directory / "profile"
     script = Path(__file__).parent / "inside" / "profiled.py"
     peer = ours(scene, name="profiled", scripts=(script,), env={"BENCH_PROFILE": str(told)})
@@ -55,6 +56,9 @@ def profile(scene: Place, case: Case) -> Mapping[Spot, float]:
         flags = dict(case.flags)
         asked = peer.direct if case.direct and peer.direct is not None else peer
         measure(scene, asked, case.mode, peak=False, **flags | {"duration": "500ms"})
+        before = peer.process.usage()
+        measure(scene, asked, case.mode, peak=False, **flags | {"duration": "2s"})
+        after = peer.process.usage()
         peer.process.popen.send_signal(signal.SIGUSR1)
         measure(scene, asked, case.mode, peak=False, **flags | {"duration": "2s"})
         peer.process.popen.send_signal(signal.SIGUSR1)
@@ -67,24 +71,25 @@ def profile(scene: Place, case: Case) -> Mapping[Spot, float]:
         peer.process.stop()
     stats: dict[Spot, tuple[Any, ...]] = marshal.loads(told.read_bytes())  # noqa: S302 - written by our own process
     told.unlink()
-    return {spot: figures[2] for spot, figures in stats.items()}
+    kernel = (after.system - before.system) / max(after.cpu - before.cpu, 1e-9)
+    return {spot: figures[2] for spot, figures in stats.items()}, kernel
 
 
-def shares(profile: Mapping[Spot, float]) -> dict[str, float]:
-    """Seconds by place: the kernel, TLS, a file of ours, a package of others."""
+def shares(profile: Mapping[Spot, float], kernel: float) -> dict[str, float]:
+    """Of 1, by place: the kernel, TLS, a file of ours, a package of others."""
     found: defaultdict[str, float] = defaultdict(float)
     for spot, seconds in profile.items():
-        # Waiting costs nothing.
-        if "'poll' of 'select.epoll'" not in spot[2]:
-            found[_place(spot)] += seconds
-    return found
+        found[_place(spot)] += seconds
+    found.pop(KERNEL, None)
+    whole = sum(found.values()) or 1.0
+    return {KERNEL: kernel} | {name: seconds / whole * (1 - kernel) for name, seconds in found.items()}
 
 
 def _place(spot: Spot) -> str:
     file, _, function = spot
     if file == "~":
         if any(each in function for each in _KERNEL):
-            return "the kernel"
+            return KERNEL
         return "TLS" if any(each in function for each in _TLS) else "Python's own, in C"
     path = Path(file)
     if path.is_relative_to(ROOT) and ".venv" not in path.parts:

@@ -1,7 +1,8 @@
 """A mitmproxy script for soaks: measures the event loop from inside and writes it to $BENCH_GAUGE every half second.
 
-Each callback of the loop is timed. One that holds the loop for longer than STALL seconds is a stall; it is ours only
-for the time in which the thread did not wait for a core (run delay of /proc/thread-self/schedstat).
+What the loop calls is timed: callbacks, steps of tasks, and the protocols of connections. What holds the loop for
+longer than STALL seconds is a stall; it is ours only for the time in which the thread did not wait for a core (run
+delay of /proc/thread-self/schedstat). The loop may be of any kind: uvloop has no Python where it makes its calls.
 """
 
 import asyncio
@@ -11,26 +12,44 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from addons.net.tcp import TcpConnection
 
 STALL = 0.02
 PERIOD = 0.5
 TICK = 0.01
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
+SCHEDULING: Final = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_at": 1}
+"""Methods of a loop, and which of their arguments the callback is."""
+MARK: Final = "timed_by_the_gauge"
+PROTOCOLS: Final = (asyncio.StreamReaderProtocol, TcpConnection)
+"""Of clients' and targets' connections."""
+EVENTS: Final = (
+    "connection_made",
+    "data_received",
+    "buffer_updated",
+    "eof_received",
+    "connection_lost",
+    "resume_writing",
+)
 
 
 class LoopGauge:
     """Writes tasks, callbacks, longest, longest_own and longest_gc in ms, stalls {callback: [count, ms, own ms]}."""
 
     def __init__(self) -> None:
-        self.file = Path(os.environ["BENCH_GAUGE"])
         self.stopped = threading.Event()
         self.callbacks = 0
         self.longest = self.longest_own = self.longest_gc = self.gc_start = self.delay = 0.0
         self.stalls: dict[str, tuple[int, float, float]] = {}
+        self.replaced: list[tuple[type, str, Any]] = []
 
     def running(self) -> None:
+        self.file = Path(os.environ["BENCH_GAUGE"])
         self.loop = asyncio.get_running_loop()
         self._tick()
         self._time_callbacks()
@@ -40,6 +59,9 @@ class LoopGauge:
 
     def done(self) -> None:
         self.stopped.set()
+        gc.callbacks.remove(self._collected)
+        for owner, name, original in self.replaced:
+            setattr(owner, name, original)
 
     def _tick(self) -> None:
         """Keeps the run delay before a stall: at most TICK older than the stall's start."""
@@ -47,25 +69,50 @@ class LoopGauge:
         self.loop.call_later(TICK, self._tick)
 
     def _time_callbacks(self) -> None:
-        run, gauge = asyncio.Handle._run, self
+        for name, position in SCHEDULING.items():
+            self._replace(type(self.loop), name, partial(self._schedules_timed, position))
+        for protocol in PROTOCOLS:
+            for name in EVENTS:
+                if name in vars(protocol):
+                    self._replace(protocol, name, self._timed)
+
+    def _replace(self, owner: type, name: str, made_of: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        self.replaced.append((owner, name, original))
+        setattr(owner, name, made_of(original))
+
+    def _schedules_timed(self, position: int, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def schedule(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
+            return method(loop, *args[:position], self._timed(args[position]), *args[position + 1 :], **kwargs)
+
+        return schedule
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
         wall = time.perf_counter
+        if hasattr(call, MARK):
+            # One of a loop's methods has called another.
+            return call
 
-        def timed(handle: asyncio.Handle) -> None:
+        def timed(*args: Any) -> Any:
             start = wall()
-            run(handle)
-            took = wall() - start
-            gauge.callbacks += 1
-            if took > gauge.longest or took > STALL:
-                gauge._long(handle, took)
+            try:
+                return call(*args)
+            finally:
+                took = wall() - start
+                self.callbacks += 1
+                if took > self.longest or took > STALL:
+                    self._long(call, took)
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment] # the only way to time callbacks without debug mode
+        vars(timed)[MARK] = True
+        return timed
 
-    def _long(self, handle: asyncio.Handle, took: float) -> None:
+    def _long(self, call: object, took: float) -> None:
         delay = _run_delay()
         own, self.delay = max(0.0, took - (delay - self.delay)), delay
         self.longest, self.longest_own = max(self.longest, took), max(self.longest_own, own)
         if took > STALL:
-            name = _named(getattr(handle, "_callback", None))
+            name = _named(call)
             count, worst, worst_own = self.stalls.get(name, (0, 0.0, 0.0))
             self.stalls[name] = (count + 1, max(worst, took * 1e3), max(worst_own, own * 1e3))
 

@@ -251,7 +251,7 @@ def test_where_the_time_goes_is_asked_of_cases_whose_cpu_is_too_much() -> None:
     ]
 
 
-def test_time_is_told_by_place_and_waiting_is_none() -> None:
+def test_time_is_told_by_place_and_the_kernels_is_that_of_proc() -> None:
     ours, others = str(ROOT / "addons" / "net" / "tcp.py"), "/x/site-packages/mitmproxy/addonmanager.py"
     profile = {
         ("~", 0, "<method 'send' of '_socket.socket' objects>"): 3.0,
@@ -261,13 +261,13 @@ def test_time_is_told_by_place_and_waiting_is_none() -> None:
         (ours, 1, "send"): 1.5,
         (ours, 9, "hold"): 0.5,
         (others, 1, "invoke_addon"): 4.0,
-        ("/usr/lib/python3.13/heapq.py", 1, "heappush"): 0.1,
+        ("/usr/lib/python3.13/heapq.py", 1, "heappush"): 1.0,
     }
-    assert where.shares(profile) == {
-        "the kernel": 3.0,
-        "TLS": 2.0,
-        "Python's own, in C": 1.0,
-        "addons/net/tcp.py": 2.0,
-        "mitmproxy": 4.0,
-        "Python's library, and others": 0.1,
+    assert where.shares(profile, 0.5) == {
+        "the kernel": 0.5,
+        "TLS": 0.1,
+        "Python's own, in C": 0.05,
+        "addons/net/tcp.py": 0.1,
+        "mitmproxy": 0.2,
+        "Python's library, and others": 0.05,
     }

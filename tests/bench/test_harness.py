@@ -69,7 +69,10 @@ def test_ours_serves_with_and_without_connect_and_a_profile_says_where_the_time_
             assert case.figures(measure(scene, each, case.mode, peak=False, **case.flags))
     finally:
         peer.process.stop()
-    assert {"the kernel", "TLS", "addons/net/tcp.py"} <= shares(profile(scene, case)).keys()
+    found = shares(*profile(scene, case))
+    assert {"the kernel", "TLS", "addons/net/tcp.py"} <= found.keys()
+    assert 0 < found["the kernel"] < 1
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_another_checkout_takes_turns_with_this_one() -> None:
