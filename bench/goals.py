@@ -90,14 +90,19 @@ def _verdict(goal: Goal, results: Results, cores: int) -> Verdict | None:
     return Verdict(goal=goal, ours=ours, theirs=theirs, ratio=ours / theirs if theirs else None, met=met, why=why)
 
 
+def wanted(goal: Goal) -> str:
+    """At most 1.1 x squid's."""
+    if not goal.peer:
+        return f"{goal.bound} {goal.limit:g}"
+    whose = "our" if goal.peer == OURS else f"{goal.peer}'s"
+    return f"{goal.bound} {goal.limit:g} x {whose} {goal.peer_case}".rstrip()
+
+
 def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """To be printed below the table."""
     for each in verdicts:
-        goal = each.goal
-        name, wanted = f"{goal.case}: {goal.figure}", f"{goal.bound} {goal.limit:g}"
-        if goal.peer:
-            wanted += f" x {goal.peer}'s" + (f" {goal.peer_case}" if goal.peer_case else "")
+        name = f"{each.goal.case}: {each.goal.figure}"
         ratio = f"{each.ratio:.3f}x" if each.ratio is not None else "-"
-        yield f"  {name:50}{number(each.ours)}{ratio:>10}  {wanted:44}{'met' if each.met else 'MISSED'}\n"
+        yield f"  {name:50}{number(each.ours)}{ratio:>10}  {wanted(each.goal):44}{'met' if each.met else 'MISSED'}\n"
         if each.why:
             yield f"    because {each.why}\n"

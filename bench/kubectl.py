@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
@@ -21,7 +22,7 @@ import yaml
 from bench.compare import machine
 from bench.product import THIS
 from lab.control_plane import ControlPlane
-from lab.kubectl import Kubectl
+from lab.kubectl import Kubectl, write_kubeconfig
 from lab.ports import Port
 from lab.process import Process
 from lab.scratch import scratch
@@ -35,6 +36,8 @@ BEFORE: Final = 2
 READY: Final = 60.0
 ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct door"
 
+GET: Final = ("get", "configmaps", "--namespace", NAMESPACE)
+
 Call = Callable[[], str]
 
 
@@ -43,7 +46,8 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=30, help="of each way; 2 or more")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    found = measure(options.calls)
+    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+        found = measure(plane, folder, options.calls)
     for way, figures in found.items():
         sys.stdout.write(f"{way:16}" + "".join(f"{name} {value:6.1f}   " for name, value in figures.items()) + "\n")
     if options.json:
@@ -52,33 +56,36 @@ def main() -> int:
     return 0
 
 
-def measure(calls: int) -> dict[str, dict[str, float]]:
-    """Way -> {"median, ms", "p90, ms"}."""
+def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str, float]]:
+    """Way -> {"median, ms", "p90, ms"}; `folder` is for the proxy's files and the callers'."""
+    token = prepare(plane, folder / "connectors")
     port, admin = Port(), Port()
-    with scratch() as folder, ControlPlane(folder / "plane") as plane:
-        token = prepare(plane, folder / "connectors")
-        address = f"127.0.0.1:{port.number}"
-        settings = {"confdir": folder / "conf", "connector_source": folder / "connectors",
-                    "connector_admin": f"127.0.0.1:{admin.number}"}  # fmt: skip
-        arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
-        for name, value in settings.items():
-            arguments += ["--set", f"{name}={value}"]
-        proxy = Process(THIS.proxy(arguments), log=folder / "proxy.log", environment=THIS.environment)
-        proxy.start()
-        try:
-            proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY)
-            ways = {
-                SERVER: Kubectl(plane.kubectl.program, plane.write_kubeconfig("caller.kubeconfig", {"token": token})),
-                CONNECT: _through(plane, folder, "connect", "--proxy", f"http://{address}"),
-                DIRECT: _through(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
-            }
-            for each in ways.values():
-                proxy.wait_until(lambda kubectl=each: kubectl.run(*_get()).returncode == 0, timeout=READY)  # type: ignore[misc]  # bound at once
-            return timed(_calls(plane, ways), calls)
-        finally:
-            proxy.stop()
-            for claimed in (port, admin):
-                claimed.release()
+    address = f"127.0.0.1:{port.number}"
+    settings = {
+        "confdir": folder / "conf",
+        "connector_source": folder / "connectors",
+        "connector_admin": f"127.0.0.1:{admin.number}",
+    }
+    arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
+    for name, value in settings.items():
+        arguments += ["--set", f"{name}={value}"]
+    proxy = Process(THIS.proxy(arguments), log=folder / "proxy.log", environment=THIS.environment)
+    proxy.start()
+    try:
+        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY)
+        ways = {
+            SERVER: _itself(plane, folder, token),
+            CONNECT: _through(plane, folder, "connect", "--proxy", f"http://{address}"),
+            DIRECT: _through(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
+        }
+        for each in ways.values():
+            proxy.wait_until(partial(_works, each), timeout=READY)
+        alone = partial(plane.kubectl, "version", "--client")
+        return timed({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
+    finally:
+        proxy.stop()
+        for claimed in (port, admin):
+            claimed.release()
 
 
 def prepare(plane: ControlPlane, connectors: Path) -> str:
@@ -132,13 +139,15 @@ def figures(took: Sequence[float]) -> dict[str, float]:
     return {"median, ms": median(took), "p90, ms": quantiles(took, n=10, method="inclusive")[-1]}
 
 
-def _calls(plane: ControlPlane, ways: Mapping[str, Kubectl]) -> dict[str, Call]:
-    alone: Call = lambda: plane.kubectl("version", "--client")  # noqa: E731 - one of several alike
-    return {ALONE: alone, **{way: (lambda kubectl=kubectl: kubectl(*_get())) for way, kubectl in ways.items()}}  # type: ignore[misc]  # bound at once
+def _works(kubectl: Kubectl) -> bool:
+    return kubectl.run(*GET).returncode == 0
 
 
-def _get() -> tuple[str, ...]:
-    return ("get", "configmaps", "--namespace", NAMESPACE)
+def _itself(plane: ControlPlane, folder: Path, token: str) -> Kubectl:
+    path = folder / "server" / "config"
+    path.parent.mkdir()
+    write_kubeconfig(path, server=plane.url, ca_pem=plane.ca_pem, user={"token": token})
+    return Kubectl(plane.kubectl.program, path)
 
 
 def _through(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:

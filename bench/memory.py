@@ -63,7 +63,8 @@ def memory_cases(*, size: int, events: int, streams: int, large: int | None = No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """grown and limit in MB; passed: bytes that left the client or reached it; events: that a watch got.
+    """grown and limit in MB; passed: bytes that left the client or reached it; events: that a watch got; streams:
+    that were open.
 
     problem: empty if all went well.
     """
@@ -74,6 +75,7 @@ class Growth:
     passed: int
     seconds: float
     events: int = 0
+    streams: int = 0
     problem: str = ""
 
 
@@ -95,6 +97,7 @@ def grow(scene: Place, case: MemoryCase) -> Growth:
         passed=m.result.get("bytes", 0),
         seconds=m.seconds,
         events=m.result.get("events", 0),
+        streams=m.result.get("streams", 0) if case.mode == "idle" else 0,
         problem=problem,
     )
 
@@ -157,4 +160,4 @@ def line(row: Growth) -> str:
 def plain(row: Growth) -> dict[str, str | float]:
     """For the JSON file."""
     return {"name": row.name, "grown_mb": row.grown, "limit_mb": row.limit, "bytes": row.passed, "events": row.events,
-            "seconds": row.seconds, "problem": row.problem}  # fmt: skip
+            "streams": row.streams, "seconds": row.seconds, "problem": row.problem}  # fmt: skip

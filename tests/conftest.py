@@ -35,6 +35,7 @@ PLACES = {
         "release",
         "node",
         "addons/server/test_cluster.py",
+        "bench/test_kubectl.py",
         "connector_store/kube/test_events.py",
     ),
     "clients": ("clients",),
