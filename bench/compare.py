@@ -19,6 +19,7 @@ from bench.peers.endpoint import Endpoint
 from bench.peers.ours import ours
 from bench.place import Place, place
 from bench.product import Product
+from connector_store.version import VERSION
 
 ATTEMPTS = 3
 Peer = Callable[[Place], Endpoint]
@@ -96,7 +97,7 @@ def machine() -> dict[str, Any]:
         if "model name" in line
     ]
     return {"cpu": (model or ["unknown"])[0], "cores": os.cpu_count(), "kernel": platform.release().partition("-")[0],
-            "load": os.getloadavg()[0]}  # fmt: skip
+            "load": os.getloadavg()[0], "product": VERSION}  # fmt: skip
 
 
 def _versions() -> dict[str, str]:

@@ -84,13 +84,15 @@ def peers(report: Any) -> Iterator[str]:
         if case in results
     ]
     yield from _table(["", *(_PEERS[name] for name in names)], rows)
-    machine, rounds = report["machine"], report["rounds"]
+    rounds = report["rounds"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield ""
-    yield (
-        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']:.1f}; "
-        f"{f'median of {rounds} rounds' if rounds > 1 else 'one round'}; {versions}."
-    )
+    yield (f"{_machine(report)}; {f'median of {rounds} rounds' if rounds > 1 else 'one round'}; {versions}.")
+
+
+def _machine(report: Any) -> str:
+    found = report["machine"]
+    return f"{found['product']} on {found['cpu']}, {found['cores']} cores, load {found['load']:.1f}"
 
 
 def _cell(figures: dict[str, float], figure: str) -> str:
@@ -131,6 +133,7 @@ def curves(report: Any) -> Iterator[str]:
         rows += [[label, *(shown(point[figure], figure) for point in points)] for label, figure in lines]
         for row in rows:
             yield f"| {' | '.join([*row, *[''] * (width + 1 - len(row))])} |"
+    yield from ("", f"{_machine(report)}.")
 
 
 def memory(report: Any) -> Iterator[str]:
@@ -156,6 +159,7 @@ def kubectl(report: Any) -> Iterator[str]:
     figures = ("median, ms", "p90, ms")
     rows = [[way, *(shown(found[figure], figure) for figure in figures)] for way, found in report["ways"].items()]
     yield from _table([f"of {report['calls']} calls each", "median", "p90"], rows)
+    yield from ("", f"{_machine(report)}.")
 
 
 def soak(report: Any) -> Iterator[str]:

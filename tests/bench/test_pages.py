@@ -25,9 +25,11 @@ def test_the_page_has_each_table() -> None:
 
 
 def test_what_stood_in_a_table_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
-    report = {"calls": 3, "ways": {"CONNECT": {"median, ms": 61.25, "p90, ms": 1234.5}}}
+    machine = {"product": "1.2.3", "cpu": "a fast one", "cores": 2, "load": 0.25}
+    report = {"machine": machine, "calls": 3, "ways": {"CONNECT": {"median, ms": 61.25, "p90, ms": 1234.5}}}
     (tmp_path / "kubectl.json").write_text(json.dumps(report))
     table = "| of 3 calls each | median | p90 |\n|---|---|---|\n| CONNECT | 61.2 ms | 1,234 ms |\n"
+    table += "\n1.2.3 on a fast one, 2 cores, load 0.2.\n"
     for old in ("", "| an old | table |\n\n"):
         page = f"before\n<!-- kubectl -->\n{old}<!-- end -->\nafter <!-- note -->\n"
         assert written(page, tmp_path) == f"before\n<!-- kubectl -->\n{table}<!-- end -->\nafter <!-- note -->\n"
