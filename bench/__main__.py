@@ -46,11 +46,14 @@ def _compare(arguments: list[str]) -> int:
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)}")
     peers = {name: PEERS[name] for name in names}
+    versions = {}
     if options.before:
         try:
-            peers[BEFORE] = of_before(installed(options.before))
+            product = installed(options.before)
         except ValueError as error:
             parser.error(str(error))
+        peers[BEFORE] = of_before(product)
+        versions[BEFORE] = product.version
     if ({"squid", "nginx"} & set(names)) and (what := stock.missing()):
         parser.error(what)
     if options.quick:
@@ -58,6 +61,7 @@ def _compare(arguments: list[str]) -> int:
     else:
         chosen, rounds = cases(seconds=4, size=1 << 30, streams=500), 5
     report = compare(peers, chosen, options.rounds or rounds)
+    report["versions"] |= versions
     verdicts = goals.judge(report["results"], cores=goals.cores())
     changes = before.changes(report["raw"])
     report["goals"] = [verdict.plain() for verdict in verdicts]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import curves_picture, goals, picture
+from bench.before import BEFORE, Change, changes
 from bench.decision import DECISION, OVER
 from bench.goals import Goal
 from bench.product import ROOT
@@ -122,6 +123,29 @@ def _label(goal: Goal) -> str:
     return named[goal.case, goal.figure]
 
 
+def before(report: Any) -> Iterator[str]:
+    """A sentence where no other checkout took turns."""
+    found = {(change.case, change.figure): change for change in changes(report["raw"])}
+    if not found:
+        yield "Not part of the run that is published here: `python -m bench.all --before FOLDER`."
+        return
+    rows = [
+        [label, *(shown(value, figure) for value in (change.before, change.ours, change.noise)), _ratio(change)]
+        for label, case, figure in _ROWS
+        if (change := found.get((case, figure)))
+    ]
+    version = report["versions"][BEFORE]
+    yield from _table(["", version, "ours", "noise", f"ours to {version}"], rows)
+    worse = [f"{each.case}: {each.figure}, {_ratio(each)}" for each in found.values() if each.worse]
+    yield ""
+    named = f": {'; '.join(worse)}" if worse else ""
+    yield f"Of {len(found)} figures {len(worse)} are worse by more than their noise{named}."
+
+
+def _ratio(change: Change) -> str:
+    return f"{change.ours / change.before:.2f}" if change.before else ""
+
+
 def curves(report: Any) -> Iterator[str]:
     found = report["curves"]
     width = max(len(points) for points in found.values())
@@ -181,6 +205,7 @@ def soak(report: Any) -> Iterator[str]:
 TABLES: Final[dict[str, tuple[str, Callable[[Any], Iterator[str]]]]] = {
     "beside others": ("bench.json", peers),
     "aims": ("bench.json", aims),
+    "before": ("bench.json", before),
     "curves": ("curves.json", curves),
     "memory": ("memory.json", memory),
     "soak": ("soak.json", soak),

@@ -22,6 +22,14 @@ class Product:
         """True if its image starts the proxy as `python -m addons`, False if as mitmdump."""
         return (self.tree / "addons" / "__main__.py").exists()
 
+    @property
+    def version(self) -> str:
+        """As its own source says; that of release 0.1.0 stands in pyproject.toml."""
+        files = (self.tree / "connector_store" / "version.py", self.tree / "pyproject.toml")
+        text = next(each for each in files if each.exists()).read_text()
+        found = re.search(r'^version.* = "(.+)"$', text, re.MULTILINE | re.IGNORECASE)
+        return found[1] if found else self.tree.name
+
     def proxy(
         self, arguments: Sequence[str | Path], *, scripts: Sequence[Path] = (), people: bool = False
     ) -> list[str]:

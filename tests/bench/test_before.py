@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.before import changes, lines
-from bench.product import ROOT, THIS, installed
+from bench.product import ROOT, THIS, Product, installed
 
 CPU, SPEED = "cpu per request, µs", "MB per second"
 
@@ -83,6 +83,20 @@ def test_a_release_whose_image_runs_mitmdump_is_run_by_it(tmp_path: Path) -> Non
     product = installed(tree)
     assert product.proxy(["-q"]) == [f"{tree}/.venv/bin/mitmdump", "-s", f"{tree}/addons/connector.py", "-q"]
     assert product.environment == {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(tree)}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "version"),
+    [
+        pytest.param("connector_store/version.py", 'VERSION: Final = "1.2.3"\n', "1.2.3", id="in a file of its own"),
+        pytest.param("pyproject.toml", '[project]\nname = "x"\nversion = "0.1.0"\n', "0.1.0", id="with the project"),
+        pytest.param("pyproject.toml", "[project]\n", "tree", id="nowhere: the folder's name"),
+    ],
+)
+def test_a_checkout_says_its_version(tmp_path: Path, file: str, text: str, version: str) -> None:
+    tree = checkout(tmp_path / "tree", file)
+    (tree / file).write_text(text)
+    assert Product(tree=tree, programs=tree).version == version
 
 
 def test_this_checkout_is_run_as_its_image_runs_it_and_by_mitmdump_for_people() -> None:

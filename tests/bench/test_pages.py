@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.memory import Growth, memory_cases, plain
-from bench.pages import DOCS, FIGURES, PAGE, PICTURES, TABLES, drawn, memory, shown, written
+from bench.pages import DOCS, FIGURES, PAGE, PICTURES, TABLES, before, drawn, memory, shown, written
 
 
 def test_the_page_is_as_it_would_be_written() -> None:
@@ -53,6 +53,20 @@ def test_a_table_that_nobody_makes_is_an_error() -> None:
 )
 def test_a_figure_has_three_digits_and_its_unit(value: float, figure: str, text: str) -> None:
     assert shown(value, figure) == text
+
+
+def test_what_was_before_stands_beside_with_its_noise_and_what_is_worse_is_named() -> None:
+    cpu, latency = "cpu per request, µs", "p50, ms"
+    raw = {"warm, 8 clients": {"before": [{cpu: 100.0, latency: 1.0}], "ours": [{cpu: 90.0, latency: 2.0}]}}
+    assert list(before({"raw": raw, "versions": {"before": "0.1.0"}})) == [
+        "|  | 0.1.0 | ours | noise | ours to 0.1.0 |",
+        "|---|---|---|---|---|",
+        "| CPU of a small request, 8 clients | 100 µs | 90.0 µs | 10.0 µs | 0.90 |",
+        "",
+        "Of 2 figures 1 are worse by more than their noise: warm, 8 clients: p50, ms, 2.00.",
+    ]
+    (sentence,) = before({"raw": {}, "versions": {}})
+    assert sentence.startswith("Not part of")
 
 
 def test_memory_says_what_passed_and_leaves_out_what_failed() -> None:
