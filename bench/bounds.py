@@ -50,8 +50,9 @@ def of_the_direct_door(results: Results, _cores: int) -> str:
     direct = results.get("direct, new connection", {}).get(OURS, {}).get(_CPU)
     if not through or direct is None:
         return ""
+    share = f"{(through - direct) / through:.0%}" if through > direct else "less than the noise"
     return (
-        f"the direct door leaves out CONNECT, {(through - direct) / through:.0%} of the {through:,.0f} µs here; "
+        f"the direct door leaves out CONNECT, {share} of the {through:,.0f} µs here; "
         "both pay the client's handshake, the request and the end, and neither the target's handshake"
     )
 
