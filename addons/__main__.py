@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -34,13 +34,25 @@ def leave_out_others() -> None:
     mitmproxy.addons = package
 
 
+def serving() -> list[Any]:
+    """New ones of mitmproxy's addons that take part in serving, in their order."""
+    from mitmproxy.addons import core, errorcheck, proxyserver, script, tlsconfig
+
+    return [
+        core.Core(),
+        proxyserver.Proxyserver(),
+        script.ScriptLoader(),
+        tlsconfig.TlsConfig(),
+        errorcheck.ErrorCheck(),
+    ]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve until a signal; SystemExit 1 for what is wrong with the start."""
     leave_out_others()
     # `run` makes its loop itself, and takes none.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     from mitmproxy import master, options
-    from mitmproxy.addons import core, errorcheck, proxyserver, script, tlsconfig
     from mitmproxy.tools import cmdline
     from mitmproxy.tools.main import run
 
@@ -51,13 +63,7 @@ def main(arguments: Sequence[str]) -> None:
             super().__init__(opts, with_termlog=True)
             handler = self.addons.get("termlog").logger
             handler.setFormatter(formatter(early(os.environ), handler.file, handler.formatter))
-            self.addons.add(
-                core.Core(),
-                proxyserver.Proxyserver(),
-                script.ScriptLoader(),
-                tlsconfig.TlsConfig(),
-                errorcheck.ErrorCheck(),
-            )
+            self.addons.add(*serving())
 
     run(Service, cmdline.mitmdump, arguments)
 

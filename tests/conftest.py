@@ -42,6 +42,17 @@ PLACES = {
     "node": ("node", "journey", "monitoring"),
 }
 """Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
+
+OTHER_STAGES = ("not slow and not cluster and not node", "slow and not cluster and not node")
+OF_CLUSTERS_ALONE = (
+    "cluster/connectorctl",
+    "cluster/controller",
+    "cluster/kube",
+    "cluster/permissions",
+    "journey",
+    "node",
+)
+"""What is not read for the values of `-m` in OTHER_STAGES, by each of their workers."""
 _HERE = Path(__file__).parent
 
 # Tests read the logs of the processes that they start as people do; test_logs.py reads the other form.
@@ -63,10 +74,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """None leaves the answer to others."""
-    places = PLACES.get(config.option.markexpr)
-    if places is None or not collection_path.is_relative_to(_HERE):
+    stage = config.option.markexpr
+    places = PLACES.get(stage)
+    if not collection_path.is_relative_to(_HERE):
         return None
     found = collection_path.relative_to(_HERE)
+    if stage in OTHER_STAGES and any(found.is_relative_to(place) for place in OF_CLUSTERS_ALONE):
+        return True
+    if places is None:
+        return None
     read = any(found.is_relative_to(place) or Path(place).is_relative_to(found) for place in places)
     return None if read else True
 
@@ -88,6 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(
                 f"{item.nodeid}: for -m '{stage}' only {', '.join(PLACES[stage])} is read; name it in PLACES"
             )
+        if not marks and any(item.path.is_relative_to(_HERE / place) for place in OF_CLUSTERS_ALONE):
+            raise pytest.UsageError(f"{item.nodeid}: no stage reads it there, as it uses no cluster; put it elsewhere")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,7 @@
-"""The real proxy in this process: mitmproxy's own master with `addons/connector.py`, on a folder of manifests."""
+"""The real proxy in this process: mitmproxy's own master with `addons/connector.py`, on a folder of manifests.
+
+Beside it are the addons of mitmproxy that a service has; where requests are shown as flows, all that mitmdump has.
+"""
 
 import asyncio
 import base64
@@ -13,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mitmproxy import options
+from mitmproxy.master import Master
 from mitmproxy.tools.dump import DumpMaster
 
+from addons.__main__ import serving
 from addons.net.sockets import Farewell, Sockets
 from addons.relay.shared import Shared
 from connector_store.domain.names import ObjectKey
@@ -91,7 +96,7 @@ class Stream:
 class Proxy:
     """A running proxy and how a caller reaches it."""
 
-    def __init__(self, master: DumpMaster, folder: Path, confdir: Path) -> None:
+    def __init__(self, master: Master, folder: Path, confdir: Path) -> None:
         self.master = master
         self.folder = folder
         self.confdir = confdir
@@ -181,7 +186,7 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
     """Serve the manifests of `folder`; `settings` are options of the proxy."""
     given = {"connector_source": str(folder), "connector_admin": ""} | settings
     opts = options.Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
-    master = DumpMaster(opts, with_termlog=False, with_dumper=False)
+    master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
     opts.set(*(f"{name}={value}" for name, value in given.items()), defer=True)
     opts.update(scripts=[str(ROOT / "addons" / "connector.py")])
     task = asyncio.create_task(master.run())
@@ -198,7 +203,17 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
             await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
 
 
-async def _end(master: DumpMaster) -> None:
+def _as_mitmdump(opts: options.Options) -> Master:
+    return DumpMaster(opts, with_termlog=False, with_dumper=False)
+
+
+def _as_a_service(opts: options.Options) -> Master:
+    master = Master(opts)
+    master.addons.add(*serving())
+    return master
+
+
+async def _end(master: Master) -> None:
     """mitmproxy leaves its listeners and connections to the end of the process; a test has more to do after it."""
     server = master.addons.get("proxyserver")
     await server.servers.update([])

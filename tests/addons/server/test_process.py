@@ -72,11 +72,12 @@ async def test_unwatched_only_who_has_a_hook_is_looked_at(
         return invoke(self, addon, event)
 
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
+        proxy.master.addons.add(Told("told"), Around())
         monkeypatch.setattr(AddonManager, "invoke_addon", noted)
         (await proxy.open()).close()
         await until(lambda: len(asked) > 2 and proxy.connections == 0)
         # Ours is a script's.
-        assert set(asked) == {"Block", "ScriptLoader"}
+        assert set(asked) == {"Told", "ScriptLoader"}
         assert LOGGER.level == logging.WARNING
 
 
