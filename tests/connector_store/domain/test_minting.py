@@ -136,7 +136,11 @@ FIELDS = st.sampled_from(["status", "token", "expirationTimestamp"])
 SCALARS = st.none() | st.booleans() | st.floats() | st.text()
 
 
-@given(st.recursive(SCALARS, lambda each: st.lists(each) | st.dictionaries(FIELDS, each)))
+@given(
+    st.recursive(
+        SCALARS, lambda each: st.lists(each, max_size=3) | st.dictionaries(FIELDS, each, max_size=9), max_leaves=20
+    )
+)
 def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> None:
     with contextlib.suppress(ParseError):
         assert parse_grant(answer, RIGHT, now=NOW).life > 0
