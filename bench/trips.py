@@ -23,7 +23,7 @@ from bench.peers.endpoint import Endpoint
 from bench.peers.ours import ours
 from bench.place import Place, place
 
-TIMES: Final = 20
+TIMES: Final = 40
 PATIENCE: Final = 30.0
 PATH: Final = "/api/v1/namespaces/bench/pods/small"
 GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}

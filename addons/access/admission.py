@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from addons.access.checks import NOBODY, Checks, ask
 from addons.access.grant import Asked
+from addons.access.lending import NotYet
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from connector_store.domain.access import Answer, Granted, Identity
 from connector_store.domain.caller import Caller, parse_proxy_authorization
 from connector_store.domain.denial import Deny
 from connector_store.domain.errors import ParseError
+from connector_store.domain.minting import MintingRight
+from connector_store.domain.models import Target
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import (
     Defer,
@@ -58,36 +61,37 @@ class Admission:
         if isinstance(asked, Deny):
             return Decision(asked, None)
         if asked.token is None:
-            return self._connect(head, asked, None)
-        known = checks.access.cached(asked.token, asked.key)
-        if known is not None:
-            return self._connect(head, asked, known)
-        self._wait(asked.token, asked.key, lambda answer: then(self._connect(head, asked, answer)))
+            return self._connect(head, asked, None, None)
+        answer, found = known(checks, asked.token, asked.key)
+        if answer is not None:
+            return self._connect(head, asked, answer, found)
+        self._wait(asked.token, asked.key, lambda *checked: then(self._connect(head, asked, *checked)))
         return None
 
     def request(self, head: RequestHead, asked: Asked, then: Then) -> Decision | None:
         """The decision on a request; None where it takes a while: then `then` gets it."""
-        token = asked.token
+        checks, token = self._checks, asked.token
         if isinstance(token, ParseError):
-            return self._request(head, asked, None)
-        known = self._checks.access.cached(token, asked.key)
-        if known is not None:
-            return self._request(head, asked, known)
-        checks = self._checks
+            return self._request(head, asked, None, None)
+        answer, found = known(checks, token, asked.key)
+        if answer is not None:
+            return self._request(head, asked, answer, found)
         full = checks.full is not None and checks.full()
         refused = before_request(full=full, method=head.method, synced=not checks.missing, token=token)
         if refused is not None:
             return Decision(refused, asked.key)
-        self._wait(token, asked.key, lambda answer: then(self._request(head, asked, answer)))
+        self._wait(token, asked.key, lambda *checked: then(self._request(head, asked, *checked)))
         return None
 
-    def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer], None]) -> None:
-        self._sockets.hold()
-        self._sockets.wait_for("a check", ask(self._checks, token, key, self._sockets.source_ip), NOBODY, then)
+    def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer, Found], None]) -> None:
+        """`then` gets the answer, and what is there when it has come."""
+        checks, sockets = self._checks, self._sockets
+        sockets.hold()
+        work = ask(checks, token, key, sockets.source_ip)
+        sockets.wait_for("a check", work, NOBODY, lambda answer: then(answer, checks.lending.find(key)))
 
-    def _connect(self, head: RequestHead, asked: Caller, answer: Answer | None) -> Decision:
+    def _connect(self, head: RequestHead, asked: Caller, answer: Answer | None, found: Found) -> Decision:
         checks = self._checks
-        found = checks.find(asked.key)
         verdict = decide_connect(
             full=checks.full is not None and checks.full(),
             synced=not checks.missing,
@@ -100,9 +104,8 @@ class Admission:
         )
         return self._decided(verdict, asked.key, asked.token, answer, found)
 
-    def _request(self, head: RequestHead, asked: Asked, answer: Answer | None) -> Decision:
+    def _request(self, head: RequestHead, asked: Asked, answer: Answer | None, found: Found) -> Decision:
         checks = self._checks
-        found = checks.find(asked.key)
         verdict = decide_request(
             full=checks.full is not None and checks.full(),
             method=head.method,
@@ -152,6 +155,16 @@ class Admission:
         taken[place] -= 1
         if not taken[place]:
             del taken[place]
+
+
+def known(checks: Checks, token: str, key: ObjectKey) -> tuple[Answer | None, Found]:
+    """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
+    answer, found = checks.access.cached(token, key), checks.lending.held(key)
+    if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+        found = checks.lending.find(key)
+        if isinstance(found, NotYet) and isinstance(answer, Granted):
+            return None, found
+    return answer, found
 
 
 def _caller(head: RequestHead) -> Caller | ParseError:

@@ -4,14 +4,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from connector_store.domain.access import Access, Answer, Refused, Unavailable
-from connector_store.domain.models import Target
+from addons.access.lending import Lending
+from connector_store.domain.access import Access, Answer, Granted, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found, Rules
+from connector_store.domain.verdict import Rules
 from connector_store.kube.budget import Budgets
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,12 @@ class Checks:
 
     missing: Set[str]
     access: Access
-    find: Callable[[ObjectKey], Found]
+    lending: Lending
     rules: Rules
     taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Connections by caller and Connector."""
     refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
     """By client address."""
-    refused: Callable[[Target], None] = lambda target: None
-    """Told of a target that answered 401 to our credential."""
     full: Callable[[], bool] | None = None
     """True while nothing may begin, because it would not be written down; None where that does not count."""
 
@@ -50,17 +48,30 @@ async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> Answer
     """The answer for a client at the address `source`; Unavailable where too many of its tokens were refused."""
     if not checks.refusals.take(source, time.monotonic()):
         return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
-    answer = await may_use(checks.access, token, key)
+    answer = await may_use(checks.access, token, key, then=checks.lending.lend)
     if not (isinstance(answer, Refused) and answer.what == "token"):
         checks.refusals.give_back(source)
     return answer
 
 
-async def may_use(access: Access, token: str, key: ObjectKey, *, timeout: float = CHECK_TIMEOUT) -> Answer:  # noqa: ASYNC109 - the limit is part of what is promised
-    """The answer of `access`; Unavailable where it fails or takes longer than `timeout` seconds."""
+async def may_use(
+    access: Access,
+    token: str,
+    key: ObjectKey,
+    *,
+    then: Callable[[ObjectKey], Awaitable[None]],
+    timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the limit is part of what is promised
+) -> Answer:
+    """The answer of `access`, and `then` what else takes time for whom it has let in.
+
+    Unavailable where either fails, or both take longer than `timeout` seconds.
+    """
     try:
         async with asyncio.timeout(timeout):
-            return await access.check(token, key)
+            answer = await access.check(token, key)
+            if isinstance(answer, Granted):
+                await then(key)
+            return answer
     except TimeoutError:
         return Unavailable(reason="the check took too long")
     except Exception as error:

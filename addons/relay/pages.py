@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from addons.access.admission import known
 from addons.access.checks import Checks, ask
 from connector_store.domain import denial, verdict
 from connector_store.domain.caller import Caller, parse_basic
@@ -73,8 +74,10 @@ class Pages:
         if isinstance(caller, Deny):
             return _login(caller)
         token = caller.token or ""
-        answer = checks.access.cached(token, caller.key) or await ask(checks, token, caller.key, source)
-        found = checks.find(caller.key)
+        answer, found = known(checks, token, caller.key)
+        if answer is None:
+            answer = await ask(checks, token, caller.key, source)
+            found = checks.lending.find(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = found.address.authority if isinstance(found, Target) else ""
         decided = verdict.decide_connect(

@@ -363,7 +363,7 @@ class Requests:
             self._client.send(out)
         if isinstance(response.failure, Deny):
             if response.failure.cause == denial.TARGET_REFUSED:
-                self._shared.checks.refused(response.target)
+                self._shared.checks.lending.refused(response.target)
             self._refuse(response.failure)
         elif isinstance(response.failure, Broken):
             self.cut(response.failure.reason)

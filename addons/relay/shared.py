@@ -17,7 +17,7 @@ from connector_store.trust import TrustStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Seconds; the options of the same names."""
+    """Seconds; the options `connector_…_timeout`, read by `server/options`."""
 
     client: float
     connect: float

@@ -25,7 +25,7 @@ from addons.records.output import Output
 from addons.records.record import Recorders
 from addons.relay.kept import Kept
 from addons.relay.pages import Pages
-from addons.relay.shared import Shared, Times
+from addons.relay.shared import Shared
 from addons.server import descriptors
 from addons.server.callers import with_issuers
 from addons.server.options import Config
@@ -148,14 +148,13 @@ def join(
     )
     rules = Rules(policy=policy, max_connections=config.max_connections)
     resolver, trust = Resolver(), TrustStore()
-    lending = Lending(access, store.get, _minter(config, records.metrics, resolver, trust, policy))
+    lending = Lending(store.get, _minter(config, records.metrics, resolver, trust, policy))
     store.subscribe(lending.changed)
     checks = Checks(
         missing=store.unsynced,
-        access=lending,
-        find=lending.find,
+        access=access,
+        lending=lending,
         rules=rules,
-        refused=lending.refused,
         full=records.full,
     )
     kept = _kept(config, records.metrics, store, trust)
@@ -171,7 +170,7 @@ def join(
         names=names,
         recorders=records.recorders,
         streams=streams,
-        times=Times(client=config.client_timeout, connect=config.connect_timeout),
+        times=config.times,
         farewell=FAREWELL,
         max_header=config.max_header,
         warn_before=settings.expiry_warning,
@@ -206,7 +205,7 @@ def _minter(config: Config, metrics: Metrics, resolver: Resolver, trust: TrustSt
         metrics.token_requests[result] += 1
 
     client = TargetClient(trust, policy, resolve, user_agent="connectors-proxy")
-    return Minter(client, seconds=config.connect_timeout, on_mint=minted)
+    return Minter(client, seconds=config.times.connect, on_mint=minted)
 
 
 def own_authority() -> Authority:

@@ -10,6 +10,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
+from addons.relay.shared import Times
 from connector_store.admin import parse_listen
 from connector_store.domain.errors import ParseError
 from connector_store.domain.own_names import parse_names
@@ -80,8 +81,7 @@ class Config:
     audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
-    client_timeout: float
-    connect_timeout: float
+    times: Times
     keep_target: float
     """0: nothing is kept."""
     max_unauthenticated: int
@@ -169,8 +169,10 @@ def read(*, in_pod: bool) -> Config:
         audit_commands=options.connector_audit_commands,
         admin=parse_listen(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
-        client_timeout=_seconds("connector_client_timeout"),
-        connect_timeout=_seconds("connector_connect_timeout"),
+        times=Times(
+            client=_seconds("connector_client_timeout"),
+            connect=_seconds("connector_connect_timeout"),
+        ),
         keep_target=_seconds("connector_keep_target", or_none=True),
         max_unauthenticated=_number("connector_max_unauthenticated", 1, 1_000_000),
         max_unauthenticated_per_address=_number("connector_max_unauthenticated_per_address", 1, 1_000_000),

@@ -12,16 +12,22 @@ import pytest
 from addons.access.admission import Admission, Decision
 from addons.access.checks import Checks
 from addons.access.grant import Asked
+from addons.access.lending import Lending, NotYet
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from connector_store.domain import denial
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.denial import Deny
 from connector_store.domain.headers import Fields
+from connector_store.domain.minting import MintingRight, TokenOrder
+from connector_store.domain.models import NOT_LENT
 from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Rules
+from connector_store.domain.verdict import Found, Inject, Rules
 from connector_store.folder.access import TokenAccess
+from connector_store.minter import Minter
 from tests.addons.relay.test_inject import target as usable
+from tests.fakes.lending import as_held
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
 from tests.fakes.waiting import until
@@ -54,6 +60,8 @@ class SlowAccess:
 
 
 GRANTED = Granted(identity=Identity(user="u"))
+REFUSED = Refused(what="use", reason="no")
+RIGHT = MintingRight(BearerToken("held"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
 
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
@@ -194,10 +202,11 @@ class World:
     """A Connector that leads to h:443, and connections of callers t and u."""
 
     def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
+        self.lending = as_held(lambda _: usable("target-token"))
         self.checks = Checks(
             missing=missing,
             access=Known({"t": "t", "u": "u"}),
-            find=lambda _: usable("target-token"),
+            lending=self.lending,
             rules=Rules(max_connections=1),
         )
         self.sockets = Waiting()
@@ -251,6 +260,47 @@ def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
     assert status(world.admission().request(head, asked, world.later.append)) == 503
     assert status(world.connect("stranger")) == 503
     assert world.sockets.waits == []
+
+
+class Later(Lending):
+    """Lends once its first token was waited for; the store holds a right to mint."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(Minter, None))
+        self.found: Found = NotYet(key=ObjectKey("a", "b"), reason=NOT_LENT, message="try again")
+
+    def find(self, key: ObjectKey) -> Found:
+        return self.found
+
+
+def test_a_caller_who_is_known_waits_for_the_first_token_and_then_nobody_does() -> None:
+    world = World()
+    later = Later()
+    world.checks = replace(world.checks, lending=later)
+    assert world.connect() is None
+    (then,) = world.sockets.waits
+    later.found = usable("minted")
+    then(GRANTED)
+    (decision,) = world.later
+    assert status(decision) == 200
+    assert isinstance(decision.verdict, Inject)
+    assert decision.verdict.target.credential == BearerToken("minted")
+    assert status(world.connect()) == 200
+
+
+@pytest.mark.parametrize("answer", [REFUSED, None], ids=["who may not", "who is not known"])
+def test_for_whom_may_not_no_token_is_waited_for(answer: Answer | None) -> None:
+    class Access(SlowAccess):
+        def cached(self, token: str, key: ObjectKey) -> Answer | None:
+            return answer
+
+    world = World()
+    world.checks = replace(world.checks, lending=Later(), access=Access())
+    decision = world.connect()
+    assert (decision is None) is (answer is None)
+    for then in world.sockets.waits:
+        then(REFUSED)
+    assert [status(each) for each in (*world.later, *([decision] if decision else []))] == [403]
 
 
 def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:

@@ -8,6 +8,7 @@ from addons.access.checks import REFUSALS, Checks, ask, may_use
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.verdict import Rules
+from tests.fakes.lending import as_held
 
 KEY = ObjectKey("n", "a")
 GRANTED = Granted(identity=Identity(user="u"))
@@ -32,24 +33,51 @@ class FakeAccess:
         raise NotImplementedError
 
 
+async def nothing(key: ObjectKey) -> None:
+    """Nothing else takes time."""
+
+
 async def test_the_answer_of_the_check_is_handed_on() -> None:
-    assert await may_use(FakeAccess(GRANTED), "t", KEY) is GRANTED
+    assert await may_use(FakeAccess(GRANTED), "t", KEY, then=nothing) is GRANTED
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [(GRANTED, [KEY]), (Refused(what="use", reason=""), []), (Unavailable(reason=""), [])],
+    ids=["who is let in", "who may not", "who cannot be checked"],
+)
+async def test_what_else_takes_time_is_waited_for_by_whom_it_has_let_in(answer: Answer, asked: list[ObjectKey]) -> None:
+    found: list[ObjectKey] = []
+
+    async def then(key: ObjectKey) -> None:
+        found.append(key)
+
+    assert await may_use(FakeAccess(answer), "t", KEY, then=then) is answer
+    assert found == asked
+
+
+async def test_what_else_takes_time_has_its_end_too() -> None:
+    async def then(key: ObjectKey) -> None:
+        await asyncio.Event().wait()
+
+    answer = await may_use(FakeAccess(GRANTED), "t", KEY, then=then, timeout=0.01)
+    assert answer == Unavailable(reason="the check took too long", retry_after=1)
 
 
 async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    answer = await may_use(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY)
+    answer = await may_use(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, then=nothing)
     assert answer == Unavailable(reason="the check failed", retry_after=1)
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
 
 
 async def test_a_check_that_hangs_has_its_end() -> None:
-    answer = await may_use(FakeAccess(None), "t", KEY, timeout=0.01)
+    answer = await may_use(FakeAccess(None), "t", KEY, then=nothing, timeout=0.01)
     assert answer == Unavailable(reason="the check took too long", retry_after=1)
 
 
 def checks(access: FakeAccess) -> Checks:
-    return Checks(missing=frozenset(), access=access, find=lambda key: None, rules=Rules())
+    return Checks(missing=frozenset(), access=access, lending=as_held(lambda key: None), rules=Rules())
 
 
 @pytest.mark.parametrize(

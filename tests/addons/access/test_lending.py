@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.access.lending import Lending
-from connector_store.domain.access import Answer, Granted, Identity, Refused
+from addons.access.lending import Lending, NotYet
 from connector_store.domain.bearer_token import BearerToken
 from connector_store.domain.minting import MintedToken, MintingRight, TokenOrder
 from connector_store.domain.models import NOT_LENT, Address, Target, Unusable
@@ -14,29 +13,10 @@ from connector_store.domain.verdict import Found
 from connector_store.minter import Failure, Source
 
 KEY = ObjectKey("team-a", "k8s")
-GRANTED = Granted(identity=Identity(user="u"))
-REFUSED = Refused(what="use", reason="no")
 RIGHT = MintingRight(BearerToken("held"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
 MINTING = Target(key=KEY, uid="u", address=Address(host="h", port=1), credential=RIGHT, secret_name="s", ca=b"pem")
 PLAIN = replace(MINTING, credential=BearerToken("held"))
 MINTED = BearerToken("minted")
-
-
-class Access:
-    def __init__(self) -> None:
-        self.known: Answer | None = GRANTED
-        self.answer: Answer = GRANTED
-        self.rechecked: list[ObjectKey] = []
-
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
-        return self.known
-
-    async def check(self, token: str, key: ObjectKey) -> Answer:
-        return self.answer
-
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
-        self.rechecked.append(key)
-        return self.answer
 
 
 class Minter:
@@ -77,9 +57,9 @@ class Minter:
 
 class World:
     def __init__(self) -> None:
-        self.access, self.minter = Access(), Minter()
+        self.minter = Minter()
         self.held: Found = MINTING
-        self.lending = Lending(self.access, lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the store only this is asked
+        self.lending = Lending(lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the minter this is all
 
 
 @pytest.fixture
@@ -87,28 +67,20 @@ def world() -> World:
     return World()
 
 
-async def test_a_granted_caller_waits_for_the_first_token_and_then_nobody_does(world: World) -> None:
-    assert world.lending.cached("t", KEY) is None
+async def test_after_the_first_token_was_waited_for_it_is_lent(world: World) -> None:
+    assert isinstance(world.lending.find(KEY), NotYet)
     assert world.minter.asked == [], "nothing is asked of the target before the caller is checked"
-    assert await world.lending.check("t", KEY) == GRANTED
+    await world.lending.lend(KEY)
     assert world.minter.asked == [Source(KEY, MINTING.address, b"pem", RIGHT, "s")]
-    assert world.lending.cached("t", KEY) == GRANTED
     assert world.lending.find(KEY) == replace(MINTING, credential=MINTED)
-
-
-@pytest.mark.parametrize("answer", [REFUSED, None])
-async def test_for_whom_may_not_nothing_is_minted(world: World, answer: Answer | None) -> None:
-    world.access.known, world.access.answer = answer, REFUSED
-    assert world.lending.cached("t", KEY) == answer
-    assert await world.lending.check("t", KEY) == REFUSED
-    assert world.minter.asked == []
 
 
 async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None:
     world.minter.outcome = Failure(message="the target says no", refused=True)
-    assert await world.lending.check("t", KEY) == GRANTED
-    assert world.lending.find(KEY) == Unusable(key=KEY, reason=NOT_LENT, message="the target says no")
-    assert world.lending.cached("t", KEY) == GRANTED, "nobody waits while the target is left alone"
+    await world.lending.lend(KEY)
+    found = world.lending.find(KEY)
+    assert found == Unusable(key=KEY, reason=NOT_LENT, message="the target says no")
+    assert not isinstance(found, NotYet), "nobody waits while the target is left alone"
 
 
 def test_the_minter_is_told_of_its_own_tokens_that_a_target_refuses(world: World) -> None:
@@ -128,10 +100,8 @@ def test_before_the_first_one_it_is_unusable_too(world: World) -> None:
 async def test_all_others_are_what_they_are(world: World, held: Found) -> None:
     world.held = held
     assert world.lending.find(KEY) is held
-    assert world.lending.cached("t", KEY) == GRANTED
-    assert await world.lending.check("t", KEY) == GRANTED
-    assert await world.lending.recheck("t", Identity(user="u"), KEY) == GRANTED
-    assert (world.minter.asked, world.access.rechecked) == ([], [KEY])
+    await world.lending.lend(KEY)
+    assert world.minter.asked == []
 
 
 def test_a_change_drops_what_it_does_not_belong_to(world: World) -> None:

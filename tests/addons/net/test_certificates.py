@@ -37,7 +37,7 @@ def handshake(
     """The client's side of a finished handshake."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     if groups:
-        assert SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1  # type: ignore[attr-defined]
+        assert SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
     client = SSL.Connection(context)
     if alpn:
         client.set_alpn_protos(list(alpn))

@@ -17,6 +17,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import service_url
 from connector_store.domain.verdict import Rules
 from connector_store.store import Store
+from tests.fakes.lending import as_held
 
 KEY = ObjectKey("team-a", "k8s")
 BROKEN = ObjectKey("team-a", "broken")
@@ -56,7 +57,9 @@ class Proxy:
             ],
         )
         self.landing = Pages(
-            checks=Checks(missing=self.store.unsynced, access=self.access, find=self.store.get, rules=Rules()),
+            checks=Checks(
+                missing=self.store.unsynced, access=self.access, lending=as_held(self.store.get), rules=Rules()
+            ),
             ca=lambda: self.ca,
             proxy=self.url,
         )

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,15 @@ def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
         seen = kinds.proxy.home / f"watch-{name}"
         with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
             try:
-                wait_for(lambda seen=seen: seen.read_text(), "the first line of the watch")  # type: ignore[misc]
+                wait_for(seen.read_text, "the first line of the watch")
                 kinds.plane.kubectl("create", "configmap", f"seen-by-{name}", namespace=kinds.namespace)
-                wait_for(lambda seen=seen, name=name: f"seen-by-{name}" in seen.read_text(), "the new one")  # type: ignore[misc]
+                wait_for(partial(_told, seen, f"seen-by-{name}"), "the new one")
             finally:
                 watch.terminate()
+
+
+def _told(seen: Path, text: str) -> bool:
+    return text in seen.read_text()
 
 
 def test_the_token_that_may_only_mint_may_do_nothing_else(kinds: Kinds) -> None:
