@@ -124,6 +124,7 @@ def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
         kubectl = kinds.kubectl(name)
         command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=kinds.namespace)
         seen = kinds.proxy.home / f"watch-{name}"
+        kinds.plane.kubectl("create", "configmap", f"there-before-{name}", namespace=kinds.namespace)
         with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
             try:
                 wait_for(seen.read_text, "the first line of the watch")
