@@ -158,3 +158,10 @@ def run(command: Sequence[str], folder: Path) -> None:
 def _say(message: str) -> None:
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    try:
+        build()
+    except ProgramsMissingError as error:
+        sys.exit(f"error: {error}")

@@ -35,7 +35,7 @@ def world(
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane) as proxy:
         world = World(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
         try:
-            world.wait_until_served()
+            world.view.wait_until_served()
             world.start_all()
             yield world
         finally:

@@ -1,8 +1,10 @@
 """Small programs of Kubernetes clients, each as it is written with its library: scripts/clients, scripts/go.
 
-Each takes NAMESPACE, NAME and LAST. It prints what it got and lists, and what its watch shows. ConfigMap NAME becomes
-first, second once it has seen first, and fourth once it has seen third, which a test has to write; it ends when it has
-seen LAST. Its watch is begun again when it ends. ConfigMap `seed` must be there.
+`use NAMESPACE NAME LAST` prints what it got and lists, and what its watch shows. ConfigMap NAME becomes first, second
+once it has seen first, and fourth once it has seen third, which a test has to write; it ends when it has seen LAST. Its
+watch is begun again when it ends. ConfigMap `seed` must be there.
+
+`exec NAMESPACE POD COMMAND…` is that command there, with the program's own streams and exit code.
 """
 
 import re
@@ -21,24 +23,34 @@ def documented() -> str:
     return str(snippet)
 
 
+def documented_plugin() -> str:
+    """The kubeconfig that docs/clients.md has for clients that know no tokenFile."""
+    [snippet] = re.findall(r"```yaml\n(apiVersion: v1\nkind: Config\n.*?)```", DOCS.read_text(), re.DOTALL)
+    return str(snippet)
+
+
 def source(name: str) -> str:
     return (PYTHON_PINS / f"with_{name}.py").read_text()
 
 
+def asynchronous(module: str) -> list[str]:
+    return ["-c", source("asynchronous"), module]
+
+
 PYTHON = {
-    "kubernetes": "def load():\n" + indent(documented(), "    ") + source("kubernetes"),
-    "kubernetes-aio": source("kubernetes_aio"),
-    "kr8s": source("kr8s"),
+    "kubernetes": ["-c", "def load():\n" + indent(documented(), "    ") + source("kubernetes")],
+    "kubernetes-aio": asynchronous("kubernetes.aio"),
+    "kr8s": ["-c", source("kr8s")],
 }
-"""What does without a lock of its own, on a kubeconfig with a proxy."""
+"""Client -> what Python is told, of those that do without a lock of their own, on a kubeconfig with a proxy."""
 PYTHON_DIRECT = {
-    "kubernetes": "from kubernetes import config\nload = config.load_config\n" + source("kubernetes"),
-    "kubernetes-aio": source("kubernetes_aio"),
-    "kubernetes-asyncio": source("kubernetes_asyncio"),
-    "kr8s": source("kr8s"),
-    "lightkube": source("lightkube"),
+    "kubernetes": ["-c", "from kubernetes import config\nload = config.load_config\n" + source("kubernetes")],
+    "kubernetes-aio": asynchronous("kubernetes.aio"),
+    "kubernetes-asyncio": asynchronous("kubernetes_asyncio"),
+    "kr8s": ["-c", source("kr8s")],
+    "lightkube": ["-c", source("lightkube")],
 }
-"""What takes the proxy for the API server; nothing is said to them of it."""
+"""The same of those that take the proxy for the API server; nothing is said to them of it."""
 
 SEED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seed"}, "data": {"state": "sown"}}
 SECOND = "second"

@@ -34,8 +34,8 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
     prepare(product)
     volume = {"connector_name": "target", "configuration_names": "kubeconfig,kubeconfig-rotating"}
     pods = [
-        clients.client_pod(name, product_image, [clients.PYTHON, "-c", program, NAMESPACE, name, SECOND], **volume)
-        for name, program in PYTHON.items()
+        clients.client_pod(name, product_image, [clients.PYTHON, *told, "use", NAMESPACE, name, SECOND], **volume)
+        for name, told in PYTHON.items()
     ]
     box = product.node.box
     pods += [

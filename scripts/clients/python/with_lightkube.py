@@ -1,4 +1,4 @@
-"""lightkube, as it is."""
+"""lightkube, as it is; it has no exec."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from lightkube import ApiError, Client
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 
-namespace, name, last = sys.argv[1:]
+_use, namespace, name, last = sys.argv[1:]
 NEXT = {"first": "second", "third": "fourth"}
 client = Client(field_manager="lightkube")
 

@@ -3,6 +3,8 @@
 //	client use NAMESPACE NAME LAST    gets ConfigMap seed, lists, applies and watches ConfigMap NAME
 //	client argocd SECRET NAMESPACE NAME LAST
 //	                                  the same on the cluster of a cluster Secret of Argo CD, which KUBECONFIG's cluster has
+//	client exec PROTOCOL NAMESPACE POD COMMAND…
+//	                                  COMMAND in POD with the client's own streams and exit code; websocket or spdy
 //	client follow NAMESPACE           an informer of ConfigMaps; prints what it sees, and the token of each watch as a digest
 //
 // ConfigMap NAME becomes first, second once first was seen, and fourth once third was seen, which another has to write.
@@ -13,6 +15,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -24,16 +27,23 @@ import (
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/util/exec"
 )
 
 const manager = "client-go"
 
 func main() {
 	if err := run(context.Background(), os.Args[1:]); err != nil {
+		var ended exec.CodeExitError
+		if errors.As(err, &ended) {
+			os.Exit(ended.Code)
+		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -60,10 +70,13 @@ func run(ctx context.Context, arguments []string) error {
 		}
 		secrets := own.CoreV1().Secrets(namespace)
 		return use(ctx, arguments[2:], func() (*rest.Config, error) { return ofArgoCD(ctx, secrets, arguments[1]) })
+	case len(arguments) > 4 && arguments[0] == "exec":
+		return execute(ctx, config, arguments[1], arguments[2], arguments[3], arguments[4:])
 	case len(arguments) == 2 && arguments[0] == "follow":
 		return follow(ctx, config, arguments[1])
 	}
-	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd SECRET NAMESPACE NAME LAST | client follow NAMESPACE")
+	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd SECRET NAMESPACE NAME LAST | " +
+		"client exec PROTOCOL NAMESPACE POD COMMAND… | client follow NAMESPACE")
 }
 
 // ofArgoCD is the cluster of a Secret as Argo CD keeps them.
@@ -175,6 +188,31 @@ func apply(ctx context.Context, maps typedcorev1.ConfigMapInterface, namespace, 
 	wanted := applycorev1.ConfigMap(name, namespace).WithData(map[string]string{"state": state})
 	_, err := maps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: manager, Force: true})
 	return err
+}
+
+// execute falls back to no other protocol than the one that is asked for.
+func execute(ctx context.Context, config *rest.Config, protocol, namespace, pod string, command []string) error {
+	clients, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	options := &corev1.PodExecOptions{Command: command, Stdin: true, Stdout: true, Stderr: true}
+	request := clients.CoreV1().RESTClient().Post().Namespace(namespace).Resource("pods").Name(pod).
+		SubResource("exec").VersionedParams(options, scheme.ParameterCodec)
+	var executor remotecommand.Executor
+	switch protocol {
+	case "websocket":
+		executor, err = remotecommand.NewWebSocketExecutor(config, http.MethodGet, request.URL().String())
+	case "spdy":
+		executor, err = remotecommand.NewSPDYExecutor(config, http.MethodPost, request.URL())
+	default:
+		err = fmt.Errorf("no protocol %q: websocket or spdy", protocol)
+	}
+	if err != nil {
+		return err
+	}
+	streams := remotecommand.StreamOptions{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	return executor.StreamWithContext(ctx, streams)
 }
 
 func follow(ctx context.Context, config *rest.Config, namespace string) error {

@@ -15,7 +15,7 @@ def test_a_python_client_gets_lists_applies_and_watches(proxied: Proxied, name: 
     proxied.kubectl.apply(SEED, namespace=proxied.namespace)
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
-        [sys.executable, "-c", PYTHON[name], proxied.namespace, name, SECOND],
+        [sys.executable, *PYTHON[name], "use", proxied.namespace, name, SECOND],
         capture_output=True,
         text=True,
         timeout=100,

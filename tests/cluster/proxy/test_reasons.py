@@ -221,7 +221,7 @@ def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: 
     command = {
         "client-go": ["client", "use", "default", "any", SECOND],
         "helm": ["helm", "list"],
-    }.get(client, [sys.executable, "-c", PYTHON.get(client, ""), "default", "any", SECOND])
+    }.get(client, [sys.executable, *PYTHON.get(client, []), "use", "default", "any", SECOND])
     if client not in PYTHON:
         command[0] = str(built(CLIENTS, tuple(CLIENTS.packages)) / command[0])
     environment = without_proxies() | {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(tmp_path)}

@@ -6,33 +6,53 @@ import io.fabric8.kubernetes.client.KubernetesClientException;
 import io.fabric8.kubernetes.client.Watch;
 import io.fabric8.kubernetes.client.Watcher;
 import io.fabric8.kubernetes.client.WatcherException;
+import io.fabric8.kubernetes.client.dsl.ExecWatch;
+import java.util.Arrays;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 
-/** fabric8's kubernetes-client, as it is: WithFabric8 NAMESPACE NAME LAST */
+/** fabric8's kubernetes-client, as it is: use NAMESPACE NAME LAST, or exec NAMESPACE POD COMMAND… */
 public final class WithFabric8 {
   private static final Map<String, String> NEXT = Map.of("first", "second", "third", "fourth");
 
   private final KubernetesClient client;
   private final String namespace;
   private final String name;
-  private final String last;
 
-  private WithFabric8(KubernetesClient client, String[] arguments) {
+  private WithFabric8(KubernetesClient client, String namespace, String name) {
     this.client = client;
-    namespace = arguments[0];
-    name = arguments[1];
-    last = arguments[2];
+    this.namespace = namespace;
+    this.name = name;
   }
 
-  public static void main(String[] arguments) throws InterruptedException {
+  public static void main(String[] arguments) throws InterruptedException, ExecutionException {
+    int code = 0;
     try (KubernetesClient client = new KubernetesClientBuilder().build()) {
-      new WithFabric8(client, arguments).run();
+      WithFabric8 program = new WithFabric8(client, arguments[1], arguments[2]);
+      if (arguments[0].equals("exec")) {
+        code = program.execute(Arrays.copyOfRange(arguments, 3, arguments.length));
+      } else {
+        program.use(arguments[3]);
+      }
+    }
+    System.exit(code);
+  }
+
+  /** The exit code of a command in the pod, which has this program's streams. */
+  private int execute(String[] command) throws InterruptedException, ExecutionException {
+    try (ExecWatch running = client.pods().inNamespace(namespace).withName(name)
+        .readingInput(System.in)
+        .writingOutput(System.out)
+        .writingError(System.err)
+        .exec(command)) {
+      return running.exitCode().get();
+    } finally {
+      System.out.flush();
     }
   }
 
-  private void run() throws InterruptedException {
+  private void use(String last) throws InterruptedException {
     System.out.println("got " + state(client.configMaps().inNamespace(namespace).withName("seed").require()));
     for (ConfigMap each : client.configMaps().inNamespace(namespace).list().getItems()) {
       System.out.println("listed " + each.getMetadata().getName());
@@ -40,7 +60,7 @@ public final class WithFabric8 {
     boolean begun = false;
     while (true) {
       CompletableFuture<Boolean> ended = new CompletableFuture<>();
-      try (Watch watch = client.configMaps().inNamespace(namespace).withName(name).watch(watcher(ended))) {
+      try (Watch watch = client.configMaps().inNamespace(namespace).withName(name).watch(watcher(ended, last))) {
         if (!begun) {
           apply("first");
           begun = true;
@@ -55,7 +75,7 @@ public final class WithFabric8 {
     }
   }
 
-  private Watcher<ConfigMap> watcher(CompletableFuture<Boolean> ended) {
+  private Watcher<ConfigMap> watcher(CompletableFuture<Boolean> ended, String last) {
     return new Watcher<>() {
       @Override
       public void eventReceived(Action action, ConfigMap seen) {

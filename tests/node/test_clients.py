@@ -1,0 +1,178 @@
+"""Clients of many languages run a command in a real pod through the proxy: at its direct door, and by it as a proxy.
+
+Each is as in a pod with a volume; the target is the node's own cluster.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.node.node import READY_TIMEOUT, Node
+from lab.process import tied, without_proxies
+from lab.programs import ProgramsMissingError
+from tests.clients.view import (
+    BY_PROXY,
+    DIRECT,
+    IN_CLUSTER,
+    NAMESPACE,
+    WITH_PLUGIN,
+    View,
+    Way,
+    playbook,
+    programs,
+    serve_itself,
+)
+from tests.cluster.kube.installed import AUDIENCE, install
+from tests.cluster.kube.served import cluster_proxy
+from tests.cluster.proxy.running import RunningProxy
+
+POD = "box"
+NUMBERS = 20_000
+PAYLOAD = "".join(f"{number}\n" for number in range(NUMBERS)).encode()
+"""More than one message, and text, as some of them know no bytes."""
+CODE = 7
+ECHO = ["sh", "-c", f"head -c {len(PAYLOAD)}; echo warned >&2; exit {CODE}"]
+SHOW = ["sh", "-c", f"busybox seq 0 {NUMBERS - 1}; echo warned >&2; exit {CODE}"]
+"""The same without stdin."""
+WAYS: Mapping[str, tuple[Way, ...]] = {
+    "client-go by WebSocket": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "client-go by SPDY": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "fabric8": (IN_CLUSTER, WITH_PLUGIN),
+    "official Java": (IN_CLUSTER, DIRECT),
+    "client-node": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
+    "kubernetes": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kubernetes-asyncio": (IN_CLUSTER, DIRECT, BY_PROXY),
+    "kr8s": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
+    "ansible": (IN_CLUSTER, DIRECT),
+}
+WITHOUT_STDIN = {"kr8s", "ansible"}
+BY_ENVIRONMENT = {"kubernetes-aio", "kubernetes-asyncio"}
+"""For a WebSocket these ask aiohttp's wss_proxy, and no kubeconfig."""
+AT_ONCE = 4
+TIMEOUT = 240.0
+"""Seconds for one of them, on a busy machine."""
+RUNS = [(client, way) for client, ways in WAYS.items() for way in ways]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    process: subprocess.CompletedProcess[bytes]
+    account: str
+
+
+def commands() -> dict[str, list[str]]:
+    """Client -> its program, up to namespace, pod and command."""
+    found = programs()
+    return {
+        **{client: [*program, "exec"] for client, program in found.items()},
+        "client-go by WebSocket": [*found["client-go"], "exec", "websocket"],
+        "client-go by SPDY": [*found["client-go"], "exec", "spdy"],
+        "ansible": playbook("exec.yml"),
+    }
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, list[str]]:
+    """Built before: a node has no way out to what they are built from."""
+    try:
+        return commands()
+    except ProgramsMissingError as error:
+        reason = f"build the clients first, `.venv/bin/python -m lab.client_programs`: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """It serves the node's cluster, where the pod runs."""
+    kubectl = node.kubectl
+    kubectl("create", "namespace", NAMESPACE)
+    wait = ("wait", "--for=create", "serviceaccount/default", f"--timeout={READY_TIMEOUT:.0f}s")
+    kubectl(*wait, namespace=NAMESPACE)
+    kubectl("run", POD, f"--image={node.box}", namespace=NAMESPACE)
+    install(node.control_plane)
+    serve_itself(node.control_plane)
+    with cluster_proxy(tmp_path_factory.mktemp("proxy"), node.control_plane) as proxy:
+        node.wait_for_pod(POD, NAMESPACE)
+        yield proxy
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def done(
+    node: Node, proxy: RunningProxy, told: Mapping[str, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Done]:
+    """Client and way -> how it ended; some run at a time."""
+    view = View(node.control_plane, proxy, tmp_path_factory.mktemp("view"))
+    view.wait_until_served()
+
+    def run(client: str, way: Way) -> Done:
+        home = tmp_path_factory.mktemp("home")
+        volume = home / "volume"
+        volume.mkdir()
+        account = home.name
+        node.control_plane.new_service_account(NAMESPACE, account)
+        view.write_volume(volume, node.control_plane.mint_token(NAMESPACE, account, audiences=[AUDIENCE]))
+        program = told.get(f"{client} by {way.name}", told[client])
+        command = view.command(way, volume, [*program, *arguments(client)])
+        process = subprocess.run(
+            tied(command),
+            input=PAYLOAD,
+            capture_output=True,
+            env=without_proxies() | environment(view, client, way, home),
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return Done(process=process, account=account)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        running = {(client, way.name): threads.submit(run, client, way) for client, way in RUNS}
+    return {key: future.result() for key, future in running.items()}
+
+
+def arguments(client: str) -> list[str]:
+    if client == "ansible":
+        command = f'sh -c "{SHOW[-1]}"'
+        return ["-e", json.dumps({"space": NAMESPACE, "pod": POD, "command": command})]
+    return [NAMESPACE, POD, *(SHOW if client in WITHOUT_STDIN else ECHO)]
+
+
+def environment(view: View, client: str, way: Way, home: Path) -> dict[str, str]:
+    found = view.environment(client, way, home)
+    if way is BY_PROXY and client in BY_ENVIRONMENT:
+        # aiohttp knows no https there; the same port takes both.
+        found["wss_proxy"] = (home / "volume" / "https.proxy").read_text().replace("https://", "http://")
+    return found
+
+
+@pytest.mark.parametrize(("client", "way"), [(client, way.name) for client, way in RUNS])
+def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
+    done: dict[tuple[str, str], Done], proxy: RunningProxy, client: str, way: str
+) -> None:
+    process = done[client, way].process
+    if client == "ansible":
+        ended = f"exit {CODE}, stderr warned, stdout {hashlib.sha256(PAYLOAD).hexdigest()}"
+        assert ended in process.stdout.decode(), process
+    else:
+        assert process.returncode == CODE, process.stderr.decode()
+        assert len(process.stdout) == len(PAYLOAD)
+        assert process.stdout == PAYLOAD
+        assert b"warned" in process.stderr
+    user = f"system:serviceaccount:{NAMESPACE}:{done[client, way].account}"
+    carried = {
+        (each["verb"], each["status"])
+        for each in proxy.audit()
+        if each["event"] == "request" and each["caller"]["user"] == user and each["subresource"] == "exec"
+    }
+    # A WebSocket begins with a GET (RFC 6455 section 4.1).
+    assert carried == {("create" if client == "client-go by SPDY" else "get", 101)}
