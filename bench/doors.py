@@ -38,18 +38,25 @@ exec {command}
 """
 
 
-def commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
+def is_of_0_1_0(tree: Path) -> bool:
+    """That release's proxy hears no arguments for its ports, and its driver has other names for its address."""
+    return (tree / "image" / "mitmproxy.yaml").exists()
+
+
+def commands(tree: Path, folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
     """Of each door, for a checkout's own folder; its admin address answers /healthz and /metrics."""
     entry = [sys.executable, "image/entry.py"]
     address = f"127.0.0.1:{ports['proxy']}"
+    csi_address = [f"--admin=127.0.0.1:{ports['csi']}"]
+    if is_of_0_1_0(tree):
+        csi_address = ["--admin-host=127.0.0.1", f"--admin-port={ports['csi']}"]
     return {
         "proxy": [
             *(*entry, "proxy", "-q", "--set", f"connector_admin={address}", "--set", f"listen_port={ports['listen']}"),
         ],
         "controller": [*entry, "controller", "--admin", f"127.0.0.1:{ports['controller']}"],
         "csi": [
-            *(*entry, "csi", "--node-name=node", f"--admin=127.0.0.1:{ports['csi']}"),
-            f"--kubelet-root={folder}/kubelet",
+            *(*entry, "csi", "--node-name=node", *csi_address, f"--kubelet-root={folder}/kubelet"),
         ],
     }
 
@@ -58,13 +65,15 @@ def resident(tree: Path) -> dict[str, float]:
     """MB of each door of a checkout."""
     claimed = {name: Port() for name in ("proxy", "controller", "csi", "listen")}
     ports = {name: each.number for name, each in claimed.items()}
+    if is_of_0_1_0(tree):
+        ports |= {"proxy": 9091, "listen": 8080}
     with scratch() as folder, ControlPlane(folder / "plane", programs=control_plane_programs()) as plane:
         for part in ("plugins/connectors-csi", "plugins_registry", "pods"):
             (folder / "kubelet" / part).mkdir(parents=True)
         plane.kubectl("apply", "-k", str(tree / "deploy"))
         plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         found = {}
-        for door, command in commands(folder, ports).items():
+        for door, command in commands(tree, folder, ports).items():
             account = _account(folder / door, plane, door)
             found[door] = _measured(command, account, plane, tree, folder / f"{door}.log", ports[door])
         return found

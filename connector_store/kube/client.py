@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import json
 import logging
@@ -22,6 +23,7 @@ from connector_store.domain.document import load
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
+from connector_store.outbound_proxy import of_environment
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,10 @@ _CLOSING: Final = 1.0
 """Seconds for connections to be gone once the client is closed."""
 _CHUNK: Final = 64 * 1024
 _ERROR_BODY: Final = 64 * 1024
+
+# asyncio holds a buffer for each TLS connection for as long as it lives, and has no setting for its size: its own
+# 256 kB are 3 MB for the watches of a door, each of which brings an object now and then.
+asyncio.sslproto.SSLProtocol.max_size = _CHUNK
 
 # A peer that vanished without a FIN is noticed within a minute.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -236,6 +242,7 @@ class _Rest:
         self._configuration = configuration
         # For tests alone without TLS, and then without its 30 ms.
         self._context = configuration.context() if configuration.host.startswith("https://") else True
+        self._proxy = configuration.proxy
         self._session: aiohttp.ClientSession | None = None
         self._sockets = WeakSet[socket.socket]()
 
@@ -271,14 +278,15 @@ class _Rest:
         if self._session is None:
             # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
             connector = aiohttp.TCPConnector(limit=0, ssl=self._context, socket_factory=self._socket)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+            self._proxy = self._proxy or of_environment(self._configuration.host)
+            self._session = aiohttp.ClientSession(connector=connector)
         return await self._session.request(
             method,
             url,
             data=None if body is None else json.dumps(body),
             headers=headers,
             timeout=limits,
-            proxy=self._configuration.proxy,
+            proxy=self._proxy,
             server_hostname=self._configuration.tls_server_name,
         )
 

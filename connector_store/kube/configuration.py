@@ -33,6 +33,7 @@ class Configuration:
     verify_ssl: bool = True
     tls_server_name: str | None = None
     proxy: str | None = None
+    """URL; None: that of the environment, if it names one."""
     authorization: Callable[[], Awaitable[str | None]] = _nobody
 
     def context(self) -> ssl.SSLContext:

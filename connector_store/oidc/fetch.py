@@ -7,6 +7,7 @@ import aiohttp
 from yarl import URL
 
 from connector_store.domain.document import load
+from connector_store.outbound_proxy import of_environment
 
 TIMEOUT: Final = 5.0
 """Seconds for a document, redirects included; a caller's check waits for two of them at most."""
@@ -37,7 +38,7 @@ class HttpsFetch:
         try:
             # Asked twice in five minutes: a connection kept for that would only be found closed.
             connector = aiohttp.TCPConnector(ssl=self._trust, force_close=True)
-            async with aiohttp.ClientSession(connector=connector, timeout=self._timeout, trust_env=True) as session:
+            async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
                 return load(await _read(session, URL(url)))
         except TimeoutError:
             raise FetchError(f"{url}: no answer within {self._timeout.total:g} s") from None
@@ -53,7 +54,7 @@ class HttpsFetch:
 async def _read(session: aiohttp.ClientSession, url: URL) -> bytes:
     origin = url.origin()
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False) as response:
+        async with session.get(url, allow_redirects=False, proxy=of_environment(str(url))) as response:
             if response.status in _REDIRECTS:
                 url = _next(url, response.headers.get("Location", ""), origin)
                 continue

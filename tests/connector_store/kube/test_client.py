@@ -5,6 +5,9 @@ import base64
 import socket
 import ssl
 import tempfile
+import threading
+import tracemalloc
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -154,7 +157,10 @@ async def test_nobody_listens() -> None:
             await client.get("/x")
 
 
-async def test_the_password_of_a_proxy_on_the_way_is_in_no_error() -> None:
+@pytest.mark.parametrize("named_by", ["kubeconfig", "environment"])
+async def test_the_password_of_a_proxy_on_the_way_is_in_no_error(
+    monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
@@ -163,12 +169,37 @@ async def test_the_password_of_a_proxy_on_the_way_is_in_no_error() -> None:
 
     listener = await asyncio.start_server(refuse, "127.0.0.1", 0)
     async with listener:
-        port = listener.sockets[0].getsockname()[1]
-        configuration = Configuration(host="https://192.0.2.1:6443", proxy=f"http://me:hunter2@127.0.0.1:{port}")
+        proxy = f"http://me:hunter2@127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        configuration = Configuration(host="https://192.0.2.1:6443")
+        if named_by == "kubeconfig":
+            configuration = replace(configuration, proxy=proxy)
+        else:
+            monkeypatch.setenv("https_proxy", proxy)
+            monkeypatch.setenv("no_proxy", "")
         async with KubeClient(configuration) as client:
             with pytest.raises(ApiError, match="answered 407") as error:
                 await client.get("/x")
     assert "hunter2" not in f"{error.value!r} {error.value}"
+
+
+async def test_who_asks_is_what_the_kubeconfig_says_and_no_password_of_netrc(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    async def token() -> str:
+        return "Bearer of-the-kubeconfig"
+
+    seen = answered_with_header(server, "Authorization")
+    async with KubeClient(replace(server.configuration, authorization=token)) as client:
+        await client.get("/x")
+    assert seen == ["Bearer of-the-kubeconfig"]
+
+
+async def test_a_request_takes_no_thread(client: KubeClient) -> None:
+    await client.create(CONFIG_MAPS.path("a"), config_map("x"))
+    assert [each.name for each in threading.enumerate() if each.name.startswith("asyncio")] == []
 
 
 @asynccontextmanager
@@ -232,6 +263,21 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issu
                 return
             with pytest.raises(ApiError, match="certificate verify failed"):
                 await client.get("/x")
+
+
+async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
+    async with (
+        tls_server(make_leaf(ROOT, ["127.0.0.1"])) as url,
+        KubeClient(await config.load(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
+    ):
+        tracemalloc.start()
+        try:
+            await client.get("/x")
+            held = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+    buffers = [each.size for each in held.traces if each.traceback[0].filename == sslproto.__file__]
+    assert max(buffers) < 100 * 1024
 
 
 async def test_a_new_ca_of_the_api_server_is_trusted_within_a_minute_and_the_former_one_no_more(tmp_path: Path) -> None:

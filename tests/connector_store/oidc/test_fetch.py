@@ -1,7 +1,9 @@
 """Documents of an issuer, from a real https server."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,28 @@ async def test_a_certificate_of_somebody_else_is_refused(issuer: TestIssuer) -> 
     fetch = HttpsFetch(TrustStore().ssl_context(make_ca("another").pem), timeout=30.0)
     with pytest.raises(FetchError, match="its certificate is not valid"):
         await fetch(issuer.url + "/a")
+
+
+async def test_the_proxy_of_the_environment_is_asked_with_its_own_password_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heads: list[str] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        with pytest.raises(FetchError, match="ClientHttpProxyError"):
+            await HttpsFetch(TrustStore().ssl_context(None), timeout=30.0)("https://192.0.2.1/a")
+    assert [each.splitlines()[0] for each in heads] == ["CONNECT 192.0.2.1:443 HTTP/1.1"]
+    assert "authorization" not in heads[0].lower()
 
 
 async def test_nobody_there_is_said() -> None:
