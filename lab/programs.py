@@ -116,6 +116,8 @@ TEKTON = Module(
 )
 GATEWAY_API = Module(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", packages={}, folders=("config",))
 """Its definitions alone."""
+NODE = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
+"""What tests on a node run: built before, as its namespaces have no network. kubectl on PATH is that of the first."""
 _BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
@@ -139,8 +141,7 @@ def control_plane_programs() -> Path:
 
 def node_programs() -> list[Path]:
     """The folders of everything that a whole node runs, of csi-sanity, of clients for its pods, and of Tekton."""
-    modules = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON)
-    return [built(module, tuple(module.packages)) for module in modules]
+    return [built(module, tuple(module.packages)) for module in NODE]
 
 
 def prometheus_programs() -> Path:

@@ -1,13 +1,14 @@
 """Programs that are built once."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from lab import programs
-from lab.programs import Module, ProgramsMissingError, built
+from lab.programs import NODE, Module, ProgramsMissingError, built
 
 TINY = Module(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
 GO_MOD = """\
@@ -59,3 +60,12 @@ def test_a_program_that_cannot_be_built_says_why(pin: Path) -> None:
     (pin / "main.go").write_text('package main\n\nimport _ "example.invalid/absent"\n\nfunc main() {}\n')
     with pytest.raises(ProgramsMissingError, match=r"example\.invalid/absent"):
         built(TINY, ["tiny"])
+
+
+def test_what_tests_on_a_node_run_is_built_before_the_namespaces_close() -> None:
+    modules = {name: value for name, value in vars(programs).items() if isinstance(value, Module)}
+    tests = Path(__file__).parents[1]
+    sources = [each.read_text() for place in ("node", "journey") for each in (tests / place).rglob("*.py")]
+    named = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
+    assert {"CSI_TEST", "OLD_KUBECTL"} <= named
+    assert [name for name in sorted(named) if modules[name] not in NODE] == []
