@@ -1,6 +1,9 @@
 {{/* Manifests of deploy/, each object with what the values change of it. Takes [root, glob of files]. */}}
 {{- define "connector.manifests" }}
 {{- $root := index . 0 }}
+{{- with $root.Values.namespaces }}
+{{- if eq .system .csi }}{{ fail "namespaces.csi: another one than namespaces.system, as its pods are privileged" }}{{ end }}
+{{- end }}
 {{- range $path, $_ := $root.Files.Glob (index . 1) }}
 {{- $text := include "connector.namespaces" (list $root ($root.Files.Get $path)) }}
 {{- range regexSplit "(?m)^---[ \t]*$" $text -1 }}

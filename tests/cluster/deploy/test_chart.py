@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from connector_store.domain.direct import PREFIX
+from connector_store.domain.settings import KEYS
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout
@@ -376,6 +377,11 @@ def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_
         pytest.param({"proxy": {"replica": 3}}, "replica", id="a misspelt value"),
         pytest.param({"proxy": {"replicas": "3"}}, "/proxy/replicas", id="text for a number"),
         pytest.param({"settings": {"targetsDeny": "x"}}, "targetsDeny", id="a setting in another spelling"),
+        pytest.param({"settings": {"probe-intervall": 5}}, "probe-intervall", id="a misspelt setting"),
+        pytest.param({"settings": {"system-namespace": "x"}}, "system-namespace", id="another value's setting"),
+        pytest.param({"proxy": {"maxUnavailable": "150%"}}, "/proxy/maxUnavailable", id="more than all"),
+        pytest.param({"controller": None}, "'controller'", id="a group taken away"),
+        pytest.param({"namespaces": {"csi": "connectors-system"}}, "namespaces.csi", id="one namespace for all"),
         pytest.param({"image": {"digest": "latest"}}, "/image/digest", id="a digest that is none"),
         pytest.param({"csi": {"kubeletRoot": "var/lib/kubelet"}}, "/csi/kubeletRoot", id="a relative path"),
         pytest.param({"namespaces": {"system": "Not_A_Name"}}, "/namespaces/system", id="a namespace that is no name"),
@@ -392,6 +398,12 @@ def test_helm_finds_nothing_to_say_about_it(helm: Helm) -> None:
     done = helm.run("lint", "--strict", str(CHART))
     assert done.returncode == 0, done.stdout
     assert not re.search(r"\[(WARNING|ERROR)\]", done.stdout)
+
+
+def test_the_schema_knows_the_settings_that_are_not_other_values() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    known = schema["properties"]["settings"]["propertyNames"]["enum"]
+    assert known == [key for key in KEYS if key not in ("namespaces", "system-namespace")]
 
 
 def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
