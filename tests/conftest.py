@@ -1,6 +1,7 @@
 """A test that uses a fixture of a real cluster is marked `cluster` or `node`; their programs are built first."""
 
 import contextlib
+import functools
 import os
 from collections import Counter
 from collections.abc import Generator
@@ -60,6 +61,8 @@ os.environ.setdefault("CONNECTORS_LOG_FORMAT", "text")
 
 # No deadline: a busy machine is no failure. In CI every run draws the same examples.
 hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
+# Fewer, and others in each run: `scripts/test unit` outside of CI, which people wait for many times a day.
+hypothesis.settings.register_profile("inner-loop", hypothesis.settings.get_profile("ours"), max_examples=30)
 hypothesis.settings.load_profile("ours")
 
 
@@ -75,16 +78,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """None leaves the answer to others."""
     stage = config.option.markexpr
+    if stage in OTHER_STAGES and is_of_clusters_alone(collection_path):
+        return True
     places = PLACES.get(stage)
-    if not collection_path.is_relative_to(_HERE):
+    if places is None or not collection_path.is_relative_to(_HERE):
         return None
     found = collection_path.relative_to(_HERE)
-    if stage in OTHER_STAGES and any(found.is_relative_to(place) for place in OF_CLUSTERS_ALONE):
-        return True
-    if places is None:
-        return None
     read = any(found.is_relative_to(place) or Path(place).is_relative_to(found) for place in places)
     return None if read else True
+
+
+@functools.cache
+def is_of_clusters_alone(path: Path) -> bool:
+    """Thousands of tests lie in some hundred files."""
+    return any(path.is_relative_to(_HERE / place) for place in OF_CLUSTERS_ALONE)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,7 +111,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(
                 f"{item.nodeid}: for -m '{stage}' only {', '.join(PLACES[stage])} is read; name it in PLACES"
             )
-        if not marks and any(item.path.is_relative_to(_HERE / place) for place in OF_CLUSTERS_ALONE):
+        if not marks and is_of_clusters_alone(item.path):
             raise pytest.UsageError(f"{item.nodeid}: no stage reads it there, as it uses no cluster; put it elsewhere")
 
 

@@ -1,5 +1,6 @@
 """scripts/former in a clone that has not all of the history."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,9 +13,10 @@ ROOT = Path(__file__).parents[2]
 def shallow(tmp_path: Path) -> Path:
     """The last commit alone, and nowhere to fetch others from."""
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{ROOT}", clone], check=True)
+    subprocess.run(["git", "clone", "-q", "--depth=1", "--no-checkout", f"file://{ROOT}", clone], check=True)
     subprocess.run(["git", "remote", "remove", "origin"], cwd=clone, check=True)
-    (clone / "scripts" / "former").write_bytes((ROOT / "scripts" / "former").read_bytes())
+    (clone / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "former", clone / "scripts")
     return clone
 
 
