@@ -72,8 +72,8 @@ def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, ho
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
 
 
-def test_somebodys_own_certificate_is_shown_as_it_is(tmp_path: Path) -> None:
-    store, own = load(tmp_path), make_leaf(None, ["own.example"])
+def test_somebodys_own_certificate_is_shown_as_it_is(confdir: Path, tmp_path: Path) -> None:
+    store, own = load(confdir), make_leaf(None, ["own.example"])
     (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
     store.add_cert_file("own.example", tmp_path / "own.pem")
     shown = handshake(Certificates(lambda: store, OWN), "own.example").get_peer_certificate(as_cryptography=True)
@@ -200,13 +200,13 @@ def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPat
         pytest.param("c-k8s", {"localhost", "proxy.example", "10.0.0.1"}, id="an alias without a namespace"),
     ],
 )
-def test_at_the_port_there_are_certificates_for_own_names_only(tmp_path: Path, name: str, expected: set[str]) -> None:
-    store = load(tmp_path)
+def test_at_the_port_there_are_certificates_for_own_names_only(confdir: Path, name: str, expected: set[str]) -> None:
+    store = load(confdir)
     assert names(handshake(Certificates(lambda: store, OWN), "10.0.0.1", name=name, at_port=True)) == expected
 
 
-def test_whoever_asks_for_names_without_end_gets_the_default_certificate(tmp_path: Path) -> None:
-    store, clock = load(tmp_path), [100.0]
+def test_whoever_asks_for_names_without_end_gets_the_default_certificate(confdir: Path) -> None:
+    store, clock = load(confdir), [100.0]
     found = Certificates(lambda: store, OWN, now=lambda: clock[0])
 
     def shown(alias: str) -> bool:
