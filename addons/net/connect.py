@@ -7,9 +7,7 @@ import asyncio
 import time
 from functools import partial
 
-from mitmproxy import ctx
 from mitmproxy.connection import Client, ConnectionState, Server
-from mitmproxy.proxy.commands import StartHook
 from mitmproxy.proxy.server_hooks import (
     ServerConnectedHook,
     ServerConnectErrorHook,
@@ -17,8 +15,8 @@ from mitmproxy.proxy.server_hooks import (
     ServerConnectionHookData,
     ServerDisconnectedHook,
 )
-from mitmproxy.utils import asyncio_utils
 
+from addons.net.hooks import tell, tell_later
 from addons.net.tcp import TcpConnection
 
 
@@ -31,21 +29,21 @@ async def connect(server: TargetServer, client: Client) -> TcpConnection | str:
     data = ServerConnectionHookData(client=client, server=server)
     tcp = None
     try:
-        await _tell(ServerConnectHook(data))
+        await tell(ServerConnectHook(data))
         if server.error is None:
             tcp = await _open(server)
         if tcp is not None:
             tcp.lost = partial(_lost, data)
-            await _tell(ServerConnectedHook(data))
+            await tell(ServerConnectedHook(data))
             return tcp
     except BaseException:
         server.error = "given up"
         if tcp is not None:
             tcp.abort()
         else:
-            _tell_later(ServerConnectErrorHook(data))
+            tell_later(ServerConnectErrorHook(data))
         raise
-    await _tell(ServerConnectErrorHook(data))
+    await tell(ServerConnectErrorHook(data))
     return server.error or ""
 
 
@@ -63,6 +61,8 @@ async def _open(server: TargetServer) -> TcpConnection | None:
     except OSError as error:
         server.error = f"cannot be reached: {error}"
         return None
+    # uvloop reads a new connection whatever `connection_made` says.
+    transport.pause_reading()
     server.timestamp_tcp_setup = time.time()
     server.peername = transport.get_extra_info("peername")
     server.sockname = transport.get_extra_info("sockname")
@@ -76,12 +76,4 @@ async def _open(server: TargetServer) -> TcpConnection | None:
 
 def _lost(data: ServerConnectionHookData) -> None:
     data.server.timestamp_end = time.time()
-    _tell_later(ServerDisconnectedHook(data))
-
-
-async def _tell(hook: StartHook) -> None:
-    await ctx.master.addons.handle_lifecycle(hook)
-
-
-def _tell_later(hook: StartHook) -> None:
-    asyncio_utils.create_task(_tell(hook), name=f"connector hook {hook.name}", keep_ref=True)
+    tell_later(ServerDisconnectedHook(data))

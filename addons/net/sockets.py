@@ -1,27 +1,25 @@
 """The sockets of one client connection, and all that is done with them: read, write, hold, time, wait, cut.
 
-mitmproxy makes and ends the client's connection; between, its commands and streams would cost most of a request's time.
 Connections to targets are made here, as they may outlive the client. What waits must cost nothing, so its client is not
 read meanwhile. Back-pressure is kept per direction: a side is read while the other has room for it.
 """
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import StartHook
-from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
 from addons.net.connect import TargetServer, connect
 from addons.net.events import Retire, Stage, TimeUp, Wait
+from addons.net.hooks import tell
 from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
@@ -50,15 +48,16 @@ class Sockets:
     stage is told nothing more, but at last that the client connection has ended.
     """
 
-    def __init__(self, handler: ConnectionHandler, farewell: Farewell) -> None:
-        # It lives as long as its connection does; a cycle would keep all of that until the next full collection.
-        self._handler: ConnectionHandler = weakref.proxy(handler)
+    def __init__(self, client: Client, tcp: TcpConnection, farewell: Farewell, over: Callable[[Client], None]) -> None:
+        """`over` is called once, soon after the connection of `client` has been closed or lost."""
         self._farewell = farewell
+        self._is_over = over
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Connection, TcpConnection] = {}
+        self._client = tcp
+        self._open: dict[Connection, TcpConnection] = {client: tcp}
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._stage: Stage | None = None
-        self._over = False
+        self._over = self._told = False
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
@@ -66,13 +65,8 @@ class Sockets:
         """Is to be called once it is known who the client is."""
         self.retiring = False
         """The proxy is about to end: no request after the one that runs."""
-        self.client = handler.client
-        self.source_ip = str(self.client.peername[0])
-        self._client = self._take_over(handler)
-        # Draining is our own work, and nothing is read in mitmproxy's own way that would have to wait for it.
-        handler.drain_writers = _no_wait  # type: ignore[method-assign]  # mitmproxy has no other way to replace it
-        # Its time comes soon (`tcp_timeout`), so that the task is gone; what it would call would be a cycle.
-        handler.timeout_watchdog.callback = _no_wait
+        self.client = client
+        self.source_ip = str(client.peername[0])
 
     @property
     def local_ip(self) -> str:
@@ -148,14 +142,16 @@ class Sockets:
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
         connection.state = ConnectionState.CLOSED
-        if connection is self.client:
-            self._over = True
         tcp = self._open.get(connection)
         if tcp is not None:
-            # mitmproxy's task ends by itself: a cancelled one leaves its frames to the garbage collector.
             tcp.end()
         elif (dial := self._dials.pop(connection, None)) is not None:
             dial.cancel()
+        if connection is self.client:
+            self._over = True
+            if not self._told:
+                self._told = True
+                self._loop.call_soon(self._is_over, self.client)
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
@@ -231,10 +227,9 @@ class Sockets:
 
     def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
-        handled = self._handler.handle_hook(hook)
 
         async def run() -> None:
-            await handled
+            await tell(hook)
             then()
 
         asyncio_utils.create_task(run(), name=f"connector hook {hook.name}", keep_ref=True)
@@ -262,7 +257,6 @@ class Sockets:
         """The client connection has ended: nothing of it may stay for a peer that does not read."""
         self.disarm()
         self._over = True
-        self._timer = self._loop.call_later(self._farewell.cut, self._forget)
         stage, self._stage = self._stage, None
         callbacks, self._on_close = self._on_close, []
         for callback in callbacks:
@@ -271,6 +265,10 @@ class Sockets:
             stage.closed()
         for connection in (*self._dials, *self._open):
             self.close(connection)
+        if any(tcp.unsent for tcp in self._open.values()):
+            self._timer = self._loop.call_later(self._farewell.cut, self._forget)
+        else:
+            self._forget()
 
     def deliver(self, event: events.Event) -> None:
         """Give `event` to the stage."""
@@ -316,22 +314,10 @@ class Sockets:
         if connection.state is ConnectionState.CLOSED:
             self.close(connection)
 
-    def _take_over(self, handler: ConnectionHandler) -> TcpConnection:
-        io = handler.transports[self.client]
-        if not isinstance(io.reader, asyncio.StreamReader) or not isinstance(io.writer, asyncio.StreamWriter):
-            raise TypeError("not a TCP connection")
-        tcp = self._open[self.client] = TcpConnection.taken_over(io.reader, io.writer)
-        io.reader = tcp  # type: ignore[assignment]  # only `read` is called on it
-        return tcp
-
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
 
 
 def _nothing() -> None:
-    pass
-
-
-async def _no_wait() -> None:
     pass

@@ -1,20 +1,22 @@
 """One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
 
-asyncio's streams cost two copies and two turns of the event loop for each read. So a client's transport is taken over
-from them; to mitmproxy, whose task owns that connection, it is a reader that tells nothing but that all is over.
-Connections to targets are made with it, and are nobody else's.
+asyncio's streams would cost two copies and two turns of the event loop for each read, mitmproxy's handlers four tasks
+for each client. So both clients' connections and those to targets are this protocol's from their first byte on.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import logging
 import random
 import socket
 import termios
 from collections.abc import Callable
-from typing import Final, Self, cast
+from typing import Final, cast
 
 from addons.net.backlog import Backlog
+
+logger = logging.getLogger(__name__)
 
 SIZE: Final = 131072
 """Bytes that one read takes at most."""
@@ -45,6 +47,14 @@ _NONE: Final = bytes(4)
 """An int of C."""
 
 
+def _ignore(_: object) -> None:
+    """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class TcpConnection(asyncio.BufferedProtocol):
     """`deliver` gets the bytes of an open connection from `start` on.
 
@@ -55,34 +65,20 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, max_unsent: int = MAX_UNSENT) -> None:
+    def __init__(self, on_made: Callable[["TcpConnection"], None] = _ignore, max_unsent: int = MAX_UNSENT) -> None:
+        """`on_made` is called once it is open; it may start it."""
         self.lost: Callable[[], None] = _nothing
         """Is called when the connection is no more, whoever has it then."""
+        self._on_made = on_made
         self._max_unsent = max_unsent
         self._socket: socket.socket | None = None
         self._opposite: TcpConnection | None = None
-        self._over = False
-        self._reader: asyncio.Future[None] | None = None
-        """What mitmproxy's task waits for."""
         self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
         self.reads = True
         """What the kernel has is asked for."""
         self._early = b""
         self._closed = self._started = False
         self.leave_alone()
-
-    @classmethod
-    def taken_over(
-        cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_unsent: int = MAX_UNSENT
-    ) -> Self:
-        """A connection that streams have read so far."""
-        found = cls(max_unsent)
-        found.connection_made(writer.transport)
-        # What they have read before; they tell it in no other way.
-        found._early = bytes(reader._buffer)  # type: ignore[attr-defined]  # see above
-        found._closed = reader._eof or found.transport.is_closing()  # type: ignore[attr-defined]  # see above
-        found.transport.set_protocol(found)
-        return found
 
     def leave_alone(self) -> None:
         """Tell nothing more to anybody."""
@@ -95,8 +91,6 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self._started:
             return
         self._started = True
-        # uvloop reads a new connection whatever `connection_made` says.
-        self.transport.pause_reading()
         early, self._early = self._early, b""
         for start in range(0, len(early), SIZE):
             piece = early[start : start + SIZE]
@@ -179,24 +173,10 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self._full and self.unsent > self._max_unsent:
             self.transport.abort()
 
-    async def read(self, size: int) -> bytes:
-        """For mitmproxy, which asks once it has everything that a layer may need: from now on bytes are delivered.
-
-        Returns nothing, after `end`.
-        """
-        self.start()
-        if not self._over:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return b""
-
     def end(self) -> None:
         """Give nothing more to anybody, and close the connection; what was sent still goes out."""
         self.leave_alone()
         self.transport.close()
-        self._over = True
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
     def finish(self) -> bool:
         """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""
@@ -225,10 +205,12 @@ class TcpConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's are none of asyncio.Transport's children, but have all that it has.
         self.transport = cast("asyncio.Transport", transport)
-        self._socket = transport.get_extra_info("socket")
-        if self._socket is not None:
-            keep_alive(self._socket)
-        self._settle()
+        try:
+            self._begin()
+        except Exception as error:
+            # An event loop would log it with its text, and some leave the connection open.
+            logger.error("connection refused: %s", type(error).__name__)
+            self.transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _LITTLE_BUFFER if BACKLOG.many else _BUFFER
@@ -267,6 +249,13 @@ class TcpConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._fill(False)
 
+    def _begin(self) -> None:
+        self._socket = self.transport.get_extra_info("socket")
+        if self._socket is not None:
+            keep_alive(self._socket)
+        self._on_made(self)
+        self._settle()
+
     def _fill(self, full: bool) -> None:
         self._full = full
         if full:
@@ -277,6 +266,9 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._opposite._block(full)
 
     def _end(self, lost: bool) -> None:
+        if not self._started:
+            # `start` tells it.
+            return
         try:
             self.ended(lost)
         except Exception as error:
@@ -302,14 +294,6 @@ class TcpConnection(asyncio.BufferedProtocol):
         elif self.reads and not wanted:
             self.reads = False
             self.transport.pause_reading()
-
-
-def _ignore(_: object) -> None:
-    """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""
 
 
 def keep_alive(sock: socket.socket) -> None:

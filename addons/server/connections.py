@@ -1,18 +1,25 @@
-"""Puts our sockets and a gate in place of mitmproxy's layers, and sees that nothing gets past them."""
+"""Puts a gate in front of each client, and sees that nothing gets past it."""
 
+import itertools
 import logging
+import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
-from mitmproxy import connection, ctx, http
+from mitmproxy import connection, http
 from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.commands import CloseConnection
-from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.proxy.server_hooks import ClientConnectedHook, ClientDisconnectedHook
+from mitmproxy.utils import asyncio_utils
 
 from addons.access.unauthenticated import Unauthenticated
 from addons.net.connect import TargetServer
 from addons.net.events import Retire, TakeLeave
+from addons.net.hooks import tell, tell_later
 from addons.net.sockets import Sockets
+from addons.net.tcp import TcpConnection
 from addons.records.record import Record
 from addons.relay.gate import Gate
 from addons.server.assembly import Parts
@@ -21,12 +28,17 @@ logger = logging.getLogger(__name__)
 
 FULL: Final = "too many connections whose caller is not known"
 """In the audit log."""
+_PREFIX: Final = secrets.token_hex(8) + "-"
+"""Of the identifiers of connections: flows of several runs may be saved in one file."""
+_numbers: Final = itertools.count(1)
 
 
 class Connections:
-    """Hooks of mitmproxy for the begin and the end of client connections."""
+    """All client connections, from the begin of each to its end."""
 
     def __init__(self) -> None:
+        self.asked: Callable[[str], bool] = lambda _: True
+        """Whether an addon has the hook of this name; where nobody knows, they are asked."""
         self._parts: Parts | None = None
         self._open: dict[str, Sockets] = {}
         self._bounds: Unauthenticated | None = None
@@ -65,26 +77,57 @@ class Connections:
         """End what is in a tunnel now, and say why in the audit log."""
         self.parts().service.streams.cut_all(reason)
 
-    def client_connected(self, client: connection.Client) -> None:
-        """Before anything is read. The connection is refused until its gate stands."""
-        client.error = "no gate"
+    def accept(self, mode: ProxyMode, tcp: TcpConnection) -> None:
+        """Serve a client from its first byte on, if no addon has anything against it."""
+        client = _client(mode, tcp)
+        if client is None:
+            tcp.end()
+        elif self.asked(ClientConnectedHook.name):
+            asyncio_utils.create_task(self._ask(client, tcp), name="connector client", keep_ref=True)
+        else:
+            self._serve(client, tcp)
+
+    async def _ask(self, client: connection.Client, tcp: TcpConnection) -> None:
+        try:
+            await tell(ClientConnectedHook(client))
+            if client.error is None:
+                self._serve(client, tcp)
+                return
+        except Exception as error:
+            logger.error("client connection refused: %s", type(error).__name__)
+        tcp.end()
+        self._ended(client)
+
+    def _serve(self, client: connection.Client, tcp: TcpConnection) -> None:
+        """The connection is closed unless its gate stands."""
         known = self._admit(client)
         if known is None:
+            tcp.end()
+            self._ended(client)
             return
         try:
-            handler = ctx.master.addons.get("proxyserver").connections[client.id]
             service = self.parts().service
-            sockets = Sockets(handler, service.farewell)
+            sockets = Sockets(client, tcp, service.farewell, self._over)
             sockets.known = known
             sockets.on_close(known)
             Gate(service, sockets)
-            handler.layer = Served(handler.layer.context)
-            self._open[client.id] = sockets
         except Exception as error:
             known()
+            tcp.end()
+            self._ended(client)
             logger.error("client connection refused: %s", type(error).__name__)
         else:
-            client.error = None
+            self._open[client.id] = sockets
+            tcp.start()
+
+    def _over(self, client: connection.Client) -> None:
+        self._open.pop(client.id).closed()
+        self._ended(client)
+
+    def _ended(self, client: connection.Client) -> None:
+        client.timestamp_end = time.time()
+        if self.asked(ClientDisconnectedHook.name):
+            tell_later(ClientDisconnectedHook(client))
 
     def _admit(self, client: connection.Client) -> Callable[[], None] | None:
         """What ends counting the connection among those of strangers; None if it is one too many."""
@@ -98,13 +141,8 @@ class Connections:
                 tell(refused)
         return known
 
-    def client_disconnected(self, client: connection.Client) -> None:
-        sockets = self._open.pop(client.id, None)
-        if sockets is not None:
-            sockets.closed()
-
     def next_layer(self, data: layer.NextLayer) -> None:
-        """mitmproxy asks only for connections without a gate, and there are none: whatever this is, close it."""
+        """mitmproxy asks only for connections without a gate, from before its listeners were taken over: close them."""
         data.layer = Closed(data.context)
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -118,21 +156,24 @@ class Connections:
             flow.response = http.Response.make(403, b"a request through a Connector cannot be replayed\n")
 
 
-class Served(layer.Layer):
-    """The layer of a connection that is served by `Sockets`: it gives mitmproxy no commands."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        # It would be a cycle: the layer is in its own context.
-        context.layers.clear()
-
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Of its connection's end the sockets know first."""
-        yield from ()
-
-
 class Closed(layer.Layer):
     """Closes its client connection."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         yield CloseConnection(self.context.client)
+
+
+def _client(mode: ProxyMode, tcp: TcpConnection) -> connection.Client | None:
+    """As mitmproxy's addons know it; None if it has gone already."""
+    peername = tcp.transport.get_extra_info("peername")
+    sockname = tcp.transport.get_extra_info("sockname")
+    if peername is None or sockname is None:
+        return None
+    return connection.Client(
+        id=f"{_PREFIX}{next(_numbers)}",
+        peername=peername,
+        sockname=sockname,
+        timestamp_start=time.time(),
+        proxy_mode=mode,
+        state=connection.ConnectionState.OPEN,
+    )

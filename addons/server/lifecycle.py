@@ -18,8 +18,9 @@ from mitmproxy.utils import asyncio_utils
 from addons.server import assembly, cluster, descriptors, options
 from addons.server.connections import Connections
 from addons.server.draining import Draining
+from addons.server.listeners import Listeners
 from addons.server.options import Config
-from addons.server.process import harden, trim
+from addons.server.process import Takers, harden
 from addons.server.summary import summary
 from connector_store.admin import AdminServer
 from connector_store.domain.errors import ParseError
@@ -80,9 +81,8 @@ class Lifecycle:
         descriptors.tell_once(asyncio.get_running_loop())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         if not self._parts.service.watched:
-            trim(ctx.master)
-        self._start("admin", self._serve_admin())
-        self._start("summary", self._say_what_is_served(self._config))
+            self._connections.asked = Takers(ctx.master.addons).any
+        self._start("listeners", self._listen(self._config))
         if isinstance(self._config.source, Cluster):
             self._start("connection to the cluster", self._connect(self._config, self._config.source))
         else:
@@ -149,6 +149,16 @@ class Lifecycle:
         for name, work in parts.work:
             self._start(name, work())
 
+    async def _listen(self, config: Config) -> None:
+        """Nobody is told that it is ready before clients are served."""
+        if self._moves:
+            await self._move()
+        listeners = Listeners(ctx.master.addons.get("proxyserver"), self._connections.accept)
+        await listeners.take()
+        self._start("admin", self._serve_admin())
+        self._start("summary", self._say_what_is_served(config))
+        await listeners.watch()
+
     async def _serve_admin(self) -> None:
         """Serve health and metrics until cancelled."""
         if self._config is None or self._records is None or self._config.admin is None:
@@ -170,8 +180,6 @@ class Lifecycle:
 
     async def _say_what_is_served(self, config: Config) -> None:
         """One line, once all is read."""
-        if self._moves:
-            await self._move()
         while self._parts is None or self.why_not_ready() is not None:  # noqa: ASYNC110 - several parts decide on it
             await asyncio.sleep(LOOK)
         logger.info(

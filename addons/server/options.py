@@ -17,16 +17,11 @@ from connector_store.domain.own_names import parse_names
 from connector_store.domain.settings import KEYS, LONGEST, did_you_mean, option_name
 from connector_store.domain.source import Cluster, Folder, parse_source
 
-NOT_WATCHED: Final = 1
-"""Seconds after which mitmproxy's task that watches an idle connection ends. `Sockets` have taken its deed from it: it
-would be there for nothing, with 2 kB."""
-
 FORCED: Final[Mapping[str, Any]] = {
     "http2": False,
     "upstream_cert": False,
     "connection_strategy": "lazy",
     "validate_inbound_headers": True,
-    "tcp_timeout": NOT_WATCHED,
 }
 LOOPBACK: Final = "127.0.0.1"
 """Where a proxy on a folder listens unless told otherwise."""

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import logging
 import os
 import resource
 from collections.abc import Callable
@@ -11,14 +10,12 @@ from typing import Any, Final
 from mitmproxy.addonmanager import AddonManager, safecall, traverse
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
-from mitmproxy.master import Master
 
 _PR_SET_DUMPABLE: Final = 4
 """prctl(2). RLIMIT_CORE alone does not hold where core_pattern is a pipe (core(5))."""
 YOUNG: Final = 5_000
 """Objects, beyond those gone by themselves, until the young ones are looked at. Requests and connections leave none,
 so this is for their failures: rarely, and for some milliseconds."""
-_CONNECTIONS: Final = "mitmproxy.proxy.server"
 
 
 def harden() -> None:
@@ -63,15 +60,22 @@ class Takers:
 
     async def trigger_event(self, event: Hook) -> None:
         """As mitmproxy does it, for those alone."""
-        takers = self._found.get(event.name)
-        if takers is None:
-            takers = self._found[event.name] = self._takers(event.name)
-        for addon in takers:
+        for addon in self._of(event.name):
             try:
                 with safecall():
                     await self._addons.invoke_addon(addon, event)
             except AddonHalt:
                 return
+
+    def any(self, name: str) -> bool:
+        """Whether somebody has the hook of this name."""
+        return bool(self._of(name))
+
+    def _of(self, name: str) -> tuple[Any, ...]:
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self._takers(name)
+        return found
 
     def _takers(self, name: str) -> tuple[Any, ...]:
         """Of the chain, in its order: one that has it, or that has an addon which does."""
@@ -83,13 +87,3 @@ class Takers:
             return change(addon)
 
         return changed
-
-
-def trim(master: Master) -> None:
-    """Tell of connections only who wants to know, and drop the log lines of each: the audit log has them.
-
-    To be called when all of mitmproxy runs; `-v` keeps the lines.
-    """
-    Takers(master.addons)
-    if getattr(master.options, "termlog_verbosity", "info") != "debug":
-        logging.getLogger(_CONNECTIONS).setLevel(logging.WARNING)

@@ -37,7 +37,7 @@ from addons.relay.requests import Requests
 from addons.relay.response import Response
 from addons.relay.upstream import Upstream
 from addons.relay.watched import WatchedExchange, WatchedRequests, WatchedResponse
-from addons.server.connections import Connections, Served
+from addons.server.connections import Connections
 from connector_store.domain.headers import Fields
 from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
@@ -54,7 +54,7 @@ CARRIERS = (
     Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
     _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Streams, Grant,
-    Connections, Served, Kept, RecordEnds,
+    Connections, Kept, RecordEnds,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
@@ -64,8 +64,12 @@ HOOKS = (
 
 
 def methods() -> Iterator[Any]:
-    """Every method of the classes that carry a request, but those by which a connection is ended."""
+    """Every method of the classes that carry a request, but those by which a connection is ended.
+
+    And but TcpConnection's making, in which an event loop has a connection that is nobody's yet.
+    """
     ends = {
+        "Connections._over",
         "Sockets._failed",
         "Sockets._forget",
         "Sockets.abort",
@@ -74,8 +78,11 @@ def methods() -> Iterator[Any]:
         "Sockets.cut",
         "Sockets.disarm",
         "TcpConnection.connection_lost",
+        "TcpConnection.__init__",
+        "TcpConnection.connection_made",
         "TcpConnection.end",
         "TcpConnection.eof_received",
+        "TcpConnection.leave_alone",
     }
     for cls in CARRIERS:
         for name, value in vars(cls).items():

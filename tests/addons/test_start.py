@@ -134,7 +134,6 @@ WRONG: list[tuple[Sequence[str], Mapping[str, str], str]] = [
     (["upstream_cert=true"], {}, "upstream_cert: must stay false"),
     (["connection_strategy=eager"], {}, "connection_strategy: must stay lazy"),
     (["validate_inbound_headers=false"], {}, "validate_inbound_headers: must stay true"),
-    (["tcp_timeout=5"], {}, "tcp_timeout: must stay "),
     (["mode=socks5"], {}, "mode: socks5 is not served"),
     (["mode=reverse:https://192.0.2.1"], {}, "mode: reverse:https://192.0.2.1 is not served"),
     ([], {"CONNECTORS_DRAIN": "x"}, "environment CONNECTORS_DRAIN: must be a number of seconds"),

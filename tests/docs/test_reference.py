@@ -156,8 +156,8 @@ def test_the_borrowed_names_of_decision_17_are_those_that_are_used() -> None:
     documented = {each.removeprefix("SSL.") for each in names(decision.read_text()) if "/" not in each}
     sources = [each.read_text() for folder in ("addons", "connector_store") for each in (ROOT / folder).rglob("*.py")]
     private = re.compile(r"\b(?:SSL|tls|connection|reader)\.(_\w+)")
-    handler = re.compile(r"handler\.(drain_writers|timeout_watchdog|transports)\b")
-    used = {name for source in sources for each in (private, handler) for name in each.findall(source)}
+    listens = re.compile(r"\binstance\.(_\w+)")
+    used = {name for source in sources for each in (private, listens) for name in each.findall(source)}
     assert used == documented - {"mitmdump"}
 
 

@@ -128,7 +128,8 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        return len(self.master.addons.get("proxyserver").connections)
+        found: int = self.master.addons.get("connections").open
+        return found
 
     def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
         return self._key.mint(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
@@ -217,11 +218,10 @@ async def _end(master: Master) -> None:
     """mitmproxy leaves its listeners and connections to the end of the process; a test has more to do after it."""
     server = master.addons.get("proxyserver")
     await server.servers.update([])
-    for handler in tuple(server.connections.values()):
-        for io in tuple(handler.transports.values()):
-            if io.writer is not None:
-                io.writer.transport.abort()
-    await until(lambda: not server.connections)
+    if connections := master.addons.get("connections"):
+        for sockets in tuple(connections._open.values()):
+            sockets.abort()
+        await until(lambda: not connections.open)
     master.shutdown()
 
 

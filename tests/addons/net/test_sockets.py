@@ -45,16 +45,6 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
     assert len(seen) > 10
 
 
-async def test_mitmproxys_watch_of_an_idle_connection_ends_and_the_connection_does_not(
-    proxy: Proxy, target: Target
-) -> None:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await until(lambda: not any("timeout watchdog" in task.get_name() for task in asyncio.all_tasks()))
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    assert (await client.answer()).status == 200
-    assert proxy.connections == 1
-
-
 @pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
 async def test_who_is_refused_and_does_not_close_is_closed(
     proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, takes: bool
@@ -190,11 +180,9 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
         client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await client.answer()
-        (handler,) = proxy.master.addons.get("proxyserver").connections.values()
-        layer, stage, tls = (weakref.ref(each) for each in (handler.layer, proxy.stage, proxy.stage._client.tls))
-        del handler
+        served, stage, tls = (weakref.ref(each) for each in (proxy.sockets, proxy.stage, proxy.stage._client.tls))
         client.close()
-        await until(lambda: layer() is None and stage() is None and tls() is None)
+        await until(lambda: served() is None and stage() is None and tls() is None)
     finally:
         gc.enable()
 

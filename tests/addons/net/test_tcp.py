@@ -25,7 +25,6 @@ class Side:
         """False: FIN; True: lost."""
         wire.deliver = self._take
         wire.ended = self.ends.append
-        self.reading = asyncio.ensure_future(wire.read(1))
 
     def _take(self, data: memoryview) -> None:
         self.received += data
@@ -43,28 +42,72 @@ class Side:
         return sent
 
 
+async def wire_on(near: socket.socket, max_unsent: int = MAX_UNSENT) -> TcpConnection:
+    """As from a listener or a dial, not yet started."""
+    near.setblocking(False)
+    loop = asyncio.get_running_loop()
+    _, wire = await loop.create_connection(lambda: TcpConnection(max_unsent=max_unsent), sock=near)
+    wire.transport.pause_reading()
+    return wire
+
+
 @asynccontextmanager
-async def side(early: bytes = b"", *, ended: bool = False, max_unsent: int = MAX_UNSENT) -> AsyncIterator[Side]:
+async def side(*, started: bool = True, max_unsent: int = MAX_UNSENT) -> AsyncIterator[Side]:
     near, peer = socket.socketpair()
     with peer:
         peer.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=near)
-        reader.feed_data(early)
-        if ended:
-            reader.feed_eof()
-        found = Side(TcpConnection.taken_over(reader, writer, max_unsent), peer)
+        found = Side(await wire_on(near, max_unsent), peer)
+        if started:
+            found.wire.start()
         try:
             yield found
         finally:
-            found.reading.cancel()
-            writer.transport.abort()
+            found.wire.abort()
 
 
-async def test_nothing_is_read_before_mitmproxy_asks_and_what_the_streams_had_comes_first() -> None:
-    async with side(b"early ") as found:
+async def test_nothing_is_given_before_it_is_started_and_what_was_read_before_comes_first() -> None:
+    async with side(started=False) as found:
+        # As a loop does that reads a connection whatever it was told when that was made.
+        found.wire.get_buffer(-1)[:6] = b"early "
+        found.wire.buffer_updated(6)
         found.peer.send(b"late")
+        for _ in range(10):
+            await asyncio.sleep(0)
         assert found.received == b""
+        found.wire.start()
+        found.wire.start()
         await until(lambda: found.received == b"early late")
+
+
+async def test_whoever_waits_for_it_may_start_it_at_once() -> None:
+    near, peer = socket.socketpair()
+    near.setblocking(False)
+    received = bytearray()
+
+    def made(wire: TcpConnection) -> None:
+        wire.deliver = received.extend
+        wire.start()
+
+    with peer:
+        peer.send(b"first")
+        _, wire = await asyncio.get_running_loop().create_connection(lambda: TcpConnection(made), sock=near)
+        await until(lambda: received == b"first")
+        wire.abort()
+
+
+async def test_who_cannot_take_it_has_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: TcpConnection) -> None:
+        raise RuntimeError("a secret")
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: TcpConnection(fail), "127.0.0.1", 0)
+    with socket.socket() as peer:
+        peer.setblocking(False)
+        await loop.sock_connect(peer, server.sockets[0].getsockname())
+        assert await loop.sock_recv(peer, 1) == b""
+    server.close()
+    assert "connection refused: RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_a_held_wire_gives_nothing_until_it_is_released() -> None:
@@ -115,13 +158,12 @@ async def test_who_is_coupled_and_released_while_it_gives_something_is_read_on()
 async def test_what_waits_or_has_ended_is_not_quiet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
-        reader, writer = await asyncio.open_connection(sock=near)
-        wire = TcpConnection.taken_over(reader, writer)
+        wire = await wire_on(near)
         assert wire.quiet
         peer.send(b"unread")
         await until(lambda: not wire.quiet)
         assert not wire.gone
-        writer.transport.abort()
+        wire.abort()
         await until(lambda: wire.dead)
         assert not wire.quiet
 
@@ -181,14 +223,17 @@ async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
         found.peer.shutdown(socket.SHUT_WR)
         await until(lambda: found.ends == [False])
         assert found.wire.gone
-        assert not found.reading.done()
+        assert not found.wire.transport.is_closing()
         found.wire.send(b"answer")
         assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b"answer"
 
 
 async def test_a_peer_that_had_closed_before_is_told_too() -> None:
-    async with side(ended=True) as found:
-        await until(lambda: found.ends == [False])
+    async with side(started=False) as found:
+        found.wire.eof_received()
+        assert found.ends == []
+        found.wire.start()
+        assert found.ends == [False]
 
 
 async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
@@ -200,10 +245,9 @@ async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
         assert found.wire.dead
 
 
-async def test_mitmproxy_hears_of_the_end_when_all_is_over() -> None:
+async def test_nobody_hears_of_what_comes_behind_the_end() -> None:
     async with side() as found:
         found.wire.end()
-        assert await found.reading == b""
         found.peer.close()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -269,14 +313,14 @@ async def test_what_is_discarded_is_read_to_its_end() -> None:
 async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
-        reader, writer = await asyncio.open_connection(sock=near)
-        wire = TcpConnection.taken_over(reader, writer)
+        wire = await wire_on(near)
+        wire.start()
         wire.hold()
         assert not wire.gone
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
         await until(lambda: wire.gone)
-        writer.transport.abort()
+        wire.abort()
 
 
 async def test_where_the_kernel_does_not_say_nobody_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,18 @@
 """Nothing gets past the gate: what goes wrong before it stands closes the connection."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
 from mitmproxy import connection, options
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.mode_specs import ProxyMode
 
+from addons.net.tcp import TcpConnection
 from addons.relay.gate import Gate
-from addons.server.connections import Closed, Connections, Served
+from addons.server.connections import Closed, Connections
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
 from tests.fakes.waiting import until
@@ -22,9 +26,7 @@ def client() -> connection.Client:
 async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
     stream = await proxy.open()
     await until(lambda: proxy.connections == 1)
-    (handler,) = proxy.master.addons.get("proxyserver").connections.values()
     connections = proxy.master.addons.get("connections")
-    assert isinstance(handler.layer, Served)
     assert isinstance(proxy.stage, Gate)
     assert connections.open == 1
     stream.close()
@@ -61,3 +63,53 @@ def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None
     assert isinstance(asked.layer, Closed)
     (command,) = asked.layer.handle_event(events.Start())
     assert isinstance(command, CloseConnection)
+
+
+class Against:
+    """An addon that has something against clients, and hears of their end."""
+
+    def __init__(self) -> None:
+        self.connected = 0
+        self.ended: list[connection.Client] = []
+
+    async def client_connected(self, client: connection.Client) -> None:
+        await asyncio.sleep(0)
+        self.connected += 1
+        if self.connected > 1:
+            client.error = "not this one"
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self.ended.append(client)
+
+
+@pytest.mark.parametrize("flows", ["on", "off"])
+async def test_addons_are_asked_and_told_of_clients(folder: Path, confdir: Path, flows: str) -> None:
+    async with running_proxy(folder, confdir, connector_flows=flows) as proxy:
+        against = Against()
+        proxy.master.addons.add(against)
+        stream = await proxy.open()
+        await until(lambda: proxy.connections == 1)
+        refused = await proxy.open()
+        assert await refused.rest() == b""
+        assert (against.connected, [each.error for each in against.ended]) == (2, ["not this one"])
+        stream.close()
+        await until(lambda: len(against.ended) == 2)
+        assert against.ended[1].timestamp_end is not None
+        assert len({each.id for each in against.ended}) == 2
+
+
+def test_who_has_gone_before_it_was_served_is_nobody() -> None:
+    class Gone(asyncio.Transport):
+        closed = False
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return default
+
+        def close(self) -> None:
+            self.closed = True
+
+    tcp = TcpConnection()
+    tcp.transport = gone = Gone()
+    connections = Connections()
+    connections.accept(ProxyMode.parse("regular"), tcp)
+    assert (gone.closed, connections.open) == (True, 0)

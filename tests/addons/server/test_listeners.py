@@ -1,0 +1,62 @@
+"""mitmproxy's listening sockets in our hands: nothing is lost on the way, and they are listened on for good."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from addons.server import listeners
+from tests.fakes.proxy import Proxy, running_proxy
+from tests.fakes.waiting import until
+
+
+def servers(proxy: Proxy) -> list[asyncio.AbstractServer]:
+    return [each for instance in proxy.master.addons.get("proxyserver").servers for each in instance._servers]
+
+
+async def test_clients_reach_the_port_that_mitmproxy_names_and_none_is_its_own(proxy: Proxy) -> None:
+    stream = await proxy.open()
+    await until(lambda: proxy.connections == 1)
+    assert proxy.master.addons.get("proxyserver").connections == {}
+    stream.close()
+
+
+async def test_all_families_are_listened_on(folder: Path, confdir: Path) -> None:
+    async with running_proxy(folder, confdir) as proxy:
+        proxy.master.options.update(listen_host="")
+        await until(lambda: len(servers(proxy)) == len(proxy.master.addons.get("proxyserver").listen_addrs()) > 0)
+        for host, port, *_ in proxy.master.addons.get("proxyserver").listen_addrs():
+            reader, writer = await asyncio.open_connection("::1" if ":" in host else "127.0.0.1", port)
+            writer.write(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 407 ")
+            writer.transport.abort()
+
+
+async def test_where_mitmproxy_listens_elsewhere_clients_are_served_there(proxy: Proxy) -> None:
+    before = proxy.port
+    proxy.master.options.update(mode=["regular@127.0.0.1:0"])
+    place = proxy.master.addons.get("proxyserver").listen_addrs
+    await until(lambda: place() and place()[0][1] != before)
+    proxy.port = place()[0][1]
+    _, answer = await proxy.connect("a:1", None)
+    assert answer.status == 407
+
+
+async def test_once_taken_they_stay(proxy: Proxy) -> None:
+    before = servers(proxy)
+    await proxy.master.addons.get("proxyserver").servers.changed.send()
+    assert servers(proxy) == before
+
+
+async def test_a_socket_that_the_loop_has_closed_is_listened_on_anew(
+    folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(listeners, "LOOK", 0.01)
+    async with running_proxy(folder, confdir) as proxy:
+        place = proxy.master.addons.get("proxyserver").listen_addrs
+        for server in servers(proxy):
+            server.close()
+        await until(lambda: "listens anew" in caplog.text and place())
+        proxy.port = place()[0][1]
+        _, answer = await proxy.connect("a:1", None)
+        assert answer.status == 407
