@@ -4,7 +4,7 @@ import asyncio
 
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
-from mitmproxy.proxy.layers.http import HttpRequestHook
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.proxy.server_hooks import ClientConnectedHook
 from mitmproxy.test import taddons
 from mitmproxy.test.tflow import tclient_conn, tflow
