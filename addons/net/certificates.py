@@ -70,6 +70,8 @@ class Certificates:
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts = Lru[_Names, SSL.Context](limit)
+        self._at = Lru[str, _Names](limit)
+        """Names at each of the proxy's addresses."""
 
     @property
     def ready(self) -> bool:
@@ -97,8 +99,11 @@ class Certificates:
 
         It gets a certificate for the proxy's own names, or for the Connector's alias that it asks for.
         """
-        host = str(normalise(address))
-        connection = SSL.Connection(self._held(self._contexts, tuple(dict.fromkeys((*self._own.hosts, host))), None))
+        names = self._at.get(address)
+        if names is None:
+            names = tuple(dict.fromkeys((*self._own.hosts, str(normalise(address)))))
+            self._at.put(address, names)
+        connection = SSL.Connection(self._held(self._contexts, names, None))
         connection.set_app_data(self._own)
         connection.set_accept_state()
         return connection

@@ -6,11 +6,10 @@ for each client. So both clients' connections and those to targets are this prot
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import random
+import select
 import socket
-import termios
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -39,12 +38,11 @@ each try the same ones. It tells timers up to 16 s apart to a sixteenth, longer 
 """
 MAX_UNSENT: Final = 4 * 1024 * 1024
 """Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
-_ESTABLISHED: Final = 1
-_CLOSED: Final = 7
-"""TCP_ESTABLISHED and TCP_CLOSE of tcp(7), the first byte of TCP_INFO."""
-_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
-_NONE: Final = bytes(4)
-"""An int of C."""
+_POLL: Final = select.poll()
+"""One system call for one connection: the data path runs on one event loop."""
+_LOST: Final = select.POLLHUP | select.POLLERR
+_GONE: Final = getattr(select, "POLLRDHUP", 0) | _LOST
+"""Of poll(2): the peer has sent FIN, even where bytes before it wait; only Linux says so."""
 
 
 def _ignore(_: object) -> None:
@@ -71,7 +69,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         """Is called when the connection is no more, whoever has it then."""
         self._on_made = on_made
         self._max_unsent = max_unsent
-        self._socket: socket.socket | None = None
+        self._descriptor = -1
+        """Of its socket, good as long as the transport is not closing."""
         self._opposite: TcpConnection | None = None
         self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
         self.reads = True
@@ -124,25 +123,17 @@ class TcpConnection(asyncio.BufferedProtocol):
     @property
     def quiet(self) -> bool:
         """True if the kernel has nothing of the peer's that nobody has read yet, no byte and no end (tcp(7))."""
-        sock = self._socket
-        if self._closed or sock is None or self.transport.is_closing():
-            return False
-        try:
-            if _TCP_INFO is not None and sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] != _ESTABLISHED:
-                return False
-            return fcntl.ioctl(sock, termios.FIONREAD, _NONE) == _NONE
-        except (OSError, ValueError):
-            return False
+        return self._descriptor >= 0 and not self._closed and not self.transport.is_closing() and not self._said()
 
     @property
     def gone(self) -> bool:
         """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
-        return self._closed or self.transport.is_closing() or self._state() != _ESTABLISHED
+        return self._closed or self.transport.is_closing() or bool(self._said() & _GONE)
 
     @property
     def dead(self) -> bool:
         """True if no byte can go in either direction any more, read or not."""
-        return self.transport.is_closing() or self._state() == _CLOSED
+        return self.transport.is_closing() or bool(self._said() & _LOST)
 
     @property
     def unsent(self) -> int:
@@ -250,9 +241,10 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._fill(False)
 
     def _begin(self) -> None:
-        self._socket = self.transport.get_extra_info("socket")
-        if self._socket is not None:
-            keep_alive(self._socket)
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            self._descriptor = sock.fileno()
+            keep_alive(sock.family, self._descriptor)
         self._on_made(self)
         self._settle()
 
@@ -278,13 +270,16 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._blocked = blocked
         self._settle()
 
-    def _state(self) -> int:
-        if self._socket is None or not hasattr(socket, "TCP_INFO"):
-            return _ESTABLISHED
+    def _said(self) -> int:
+        """What the kernel has of the peer: nothing, bytes, FIN, an error (poll(2))."""
+        if self._descriptor < 0:
+            return 0
+        _POLL.register(self._descriptor, select.POLLIN | _GONE)
         try:
-            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        except OSError:
-            return _CLOSED
+            said = _POLL.poll(0)
+        finally:
+            _POLL.unregister(self._descriptor)
+        return said[0][1] if said else 0
 
     def _settle(self) -> None:
         wanted = self._started and (self._discards or not (self._held or self._blocked))
@@ -296,11 +291,16 @@ class TcpConnection(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
 
-def keep_alive(sock: socket.socket) -> None:
+def keep_alive(family: int, descriptor: int) -> None:
     """Have the kernel ask the peer of an idle connection whether it is there, and send what is written at once."""
-    # The peer may be gone already; reading says so.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, values in KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, random.choice(values))  # noqa: S311 - spreads, protects nothing
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = socket.socket(family, socket.SOCK_STREAM, fileno=descriptor)
+    try:
+        # The peer may be gone already; reading says so.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, values in KEEPALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, random.choice(values))  # noqa: S311 - spreads, protects nothing
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    finally:
+        # It is the transport's.
+        sock.detach()

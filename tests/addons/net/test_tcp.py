@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -168,10 +169,10 @@ async def test_what_waits_or_has_ended_is_not_quiet() -> None:
         assert not wire.quiet
 
 
-async def test_where_there_is_no_socket_to_ask_nothing_is_quiet() -> None:
+async def test_where_there_is_no_socket_to_ask_nothing_is_quiet_and_nobody_gone() -> None:
     async with side() as found:
-        found.wire._socket = None
-        assert not found.wire.quiet
+        found.wire._descriptor = -1
+        assert (found.wire.quiet, found.wire.gone) == (False, False)
 
 
 async def test_whoever_has_it_is_told_once_it_is_lost() -> None:
@@ -323,7 +324,15 @@ async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
         wire.abort()
 
 
-async def test_where_the_kernel_does_not_say_nobody_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with side() as found:
-        monkeypatch.delattr(socket, "TCP_INFO")
-        assert not found.wire.gone
+@pytest.mark.parametrize("unread", [b"", b"unread"], ids=["read to the end", "with unread bytes"])
+async def test_a_reset_is_death_and_what_was_sent_before_is_not(unread: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        near, _ = server.accept()
+        wire = await wire_on(near)
+        assert not wire.dead
+        peer.send(unread)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        await until(lambda: wire.dead)
+        assert (wire.gone, wire.quiet) == (True, False)
+        wire.abort()
