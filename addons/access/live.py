@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import Final, Protocol
 
 from connector_store.domain.access import Access, Granted, Refused
@@ -14,6 +15,8 @@ from connector_store.domain.verdict import Found
 
 CONCURRENT: Final = 16
 """Reviews that are asked at once."""
+LOOKED_AT: Final = 256
+"""Exchanges between which others have no turn: about a millisecond."""
 
 
 @dataclass(slots=True)
@@ -86,8 +89,10 @@ class Streams:
         """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
         while True:
             await asyncio.sleep(self._recheck / 2)
-            for tunnel in self._running():
-                tunnel.look()
+            for tunnels in batched(self._running(), LOOKED_AT):
+                for tunnel in tunnels:
+                    tunnel.look()
+                await asyncio.sleep(0)
             await self.recheck_all()
 
     async def recheck_all(self) -> None:
@@ -98,13 +103,15 @@ class Streams:
         for tunnel in self._running():
             if tunnel.live is not None and tunnel.key is not None:
                 due.setdefault((tunnel.live.token, tunnel.key), []).append(tunnel)
-        slots = asyncio.Semaphore(CONCURRENT)
+        waiting = iter(due.items())
 
-        async def one(token: str, key: ObjectKey, tunnels: list[Live_Tunnel]) -> None:
-            async with slots:
+        async def ask() -> None:
+            for (token, key), tunnels in waiting:
                 await self._recheck_one(token, key, tunnels)
+                # An answer that takes no question, as of the proxy's own tokens, would leave nobody else a turn.
+                await asyncio.sleep(0)
 
-        await asyncio.gather(*(one(token, key, tunnels) for (token, key), tunnels in due.items()))
+        await asyncio.gather(*(ask() for _ in range(CONCURRENT)))
 
     async def _recheck_one(self, token: str, key: ObjectKey, tunnels: Iterable[Live_Tunnel]) -> None:
         live = next((each.live for each in tunnels if each.live is not None), None)

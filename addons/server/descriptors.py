@@ -1,7 +1,9 @@
 """File descriptors: as many as the process may have, and no lock-out when they run out."""
 
 import asyncio
+import errno
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -18,6 +20,8 @@ OF_A_CONNECTION: Final = 2
 """Its own, and its target's."""
 TOLD_EVERY: Final = 60.0
 """Seconds between two lines of the log that say that there are none left."""
+LOOK: Final = 1.0
+"""Seconds between two looks at whether there is one."""
 _ACCEPT: Final = "socket.accept() out of system resource"
 """What asyncio's event loop says for each connection that it could not take, some hundred times a second."""
 
@@ -40,18 +44,38 @@ def connections(descriptors: int) -> int:
     return max(1, (descriptors - RESERVED - kept(descriptors)) // OF_A_CONNECTION)
 
 
-def tell_once(loop: asyncio.AbstractEventLoop, *, now: Callable[[], float] = time.monotonic) -> None:
-    """Have `loop` say in one line a minute that it has no descriptor for a client, and everything else as before."""
+def be_quiet(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep asyncio from saying for each client that it has no descriptor; libuv's loop closes the client, and is mute.
+
+    `tell` says it, of either. Everything else is said as before.
+    """
     before = loop.get_exception_handler()
-    bucket = TokenBucket(rate=1 / TOLD_EVERY, burst=1, now=now)
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("message") != _ACCEPT:
-            if before is not None:
-                before(loop, context)
-            else:
-                loop.default_exception_handler(context)
-        elif bucket.take():
-            logger.error("no file descriptor is left for a client: %s", context.get("exception"))
+        if context.get("message") == _ACCEPT:
+            return
+        if before is not None:
+            before(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
     loop.set_exception_handler(handle)
+
+
+async def tell(*, now: Callable[[], float] = time.monotonic, look: float = LOOK) -> None:
+    """Say in one line a minute that none is left; for ever."""
+    bucket = TokenBucket(rate=1 / TOLD_EVERY, burst=1, now=now)
+    while True:
+        await asyncio.sleep(look)
+        lacking = _lacking()
+        if lacking is not None and bucket.take():
+            logger.error("no file descriptor is left for a client: %s", lacking)
+
+
+def _lacking() -> OSError | None:
+    """Why the process, or the machine, has none; None where there is one."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error if error.errno in (errno.EMFILE, errno.ENFILE) else None
+    return None

@@ -78,7 +78,8 @@ class Lifecycle:
         if self._config is None or self._parts is None:
             return
         self._draining = Draining(self._connections, ctx.master)
-        descriptors.tell_once(asyncio.get_running_loop())
+        descriptors.be_quiet(asyncio.get_running_loop())
+        self._start("descriptors", descriptors.tell())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         if not self._parts.service.watched:
             self._connections.asked = Takers(ctx.master.addons).any

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.access.live import Live, Streams
+from addons.access.live import CONCURRENT, LOOKED_AT, Live, Streams
 from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
 from connector_store.domain.impersonation import Impersonation
 from connector_store.domain.models import Address, Unusable
@@ -72,6 +72,8 @@ async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.Monke
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
+        if not seconds:
+            return
         if len(slept) == 3:
             raise EndError
         slept.append(seconds)
@@ -82,6 +84,32 @@ async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.Monke
         await streams(parts, FakeTunnel()).run()
     assert slept == [15, 15, 15]
     assert parts.asked == ["t"] * 3
+
+
+async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    parts = FakeParts()
+    many = [FakeTunnel(str(number)) for number in range(20 * LOOKED_AT)]
+    running = streams(parts, *many)
+    running._recheck = 0
+    beside = asyncio.ensure_future(others())
+    work = asyncio.ensure_future(running.run())
+    await until(lambda: all(each.looks for each in many))
+    looked, turns = turns, 0
+    await until(lambda: len(parts.asked) >= len(many))
+    work.cancel()
+    beside.cancel()
+    await asyncio.gather(work, beside, return_exceptions=True)
+    assert looked >= len(many) // LOOKED_AT
+    assert turns >= len(many) // CONCURRENT // 2
+    assert set(parts.asked) == {each.live.token for each in many if each.live is not None}
 
 
 def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -> Streams:

@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import os
 import resource
 from typing import Any
 
 import pytest
 
 from addons.server import descriptors
+from tests.fakes.waiting import until
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1024, 128), (1_048_576, 256), (7, 0)])
@@ -31,24 +33,50 @@ def test_all_that_the_process_may_have_are_taken(monkeypatch: pytest.MonkeyPatch
     assert set_to == [(4096, 4096)]
 
 
-async def test_running_out_is_one_line_a_minute_and_other_errors_come_as_before(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    loop, clock, others = asyncio.get_running_loop(), [0.0], list[dict[str, Any]]()
+async def test_asyncios_lines_are_left_out_and_other_errors_come_as_before(caplog: pytest.LogCaptureFixture) -> None:
+    loop, others = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: others.append(context))
-    descriptors.tell_once(loop, now=lambda: clock[0])
-    error = OSError(errno.EMFILE, "Too many open files")
-    for second in (0.0, 1.0, descriptors.TOLD_EVERY):
-        clock[0] = second
-        for _ in range(100):
-            loop.call_exception_handler({"message": descriptors._ACCEPT, "exception": error})
+    descriptors.be_quiet(loop)
+    loop.call_exception_handler({"message": descriptors._ACCEPT, "exception": OSError(errno.EMFILE, "")})
     loop.call_exception_handler({"message": "another"})
-    assert caplog.messages == ["no file descriptor is left for a client: [Errno 24] Too many open files"] * 2
+    assert caplog.messages == []
     assert others == [{"message": "another"}]
 
 
 async def test_without_a_handler_before_the_loops_own_is_used(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
-    descriptors.tell_once(loop)
+    descriptors.be_quiet(loop)
     loop.call_exception_handler({"message": "another"})
     assert caplog.messages == ["another"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        pytest.param(errno.EMFILE, 2, id="the process has none left"),
+        pytest.param(errno.ENFILE, 2, id="the machine has none left"),
+        pytest.param(errno.EACCES, 0, id="something else is wrong"),
+        pytest.param(None, 0, id="there are some"),
+    ],
+)
+async def test_running_out_is_one_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int | None, told: int
+) -> None:
+    clock, looked = [0.0], [0]
+    given = os.open
+
+    def opened(path: str, flags: int) -> int:
+        looked[0] += 1
+        if number is not None:
+            raise OSError(number, "none")
+        return given(path, flags)
+
+    monkeypatch.setattr(os, "open", opened)
+    telling = asyncio.ensure_future(descriptors.tell(now=lambda: clock[0], look=0))
+    for second in (0.0, 1.0, descriptors.TOLD_EVERY):
+        clock[0], looked[0] = second, 0
+        await until(lambda: looked[0] > 3)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    monkeypatch.undo()
+    assert caplog.messages == [f"no file descriptor is left for a client: [Errno {number}] none"] * told

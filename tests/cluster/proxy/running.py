@@ -55,7 +55,11 @@ class RunningProxy:
             "connector_admin": f"127.0.0.1:{self.admin_port}",
         } | dict(options)
         sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
-        command = [str(Path(sys.executable).with_name(program)), "-s", str(ROOT / "addons/connector.py"), *sets]
+        # The image's program is a module.
+        found = (
+            [sys.executable, "-m", program] if program == "addons" else [str(Path(sys.executable).with_name(program))]
+        )
+        command = [*found, "-s", str(ROOT / "addons/connector.py"), *sets]
         inherited = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
         self.process = Process([*command, *arguments], log=self.log, environment=inherited | dict(environment))
 
