@@ -172,10 +172,12 @@ async def test_an_error_in_any_method_opens_nothing(
 ) -> None:
     proxy, target = both
     drop_kept(proxy)
+    forget_certificates(proxy)
     with monkeypatch.context() as patched:
         patched.setattr(cls, name, boom)
         await try_all_that_is_refused(proxy, target)
         await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+    forget_certificates(proxy)
     await still_serves(proxy, target)
     with monkeypatch.context() as patched:
         # Now there is a connection that is kept.
@@ -188,6 +190,13 @@ def drop_kept(proxy: Proxy) -> None:
     """The next request needs a new connection to its target."""
     for each in tuple(proxy.service.kept._ends):
         proxy.service.kept._drop(each, "idle")
+
+
+def forget_certificates(proxy: Proxy) -> None:
+    """The next handshake makes its context anew, which keeps what it was made with."""
+    certificates = proxy.service.certificates
+    for held in (certificates._contexts, certificates._invented, certificates._aliases):
+        held.clear()
 
 
 class Raiser:
