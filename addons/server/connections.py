@@ -121,8 +121,11 @@ class Connections:
             tcp.start()
 
     def _over(self, client: connection.Client) -> None:
-        self._open.pop(client.id).closed()
-        self._ended(client)
+        sockets = self._open.pop(client.id, None)
+        # None where its gate never stood: that was told then.
+        if sockets is not None:
+            sockets.closed()
+            self._ended(client)
 
     def _ended(self, client: connection.Client) -> None:
         client.timestamp_end = time.time()
@@ -137,8 +140,8 @@ class Connections:
         known = self._bounds.admit(source_ip, open_now=len(self._open))
         if known is None:
             refused = Record(event="connect", connector=None, status=0, source_ip=source_ip, duration=0.0, cause=FULL)
-            for tell in self.parts().service.recorders:
-                tell(refused)
+            for record in self.parts().service.recorders:
+                record(refused)
         return known
 
     def next_layer(self, data: layer.NextLayer) -> None:

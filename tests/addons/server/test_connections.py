@@ -10,8 +10,11 @@ from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.relay.gate import Gate
+from addons.relay.shared import Shared
+from addons.server import connections
 from addons.server.connections import Closed, Connections
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import Target
@@ -26,11 +29,9 @@ def client() -> connection.Client:
 async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
     stream = await proxy.open()
     await until(lambda: proxy.connections == 1)
-    connections = proxy.master.addons.get("connections")
     assert isinstance(proxy.stage, Gate)
-    assert connections.open == 1
     stream.close()
-    await until(lambda: connections.open == 0)
+    await until(lambda: proxy.connections == 0)
 
 
 async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
@@ -110,6 +111,27 @@ def test_who_has_gone_before_it_was_served_is_nobody() -> None:
 
     tcp = TcpConnection()
     tcp.transport = gone = Gone()
-    connections = Connections()
-    connections.accept(ProxyMode.parse("regular"), tcp)
-    assert (gone.closed, connections.open) == (True, 0)
+    found = Connections()
+    found.accept(ProxyMode.parse("regular"), tcp)
+    assert (gone.closed, found.open) == (True, 0)
+
+
+async def test_the_end_of_one_whose_gate_never_stood_is_told_once(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fallen(_: Shared, sockets: Sockets) -> None:
+        # What it had begun meanwhile comes to its own end.
+        asyncio.get_running_loop().call_soon(sockets.close, sockets.client)
+        raise RuntimeError
+
+    against = Against()
+    proxy.master.addons.add(against)
+    monkeypatch.setattr(connections, "Gate", fallen)
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    stream = await proxy.open()
+    assert await stream.rest() == b""
+    await until(lambda: against.ended)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (len(against.ended), proxy.connections, problems) == (1, 0, [])
