@@ -3,6 +3,7 @@
 The client is not read while a check is waited for.
 """
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,6 +52,9 @@ class Admission:
         self._checks = checks
         self._sockets = sockets
         self._place: tuple[str, ObjectKey] | None = None
+        self._held: tuple[str, ObjectKey, int] | None = None
+        """Whose answer `_granted` is: the token, the Connector, and what was withdrawn before it."""
+        self._granted: Granted | None = None
         sockets.on_close(self._leave)
 
     def connect(self, head: RequestHead, then: Then) -> Decision | None:
@@ -62,7 +66,7 @@ class Admission:
             return Decision(asked, None)
         if asked.token is None:
             return self._connect(head, asked, None, None)
-        answer, found = known(checks, asked.token, asked.key)
+        answer, found = self._known(asked.token, asked.key)
         if answer is not None:
             return self._connect(head, asked, answer, found)
         self._wait(asked.token, asked.key, lambda *checked: then(self._connect(head, asked, *checked)))
@@ -73,7 +77,7 @@ class Admission:
         checks, token = self._checks, asked.token
         if isinstance(token, ParseError):
             return self._request(head, asked, None, None)
-        answer, found = known(checks, token, asked.key)
+        answer, found = self._known(token, asked.key)
         if answer is not None:
             return self._request(head, asked, answer, found)
         full = checks.full is not None and checks.full()
@@ -82,6 +86,16 @@ class Admission:
             return Decision(refused, asked.key)
         self._wait(token, asked.key, lambda *checked: then(self._request(head, asked, *checked)))
         return None
+
+    def _known(self, token: str, key: ObjectKey) -> tuple[Answer | None, Found]:
+        """As `known`; an answer that holds is not looked for again."""
+        checks, granted = self._checks, self._granted
+        asked = (token, key, checks.access.withdrawn)
+        if granted is not None and asked == self._held and time.time() < granted.holds_until:
+            return _known(checks, granted, key)
+        answer, found = known(checks, token, key)
+        self._held, self._granted = asked, answer if isinstance(answer, Granted) else None
+        return answer, found
 
     def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer, Found], None]) -> None:
         """`then` gets the answer, and what is there when it has come."""
@@ -159,11 +173,17 @@ class Admission:
 
 def known(checks: Checks, token: str, key: ObjectKey) -> tuple[Answer | None, Found]:
     """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
-    answer, found = checks.access.cached(token, key), checks.lending.held(key)
+    return _known(checks, checks.access.cached(token, key), key)
+
+
+def _known(checks: Checks, answer: Answer | None, key: ObjectKey) -> tuple[Answer | None, Found]:
+    found = checks.lending.held(key)
     if isinstance(found, Target) and isinstance(found.credential, MintingRight):
         found = checks.lending.find(key)
         if isinstance(found, NotYet) and isinstance(answer, Granted):
             return None, found
+    if answer is not None:
+        checks.tally.remembered += 1
     return answer, found
 
 

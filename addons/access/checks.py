@@ -28,6 +28,14 @@ RETRY_AFTER: Final = 5
 NOBODY: Final[Answer] = Unavailable(reason="nobody answered")
 
 
+@dataclass(slots=True)
+class Tally:
+    """Decisions, since the start."""
+
+    remembered: int = 0
+    """Nobody was asked for the caller."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
     """Where decisions have their values from. While `missing` names anything, nobody is let in."""
@@ -38,6 +46,7 @@ class Checks:
     rules: Rules
     taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Connections by caller and Connector."""
+    tally: Tally = field(default_factory=Tally)
     refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
     """By client address."""
     full: Callable[[], bool] | None = None

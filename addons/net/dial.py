@@ -16,10 +16,9 @@ from mitmproxy.proxy import events
 
 from addons.net.connect import TargetServer
 from addons.net.events import TimeUp, Wait
-from addons.net.records import RecordEnds
 from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
-from addons.net.tls import TlsStream
+from addons.net.tls import RecordEnds, TlsStream
 from connector_store.domain import denial
 from connector_store.domain.address_policy import AddressPolicy
 from connector_store.domain.client_certificate import identity_of

@@ -315,6 +315,22 @@ class Sockets:
             self.close(connection)
 
 
+class PlainStream:
+    """A connection without TLS, as `net.tls.Stream`."""
+
+    def __init__(self, connection: Connection, sockets: Sockets) -> None:
+        self.connection = connection
+        self.ended = False
+        self.cut_off = False
+        self.receive: Callable[[bytes | memoryview], bytes] = bytes
+        self.send = sockets.sender(connection)
+        self._sockets = sockets
+
+    def finish(self, *, whole: bool = True) -> None:
+        """Send FIN; plain text has no other way to say that it is whole."""
+        self._sockets.finish(self.connection)
+
+
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
 

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
 
-from addons.net.records import RecordEnds
 from connector_store.trust import why_tls_failed
 
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
@@ -23,6 +22,8 @@ _BYTES: Final = _ffi.buffer(_BUFFER)
 _START: Final = _ffi.new("char **")
 _RECORD: Final = 16384
 """RFC 8446 section 5.1: bytes of a record's content at most."""
+_RECORD_HEADER: Final = 5
+"""Bytes before it (RFC 8446 section 5.1, RFC 5246 section 6.2.1); the last two are its length."""
 _MUCH: Final = 16384
 """Bytes of one read or write after which OpenSSL's buffers are given back as soon as little passes again."""
 
@@ -54,22 +55,40 @@ class Stream(Protocol):
         """Nothing more is sent."""
 
 
-class PlainStream:
-    """A connection without TLS."""
+class RecordEnds:
+    """Where records end in what came, without reading them; `receive` gets all that a peer sends.
 
-    def __init__(self, connection: Connection, out: Out) -> None:
-        self.connection = connection
-        self.ended = False
-        self.cut_off = False
-        self.send = out.sender(connection)
-        self._out = out
+    OpenSSL takes the beginning of a record out of its buffer, and does not tell that it has one.
+    """
 
-    def receive(self, data: bytes | memoryview) -> bytes:
-        return bytes(data)
+    __slots__ = ("_header", "_left", "between")
 
-    def finish(self, *, whole: bool = True) -> None:
-        """Send FIN; plain text has no other way to say that it is whole."""
-        self._out.finish(self.connection)
+    def __init__(self) -> None:
+        self.between = True
+        """No record has only begun."""
+        self._left = 0
+        """Bytes of the record that have not come; none while its header has not."""
+        self._header = b""
+        """What has come of a header that is not whole."""
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Go on to the end of `data`."""
+        at, size = self._left, len(data)
+        while at < size:
+            if self._header or size - at < _RECORD_HEADER:
+                missing = _RECORD_HEADER - len(self._header)
+                self._header += bytes(data[at : at + missing])
+                at += missing
+                if len(self._header) < _RECORD_HEADER:
+                    self._left = 0
+                    self.between = False
+                    return
+                at += int.from_bytes(self._header[3:])
+                self._header = b""
+            else:
+                at += _RECORD_HEADER + (data[at + 3] << 8 | data[at + 4])
+        self._left = at - size
+        self.between = at == size
 
 
 class TlsStream:

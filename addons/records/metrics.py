@@ -43,7 +43,6 @@ class Metrics(Collector):
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
         self.token_requests: defaultdict[str, int] = defaultdict(int)
         """Requests to targets for tokens, by `ok`, `refused` or `error`."""
-        self.cache_hits = 0
         self.watch_restarts: defaultdict[str, int] = defaultdict(int)
         self._durations = [0] * (len(BUCKETS) + 1)
         self._duration_sum = 0.0
@@ -109,7 +108,6 @@ class Metrics(Collector):
         yield _counter("connector_token_requests", "Tokens asked of targets", ("result",), self.token_requests)
         dropped = self._kept_dropped()
         yield _counter("connector_kept_connections_dropped", "Kept connections to targets closed", ("reason",), dropped)
-        yield CounterMetricFamily("connector_access_cache_hits", "Checks answered from memory", value=self.cache_hits)
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         objects = self._objects()
         restarts = dict.fromkeys(objects, 0) | self.watch_restarts

@@ -16,8 +16,8 @@ from addons.access.grant import Grant
 from addons.http1.framing import RequestReader
 from addons.http1.messages import Event, Invalid, RequestHead
 from addons.net.events import Retire, TakeLeave, TimeUp, Wait
-from addons.net.sockets import Sockets
-from addons.net.tls import PlainStream, Stream, TlsStream
+from addons.net.sockets import PlainStream, Sockets
+from addons.net.tls import Stream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
 from addons.relay.doors import Direct, Door, Tunnel

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from mitmproxy.connection import Connection, ConnectionState
 
-from addons.net.records import RecordEnds
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
-from addons.net.tls import TlsStream
+from addons.net.tls import RecordEnds, TlsStream
 from connector_store.domain.client_certificate import identity_of
 from connector_store.domain.models import Target
 from connector_store.trust import TrustStore

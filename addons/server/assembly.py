@@ -157,6 +157,8 @@ def join(
         rules=rules,
         full=records.full,
     )
+    tally = checks.tally
+    records.metrics.counter("connector_access_cache_hits", "Checks answered from memory", lambda: tally.remembered)
     kept = _kept(config, records.metrics, store, trust)
     _measure(records.metrics, store, certificates)
     service = Shared(

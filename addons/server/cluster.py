@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from addons.records.metrics import Metrics
 from addons.server import assembly
@@ -33,6 +34,8 @@ from connector_store.store import Store
 
 class Nobody:
     """`Access` before the API server is known: nobody can be checked."""
+
+    withdrawn: Final = 0
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         return Unavailable(reason="not connected to the API server yet")
@@ -162,9 +165,6 @@ def _access(client: KubeClient, config: Config, settings: Settings, metrics: Met
         if what == "token":
             metrics.token_reviews[result] += 1
 
-    def hit() -> None:
-        metrics.cache_hits += 1
-
     return KubeAccess(
         client,
         audience=settings.audience,
@@ -172,7 +172,6 @@ def _access(client: KubeClient, config: Config, settings: Settings, metrics: Met
         recheck=config.recheck,
         issuers=[issued_by],
         on_review=reviewed,
-        on_hit=hit,
     )
 
 

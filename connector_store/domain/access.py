@@ -46,10 +46,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The token is good and its caller may use the Connector. `token_expires` is in unix seconds; None: unknown."""
+    """The token is good and its caller may use the Connector. Times are in unix seconds.
+
+    `token_expires` is None where it is unknown. Until `holds_until` nobody needs to ask again, while the `withdrawn` of
+    the `Access` that gave it is what it was; 0 where it is to be asked each time.
+    """
 
     identity: Identity
     token_expires: float | None = None
+    holds_until: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,10 @@ Answer = Granted | Refused | Unavailable
 
 class Access(Protocol):
     """Authenticates a token and checks that its caller may use one Connector."""
+
+    @property
+    def withdrawn(self) -> int:
+        """Counts what has ended an answer before its time."""
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         """The answer if it is known; None if it must be asked for. Never waits."""

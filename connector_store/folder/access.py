@@ -117,6 +117,9 @@ class _Verified:
 class TokenAccess:
     """`Access` for callers' tokens; never waits, so `cached` always has the answer."""
 
+    withdrawn: Final = 0
+    """A token is good until it expires."""
+
     def __init__(
         self, public: ec.EllipticCurvePublicKey, *, audience: str, now: Callable[[], float], limit: int = MAX_VERIFIED
     ) -> None:
@@ -174,7 +177,8 @@ class TokenAccess:
         if not isinstance(expires, int):
             return Refused(what="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
-        return _Verified(key=_key(subject), expires=expires, granted=Granted(identity=identity, token_expires=expires))
+        granted = Granted(identity=identity, token_expires=expires, holds_until=expires)
+        return _Verified(key=_key(subject), expires=expires, granted=granted)
 
 
 class BoundRights:

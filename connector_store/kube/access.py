@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from connector_store.cache import ExpiringCache
@@ -69,7 +69,6 @@ class KubeAccess:
         issuers: Iterable[str] = (),
         now: Callable[[], float] = time.time,
         on_review: _Observe = lambda what, result: None,
-        on_hit: Callable[[], None] = lambda: None,
     ) -> None:
         """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`.
 
@@ -84,7 +83,7 @@ class KubeAccess:
         self._issuers = {each for each in issuers if each}
         self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
         self._on_review = on_review
-        self._on_hit = on_hit
+        self.withdrawn = 0
         # Apart from each other, so that a flood of bad tokens pushes no good one out.
         self._tokens = ExpiringCache[_Digest, _Known[Granted]](_GRANTED_SIZE)
         self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Known[Literal[True]]](_GRANTED_SIZE)
@@ -98,13 +97,12 @@ class KubeAccess:
         digest = _digest(token)
         now = self._now()
         who = self._known_token(digest, now) or self._impossible(token)
-        answer: Answer | None = who
-        if isinstance(who, Granted):
-            use = self._known_use(digest, key, now)
-            answer = who if use is True else use
-        if answer is not None:
-            self._on_hit()
-        return answer
+        if not isinstance(who, Granted):
+            return who
+        used = self._uses.get((digest, key), now=now)
+        if used is None:
+            return self._refused_uses.get((digest, key), now=now)
+        return replace(who, holds_until=min(who.holds_until, used.asked_at + self._recheck))
 
     async def check(self, token: str, key: ObjectKey) -> Answer:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
@@ -170,9 +168,11 @@ class KubeAccess:
             match answer:
                 case Granted(token_expires=expires):
                     until = min(asked_at + self._recheck, math.inf if expires is None else expires)
-                    self._tokens.put(digest, _Known(answer, asked_at), until=until)
+                    known = _Known(replace(answer, holds_until=until), asked_at)
+                    self._tokens.put(digest, known, until=until)
                 case Refused():
                     self._tokens.drop(digest)
+                    self.withdrawn += 1
                     self._refused_tokens.put(digest, answer, until=asked_at + self._refused_for)
             self._on_review("token", _result(answer))
             return answer
@@ -203,6 +203,7 @@ class KubeAccess:
                 self._uses.put((digest, key), _Known(answer, asked_at), until=asked_at + self._recheck)
             elif isinstance(answer, Refused):
                 self._uses.drop((digest, key))
+                self.withdrawn += 1
                 self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
             self._on_review("use", _result(answer))
             return answer

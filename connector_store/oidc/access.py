@@ -75,6 +75,10 @@ class IssuerAccess:
         self._generation += 1
         self._forget()
 
+    @property
+    def withdrawn(self) -> int:
+        return self._generation + self._inner.withdrawn
+
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         if not self._trusted:
             return self._inner.cached(token, key)

@@ -204,6 +204,8 @@ async def test_an_upload_while_a_person_holds_it(target: Target, tmp_path: Path,
 class Hanging:
     """An access check that never comes to an end."""
 
+    withdrawn = 0
+
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         return None
 

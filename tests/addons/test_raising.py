@@ -18,11 +18,10 @@ from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _Reader
 from addons.net.certificates import Certificates
 from addons.net.dial import Dial
-from addons.net.records import RecordEnds
 from addons.net.resolver import Resolver
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
-from addons.net.tls import TlsStream
+from addons.net.tls import RecordEnds, TlsStream
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record

@@ -35,6 +35,7 @@ MAY_NOT = Refused(what="use", reason="no")
 class FakeAccess:
     answers: dict[ObjectKey, Answer] = field(default_factory=dict)
     asked: list[ObjectKey] = field(default_factory=list)
+    withdrawn: int = 0
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         raise AssertionError("the driver asks")

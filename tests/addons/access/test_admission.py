@@ -1,6 +1,8 @@
 """From a head to its decision: whoever does not answer, or raises, lets nobody in."""
 
 import asyncio
+import math
+import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from mitmproxy.http import HTTPFlow
 
 from addons.access.admission import Admission, Decision
 from addons.access.checks import Checks
@@ -38,6 +41,8 @@ KEY = "team-a/k8s"
 
 class SlowAccess:
     """Knows nobody by heart; `answers` come when `go_on` is set."""
+
+    withdrawn = 0
 
     def __init__(self, *answers: Answer | Exception) -> None:
         self.answers = list(answers)
@@ -158,7 +163,12 @@ async def test_who_lost_the_right_while_a_person_thought_is_refused(
 ) -> None:
     refused = Refused(what="token", reason="expired")
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
-        watch(watched, "request", lambda _: monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused))
+
+        def withdraw(_: HTTPFlow) -> None:
+            monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused)
+            monkeypatch.setattr(TokenAccess, "withdrawn", 1)
+
+        watch(watched, "request", withdraw)
         client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")
         await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         assert (await client.answer()).status == 401
@@ -188,14 +198,22 @@ class Waiting:
 
 
 class Known(SlowAccess):
-    """Knows by heart whom `identities` names by token."""
+    """Knows by heart whom `identities` names by token; what it says holds until `holds_until`."""
 
     def __init__(self, identities: dict[str, str]) -> None:
         super().__init__()
         self.identities = identities
+        self.holds_until = 0.0
+        self.looks = 0
+        self.refuses = False
 
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
-        return Granted(identity=Identity(user=self.identities[token])) if token in self.identities else None
+        self.looks += 1
+        if self.refuses:
+            return REFUSED
+        if token not in self.identities:
+            return None
+        return Granted(identity=Identity(user=self.identities[token]), holds_until=self.holds_until)
 
 
 class World:
@@ -203,9 +221,10 @@ class World:
 
     def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
         self.lending = as_held(lambda _: usable("target-token"))
+        self.access = Known({"t": "t", "u": "u"})
         self.checks = Checks(
             missing=missing,
-            access=Known({"t": "t", "u": "u"}),
+            access=self.access,
             lending=self.lending,
             rules=Rules(max_connections=1),
         )
@@ -260,6 +279,78 @@ def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
     assert status(world.admission().request(head, asked, world.later.append)) == 503
     assert status(world.connect("stranger")) == 503
     assert world.sockets.waits == []
+
+
+class Asking:
+    """One connection on which requests of the same caller come."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.admission = world.admission()
+
+    def ask(self, token: str = "t", name: str = "b") -> int:
+        head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+        asked = Asked(ObjectKey("a", name), "h:443", token)
+        return status(self.admission.request(head, asked, self.world.later.append))
+
+
+def test_while_an_answer_holds_it_is_not_looked_for_again() -> None:
+    world = World()
+    world.access.holds_until = math.inf
+    asking = Asking(world)
+    assert [asking.ask(), asking.ask(), world.access.looks] == [200, 200, 1]
+    assert world.checks.tally.remembered == 2
+
+
+def test_an_answer_that_holds_to_no_time_is_looked_for_each_time() -> None:
+    world = World()
+    asking = Asking(world)
+    assert [asking.ask(), asking.ask(), world.access.looks] == [200, 200, 2]
+
+
+def test_an_answer_holds_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.access.holds_until = 100.0
+    asking = Asking(world)
+    monkeypatch.setattr(time, "time", lambda: 99.0)
+    assert asking.ask() == 200
+    world.access.identities.clear()
+    assert asking.ask() == 200
+    monkeypatch.setattr(time, "time", lambda: 100.0)
+    with pytest.raises(AssertionError):
+        asking.ask()
+    assert len(world.sockets.waits) == 1
+
+
+def test_what_was_withdrawn_holds_no_more() -> None:
+    world = World()
+    world.access.holds_until = math.inf
+    asking = Asking(world)
+    assert asking.ask() == 200
+    world.access.withdrawn += 1
+    assert [asking.ask(), world.access.looks] == [200, 2]
+
+
+@pytest.mark.parametrize(
+    "other", [pytest.param(("u", "b"), id="another caller"), pytest.param(("t", "c"), id="another Connector")]
+)
+def test_an_answer_holds_for_its_caller_and_its_connector(other: tuple[str, str]) -> None:
+    world = World()
+    world.access.holds_until = math.inf
+    asking = Asking(world)
+    asking.ask()
+    asking.ask(*other)
+    asking.ask()
+    assert world.access.looks == 3
+
+
+def test_no_refusal_holds() -> None:
+    world = World()
+    asking = Asking(world)
+    world.access.refuses = True
+    assert asking.ask() == 403
+    world.access.refuses = False
+    assert asking.ask() == 200
 
 
 class Later(Lending):

@@ -15,6 +15,8 @@ GRANTED = Granted(identity=Identity(user="u"))
 
 
 class FakeAccess:
+    withdrawn = 0
+
     def __init__(self, result: Answer | Exception | None) -> None:
         self.result = result
 

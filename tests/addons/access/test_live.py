@@ -45,6 +45,8 @@ class FakeTunnel:
 class FakeParts:
     """The store and the access check."""
 
+    withdrawn = 0
+
     def __init__(self) -> None:
         self.found: Found = TARGET
         self.answer: Answer = Granted(identity=Identity(user="u"))

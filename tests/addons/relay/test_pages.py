@@ -27,6 +27,8 @@ GRANTED = Granted(identity=Identity(user="u"))
 class FakeAccess:
     """Answers what it is told to; `asked` is what reached it."""
 
+    withdrawn = 0
+
     def __init__(self) -> None:
         self.answer: Answer = GRANTED
         self.known: Answer | None = None

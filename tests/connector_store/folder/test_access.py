@@ -56,7 +56,7 @@ def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -
 def test_a_minted_token_is_granted_with_its_expiry() -> None:
     answer = access().cached(mint(ttl=60), KEY)
     assert isinstance(answer, Granted)
-    assert answer.token_expires == 1_000_060
+    assert answer.token_expires == answer.holds_until == 1_000_060
     assert answer.identity.user == "team-a/k8s"
 
 

@@ -37,7 +37,6 @@ class World:
         self.client = client
         self.now = START
         self.reviews: list[tuple[str, str]] = []
-        self.hits = 0
         self.token = self.mint(START + 3600)
         self.access = self.made()
 
@@ -49,12 +48,8 @@ class World:
             issuers=[ISSUER],
             now=lambda: self.now,
             on_review=lambda what, result: self.reviews.append((what, result)),
-            on_hit=self.hit,
             **options,
         )
-
-    def hit(self) -> None:
-        self.hits += 1
 
     def mint(self, expires: float, name: str = "sa") -> str:
         token = jwt.encode(claims(expires, name), "k" * 32)
@@ -89,12 +84,56 @@ async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> No
     world.now += 29
     assert isinstance(world.access.cached(world.token, KEY), Granted)
     assert isinstance(await world.access.check(world.token, KEY), Granted)
-    assert (world.asked, world.hits) == ((1, 1), 1)
+    assert world.asked == (1, 1)
     assert world.reviews == [("token", "ok"), ("use", "ok")]
     world.now += 1
     assert world.access.cached(world.token, KEY) is None
     await world.access.check(world.token, KEY)
     assert world.asked == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("expires", "between", "holds"),
+    [
+        pytest.param(3600, 0, 30, id="while both reviews are fresh enough"),
+        pytest.param(20, 0, 20, id="never past the token's expiry"),
+        pytest.param(3600, 10, 30, id="from the review of the token on, if that is older"),
+    ],
+)
+async def test_an_answer_says_how_long_it_holds(world: World, expires: int, between: int, holds: int) -> None:
+    token = world.mint(START + expires, "held")
+    await world.access.check(token, OTHER)
+    world.now += between
+    await world.access.check(token, KEY)
+    answer = world.access.cached(token, KEY)
+    assert isinstance(answer, Granted)
+    assert answer.holds_until == START + holds
+
+
+async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(world: World) -> None:
+    granted = await world.access.check(world.token, KEY)
+    assert isinstance(granted, Granted)
+    world.now += 20
+    world.server.allowed.add(("sa", str(OTHER)))
+    await world.access.recheck(world.token, granted.identity, OTHER)
+    answer = world.access.cached(world.token, KEY)
+    assert isinstance(answer, Granted)
+    assert answer.holds_until == START + 30
+    assert world.asked == (2, 2)
+
+
+async def test_what_a_review_takes_back_is_counted(world: World) -> None:
+    granted = await world.access.check(world.token, KEY)
+    assert isinstance(granted, Granted)
+    assert world.access.withdrawn == 0
+    world.now += 20
+    world.server.allowed.clear()
+    assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
+    assert world.access.withdrawn == 1
+    world.now += 20
+    world.server.users.clear()
+    assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
+    assert world.access.withdrawn == 2
 
 
 async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> None:

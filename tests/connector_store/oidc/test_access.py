@@ -25,6 +25,8 @@ MAY_NOT = Refused(what="use", reason="may not")
 class Inner:
     """Those that were known before."""
 
+    withdrawn = 0
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 
@@ -161,6 +163,15 @@ async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str)
     assert await world.check(token) is INSIDE
     assert await world.access.recheck(token, Identity(user="u"), KEY) is INSIDE
     assert world.inner.asked == ["cached", "check", "recheck"]
+
+
+async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_there_before(server: TestIssuer) -> None:
+    world = World(server)
+    before = world.access.withdrawn
+    world.access.configure([])
+    assert world.access.withdrawn == before + 1
+    world.inner.withdrawn += 1
+    assert world.access.withdrawn == before + 2
 
 
 async def test_without_issuers_nothing_is_looked_at(server: TestIssuer) -> None:
