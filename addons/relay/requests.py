@@ -334,12 +334,12 @@ class Requests:
         asked = exchange.asked if exchange is not None else None
         if exchange is not None and asked is not None and exchange.may_be_sent_again and not upstream.broken:
             self._send_again(exchange, asked)
-        elif exchange is None or response is None or (exchange.used and response.untouched):
+        elif exchange is None or response is None or (exchange.used and response.untouched and not upstream.broken):
             # As without a proxy: the client itself knows whether it may send a request once more.
             self._end_exchange("the target closed the connection")
             self._close()
         else:
-            self._progress(exchange, response.receive_eof(proper=upstream.whole))
+            self._progress(exchange, response.receive_eof(proper=upstream.whole, fault=upstream.broken))
 
     def _send_again(self, exchange: Exchange, asked: Asked) -> None:
         """On a new connection; what the request may do is decided anew."""

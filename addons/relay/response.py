@@ -78,9 +78,15 @@ class Response:
         self.untouched = False
         return self._pass(self._reader.receive(data))
 
-    def receive_eof(self, *, proper: bool) -> bytes:
-        """The target sends nothing more; not `proper`: its TLS session did not end, so the response may be cut off."""
+    def receive_eof(self, *, proper: bool, fault: str = "") -> bytes:
+        """The target sends nothing more; not `proper`: its TLS session did not end, so the response may be cut off.
+
+        `fault` says why not, where something came that was not TLS.
+        """
         if self.complete:
+            return b""
+        if fault:
+            self._fail(fault)
             return b""
         if self.head is not None and self.head.body is Until.CLOSE and not proper:
             self._fail("the connection ended without its TLS session")

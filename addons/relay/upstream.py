@@ -35,8 +35,8 @@ class Upstream:
         """The target sends nothing more."""
         self.whole = True
         """If it has ended, then by the end of its TLS session."""
-        self.broken = False
-        """What came was not TLS: something of an answer may have been lost with it."""
+        self.broken = ""
+        """Why what came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
         self._records = stream.records or RecordEnds()
         self._target = target
@@ -89,8 +89,8 @@ class Upstream:
         """Plain text of the target's; look at `ended` afterwards."""
         try:
             plain = self._stream.receive(data)
-        except ConnectionError:
-            self.broken = True
+        except ConnectionError as error:
+            self.broken = str(error)
             self.closed()
             return b""
         self.ended = self._stream.ended

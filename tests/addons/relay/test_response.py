@@ -75,6 +75,14 @@ def test_what_is_no_answer_becomes_a_refusal(data: bytes, words: str) -> None:
     assert words in found.failure.message
 
 
+def test_what_came_and_was_no_tls_is_why_there_is_no_answer() -> None:
+    found = relay()
+    assert found.receive_eof(proper=False, fault="TLS failed: record layer failure") == b""
+    assert isinstance(found.failure, Deny)
+    assert found.failure.status == 502
+    assert found.failure.message.endswith(": TLS failed: record layer failure")
+
+
 @pytest.mark.parametrize("end", [b"", b"garbage"])
 def test_after_the_head_it_can_only_break(end: bytes) -> None:
     found = relay()

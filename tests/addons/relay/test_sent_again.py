@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.addons.relay.test_kept import begin, call, request
+from tests.fakes.below_tls import BelowTls
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
@@ -72,6 +73,30 @@ async def test_nothing_else_is_sent_twice(proxy: Proxy, target: Target, asked: t
     assert await client.rest() == b""
     assert target.received.count(b"/second") == 1
     assert (len(target.conversations), proxy.service.kept.sent_again) == (1, 0)
+
+
+@pytest.mark.parametrize("first", ["GET", "POST"])
+@pytest.mark.parametrize("flows", ["off", "on"], ids=["unwatched", "watched"])
+async def test_what_came_and_was_no_tls_is_told_and_nothing_is_sent_again(
+    folder: Path, confdir: Path, target: Target, first: str, flows: str
+) -> None:
+    async def then_plain(conversation: Conversation) -> None:
+        await conversation.head()
+        await conversation.say(OK)
+        await conversation.head()
+        BelowTls(conversation.writer).write(OK)
+        await conversation.head()
+
+    target.handler = then_plain
+    async with running_proxy(folder, confdir, connector_flows=flows) as proxy:
+        client = await begin(proxy, target, "GET /first")
+        await client.answer()
+        await client.say(request(target, f"{first} /second", *(["Content-Length: 0"] if first == "POST" else [])))
+        answer = await client.answer()
+        assert answer.status == 502
+        assert f"target https://127.0.0.1:{target.port} of Connector team-a/k8s: TLS failed" in answer.json()["message"]
+        assert proxy.service.kept.sent_again == 0
+    assert target.received.count(b"/second") == 1
 
 
 @NOT_TWICE
