@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -59,7 +59,7 @@ def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[
     _progress("")
     results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items() if by}
     results |= {DECISION: {"ours": decision()}} if "ours" in peers else {}
-    return {"machine": machine(), "versions": _versions(), "rounds": rounds, "results": results, "raw": raw,
+    return {"machine": machine(), "versions": _versions(peers), "rounds": rounds, "results": results, "raw": raw,
             "failures": failures}  # fmt: skip
 
 
@@ -100,13 +100,15 @@ def machine() -> dict[str, Any]:
             "load": os.getloadavg()[0], "product": VERSION}  # fmt: skip
 
 
-def _versions() -> dict[str, str]:
-    def first(*command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return (done.stdout + done.stderr).splitlines()[0].split("ersion")[-1].strip(" :/")
+def _versions(peers: Collection[str]) -> dict[str, str]:
+    """Of what all run on, and of the peers from Debian, which only need to be there where they are asked for."""
 
-    return {"python": platform.python_version(), "mitmproxy": version("mitmproxy"), "squid": first("squid", "-v"),
-            "nginx": first("nginx", "-v").removeprefix("nginx/")}  # fmt: skip
+    def first(program: str) -> str:
+        done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+        return (done.stdout + done.stderr).splitlines()[0].split("ersion")[-1].strip(" :/").removeprefix("nginx/")
+
+    ours = {"python": platform.python_version(), "mitmproxy": version("mitmproxy")}
+    return ours | {name: first(name) for name in ("squid", "nginx") if name in peers}
 
 
 def save(report: dict[str, Any], file: Path) -> None:
