@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.control_plane import ControlPlane
-from lab.controllers import GROUP, Controller, World, until
+from lab.controllers import GROUP, Controller, World
 from lab.scratch import scratch
 from lab.targets import CA, target
+from lab.waiting import until
 
 NAMESPACES: Final = 20
 WRITERS: Final = 8

@@ -17,12 +17,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-import yaml
-
 from bench.compare import machine
 from bench.product import THIS
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig
+from lab.manifests import connector, secret, write
 from lab.ports import Port
 from lab.process import Process
 from lab.scratch import scratch
@@ -98,28 +97,11 @@ def prepare(plane: ControlPlane, connectors: Path) -> str:
     plane.kubectl.apply(*objects, namespace=NAMESPACE)
     token = plane.mint_token(NAMESPACE, "default")
     namespace, _, name = CONNECTOR.partition("/")
-    metadata = {"namespace": namespace, "name": name}
-    connector = {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": metadata,
-        "spec": {
-            "connectorClassName": "k8s",
-            "address": plane.url,
-            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
-        },
-    }
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata,
-        "type": "connectors.cpaas.io/bearer-token",
-        "stringData": {"token": token, "ca.crt": plane.ca_pem},
-    }
-    connectors.mkdir(mode=0o700)
-    file = connectors / "target.yaml"
-    file.touch(mode=0o600)
-    file.write_text(yaml.safe_dump_all([connector, secret]))
+    write(
+        connectors,
+        connector(name, plane.url, namespace=namespace),
+        secret(name, namespace=namespace, token=token, ca=plane.ca_pem),
+    )
     return token
 
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from connector_store.domain import rfc3339
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.manifests import connector, minting, secret, write
 from lab.ports import Port
 from lab.process import Process
 from lab.scratch import scratch
@@ -135,32 +134,12 @@ def prepare(plane: ControlPlane, connectors: Path, seconds: int) -> None:
     plane.kubectl(*create, MINTER, f"--role={MINTER}", f"--serviceaccount={NAMESPACE}:{MINTER}", namespace=NAMESPACE)
     token = plane.mint_token(NAMESPACE, MINTER, lifetime=7 * 24 * 3600)
     namespace, _, name = CONNECTOR.partition("/")
-    metadata = {"namespace": namespace, "name": name}
-    auth = {
-        "name": "serviceAccountTokenAuth",
-        "params": [
-            {"name": "serviceAccount", "value": f"{NAMESPACE}/{ACCOUNT}"},
-            {"name": "expirationSeconds", "value": seconds},
-        ],
-        "secretRef": {"name": name},
-    }
-    connector = {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": metadata,
-        "spec": {"connectorClassName": "k8s", "address": plane.url, "auth": auth},
-    }
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata,
-        "type": "connectors.cpaas.io/bearer-token",
-        "stringData": {"token": token, "ca.crt": plane.ca_pem},
-    }
-    connectors.mkdir(mode=0o700)
-    file = connectors / "k8s.yaml"
-    file.touch(mode=0o600)
-    file.write_text(yaml.safe_dump_all([connector, secret]))
+    auth = minting(f"{NAMESPACE}/{ACCOUNT}", secret=name, seconds=seconds)
+    write(
+        connectors,
+        connector(name, plane.url, namespace=namespace, auth=auth),
+        secret(name, namespace=namespace, token=token, ca=plane.ca_pem),
+    )
 
 
 def work(plane: ControlPlane, kubectl: Kubectl, seen: Path, renewals: int, seconds: int) -> Run:

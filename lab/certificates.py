@@ -44,7 +44,7 @@ def make_ca(name: str = "test CA", *, issuer: Issued | None = None, bare: bool =
     builder = _builder(name, key, issuer)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     if not bare:
-        builder = builder.add_extension(_SIGNER, critical=True)
+        builder = builder.add_extension(SIGNER, critical=True)
     signed = builder.sign(issuer.key if issuer else key, hashes.SHA256())
     return Issued(certificate=signed, key=key, chain=(issuer.certificate, *issuer.chain) if issuer else ())
 
@@ -79,7 +79,7 @@ def make_leaf(
     )
 
 
-_SIGNER = x509.KeyUsage(
+SIGNER = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
     key_encipherment=False,

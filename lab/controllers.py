@@ -4,21 +4,20 @@ import base64
 import itertools
 import os
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.process import Process
+from lab.waiting import until
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = "connectors-system"
 GROUP = "/apis/connectors.alauda.io/v1alpha1"
-PATIENCE = 60.0
-"""Seconds that anything may take on a busy machine; the product's own promises are far below."""
 
 SETTINGS = {
     "CONNECTORS_PROBE_INTERVAL": "1",
@@ -28,17 +27,6 @@ SETTINGS = {
 }
 
 _NUMBERS = itertools.count(1)
-
-
-def until[T](ask: Callable[[], T | None], what: str, *, timeout: float = PATIENCE) -> T:
-    """The first answer that is true; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"{what} did not come about within {timeout:.0f} s"
-        time.sleep(0.05)
 
 
 class Controller:
@@ -122,17 +110,7 @@ class World:
         self.api.must("POST", f"/api/v1/namespaces/{namespace}/secrets", body)
 
     def put_connector(self, namespace: str, name: str = "k8s", *, address: str, **spec: Any) -> None:
-        body = {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "Connector",
-            "metadata": {"name": name},
-            "spec": {
-                "connectorClassName": "k8s",
-                "address": address,
-                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "s"}},
-                **spec,
-            },
-        }
+        body = manifests.connector(name, address, secret="s", **spec)
         self.api.must("POST", f"{GROUP}/namespaces/{namespace}/connectors", body)
 
     def patch_connector(self, namespace: str, spec: Mapping[str, Any], name: str = "k8s") -> None:

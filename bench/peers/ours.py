@@ -1,6 +1,5 @@
 """Kubernetes Connector as it is operated: the image's program, a folder of manifests, a token from connectorctl."""
 
-import json
 import shutil
 import socket
 import ssl
@@ -11,11 +10,13 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.peers.endpoint import Endpoint
 from bench.place import Place
 from bench.process import Process, free_port
 from bench.product import THIS, Product
+from lab.manifests import connector, secret, write
 
 SYNC_SECONDS = 300.0
 PER_FILE = 100
@@ -33,14 +34,12 @@ def ours(
     """
     room, port, admin = place.room(name), free_port(), f"127.0.0.1:{free_port()}"
     source = room / "connectors"
-    source.mkdir()
-    for connector, address in (("target", place.target), ("blackhole", place.blackhole), ("faulty", place.faulty)):
-        (source / f"{connector}.yaml").write_text(_manifests(place, connector, address))
+    for of, address in (("target", place.target), ("blackhole", place.blackhole), ("faulty", place.faulty)):
+        write(source, *_manifests(place, of, address), file=f"{of}.yaml")
     for start in range(0, beside, PER_FILE):
-        more = [
-            _manifests(place, f"more-{number}", place.target) for number in range(start, min(beside, start + PER_FILE))
-        ]
-        (source / f"more-{start}.yaml").write_text("---\n".join(more))
+        numbers = range(start, min(beside, start + PER_FILE))
+        more = [each for number in numbers for each in _manifests(place, f"more-{number}", place.target)]
+        write(source, *more, file=f"more-{start}.yaml")
     shutil.copy(place.proxy_ca.both, room / "mitmproxy-ca.pem")
     settings = {
         "confdir": str(room), "connector_source": str(source), "connector_admin": admin, "connector_flows": flows,
@@ -91,25 +90,11 @@ def shakes_hands(endpoint: Endpoint) -> bool:
         return False
 
 
-def _manifests(place: Place, name: str, address: str) -> str:
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": "bench"},
-        "type": "connectors.cpaas.io/bearer-token",
-        "stringData": {"token": place.token, "ca.crt": place.target_ca.cert.read_text()},
-    }
-    connector = {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": {"name": name, "namespace": "bench"},
-        "spec": {
-            "connectorClassName": "k8s",
-            "address": f"https://{address}",
-            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
-        },
-    }
-    return "---\n".join(json.dumps(document, indent=2) + "\n" for document in (secret, connector))
+def _manifests(place: Place, name: str, address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return (
+        secret(name, namespace="bench", token=place.token, ca=place.target_ca.cert.read_text()),
+        connector(name, f"https://{address}", namespace="bench"),
+    )
 
 
 def _wait_until_ready(process: Process, admin: str) -> None:

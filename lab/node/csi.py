@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab import manifests
 from lab.node.node import Node
 from lab.process import Process
 
@@ -69,16 +70,7 @@ class Driver:
 
 
 def connector(name: str, *, address: str = "https://192.168.1.100:6443") -> dict[str, Any]:
-    return {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": {"name": name},
-        "spec": {
-            "connectorClassName": "k8s",
-            "address": address,
-            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": f"{name}-secret"}},
-        },
-    }
+    return manifests.connector(name, address, secret=f"{name}-secret")
 
 
 def pod(

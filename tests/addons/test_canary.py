@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from connector_store.domain.names import ObjectKey
 from connector_store.folder.access import KEY_FILE
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.fakes import manifests
 from tests.fakes.target import Conversation, Target
 
 TARGET_TOKEN = "canary-target-5f2c9d1e7ab84360"
@@ -78,30 +78,16 @@ async def moody(conversation: Conversation) -> None:
         await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
 
-def manifests(name: str, token: str, address: str, ca: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    metadata = {"name": name, "namespace": "team-a"}
-    connector = {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": metadata,
-        "spec": {"connectorClassName": "k8s", "address": address, "auth": {"secretRef": {"name": name}}},
-    }
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata,
-        "type": "connectors.cpaas.io/bearer-token",
-        "stringData": {"token": token, "ca.crt": ca.decode()},
-    }
-    return connector, secret
-
-
 def write(proxy: RunningProxy, port: int, ca: Issued) -> None:
     good = f"https://127.0.0.1:{port}"
-    proxy.write("good.yaml", *manifests("good", TARGET_TOKEN, good, ca.pem))
-    proxy.write("untrusted.yaml", *manifests("untrusted", TARGET_TOKEN, good, make_ca("another").pem))
-    proxy.write("away.yaml", *manifests("away", TARGET_TOKEN, "https://127.0.0.1:1", ca.pem))
-    proxy.write("broken.yaml", *manifests("broken", BROKEN_TOKEN, good, ca.pem))
+    for name, token, address, trusted in (
+        ("good", TARGET_TOKEN, good, ca),
+        ("untrusted", TARGET_TOKEN, good, make_ca("another")),
+        ("away", TARGET_TOKEN, "https://127.0.0.1:1", ca),
+        ("broken", BROKEN_TOKEN, good, ca),
+    ):
+        held = manifests.secret(name, token=token, ca=trusted.pem)
+        proxy.write(f"{name}.yaml", manifests.connector(name, address, secret=name), held)
     draft = proxy.home / "draft"
     draft.write_text(f"kind: Secret\nstringData: {{token: {TARGET_TOKEN}\n  : [\n")
     draft.replace(proxy.manifests / "unreadable.yaml")
@@ -189,7 +175,7 @@ def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], 
     places = found | {f"answer {number}": each for number, each in enumerate(answers)}
     kept = {proxy.confdir, proxy.manifests}
     for file in proxy.home.rglob("*"):
-        if file.is_file() and not kept & set(file.parents) and file.name != "draft":
+        if file.is_file() and not kept & set(file.parents):
             places[file.name] = file.read_bytes()
     secrets = [TARGET_TOKEN, BROKEN_TOKEN, WRONG_TOKEN, INNER_TOKEN, token, token.rpartition(".")[2]]
     secrets += key_lines(proxy.confdir / "mitmproxy-ca.pem") + key_lines(proxy.confdir / KEY_FILE)

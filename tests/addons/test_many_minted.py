@@ -17,7 +17,8 @@ import pytest
 
 from connector_store.domain.names import ObjectKey
 from lab.targets import CA, OK, Target, target
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from lab.waiting import until
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -108,11 +109,11 @@ def test_each_costs_one_request_for_a_token_and_one_for_each_renewal(
         assert len(granting.asked) == CONNECTORS
         held = proxy.resident()
         granting.life = 3600
-        wait_for(lambda: time.monotonic() > ended, "the end of the first tokens")
+        until(lambda: time.monotonic() > ended, "the end of the first tokens")
         # Both renew: those that find a token, beside it, and those whose token has ended meanwhile.
         for _ in range(2):
             round_of_all()
-            wait_for(lambda: set(granting.asked.values()) == {2}, "the second token of each")
+            until(lambda: set(granting.asked.values()) == {2}, "the second token of each")
         assert granting.wrong == []
         assert len(set(granting.used)) <= 2 * CONNECTORS
         assert len(granting.used) == 3 * CONNECTORS

@@ -17,10 +17,11 @@ from connector_store.domain.volume_files import render_files
 from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ready
 from lab.control_plane import ControlPlane
 from lab.programs import CLIENTS, OPERATOR, built
+from lab.waiting import until
 from tests.clients.programs import PYTHON as PROXIED
 from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_plugin
 from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 NAMESPACE = "clients"
 """Of the Connector, of its callers, and where they work on the target, which is the same cluster."""
@@ -127,7 +128,7 @@ class View:
     def wait_until_served(self) -> None:
         """Returns when the proxy has seen the Connector and who may use it."""
         token = self._plane.mint_token(NAMESPACE, "default", audiences=[AUDIENCE])
-        wait_for(lambda: self.status(token) == 200, "the first request to go through")
+        until(lambda: self.status(token) == 200, "the first request to go through")
 
     def status(self, token: str) -> int:
         """Of a request at the direct door."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from connector_store.domain.kubeconfig import Entry
 from lab.control_plane import ControlPlane
 from lab.process import Process
+from lab.waiting import until
 from tests.clients.programs import FOURTH, SECOND, did_everything
 from tests.clients.view import (
     BY_PROXY,
@@ -29,7 +30,7 @@ from tests.clients.view import (
     serve_itself,
 )
 from tests.cluster.kube.installed import AUDIENCE
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 ARGOCD = "argocd"
 """Namespace of the cluster Secrets of Argo CD."""
@@ -117,8 +118,8 @@ class World:
         """Some at a time; returns when each has begun, or ended."""
         for client, way in RUNS:
             self.start(client, way)
-            wait_for(lambda: len(self._beginning()) < AT_ONCE, "clients to begin", patience=PATIENCE * AT_ONCE)
-        wait_for(lambda: not self._beginning(), "all clients to have begun", patience=PATIENCE * AT_ONCE)
+            until(lambda: len(self._beginning()) < AT_ONCE, "clients to begin", timeout=PATIENCE * AT_ONCE)
+        until(lambda: not self._beginning(), "all clients to have begun", timeout=PATIENCE * AT_ONCE)
 
     def _beginning(self) -> list[str]:
         return [name for name, run in self.runs.items() if run.process.running and not run.began()]
@@ -164,7 +165,7 @@ class World:
         for run in runs:
             self.plane.kubectl("delete", "secret", f"{run.name}-0", namespace=NAMESPACE)
         firsts = [run.tokens[0] for run in runs]
-        wait_for(lambda: {401} == set(map(self.view.status, firsts)), "the end of the first tokens")
+        until(lambda: {401} == set(map(self.view.status, firsts)), "the end of the first tokens")
         for run in runs:
             assert self.view.status(run.tokens[1]) == 200
 

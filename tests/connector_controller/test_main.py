@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.controllers import until
 from lab.ports import Port
 from lab.process import Process
+from lab.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

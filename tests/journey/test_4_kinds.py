@@ -1,10 +1,10 @@
 """Exec through a Connector of each kind of credential: a stream lives by the one that it began with."""
 
-import base64
 from typing import Any, Final
 
 import pytest
 
+from lab.manifests import minting
 from tests.journey.product import Product
 from tests.journey.worker import NAMESPACE, OTHER, Worker, connector, worker_pod
 
@@ -23,8 +23,7 @@ def minted(product: Product) -> list[dict[str, Any]]:
     kubectl("create", "rolebinding", minter, *bound, namespace=NAMESPACE)
     token = kubectl("create", "token", minter, "--duration=48h", namespace=NAMESPACE).strip()
     secret, made = connector(MINTED, product.node.control_plane, token)
-    params = [{"name": "serviceAccount", "value": f"{NAMESPACE}/target"}]
-    made["spec"]["auth"] |= {"name": "serviceAccountTokenAuth", "params": params}
+    made["spec"]["auth"] = minting(f"{NAMESPACE}/target", secret=MINTED)
     return [secret, made]
 
 
@@ -35,9 +34,9 @@ def certified(product: Product) -> list[dict[str, Any]]:
     certificate, key = plane.authority.issue(user, common_name=user)
     secret, made = connector(CERTIFIED, plane, "")
     secret["type"] = "connectors.cpaas.io/client-certificate"
-    del secret["data"]["token"]
+    del secret["stringData"]["token"]
     for name, path in (("tls.crt", certificate), ("tls.key", key)):
-        secret["data"][name] = base64.b64encode(path.read_bytes()).decode()
+        secret["stringData"][name] = path.read_text()
     made["spec"]["auth"]["name"] = "clientCertificateAuth"
     return [secret, made]
 

@@ -1,10 +1,10 @@
 """A pod that uses a Connector to the cluster it runs in, so that exec, logs and port-forward have a kubelet behind."""
 
-import base64
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from lab import manifests
 from lab.control_plane import ControlPlane
 from tests.journey.product import Product
 
@@ -71,27 +71,7 @@ class Worker:
 
 def connector(name: str, plane: ControlPlane, token: str) -> list[dict[str, Any]]:
     """A Connector for the API server of `plane`, and the Secret of the same name."""
-    data = {"token": token, "ca.crt": plane.ca_pem}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name},
-        "type": "connectors.cpaas.io/bearer-token",
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
-    }
-    return [
-        secret,
-        {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "Connector",
-            "metadata": {"name": name},
-            "spec": {
-                "connectorClassName": "k8s",
-                "address": plane.url,
-                "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
-            },
-        },
-    ]
+    return [manifests.secret(name, token=token, ca=plane.ca_pem), manifests.connector(name, plane.url)]
 
 
 def _inside(arguments: Sequence[str], environment: Sequence[str] = ()) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.controllers import until
 from lab.scratch import sweep
+from lab.waiting import until
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
 TIMEOUT = 100.0

@@ -15,8 +15,9 @@ from connector_store.domain.models import Connector
 from connectorctl.plugin import LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import RunningProxy, wait_for
+from tests.cluster.proxy.running import RunningProxy
 
 LIFE = 2.0
 """Seconds until the first token counts as ended."""
@@ -49,12 +50,12 @@ def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: C
             env=kubectl.environment,
         ) as waiting:
             try:
-                wait_for(lambda: watches(proxy), "the informer's watch")
+                until(lambda: watches(proxy), "the informer's watch")
                 first, ended = runs(), time.monotonic() + LIFE
-                wait_for(lambda: time.monotonic() > ended, "the end of the first token")
+                until(lambda: time.monotonic() > ended, "the end of the first token")
                 proxy.process.kill()
                 proxy.process.start()
-                wait_for(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
+                until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
                 patch = '{"data":{"state":"old"}}'
                 control_plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
                 output, errors = waiting.communicate(timeout=PATIENT)

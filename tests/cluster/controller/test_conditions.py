@@ -6,8 +6,9 @@ import pytest
 
 from connector_store.domain import rfc3339
 from lab.certificates import make_ca
-from lab.controllers import GROUP, Controller, World, until
+from lab.controllers import GROUP, Controller, World
 from lab.targets import CA, ENDLESS, status, target
+from lab.waiting import until
 from tests.cluster.controller.scene import (
     GOOD,
     Change,

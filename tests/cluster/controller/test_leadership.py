@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.controllers import PATIENCE, SYSTEM, Controller, World, until
+from lab.controllers import SYSTEM, Controller, World
 from lab.targets import CA, target
+from lab.waiting import PATIENCE, until
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/connectors-controller"
 

@@ -5,7 +5,8 @@ from typing import Final
 
 import pytest
 
-from lab.controllers import Controller, World, until
+from lab.controllers import Controller, World
+from lab.waiting import until
 from tests.cluster.short_tokens import ShortTokens
 from tests.fakes.background import background
 

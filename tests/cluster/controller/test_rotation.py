@@ -16,8 +16,9 @@ from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
 from connector_store.domain.rotation import NEXT, SIGNING
-from lab.controllers import SYSTEM, Controller, World, until
+from lab.controllers import SYSTEM, Controller, World
 from lab.kubectl import Kubectl
+from lab.waiting import until
 from tests.cluster.kube.installed import account, install_roles, may_use
 from tests.cluster.kube.served import Served, Watching, cluster_proxy
 

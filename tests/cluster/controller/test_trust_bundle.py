@@ -3,7 +3,8 @@
 from typing import Any
 
 from connector_controller.handover import ROTATE
-from lab.controllers import SYSTEM, Controller, World, until
+from lab.controllers import SYSTEM, Controller, World
+from lab.waiting import until
 
 BUNDLE = "/apis/certificates.k8s.io/v1/clustertrustbundles/connectors-proxy-ca"
 CONFIG_MAP = f"/api/v1/namespaces/{SYSTEM}/configmaps/connectors-proxy-ca"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.controllers import until
 from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.programs import KUBERNETES, built
+from lab.waiting import until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"

@@ -10,6 +10,7 @@ from typing import Any, Final
 from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
+from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.kubectl import write_kubeconfig
 
@@ -58,13 +59,7 @@ def secret(name: str, *, kind: str = BEARER_TOKEN_SECRET, **data: str) -> dict[s
 def connector(
     name: str, *, address: str = "https://192.0.2.1:6443", secret: str = "k8s-secret", **spec: Any
 ) -> dict[str, Any]:
-    auth = {"name": "bearerTokenAuth", "secretRef": {"name": secret}}
-    return {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": {"name": name},
-        "spec": {"connectorClassName": "k8s", "address": address, "auth": auth, **spec},
-    }
+    return manifests.connector(name, address, secret=secret, **spec)
 
 
 def may_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], name: str = "use") -> None:

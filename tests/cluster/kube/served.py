@@ -15,8 +15,9 @@ from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import Process
+from lab.waiting import until
 from tests.cluster.kube.installed import AUDIENCE, connector, proxy_kubeconfig, secret
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 RECHECK: Final = 4.0
 """Seconds, instead of 30: so long a test waits for a right that is taken away."""
@@ -85,7 +86,7 @@ class Served:
     def settled(self) -> None:
         """Returns when the proxy has seen what was applied."""
         kubectl = self.kubectl()
-        wait_for(lambda: self.whoami(kubectl) == "target", "the first request to go through")
+        until(lambda: self.whoami(kubectl) == "target", "the first request to go through")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ class Watching:
     def wait_for_end(self) -> float:
         """Seconds until it ended."""
         started = time.monotonic()
-        wait_for(lambda: not self.running, "the watch to end")
+        until(lambda: not self.running, "the watch to end")
         return time.monotonic() - started
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
+from lab.waiting import until
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import account, install_definitions, install_roles, may_use
 from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy
-from tests.cluster.proxy.running import wait_for
 from tests.fakes.background import background
 
 pytestmark = pytest.mark.timeout(400)
@@ -66,12 +66,12 @@ def test_a_review_that_cannot_be_asked_cuts_no_stream(plane: ControlPlane, prepa
                     plane.kubectl("create", "configmap", next(names), namespace=prepared)
                     return watching.saw(name)
 
-                wait_for(lambda: seen("tick-"), "the watch to be open")
+                until(lambda: seen("tick-"), "the watch to be open")
                 front.answers.update(dict.fromkeys(REVIEWS, 500))
                 asked = len(front.asked)
-                wait_for(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", patience=90)
+                until(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
                 plane.kubectl("create", "configmap", "still-there", namespace=prepared)
-                wait_for(lambda: watching.saw("still-there"), "the stream to go on")
+                until(lambda: watching.saw("still-there"), "the stream to go on")
                 assert watching.running
 
 
@@ -96,11 +96,11 @@ def test_the_api_server_is_killed_and_comes_back(private_plane: ControlPlane, tm
         token = served.caller()
         pid = proxy.process.pid
         plane.kill()
-        away = wait_for(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
+        away = until(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
         assert away.retry_after is not None
         assert proxy.admin("/readyz")[0] == 200
         plane.start_apiserver()
-        wait_for(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
+        until(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
         assert proxy.process.pid == pid
 
 
@@ -118,7 +118,7 @@ def test_until_it_is_synced_everybody_is_told_to_come_again(
         stack.push(proxy)
         proxy.start()
         served = Served(plane=plane, proxy=proxy, namespace="team-a")
-        wait_for(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
+        until(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
         assert proxy.admin("/readyz")[0] == 503
         early = served.connect(served.caller(), key=ObjectKey("team-a", "k8s"))
         assert early.status == 503
@@ -142,7 +142,7 @@ def test_only_the_namespaces_that_are_named_are_served(
         elsewhere = Served(plane=plane, proxy=proxy, namespace=namespace_elsewhere)
         elsewhere.apply(account="default")
         may_use(plane, namespace_elsewhere, subject=account(namespace_elsewhere))
-        told = wait_for(lambda: unavailable(elsewhere.connect(elsewhere.caller())), "503 for the other namespace")
+        told = until(lambda: unavailable(elsewhere.connect(elsewhere.caller())), "503 for the other namespace")
         assert "is not served" in told.phrase
 
 

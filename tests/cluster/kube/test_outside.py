@@ -10,9 +10,9 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import until
 from tests.cluster.kube.installed import may_use
 from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connectorctl
-from tests.cluster.proxy.running import wait_for
 
 ISSUER = "https://other.example"
 CALLER = "other:system:serviceaccount:default:pipeline"
@@ -71,19 +71,17 @@ def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, ot
     assert "or you may not use it" in kubectl.run("get", "pods").stderr
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
     may_use(outside.plane, outside.namespace, subject=who, name="outside")
-    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
     outside.plane.kubectl("delete", "rolebinding", "outside", namespace=outside.namespace)
-    wait_for(
-        lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", patience=RECHECK + 30
-    )
+    until(lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", timeout=RECHECK + 30)
 
 
 def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: ControlPlane, tmp_path: Path) -> None:
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
     may_use(outside.plane, outside.namespace, subject=who, name="watches")
     kubectl = outside.kubectl(token(other))
-    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     with Watching(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
         numbers = itertools.count()
 
@@ -91,14 +89,14 @@ def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: Cont
             outside.plane.kubectl("create", "configmap", f"seen-{next(numbers)}", namespace=outside.namespace)
             return watch.saw("seen-")
 
-        wait_for(seen, "the watch")
+        until(seen, "the watch")
         outside.plane.kubectl("delete", "rolebinding", "watches", namespace=outside.namespace)
         watch.wait_for_end()
 
     def cut() -> list[dict[str, Any]]:
         return [each for each in outside.proxy.audit() if each["event"] == "stream" and each["verb"] == "watch"]
 
-    ended = wait_for(cut, "its audit line")[-1]
+    ended = until(cut, "its audit line")[-1]
     assert (ended["reason"], ended["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
 
 
@@ -132,7 +130,7 @@ def test_it_uses_the_direct_door_with_a_token_file_and_no_secret_in_its_kubeconf
     path = tmp_path / "kubeconfig"
     path.write_text(done.stdout)
     kubectl = Kubectl(outside.plane.programs / "kubectl", path)
-    wait_for(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
     file.write_text(token(other, "elsewhere"))
     assert "is for another audience" in kubectl.run("get", "configmaps", "-n", outside.namespace).stderr

@@ -10,9 +10,10 @@ import pytest
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import until
 from tests.cluster.kube.installed import account, connector, group, may_use, secret
 from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connect, connectorctl
-from tests.cluster.proxy.running import RunningProxy, wait_for
+from tests.cluster.proxy.running import RunningProxy
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -30,7 +31,7 @@ def watch(served: Served, kubectl: Kubectl, tmp_path: Path) -> Iterator[Watching
             served.plane.kubectl("create", "configmap", next(names), namespace=served.namespace)
             return watching.saw("configmap/tick-")
 
-        wait_for(seen, "the watch to be open")
+        until(seen, "the watch to be open")
         yield watching
 
 
@@ -82,16 +83,16 @@ def test_a_deleted_service_account_is_refused(served: Served) -> None:
     token = served.caller("leaver")
     assert served.connect(token).status == 200
     served.plane.kubectl("delete", "serviceaccount", "leaver", namespace=served.namespace)
-    wait_for(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
+    until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
 
 
 def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: Served, tmp_path: Path) -> None:
     kubectl = served.kubectl()
     with watch(served, kubectl, tmp_path) as watching:
         served.rotate(account="other")
-        wait_for(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
+        until(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
         served.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
-        wait_for(lambda: watching.saw("configmap/after"), "the old stream to go on")
+        until(lambda: watching.saw("configmap/after"), "the old stream to go on")
         assert watching.running
 
 
@@ -126,9 +127,9 @@ def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: Serv
 def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_path: Path) -> None:
     token = served.caller(lifetime=30)
     with watch(served, served.kubectl(token), tmp_path) as watching:
-        wait_for(lambda: served.connect(token).status == 407, "the token to expire")
+        until(lambda: served.connect(token).status == 407, "the token to expire")
         served.plane.kubectl("create", "configmap", "later", namespace=served.namespace)
-        wait_for(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
+        until(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
         assert watching.running
 
 
@@ -137,7 +138,7 @@ def test_an_invalid_neighbour_disturbs_nobody(served: Served) -> None:
         secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
     )
     bad = ObjectKey(served.namespace, "bad")
-    wait_for(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
+    until(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
     assert served.whoami(served.kubectl()) == "target"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.manifests import connector, secret
 from tests.cluster.proxy.running import RunningProxy
 
 TARGET_USER = "target"
@@ -29,24 +30,10 @@ class Proxied:
 
 
 def manifests(plane: ControlPlane, token: str, *, name: str = "k8s") -> tuple[dict[str, Any], dict[str, Any]]:
-    connector = {
-        "apiVersion": "connectors.alauda.io/v1alpha1",
-        "kind": "Connector",
-        "metadata": {"name": name, "namespace": "team-a"},
-        "spec": {
-            "connectorClassName": "k8s",
-            "address": plane.url,
-            "auth": {"name": "bearerTokenAuth", "secretRef": {"name": name}},
-        },
-    }
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": "team-a"},
-        "type": "connectors.cpaas.io/bearer-token",
-        "stringData": {"token": token, "ca.crt": plane.ca_pem},
-    }
-    return connector, secret
+    return (
+        connector(name, plane.url, namespace="team-a"),
+        secret(name, namespace="team-a", token=token, ca=plane.ca_pem),
+    )
 
 
 def target_token(plane: ControlPlane, namespace: str) -> str:

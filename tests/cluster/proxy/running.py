@@ -6,18 +6,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import yaml
 
 from connector_store.domain.kubeconfig import Entry, render
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
 from connector_store.folder.access import SigningKey
+from lab import manifests
 from lab.kubectl import Kubectl
 from lab.ports import Port
 from lab.process import Process
@@ -82,9 +81,7 @@ class RunningProxy:
 
     def write(self, file: str, *objects: Mapping[str, Any]) -> None:
         """One file of manifests, replaced as editors do it."""
-        draft = self.home / "draft"
-        draft.write_text(yaml.safe_dump_all(objects))
-        draft.replace(self.manifests / file)
+        manifests.write(self.manifests, *objects, file=file)
 
     def admin(self, path: str) -> tuple[int, str]:
         """A GET of the admin address; (0, "") while nobody listens."""
@@ -142,14 +139,3 @@ class RunningProxy:
         path = folder / f"{connector.key.name}-{len(list(folder.iterdir()))}.kubeconfig"
         path.write_text(render([entry]))
         return Kubectl(control_plane_kubectl.program, path)
-
-
-def wait_for[T](probe: Callable[[], T | None], what: str, *, patience: float = PATIENCE) -> T:
-    """What `probe` gives once it is neither None nor False nor empty; AssertionError after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while True:
-        found = probe()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
-        time.sleep(0.05)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.waiting import until
 from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 
 def watching(proxy: RunningProxy) -> bool:
@@ -41,9 +42,9 @@ def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: Contr
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kubectl.environment
         ) as watch:
             try:
-                wait_for(lambda: watching(proxy), "the watch")
+                until(lambda: watching(proxy), "the watch")
                 proxy.process.signal(signal.SIGTERM)
-                wait_for(lambda: not accepts(proxy), "the listener to close")
+                until(lambda: not accepts(proxy), "the listener to close")
                 if end == "the client":
                     control_plane.kubectl("create", "configmap", "seen", namespace=namespace)
                     assert watch.stdout is not None

@@ -19,8 +19,9 @@ import yaml
 from lab.control_plane import ControlPlane
 from lab.issuer import TestIssuer
 from lab.process import without_proxies
+from lab.waiting import until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, ROOT, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, ROOT, RunningProxy
 
 PAGE = (ROOT / "docs" / "callers-from-outside.md").read_text()
 PROXY = "https://proxy.example.com"
@@ -96,7 +97,7 @@ def outside(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
         proxy.write("k8s.yaml", connector, secret, found["RoleBinding"])
         with proxy:
             made = Outside(plane=control_plane, proxy=proxy, github=github, gitlab=gitlab)
-            wait_for(lambda: proxy.ca(), "the proxy's CA")
+            until(lambda: proxy.ca(), "the proxy's CA")
             yield made
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.manifests import connector, minting
+from lab.waiting import until
 from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 MINTER = "minter"
 BEARER = "connectors.cpaas.io/bearer-token"
@@ -31,21 +33,11 @@ class Kinds:
     """What the Secrets hold, by Connector."""
 
     def connector(self, name: str) -> dict[str, Any]:
-        auth: dict[str, Any] = {"secretRef": {"name": name}}
         if name == "certificate":
-            auth["name"] = "clientCertificateAuth"
+            auth = {"name": "clientCertificateAuth", "secretRef": {"name": name}}
         else:
-            auth["name"] = "serviceAccountTokenAuth"
-            auth["params"] = [
-                {"name": "serviceAccount", "value": f"{self.namespace}/target"},
-                {"name": "expirationSeconds", "value": 600},
-            ]
-        return {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "Connector",
-            "metadata": {"name": name, "namespace": "team-a"},
-            "spec": {"connectorClassName": "k8s", "address": self.plane.url, "auth": auth},
-        }
+            auth = minting(f"{self.namespace}/target", secret=name, seconds=600)
+        return connector(name, self.plane.url, namespace="team-a", auth=auth)
 
     def secret(self, name: str, kind: str, **data: str) -> dict[str, Any]:
         content = {key.replace("_", "."): value for key, value in data.items()} | {"ca.crt": self.plane.ca_pem}
@@ -127,9 +119,9 @@ def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
         kinds.plane.kubectl("create", "configmap", f"there-before-{name}", namespace=kinds.namespace)
         with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
             try:
-                wait_for(seen.read_text, "the first line of the watch")
+                until(seen.read_text, "the first line of the watch")
                 kinds.plane.kubectl("create", "configmap", f"seen-by-{name}", namespace=kinds.namespace)
-                wait_for(partial(_told, seen, f"seen-by-{name}"), "the new one")
+                until(partial(_told, seen, f"seen-by-{name}"), "the new one")
             finally:
                 watch.terminate()
 
@@ -178,7 +170,7 @@ def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
     plane.new_service_account(namespace, "powerless")
     token = plane.mint_token(namespace, "powerless")
     kinds.proxy.write("bad.yaml", kinds.connector(bad), kinds.secret(bad, BEARER, token=token))
-    wait_for(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", patience=PATIENCE)
+    until(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", timeout=PATIENCE)
     done = kinds.kubectl(bad).run("get", "pods")
     assert 'secrets "by-nobody" may not create serviceaccounts/token of "target"' in done.stderr
     assert token not in done.stderr
@@ -191,6 +183,6 @@ def test_an_account_that_was_made_anew_costs_one_more_token_and_no_hour_of_refus
     plane.kubectl("delete", "serviceaccount", "target", namespace=namespace)
     kubectl = kinds.kubectl("by-token")
     gone = f'serviceaccounts "target" not found in namespace "{namespace}" of the target'
-    wait_for(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
+    until(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
     plane.new_service_account(namespace, "target")
-    wait_for(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")
+    until(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")

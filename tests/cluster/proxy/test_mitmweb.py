@@ -12,8 +12,9 @@ import pytest
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.ports import Port
+from lab.waiting import until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
 KEY = ObjectKey("team-a", "k8s")
 PLACEHOLDER = f"Bearer <of Connector {KEY}>"
@@ -51,7 +52,7 @@ class Session:
             found = json.loads(self.get("/flows"))
             return found if all((each.get("response") or {}).get("timestamp_end") for each in found) else []
 
-        return wait_for(ended, "the flows")
+        return until(ended, "the flows")
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,11 @@ import pytest
 from connector_store.domain.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.manifests import connector, minting, secret
 from lab.process import Process
+from lab.waiting import until
 from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy, wait_for
+from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.cluster.short_tokens import Minted, ShortTokens
 from tests.fakes.background import background
 
@@ -45,30 +47,15 @@ class Scene:
     namespace: str
 
     def connector(self, name: str) -> dict[str, Any]:
-        auth = {
-            "name": "serviceAccountTokenAuth",
-            "params": [{"name": "serviceAccount", "value": f"{self.namespace}/{name}"}],
-            "secretRef": {"name": name},
-        }
-        return {
-            "apiVersion": "connectors.alauda.io/v1alpha1",
-            "kind": "Connector",
-            "metadata": {"name": name, "namespace": "team-a"},
-            "spec": {"connectorClassName": "k8s", "address": self.front.url, "auth": auth},
-        }
+        auth = minting(f"{self.namespace}/{name}", secret=name)
+        return connector(name, self.front.url, namespace="team-a", auth=auth)
 
     def lend(self, name: str, token: str) -> Kubectl:
         """kubectl through a Connector whose Secret has that token."""
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": "team-a"},
-            "type": "connectors.cpaas.io/bearer-token",
-            "stringData": {"token": token, "ca.crt": self.plane.ca_pem},
-        }
-        self.proxy.write(f"{name}.yaml", self.connector(name), secret)
+        held = secret(name, namespace="team-a", token=token, ca=self.plane.ca_pem)
+        self.proxy.write(f"{name}.yaml", self.connector(name), held)
         kubectl = self.proxy.kubectl(self.plane.kubectl, self.connector(name))
-        wait_for(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
+        until(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
         return kubectl
 
     def minted(self, name: str) -> list[Minted]:
@@ -159,19 +146,19 @@ def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path
                 statuses.add(client.get())
                 return len(scene.minted(name)) > began + number
 
-            wait_for(renewed, f"renewal {number}")
+            until(renewed, f"renewal {number}")
             assert statuses == {200}
             patch = ("patch", "configmap", "step", "--type=merge", "-p", json.dumps({"data": {"number": str(number)}}))
             done = kubectl.run(*patch, namespace=scene.namespace)
             assert (done.returncode, done.stderr) == (0, "")
-            wait_for(partial(_told, seen, str(number)), f"change {number} in the watch")
+            until(partial(_told, seen, str(number)), f"change {number} in the watch")
         assert watch.running
     assert seen.read_text().split() == [str(number) for number in range(RENEWALS + 1)]
     used = scene.requests_by(name)
     assert len(used) > RENEWALS
     assert set(used) <= {f"JTI={each.id}" for each in scene.minted(name)}
     # The first has ended, also where it counts.
-    wait_for(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
+    until(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
 
 
 def refused(plane: ControlPlane, token: str) -> bool:
@@ -243,7 +230,7 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
             statuses.add(client.get())
             return statuses - {200}
 
-        wait_for(other, "the end of service")
+        until(other, "the end of service")
     # Not one request went to the target with a token that has ended; a JWT's times are whole seconds.
     assert statuses <= {200, 502}
     assert time.time() >= scene.minted(name)[-1].ends - 1
@@ -256,6 +243,6 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
 def test_a_minter_that_may_again_serves_again(scene: Scene, revoked: dict[str, Kubectl]) -> None:
     name = "by-binding"
     minter, kubectl = BY.format(name), revoked[name]
-    wait_for(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode != 0, "the end of service")
+    until(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode != 0, "the end of service")
     bind(scene, minter)
-    wait_for(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode == 0, "service again")
+    until(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode == 0, "service again")

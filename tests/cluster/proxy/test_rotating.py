@@ -11,8 +11,9 @@ from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import until
 from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import RunningProxy, wait_for
+from tests.cluster.proxy.running import RunningProxy
 
 FIRST = 20
 """Seconds that the first token lives."""
@@ -54,14 +55,14 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
             env=kubectl.environment,
         ) as waiting:
             try:
-                wait_for(lambda: _watches(proxy), "the informer's watch")
+                until(lambda: _watches(proxy), "the informer's watch")
                 draft = tmp_path / "draft"
                 draft.write_text(proxy.token(connector.key))
                 draft.replace(token)
-                wait_for(lambda: time.monotonic() > expires, "the end of the first token")
+                until(lambda: time.monotonic() > expires, "the end of the first token")
                 proxy.process.kill()
                 proxy.process.start()
-                wait_for(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
+                until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
                 control_plane.kubectl(
                     "patch", "configmap", "flag", "--type=merge", "-p", '{"data":{"state":"old"}}', namespace=namespace
                 )
