@@ -94,6 +94,7 @@ class Connections:
                 self._serve(client, tcp)
                 return
         except Exception as error:
+            # Nobody awaits this task, and what it was to serve would stay open.
             logger.error("client connection refused: %s", type(error).__name__)
         tcp.end()
         self._ended(client)

@@ -91,7 +91,7 @@ class DirectorySource:
                 self._unwatched = ""
             except OSError as error:
                 self._not_watched(error.strerror or str(error))
-            except Exception:
+            except Exception:  # the loop's one: what is served would stand still
                 logger.exception("following the folder %s failed; looking again", self._folder)
             await asyncio.sleep(POLL)
 

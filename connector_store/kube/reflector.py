@@ -125,7 +125,7 @@ class Reflector[T]:
                 await self._step()
             except ApiError as e:
                 self._broke(e)
-            except Exception as e:
+            except Exception as e:  # the loop's one: what the sink has would stand still
                 self._cursor.restart()
                 self._on_restart(self._resource.kind)
                 self._log.failed(type(e).__name__, "is not understood and listed anew", e)
