@@ -26,13 +26,16 @@ async def in_a_callback() -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     loop.call_soon(hold)
-    loop.call_later(0.05, done.set_result, None)
+    loop.call_soon(done.set_result, None)
     await done
 
 
 async def in_a_timer() -> None:
-    asyncio.get_running_loop().call_later(0.001, hold)
-    await asyncio.sleep(0.05)
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_later(0.001, hold)
+    loop.call_later(0.002, done.set_result, None)
+    await done
 
 
 async def in_a_step_of_a_task() -> None:

@@ -70,6 +70,7 @@ def test_a_log_that_is_not_followed_is_no_stream() -> None:
     records: list[Record] = []
     found = turn(b"/api/v1/namespaces/x/pods/p/log")
     answer(found, OK, records)
+    assert (records, found.stream) == ([], "")
 
 
 def test_a_refusal_keeps_its_cause() -> None:

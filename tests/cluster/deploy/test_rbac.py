@@ -156,6 +156,5 @@ def test_a_role_is_aggregated_to(installed: Kubectl, role: str, aggregated: str)
 
 
 def test_what_view_gets_is_never_the_right_of_get_connectors(installed: Kubectl) -> None:
-    for rule in installed.json("get", "clusterrole", "connectors-viewer-list")["rules"]:
-        if "connectors" in rule["resources"]:
-            assert set(rule["verbs"]) == {"list", "watch"}
+    rules = installed.json("get", "clusterrole", "connectors-viewer-list")["rules"]
+    assert [set(each["verbs"]) for each in rules if "connectors" in each["resources"]] == [{"list", "watch"}]
