@@ -15,6 +15,7 @@ VALUE = "\0"
 EXAMPLE = re.compile(r"\.\.\.|https://|Impersonate-User|\d+|\b[xyz](?:/[xyz])?\b")
 """What stands for a value in a quotation."""
 OF_OTHERS = {
+    "... alert certificate required",
     '... User "system:serviceaccount:...',
     '... is forbidden ... in the namespace "team-a"',
     "Error from server (Forbidden)",

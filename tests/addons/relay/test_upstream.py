@@ -1,6 +1,9 @@
 """One target connection serves the requests of a tunnel, as long as it is the one that was decided on."""
 
+import ssl
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from connector_store.trust import TrustStore
 from lab.certificates import Issued
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.proxy import Proxy, Stream, running_proxy
 from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
 
@@ -153,3 +156,31 @@ async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(p
     await until(lambda: not upstream.good)
     assert await ask(client, target) == 200
     assert [each.received.count(b"GET /api") for each in target.conversations] == [1, 1]
+
+
+async def test_a_target_that_wants_a_certificate_is_said_to_want_one(
+    target_certificate: Issued, target_ca: Issued, tmp_path: Path, confdir: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "target.pem").write_bytes(target_certificate.combined_pem)
+    context.load_cert_chain(tmp_path / "target.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def shake_hands(conversation: Conversation) -> None:
+        """asyncio's own would close without the alert."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while came := await conversation.some():
+            incoming.write(came)
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            await conversation.say(outgoing.read())
+
+    async with Target(None, tmp_path, shake_hands) as target:
+        write(tmp_path / "connectors", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
+        async with running_proxy(tmp_path / "connectors", confdir) as proxy:
+            client = await tunnel(proxy, target)
+            await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+            answer = await client.answer()
+    assert answer.status == 502
+    assert answer.json()["message"].endswith("team-a/k8s: TLS failed: tlsv13 alert certificate required")
