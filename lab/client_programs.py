@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.process import tied
-from lab.programs import CLIENTS, OPERATOR, PROGRESS, ProgramsMissingError, built, cache_root
+from lab.programs import CLIENTS, OPERATOR, ProgramsMissingError, built, cache_root, follow, say
 
 PINS = Path(__file__).parents[1] / "scripts" / "clients"
 COLLECTION = "ansible_collections/kubernetes/core/"
@@ -77,12 +76,12 @@ def build() -> None:
 
 def _build(ecosystem: Ecosystem, cache: Path) -> None:
     started = time.monotonic()
-    _say(f"building the client in {ecosystem.folder} (once; it stays in {cache})")
+    say(f"building the client in {ecosystem.folder} (once; it stays in {cache})")
     for each in cache.iterdir():
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     ecosystem.build(ecosystem.pins, cache)
     (cache / _WHOLE).touch()
-    _say(f"built the client in {ecosystem.folder} in {time.monotonic() - started:.0f} s")
+    say(f"built the client in {ecosystem.folder} in {time.monotonic() - started:.0f} s")
 
 
 def _python(pins: Path, cache: Path) -> None:
@@ -133,31 +132,9 @@ ECOSYSTEMS = (PYTHON, JAVASCRIPT, JAVA, RUST)
 
 
 def run(command: Sequence[str], folder: Path) -> None:
-    """A command that says what it does line by line; of these one is shown now and then."""
-    lines: list[str] = []
-    shown = time.monotonic()
-    with subprocess.Popen(
-        tied(command),
-        cwd=folder,
-        env=os.environ | {"NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if time.monotonic() - shown >= PROGRESS:
-                shown = time.monotonic()
-                _say(f"  {len(lines)} lines, now {line.strip()[:100]}")
-    if process.returncode != 0:
-        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{''.join(lines[-20:])}")
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
+    """One that says what it does line by line, of which some are shown."""
+    environment = os.environ | {"NO_COLOR": "1"}
+    follow(tied(command), folder, environment, lambda count, line: f"{count} lines, now {line[:100]}")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lab.api import AdminApi
 from lab.etcd import Etcd
 from lab.kubectl import Kubectl, certificate_user, write_kubeconfig
 from lab.pki import Authority, service_account_key
 from lab.ports import Port
-from lab.process import Process
+from lab.process import Process, Started
 from lab.programs import control_plane_programs
 from lab.tokens import TokenMint
 
@@ -29,7 +27,7 @@ READY_TIMEOUT = 120.0
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """Starts, stops and disturbs one control plane whose files all lie in `folder`."""
 
     def __init__(
@@ -64,19 +62,6 @@ class ControlPlane:
         self.audit_log = folder / "audit.log"
         self.etcd = Etcd(folder, self.programs / "etcd")
         self.apiserver = Process(self._command(arguments), log=folder / "kube-apiserver.log")
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Returns when /readyz says ok."""

@@ -5,8 +5,11 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -25,6 +28,29 @@ def tied(command: Sequence[str]) -> list[str]:
 def without_proxies() -> dict[str, str]:
     """This process's environment; its proxies are not for the test's own addresses."""
     return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+
+
+class Started(ABC):
+    """`with` starts it, and closes it in the end, and where it has started in part only."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Process:

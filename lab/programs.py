@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,14 +180,14 @@ def _absent(cache: Path, names: Sequence[str]) -> list[str]:
 def _build(go: str, module: Module, name: str) -> None:
     """Compiles beside the cache's own files and renames, so that a program that exists is whole."""
     started = time.monotonic()
-    _say(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
+    say(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
         total = _packages(go, module, name)
         _compile(command, PINS / module.folder, os.environ | _BUILDING, total)
         target.rename(module.cache / name)
-    _say(f"built {name} in {time.monotonic() - started:.0f} s")
+    say(f"built {name} in {time.monotonic() - started:.0f} s")
 
 
 def _copy(go: str, module: Module, name: str) -> None:
@@ -215,7 +215,7 @@ def _copy(go: str, module: Module, name: str) -> None:
 def _packages(go: str, module: Module, name: str) -> int:
     """How many packages the program has; those in Go's cache are not compiled again."""
     command = [go, "list", "-deps", *module.flags, module.packages[name]]
-    _say("  downloading its modules")
+    say("  downloading its modules")
     done = subprocess.run(
         command, cwd=PINS / module.folder, env=os.environ | _BUILDING, capture_output=True, text=True, check=False
     )
@@ -225,15 +225,33 @@ def _packages(go: str, module: Module, name: str) -> int:
 
 
 def _compile(command: list[str], folder: Path, environment: Mapping[str, str], total: int) -> None:
+    follow(command, folder, environment, lambda count, line: f"{count} of at most {total} packages, now {line}")
+
+
+def follow(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], tell: Callable[[int, str], str]
+) -> None:
+    """Run what says line by line what it does; now and then `tell` says how far it is, by their number and the last.
+
+    ProgramsMissingError has the last lines, where it fails.
+    """
     lines: list[str] = []
     shown = time.monotonic()
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
             lines.append(line)
             if time.monotonic() - shown >= PROGRESS:
                 shown = time.monotonic()
-                _say(f"  {len(lines)} of at most {total} packages, now {line.strip()}")
+                say(f"  {tell(len(lines), line.strip())}")
     if process.returncode != 0:
         raise ProgramsMissingError(f"{' '.join(command)} failed:\n{_last(lines)}")
 
@@ -242,6 +260,7 @@ def _last(lines: Sequence[str]) -> str:
     return "".join(lines[-20:])
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """To whoever waits for a build, who reads stdout for what comes of it."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()

@@ -6,8 +6,6 @@ It must run in the namespaces that `isolation.py` makes; kubelet's folder is /va
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import certificate_user
@@ -15,7 +13,7 @@ from lab.node import configuration
 from lab.node.image import BOX, write_box
 from lab.node.isolation import ADDRESS, run_folder
 from lab.node.requirements import program, search_path
-from lab.process import Process
+from lab.process import Process, Started
 from lab.programs import node_programs
 
 KUBELET_ROOT = Path("/var/lib/kubelet")
@@ -23,7 +21,7 @@ READY_TIMEOUT = 180.0
 """Seconds for each program to be ready; all together take 8 on an idle machine."""
 
 
-class Node:
+class Node(Started):
     """`with Node(folder) as node: node.kubectl("run", "a", "--image", node.box)`"""
 
     box = BOX
@@ -53,19 +51,6 @@ class Node:
         self._controllers = [self._controller_manager(), self._scheduler(), self._kube_proxy(), self._coredns()]
         self._containerd = self._make_containerd()
         self.kubelet = self._make_kubelet(sync_frequency)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Returns when pods can be created and the node is Ready."""

@@ -26,18 +26,6 @@ from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.api_server import FakeApiServer, refusal
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
-    async with KubeClient(server.configuration) as made:
-        yield made
-
-
 def answered_with_header(server: FakeApiServer, header: str) -> list[str]:
     """Every request is answered with {}; what it had in that header is in the list."""
     seen: list[str] = []

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -23,7 +23,7 @@ from connector_store.kube.lease import (
     spec_for,
 )
 from connector_store.kube.resources import LEASES
-from tests.fakes.api_server import FakeApiServer, Silence, refusal
+from tests.fakes.api_server import Silence, refusal
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("sys", "controller")
@@ -83,18 +83,6 @@ def quick(monkeypatch) -> None:
     """Renewed often, lost late: a busy machine must not cost the lease."""
     monkeypatch.setattr(lease, "RETRY", 0.05)
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 8.0)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
-    async with KubeClient(server.configuration) as made:
-        yield made
 
 
 class Candidate:

@@ -1,7 +1,5 @@
 """What is asked about a caller, and what the answers mean."""
 
-from collections.abc import AsyncIterator
-
 import jwt
 import pytest
 from aiohttp import web
@@ -16,18 +14,6 @@ from tests.fakes.api_server import FakeApiServer, refusal, user
 KEY = ObjectKey("team-a", "k8s")
 RULE = AccessRule("use", "connectors", "proxy")
 SECRET = "k" * 32
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
-    async with KubeClient(server.configuration) as made:
-        yield made
 
 
 async def test_a_good_token_gives_the_whole_identity(client: KubeClient, server: FakeApiServer) -> None:
