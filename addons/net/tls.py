@@ -5,7 +5,7 @@ pyOpenSSL makes the sessions (contexts, verification, names); bytes pass by its 
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
@@ -14,8 +14,8 @@ from connector_store.trust import why_tls_failed
 
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
 
-_SIZE: Final = 131072
-"""Bytes taken out of OpenSSL at once: what one read of a wire makes fits into two."""
+_SIZE: Final = 163840
+"""Bytes taken out of OpenSSL at once: what one read of a wire makes, and the record that had begun before it."""
 _BUFFER: Final = _ffi.new("char[]", _SIZE)
 """Of all sessions: what is in it is copied at once, and the data path runs on one event loop."""
 _BYTES: Final = _ffi.buffer(_BUFFER)
@@ -25,7 +25,8 @@ _RECORD: Final = 16384
 _RECORD_HEADER: Final = 5
 """Bytes before it (RFC 8446 section 5.1, RFC 5246 section 6.2.1); the last two are its length."""
 _MUCH: Final = 16384
-"""Bytes of one read or write after which OpenSSL's buffers are given back as soon as little passes again."""
+"""More bytes than these are read by OpenSSL where they are; once more were written at once, its buffer is given back as
+soon as little passes again."""
 
 
 class Out(Protocol):
@@ -115,7 +116,9 @@ class TlsStream:
         self._send = out.sender(connection) if outer is None else outer.send
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
         self._swollen = True
-        """OpenSSL's buffers are large: of a handshake, or of much that has passed."""
+        """OpenSSL's buffers are large: of a handshake, or of much that was written."""
+        # pyOpenSSL sets it, but memory takes all that is written: one call for all records.
+        _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
     def carried_by(self, out: Out | None) -> None:
         """From now on it is for `out` to end its connection, or for nobody; the connection stays the same."""
@@ -128,7 +131,10 @@ class TlsStream:
             data = outer.receive(data)
         if self.records is not None:
             self.records.receive(data)
-        if data:
+        much = len(data) > _MUCH
+        if much:
+            self._read_from(_lib.BIO_new_mem_buf(_ffi.from_buffer(data), len(data)))
+        elif data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         try:
             if not self.established and not self._handshake():
@@ -146,8 +152,9 @@ class TlsStream:
             # What TLS itself has to say: its handshake, answers to key updates, alerts.
             if _lib.BIO_get_mem_data(self._from, _START) > 0:
                 self._send_records()
-            if len(data) > _MUCH:
-                self._swollen = True
+            if much:
+                # `data` is the caller's again.
+                self._read_from(_lib.BIO_new(_lib.BIO_s_mem()))
             elif self._swollen and self.established:
                 self._give_back()
             if outer is not None and outer.ended and not self.ended:
@@ -155,15 +162,13 @@ class TlsStream:
 
     def send(self, data: bytes) -> None:
         """Send plain text."""
-        start, left = _ffi.from_buffer(data), len(data)
-        if left > _MUCH:
+        if not data:
+            return
+        if len(data) > _MUCH:
             self._swollen = True
-        while left:
-            # Each call makes one record (SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets).
-            done = _lib.SSL_write(self._ssl, start, left)
-            if done <= 0:
-                raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
-            start, left = start + done, left - done
+        done = _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data))
+        if done <= 0:
+            raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
         self._send_records()
 
     def finish(self, *, whole: bool = True) -> None:
@@ -197,7 +202,12 @@ class TlsStream:
             size = _lib.SSL_read(self._ssl, _BUFFER + filled, _SIZE - filled)
             if size > 0:
                 filled += size
-                if _lib.BIO_get_mem_data(self._into, _START) == 0 and _lib.SSL_pending(self._ssl) == 0:
+                # More follows a full record, as a rule.
+                if (
+                    size < _RECORD
+                    and _lib.BIO_get_mem_data(self._into, _START) == 0
+                    and _lib.SSL_pending(self._ssl) == 0
+                ):
                     break
                 continue
             reason = _lib.SSL_get_error(self._ssl, size)
@@ -207,6 +217,15 @@ class TlsStream:
                 raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
             self.ended = True
         return filled
+
+    def _read_from(self, into: Any) -> None:
+        """Have OpenSSL read that; the one before is freed (SSL_set_bio(3))."""
+        if into == _ffi.NULL:
+            raise MemoryError
+        # Its end is none: more may come.
+        _lib.BIO_set_mem_eof_return(into, -1)
+        _lib.SSL_set_bio(self._ssl, into, self._from)
+        self._into = self.tls._into_ssl = into
 
     def _give_back(self) -> None:
         """Give back OpenSSL's buffers, which it keeps as large as they ever were, once nothing is in them."""

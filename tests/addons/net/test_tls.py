@@ -112,16 +112,49 @@ def test_after_much_the_buffers_are_given_back_with_the_next_piece(
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    much = b"x" * 100_000
-    for one, other in ((near, far), (far, near)):
-        one.peer.send(much)
-        assert other.peer.receive(one.sent.take()) == much
-    before = held()
-    for _ in range(2):
+
+    def pass_both_ways(data: bytes) -> None:
         for one, other in ((near, far), (far, near)):
-            one.peer.send(b"little")
-            assert other.peer.receive(one.sent.take()) == b"little"
-    assert before - held() > 4 * 100_000
+            one.peer.send(data)
+            assert other.peer.receive(one.sent.take()) == data
+
+    for _ in range(2):
+        pass_both_ways(b"little")
+    before = held()
+    pass_both_ways(b"x" * 100_000)
+    for _ in range(2):
+        pass_both_ways(b"little")
+    assert held() - before < 10_000
+
+
+def test_much_behind_the_end_of_a_session_is_left_out(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    near.peer.send(b"last")
+    near.peer.finish()
+    assert far.peer.receive(near.sent.take() + b"x" * 100_000) == b"last"
+    assert far.peer.receive(b"x" * 100_000) == b""
+    far.peer.send(b"answer")
+    far.peer.finish()
+    assert near.peer.receive(far.sent.take()) == b"answer"
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 100_000), max_size=8))
+def test_for_every_cut_all_plain_text_comes_and_what_came_is_the_callers_again(
+    target_ca: Issued, target_certificate: Issued, sizes: list[int], cuts: list[int]
+) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    plain = [number.to_bytes() * size for number, size in enumerate(sizes)]
+    for each in plain:
+        near.peer.send(each)
+    stream, found = near.sent.take(), b""
+    for cut in (*cuts, len(stream)):
+        wire = bytearray(stream[:cut])
+        stream = stream[cut:]
+        found += far.peer.receive(memoryview(wire))
+        wire[:] = bytes(len(wire))
+    assert found == b"".join(plain)
 
 
 def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: Issued, target_certificate: Issued) -> None:
