@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
+import gc
 import os
+import sys
 from collections import Counter
 from collections.abc import Generator
 from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Final
 
 import hypothesis
 import pytest
@@ -44,6 +47,7 @@ PLACES = {
 }
 """Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
 
+WITH_PROGRAMS = ("slow", "cluster", "clients", "node")
 OTHER_STAGES = ("not slow and not cluster and not node", "slow and not cluster and not node")
 OF_CLUSTERS_ALONE = (
     "cluster/connectorctl",
@@ -55,6 +59,11 @@ OF_CLUSTERS_ALONE = (
 )
 """What is not read for the values of `-m` in OTHER_STAGES, by each of their workers."""
 _HERE = Path(__file__).parent
+
+STARTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
+"""Python's audit events of what begins another program."""
+_alone: list[str] = []
+"""The test that runs, if it may start none."""
 
 # Tests read the logs of the processes that they start as people do; test_logs.py reads the other form.
 os.environ.setdefault("CONNECTORS_LOG_FORMAT", "text")
@@ -128,6 +137,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             node_programs()
         if "clients" in marks:
             client_programs.build()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is made meanwhile stays, so there is nothing to look for."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    _alone[:] = [] if any(item.get_closest_marker(each) for each in WITH_PROGRAMS) else [item.nodeid]
+    try:
+        return (yield)
+    finally:
+        _alone.clear()
+
+
+def keep_alone(event: str, _: tuple[object, ...]) -> None:
+    """Nothing that `scripts/test unit` runs waits for a program to start."""
+    if _alone and event in STARTS:
+        pytest.fail(f"{_alone[0]} starts a program ({event}): mark it slow")
+
+
+sys.addaudithook(keep_alone)
 
 
 @pytest.hookimpl(wrapper=True)

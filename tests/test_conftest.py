@@ -27,6 +27,11 @@ def test_what_is_imported_here_is_of_this_tree() -> None:
     assert [each.__file__ for each in PACKAGES] == of_this_tree()
 
 
+def test_who_is_not_marked_slow_starts_no_program() -> None:
+    with pytest.raises(pytest.fail.Exception, match="mark it slow"):
+        subprocess.run(["true"], check=True)
+
+
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
     """The interpreter of an environment into which another tree was installed."""
@@ -46,6 +51,7 @@ def foreign(tmp_path: Path) -> Path:
     return python
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inherits", [True, False], ids=["as tests start it", "with nothing from us"])
 def test_what_is_started_is_of_this_tree_whatever_was_installed(foreign: Path, inherits: bool, tmp_path: Path) -> None:
     command = [str(foreign), "-c", FIND, *(each.__name__ for each in PACKAGES)]

@@ -10,6 +10,7 @@ import uvloop
 
 from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
+from connector_store.folder import source
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
@@ -61,6 +62,12 @@ def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
     path.mkdir()
     write(path, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
     return path
+
+
+@pytest.fixture
+def gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no file any more is gone at the next look."""
+    monkeypatch.setattr(source, "GRACE", 0.0)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ EXEC = (
 )
 KEY = ObjectKey("team-a", "k8s")
 
+pytestmark = pytest.mark.usefixtures("gone_at_once")
+
 
 async def opened(proxy: Proxy, target: Target, line: bytes) -> Stream:
     authority = f"127.0.0.1:{target.port}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from addons.net.sockets import Farewell
 from addons.records.record import Record
 from lab.certificates import Issued
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
@@ -284,6 +285,7 @@ async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
 )
 async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path, said: bytes) -> None:
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
+        proxy.end_with(Farewell(linger=0.3, look=0.05))
         stream = await proxy.open()
         await stream.say(said)
         await stream.rest()
@@ -340,6 +342,7 @@ async def test_other_names_may_be_given(folder: Path, confdir: Path) -> None:
         assert await status(stream, request) == 200
 
 
+@pytest.mark.usefixtures("gone_at_once")
 async def test_a_deleted_connector_cuts_what_runs_through_the_door(proxy: Proxy, target: Target) -> None:
     async def handler(conversation: Conversation) -> None:
         await conversation.head()

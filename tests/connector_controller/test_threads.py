@@ -37,6 +37,7 @@ def test_what_is_cancelled_before_its_turn_is_not_called() -> None:
     threads.shutdown()
 
 
+@pytest.mark.slow
 def test_a_process_ends_though_a_call_hangs() -> None:
     program = (
         "import threading\n"

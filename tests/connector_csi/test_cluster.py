@@ -71,6 +71,7 @@ async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
         assert b"connector_store_synced 1.0" in metrics.text()
 
 
+@pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
 async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", **{"watch-timeout": "1", "stale-after": "32"}))
     metrics = Metrics()

@@ -191,6 +191,7 @@ def test_what_is_busy_is_detached(tmp_path: Path) -> None:
     assert asked == [8, 10]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root: run the tests as root to try real mounts")
 def test_the_kernel_mounts_limits_and_unmounts(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")

@@ -30,6 +30,7 @@ with listen(ANY, 0) as server:
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 
 
+@pytest.mark.slow
 @NEEDS_ROOT
 @pytest.mark.parametrize(
     ("setting", "expected"),

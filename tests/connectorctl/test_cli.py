@@ -83,6 +83,7 @@ def test_the_plugin_asks_a_cluster(typed: Type, connectors: Path, monkeypatch: p
     assert "no access to an API server" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["connectorctl", "kubectl-connector"])
 def test_both_names_are_installed_and_run(connectors: Path, name: str) -> None:
     command = [program(name), "token", NAME, "--source", "connectors", "--confdir", "c"]
@@ -91,12 +92,14 @@ def test_both_names_are_installed_and_run(connectors: Path, name: str) -> None:
     assert done.stdout.startswith("eyJ")
 
 
+@pytest.mark.slow
 def test_kubectls_completion_is_installed_and_answers(place: Path) -> None:
     done = subprocess.run([program("kubectl_complete-connector"), "tok"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["token\tPrint a caller's token for one Connector.", ":4"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough_is_no_failure(connectors: Path) -> None:
     many = "\n---\n".join(
         "apiVersion: connectors.alauda.io/v1alpha1\nkind: Connector\n"
@@ -114,6 +117,7 @@ def test_a_reader_that_has_had_enough_is_no_failure(connectors: Path) -> None:
         assert running.wait(60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_a_terminal_has_colours_unless_it_says_no(place: Path, variable: dict[str, str], coloured: bool) -> None:
     leader, follower = pty.openpty()
@@ -125,6 +129,7 @@ def test_a_terminal_has_colours_unless_it_says_no(place: Path, variable: dict[st
     assert ("\x1b[" in shown) == coloured
 
 
+@pytest.mark.slow
 def test_a_folder_needs_no_code_of_clusters(connectors: Path) -> None:
     script = (
         "import sys; from connectorctl.cli import run; code = run(['status'], plugin=False); "

@@ -55,6 +55,7 @@ def test_a_pod_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert source.read({}, AUDIENCE) == "a.b.c"
 
 
+@pytest.mark.slow
 def test_a_command_prints_one() -> None:
     source = parse_identity(f"command:{sys.executable} -c \"print('a.b.c')\"")
     assert source.read({}, AUDIENCE) == "a.b.c"
@@ -85,9 +86,9 @@ def test_another_source_is_refused(text: str) -> None:
         pytest.param("gitlab", {}, "id_tokens: {CONNECTORS_ID_TOKEN: {aud: connectors}}", id="no token of GitLab"),
         pytest.param("gitlab", {"CONNECTORS_ID_TOKEN": "a b"}, "is no token", id="a variable of another kind"),
         pytest.param("file:/does/not/exist", {}, "No such file", id="no file"),
-        pytest.param("command:/does/not/exist", {}, "No such file", id="no such command"),
-        pytest.param("command:false", {}, "exit code 1", id="a command that fails"),
-        pytest.param("command:true", {}, "is no token", id="a command that prints nothing"),
+        pytest.param("command:/does/not/exist", {}, "No such file", id="no such command", marks=pytest.mark.slow),
+        pytest.param("command:false", {}, "exit code 1", id="a command that fails", marks=pytest.mark.slow),
+        pytest.param("command:true", {}, "is no token", id="a command that prints nothing", marks=pytest.mark.slow),
         pytest.param("command:'", {}, "No closing quotation", id="half a quotation"),
     ],
 )

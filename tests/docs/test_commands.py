@@ -59,6 +59,7 @@ def test_the_readmes_connector_is_the_one_that_init_writes() -> None:
     assert list(yaml.safe_load_all(shown)) == list(yaml.safe_load_all(MANIFESTS))
 
 
+@pytest.mark.slow
 def test_what_the_readme_has_made_is_not_committed(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     made = ["team.kubeconfig", "context.token", "connectors/k8s-connector.yaml"]

@@ -9,14 +9,15 @@ import json
 import shutil
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mitmproxy import options
 from mitmproxy.master import Master
+from mitmproxy.optmanager import _Option
 from mitmproxy.tools.dump import DumpMaster
 
 from addons.__main__ import serving
@@ -182,11 +183,32 @@ class Proxy:
         await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
 
 
+class Option(_Option):
+    """Copied as it is. mitmproxy copies all of them before each change, and looks at each as if it were new."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, _: object) -> Self:
+        made = Option.__new__(type(self))
+        for name in _Option.__slots__:
+            setattr(made, name, getattr(self, name))
+        return made
+
+
+class Options(options.Options):
+    """Tells of none that is new, of which mitmproxy tells every addon so far. Both are half of a proxy's start."""
+
+    def add_option(
+        self, name: str, typespec: object, default: Any, help: str, choices: Sequence[str] | None = None
+    ) -> None:
+        self._options[name] = Option(name, typespec, default, help, choices)
+
+
 @asynccontextmanager
 async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
     """Serve the manifests of `folder`; `settings` are options of the proxy."""
     given = {"connector_source": str(folder), "connector_admin": ""} | settings
-    opts = options.Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
+    opts = Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
     opts.set(*(f"{name}={value}" for name, value in given.items()), defer=True)
     opts.update(scripts=[str(ROOT / "addons" / "connector.py")])

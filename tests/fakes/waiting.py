@@ -21,7 +21,8 @@ async def end(server: asyncio.Server) -> None:
 
 async def until(condition: Callable[[], object], what: str = "what had to happen") -> None:
     """Looks again and again, and gives the loop its turns meanwhile; AssertionError after PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, 0.001
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.01)

@@ -72,6 +72,7 @@ def test_the_first_argument_chooses_the_program(arguments: list[str], expected: 
     assert command(arguments, programs=PROGRAMS) == expected
 
 
+@pytest.mark.slow
 def test_another_argument_is_a_usage_error() -> None:
     done = subprocess.run(
         [sys.executable, str(HOME / "image" / "entry.py"), "sh"],
@@ -88,6 +89,7 @@ ALONE = {"PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"}
 """The environment of the entry, and nothing else: in the image its own folder is not searched for packages."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["proxy", "--version"], ["csi", "--version"]], ids=" ".join)
 def test_it_says_the_products_version(arguments: list[str]) -> None:
     entry = [sys.executable, str(HOME / "image" / "entry.py"), *arguments]
@@ -95,6 +97,7 @@ def test_it_says_the_products_version(arguments: list[str]) -> None:
     assert done.stdout == f"kubernetes-connector {VERSION}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["controller", "csi"])
 def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Path) -> None:
     """Beside the interpreter that runs it lies the program; this one says with what it was started."""
@@ -150,6 +153,7 @@ def started(state: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["true", f"touch {STATE}"], ids=["not there", "no folder"])
 def test_a_folder_for_its_state_that_cannot_be_written_is_one_line(state: str) -> None:
     done = started(state)
@@ -159,6 +163,7 @@ def test_a_folder_for_its_state_that_cannot_be_written_is_one_line(state: str) -
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_argument_wins_over_what_an_older_release_left_in_its_state() -> None:
     done = started(f"mkdir {STATE}; echo 'connector_admin: \"[::]:9091\"' >{STATE}/config.yaml")
     assert done.returncode == 1

@@ -53,6 +53,7 @@ def tiny(build: list[str], **changed: str) -> Ecosystem:
     )
 
 
+@pytest.mark.slow
 def test_it_is_built_once_and_anew_when_a_pin_changes(pins: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny(["sh", "-c", "echo built >>made"], pinned="*.lock")
     first = ready(made)
@@ -65,6 +66,7 @@ def test_it_is_built_once_and_anew_when_a_pin_changes(pins: Path, capsys: pytest
     assert ready(made) != first
 
 
+@pytest.mark.slow
 def test_what_was_left_half_built_is_built_from_nothing(pins: Path) -> None:
     with pytest.raises(ProgramsMissingError, match="no such thing"):
         ready(tiny(["sh", "-c", "touch half; echo no such thing; exit 3"]))

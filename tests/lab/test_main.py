@@ -67,6 +67,7 @@ def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_prog
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
     environment = os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)}
     done = subprocess.run([CLUSTER, "run", "true"], env=environment, capture_output=True, text=True, timeout=TIMEOUT)

@@ -51,6 +51,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
     assert {each["alertname"] for each in asked if "exp_alerts" not in each} == everything
 
 
+@pytest.mark.slow
 def test_the_operators_object_is_what_the_script_writes() -> None:
     program = "import monitoring, sys; sys.stdout.write(monitoring.rendered())"
     done = subprocess.run(

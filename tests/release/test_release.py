@@ -113,6 +113,7 @@ def test_a_release_is_two_commands_and_a_commit(repository: Path, helm: Helm, tm
     assert (dist / "kubernetes-connector-7.8.9.tgz").is_file()
 
 
+@pytest.mark.slow
 def test_another_version_than_the_codes_is_refused(tmp_path: Path) -> None:
     done = release(tmp_path, "9.9.9", "--no-image")
     assert done.returncode == 1

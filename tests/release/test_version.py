@@ -10,6 +10,8 @@ import pytest
 
 from connector_store.version import VERSION
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path("scripts/version.py")
 FILES = [

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHELL = sorted(each.name for each in (ROOT / "scripts").iterdir() if each.is_file() and os.access(each, os.X_OK))
 PYTHON = sorted(each.name for each in (ROOT / "scripts").glob("*.py"))

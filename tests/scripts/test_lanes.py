@@ -9,6 +9,8 @@ import pytest
 
 from tests.fakes.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LANES = {
     "first": 'until [ -e "$HERE/second" ]; do sleep 0.1; done; echo it met the other',

@@ -15,8 +15,16 @@ SOURCE = "def double(number):\n    return number * 2\n"
 @pytest.mark.parametrize(
     ("was", "test", "verdict"),
     [
-        pytest.param("* 2", "from thing import double\ndef test_it():\n    assert double(2) == 4\n", "seen", id="seen"),
-        pytest.param("* 2", "import thing\ndef test_it():\n    assert thing\n", "NOT SEEN", id="not seen"),
+        pytest.param(
+            "* 2",
+            "from thing import double\ndef test_it():\n    assert double(2) == 4\n",
+            "seen",
+            id="seen",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "* 2", "import thing\ndef test_it():\n    assert thing\n", "NOT SEEN", id="not seen", marks=pytest.mark.slow
+        ),
         pytest.param("* 9", "def test_it():\n    assert False\n", "does not apply", id="of a line that is no more"),
         pytest.param("number", "def test_it():\n    assert False\n", "does not apply", id="of two lines"),
     ],
@@ -29,6 +37,7 @@ def test_a_bug_is_seen_or_not_and_is_gone_afterwards(tmp_path: Path, was: str, t
     assert (tmp_path / "thing.py").read_text() == SOURCE
 
 
+@pytest.mark.slow
 def test_a_selection_that_is_none_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "thing.py").write_text(SOURCE)
     mutant = Mutant(id="M", file="thing.py", was="* 2", now="* 3", tests=("test_absent.py",), why="a bug")

@@ -4,13 +4,14 @@ import asyncio
 import gc
 import socket
 import weakref
+from pathlib import Path
 
 import pytest
 
 from addons.net import sockets
 from addons.net.sockets import Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
-from tests.fakes.proxy import Proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import OK, Conversation, Target
 from tests.fakes.waiting import until
@@ -147,6 +148,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     stream.close()
 
 
+@pytest.mark.usefixtures("gone_at_once")
 async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Target) -> None:
     proxy.end_with(Farewell(cut=0.05))
 
@@ -189,7 +191,7 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
 
 @pytest.mark.parametrize("cut", [False, True], ids=["that has left", "that was cut"])
 async def test_a_dial_ends_with_its_client(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, cut: bool
+    folder: Path, confdir: Path, target: Target, monkeypatch: pytest.MonkeyPatch, cut: bool
 ) -> None:
     begun, given_up = asyncio.Event(), asyncio.Event()
 
@@ -202,13 +204,14 @@ async def test_a_dial_ends_with_its_client(
         return ""
 
     monkeypatch.setattr(sockets, "connect", silent)
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await until(begun.is_set)
-    if cut:
-        proxy.stage.cut("its Connector is gone")
-    client.close()
-    await until(given_up.is_set)
+    async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
+        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await until(begun.is_set)
+        if cut:
+            proxy.stage.cut("its Connector is gone")
+        client.close()
+        await until(given_up.is_set)
 
 
 async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leaves_none_open(

@@ -378,6 +378,7 @@ def _other_trust(folder: Path, target: Target, ca: Issued) -> None:
     write(folder, connector("k8s", here), secret(ca=make_ca("other").pem + ca.pem))
 
 
+@pytest.mark.usefixtures("gone_at_once")
 @pytest.mark.parametrize(
     "change", [_deleted, _elsewhere, _other_trust], ids=["it is deleted", "another address", "another CA"]
 )

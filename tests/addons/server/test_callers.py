@@ -86,6 +86,7 @@ async def test_a_pipeline_of(
         assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
 
 
+@pytest.mark.slow  # a refusal is remembered for 3 s
 async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
     folder: Path, confdir: Path, target: Target, issuer: TestIssuer
 ) -> None:

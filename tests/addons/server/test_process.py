@@ -104,6 +104,7 @@ async def test_watched_all_are_asked(folder: Path, confdir: Path) -> None:
         assert "trigger_event" not in vars(proxy.master.addons)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_leaves_no_core_and_no_keys() -> None:
     environment = {"SSLKEYLOGFILE": "/dev/null", "PYTHONPATH": os.environ["PYTHONPATH"]}

@@ -9,6 +9,7 @@ import pytest
 
 from connector_store.domain.authentication import Issuer
 from connector_store.domain.errors import ParseError
+from connector_store.folder import authentication
 from connector_store.folder.authentication import MAX_FILE, AuthenticationFile
 from tests.fakes.waiting import until
 
@@ -23,6 +24,11 @@ jwt:
     username: {claim: sub, prefix: 'ci:'}
 """
 NONE = ONE[: ONE.index("jwt:")]
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "POLL_MS", 50)
 
 
 class Applied:

@@ -54,6 +54,7 @@ async def test_says_what_a_pod_misses(
         await config.load(environ=environ, service_account=service_account)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("door", "absent"),
     [

@@ -80,12 +80,14 @@ async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
     assert await found.authorization() == "Bearer two"
 
 
+@pytest.mark.slow
 async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
     found = await config.load(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
     assert await found.authorization() == "Bearer p"
     assert runs(tmp_path) == 1
 
 
+@pytest.mark.slow
 async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
@@ -98,6 +100,7 @@ async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path)
     assert runs(tmp_path) == 2
 
 
+@pytest.mark.slow
 async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minute(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
@@ -112,6 +115,7 @@ async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minu
     assert await found.authorization() == "Bearer q"
 
 
+@pytest.mark.slow
 async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
     status = {"clientCertificateData": "cert", "clientKeyData": "key"}
     found = await config.load(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
@@ -121,6 +125,7 @@ async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
     assert read(found.key_file) == "key"
 
 
+@pytest.mark.slow
 def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
     program = (
         "import re, sys, connector_store.kube.kubeconfig\n"
@@ -140,10 +145,18 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
         pytest.param(lambda path: text(path, "clusters: 1"), None, "no access", id="another shape"),
         pytest.param(lambda path: write(path, {"tokenFile": "none"}), None, "none", id="no such token file"),
         pytest.param(
-            lambda path: write(path, plugin(path, None, code=3)), None, "returned 3", id="a plugin that fails"
+            lambda path: write(path, plugin(path, None, code=3)),
+            None,
+            "returned 3",
+            id="a plugin that fails",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
-            lambda path: write(path, plugin(path, {})), None, "neither token", id="a plugin that gives nothing"
+            lambda path: write(path, plugin(path, {})),
+            None,
+            "neither token",
+            id="a plugin that gives nothing",
+            marks=pytest.mark.slow,
         ),
     ],
 )

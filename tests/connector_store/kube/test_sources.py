@@ -137,6 +137,7 @@ async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served
     assert len(withheld) == 2
 
 
+@pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
 @pytest.mark.parametrize(
     ("options", "fault", "reason", "cut"),
     [
@@ -150,7 +151,6 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
 ) -> None:
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret(token="one"))
-    # A watch that works proves it once a second, later where the machine is busy.
     async with filled(server, stale_after=3.0, watch_timeout=1, **options) as store:
         await until(lambda: store.synced and isinstance(store.get(KEY), Target))
         told: list[frozenset[ObjectKey]] = []

@@ -10,13 +10,14 @@ import pytest
 from tests.connectorctl.typed import Type
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", [pytest.param("bash", marks=pytest.mark.slow), "zsh", "fish"])
 def test_every_shell_has_a_script_that_asks_us(typed: Type, shell: str) -> None:
     code, out, err = typed(f"completion {shell}")
     assert (code, err) == (0, "")
     assert f"_CONNECTORCTL_COMPLETE={shell}_complete" in out
 
 
+@pytest.mark.slow
 def test_bash_completes_a_command(typed: Type, place: Path) -> None:
     bash = shutil.which("bash")
     assert bash, "bash is on every machine that runs these tests"

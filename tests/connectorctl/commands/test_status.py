@@ -92,6 +92,7 @@ def test_a_watch_is_no_value(typed: Type, connectors: Path) -> None:
     assert typed("status -w -o json").code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "wrapped"), [("", True), ("-o wide", False)])
 def test_a_terminal_has_messages_wrapped_between_words_unless_it_is_to_be_wide(
     connectors: Path, form: str, wrapped: bool
