@@ -16,6 +16,7 @@ from connectorctl.plugin import LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import until
+from tests.cluster.proxy.informer import goes_on
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
 
@@ -30,7 +31,6 @@ def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: C
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
     connector = parse_connector(raw)
     assert isinstance(connector, Connector)
-    control_plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
     proxy = RunningProxy(tmp_path / "proxy")
     proxy.write("k8s.yaml", raw, secret)
     path = tmp_path / "kubeconfig"
@@ -41,33 +41,15 @@ def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: C
         identity = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
         assert identity == f"system:serviceaccount:{namespace}:{TARGET_USER}"
         runs = counted(path, tmp_path / "runs")
-        wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={PATIENT:.0f}s")
-        with subprocess.Popen(
-            kubectl.command(*wait, namespace=namespace),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=kubectl.environment,
-        ) as waiting:
-            try:
-                until(lambda: watches(proxy), "the informer's watch")
-                first, ended = runs(), time.monotonic() + LIFE
-                until(lambda: time.monotonic() > ended, "the end of the first token")
-                proxy.process.kill()
-                proxy.process.start()
-                until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
-                patch = '{"data":{"state":"old"}}'
-                control_plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
-                output, errors = waiting.communicate(timeout=PATIENT)
-            finally:
-                waiting.kill()
-    assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
-    assert runs() > first
+        before: list[int] = []
 
+        def ended() -> None:
+            before.append(runs())
+            end = time.monotonic() + LIFE
+            until(lambda: time.monotonic() > end, "the end of the first token")
 
-def watches(proxy: RunningProxy) -> bool:
-    lines = proxy.admin("/metrics")[1].splitlines()
-    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
+        goes_on(control_plane, proxy, kubectl, namespace, patience=PATIENT, meanwhile=ended)
+        assert runs() > before[0]
 
 
 def make_kubeconfig(proxy: RunningProxy, connector: Connector, path: Path) -> None:

@@ -1,0 +1,50 @@
+"""A long-lived client-go program through a proxy: kubectl wait is an informer, and outlives its first token."""
+
+import subprocess
+from collections.abc import Callable
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.waiting import until
+from tests.cluster.proxy.running import RunningProxy
+
+
+def goes_on(
+    plane: ControlPlane,
+    proxy: RunningProxy,
+    kubectl: Kubectl,
+    namespace: str,
+    *,
+    patience: float,
+    meanwhile: Callable[[], None],
+) -> None:
+    """It sees a change after the proxy was started anew, which ends its watch; `meanwhile` ends its token before.
+
+    `patience`: seconds that it has for all of that.
+    """
+    plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
+    wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={patience:.0f}s")
+    with subprocess.Popen(
+        kubectl.command(*wait, namespace=namespace),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=kubectl.environment,
+    ) as waiting:
+        try:
+            until(lambda: _watches(proxy), "the informer's watch")
+            meanwhile()
+            proxy.process.kill()
+            proxy.process.start()
+            until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
+            patch = '{"data":{"state":"old"}}'
+            plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
+            output, errors = waiting.communicate(timeout=patience)
+        finally:
+            waiting.kill()
+    assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
+
+
+def _watches(proxy: RunningProxy) -> bool:
+    lines = proxy.admin("/metrics")[1].splitlines()
+    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
