@@ -33,9 +33,12 @@ def handshake(
     alpn: tuple[bytes, ...] = (),
     at_port: bool = False,
     groups: bytes = b"",
+    ciphers: bytes = b"",
 ) -> SSL.Connection:
     """The client's side of a finished handshake."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    if ciphers:
+        context.set_tls13_ciphersuites(ciphers)
     if groups:
         assert SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
     client = SSL.Connection(context)
@@ -108,6 +111,26 @@ def test_the_key_exchange(confdir: Path, offered: bytes, chosen: str) -> None:
     assert client.get_protocol_version_name() == "TLSv1.3"
     name = SSL._lib.SSL_get0_group_name(client._ssl)  # type: ignore[attr-defined]  # pyOpenSSL has no public way
     assert SSL._ffi.string(name).decode() == chosen  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        pytest.param(
+            b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256",
+            id="what costs least, whatever the client likes best",
+        ),
+        pytest.param(
+            b"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384", id="without it AES-256"
+        ),
+        pytest.param(b"TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256", id="without AES ChaCha20"),
+    ],
+)  # fmt: skip
+def test_the_cipher(confdir: Path, offered: bytes, chosen: str) -> None:
+    store = load(confdir)
+    client = handshake(Certificates(lambda: store, OWN), "host.example", ciphers=offered)
+    assert client.get_protocol_version_name() == "TLSv1.3"
+    assert client.get_cipher_name() == chosen
 
 
 def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
