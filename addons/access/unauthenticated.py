@@ -6,7 +6,6 @@ those whose caller is known are counted no more, and go on.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -27,7 +26,7 @@ class Unauthenticated:
         self._most = most
         self._most_of_one = most_of_one
         self._most_open = most_open
-        self._addresses: Counter[str] = Counter()
+        self._addresses: dict[str, int] = {}
         self._tell = TokenBucket(rate=1 / TOLD_EVERY, burst=1, now=now)
         self.count = 0
         """Connections whose caller is not known."""
@@ -43,7 +42,7 @@ class Unauthenticated:
                 logger.warning("connections are refused: %s (%d so far)", full, self.refused)
             return None
         self.count += 1
-        self._addresses[address] += 1
+        self._addresses[address] = self._addresses.get(address, 0) + 1
         counted = [address]
 
         def leave() -> None:

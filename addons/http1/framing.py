@@ -24,6 +24,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HEAD_END: Final = b"\r\n\r\n"
 _END: Final = End()
+_NO_FIELDS: Final = Fields()
 MAX_REMEMBERED: Final = 4096
 """Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
 
@@ -204,7 +205,7 @@ class RequestReader(_Reader):
     def __init__(self, *, max_head: int) -> None:
         super().__init__(max_head=max_head)
         self._last_block = b""
-        self._last_fields = Fields()
+        self._last_fields = _NO_FIELDS
         self._last_body: Body | Invalid | None = None
 
     def _parse(self, line: bytes, block: bytes) -> RequestHead | Invalid:

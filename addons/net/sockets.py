@@ -39,6 +39,11 @@ class Farewell:
 
 
 FAREWELL: Final = Farewell()
+GRAIN: Final = 0.001
+"""Seconds that libuv's clock tells apart: its timers are as much too early."""
+_READS: Final = (ConnectionState.OPEN, ConnectionState.CAN_READ)
+_WRITES: Final = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
+"""States in which one can; `&` of Python's flags costs a microsecond."""
 
 
 class Sockets:
@@ -54,11 +59,17 @@ class Sockets:
         self._is_over = over
         self._loop = asyncio.get_running_loop()
         self._client = tcp
-        self._open: dict[Connection, TcpConnection] = {client: tcp}
+        self._open: dict[str, tuple[Connection, TcpConnection]] = {client.id: (client, tcp)}
+        """By the identifier: mitmproxy's connections as keys would be hashed by a function of Python's."""
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._stage: Stage | None = None
         self._over = self._told = False
         self._timer: asyncio.TimerHandle | None = None
+        self._looks = self._due = 0.0
+        """When the timer looks, and when `_then` is to be called, on the clock of the event loop."""
+        self._then: Callable[[], None] | None = None
+        self._wait = Wait.CLIENT
+        """What the last `arm` was for."""
         self._number = 0
         self._on_close: list[Callable[[], None]] = []
         self.known: Callable[[], None] = _nothing
@@ -76,7 +87,7 @@ class Sockets:
     def serve(self, stage: Stage) -> None:
         """Give all that comes from now on to `stage`, in place of the one before it."""
         self._stage = stage
-        for connection, tcp in self._open.items():
+        for connection, tcp in self._open.values():
             if connection.state is not ConnectionState.CLOSED:
                 self._serve(connection, tcp, stage)
 
@@ -106,7 +117,7 @@ class Sockets:
 
     def adopt(self, server: Connection, tcp: TcpConnection) -> None:
         """Serve an open connection to a target, and couple the two directions."""
-        self._open[server] = tcp
+        self._open[server.id] = server, tcp
         if self._over:
             self.close(server)
             return
@@ -116,35 +127,37 @@ class Sockets:
 
     def part(self, server: Connection) -> None:
         """An open connection to a target that is to outlive this client: it is nothing of ours any more."""
-        tcp = self._open.pop(server)
+        _, tcp = self._open.pop(server.id)
         tcp.uncouple()
         tcp.leave_alone()
         tcp.release()
 
     def tcp(self, connection: Connection) -> TcpConnection:
         """Of an open connection."""
-        return self._open[connection]
+        return self._open[connection.id][1]
 
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
         """What writes to an open connection."""
-        return self._open[connection].send
+        return self._open[connection.id][1].send
 
     def finish(self, connection: Connection) -> None:
         """Send FIN after what was sent; the other side may go on."""
-        if not connection.state & ConnectionState.CAN_WRITE:
+        state = connection.state
+        if state not in _WRITES:
             return
-        if not self._open[connection].finish():
+        _, tcp = self._open[connection.id]
+        if not tcp.finish():
             return
-        connection.state &= ~ConnectionState.CAN_WRITE
-        if connection.state is ConnectionState.CLOSED and not self._open[connection].unsent:
+        connection.state = ConnectionState.CAN_READ if state in _READS else ConnectionState.CLOSED
+        if connection.state is ConnectionState.CLOSED and not tcp.unsent:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
         connection.state = ConnectionState.CLOSED
-        tcp = self._open.get(connection)
-        if tcp is not None:
-            tcp.end()
+        found = self._open.get(connection.id)
+        if found is not None:
+            found[1].end()
         elif (dial := self._dials.pop(connection, None)) is not None:
             dial.cancel()
         if connection is self.client:
@@ -155,22 +168,20 @@ class Sockets:
 
     def hold(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
-        (self._client if connection is None else self._open[connection]).hold()
+        (self._client if connection is None else self.tcp(connection)).hold()
 
     def release(self, connection: Connection | None = None) -> None:
-        (self._client if connection is None else self._open[connection]).release()
+        (self._client if connection is None else self.tcp(connection)).release()
 
     def arm(self, seconds: float, wait: Wait) -> int:
         """Deliver a TimeUp in `seconds`, in place of the timer that runs; returns its number."""
-        self.disarm()
         self._number += 1
-        self._timer = self._loop.call_later(seconds, self._time_up, TimeUp(wait, self._number))
+        self._wait = wait
+        self._call_in(seconds, self._time_up)
         return self._number
 
     def disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._then = None
 
     def linger(self, *, patient: bool) -> None:
         """The last answer is written: give the client time to take it, so that it sees that and no reset.
@@ -181,16 +192,16 @@ class Sockets:
         self.disarm()
         self._client.discard()
         if patient and self._client.unsent:
-            self._timer = self._loop.call_later(self._farewell.look, partial(self.linger, patient=True))
+            self._call_in(self._farewell.look, partial(self.linger, patient=True))
         elif self.client.state is ConnectionState.CLOSED:
             self.close(self.client)
         else:
-            self._timer = self._loop.call_later(self._farewell.linger, self.abort)
+            self._call_in(self._farewell.linger, self.abort)
 
     def cut(self) -> None:
         """End both sides without a farewell; the client gets some time to take what is on its way to it."""
         self.disarm()
-        for connection, tcp in self._open.items():
+        for connection, tcp in self._open.values():
             if tcp is not self._client:
                 tcp.transport.abort()
                 self.close(connection)
@@ -200,7 +211,7 @@ class Sockets:
     def abort(self) -> None:
         """End both sides now."""
         self.disarm()
-        for connection, tcp in self._open.items():
+        for connection, tcp in self._open.values():
             tcp.transport.abort()
             self.close(connection)
 
@@ -263,10 +274,15 @@ class Sockets:
             callback()
         if stage is not None:
             stage.closed()
-        for connection in (*self._dials, *self._open):
-            self.close(connection)
-        if any(tcp.unsent for tcp in self._open.values()):
-            self._timer = self._loop.call_later(self._farewell.cut, self._forget)
+        for dialled in tuple(self._dials):
+            self.close(dialled)
+        waits = False
+        for connection, tcp in self._open.values():
+            if connection.state is not ConnectionState.CLOSED:
+                self.close(connection)
+            waits = waits or bool(tcp.unsent)
+        if waits:
+            self._call_in(self._farewell.cut, self._forget)
         else:
             self._forget()
 
@@ -292,14 +308,42 @@ class Sockets:
         self.abort()
 
     def _forget(self) -> None:
-        self._timer = None
-        for tcp in self._open.values():
+        self._then = None
+        if self._timer is not None:
+            self._timer.cancel()
+        for _, tcp in self._open.values():
             tcp.forget()
         self._open.clear()
 
-    def _time_up(self, event: TimeUp) -> None:
+    def _call_in(self, seconds: float, then: Callable[[], None]) -> None:
+        """Call `then` in `seconds`, in place of what waits.
+
+        A timer that runs goes on where it looks before that: to make and to cancel one costs more than what most of
+        them watch, each of which is over long before its time.
+        """
+        self._then = then
+        self._due = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._looks <= self._due:
+                return
+            self._timer.cancel()
+        self._looks = self._due
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
         self._timer = None
-        self.deliver(event)
+        then = self._then
+        if then is None:
+            return
+        left = self._due - self._loop.time()
+        if left > GRAIN:
+            self._call_in(left, then)
+            return
+        self._then = None
+        then()
+
+    def _time_up(self) -> None:
+        self.deliver(TimeUp(self._wait, self._number))
 
     def _serve(self, connection: Connection, tcp: TcpConnection, stage: Stage) -> None:
         tcp.deliver = partial(stage.received, connection)
@@ -307,8 +351,10 @@ class Sockets:
         tcp.failed = self._failed
 
     def _ended(self, connection: Connection, lost: bool) -> None:
-        known = not connection.state & ConnectionState.CAN_READ
-        connection.state = ConnectionState.CLOSED if lost else connection.state & ~ConnectionState.CAN_READ
+        state = connection.state
+        known = state not in _READS
+        goes_on = state in _WRITES and not lost
+        connection.state = ConnectionState.CAN_WRITE if goes_on else ConnectionState.CLOSED
         if self._stage is not None and not self._over and not known:
             self._stage.ended(connection)
         if connection.state is ConnectionState.CLOSED:

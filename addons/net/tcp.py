@@ -5,9 +5,8 @@ for each client. So both clients' connections and those to targets are this prot
 """
 
 import asyncio
-import contextlib
+import itertools
 import logging
-import random
 import select
 import socket
 from collections.abc import Callable
@@ -26,16 +25,18 @@ LITTLE: Final = 16384
 _LITTLE_BUFFER: Final = _BUFFER[:LITTLE]
 BACKLOG: Final = Backlog()
 """Of all connections."""
-KEEPALIVE: Final = (
-    (socket.TCP_KEEPIDLE, range(12, 17)), (socket.TCP_KEEPINTVL, range(8, 11)), (socket.TCP_KEEPCNT, range(5, 6)),
-)  # fmt: skip
+KEEPALIVE: Final = {
+    socket.TCP_KEEPIDLE: range(12, 17), socket.TCP_KEEPINTVL: range(8, 11), socket.TCP_KEEPCNT: range(5, 6),
+}  # fmt: skip
 """Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection, which is
 52 to 66 s after the peer was heard of last.
 
-Each connection takes its own. Where thousands are idle, the kernel fires timers that are alike together, and a CPU
-takes no more than net.core.netdev_max_backlog packets at once from loopback and veth, 1,000: it drops the others, at
-each try the same ones. It tells timers up to 16 s apart to a sixteenth, longer ones to an eighth (kernel/time/timer.c).
+Each connection takes the next of all combinations. Where thousands are idle, the kernel fires timers that are alike
+together, and a CPU takes no more than net.core.netdev_max_backlog packets at once from loopback and veth, 1,000: it
+drops the others, at each try the same ones. It tells timers up to 16 s apart to a sixteenth, longer ones to an eighth
+(kernel/time/timer.c).
 """
+_SPREAD: Final = itertools.cycle(itertools.product(*KEEPALIVE.values()))
 MAX_UNSENT: Final = 4 * 1024 * 1024
 """Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
 _POLL: Final = select.poll()
@@ -104,8 +105,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         self.uncouple()
         other.uncouple()
         self._opposite, other._opposite = other, self
-        for each in (self, other):
-            each._block(each._opposite is not None and each._opposite._full)
+        self._block(other._full)
+        other._block(self._full)
 
     def uncouple(self) -> None:
         """It has no opposite any more."""
@@ -187,7 +188,7 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def forget(self) -> None:
         """The client connection has ended, and with it all that this wire was part of."""
-        self.end()
+        self.leave_alone()
         self.transport.abort()
         self._opposite = None
 
@@ -244,7 +245,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             self._descriptor = sock.fileno()
-            keep_alive(sock.family, self._descriptor)
+            keep_alive(self._descriptor)
         self._on_made(self)
         self._settle()
 
@@ -267,8 +268,9 @@ class TcpConnection(asyncio.BufferedProtocol):
             self.failed(error)
 
     def _block(self, blocked: bool) -> None:
-        self._blocked = blocked
-        self._settle()
+        if blocked is not self._blocked:
+            self._blocked = blocked
+            self._settle()
 
     def _said(self) -> int:
         """What the kernel has of the peer: nothing, bytes, FIN, an error (poll(2))."""
@@ -291,16 +293,20 @@ class TcpConnection(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
 
-def keep_alive(family: int, descriptor: int) -> None:
-    """Have the kernel ask the peer of an idle connection whether it is there, and send what is written at once."""
-    sock = socket.socket(family, socket.SOCK_STREAM, fileno=descriptor)
+def keep_alive(descriptor: int) -> None:
+    """Have the kernel ask the peer of an idle TCP connection whether it is there.
+
+    What is written goes out at once: event loops set TCP_NODELAY themselves.
+    """
+    # To set options any family will do; one that is named is not asked for.
+    sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, seconds in zip(KEEPALIVE, next(_SPREAD), strict=True):
+            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+    except OSError:
         # The peer may be gone already; reading says so.
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, values in KEEPALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, random.choice(values))  # noqa: S311 - spreads, protects nothing
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pass
     finally:
         # It is the transport's.
         sock.detach()

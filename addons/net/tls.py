@@ -115,6 +115,8 @@ class TlsStream:
         self._outer = outer
         self._send = out.sender(connection) if outer is None else outer.send
         self._ssl, self._into, self._from = tls._ssl, tls._into_ssl, tls._from_ssl
+        self._waits = False
+        """What TLS says by itself goes out with the answer to what it brought."""
         self._swollen = True
         """OpenSSL's buffers are large: of a handshake, or of much that was written."""
         # pyOpenSSL sets it, but memory takes all that is written: one call for all records.
@@ -137,9 +139,12 @@ class TlsStream:
         elif data:
             _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data))
         try:
-            if not self.established and not self._handshake():
+            known = self.established
+            if not known and not self._handshake():
                 return b""
             size = self._read()
+            # Session tickets: nobody waits for them who has asked for something with the last of the handshake.
+            self._waits = not known and size > 0 and _lib.SSL_version(self._ssl) == _lib.TLS1_3_VERSION
             pieces: list[bytes] = []
             if size < _SIZE - _RECORD:
                 plain: bytes = _BYTES[:size]
@@ -150,7 +155,7 @@ class TlsStream:
             return b"".join(pieces)
         finally:
             # What TLS itself has to say: its handshake, answers to key updates, alerts.
-            if _lib.BIO_get_mem_data(self._from, _START) > 0:
+            if not self._waits and _lib.BIO_get_mem_data(self._from, _START) > 0:
                 self._send_records()
             if much:
                 # `data` is the caller's again.
@@ -170,6 +175,9 @@ class TlsStream:
         if done <= 0:
             raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
         self._send_records()
+        if self._waits:
+            self._waits = False
+            self._give_back()
 
     def finish(self, *, whole: bool = True) -> None:
         """Nothing more is sent: close_notify where what was sent is `whole`, then FIN. The peer may go on."""
@@ -186,14 +194,12 @@ class TlsStream:
             self._out.finish(self.connection)
 
     def _handshake(self) -> bool:
-        try:
-            self.tls.do_handshake()
-        except SSL.WantReadError:
-            return False
-        except SSL.Error as error:
-            raise ConnectionError(why_tls_failed(self.tls, error)) from None
-        self.established = True
-        return True
+        done = _lib.SSL_do_handshake(self._ssl)
+        if done == 1:
+            self.established = True
+        elif _lib.SSL_get_error(self._ssl, done) != _lib.SSL_ERROR_WANT_READ:
+            raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
+        return self.established
 
     def _read(self) -> int:
         """Fill the buffer, but for the room of a record; returns the number of bytes."""

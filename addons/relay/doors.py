@@ -87,13 +87,15 @@ class Direct:
             # Of the proxy itself: on a connection of their own.
             return denial.misdirected()
         key, target = named if named is not None else direct.Named(by_host or ObjectKey("", ""), head.target)
-        return Request(Asked(key, None, _token(head, key)), head._replace(target=target))
+        asked = Asked(key, None, _token(head, key))
+        return Request(asked, RequestHead(head.method, target, head.minor, head.headers, head.body))
 
     def write(self, head: RequestHead, address: Address) -> RequestHead:
         """With the path of the address before its own, and the target's Host."""
         if self._last is None or self._last[0] is not head.headers or self._last[1] != address:
             self._last = (head.headers, address, direct.to_target(head.headers, address))
-        return head._replace(target=address.prefix.encode("ascii") + head.target, headers=self._last[2])
+        target = address.prefix.encode("ascii") + head.target
+        return RequestHead(head.method, target, head.minor, self._last[2], head.body)
 
     def _by_host(self, head: RequestHead) -> ObjectKey | None:
         host = self._host(head)

@@ -136,13 +136,14 @@ class Gate:
 
     def _serve(self, door: Direct, found: list[Event]) -> None:
         """Hand the sockets on to requests that name their Connector themselves."""
-        requests = self._requests(Admission(self._shared.checks, self._sockets), door, self._open())
+        admission = Admission(self._shared.checks, self._sockets)
+        requests = self._requests(admission, door, self._open(), self._reader)
         self._sockets.serve(requests)
-        requests.take_over(self._reader, found)
+        requests.take_over(found)
 
-    def _requests(self, admission: Admission, door: Door, client: Stream) -> Requests:
+    def _requests(self, admission: Admission, door: Door, client: Stream, reader: RequestReader) -> Requests:
         make = WatchedRequests if self._shared.watched else Requests
-        return make(self._shared, self._sockets, admission, door, client)
+        return make(self._shared, self._sockets, admission, door, client, reader)
 
     def _show(self, head: RequestHead, answer: Page | Deny) -> None:
         if isinstance(answer, Deny):
@@ -182,7 +183,8 @@ class Gate:
             return TlsStream(sockets.client, shared.certificates.connection(grant.host), sockets, outer=outer)
 
         def then(client: TlsStream, plain: bytes) -> None:
-            requests = self._requests(admission, Tunnel(grant), client)
+            reader = RequestReader(max_head=shared.max_header)
+            requests = self._requests(admission, Tunnel(grant), client, reader)
             sockets.serve(requests)
             requests.begin(plain)
 

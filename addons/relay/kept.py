@@ -86,7 +86,8 @@ class Kept:
         upstream.part(lambda ended: self._drop(upstream, "ended" if ended else "surplus"))
         self._ends[upstream] = self._end(upstream)
         self._of.setdefault(upstream.key, {})[upstream] = None
-        reason = self._why_not(upstream) or (None if self._serves(upstream) else "changed")
+        # What it says meanwhile is read, and tells; whoever takes it looks again.
+        reason = self._why_not(upstream) or (None if self._leads_on(upstream) else "changed")
         if reason is not None:
             self._drop(upstream, reason)
             return
@@ -100,7 +101,9 @@ class Kept:
     def take(self, target: Target, trust: TrustStore) -> Upstream | None:
         """The one that was used last among those that are good for `target` at this moment; join it to its client."""
         for upstream in reversed(tuple(self._of.get(target.key, ()))):
-            reason = self._why_not(upstream) or (None if upstream.serves(target, trust) else "changed")
+            reason = self._why_not(upstream) or (None if upstream.leads_to(target, trust) else "changed")
+            if reason is None and not upstream.quiet:
+                reason = "surplus"
             if reason is None:
                 self._remove(upstream)
                 self.taken += 1
@@ -112,7 +115,7 @@ class Kept:
         """A subscriber of the store: drop what a Connector does not lead to any more."""
         for key in keys & self._of.keys():
             for upstream in tuple(self._of[key]):
-                reason = self._why_not(upstream) or (None if self._serves(upstream) else "changed")
+                reason = self._why_not(upstream) or (None if self._leads_on(upstream) else "changed")
                 if reason is not None:
                     self._drop(upstream, reason)
 
@@ -121,17 +124,20 @@ class Kept:
         self._closed = True
         for upstream in tuple(self._ends):
             self._drop(upstream, "draining")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _serves(self, upstream: Upstream) -> bool:
-        """What its Connector leads to now."""
+    def _leads_on(self, upstream: Upstream) -> bool:
+        """True if it leads to what its Connector leads to now."""
         found = self._store.get(upstream.key)
-        return isinstance(found, Target) and upstream.serves(found, self._trust)
+        return isinstance(found, Target) and upstream.leads_to(found, self._trust)
 
     def _why_not(self, upstream: Upstream) -> Reason | None:
         """Why it is good for nobody; None if it is."""
         if self._closed:
             return "draining"
-        if not upstream.good:
+        if not upstream.at_rest:
             return "ended" if upstream.ended else "surplus"
         if self._ends[upstream] <= self._now():
             return "old" if upstream.made + MAX_AGE <= self._now() else "idle"
@@ -153,9 +159,6 @@ class Kept:
         del same[upstream]
         if not same:
             del self._of[upstream.key]
-        if not self._ends and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _arm(self, end: float) -> None:
         """Look again at `end`, unless that is done earlier."""

@@ -54,7 +54,16 @@ class Phase(Enum):
 class Requests:
     """The stage of a client connection on which requests come: in the TLS of a tunnel, or at the direct door."""
 
-    def __init__(self, shared: Shared, sockets: Sockets, admission: Admission, door: Door, client: Stream) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        sockets: Sockets,
+        admission: Admission,
+        door: Door,
+        client: Stream,
+        reader: RequestReader,
+    ) -> None:
+        """`reader` is new, or has read what `take_over` gets."""
         self.key: ObjectKey | None = None
         """The Connector of the request that runs, or was the last."""
         self._door = door
@@ -62,7 +71,8 @@ class Requests:
         self._sockets = sockets
         self._admission = admission
         self._client = client
-        self._reader = RequestReader(max_head=shared.max_header)
+        self._reader = reader
+        reader.max_head = shared.max_header
         self._phase = Phase.HEAD
         self._exchange: Exchange | None = None
         self._upstream: Upstream | None = None
@@ -71,10 +81,8 @@ class Requests:
         """The client has been told of that Connector's credential, if it ends soon."""
         sockets.arm(shared.times.client, Wait.CLIENT)
 
-    def take_over(self, reader: RequestReader, found: list[Event]) -> None:
+    def take_over(self, found: list[Event]) -> None:
         """Go on where another stage has read: `found` begins with a head."""
-        self._reader = reader
-        reader.max_head = self._shared.max_header
         self._take(found)
 
     def begin(self, early: bytes) -> None:
@@ -244,7 +252,7 @@ class Requests:
         """A request to the proxy becomes one to the target."""
         address = verdict.target.address
         exchange.head = self._door.write(exchange.head, address)
-        exchange.asked = asked._replace(authority=address.authority)
+        exchange.asked = Asked(asked.key, address.authority, asked.token)
 
     def _admitted(self, exchange: Exchange, verdict: Inject | Forward) -> None:
         upstream = self._upstream

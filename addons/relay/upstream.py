@@ -47,20 +47,21 @@ class Upstream:
         self._tcp: TcpConnection = sockets.tcp(self.connection)
 
     def serves(self, target: Target, trust: TrustStore) -> bool:
-        """True if it may serve `target`: Connector, address, trust and TLS identity are those that it was made for.
+        """True if it may serve `target` now: it leads there, and the target has said nothing since the exchange before,
+        read or not. To be asked at the moment of writing."""
+        return self.leads_to(target, trust) and (not self.served or (self._records.between and self._tcp.quiet))
 
-        To be asked at the moment of writing: the target has said nothing since the exchange before, read or not.
-        """
+    def leads_to(self, target: Target, trust: TrustStore) -> bool:
+        """True if Connector, address, trust and TLS identity are those that it was made for."""
         return (
-            (not self.served or (self._records.between and self._tcp.quiet))
-            and self._stream.established
+            self._stream.established
             and not self.ended
             and trust is self._trust
             # The store gives the same one until something changes.
-            and (target is self._target or self._leads_to(target))
+            and (target is self._target or self._same(target))
         )
 
-    def _leads_to(self, target: Target) -> bool:
+    def _same(self, target: Target) -> bool:
         """True if a handshake for it would be the one that was made; then it is what is compared with next."""
         made_for = self._target
         same = (
@@ -137,10 +138,14 @@ class Upstream:
         tcp.deliver, tcp.ended, tcp.failed = received, ended, failed
 
     @property
-    def good(self) -> bool:
-        """While it rests: nothing came, not even what nobody has read yet, and nothing has to go out."""
-        tcp, records = self._tcp, self._records
-        return self.rests is not None and not self.ended and records.between and tcp.quiet and not tcp.unsent
+    def at_rest(self) -> bool:
+        """Of what was read nothing is left over, and nothing has to go out."""
+        return self.rests is not None and not self.ended and self._records.between and not self._tcp.unsent
+
+    @property
+    def quiet(self) -> bool:
+        """The kernel has nothing of it that nobody has read yet."""
+        return self._tcp.quiet
 
     def join(self, sockets: Sockets) -> None:
         """Serve the client of `sockets` from now on."""

@@ -62,6 +62,8 @@ _IDENTITY: Final = (
 class Fields(tuple[Header, ...]):
     """The fields of one message as they came. What is asked of them is worked out once, and kept with them."""
 
+    connection: frozenset[bytes]
+    """The options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
     _values: dict[bytes, list[bytes]]
 
     def __new__(cls, headers: Iterable[Header] = ()) -> Self:
@@ -74,6 +76,7 @@ class Fields(tuple[Header, ...]):
             else:
                 found[lower] = [value]
         self._values = found
+        self.connection = frozenset(self.listed(b"connection")) if b"connection" in found else _NOTHING
         return self
 
     def values(self, name: bytes) -> Sequence[bytes]:
@@ -104,11 +107,6 @@ class Fields(tuple[Header, ...]):
             return None
         asked = self.listed(b"upgrade")
         return asked[0] if len(asked) == 1 and asked[0] in UPGRADES else None
-
-    @cached_property
-    def connection(self) -> frozenset[bytes]:
-        """The options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
-        return frozenset(self.listed(b"connection")) if b"connection" in self._values else _NOTHING
 
     @property
     def end_to_end(self) -> tuple[Header, ...]:

@@ -144,6 +144,7 @@ def _same(authority: str, address: Address, default_port: int) -> bool:
         return False
 
 
+@lru_cache(maxsize=1024)
 def _split(authority: str, default_port: int) -> tuple[str, int]:
     """`host[:port]` -> both, normalised (lower case, shortest IPv6 form, no brackets, no final dot)."""
     host, colon, port = authority.rpartition(":")

@@ -28,12 +28,14 @@ class OwnNames:
 
         Whether there is such a Connector is nobody's to learn here.
         """
+        if not host.startswith(PREFIX):
+            return None
         for ending in (f".svc.{self.cluster_domain}", ".svc"):
             if host.endswith(ending) and "." in host.removesuffix(ending):
                 host = host.removesuffix(ending)
                 break
         service, dot, namespace = host.partition(".")
-        if not dot or not service.startswith(PREFIX) or not is_label(namespace) or not is_label(service):
+        if not dot or not is_label(namespace) or not is_label(service):
             return None
         name = service.removeprefix(PREFIX)
         return ObjectKey(namespace, name) if is_label(name) else None

@@ -4,12 +4,16 @@ import asyncio
 import gc
 import socket
 import weakref
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import events
 
 from addons.net import sockets
-from addons.net.sockets import Farewell, Sockets
+from addons.net.events import TimeUp, Wait
+from addons.net.sockets import GRAIN, Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
@@ -25,15 +29,15 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None
     await client.answer()
     served = tuple(proxy.sockets._open.values())
     assert len(served) == 2
-    for each in served:
+    for _, each in served:
         sock = each.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert all(sock.getsockopt(socket.IPPROTO_TCP, option) in values for option, values in KEEPALIVE)
+        assert all(sock.getsockopt(socket.IPPROTO_TCP, option) in values for option, values in KEEPALIVE.items())
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_a_peer_that_vanished_is_given_up_within_66_seconds_and_no_sooner_than_after_five_probes() -> None:
-    (_, idle), (_, between), (_, lost) = KEEPALIVE
+    idle, between, lost = KEEPALIVE.values()
     assert (max(idle) + max(between) * max(lost), min(lost)) == (66, 5)
 
 
@@ -41,8 +45,8 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
     seen = set()
     for _ in range(200):
         with socket.socket() as sock:
-            keep_alive(sock.family, sock.fileno())
-            seen.add(tuple(sock.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEPALIVE))
+            keep_alive(sock.fileno())
+            seen.add(tuple(sock.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE))
     assert len(seen) > 10
 
 
@@ -78,7 +82,7 @@ async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_re
     await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
     wires = dict(proxy.sockets._open)
-    await until(lambda: proxy.connections == 0 or not all(each.reads for each in wires.values()))
+    await until(lambda: proxy.connections == 0 or not all(each.reads for _, each in wires.values()))
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
     assert len((await client.answer()).body) == SIZE
     client.close()
@@ -226,3 +230,81 @@ async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leav
     assert await client.rest() == b""
     await until(lambda: proxy.connections == 0)
     assert target.received == b""
+
+
+class Heard:
+    """A stage that is told of time that is up, and does nothing."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[Wait, int]] = []
+
+    def received(self, connection: Connection, data: memoryview) -> None: ...
+
+    def ended(self, connection: Connection) -> None: ...
+
+    def closed(self) -> None: ...
+
+    def tell(self, event: events.Event) -> None:
+        if isinstance(event, TimeUp):
+            self.times.append((event.wait, event.number))
+
+
+@pytest.fixture
+async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, Heard]]:
+    """The sockets of a client that says nothing, without the timer of their gate."""
+    _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    await until(lambda: proxy.connections == 1)
+    heard, found = Heard(), proxy.sockets
+    found.serve(heard)
+    found.disarm()
+    yield found, heard
+    found.abort()
+    writer.close()
+    await until(lambda: proxy.connections == 0)
+
+
+LONG = 3600.0
+
+
+async def test_a_wait_is_told_once_and_not_before_its_time(waiting: tuple[Sockets, Heard]) -> None:
+    found, heard = waiting
+    loop = asyncio.get_running_loop()
+    due = loop.time() + 0.02
+    number = found.arm(0.02, Wait.TARGET)
+    await until(lambda: heard.times)
+    assert loop.time() >= due - GRAIN
+    assert heard.times == [(Wait.TARGET, number)]
+
+
+async def test_of_waits_that_follow_each_other_the_last_is_told(waiting: tuple[Sockets, Heard]) -> None:
+    found, heard = waiting
+    loop = asyncio.get_running_loop()
+    found.arm(0.01, Wait.CLIENT)
+    found.disarm()
+    due = loop.time() + 0.05
+    number = found.arm(0.05, Wait.TARGET)
+    await until(lambda: heard.times)
+    assert loop.time() >= due - GRAIN
+    assert heard.times == [(Wait.TARGET, number)]
+
+
+async def test_a_wait_that_is_shorter_than_the_one_before_is_told_in_its_time(waiting: tuple[Sockets, Heard]) -> None:
+    found, heard = waiting
+    found.arm(LONG, Wait.CLIENT)
+    number = found.arm(0.01, Wait.TARGET)
+    await until(lambda: heard.times)
+    assert heard.times == [(Wait.TARGET, number)]
+
+
+async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connection(
+    waiting: tuple[Sockets, Heard],
+) -> None:
+    found, _ = waiting
+    found.arm(LONG, Wait.CLIENT)
+    timer = found._timer
+    for _ in range(3):
+        found.disarm()
+        found.arm(LONG, Wait.CLIENT)
+    assert found._timer is timer
+    found.abort()
+    await until(lambda: timer is not None and timer.cancelled())

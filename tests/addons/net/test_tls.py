@@ -166,6 +166,54 @@ def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: Issued, targ
     assert b"".join(far.peer.receive(each) for each in pieces) == b"x" * 40_000
 
 
+def begin(near: End, far: End) -> None:
+    """Until all that is missing is the end of the handshake, which the client has sent."""
+    near.peer.receive(b"")
+    far.peer.receive(near.sent.take())
+    near.peer.receive(far.sent.take())
+    assert (near.peer.established, far.peer.established) == (True, False)
+
+
+def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_piece(
+    target_ca: Issued, target_certificate: Issued
+) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    begin(near, far)
+    near.peer.send(b"request")
+    assert far.peer.receive(near.sent.take()) == b"request"
+    assert far.sent.pieces == []
+    far.peer.send(b"answer")
+    assert len(far.sent.pieces) == 1
+    assert not far.peer._swollen
+    assert near.peer.receive(far.sent.take()) == b"answer"
+
+
+def test_who_asks_nothing_with_the_end_of_the_handshake_gets_tickets_at_once(
+    target_ca: Issued, target_certificate: Issued
+) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    begin(near, far)
+    assert far.peer.receive(near.sent.take()) == b""
+    assert len(far.sent.pieces) == 1
+    assert near.peer.receive(far.sent.take()) == b""
+    assert near.peer.tls.get_session() is not None
+
+
+def test_tickets_that_wait_go_out_with_what_comes_next_or_with_the_end(
+    target_ca: Issued, target_certificate: Issued
+) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    begin(near, far)
+    near.peer.send(b"request")
+    far.peer.receive(near.sent.take())
+    near.peer.send(b", its rest")
+    assert far.peer.receive(near.sent.take()) == b", its rest"
+    assert len(far.sent.pieces) == 1
+    far.sent.take()
+    far.peer.finish()
+    assert len(far.sent.pieces) == 1
+
+
 def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certificate: Issued) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)

@@ -305,7 +305,7 @@ async def test_half_a_record_that_was_read_is_seen_too(proxy: Proxy, target: Tar
     await call(proxy, target)
     ((upstream, _),) = proxy.service.kept._ends.items()
     raw(target.conversations[0]).write(HALF_A_RECORD)
-    await until(lambda: not upstream.good)
+    await until(lambda: not upstream.at_rest)
     assert (await call(proxy, target)).body == b"ok"
     assert (len(target.conversations), proxy.service.kept.dropped["surplus"]) == (2, 1)
 

@@ -311,10 +311,10 @@ async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy:
     await client.say(get(target))
     assert (await client.answer()).status == 200
     await client.say(get(target)[:10])
-    await until(lambda: proxy.sockets._timer is not None)
+    await until(lambda: proxy.sockets._then is not None)
     await client.say(get(target)[10:])
     await until(lambda: target.received.count(b"GET ") == 2)
-    assert proxy.sockets._timer is None
+    assert proxy.sockets._then is None
     go_on.set()
     assert (await client.answer()).status == 200
     client.close()

@@ -153,7 +153,7 @@ async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(p
     assert await ask(client, target) == 200
     upstream = proxy.stage._upstream
     BelowTls(target.conversations[0].writer).write(b"\x17\x03\x03\x00\x40abc")
-    await until(lambda: not upstream.good)
+    await until(lambda: not upstream.at_rest)
     assert await ask(client, target) == 200
     assert [each.received.count(b"GET /api") for each in target.conversations] == [1, 1]
 

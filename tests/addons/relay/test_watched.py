@@ -172,7 +172,7 @@ async def test_while_a_head_is_shown_the_target_is_not_read(watched: Proxy, targ
     await client.say(post(target))
     await until(lambda: "responseheaders" in watcher.seen)
     wires = dict(watched.sockets._open)
-    await until(lambda: said[0] == size or not all(each.reads for each in wires.values()))
+    await until(lambda: said[0] == size or not all(each.reads for _, each in wires.values()))
     assert said[0] < size
     watcher.flows[0].resume()
     assert len((await client.answer()).body) == size
