@@ -96,11 +96,12 @@ class Fields(tuple[Header, ...]):
     @cached_property
     def acts_as(self) -> bytes | None:
         """The name of the first header that would act as somebody else."""
-        if not any(name.startswith(_IDENTITY) for name in self._values):
-            return None
-        return next(name for name, _ in self if name.lower().startswith(_IDENTITY))
+        for lower in self._values:
+            if lower.startswith(_IDENTITY):
+                return next(name for name, _ in self if name.lower() == lower)
+        return None
 
-    @cached_property
+    @property
     def asked_upgrade(self) -> bytes | None:
         """The one protocol, in lower case, that the request asks to upgrade to and that we pass on."""
         if b"upgrade" not in self.connection:
@@ -111,7 +112,7 @@ class Fields(tuple[Header, ...]):
     @property
     def end_to_end(self) -> tuple[Header, ...]:
         """Without what is for one hop only: Connection and what it names, Proxy-*, Transfer-Encoding, Upgrade."""
-        dropped = (_HOP_BY_HOP | self.connection) - _NEVER_OF_ONE_HOP
+        dropped = (_HOP_BY_HOP | self.connection) - _NEVER_OF_ONE_HOP if self.connection else _HOP_BY_HOP
         gone = {name for name in self._values if name in dropped or name.startswith(b"proxy-")}
         return tuple(each for each in self if each[0].lower() not in gone) if gone else self
 
@@ -154,7 +155,7 @@ class Fields(tuple[Header, ...]):
 
 def _of_a_front_end(lower: bytes) -> bool:
     # Servers in front of an API server may read `_` as `-`.
-    name = lower.replace(b"_", b"-")
+    name = lower.replace(b"_", b"-") if b"_" in lower else lower
     return name in _OF_FRONT_ENDS or name.startswith(_OF_FRONT_ENDS_PREFIXES)
 
 

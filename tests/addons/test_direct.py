@@ -154,7 +154,7 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
 
     def stuck() -> bool:
         """The target is not read, and cannot say more."""
-        unread = [each for each in proxy.sockets._open.values() if not each.reads]
+        unread = [each for _, each in proxy.sockets._open.values() if not each.reads]
         (conversation,) = target.conversations
         return bool(unread) and conversation.writer.transport.get_write_buffer_size() > 0
 
