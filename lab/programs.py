@@ -52,7 +52,8 @@ class Module:
     @property
     def flags(self) -> list[str]:
         version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
-        return ["-trimpath", "-tags", self.tags, "-ldflags", f"-s -w{version}"]
+        # Nobody debugs them: neither written nor, in a tenth of a compiler's time, prepared.
+        return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", f"-s -w{version}"]
 
     @property
     def cache(self) -> Path:
@@ -118,7 +119,8 @@ GATEWAY_API = Module(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", p
 """Its definitions alone."""
 NODE = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
 """What tests on a node run: built before, as its namespaces have no network. kubectl on PATH is that of the first."""
-_BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+_BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "400"}
+"""With GOGC of 400 a compiler collects less often: a fifth of its time, for up to 2 GB in the largest packages."""
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 
