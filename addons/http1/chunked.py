@@ -29,13 +29,14 @@ class ChunkedReader:
         self.rest = b""
         self._max_trailers = max_trailers
         self._left = 0
-        self._step: Callable[[ChunkedReader, int, list[bytes]], int] = ChunkedReader._size
-        self._buffer = bytearray()
+        self._step: Callable[[ChunkedReader, bytes, int, list[memoryview]], int] = ChunkedReader._size
+        self._kept = b""
+        """Of a line, or of the trailers, whose end has not come."""
 
     @property
     def between(self) -> bool:
         """True if nothing of the next chunk has come."""
-        return self._step is ChunkedReader._size and not self._buffer
+        return self._step is ChunkedReader._size and not self._kept
 
     def receive(self, data: bytes) -> bytes:
         """The content that `data` completes, all chunks of it joined."""
@@ -43,35 +44,34 @@ class ChunkedReader:
             # The middle of a chunk: no copy.
             self._left -= len(data)
             return data
-        self._buffer += data
-        pieces: list[bytes] = []
+        data = self._kept + data
+        pieces: list[memoryview] = []
         position = 0
         while not self.done:
-            following = self._step(self, position, pieces)
+            following = self._step(self, data, position, pieces)
             if following < 0:
                 break
             position = following
-        del self._buffer[:position]
+        self._kept = data[position:]
         if self.done:
-            self.rest = bytes(self._buffer)
-            self._buffer.clear()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self.rest, self._kept = self._kept, b""
+        return b"".join(pieces)
 
-    def _size(self, start: int, pieces: list[bytes]) -> int:
-        end = self._buffer.find(b"\n", start, start + MAX_SIZE_LINE)
+    def _size(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+        end = data.find(b"\n", start, start + MAX_SIZE_LINE)
         if end < 0:
-            if len(self._buffer) - start >= MAX_SIZE_LINE:
+            if len(data) - start >= MAX_SIZE_LINE:
                 raise ValueError("chunk size line too long")
             return -1
-        match = _SIZE.fullmatch(self._buffer, start, end + 1)
+        match = _SIZE.fullmatch(data, start, end + 1)
         if match is None:
             raise ValueError("malformed chunk size")
         self._left = int(match[1], 16)
         self._step = ChunkedReader._content if self._left else ChunkedReader._trailer
         return end + 1
 
-    def _content(self, start: int, pieces: list[bytes]) -> int:
-        piece = bytes(self._buffer[start : start + self._left])
+    def _content(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+        piece = memoryview(data)[start : start + self._left]
         if not piece:
             return -1
         pieces.append(piece)
@@ -80,8 +80,8 @@ class ChunkedReader:
             self._step = ChunkedReader._content_end
         return start + len(piece)
 
-    def _content_end(self, start: int, pieces: list[bytes]) -> int:
-        end = self._buffer[start : start + 2]
+    def _content_end(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+        end = data[start : start + 2]
         if not b"\r\n".startswith(end):
             raise ValueError("chunk longer than its size")
         if len(end) < 2:
@@ -89,16 +89,16 @@ class ChunkedReader:
         self._step = ChunkedReader._size
         return start + 2
 
-    def _trailer(self, start: int, pieces: list[bytes]) -> int:
-        if self._buffer.startswith(b"\r\n", start):
+    def _trailer(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+        if data.startswith(b"\r\n", start):
             self.done = True
             return start + 2
-        end = self._buffer.find(b"\r\n\r\n", start)
-        following = end + 4 if end >= 0 else len(self._buffer)
+        end = data.find(b"\r\n\r\n", start)
+        following = end + 4 if end >= 0 else len(data)
         if following - start > self._max_trailers:
             raise ValueError("trailer section too large")
         if end < 0:
             return -1
-        self.trailers = bytes(self._buffer[start:following])
+        self.trailers = data[start:following]
         self.done = True
         return following

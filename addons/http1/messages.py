@@ -67,7 +67,8 @@ def render_head(start: bytes, headers: Iterable[Header]) -> bytes:
 
 def render_chunk(content: bytes) -> bytes:
     """One chunk; `content` is not empty."""
-    return b"%x\r\n%b\r\n" % (len(content), content)
+    # bytes.__mod__ would copy much more than once.
+    return b"".join((b"%x\r\n" % len(content), content, b"\r\n"))
 
 
 def render_last_chunk(trailers: Iterable[Header]) -> bytes:
