@@ -141,11 +141,14 @@ async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
 
 
 async def test_who_is_coupled_and_released_while_it_gives_something_is_read_on() -> None:
-    async with side() as found, side() as other:
+    async with side() as found, side() as full, side() as other:
+        full.wire.send(bytes(MAX_UNSENT // 2))
+        await until(lambda: full.wire.unsent)
 
         def take(data: memoryview) -> None:
             found.received += data
             found.wire.hold()
+            found.wire.couple(full.wire)
             found.wire.couple(other.wire)
             found.wire.release()
 
