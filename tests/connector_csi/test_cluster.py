@@ -10,6 +10,7 @@ import pytest
 
 from connector_csi.cluster import Cluster
 from connector_csi.metrics import Metrics
+from connector_csi.named import Named
 from connector_store.domain.access import Granted, Refused
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Connector
@@ -50,6 +51,12 @@ async def running(server: FakeApiServer, metrics: Metrics | None = None) -> Asyn
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has changed, though other nodes read it too."""
+    monkeypatch.setitem(Named.__init__.__kwdefaults__, "spread", 0.05)
 
 
 @pytest.fixture

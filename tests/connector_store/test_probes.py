@@ -109,7 +109,7 @@ async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) ->
 
 async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
     server.answer = lambda head: OK if b"/livez" in head else b"HTTP/1.1 "
-    found = await probe(request(server), seconds=2.0)
+    found = await probe(request(server), seconds=1.0)
     assert found.liveness == Answered(status=200)
     assert isinstance(found.auth, Unreachable)
 

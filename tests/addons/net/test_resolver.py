@@ -146,8 +146,8 @@ async def test_many_records_count_as_many_answers() -> None:
 async def test_names_whose_servers_are_silent_keep_no_other_waiting() -> None:
     server = NameServer(TABLE)
     async with asking(server) as found:
-        silent = [asyncio.ensure_future(found.resolve(f"{number}.silent", 6443)) for number in range(300)]
-        await until(lambda: len({each for each in server.asked if each.endswith(".silent")}) == 300)
+        silent = [asyncio.ensure_future(found.resolve(f"{number}.silent", 6443)) for number in range(100)]
+        await until(lambda: len({each for each in server.asked if each.endswith(".silent")}) == 100)
         assert (await found.resolve("a.example", 6443)).addresses == ("192.0.2.1",)
         assert not any(each.done() for each in silent)
         found.close()
