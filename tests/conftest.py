@@ -1,5 +1,6 @@
 """A test that uses a fixture of a real cluster is marked `cluster` or `node`; their programs are built first."""
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -137,6 +138,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             node_programs()
         if "clients" in marks:
             client_programs.build()
+
+
+# Python looks through the whole heap once more when it ends, for nothing: each process of a stage does so for a second.
+atexit.register(gc.freeze)
 
 
 @pytest.hookimpl(wrapper=True)
