@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Never
 
 from connector_csi.metrics import Metrics
-from connector_csi.named import Named
+from connector_csi.named import SPREAD, Named
 from connector_store import logs
 from connector_store.domain.access import Access
 from connector_store.domain.auth import is_ours
@@ -39,8 +39,12 @@ _DEFAULTS: Final = Settings()
 class Cluster:
     """Filled by `run`; everything else answers at once."""
 
-    def __init__(self, client: KubeClient, environ: Mapping[str, str], metrics: Metrics) -> None:
+    def __init__(
+        self, client: KubeClient, environ: Mapping[str, str], metrics: Metrics, *, spread: float = SPREAD
+    ) -> None:
+        """`spread` is in seconds: what has changed is read within, as other nodes read it too."""
         self._client = client
+        self._spread = spread
         self._environ = environ
         self._metrics = metrics
         self._store = Store(expected=(CONNECTOR_CLASSES.kind,))
@@ -115,15 +119,13 @@ class Cluster:
         raise AssertionError("a reflector ended")
 
     def _make_named(self) -> list[Named]:
-        seconds = self.settings.watch_timeout
+        named = partial(Named, self._client, watch_timeout=self.settings.watch_timeout, spread=self._spread)
         self._parse = parser(self.settings.system_namespace)
-        self._connectors = Named(self._client, CONNECTORS, self._take_connector, watch_timeout=seconds)
+        self._connectors = named(CONNECTORS, self._take_connector)
         if self.settings.proxy_host is None:
             return [self._connectors]
         self._aliases = Aliases(self.settings.proxy_host)
-        self._services = Named(
-            self._client, SERVICES, self._take_service, label_selector=SELECTOR, watch_timeout=seconds
-        )
+        self._services = named(SERVICES, self._take_service, label_selector=SELECTOR)
         return [self._connectors, self._services]
 
     def _use(self, key: ObjectKey) -> None:

@@ -1,6 +1,7 @@
 """Small TLS servers on loopback that answer, or fail to answer, as targets do in the wild."""
 
 import contextlib
+import os
 import socket
 import ssl
 import tempfile
@@ -34,6 +35,11 @@ class Target:
         self._host = host
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def demand_certificates(self) -> None:
+        """From now on serve only clients with a certificate of `CA`."""
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.load_verify_locations(cadata=CA.pem.decode())
 
     @property
     def port(self) -> int:
@@ -71,8 +77,18 @@ class Target:
         self._open.discard(connection)
 
     def _tls(self, connection: socket.socket) -> ssl.SSLSocket:
-        connection.settimeout(30)
-        return self._context.wrap_socket(connection, server_side=True)
+        tls = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        tls.settimeout(30)
+        try:
+            tls.do_handshake()
+        except ssl.SSLError:
+            # With what the peer has sent unread, closing would reset the connection, and the alert be lost.
+            tls.settimeout(None)
+            while os.read(tls.fileno(), 65536):
+                pass
+            tls.close()
+            raise
+        return tls
 
 
 def _read_head(tls: ssl.SSLSocket) -> bytes:

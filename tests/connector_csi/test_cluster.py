@@ -10,7 +10,6 @@ import pytest
 
 from connector_csi.cluster import Cluster
 from connector_csi.metrics import Metrics
-from connector_csi.named import Named
 from connector_store.domain.access import Granted, Refused
 from connector_store.domain.errors import ParseError
 from connector_store.domain.models import Connector
@@ -40,7 +39,7 @@ def config_map(name: str, **data: str) -> dict:
 @asynccontextmanager
 async def running(server: FakeApiServer, metrics: Metrics | None = None) -> AsyncIterator[Cluster]:
     async with KubeClient(server.configuration) as client:
-        cluster = Cluster(client, {}, metrics or Metrics())
+        cluster = Cluster(client, {}, metrics or Metrics(), spread=0.05)
         task = asyncio.ensure_future(cluster.run())
         try:
             await asyncio.wait([task, asyncio.ensure_future(cluster.synced.wait())], return_when="FIRST_COMPLETED")
@@ -51,12 +50,6 @@ async def running(server: FakeApiServer, metrics: Metrics | None = None) -> Asyn
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture(autouse=True)
-def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has changed, though other nodes read it too."""
-    monkeypatch.setitem(Named.__init__.__kwdefaults__, "spread", 0.05)
 
 
 @pytest.fixture

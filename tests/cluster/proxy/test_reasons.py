@@ -62,6 +62,8 @@ ROWS = [
         prints="header Impersonate-User is not passed on"),
     Row(quoted="target ... : its certificate", name="untrusted",
         prints="its certificate is not valid: unable to get local issuer certificate"),
+    Row(quoted="target ... : TLS failed: ... alert certificate required", name="demanding",
+        prints="Connector team-a/demanding: TLS failed: tlsv13 alert certificate required"),
     Row(quoted="target ... did not answer", name="silent", prints="did not answer within 2 s"),
     Row(quoted="target ... did not answer", name="down", prints="connection refused"),
     Row(quoted="target ... resolves to", name="denied",
@@ -128,13 +130,18 @@ def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
         down = Port()
         stack.callback(down.release)
         refusing = stack.enter_context(target(lambda _: status(401)))
+        demanding = stack.enter_context(target())
+        demanding.demand_certificates()
         addresses = {
             "silent": silent.address,
+            "demanding": demanding.address,
             "down": f"https://127.0.0.1:{down.number}",
             "denied": f"https://{DENIED}:6443",
             "expired": refusing.address,
         }
-        cas = {"untrusted": make_ca("another CA").pem.decode(), "expired": CA.pem.decode()}
+        cas = {"untrusted": make_ca("another CA").pem.decode()} | dict.fromkeys(
+            ("expired", "demanding"), CA.pem.decode()
+        )
         for name in ("k8s", "busy", "secretless", "untrusted", "elsewhere", *addresses):
             connector, secret = manifests(control_plane, token, name=name)
             connector["spec"]["address"] = addresses.get(name, control_plane.url)

@@ -253,7 +253,7 @@ def histories(draw: st.DrawFn) -> tuple[Server, Client]:
     return server, client
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=3 * settings().max_examples)
 @given(histories())
 def test_for_every_split_and_interleaving_the_store_ends_equal_to_the_server(history: tuple[Server, Client]) -> None:
     server, client = history
