@@ -95,7 +95,7 @@ class ControlPlane(Started):
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and silent, new ones are accepted by the kernel and never answered."""
-        self.apiserver.signal(signal.SIGSTOP)
+        self.apiserver.pause()
 
     def resume(self) -> None:
         self.apiserver.signal(signal.SIGCONT)

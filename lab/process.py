@@ -1,5 +1,6 @@
 """A child process with a log file that cannot outlive the process that started it."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from lab.waiting import until
 
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -97,6 +100,18 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
+
+    def pause(self) -> None:
+        """SIGSTOP; returns when none of its threads runs, which on a busy machine may still answer something."""
+        self.signal(signal.SIGSTOP)
+        until(self._stands, f"{self.name} to stop")
+
+    def _stands(self) -> bool:
+        """True if all of its threads have stopped (proc_pid_stat(5)); one may end while one looks."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        with contextlib.suppress(OSError):
+            return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
+        return False
 
     def kill(self) -> None:
         """SIGKILL, which also ends a paused process."""

@@ -81,13 +81,14 @@ class Target:
         tls.settimeout(30)
         try:
             tls.do_handshake()
-        except ssl.SSLError:
-            # With what the peer has sent unread, closing would reset the connection, and the alert be lost.
-            tls.settimeout(None)
-            while os.read(tls.fileno(), 65536):
-                pass
-            tls.close()
-            raise
+        except OSError as error:
+            with tls:
+                if isinstance(error, ssl.SSLError):
+                    # With what the peer has sent unread, closing would reset the connection, and the alert be lost.
+                    tls.settimeout(None)
+                    while os.read(tls.fileno(), 65536):
+                        pass
+                raise
         return tls
 
 

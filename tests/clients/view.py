@@ -184,6 +184,9 @@ class View:
             environment |= {"KUBECONFIG": str(home / "volume" / way.file)}
         if way is BY_PROXY and client in TRUST:
             environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
+        if client == "fabric8":
+            # Milliseconds; on a busy machine a JVM loads classes for longer than the default, 10 s.
+            environment |= {"KUBERNETES_REQUEST_TIMEOUT": "60000"}
         if client == "ansible":
             collections = python().parents[1]
             environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
