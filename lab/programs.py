@@ -120,7 +120,7 @@ GATEWAY_API = Module(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", p
 NODE = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
 """What tests on a node run: built before, as its namespaces have no network. kubectl on PATH is that of the first."""
 _BUILDING = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "400"}
-"""With GOGC of 400 a compiler collects less often: a fifth of its time, for up to 2 GB in the largest packages."""
+"""With GOGC of 400 a compiler collects less often: a fifth of its time, for more memory."""
 CONTROL_PLANE = ("etcd", "kubectl", "kube-apiserver")
 
 

@@ -65,6 +65,20 @@ def test_one_that_fails_fails_the_whole_and_is_named(place: Path) -> None:
     assert "== wrong\nit went wrong\n" in out
 
 
+@pytest.mark.parametrize(
+    ("code", "failed"), [pytest.param(0, [], id="built"), pytest.param(3, ["image", "journey_ends"], id="not built")]
+)
+def test_a_node_is_made_with_the_image_only(place: Path, code: int, failed: list[str]) -> None:
+    programs = {"image": f"sleep 0.2; exit {code}", "former": "exit 0", "cluster": 'touch "$HERE/node"'}
+    for name, content in programs.items():
+        (place / "scripts" / name).write_text(f"#!/bin/sh\n{content}\n")
+        (place / "scripts" / name).chmod(0o755)
+    with beside(place, "image", "journey_ends") as running:
+        _, err = running.communicate(timeout=PATIENCE)
+    assert (running.returncode, err) == ((1, f"failed: {' '.join(failed)}\n") if failed else (0, ""))
+    assert (place / "node").exists() is not bool(failed)
+
+
 async def test_all_end_with_it_also_one_that_has_begun_another_program(place: Path) -> None:
     with beside(place, "second", "endless") as running:
         sleeper = place / "sleeper"
