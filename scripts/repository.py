@@ -1,0 +1,61 @@
+"""The public address of this repository, in pyproject.toml ([project.urls]) and the chart (home, sources).
+
+scripts/repository.py        prints it, and fails where there is none yet
+scripts/repository.py URL    writes it into both, in place of the one before
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parents[1]
+_CHART = "charts/kubernetes-connector/Chart.yaml"
+_TABLE = re.compile(r"^\[project\.urls\]\n(?:[^\[\n].*\n)*\n", re.MULTILINE)
+_CHART_LINES = re.compile(r"^(?:home|sources): .*\n", re.MULTILINE)
+
+
+def address(root: Path) -> str | None:
+    urls: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("urls", {})
+    return urls.get("Repository")
+
+
+def write(root: Path, url: str) -> None:
+    """ValueError if it is no address that a browser opens from any machine."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or re.search(r'[\s"\\]', url):
+        raise ValueError(f"{url} is not https://HOST/PATH")
+    project, chart = root / "pyproject.toml", root / _CHART
+    table = f'[project.urls]\nRepository = "{url}"\n\n'
+    text = _TABLE.sub("", project.read_text())
+    project.write_text(text.replace("[project.scripts]\n", f"{table}[project.scripts]\n", 1))
+    text = _CHART_LINES.sub("", chart.read_text())
+    chart.write_text(text.replace("keywords: ", f"home: {url}\nsources: [{url}]\nkeywords: ", 1))
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case []:
+            found = address(ROOT)
+            if found is None:
+                sys.stderr.write(
+                    "error: pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it\n"
+                )
+                return 1
+            sys.stdout.write(f"{found}\n")
+        case [url] if not url.startswith("-"):
+            try:
+                write(ROOT, url)
+            except ValueError as error:
+                sys.stderr.write(f"error: {error}\n")
+                return 1
+        case _:
+            asked = bool({"-h", "--help"} & set(arguments))
+            (sys.stdout if asked else sys.stderr).write(f"{(__doc__ or '').strip()}\n")
+            return 0 if asked else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""scripts/repository.py, on a copy of the files that say the address."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SCRIPT, PROJECT, CHART = "scripts/repository.py", "pyproject.toml", "charts/kubernetes-connector/Chart.yaml"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for file in [SCRIPT, PROJECT, CHART]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, root / SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_address_is_written_into_both_and_printed(copy: Path) -> None:
+    assert run(copy, "https://git.example/team/connector").returncode == 0
+    project = tomllib.loads((copy / PROJECT).read_text())
+    chart = yaml.safe_load((copy / CHART).read_text())
+    assert project["project"]["urls"] == {"Repository": "https://git.example/team/connector"}
+    assert (chart["home"], chart["sources"]) == (
+        "https://git.example/team/connector",
+        ["https://git.example/team/connector"],
+    )
+    assert run(copy).stdout == "https://git.example/team/connector\n"
+
+
+def test_another_address_takes_the_place_of_the_first_and_leaves_the_rest_as_it_is(copy: Path) -> None:
+    run(copy, "https://git.example/team/connector")
+    first = [(copy / file).read_text() for file in [PROJECT, CHART]]
+    run(copy, "https://other.example/moved")
+    assert run(copy).stdout == "https://other.example/moved\n"
+    run(copy, "https://git.example/team/connector")
+    assert [(copy / file).read_text() for file in [PROJECT, CHART]] == first
+
+
+def test_where_there_is_none_yet_the_next_step_is_said(copy: Path) -> None:
+    (copy / PROJECT).write_text('[project]\nname = "without"\n')
+    done = run(copy)
+    assert done.returncode == 1
+    assert done.stderr == "error: pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://git.example/x", id="no TLS"),
+        pytest.param("git.example/x", id="no scheme"),
+        pytest.param("https:///x", id="no host"),
+        pytest.param("https://user@git.example/x", id="a user in it"),
+        pytest.param('https://git.example/"x', id="a quote"),
+    ],
+)
+def test_what_is_no_public_address_is_refused_and_nothing_is_written(copy: Path, url: str) -> None:
+    before = [(copy / file).read_text() for file in [PROJECT, CHART]]
+    done = run(copy, url)
+    assert (done.returncode, done.stderr) == (1, f"error: {url} is not https://HOST/PATH\n")
+    assert [(copy / file).read_text() for file in [PROJECT, CHART]] == before
