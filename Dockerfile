@@ -40,7 +40,7 @@ COPY --from=build /app /app
 COPY --from=build --chown=65532:65532 /state /var/lib/kubernetes-connector
 ENV PATH=/app/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
-    PYTHONNODEBUGRANGES=1 HOME=/tmp
+    PYTHONNODEBUGRANGES=1 OPENSSL_CONF=/app/image/openssl.cnf HOME=/tmp
 WORKDIR /app
 # Numbers, so that kubelet sees that it is not root. The CSI driver mounts, and says runAsUser: 0 for itself.
 USER 65532:65532

@@ -92,7 +92,7 @@ def _account(folder: Path, plane: ControlPlane, door: str) -> Path:
 def _measured(command: Sequence[str], account: Path, plane: ControlPlane, tree: Path, log: Path, port: int) -> float:
     host, _, api_port = plane.url.removeprefix("https://").rpartition(":")
     script = _IN_A_POD.format(account=account, command=shlex.join(command))
-    environment = of_the_image((tree / "Dockerfile").read_text()) | {
+    environment = of_the_image((tree / "Dockerfile").read_text(), tree) | {
         "KUBERNETES_SERVICE_HOST": host,
         "KUBERNETES_SERVICE_PORT": api_port,
         "CONNECTORS_SYSTEM_NAMESPACE": SYSTEM,

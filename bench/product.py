@@ -43,7 +43,7 @@ class Product:
     @property
     def environment(self) -> dict[str, str]:
         """What the image sets, for this place of the tree."""
-        return of_the_image((self.tree / "Dockerfile").read_text()) | {"PYTHONPATH": str(self.tree)}
+        return of_the_image((self.tree / "Dockerfile").read_text(), self.tree) | {"PYTHONPATH": str(self.tree)}
 
 
 THIS: Final = Product(tree=ROOT, programs=Path(sys.executable).parent)
@@ -59,7 +59,14 @@ def installed(tree: Path) -> Product:
     return found
 
 
-def of_the_image(dockerfile: str) -> dict[str, str]:
-    """What a Dockerfile sets for Python and for malloc in its last stage, but for paths and files."""
-    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
-    return {name: value for name, value in found.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
+def of_the_image(dockerfile: str, tree: Path) -> dict[str, str]:
+    """What a Dockerfile sets in its last stage for Python, but for paths and files, for malloc and for OpenSSL.
+
+    `tree` has what is in /app there.
+    """
+    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_|OPENSSL_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
+    return {
+        name: value.replace("/app/", f"{tree}/")
+        for name, value in found.items()
+        if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    }

@@ -1,0 +1,31 @@
+"""The image's settings of OpenSSL, read by the one that is built into `cryptography`: that serves the clients."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.product import ROOT, of_the_image
+
+SCRIPT = """
+from lab.certificates import make_ca, make_leaf
+from tests.addons.net.test_tls import begin, client, server
+ca = make_ca()
+near, far = client(ca), server(make_leaf(ca, ["127.0.0.1"]))
+begin(near, far)
+far.peer.receive(near.sent.take())
+said, records = far.sent.take(), 0
+while said:
+    said, records = said[5 + int.from_bytes(said[3:5]):], records + 1
+print(records)
+"""
+"""Prints how many records, each a ticket, the server sends once the handshake is done."""
+
+
+@pytest.mark.slow
+def test_a_handshake_gives_one_session_ticket() -> None:
+    environment = of_the_image((ROOT / "Dockerfile").read_text(), ROOT)
+    assert environment["OPENSSL_CONF"] == str(ROOT / "image" / "openssl.cnf")
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
