@@ -41,19 +41,24 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Gate:
-    """See the module's text. `client` is the TLS session at the port; None until the first byte has come."""
+    """See the module's text."""
 
-    def __init__(self, shared: Shared, sockets: Sockets, client: TlsStream | None = None) -> None:
+    def __init__(self, shared: Shared, sockets: Sockets) -> None:
         self._shared = shared
         self._sockets = sockets
-        self._outer = client
-        self._client: Stream | None = client
+        self._outer: TlsStream | None = None
+        """TLS at the port."""
+        self._client: Stream | None = None
+        """None until the first byte has come, or TLS at the port stands."""
         self._max_head = min(shared.max_header, MAX_FIRST_HEAD)
         self._reader = RequestReader(max_head=self._max_head)
         self._head: RequestHead | None = None
+        self._await_head()
+
+    def _await_head(self) -> None:
         self._began = time.perf_counter()
-        sockets.serve(self)
-        sockets.arm(shared.times.client, Wait.CLIENT)
+        self._sockets.serve(self)
+        self._sockets.arm(self._shared.times.client, Wait.CLIENT)
 
     def received(self, connection: Connection, data: memoryview) -> None:
         client = self._client
@@ -82,15 +87,16 @@ class Gate:
                 self._refuse(Decision(deny, None), deny, on_connect=False)
 
     def _shake_hands(self, hello: bytes) -> None:
-        """TLS at the port: then another gate, within."""
+        """TLS at the port: then the first head is awaited within."""
         shared, sockets = self._shared, self._sockets
 
         def make() -> TlsStream:
             return TlsStream(sockets.client, shared.certificates.at_port(sockets.local_ip), sockets)
 
         def then(client: TlsStream, plain: bytes) -> None:
-            gate = Gate(shared, sockets, client)
-            gate.read(plain)
+            self._outer = self._client = client
+            self._await_head()
+            self.read(plain)
 
         def failed(why: str) -> None:
             self._record(Decision(denial.internal(), None), 0, why)

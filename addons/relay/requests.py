@@ -73,13 +73,12 @@ class Requests:
         self._client = client
         self._reader = reader
         reader.max_head = shared.max_header
-        self._phase = Phase.HEAD
+        self._phase = Phase.IDLE
         self._exchange: Exchange | None = None
         self._upstream: Upstream | None = None
         self._dial: Dial | None = None
         self._warned = False
         """The client has been told of that Connector's credential, if it ends soon."""
-        sockets.arm(shared.times.client, Wait.CLIENT)
 
     def take_over(self, found: list[Event]) -> None:
         """Go on where another stage has read: `found` begins with a head."""
@@ -87,6 +86,7 @@ class Requests:
 
     def begin(self, early: bytes) -> None:
         """`early` is what the client has said with the end of its handshake."""
+        self._await_head()
         if early:
             self._take(self._reader.receive(early))
         if self._client.ended and self._phase is not Phase.OVER:
@@ -171,8 +171,11 @@ class Requests:
         if self._exchange is not None:
             self._sockets.hold()
         elif self._phase is Phase.IDLE:
-            self._phase = Phase.HEAD
-            self._sockets.arm(self._shared.times.client, Wait.CLIENT)
+            self._await_head()
+
+    def _await_head(self) -> None:
+        self._phase = Phase.HEAD
+        self._sockets.arm(self._shared.times.client, Wait.CLIENT)
 
     def _take(self, found: list[Event]) -> None:
         """What the client said."""
