@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 from bench.measure import Measurement
 
 Figures = Mapping[str, float]
+PACE: Final = 3000
+"""Requests a second that keep no peer but mitmdump busy: how late they are is the proxy's, not the machine's, doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,10 @@ def cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
     return (
         Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests),
         Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": time}, figures=_requests),
+        Case(
+            name=f"warm, 100 clients, {PACE:,} a second", mode="warm",
+            flags={"clients": 100, "duration": time, "pace": PACE}, figures=_requests,
+        ),
         Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests),
         Case(name="direct, warm", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests, direct=True),
         Case(

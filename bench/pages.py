@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bench import curves_picture, goals, picture
 from bench.before import BEFORE, Change, changes
+from bench.cases import PACE
 from bench.decision import DECISION, OVER
 from bench.goals import Goal
 from bench.product import ROOT
@@ -28,6 +29,7 @@ _ROWS: Final = (
     ("CPU of a small request, 8 clients", "warm, 8 clients", _CPU),
     ("CPU of a small request, 100 clients", "warm, 100 clients", _CPU),
     ("p99 of 100 clients", "warm, 100 clients", "p99, ms"),
+    (f"p99 of {PACE:,} small requests a second", f"warm, 100 clients, {PACE:,} a second", "p99, ms"),
     ("CPU of a new connection and its request", "new connection", _CPU),
     ("CPU of the target for a new connection", "new connection", "target cpu per request, µs"),
     ("CPU of a small request at the direct door", "direct, warm", _CPU),

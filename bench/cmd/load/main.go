@@ -26,6 +26,7 @@ type settings struct {
 	bytes    int64
 	body     int64
 	rate     int64
+	pace     int64
 	pause    time.Duration
 	timeout  time.Duration
 	query    string
@@ -54,6 +55,7 @@ func parse() (*settings, mode) {
 	flag.Int64Var(&s.bytes, "bytes", 100<<20, "for down, up and exec")
 	flag.Int64Var(&s.body, "body", 0, "for warm: bytes of each answer; 0: the small Pod")
 	flag.Int64Var(&s.rate, "rate", 0, "bytes a second that the client reads (down, exec) or the target (up); 0: all it gets")
+	flag.Int64Var(&s.pace, "pace", 0, "for warm: requests a second of all clients, at even intervals; 0: as fast as answers come")
 	flag.DurationVar(&s.pause, "pause", 0, "the slow side reads nothing for so long at first")
 	flag.DurationVar(&s.timeout, "timeout", 0, "for up: leave after so long; 0: wait for the answer")
 	flag.StringVar(&s.query, "query", "events=0", "for idle and watch: what is asked of the target")

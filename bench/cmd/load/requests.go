@@ -50,15 +50,21 @@ func smallGet(c *conn, request []byte) error {
 	return err
 }
 
-// repeat runs one loop a client until the time is over; a client stops at its third error.
+// repeat runs one loop a client until the time is over; a client stops at its third error. At a pace the clients take
+// turns, and a request's time is from when it was due: what waits for a late answer counts as late as well.
 func repeat(s *settings, once func(client int) error) (any, error) {
 	samples := make([]sample, s.clients)
 	var group sync.WaitGroup
-	deadline := time.Now().Add(s.duration)
+	begin := time.Now()
+	deadline := begin.Add(s.duration)
 	for i := range samples {
 		group.Go(func() {
-			for mine := &samples[i]; time.Now().Before(deadline) && len(mine.errs) < 3; {
+			for mine, n := &samples[i], 0; time.Now().Before(deadline) && len(mine.errs) < 3; n++ {
 				start := time.Now()
+				if s.pace > 0 {
+					start = begin.Add(time.Duration(n*s.clients+i) * time.Second / time.Duration(s.pace))
+					time.Sleep(time.Until(start))
+				}
 				if err := once(i); err != nil {
 					mine.errs = append(mine.errs, err)
 				} else {
