@@ -146,11 +146,12 @@ atexit.register(gc.freeze)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is made meanwhile stays, so there is nothing to look for."""
+    """What is made meanwhile stays: there is nothing to look for, neither now nor when tests leave garbage."""
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 

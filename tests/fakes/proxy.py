@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 from mitmproxy import options
 from mitmproxy.master import Master
@@ -23,6 +24,7 @@ from mitmproxy.tools.dump import DumpMaster
 from addons.__main__ import serving
 from addons.net.sockets import Farewell, Sockets
 from addons.relay.shared import Shared
+from addons.server.process import Heap
 from connector_store.domain.names import ObjectKey
 from connector_store.folder.access import SigningKey
 from tests.fakes.waiting import until
@@ -204,6 +206,10 @@ class Options(options.Options):
         self._options[name] = Option(name, typespec, default, help, choices)
 
 
+def _left(_: Heap) -> None:
+    """The heap is that of the tests: to freeze it would keep the garbage of all that ran before."""
+
+
 @asynccontextmanager
 async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
     """Serve the manifests of `folder`; `settings` are options of the proxy."""
@@ -212,18 +218,19 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
     opts.set(*(f"{name}={value}" for name, value in given.items()), defer=True)
     opts.update(scripts=[str(ROOT / "addons" / "connector.py")])
-    task = asyncio.create_task(master.run())
-    try:
-        await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
-        proxy = Proxy(master, folder, confdir)
-        await until(lambda: task.done() or not proxy.service.checks.missing)
-        yield proxy
-        proxy.close()
-    finally:
-        await _end(master)
-        await asyncio.wait_for(task, PATIENCE)
-        if lifecycle := master.addons.get("lifecycle"):
-            await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
+    with patch.multiple(Heap, running=_left, done=_left):
+        task = asyncio.create_task(master.run())
+        try:
+            await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
+            proxy = Proxy(master, folder, confdir)
+            await until(lambda: task.done() or not proxy.service.checks.missing)
+            yield proxy
+            proxy.close()
+        finally:
+            await _end(master)
+            await asyncio.wait_for(task, PATIENCE)
+            if lifecycle := master.addons.get("lifecycle"):
+                await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
 
 
 def _as_mitmdump(opts: options.Options) -> Master:

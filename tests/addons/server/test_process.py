@@ -4,7 +4,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,15 @@ def test_leaves_no_core_and_no_keys() -> None:
     assert said.stdout == "None (0, 0) 0\n"
 
 
+@pytest.fixture
+def unfrozen() -> Iterator[None]:
+    """As a process begins; ours has frozen what its tests were collected to."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("unfrozen")
 def test_what_was_made_at_the_start_is_not_collected_while_it_runs() -> None:
     before, heap = gc.get_threshold(), Heap()
     heap.running()
