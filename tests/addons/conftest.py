@@ -7,10 +7,12 @@ from typing import Literal
 
 import pytest
 import uvloop
+from mitmproxy.certs import CertStore
 
 from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
 from connector_store.folder import source
+from connector_store.folder.access import SigningKey
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
@@ -26,11 +28,14 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callabl
 
 @pytest.fixture(scope="session")
 def confdir_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an EC key: the RSA key that mitmproxy would make takes 40 ms to check at each start."""
+    """With an EC key: the RSA key that mitmproxy would make takes 40 ms to check at each start. And with what would be
+    written to the disk at each: the key of callers' tokens, and parameters of mitmproxy's."""
     path = tmp_path_factory.mktemp("mitmproxy")
     ca = make_ca("mitmproxy")
     (path / "mitmproxy-ca.pem").write_bytes(ca.combined_pem)
     (path / "mitmproxy-ca-cert.pem").write_bytes(ca.pem)
+    SigningKey.load_or_create(path)
+    CertStore.load_dhparam(path / "mitmproxy-dhparam.pem")
     return path
 
 

@@ -11,12 +11,14 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
 
 from mitmproxy import options
+from mitmproxy.command import CommandManager
 from mitmproxy.master import Master
 from mitmproxy.optmanager import _Option
 from mitmproxy.tools.dump import DumpMaster
@@ -185,25 +187,32 @@ class Proxy:
         await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
 
 
-class Option(_Option):
-    """Copied as it is. mitmproxy copies all of them before each change, and looks at each as if it were new."""
-
-    __slots__ = ()
+class Declared(dict[str, _Option]):
+    """Copied with the values as they are. mitmproxy copies all options before each change, and looks at each as if it
+    were new."""
 
     def __deepcopy__(self, _: object) -> Self:
-        made = Option.__new__(type(self))
-        for name in _Option.__slots__:
-            setattr(made, name, getattr(self, name))
-        return made
+        return type(self)((name, copy(option)) for name, option in self.items())
 
 
 class Options(options.Options):
     """Tells of none that is new, of which mitmproxy tells every addon so far. Both are half of a proxy's start."""
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.__dict__["_options"] = Declared(self._options)
+
     def add_option(
         self, name: str, typespec: object, default: Any, help: str, choices: Sequence[str] | None = None
     ) -> None:
-        self._options[name] = Option(name, typespec, default, help, choices)
+        self._options[name] = _Option(name, typespec, default, help, choices)
+
+
+class Commands(CommandManager):
+    """None: to read them from all addons is a good part of a proxy's start, and a service has nobody who gives any."""
+
+    def collect_commands(self, addon: object) -> None:
+        pass
 
 
 def _left(_: Heap) -> None:
@@ -239,6 +248,7 @@ def _as_mitmdump(opts: options.Options) -> Master:
 
 def _as_a_service(opts: options.Options) -> Master:
     master = Master(opts)
+    master.commands = Commands(master)
     master.addons.add(*serving())
     return master
 

@@ -93,9 +93,14 @@ class Target:
         writer.close()
 
 
+_contexts: dict[Issued, ssl.SSLContext] = {}
+"""To make one takes as long as all else of a target."""
+
+
 def _context(certificate: Issued, folder: Path) -> ssl.SSLContext:
-    path = folder / "target.pem"
-    path.write_bytes(certificate.combined_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
+    if certificate not in _contexts:
+        path = folder / "target.pem"
+        path.write_bytes(certificate.combined_pem)
+        context = _contexts[certificate] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+    return _contexts[certificate]

@@ -11,6 +11,7 @@ from addons.relay.shared import Times
 from addons.server import options
 from connector_store.domain.errors import ParseError
 from connector_store.domain.source import Cluster, Folder
+from tests.fakes.proxy import Options
 
 
 class Declares:
@@ -20,7 +21,7 @@ class Declares:
 
 @pytest.fixture
 def context(confdir: Path):
-    with taddons.context(Proxyserver(), TlsConfig(), Declares(), loadcore=False) as found:
+    with taddons.context(Proxyserver(), TlsConfig(), Declares(), options=Options(), loadcore=False) as found:
         found.options.confdir = str(confdir)
         yield found
 
