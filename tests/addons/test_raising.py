@@ -1,5 +1,6 @@
 """An error anywhere in the data path refuses or closes: what would have been refused never reaches the target."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ from tests.fakes.waiting import until
 pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
+LONGEST = 10.0
+"""Seconds for an exchange, ten times each of the proxy's limits: what is broken may never end by itself."""
 CARRIERS = (
     Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
@@ -121,12 +124,13 @@ async def ended(proxy: Proxy, target: Target, credentials: str, authority: str, 
     """Try an exchange, wait for its end; all that came in the tunnel, or instead of it."""
     stream: Stream | None = None
     try:
-        stream, answer = await proxy.connect(authority, credentials)
-        if answer.status != 200:
-            return b"%d" % answer.status
-        await proxy.start_tls(stream, authority.rpartition(":")[0])
-        await stream.say(request)
-        return await stream.rest()
+        async with asyncio.timeout(LONGEST):
+            stream, answer = await proxy.connect(authority, credentials)
+            if answer.status != 200:
+                return b"%d" % answer.status
+            await proxy.start_tls(stream, authority.rpartition(":")[0])
+            await stream.say(request)
+            return await stream.rest()
     except (OSError, EOFError):
         return b""
     finally:
