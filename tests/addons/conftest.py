@@ -14,6 +14,7 @@ from addons.relay.exchange import Exchange
 from connector_store.folder import source
 from connector_store.folder.access import SigningKey
 from lab.certificates import Issued, make_ca, make_leaf
+from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import Target
@@ -24,6 +25,19 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callabl
     if config.option.loop == "uvloop":
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With the other loop nothing is run whose proxy has a loop of its own, whatever the test's is."""
+    if config.option.loop == "uvloop":
+        items[:] = [item for item in items if not is_of_a_program(item)]
+
+
+def is_of_a_program(item: pytest.Item) -> bool:
+    """Whether its proxy is a process: its module knows how to start one, and it has no `confdir` for one in its own."""
+    if not isinstance(item, pytest.Function):
+        return False
+    return hasattr(item.module, RunningProxy.__name__) and "confdir" not in item.fixturenames
 
 
 @pytest.fixture(scope="session")
