@@ -128,12 +128,12 @@ def install(plane: ControlPlane) -> None:
         kubectl("apply", "-f", str(REPOSITORY / "deploy" / f"{part}.yaml"))
     plane.new_namespace(NAMESPACE)
     ca = {"name": "connectors-proxy-ca", "namespace": "connectors-system"}
-    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ca, "data": {"ca.crt": CA}})
+    plane.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ca, "data": {"ca.crt": CA}})
     for number in range(CONNECTORS):
         spec = {"connectorClassName": "k8s", "address": "https://10.0.0.1:6443"}
         meta = {"name": f"k8s-{number}", "namespace": NAMESPACE}
         group = "connectors.alauda.io/v1alpha1"
-        kubectl.apply({"apiVersion": group, "kind": "Connector", "metadata": meta, "spec": spec})
+        plane.api.apply({"apiVersion": group, "kind": "Connector", "metadata": meta, "spec": spec})
     account = f"--serviceaccount={NAMESPACE}:default"
     kubectl("create", "rolebinding", "use", "--clusterrole=connectors-user", account, namespace=NAMESPACE)
 

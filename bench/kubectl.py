@@ -94,7 +94,7 @@ def prepare(plane: ControlPlane, connectors: Path) -> str:
     plane.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={NAMESPACE}:default",
                   namespace=NAMESPACE)  # fmt: skip
     objects = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c-{n}"}} for n in range(OBJECTS)]
-    plane.kubectl.apply(*objects, namespace=NAMESPACE)
+    plane.api.apply(*objects, namespace=NAMESPACE)
     token = plane.mint_token(NAMESPACE, "default")
     namespace, _, name = CONNECTOR.partition("/")
     write(

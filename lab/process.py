@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.waiting import until
+from lab.waiting import pause, until
 
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -142,13 +142,13 @@ class Process:
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
         """Polls for the condition; a process that ends or takes longer is an error with its last log lines."""
-        deadline = time.monotonic() + timeout
+        since = time.monotonic()
         while not condition():
             if not self.running:
                 raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}")
-            if time.monotonic() > deadline:
+            if time.monotonic() > since + timeout:
                 raise ProcessFailedError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
-            time.sleep(0.05)
+            pause(since)
 
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

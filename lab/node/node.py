@@ -46,7 +46,7 @@ class Node(Started):
                 "--kubelet-preferred-address-types=InternalIP",
             ],
         )
-        self.kubectl = self.control_plane.kubectl
+        self.kubectl, self.api = self.control_plane.kubectl, self.control_plane.api
         self.containerd_socket = Path("/run/containerd/containerd.sock")
         self._controllers = [self._controller_manager(), self._scheduler(), self._kube_proxy(), self._coredns()]
         self._containerd = self._make_containerd()

@@ -72,10 +72,10 @@ def serve_itself(plane: ControlPlane) -> None:
     plane.new_service_account(NAMESPACE, "target")
     all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:target")
     plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=NAMESPACE)
-    plane.kubectl.apply(SEED, namespace=NAMESPACE)
+    plane.api.apply(SEED, namespace=NAMESPACE)
     token = plane.mint_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
     credential = secret("k8s-secret", token=token, ca_crt=plane.ca_pem)
-    plane.kubectl.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
+    plane.api.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
     may_use(plane, NAMESPACE, subject=group(f"system:serviceaccounts:{NAMESPACE}"))
 
 

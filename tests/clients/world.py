@@ -180,7 +180,7 @@ class World:
         run.tokens.append(token)
         self.view.write_volume(run.volume, token)
         if run.way is CLUSTER_SECRET:
-            self.plane.kubectl.apply(self._cluster_secret(run.name, self.view.entry(token)), namespace=ARGOCD)
+            self.plane.api.apply(self._cluster_secret(run.name, self.view.entry(token)), namespace=ARGOCD)
 
     def _cluster_secret(self, name: str, entry: Entry) -> dict[str, object]:
         """https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters"""

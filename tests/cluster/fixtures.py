@@ -1,10 +1,12 @@
 """Fixtures of a real control plane, usable in every test.
 
-`control_plane`          one for the whole session: do not disturb it, and work in a namespace of your own
-`private_control_plane`  one for this test alone: kill, pause, compact as you like
-`namespace`              a fresh namespace in `control_plane`, with the ServiceAccount `default`
-`kubectl`                `control_plane`'s kubectl as cluster-admin: kubectl("get", "pods", namespace=namespace)
-`helm`                   Helm for charts alone: there is no cluster behind it
+`control_plane`            one for the whole session: do not disturb it, and work in a namespace of your own
+`disturbed_control_plane`  one for the session to kill, pause and compact: leave it running
+`disturbed_namespace`      a fresh namespace in that, with the ServiceAccount `default`
+`private_control_plane`    one for this test alone, with nothing in it
+`namespace`                a fresh namespace in `control_plane`, with the ServiceAccount `default`
+`kubectl`                  `control_plane`'s kubectl as cluster-admin: kubectl("get", "pods", namespace=namespace)
+`helm`                     Helm for charts alone: there is no cluster behind it
 """
 
 import itertools
@@ -37,6 +39,17 @@ def cluster_programs() -> Path:
 def control_plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("control-plane"), programs=cluster_programs) as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def disturbed_control_plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("disturbed"), programs=cluster_programs) as plane:
+        yield plane
+
+
+@pytest.fixture
+def disturbed_namespace(disturbed_control_plane: ControlPlane) -> str:
+    return disturbed_control_plane.new_namespace(f"test-{next(_NUMBERS)}")
 
 
 @pytest.fixture

@@ -52,6 +52,20 @@ def test_rbac_decides(control_plane: ControlPlane, namespace: str) -> None:
     assert "Forbidden" in answer.stderr
 
 
+def test_what_is_applied_is_made_and_changed_and_what_the_server_does_not_know_is_an_error(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    api = control_plane.api
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"first": "1", "second": "2"}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": namespace}}
+    api.apply(made, role, namespace=namespace)
+    api.apply(made | {"data": {"first": "3"}}, namespace=namespace)
+    assert api.must("GET", f"/api/v1/namespaces/{namespace}/configmaps/a")["data"] == {"first": "3"}
+    api.must("GET", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{namespace}")
+    with pytest.raises(RuntimeError, match="field not declared in schema"):
+        api.apply(made | {"date": {}}, namespace=namespace)
+
+
 def test_every_request_stands_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.api.must("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
     events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
@@ -59,24 +73,24 @@ def test_every_request_stands_in_the_audit_log(control_plane: ControlPlane, name
     assert (event["verb"], event["objectRef"]["resource"], event["user"]["username"]) == ("list", "pods", "admin")
 
 
-def test_a_killed_api_server_comes_back_on_its_port_with_its_data(private_control_plane: ControlPlane) -> None:
-    private_control_plane.new_namespace("kept")
-    private_control_plane.kill()
-    assert not private_control_plane.ready()
-    private_control_plane.restart_apiserver()
-    private_control_plane.api.must("GET", "/api/v1/namespaces/kept")
+def test_a_killed_api_server_comes_back_on_its_port_with_its_data(disturbed_control_plane: ControlPlane) -> None:
+    disturbed_control_plane.new_namespace("kept")
+    disturbed_control_plane.kill()
+    assert not disturbed_control_plane.ready()
+    disturbed_control_plane.restart_apiserver()
+    disturbed_control_plane.api.must("GET", "/api/v1/namespaces/kept")
 
 
-def test_a_paused_api_server_is_silent_and_goes_on(private_control_plane: ControlPlane) -> None:
-    private_control_plane.pause()
+def test_a_paused_api_server_is_silent_and_goes_on(disturbed_control_plane: ControlPlane) -> None:
+    disturbed_control_plane.pause()
     with pytest.raises(TimeoutError):
-        private_control_plane.api.request("GET", "/readyz", timeout=1)
-    private_control_plane.resume()
-    private_control_plane.apiserver.wait_until(private_control_plane.ready, timeout=60)
+        disturbed_control_plane.api.request("GET", "/readyz", timeout=1)
+    disturbed_control_plane.resume()
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.ready, timeout=60)
 
 
-def test_a_resume_from_before_a_compaction_is_gone(private_control_plane: ControlPlane) -> None:
-    plane = private_control_plane
+def test_a_resume_from_before_a_compaction_is_gone(disturbed_control_plane: ControlPlane) -> None:
+    plane = disturbed_control_plane
     old = plane.api.must("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
     plane.new_namespace("newer")
     plane.etcd.compact()
@@ -86,10 +100,10 @@ def test_a_resume_from_before_a_compaction_is_gone(private_control_plane: Contro
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
-def test_etcd_away_and_back_is_survived(private_control_plane: ControlPlane) -> None:
-    private_control_plane.etcd.restart()
-    private_control_plane.apiserver.wait_until(private_control_plane.ready, timeout=60)
-    private_control_plane.api.must("GET", "/api/v1/namespaces/default")
+def test_etcd_away_and_back_is_survived(disturbed_control_plane: ControlPlane) -> None:
+    disturbed_control_plane.etcd.restart()
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.ready, timeout=60)
+    disturbed_control_plane.api.must("GET", "/api/v1/namespaces/default")
 
 
 def test_nothing_is_left_when_it_closes(cluster_programs: object, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,8 +1,10 @@
 """What a test that waits gets, and what it is told when nothing comes."""
 
+import time
+
 import pytest
 
-from lab.waiting import until
+from lab.waiting import LEAST, MOST, pause, until
 
 
 def test_it_looks_until_the_answer_is_true_and_gives_it() -> None:
@@ -16,3 +18,14 @@ def test_what_does_not_come_is_named_and_was_looked_for_once() -> None:
     with pytest.raises(AssertionError, match="the Connector did not come about within 0 s"):
         until(lambda: asked.append(None), "the Connector", timeout=0)
     assert asked == [None]
+
+
+def test_what_has_taken_its_time_is_looked_for_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    now = time.monotonic()
+    for since in (now, now - 20, now - 20_000):
+        pause(since)
+    first, later, last = slept
+    assert (first, last) == (LEAST, MOST)
+    assert 1 <= later < MOST

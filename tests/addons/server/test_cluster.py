@@ -50,14 +50,14 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
     target_ca: Issued,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plane.kubectl.apply(
+    plane.api.apply(
         connector("k8s", f"https://127.0.0.1:{target.port}", namespace=namespace),
         secret(namespace=namespace, ca=target_ca.pem),
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": namespace}},
         *may_use(namespace, "default"),
     )
     signing = make_ca("shared CA")
-    plane.kubectl.apply(
+    plane.api.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",

@@ -195,7 +195,7 @@ def test_the_controller_writes_what_it_has_to(plane: ControlPlane, namespace: st
 )
 def test_the_controller_is_kept_off_all_other_services(plane: ControlPlane, namespace: str, command: list[str]) -> None:
     dns = service("dns", type="ClusterIP", externalName=None, ports=[{"port": 53}], selector={"app": "dns"})
-    plane.kubectl.apply(dns, namespace=namespace)
+    plane.api.apply(dns, namespace=namespace)
     done = plane.kubectl.run(*command, f"--as={CONTROLLER}", namespace=namespace)
     assert done.returncode != 0
     assert "the Connectors' controller may write no Service without its own label" in done.stderr

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.installed import account, install, may_use
+from tests.cluster.kube.installed import account, bind, install, may_use
 from tests.cluster.kube.served import Served, cluster_proxy
 from tests.cluster.proxy.running import RunningProxy
 
@@ -22,6 +22,13 @@ def private_plane(private_control_plane: ControlPlane) -> ControlPlane:
     """One test's own."""
     install(private_control_plane)
     return private_control_plane
+
+
+@pytest.fixture(scope="session")
+def disturbed_plane(disturbed_control_plane: ControlPlane) -> ControlPlane:
+    """The session's for tests that kill, pause or restart it."""
+    install(disturbed_control_plane)
+    return disturbed_control_plane
 
 
 @pytest.fixture
@@ -42,10 +49,8 @@ def served(plane: ControlPlane, proxy: RunningProxy, own_namespace: str) -> Serv
     """A Connector whose target the ServiceAccount `default` of a fresh namespace may use."""
     for account_name in ("target", "other"):
         plane.new_service_account(own_namespace, account_name)
-        plane.kubectl(
-            "create", "rolebinding", account_name, "--clusterrole=cluster-admin",
-            f"--serviceaccount={own_namespace}:{account_name}", namespace=own_namespace,
-        )  # fmt: skip
+        subject = account(own_namespace, account_name)
+        bind(plane, own_namespace, "cluster-admin", subject=subject, name=account_name)
     may_use(plane, own_namespace, subject=account(own_namespace))
     made = Served(plane=plane, proxy=proxy, namespace=own_namespace)
     made.apply()

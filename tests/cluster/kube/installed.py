@@ -64,7 +64,11 @@ def connector(
 
 def may_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], name: str = "use") -> None:
     """A RoleBinding of connectors-user in that namespace."""
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "connectors-user"}
+    bind(plane, namespace, "connectors-user", subject=subject, name=name)
+
+
+def bind(plane: ControlPlane, namespace: str, cluster_role: str, *, subject: dict[str, str], name: str) -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -72,7 +76,7 @@ def may_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], nam
         "roleRef": role,
         "subjects": [subject],
     }
-    plane.kubectl.apply(binding, namespace=namespace)
+    plane.api.apply(binding, namespace=namespace)
 
 
 def account(namespace: str, name: str = "default") -> dict[str, str]:

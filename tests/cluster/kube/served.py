@@ -60,11 +60,11 @@ class Served:
     def apply(self, *, account: str = "target") -> None:
         """The Secret with that ServiceAccount's token, and the Connector."""
         self.rotate(account=account)
-        self.plane.kubectl.apply(connector("k8s", address=self.plane.url), namespace=self.namespace)
+        self.plane.api.apply(connector("k8s", address=self.plane.url), namespace=self.namespace)
 
     def rotate(self, *, account: str) -> None:
         token = self.plane.mint_token(self.namespace, account)
-        self.plane.kubectl.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
+        self.plane.api.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
 
     def caller(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
         """A token of a ServiceAccount of the namespace."""

@@ -120,7 +120,7 @@ async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own
         "metadata": {"name": "get"},
         "rules": [{"apiGroups": ["connectors.alauda.io"], "resources": ["connectors"], "verbs": ["get"]}],
     }
-    plane.kubectl.apply(role, namespace=own_namespace)
+    plane.api.apply(role, namespace=own_namespace)
     binding = ("create", "rolebinding", "get", "--role=get", f"--serviceaccount={own_namespace}:default")
     plane.kubectl(*binding, namespace=own_namespace)
     async with proxy_client(plane) as client:

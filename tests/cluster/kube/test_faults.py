@@ -34,8 +34,8 @@ RULE = AccessRule("use", "connectors", "proxy")
 OURS = "connector_store.kube"
 
 
-def fill(plane: ControlPlane, value: str) -> None:
-    plane.kubectl.apply(secret("k8s-secret", token=value), connector("k8s"), namespace="team-a")
+def fill(plane: ControlPlane, value: str, namespace: str = KEY.namespace) -> None:
+    plane.api.apply(secret("k8s-secret", token=value), connector("k8s"), namespace=namespace)
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
@@ -47,28 +47,28 @@ def once(messages: list[str]) -> bool:
 
 
 async def test_the_api_server_is_killed_and_comes_back(
-    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+    disturbed_plane: ControlPlane, disturbed_namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plane = private_plane
-    plane.new_namespace("team-a")
-    fill(plane, "one")
+    plane, namespace = disturbed_plane, disturbed_namespace
+    key = ObjectKey(namespace, "k8s")
+    fill(plane, "one", namespace)
     async with proxy_client(plane) as client, following(client) as store:
-        await until(lambda: store.synced and token(store, KEY) == "one")
+        await until(lambda: store.synced and token(store, key) == "one")
         caplog.clear()
         plane.kill()
         await until(lambda: len(lines(caplog)) >= 4, "each of the four watches says that it broke")
-        assert token(store, KEY) == "one"
+        assert token(store, key) == "one"
         assert store.synced
         plane.start_apiserver()
-        fill(plane, "two")
-        await until(lambda: token(store, KEY) == "two")
+        fill(plane, "two", namespace)
+        await until(lambda: token(store, key) == "two")
     assert once(lines(caplog)), lines(caplog)
 
 
 async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     restarts: list[str] = []
-    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with (
         Relay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
@@ -78,7 +78,7 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
         # A server whose caches are still being filled refuses, which counts.
         restarts.clear()
         relay.drop()
-        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         await until(lambda: token(store, key) == "two")
     expected = ["ClusterRole", "Connector", "ConnectorClass", "Secret", "Secret", "Secret"]
     # One more where Connectors of other tests, in this cluster too, name Secrets of other types.
@@ -86,36 +86,36 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
 
 
 async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
-    private_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+    disturbed_plane: ControlPlane, disturbed_namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    plane = private_plane
-    plane.new_namespace("team-a")
-    fill(plane, "one")
-    plane.kubectl.apply(connector("gone"), namespace="team-a")
-    gone = ObjectKey("team-a", "gone")
+    plane, namespace = disturbed_plane, disturbed_namespace
+    key = ObjectKey(namespace, "k8s")
+    fill(plane, "one", namespace)
+    plane.api.apply(connector("gone"), namespace=namespace)
+    gone = ObjectKey(namespace, "gone")
     async with (
         Relay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
         following(client) as store,
     ):
-        await until(lambda: token(store, KEY) == "one" and store.connector(gone) is not None)
+        await until(lambda: token(store, key) == "one" and store.connector(gone) is not None)
         relay.freeze()
         relay.drop()
-        fill(plane, "two")
-        plane.kubectl("delete", "connector", "gone", namespace="team-a")
-        plane.kubectl("create", "configmap", "more", namespace="team-a")
+        fill(plane, "two", namespace)
+        plane.kubectl("delete", "connector", "gone", namespace=namespace)
+        plane.kubectl("create", "configmap", "more", namespace=namespace)
         plane.etcd.compact()
         plane.restart_apiserver()
         relay.thaw()
-        await until(lambda: token(store, KEY) == "two" and store.connector(gone) is None)
+        await until(lambda: token(store, key) == "two" and store.connector(gone) is None)
     seen = lines(caplog, logging.INFO)
     assert any("HTTP 410" in each for each in seen), seen
 
 
 async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with (
         Relay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
@@ -123,7 +123,7 @@ async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane
     ):
         await until(lambda: token(store, key) == "one")
         relay.freeze()
-        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         before = relay.accepted
         await until(lambda: relay.accepted > before, "new connections, though the old ones are still open")
         assert token(store, key) == "one"
@@ -131,25 +131,27 @@ async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane
         await until(lambda: token(store, key) == "two")
 
 
-async def test_an_api_server_that_stopped_turning_is_waited_for(private_plane: ControlPlane) -> None:
-    plane = private_plane
-    plane.new_namespace("team-a")
-    fill(plane, "one")
-    caller = plane.mint_token("team-a", "default", audiences=[AUDIENCE])
-    may_use(plane, "team-a", subject=account("team-a"))
+async def test_an_api_server_that_stopped_turning_is_waited_for(
+    disturbed_plane: ControlPlane, disturbed_namespace: str
+) -> None:
+    plane, namespace = disturbed_plane, disturbed_namespace
+    key = ObjectKey(namespace, "k8s")
+    fill(plane, "one", namespace)
+    caller = plane.mint_token(namespace, "default", audiences=[AUDIENCE])
+    may_use(plane, namespace, subject=account(namespace))
     async with proxy_client(plane) as client, following(client, watch_timeout=2) as store:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=600)
-        await until(lambda: token(store, KEY) == "one")
-        assert isinstance(await access.check(caller, KEY), Granted)
+        await until(lambda: token(store, key) == "one")
+        assert isinstance(await access.check(caller, key), Granted)
         plane.pause()
         try:
-            assert isinstance(await access.check("x" + caller, KEY), Unavailable)
-            assert isinstance(access.cached(caller, KEY), Granted)
-            assert token(store, KEY) == "one"
+            assert isinstance(await access.check("x" + caller, key), Unavailable)
+            assert isinstance(access.cached(caller, key), Granted)
+            assert token(store, key) == "one"
         finally:
             plane.resume()
-        fill(plane, "two")
-        await until(lambda: token(store, KEY) == "two")
+        fill(plane, "two", namespace)
+        await until(lambda: token(store, key) == "two")
 
 
 def install_without_a_right(plane: ControlPlane) -> None:
@@ -173,7 +175,7 @@ async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
 ) -> None:
     plane = private_control_plane
     prepare(plane)
-    plane.new_namespace("team-a")
+    plane.new_namespace(KEY.namespace)
     async with (
         Front(plane).serving() as front,
         proxy_client(plane, server=front.url) as client,
@@ -194,7 +196,7 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
     with ControlPlane(tmp_path / "control-plane", programs=cluster_programs, arguments=without) as plane:
         install_definitions(plane)
         install_roles(plane)
-        plane.new_namespace("team-a")
+        plane.new_namespace(KEY.namespace)
         fill(plane, "one")
         async with proxy_client(plane) as client, following(client) as store:
             await until(lambda: store.synced)

@@ -39,13 +39,13 @@ def addresses(taken: list[Raw | None]) -> list[str | None]:
 async def test_it_is_read_once_and_after_each_change_of_its_spec(plane: ControlPlane, own_namespace: str) -> None:
     first, second = "https://192.0.2.1:6443", "https://192.0.2.2:6443"
     taken: list[Raw | None] = []
-    plane.kubectl.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
+    plane.api.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
     async with following(plane, taken) as found:
         await asyncio.wait_for(found.know([ObjectKey(own_namespace, "k8s")]), PATIENCE)
         status = '{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Probed"}]}}'
         patch = ("patch", "connector", "k8s", "--subresource=status", "--type=merge", "-p", status)
         plane.kubectl(*patch, namespace=own_namespace)
-        plane.kubectl.apply(connector("k8s", address=second), namespace=own_namespace)
+        plane.api.apply(connector("k8s", address=second), namespace=own_namespace)
         await until(lambda: addresses(taken)[-1:] == [second])
         plane.kubectl("delete", "connector", "k8s", namespace=own_namespace)
         await until(lambda: taken[-1] is None)

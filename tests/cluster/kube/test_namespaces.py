@@ -27,7 +27,7 @@ def teams(private_plane: ControlPlane) -> Mapping[str, ObjectKey]:
     plane.kubectl("delete", "clusterrolebinding", EVERYWHERE)
     for namespace in ("team-a", "team-b"):
         plane.new_namespace(namespace)
-        plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=namespace)
+        plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=namespace)
     bind(plane, "team-a")
     return {namespace: ObjectKey(namespace, "k8s") for namespace in ("team-a", "team-b", "never")}
 
@@ -55,7 +55,7 @@ async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_
 ) -> None:
     plane, key = private_plane, ObjectKey("team-a", "k8s")
     plane.new_namespace("team-a")
-    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace="team-a")
+    plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace="team-a")
     restarts = list[str]()
     async with (
         proxy_client(plane) as client,
@@ -76,7 +76,7 @@ async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_
 async def test_no_ca_secret_of_a_namespace_is_left_out(plane: ControlPlane, own_namespace: str) -> None:
     pem = make_ca().pem.decode()
     numbers = range(60)
-    plane.kubectl.apply(
+    plane.api.apply(
         secret("k8s-secret", token="one"),
         *(secret(f"ca-{number}", kind="Opaque", ca_crt=pem) for number in numbers),
         *(connector(f"k8s-{number}", caCertSecretRef={"name": f"ca-{number}"}) for number in numbers),
@@ -89,5 +89,5 @@ async def test_no_ca_secret_of_a_namespace_is_left_out(plane: ControlPlane, own_
         assert [key for key in keys if not isinstance(store.get(key), Target)] == []
         plane.kubectl("delete", "secret", "ca-59", namespace=own_namespace)
         await until(lambda: reason(store, keys[59]) == "SecretNotFound")
-        plane.kubectl.apply(secret("ca-59", kind="Opaque", ca_crt=pem), namespace=own_namespace)
+        plane.api.apply(secret("ca-59", kind="Opaque", ca_crt=pem), namespace=own_namespace)
         await until(lambda: isinstance(store.get(keys[59]), Target))

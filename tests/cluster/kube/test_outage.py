@@ -83,14 +83,15 @@ def reviews(front: Front, since: int) -> int:
     return sum(each in REVIEWS for each in front.asked[since:])
 
 
-def test_the_api_server_is_killed_and_comes_back(private_plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_api_server_is_killed_and_comes_back(
+    disturbed_plane: ControlPlane, disturbed_namespace: str, tmp_path: Path
+) -> None:
     """The target is that API server too, so only refusals can be told while it is away."""
-    plane = private_plane
-    plane.new_namespace("team-a")
-    plane.new_service_account("team-a", "target")
-    may_use(plane, "team-a", subject=account("team-a"))
+    plane, namespace = disturbed_plane, disturbed_namespace
+    plane.new_service_account(namespace, "target")
+    may_use(plane, namespace, subject=account(namespace))
     with cluster_proxy(tmp_path / "proxy", plane) as proxy:
-        served = Served(plane=plane, proxy=proxy, namespace="team-a")
+        served = Served(plane=plane, proxy=proxy, namespace=namespace)
         served.apply()
         served.settled()
         token = served.caller()

@@ -134,7 +134,7 @@ def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_
 
 
 def test_an_invalid_neighbour_disturbs_nobody(served: Served) -> None:
-    served.plane.kubectl.apply(
+    served.plane.api.apply(
         secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
     )
     bad = ObjectKey(served.namespace, "bad")
@@ -151,7 +151,7 @@ def test_loopback_is_no_target_unless_it_is_allowed(served: Served, tmp_path: Pa
 
 
 def test_the_settings_come_from_the_config_map_too(plane: ControlPlane, served: Served, tmp_path: Path) -> None:
-    plane.kubectl.apply(
+    plane.api.apply(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -12,7 +12,7 @@ def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
 ) -> None:
     system = served.namespace
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "connectors-config"}}
-    plane.kubectl.apply({**config_map, "data": {"audience": "another"}}, namespace=system)
+    plane.api.apply({**config_map, "data": {"audience": "another"}}, namespace=system)
     waiting = cluster_proxy(
         tmp_path / "waiting",
         plane,

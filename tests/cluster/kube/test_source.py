@@ -12,11 +12,11 @@ async def test_follows_a_connector_and_its_secret_through_their_lives(plane: Con
     key = ObjectKey(own_namespace, "k8s")
     async with proxy_client(plane) as client, following(client) as store:
         await until(lambda: store.synced)
-        plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
         await until(lambda: token(store, key) == "one")
-        plane.kubectl.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         await until(lambda: token(store, key) == "two")
-        plane.kubectl.apply(connector("k8s", address="https://192.0.2.2:6443/x"), namespace=own_namespace)
+        plane.api.apply(connector("k8s", address="https://192.0.2.2:6443/x"), namespace=own_namespace)
         await until(lambda: isinstance(target := store.get(key), Target) and target.address.prefix == "/x")
         plane.kubectl("delete", "secret", "k8s-secret", namespace=own_namespace)
         await until(lambda: reason(store, key) == "SecretNotFound")
@@ -25,7 +25,7 @@ async def test_follows_a_connector_and_its_secret_through_their_lives(plane: Con
 
 
 async def test_what_is_there_before_the_start_is_there_when_synced(plane: ControlPlane, own_namespace: str) -> None:
-    plane.kubectl.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
+    plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with proxy_client(plane) as client, following(client) as store:
         await until(lambda: store.synced)
         assert token(store, ObjectKey(own_namespace, "k8s")) == "one"
@@ -36,7 +36,7 @@ async def test_an_invalid_neighbour_disturbs_nobody(plane: ControlPlane, own_nam
     nested: object = "deep"
     for _ in range(400):
         nested = [nested]
-    plane.kubectl.apply(
+    plane.api.apply(
         secret("k8s-secret", token="one"),
         secret("broken", token="two\nlines"),
         connector("good"),
@@ -48,20 +48,20 @@ async def test_an_invalid_neighbour_disturbs_nobody(plane: ControlPlane, own_nam
         await until(lambda: store.synced)
         assert token(store, good) == "one"
         assert (reason(store, bad), reason(store, worse)) == ("SecretInvalid", "AddressInvalid")
-        plane.kubectl.apply(secret("k8s-secret", token="later"), namespace=own_namespace)
-        plane.kubectl.apply(connector("late", secret="broken"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="later"), namespace=own_namespace)
+        plane.api.apply(connector("late", secret="broken"), namespace=own_namespace)
         await until(lambda: token(store, good) == "later")
         await until(lambda: reason(store, ObjectKey(own_namespace, "late")) == "SecretInvalid")
 
 
 async def test_a_secret_of_another_type_is_found_by_its_name(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    plane.kubectl.apply(secret("k8s-secret", kind="Opaque", token="one"), connector("k8s"), namespace=own_namespace)
-    plane.kubectl.apply(secret("unrelated", kind="Opaque", token="two"), namespace=own_namespace)
+    plane.api.apply(secret("k8s-secret", kind="Opaque", token="one"), connector("k8s"), namespace=own_namespace)
+    plane.api.apply(secret("unrelated", kind="Opaque", token="two"), namespace=own_namespace)
     async with proxy_client(plane) as client, following(client) as store:
         await until(lambda: reason(store, key) == "SecretTypeMismatch")
         assert store.secret(ObjectKey(own_namespace, "unrelated")) is None
         plane.kubectl("delete", "secret", "k8s-secret", namespace=own_namespace)
         await until(lambda: reason(store, key) == "SecretNotFound")
-        plane.kubectl.apply(secret("k8s-secret", token="three"), namespace=own_namespace)
+        plane.api.apply(secret("k8s-secret", token="three"), namespace=own_namespace)
         await until(lambda: token(store, key) == "three")

@@ -56,7 +56,7 @@ def may_mint(plane: ControlPlane, namespace: str, user: dict[str, str]) -> None:
     rule = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["target"], "verbs": ["create"]}
     group = {"apiGroup": "rbac.authorization.k8s.io"}
     name = f"mint-{user['name']}"
-    plane.kubectl.apply(
+    plane.api.apply(
         {"apiVersion": f"{group['apiGroup']}/v1", "kind": "Role", "metadata": {"name": name}, "rules": [rule]},
         {
             "apiVersion": f"{group['apiGroup']}/v1",
