@@ -10,6 +10,7 @@ from typing import Any
 from lab import manifests
 from lab.node.node import Node
 from lab.process import Process
+from lab.waiting import pause
 
 ROOT = Path(__file__).parents[2]
 DRIVER = "connectors-csi"
@@ -49,7 +50,7 @@ class Driver:
             "metadata": {"name": "connectors-proxy-ca", "namespace": SYSTEM},
             "data": {"ca.crt": pem},
         }
-        self._node.kubectl.apply(manifest)
+        self._node.api.apply(manifest)
 
     def uninstall(self) -> None:
         self.process.stop()
@@ -102,11 +103,17 @@ def pod(
     }
 
 
+def volume_of(node: Node, namespace: str, name: str) -> Path:
+    """Where a pod's volume `connector` lies on the node: who waits for a change looks there, as each exec costs CPU."""
+    uid: str = node.api.must("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")["metadata"]["uid"]
+    return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
+
+
 def eventually[T](ask: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
     """The first answer that is true."""
-    deadline = time.monotonic() + timeout
+    since = time.monotonic()
     while not (answer := ask()):
-        if time.monotonic() > deadline:
+        if time.monotonic() > since + timeout:
             raise TimeoutError(f"not true within {timeout:.0f} s: {ask.__qualname__}")
-        time.sleep(0.2)
+        pause(since, least=0.2)
     return answer

@@ -54,7 +54,7 @@ class Product:
 
     def __init__(self, node: Node, target: Target, folder: Path) -> None:
         self.node = node
-        self.kubectl = node.kubectl
+        self.kubectl, self.api = node.kubectl, node.api
         self.target = target.plane
         self.folder = folder
         folder.mkdir()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lab.node.csi import eventually
+from lab.node.csi import eventually, volume_of
 from tests.journey.product import SYSTEM, Product
-from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, Worker, worker_pod
+from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, WORKER, Worker, worker_pod
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 DIRECT = "direct"
@@ -23,7 +23,7 @@ def pods(worker: Worker) -> Product:
     [container] = inside["spec"]["containers"]
     container["env"] = [{"name": "KUBERNETES_SERVICE_HOST", "value": f"c-{CONNECTOR}.{NAMESPACE}.svc.cluster.local"}]
     container["volumeMounts"] = [{"name": "connector", "mountPath": ACCOUNT}]
-    product.kubectl.apply(direct, inside, namespace=NAMESPACE)
+    product.api.apply(direct, inside, namespace=NAMESPACE)
     for name in (DIRECT, INSIDE):
         product.node.wait_for_pod(name, NAMESPACE)
     return product
@@ -67,16 +67,19 @@ def test_in_a_setting_every_kubeconfig_leads_to_the_proxy_by_tls(pods: Product, 
         rollout = ["rollout", "status", "daemonset/connectors-csi", "--timeout=150s"]
         assert pods.kubectl.run(*rollout, namespace="connectors-csi", timeout=170).returncode == 0, pods.state()
 
+    kubeconfig = volume_of(pods.node, NAMESPACE, WORKER) / "kubeconfig"
     set_tls("true")
     try:
-        pods.kubectl.apply(worker_pod(pods.node.box, BY_TLS), namespace=NAMESPACE)
+        pods.api.apply(worker_pod(pods.node.box, BY_TLS), namespace=NAMESPACE)
         pods.node.wait_for_pod(BY_TLS, NAMESPACE)
         config = pods.kubectl("exec", BY_TLS, "--", "cat", "/connector/kubeconfig", namespace=NAMESPACE)
         assert f"@c-{CONNECTOR}.{NAMESPACE}.svc.cluster.local:443" in config
         assert "proxy-url: https://" in config
         for file in ("kubeconfig", "kubeconfig-rotating"):
             assert OTHER in kubectl(pods, BY_TLS, f"--kubeconfig=/connector/{file}", "get", "pods", "--output=name")
-        eventually(lambda: "proxy-url: https://" in worker.shell("cat /connector/kubeconfig"))
+        eventually(lambda: "proxy-url: https://" in kubeconfig.read_text())
+        assert "proxy-url: https://" in worker.shell("cat /connector/kubeconfig")
     finally:
         set_tls("false")
-    eventually(lambda: "proxy-url: http://" in worker.shell("cat /connector/kubeconfig"))
+    eventually(lambda: "proxy-url: http://" in kubeconfig.read_text())
+    assert "proxy-url: http://" in worker.shell("cat /connector/kubeconfig")

@@ -39,7 +39,7 @@ def target_token(product: Product, quickstart: str) -> str:
         "metadata": {"name": "targets-ca", "labels": {"connectors.cpaas.io/ca-cert": "true"}},
         "data": {"ca.crt": base64.b64encode(target.ca_pem.encode()).decode()},
     }
-    product.kubectl.apply(ca, namespace="connectors-system")
+    product.api.apply(ca, namespace="connectors-system")
     return base64.b64decode(target.kubectl("get", *minter, namespace="default")).decode()
 
 

@@ -45,9 +45,9 @@ def certified(product: Product) -> list[dict[str, Any]]:
 def pods(worker: Worker) -> Product:
     """A pod with a volume of each."""
     made = worker.product
-    made.kubectl.apply(*minted(made), *certified(made), namespace=NAMESPACE)
+    made.api.apply(*minted(made), *certified(made), namespace=NAMESPACE)
     pods = [worker_pod(made.node.box, name, connector_name=name) for name in USERS]
-    made.kubectl.apply(*pods, namespace=NAMESPACE)
+    made.api.apply(*pods, namespace=NAMESPACE)
     for name in USERS:
         made.node.wait_for_pod(name, NAMESPACE)
     return made

@@ -59,7 +59,7 @@ def peers(worker: Worker) -> dict[str, Peer]:
     """Beside them the pod with both kubectl."""
     product = worker.product
     pod = worker_pod(product.node.box, POD, configuration_names="kubeconfig,kubeconfig-direct")
-    product.kubectl.apply(pod, namespace=NAMESPACE)
+    product.api.apply(pod, namespace=NAMESPACE)
     found = start_peers(worker, "by-tls")
     product.node.wait_for_pod(POD, NAMESPACE)
     old = built(OLD_KUBECTL, ("kubectl",)) / "kubectl"

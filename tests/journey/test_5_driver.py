@@ -56,12 +56,12 @@ def test_one_that_cannot_list_is_not_ready_and_holds_up_the_rollout(worker: Work
 def test_pods_come_and_go_while_it_is_replaced(worker: Worker) -> None:
     product = worker.product
     box = product.node.box
-    product.kubectl.apply(worker_pod(box, "going"), namespace=NAMESPACE)
+    product.api.apply(worker_pod(box, "going"), namespace=NAMESPACE)
     product.node.wait_for_pod("going", NAMESPACE)
     uid = product.kubectl("get", "pod", "going", "-o", "jsonpath={.metadata.uid}", namespace=NAMESPACE)
     restart(product)
     product.kubectl("delete", "pod", "going", "--wait=false", namespace=NAMESPACE)
-    product.kubectl.apply(worker_pod(box, "coming"), namespace=NAMESPACE)
+    product.api.apply(worker_pod(box, "coming"), namespace=NAMESPACE)
     assert rolled_out(product, 150), product.state()
     product.node.wait_for_pod("coming", NAMESPACE)
     eventually(lambda: not (product.node.kubelet_root / "pods" / uid).exists())
@@ -81,7 +81,7 @@ def test_other_kinds_of_pods_use_it_too(worker: Worker, kind: str) -> None:
         [container] = pod["spec"]["containers"]
         mount = {"name": "connector", "mountPath": "/connector/kubeconfig", "subPath": "kubeconfig"}
         container["volumeMounts"] = [mount]
-    product.kubectl.apply(pod, namespace=NAMESPACE)
+    product.api.apply(pod, namespace=NAMESPACE)
     product.node.wait_for_pod(name, NAMESPACE)
     command = ["exec", name, "--", "kubectl", f"--namespace={NAMESPACE}", "get", "pods", "--output=name"]
     assert OTHER in product.kubectl(*command, namespace=NAMESPACE)

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from lab.node.csi import eventually
+from lab.node.csi import eventually, volume_of
 from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
 from tests.journey import clients
 from tests.journey.product import Product
@@ -44,7 +44,7 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
         clients.client_pod(INFORMER, box, [CLIENT, "follow", NAMESPACE], account=INFORMER, **volume),
     ]
     pods[-1]["spec"]["containers"][0]["env"][0]["value"] = "/connector/kubeconfig-rotating"
-    product.kubectl.apply(*pods, namespace=NAMESPACE)
+    product.api.apply(*pods, namespace=NAMESPACE)
     return product
 
 
@@ -54,12 +54,12 @@ def prepare(product: Product) -> None:
     target.new_namespace(NAMESPACE)
     account = f"--serviceaccount={NAMESPACE}:default"
     target.kubectl("create", "rolebinding", "a", "--clusterrole=cluster-admin", account, namespace=NAMESPACE)
-    target.kubectl.apply(SEED, namespace=NAMESPACE)
+    target.api.apply(SEED, namespace=NAMESPACE)
     kubectl("create", "namespace", NAMESPACE)
     kubectl("create", "serviceaccount", INFORMER, namespace=NAMESPACE)
     group = f"--group=system:serviceaccounts:{NAMESPACE}"
     kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", group, namespace=NAMESPACE)
-    kubectl.apply(*connector("target", target, target.mint_token(NAMESPACE, "default")), namespace=NAMESPACE)
+    product.api.apply(*connector("target", target, target.mint_token(NAMESPACE, "default")), namespace=NAMESPACE)
     kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=NAMESPACE)
 
 
@@ -112,7 +112,9 @@ def test_an_informer_outlives_the_token_that_it_began_with(running: Product) -> 
     for verb in ("delete", "create"):
         running.kubectl(verb, "serviceaccount", INFORMER, namespace=NAMESPACE)
     running.node.restart_kubelet()
-    second = eventually(lambda: found if (found := inside(running, "cat /connector/context.token")) != first else "")
+    volume = volume_of(running.node, NAMESPACE, INFORMER)
+    eventually(lambda: (volume / "context.token").read_text() != first)
+    second = inside(running, "cat /connector/context.token")
     eventually(lambda: f"watch {digest(second)} 200" in informer_log(running))
     running.target.kubectl("create", "configmap", "later", namespace=NAMESPACE)
     eventually(lambda: "added later" in informer_log(running))

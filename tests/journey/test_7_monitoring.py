@@ -36,7 +36,7 @@ def at_work(worker: Worker, prometheus: Prometheus) -> Iterator[Prometheus]:
     kubectl("create", "rolebinding", REFUSED, "--clusterrole=connectors-user", account, namespace=NAMESPACE)
     pod = worker_pod(product.node.box, REFUSED)
     pod["spec"]["serviceAccountName"] = REFUSED
-    kubectl.apply(pod, namespace=NAMESPACE)
+    product.api.apply(pod, namespace=NAMESPACE)
     product.node.wait_for_pod(REFUSED, NAMESPACE)
     kubectl("delete", "rolebinding", REFUSED, namespace=NAMESPACE)
     product.node.restart_kubelet()

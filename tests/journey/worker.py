@@ -40,9 +40,9 @@ class Worker:
             namespace=NAMESPACE,
         )
         self.token = kubectl("create", "token", "target", "--duration=48h", namespace=NAMESPACE).strip()
-        kubectl.apply(*connector(CONNECTOR, product.node.control_plane, self.token), namespace=NAMESPACE)
+        product.api.apply(*connector(CONNECTOR, product.node.control_plane, self.token), namespace=NAMESPACE)
         kubectl("run", OTHER, f"--image={product.node.box}", namespace=NAMESPACE)
-        kubectl.apply(worker_pod(product.node.box), namespace=NAMESPACE)
+        product.api.apply(worker_pod(product.node.box), namespace=NAMESPACE)
         for pod in (WORKER, OTHER):
             product.node.wait_for_pod(pod, NAMESPACE)
 

@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
 import pytest
 import yaml
 
-from lab.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod
+from lab.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod, volume_of
 from lab.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
@@ -26,7 +27,7 @@ def waiting(node: Node, driver: Driver) -> str:
 @pytest.fixture(scope="module")
 def renewing(node: Node, waiting: str) -> str:
     """The token that it starts with."""
-    node.kubectl.apply(pod("renewing", node.box, ATTRIBUTES), namespace=waiting)
+    node.api.apply(pod("renewing", node.box, ATTRIBUTES), namespace=waiting)
     node.wait_for_pod("renewing", waiting)
     return read(node, waiting, "renewing", "context.token")
 
@@ -38,7 +39,7 @@ def ready(node: Node, node_namespace: str) -> str:
 
 
 def prepare(node: Node, namespace: str) -> str:
-    node.kubectl.apply(connector("k8s"), connector("other", address="https://other:443"), namespace=namespace)
+    node.api.apply(connector("k8s"), connector("other", address="https://other:443"), namespace=namespace)
     grant(node, namespace)
     return namespace
 
@@ -56,9 +57,15 @@ def read(node: Node, namespace: str, name: str, file: str) -> str:
     return eventually(lambda: node.kubectl.run(*command, namespace=namespace).stdout)
 
 
-def volume_of(node: Node, namespace: str, name: str) -> Path:
-    uid = node.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}", namespace=namespace)
-    return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
+def read_when(
+    node: Node, namespace: str, name: str, file: str, holds: Callable[[str], bool], *, timeout: float = TIMEOUT
+) -> str:
+    """What the pod reads once it holds."""
+    path = volume_of(node, namespace, name) / file
+    eventually(lambda: holds(path.read_text()), timeout=timeout)
+    content = read(node, namespace, name, file)
+    assert holds(content)
+    return content
 
 
 def event(node: Node, namespace: str, name: str, text: str) -> str:
@@ -78,18 +85,18 @@ def is_mounted(path: Path) -> bool:
 def test_after_a_restart_of_kubelet_a_new_token_replaces_the_old_in_the_same_mount(
     node: Node, driver: Driver, ready: str
 ) -> None:
-    node.kubectl.apply(pod("kept", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("kept", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("kept", ready)
     old = read(node, ready, "kept", "context.token")
     device = volume_of(node, ready, "kept").stat().st_dev
     node.restart_kubelet()
-    eventually(lambda: read(node, ready, "kept", "context.token") != old)
-    assert f":{read(node, ready, 'kept', 'context.token')}@" in read(node, ready, "kept", "kubeconfig")
+    new = read_when(node, ready, "kept", "context.token", lambda token: token != old)
+    assert f":{new}@" in read(node, ready, "kept", "kubeconfig")
     assert volume_of(node, ready, "kept").stat().st_dev == device
 
 
 def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node, driver: Driver, ready: str) -> None:
-    node.kubectl.apply(pod("revoked", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("revoked", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("revoked", ready)
     content = read(node, ready, "revoked", "kubeconfig")
     node.kubectl("delete", "rolebinding", "connectors-user", namespace=ready)
@@ -101,22 +108,22 @@ def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node
 
 def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, driver: Driver, ready: str) -> None:
     attributes = {"connectors": "k8s,other", "configuration.names": "kubeconfig"}
-    node.kubectl.apply(pod("several", node.box, attributes), namespace=ready)
+    node.api.apply(pod("several", node.box, attributes), namespace=ready)
     node.wait_for_pod("several", ready)
     node.kubectl("delete", "connector", "other", namespace=ready)
-    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
-    eventually(lambda: "https://moved:6443" in read(node, ready, "several", "kubeconfig"))
+    node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    read_when(node, ready, "several", "kubeconfig", lambda config: "https://moved:6443" in config)
     assert "https://other:443" in read(node, ready, "several", "kubeconfig")
     [problem] = json.loads(read(node, ready, "several", ".error.json"))["problems"]
     assert problem["connector"] == f"{ready}/other"
     event(node, ready, "several", f"Connector {ready}/other keeps what it had")
-    node.kubectl.apply(connector("other", address="https://back:443"), namespace=ready)
-    eventually(lambda: "https://back:443" in read(node, ready, "several", "kubeconfig"))
+    node.api.apply(connector("other", address="https://back:443"), namespace=ready)
+    read_when(node, ready, "several", "kubeconfig", lambda config: "https://back:443" in config)
     assert ".error.json" not in node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready)
 
 
 def test_what_an_older_release_noted_is_adopted(node: Node, driver: Driver, ready: str) -> None:
-    node.kubectl.apply(pod("older", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("older", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("older", ready)
     target = volume_of(node, ready, "older")
     [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
@@ -124,8 +131,8 @@ def test_what_an_older_release_noted_is_adopted(node: Node, driver: Driver, read
     old = json.loads(record.read_text())
     record.write_text(json.dumps({"volume_id": old["volume_id"], "target": old["target"], "digest": "of its own kind"}))
     driver.start()
-    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
-    eventually(lambda: "https://moved:6443" in read(node, ready, "older", "kubeconfig"))
+    node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    read_when(node, ready, "older", "kubeconfig", lambda config: "https://moved:6443" in config)
     assert is_mounted(target)
 
 
@@ -142,7 +149,7 @@ def test_a_token_lives_as_long_as_the_driver_object_says(renewing: str) -> None:
 def test_a_container_that_is_not_root_reads_its_kubeconfig(
     node: Node, driver: Driver, ready: str, security: dict[str, int], mode: int
 ) -> None:
-    node.kubectl.apply(pod("web", node.box, ATTRIBUTES, security=security), namespace=ready)
+    node.api.apply(pod("web", node.box, ATTRIBUTES, security=security), namespace=ready)
     node.wait_for_pod("web", ready)
     config = yaml.safe_load(
         node.kubectl("exec", "web", "--", "kubectl", "config", "view", "--raw", "-o", "json", namespace=ready)
@@ -174,7 +181,7 @@ def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, dr
         "configuration.names": "kubeconfig,kubeconfig-rotating,!.env",
         "token.expiration": "60m",
     }
-    node.kubectl.apply(pod("several", node.box, attributes), namespace=ready)
+    node.api.apply(pod("several", node.box, attributes), namespace=ready)
     node.wait_for_pod("several", ready)
     names = node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready).split()
     assert ".env" not in names
@@ -189,8 +196,8 @@ def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, dr
 def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
     node: Node, driver: Driver, node_namespace: str
 ) -> None:
-    node.kubectl.apply(connector("k8s"), namespace=node_namespace)
-    node.kubectl.apply(pod("denied", node.box, ATTRIBUTES), namespace=node_namespace)
+    node.api.apply(connector("k8s"), namespace=node_namespace)
+    node.api.apply(pod("denied", node.box, ATTRIBUTES), namespace=node_namespace)
     message = event(node, node_namespace, "denied", "PermissionDenied")
     command = message[message.index("kubectl create rolebinding") :].split()
     assert f"--serviceaccount={node_namespace}:default" in command
@@ -209,23 +216,23 @@ def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
 def test_a_mistake_is_told_in_the_events_of_the_pod(
     node: Node, driver: Driver, ready: str, attributes: dict[str, str], read_only: bool, messages: list[str]
 ) -> None:
-    node.kubectl.apply(pod("wrong", node.box, attributes, read_only=read_only), namespace=ready)
+    node.api.apply(pod("wrong", node.box, attributes, read_only=read_only), namespace=ready)
     for message in messages:
         event(node, ready, "wrong", message)
     assert not is_mounted(volume_of(node, ready, "wrong"))
 
 
 def test_a_new_ca_and_a_new_address_reach_a_pod_that_runs(node: Node, driver: Driver, ready: str) -> None:
-    node.kubectl.apply(pod("long", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("long", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("long", ready)
-    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
     driver.set_ca(CA + CA)
-    eventually(lambda: "https://moved:6443" in read(node, ready, "long", "kubeconfig"))
-    eventually(lambda: read(node, ready, "long", "ca.crt") == CA + CA)
+    read_when(node, ready, "long", "kubeconfig", lambda config: "https://moved:6443" in config)
+    read_when(node, ready, "long", "ca.crt", lambda ca: ca == CA + CA)
 
 
 def test_deleting_a_pod_leaves_nothing(node: Node, driver: Driver, ready: str) -> None:
-    node.kubectl.apply(pod("gone", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("gone", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("gone", ready)
     target = volume_of(node, ready, "gone")
     assert is_mounted(target)
@@ -237,19 +244,19 @@ def test_deleting_a_pod_leaves_nothing(node: Node, driver: Driver, ready: str) -
 
 def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: str) -> None:
     for name in ("stays", "ends"):
-        node.kubectl.apply(pod(name, node.box, ATTRIBUTES), namespace=ready)
+        node.api.apply(pod(name, node.box, ATTRIBUTES), namespace=ready)
     for name in ("stays", "ends"):
         node.wait_for_pod(name, ready)
     content, ended = read(node, ready, "stays", "kubeconfig"), volume_of(node, ready, "ends")
     driver.process.kill()
     node.kubectl("delete", "pod", "ends", "--wait=false", namespace=ready)
-    node.kubectl.apply(pod("late", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("late", node.box, ATTRIBUTES), namespace=ready)
     assert read(node, ready, "stays", "kubeconfig") == content
     driver.start()
     node.wait_for_pod("late", ready)
     eventually(lambda: not ended.exists())
-    node.kubectl.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
-    eventually(lambda: "https://moved:6443" in read(node, ready, "stays", "kubeconfig"))
+    node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
+    read_when(node, ready, "stays", "kubeconfig", lambda config: "https://moved:6443" in config)
 
 
 def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
@@ -260,12 +267,7 @@ def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
 @pytest.mark.timeout(1200)
 def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str, renewing: str) -> None:
     """Late: by now a part of the time has passed. kubelet renews at 80 % of the lifetime (token_manager.go)."""
-
-    def renewed() -> str:
-        token = read(node, waiting, "renewing", "context.token")
-        return token if token != renewing else ""
-
-    new = eventually(renewed, timeout=900)
+    new = read_when(node, waiting, "renewing", "context.token", lambda token: token != renewing, timeout=900)
     old, fresh = (jwt.decode(each, options={"verify_signature": False}) for each in (renewing, new))
     assert 0.7 * TOKEN_SECONDS < fresh["iat"] - old["iat"] < TOKEN_SECONDS
     assert f":{new}@" in read(node, waiting, "renewing", "kubeconfig")
@@ -278,7 +280,7 @@ def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str
 def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: Driver, ready: str) -> None:
     """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay. After the renewal: a
     kubelet that starts asks for new tokens at once."""
-    node.kubectl.apply(pod("rebooted", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("rebooted", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("rebooted", ready)
     target, old = volume_of(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")
     driver.process.kill()

@@ -32,7 +32,7 @@ def volumes_of_a_pod(node: Node) -> Iterator[Path]:
 
 
 def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_namespace: str, csi_sanity: Path) -> None:
-    node.kubectl.apply(connector("k8s"), namespace=node_namespace)
+    node.api.apply(connector("k8s"), namespace=node_namespace)
     account = f"--serviceaccount={node_namespace}:default"
     grant = ("create", "rolebinding", "user", "--clusterrole=connectors-user", account)
     node.kubectl(*grant, namespace=node_namespace)

@@ -37,7 +37,7 @@ def pod(image: str, name: str, **container: Any) -> dict[str, Any]:
 def finished(node: Node, namespace: str, manifest: dict[str, Any], *, phase: str = "Succeeded") -> str:
     """What a pod printed that was to end in `phase`."""
     name = manifest["metadata"]["name"]
-    node.kubectl.apply(manifest, namespace=namespace)
+    node.api.apply(manifest, namespace=namespace)
     node.wait_for_pod(name, namespace, condition=f"jsonpath={{.status.phase}}={phase}")
     return node.kubectl("logs", name, namespace=namespace)
 
