@@ -199,8 +199,9 @@ class Options(options.Options):
     """Tells of none that is new, of which mitmproxy tells every addon so far. Both are half of a proxy's start."""
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+        super().__init__()
         self.__dict__["_options"] = Declared(self._options)
+        self.update(**given)
 
     def add_option(
         self, name: str, typespec: object, default: Any, help: str, choices: Sequence[str] | None = None
