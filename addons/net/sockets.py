@@ -136,7 +136,7 @@ class Sockets:
         """Of an open connection."""
         return self._open[connection.id][1]
 
-    def sender(self, connection: Connection) -> Callable[[bytes], None]:
+    def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]:
         """What writes to an open connection."""
         return self._open[connection.id][1].send
 

@@ -7,6 +7,7 @@ for each client. So both clients' connections and those to targets are this prot
 import asyncio
 import itertools
 import logging
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -23,6 +24,9 @@ _BUFFER: Final = memoryview(bytearray(SIZE))
 LITTLE: Final = 16384
 """Bytes that one read takes at most while many connections are behind."""
 _LITTLE_BUFFER: Final = _BUFFER[:LITTLE]
+_MUCH: Final = 16384
+"""More bytes than these are written from where they are: a transport copies what is not bytes; little of it waits for
+what else is said in the same turn."""
 BACKLOG: Final = Backlog()
 """Of all connections."""
 KEEPALIVE: Final = {
@@ -157,11 +161,14 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._discards = True
         self.release()
 
-    def send(self, data: bytes) -> None:
-        """Write, or forget it if that has no end any more: then `ended` tells it."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Write, or forget it if that has no end any more: then `ended` tells it. A view is the caller's again."""
         if self.transport.is_closing() or self._finished:
             return
-        self.transport.write(data)
+        if len(data) > _MUCH and not self.unsent:
+            data = data[self._write(data) :]
+        if data:
+            self.transport.write(bytes(data))
         if self._full and self.unsent > self._max_unsent:
             self.transport.abort()
 
@@ -240,6 +247,14 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._fill(False)
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Give it to the kernel; returns how many bytes of it that took."""
+        try:
+            return os.write(self._descriptor, data)
+        except OSError:
+            # The transport meets that too, if it is more than a lack of room, and says so.
+            return 0
 
     def _begin(self) -> None:
         sock = self.transport.get_extra_info("socket")

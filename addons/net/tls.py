@@ -4,6 +4,7 @@ pyOpenSSL makes the sessions (contexts, verification, names); bytes pass by its 
 `bio_read` allocate and clear a buffer of the size that one asks for, which costs more than the TLS of a small request.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -16,23 +17,30 @@ _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is 
 
 _SIZE: Final = 163840
 """Bytes taken out of OpenSSL at once: what one read of a wire makes, and the record that had begun before it."""
-_BUFFER: Final = _ffi.new("char[]", _SIZE)
-"""Of all sessions: what is in it is copied at once, and the data path runs on one event loop."""
-_BYTES: Final = _ffi.buffer(_BUFFER)
+_PLAIN: Final = _ffi.new("char[]", _SIZE)
+"""Plain text that came, of all sessions: it is copied at once, and the data path runs on one event loop."""
+_PLAIN_BYTES: Final = _ffi.buffer(_PLAIN)
+_RECORDS: Final = _ffi.new("char[]", _SIZE)
+"""Records that go out, of all sessions: what takes them copies what it keeps."""
+_RECORDS_BYTES: Final = _ffi.buffer(_RECORDS)
+_RECORDS_VIEW: Final = memoryview(_RECORDS_BYTES).cast("B")
 _START: Final = _ffi.new("char **")
 _RECORD: Final = 16384
 """RFC 8446 section 5.1: bytes of a record's content at most."""
+_FULL: Final = _SIZE - _RECORD
+"""Plain text beyond which another record may not fit."""
 _RECORD_HEADER: Final = 5
 """Bytes before it (RFC 8446 section 5.1, RFC 5246 section 6.2.1); the last two are its length."""
+_length_in: Final = struct.Struct(">3xH").unpack_from
 _MUCH: Final = 16384
-"""More bytes than these are read by OpenSSL where they are; once more were written at once, its buffer is given back as
-soon as little passes again."""
+"""More bytes than these are read by OpenSSL where they are, and records written from where they are; once more were
+written at once, its buffer is given back as soon as little passes again."""
 
 
 class Out(Protocol):
     """Where the records go: a `Sockets`."""
 
-    def sender(self, connection: Connection) -> Callable[[bytes], None]: ...
+    def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]: ...
 
     def finish(self, connection: Connection) -> None: ...
 
@@ -75,21 +83,21 @@ class RecordEnds:
     def receive(self, data: bytes | memoryview) -> None:
         """Go on to the end of `data`."""
         at, size = self._left, len(data)
-        while at < size:
-            if self._header or size - at < _RECORD_HEADER:
-                missing = _RECORD_HEADER - len(self._header)
-                self._header += bytes(data[at : at + missing])
-                at += missing
-                if len(self._header) < _RECORD_HEADER:
-                    self._left = 0
-                    self.between = False
-                    return
-                at += int.from_bytes(self._header[3:])
-                self._header = b""
-            else:
-                at += _RECORD_HEADER + (data[at + 3] << 8 | data[at + 4])
+        if self._header:
+            at = _RECORD_HEADER - len(self._header)
+            self._header += bytes(data[:at])
+            if size < at:
+                return
+            at += _length_in(self._header)[0]
+            self._header = b""
+        whole = size - _RECORD_HEADER
+        while at <= whole:
+            at += _RECORD_HEADER + _length_in(data, at)[0]
+        if at < size:
+            self._header = bytes(data[at:])
+            at = size
         self._left = at - size
-        self.between = at == size
+        self.between = not self._left and not self._header
 
 
 class TlsStream:
@@ -146,12 +154,12 @@ class TlsStream:
             # Session tickets: nobody waits for them who has asked for something with the last of the handshake.
             self._waits = not known and size > 0 and _lib.SSL_version(self._ssl) == _lib.TLS1_3_VERSION
             pieces: list[bytes] = []
-            if size < _SIZE - _RECORD:
-                plain: bytes = _BYTES[:size]
+            if size < _FULL:
+                plain: bytes = _PLAIN_BYTES[:size]
                 return plain
             while size:
-                pieces.append(_BYTES[:size])
-                size = self._read() if size >= _SIZE - _RECORD else 0
+                pieces.append(_PLAIN_BYTES[:size])
+                size = self._read() if size >= _FULL else 0
             return b"".join(pieces)
         finally:
             # What TLS itself has to say: its handshake, answers to key updates, alerts.
@@ -165,7 +173,7 @@ class TlsStream:
             if outer is not None and outer.ended and not self.ended:
                 self.ended = self.cut_off = True
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Send plain text."""
         if not data:
             return
@@ -203,26 +211,27 @@ class TlsStream:
 
     def _read(self) -> int:
         """Fill the buffer, but for the room of a record; returns the number of bytes."""
-        filled = 0
-        while filled <= _SIZE - _RECORD and not self.ended:
-            size = _lib.SSL_read(self._ssl, _BUFFER + filled, _SIZE - filled)
-            if size > 0:
-                filled += size
-                # More follows a full record, as a rule.
-                if (
-                    size < _RECORD
-                    and _lib.BIO_get_mem_data(self._into, _START) == 0
-                    and _lib.SSL_pending(self._ssl) == 0
-                ):
-                    break
-                continue
-            reason = _lib.SSL_get_error(self._ssl, size)
-            if reason == _lib.SSL_ERROR_WANT_READ:
+        if self.ended:
+            return 0
+        read, ssl, filled = _lib.SSL_read, self._ssl, 0
+        while filled <= _FULL:
+            size = read(ssl, _PLAIN + filled, _RECORD)
+            if size <= 0:
+                self._look_why(size)
                 break
-            if reason != _lib.SSL_ERROR_ZERO_RETURN:
-                raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
-            self.ended = True
+            filled += size
+            # More follows a full record, as a rule.
+            if size < _RECORD and _lib.BIO_get_mem_data(self._into, _START) == 0 and _lib.SSL_pending(ssl) == 0:
+                break
         return filled
+
+    def _look_why(self, size: int) -> None:
+        """There is nothing to read: not yet, or never any more; ConnectionError if what came is not TLS."""
+        reason = _lib.SSL_get_error(self._ssl, size)
+        if reason == _lib.SSL_ERROR_ZERO_RETURN:
+            self.ended = True
+        elif reason != _lib.SSL_ERROR_WANT_READ:
+            raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
 
     def _read_from(self, into: Any) -> None:
         """Have OpenSSL read that; the one before is freed (SSL_set_bio(3))."""
@@ -253,12 +262,8 @@ class TlsStream:
         raise RuntimeError("OpenSSL says nothing of an error")
 
     def _send_records(self) -> None:
-        pieces = []
-        while True:
-            size = _lib.BIO_read(self._from, _BUFFER, _SIZE)
+        size = _SIZE
+        while size == _SIZE:
+            size = _lib.BIO_read(self._from, _RECORDS, _SIZE)
             if size > 0:
-                pieces.append(_BYTES[:size])
-            if size < _SIZE:
-                break
-        if pieces:
-            self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                self._send(_RECORDS_VIEW[:size] if size > _MUCH else _RECORDS_BYTES[:size])

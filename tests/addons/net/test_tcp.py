@@ -249,6 +249,41 @@ async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
         assert found.wire.dead
 
 
+async def test_much_for_a_peer_that_is_gone_is_told_and_raises_nothing() -> None:
+    async with side() as found:
+        found.peer.close()
+        found.wire.send(PIECE)
+        await until(lambda: found.ends[-1:] == [True])
+        assert found.wire.dead
+
+
+async def test_what_the_kernel_does_not_take_of_a_view_is_kept_as_it_was() -> None:
+    async with side() as found:
+        buffer, sent, received = bytearray(100_000), b"", b""
+        while not found.wire.unsent:
+            buffer[:] = bytes((len(sent) // len(buffer),)) * len(buffer)
+            found.wire.send(memoryview(buffer))
+            sent += buffer
+        buffer[:] = b"x" * len(buffer)
+        while len(received) < len(sent):
+            received += await asyncio.get_running_loop().sock_recv(found.peer, len(sent))
+        assert received == sent
+
+
+async def test_what_is_written_at_once_does_not_overtake_what_waits() -> None:
+    async with side() as found:
+        sent = 0
+        while not found.wire.unsent:
+            found.wire.send(PIECE)
+            sent += len(PIECE)
+        received = found.peer.recv(sent)
+        last = b"y" * len(PIECE)
+        found.wire.send(last)
+        while len(received) < sent + len(last):
+            received += await asyncio.get_running_loop().sock_recv(found.peer, sent)
+        assert received == b"x" * sent + last
+
+
 async def test_nobody_hears_of_what_comes_behind_the_end() -> None:
     async with side() as found:
         found.wire.end()

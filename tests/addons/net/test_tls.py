@@ -21,8 +21,8 @@ class Sent:
         self.pieces: list[bytes] = []
         self.ended = False
 
-    def sender(self, connection: Connection) -> Callable[[bytes], None]:
-        return self.pieces.append
+    def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]:
+        return lambda data: self.pieces.append(bytes(data))
 
     def finish(self, connection: Connection) -> None:
         self.ended = True
@@ -36,22 +36,22 @@ class Sent:
 class End:
     """A peer, and what it has sent."""
 
-    def __init__(self, tls: SSL.Connection) -> None:
+    def __init__(self, tls: SSL.Connection, outer: TlsStream | None = None) -> None:
         self.sent = Sent()
-        self.peer = TlsStream(Server(address=None), tls, self.sent)
+        self.peer = TlsStream(Server(address=None), tls, self.sent, outer=outer)
 
 
-def server(certificate: Issued) -> End:
+def server(certificate: Issued, outer: TlsStream | None = None) -> End:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_privatekey(certificate.key)
     context.use_certificate(certificate.certificate)
     connection = SSL.Connection(context)
     connection.set_accept_state()
-    return End(connection)
+    return End(connection, outer)
 
 
-def client(ca: Issued, host: str = "127.0.0.1") -> End:
-    return End(TrustStore().openssl_connection(ca.pem, host))
+def client(ca: Issued, host: str = "127.0.0.1", outer: TlsStream | None = None) -> End:
+    return End(TrustStore().openssl_connection(ca.pem, host), outer)
 
 
 def shake(one: End, other: End) -> None:
@@ -259,6 +259,22 @@ def test_what_is_not_tls_is_said(target_ca: Issued, target_certificate: Issued) 
         client(target_ca).peer.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(ConnectionError, match="does not speak TLS"):
         server(target_certificate).peer.receive(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def test_a_session_within_another_one_is_read_wherever_it_is_cut(target_ca: Issued, target_certificate: Issued) -> None:
+    near, far = client(target_ca), server(target_certificate)
+    shake(near, far)
+    inner_near, inner_far = client(target_ca, outer=near.peer), server(target_certificate, outer=far.peer)
+    inner_near.peer.receive(b"")
+    for _ in range(2):
+        inner_far.peer.receive(near.sent.take())
+        inner_near.peer.receive(far.sent.take())
+    plain = b"".join(bytes((number,)) * 1000 for number in range(200))
+    inner_near.peer.send(plain)
+    stream, found = near.sent.take(), b""
+    for at in range(0, len(stream), 30_000):
+        found += inner_far.peer.receive(stream[at : at + 30_000])
+    assert found == plain
 
 
 def test_a_damaged_record_ends_the_session(target_ca: Issued, target_certificate: Issued) -> None:
