@@ -6,6 +6,7 @@ Each lives for seconds here; `python -m bench.renewals` does the same in real ti
 import base64
 import http.client
 import json
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +91,15 @@ class Client:
         self._connection.close()
 
     def get(self) -> int:
-        self._connection.request("GET", self._path)
+        """The status, of a refused CONNECT too: what the proxy has closed is opened anew."""
+        try:
+            self._connection.request("GET", self._path)
+        except OSError as error:
+            # http.client has it in words alone.
+            refused = re.match(r"Tunnel connection failed: (\d+) ", str(error))
+            if refused is None:
+                raise
+            return int(refused[1])
         answer = self._connection.getresponse()
         answer.read()
         return answer.status
