@@ -9,8 +9,8 @@ scripts/bench trips [--files] [--json FILE]             calls and files entered 
 scripts/bench picture FILE.json OUT.svg                 the picture of a report
 
 A comparison in full fails when it misses a goal of bench/goals.py, or when a figure is worse than --before's by more
-than its noise (bench/before.py); a quick one only says so. Where a goal about CPU is missed, a profile says where the
-time goes.
+than its noise (bench/before.py); a quick one only says so. Where a goal is missed, but one about memory, a profile says
+where the time goes.
 """
 
 import argparse

@@ -251,13 +251,14 @@ def test_the_decision_is_measured() -> None:
     assert isfinite(found[OVER])
 
 
-def test_where_the_time_goes_is_asked_of_cases_whose_cpu_is_too_much() -> None:
+def test_where_the_time_goes_is_asked_of_each_case_that_takes_too_much_of_it() -> None:
     found = results()
     found["warm, 8 clients"]["ours"] = {CPU: 111}
+    found["warm, 100 clients"]["ours"] = {LATENCY: 12.1}
+    found["down"]["ours"] = {SPEED: 679}
     found["idle watches"]["ours"] = {WEIGHT: 91}
-    assert [case.name for case in where.missed(judge(found), cases(seconds=1, size=1, streams=1))] == [
-        "warm, 8 clients"
-    ]
+    asked = [case.name for case in where.missed(judge(found), cases(seconds=1, size=1, streams=1))]
+    assert asked == ["warm, 8 clients", "warm, 100 clients", "down"]
 
 
 def test_time_is_told_by_place_and_the_kernels_is_that_of_proc() -> None:

@@ -75,6 +75,13 @@ def test_ours_serves_with_and_without_connect_and_a_profile_says_where_the_time_
     assert sum(found.values()) == pytest.approx(1)
 
 
+def test_a_profile_of_a_download_is_one_of_its_bytes(scene: Place) -> None:
+    case = next(case for case in cases(seconds=1, size=1 << 30, streams=1) if case.name == "down")
+    found = shares(*profile(scene, case))
+    assert {"the kernel", "TLS", "addons/net/tls.py"} <= found.keys()
+    assert sum(found.values()) == pytest.approx(1)
+
+
 def test_another_checkout_takes_turns_with_this_one() -> None:
     chosen = [
         case for case in cases(seconds=0.2, size=1, streams=1) if case.name in ("warm, 8 clients", "direct, warm")
