@@ -39,14 +39,22 @@ _CPU, _TARGET, _SPEED = "cpu per request, µs", "target cpu per request, µs", "
 _NEW, _DIRECT = "new connection", "direct, new connection"
 GOALS = (
     Goal(case="warm, 8 clients", figure=_CPU, bound="at most", limit=1.1, peer="squid"),
-    Goal(case="warm, 100 clients", figure="p99, ms", bound="at most", limit=1.2, peer="squid"),
+    Goal(case="warm, 100 clients", figure="p99, ms", bound="at most", limit=1.2, peer="squid", why=bounds.of_the_tail),
     Goal(case=_NEW, figure=_CPU, bound="at most", limit=1.5, peer="squid"),
     Goal(case=_NEW, figure=_TARGET, bound="at most", limit=1.5, peer="squid"),
-    Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=1.1, peer="squid", peer_case=_NEW),
+    Goal(
+        case=_DIRECT,
+        figure=_CPU,
+        bound="at most",
+        limit=1.1,
+        peer="squid",
+        peer_case=_NEW,
+        why=bounds.of_a_new_connection,
+    ),
     Goal(
         case=_DIRECT, figure=_CPU, bound="at most", limit=0.75, peer=OURS, peer_case=_NEW, why=bounds.of_the_direct_door
     ),
-    Goal(case="down", figure=_SPEED, bound="at least", limit=1, peer="nginx"),
+    Goal(case="down", figure=_SPEED, bound="at least", limit=1, peer="nginx", why=bounds.of_a_download_beside_nginx),
     Goal(case="down", figure=_SPEED, bound="at least", limit=bounds.SHARE, peer="no proxy", why=bounds.of_a_download),
     Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=90),
     Goal(case=DECISION, figure=OVER, bound="at most", limit=3),

@@ -187,6 +187,9 @@ def test_a_proxy_that_costs_nothing_is_bound_by_the_others() -> None:
 def test_without_figures_there_is_no_reason(found: Results) -> None:
     assert not bounds.of_a_download(found, 2)
     assert not bounds.of_the_direct_door(found, 2)
+    assert not bounds.of_a_download_beside_nginx(found, 2)
+    assert not bounds.of_the_tail(found, 2)
+    assert not bounds.of_a_new_connection(found, 2)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,48 @@ def test_the_direct_door_that_is_hardly_cheaper_says_what_connect_is(direct: flo
     found["direct, new connection"]["ours"] = {CPU: direct}
     (verdict,) = [each for each in judge(found) if not each.met and each.goal.peer == "ours"]
     assert verdict.why.startswith(f"the direct door leaves out CONNECT, {share} of the 880 µs here; ")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "says"),
+    [
+        pytest.param(
+            1.5,
+            "2 cores carry at most 667 MB/s at 1.50 s of CPU a GB in the proxy; 0.10 s less would be nginx's 1.40: no "
+            "copies of plain text between two sessions of OpenSSL, and less Python for each piece",
+            id="it takes more CPU",
+        ),
+        pytest.param(
+            1.4,
+            "the proxy takes no more CPU than nginx, 1.40 s a GB to 1.40: the cores were not free",
+            id="it does not",
+        ),
+    ],
+)
+def test_a_download_that_is_slower_than_nginxs_says_what_would_be_as_fast(proxy: float, says: str) -> None:
+    found = {"down": {"nginx": download(700, 0.5, 0.3, 1.4), "ours": download(600, 0.5, 0.3, proxy)}}
+    (verdict,) = [each for each in judge(found) if not each.met]
+    assert verdict.why == says
+
+
+def test_a_longer_tail_says_what_the_clients_wait_for() -> None:
+    found = results()
+    found["warm, 100 clients"] = {"squid": {CPU: 80, LATENCY: 10}, "ours": {CPU: 92, LATENCY: 12.1}}
+    (verdict,) = [each for each in judge(found) if not each.met]
+    assert verdict.why == (
+        "100 clients wait for each other, 92.0 µs of the proxy's CPU a request to squid's 80.0, 1.15 x, on cores that "
+        "client and target want as well: less CPU, or a core for the proxy alone"
+    )
+
+
+def test_a_new_connection_at_the_direct_door_says_how_much_more_it_takes_than_squids() -> None:
+    found = results()
+    found["direct, new connection"]["ours"] = {CPU: 661}
+    (verdict,) = [each for each in judge(found) if not each.met and each.goal.peer == "squid"]
+    assert verdict.why == (
+        "it takes 61 µs more than squid's 600; fewer stages between accept and the first request would save some, all "
+        "of them in C the most"
+    )
 
 
 def test_a_goal_that_is_met_needs_no_reason() -> None:
