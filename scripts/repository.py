@@ -10,10 +10,14 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from usage import answered
+
 ROOT = Path(__file__).parents[1]
 _CHART = "charts/kubernetes-connector/Chart.yaml"
 _TABLE = re.compile(r"^\[project\.urls\]\n(?:[^\[\n].*\n)*\n", re.MULTILINE)
 _CHART_LINES = re.compile(r"^(?:home|sources): .*\n", re.MULTILINE)
+_QUOTABLE = re.compile(r"[!#-\[\]-~]+")
+"""What TOML and YAML have between quotes as it is: visible ASCII without quote and backslash."""
 
 
 def address(root: Path) -> str | None:
@@ -24,36 +28,36 @@ def address(root: Path) -> str | None:
 def write(root: Path, url: str) -> None:
     """ValueError if it is no address that a browser opens from any machine."""
     parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or parts.username or re.search(r'[\s"\\]', url):
+    if parts.scheme != "https" or not parts.hostname or parts.username or not _QUOTABLE.fullmatch(url):
         raise ValueError(f"{url} is not https://HOST/PATH")
     project, chart = root / "pyproject.toml", root / _CHART
     table = f'[project.urls]\nRepository = "{url}"\n\n'
     text = _TABLE.sub("", project.read_text())
     project.write_text(text.replace("[project.scripts]\n", f"{table}[project.scripts]\n", 1))
     text = _CHART_LINES.sub("", chart.read_text())
-    chart.write_text(text.replace("keywords: ", f"home: {url}\nsources: [{url}]\nkeywords: ", 1))
+    chart.write_text(text.replace("keywords: ", f'home: "{url}"\nsources: ["{url}"]\nkeywords: ', 1))
 
 
 def main(arguments: list[str]) -> int:
-    match arguments:
-        case []:
-            found = address(ROOT)
-            if found is None:
-                sys.stderr.write(
-                    "error: pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it\n"
-                )
-                return 1
-            sys.stdout.write(f"{found}\n")
-        case [url] if not url.startswith("-"):
-            try:
+    if answered(arguments, __doc__):
+        return 0
+    try:
+        match arguments:
+            case []:
+                found = address(ROOT)
+                if found is None:
+                    raise ValueError(
+                        "pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it"
+                    )
+                sys.stdout.write(f"{found}\n")
+            case [url] if not url.startswith("-"):
                 write(ROOT, url)
-            except ValueError as error:
-                sys.stderr.write(f"error: {error}\n")
-                return 1
-        case _:
-            asked = bool({"-h", "--help"} & set(arguments))
-            (sys.stdout if asked else sys.stderr).write(f"{(__doc__ or '').strip()}\n")
-            return 0 if asked else 2
+            case _:
+                sys.stderr.write(f"{(__doc__ or '').strip()}\n")
+                return 2
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     return 0
 
 

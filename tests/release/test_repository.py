@@ -1,30 +1,26 @@
 """scripts/repository.py, on a copy of the files that say the address."""
 
-import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.release import copied
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 SCRIPT, PROJECT, CHART = "scripts/repository.py", "pyproject.toml", "charts/kubernetes-connector/Chart.yaml"
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for file in [SCRIPT, PROJECT, CHART]:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, tmp_path / file)
-    return tmp_path
+    return copied.copied([SCRIPT, "scripts/usage.py", PROJECT, CHART], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, root / SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    return copied.run(root / SCRIPT, *arguments)
 
 
 def test_the_address_is_written_into_both_and_printed(copy: Path) -> None:
@@ -55,6 +51,13 @@ def test_where_there_is_none_yet_the_next_step_is_said(copy: Path) -> None:
     assert done.stderr == "error: pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it\n"
 
 
+def test_what_means_something_in_yaml_is_a_part_of_the_address(copy: Path) -> None:
+    url = "https://git.example/a,b]#c"
+    assert run(copy, url).returncode == 0
+    chart = yaml.safe_load((copy / CHART).read_text())
+    assert (chart["home"], chart["sources"], run(copy).stdout) == (url, [url], f"{url}\n")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -63,6 +66,7 @@ def test_where_there_is_none_yet_the_next_step_is_said(copy: Path) -> None:
         pytest.param("https:///x", id="no host"),
         pytest.param("https://user@git.example/x", id="a user in it"),
         pytest.param('https://git.example/"x', id="a quote"),
+        pytest.param("https://git.example/x\x01", id="what nobody sees"),
     ],
 )
 def test_what_is_no_public_address_is_refused_and_nothing_is_written(copy: Path, url: str) -> None:

@@ -1,19 +1,17 @@
 """scripts/version.py, on a copy of the files that repeat the version."""
 
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from connector_store.version import VERSION
+from tests.release import copied
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = Path("scripts/version.py")
+SCRIPT = "scripts/version.py"
 FILES = [
     "connector_store/version.py",
     "Dockerfile",
@@ -28,14 +26,11 @@ FILES = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for file in [str(SCRIPT), *FILES]:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, tmp_path / file)
-    return tmp_path
+    return copied.copied([SCRIPT, *FILES], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, root / SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    return copied.run(root / SCRIPT, *arguments)
 
 
 def test_every_place_says_the_version_of_the_code(copy: Path) -> None:
