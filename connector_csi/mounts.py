@@ -48,7 +48,9 @@ class Mounts(Protocol):
 def parse_mountinfo(text: str) -> Mapping[str, Sequence[str]]:
     """Mount point -> the sources of what is mounted there, the topmost last."""
     points: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    # Only what would look like the end of a field or a line is escaped: a pod's author may choose a subPath that holds
+    # every other line boundary of str.splitlines, and its mount is in the table.
+    for line in filter(None, text.split("\n")):
         before, _, after = line.partition(" - ")
         points.setdefault(_plain(before.split(" ")[4]), []).append(_plain(after.split(" ")[1]))
     return points

@@ -19,7 +19,7 @@ INFO = """\
 """
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import errno, os, sys, threading
+import errno, os, subprocess, sys, threading
 from pathlib import Path
 from connector_csi.mounts import KernelMounts, SOURCE
 
@@ -51,6 +51,13 @@ assert len(mounts.sources(str(target))) == 1
 mounts.unmount(str(target))
 assert not mounts.sources(str(target))
 held.close()
+strange = folder / "a\\r\\x0b\\x0c\\x1c\\x85\\u2028b"
+strange.mkdir()
+bound = folder / "bound"
+bound.mkdir()
+subprocess.run(["mount", "--bind", str(strange), str(bound)], check=True)
+assert len(mounts.sources(str(bound))) == 1
+KernelMounts().close()
 try:
     mounts.unmount(str(target))
 except OSError as e:
@@ -78,6 +85,14 @@ print("done")
 
 def test_mountinfo_is_read_with_its_escapes() -> None:
     assert parse_mountinfo(INFO) == {"/sys": ["sysfs"], "/a b": ["connectors-csi", "other\tsource"]}
+
+
+@pytest.mark.parametrize(
+    "boundary", ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"], ids=ascii
+)
+def test_a_sub_path_that_a_pods_author_chose_ends_no_line(boundary: str) -> None:
+    bound = f"101 25 0:52 /x{boundary}y /sub rw - tmpfs tmpfs rw\n"
+    assert parse_mountinfo(INFO + bound) == {**parse_mountinfo(INFO), "/sub": ["tmpfs"]}
 
 
 def test_an_old_kernel_is_asked_without_noswap(tmp_path: Path) -> None:
