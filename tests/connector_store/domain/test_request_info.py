@@ -124,6 +124,14 @@ def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> Non
         pytest.param("limit=9223372036854775808&fieldSelector=metadata.name=p", "list", "", id="a number too large"),
         pytest.param("limit=-1&fieldSelector=metadata.name=p", "list", "p", id="a negative number"),
         pytest.param("limit=00000000000000000000001&fieldSelector=metadata.name=p", "list", "p", id="many noughts"),
+        pytest.param(
+            f"limit=-{'0' * 5000}1&fieldSelector=metadata.name=p", "list", "p", id="more noughts than Python takes"
+        ),
+        pytest.param(
+            f"limit=%2B{'0' * 5000}&fieldSelector=metadata.name=p", "list", "p", id="noughts alone, and more than that"
+        ),
+        pytest.param(f"limit={'0' * 5000}x&fieldSelector=metadata.name=p", "list", "", id="noughts and no number"),
+        pytest.param("limit=%2B&fieldSelector=metadata.name=p", "list", "", id="a sign without a number"),
         pytest.param("labelSelector=a+in+(b)&fieldSelector=metadata.name=p", "list", "p", id="labels beside a name"),
         pytest.param("labelSelector=a+in+b&fieldSelector=metadata.name=p", "list", "", id="malformed labels"),
         pytest.param("labelSelector=,&watch=true", "watch", "", id="malformed labels, watched"),
