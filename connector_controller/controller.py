@@ -6,7 +6,7 @@ Everything here is made when the term begins and gone when it ends; what must ou
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Never
@@ -22,6 +22,7 @@ from connector_controller.schedule import Schedule
 from connector_controller.threads import DaemonThreads
 from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.address_policy import AddressPolicy
+from connector_store.domain.auth import is_ours
 from connector_store.domain.builtin import K8S
 from connector_store.domain.conditions import Answered, Probes
 from connector_store.domain.names import ObjectKey
@@ -98,6 +99,8 @@ class Term:
         finally:
             schedule.close()
             threads.shutdown()
+            # Another process may lead now: what this one knew last would be added to what that one knows.
+            self._metrics.end_term()
         raise AssertionError("a worker ended")
 
     def why_not_ready(self) -> str | None:
@@ -113,9 +116,9 @@ class Term:
         await (reflector.settled if of_one else reflector.synced).wait()
 
     def counts(self) -> Mapping[str, int]:
-        """Connectors by the status of their condition Ready."""
+        """Connectors of ours by the status of their condition Ready."""
         found = {"True": 0, "False": 0, "Unknown": 0}
-        for each in self._seen:
+        for each in self._ours():
             ready = each.status.ready
             found[ready.status if ready else "Unknown"] += 1
         return found
@@ -126,15 +129,25 @@ class Term:
             self._metrics.connectors.labels(ready).set(count)
         for queue in (self._queue, self._class_queue, self._ca_queue, self._bundle.queue):
             self._metrics.queue_depth.labels(queue.name).set(len(queue))
+        # A kind of which every namespace is withheld has no age.
+        self._metrics.watch_age.clear()
         for kind, age in self._source.ages().items():
             self._metrics.watch_age.labels(kind).set(age)
         self._metrics.not_served.set(len(set(self._store.withheld) - {None}))
         self._metrics.events_dropped.set(self._events.dropped)
         self._metrics.credential_expires.clear()
-        for each in self._seen:
+        for each in self._ours():
             if each.status.expires is not None:
                 self._metrics.credential_expires.labels(str(each.key)).set(each.status.expires)
         self._metrics.ca_expires.set(self._handover.expires or 0)
+
+    def _ours(self) -> Iterator[SeenConnector]:
+        """Nobody here writes the status of others, so it says nothing that could be mended here."""
+        return (
+            each
+            for each in self._seen
+            if is_ours(each.connector, self._store.connector_class(each.connector.class_name))
+        )
 
     async def _work(self, tasks: asyncio.TaskGroup, schedule: Schedule) -> None:
         tasks.create_task(self._events.run())

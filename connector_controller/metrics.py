@@ -56,3 +56,10 @@ class Metrics:
             "End of the proxy's CA that signs, unix seconds; 0: none",
             registry=self.registry,
         )
+
+    def end_term(self) -> None:
+        """Forget what a leader alone knows; what is counted stays."""
+        for each in (self.connectors, self.queue_depth, self.watch_age, self.credential_expires):
+            each.clear()
+        for each in (self.not_served, self.ca_expires):
+            each.set(0)

@@ -79,8 +79,8 @@ async def world() -> AsyncIterator[World]:
         yield World(server, client)
 
 
-async def put_all(world: World, server: Target) -> None:
-    data = {"token": base64.b64encode(b"t").decode(), "ca.crt": base64.b64encode(CA.pem).decode()}
+async def put_all(world: World, server: Target, *, token: str = "t") -> None:
+    data = {"token": base64.b64encode(token.encode()).decode(), "ca.crt": base64.b64encode(CA.pem).decode()}
     await world.server.put(
         SECRETS,
         {"metadata": {"name": "s", "namespace": "a"}, "type": "connectors.cpaas.io/bearer-token", "data": data},
@@ -111,6 +111,44 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             assert 'connector_controller_connectors{ready="True"} 1.0' in text
             assert 'connector_controller_probes_total{result="ready"}' in text
             assert 'connector_controller_reconciles_total{outcome="ok",queue="connectors"}' in text
+
+
+def gauges(world: World) -> dict[str, float]:
+    """Those of a leader's knowledge, by name and labels."""
+    lines = generate_latest(world.metrics.registry).decode().splitlines()
+    told = ("controller_connectors", "controller_queue_depth", "watch_age", "credential", "ca", "namespaces")
+    found = [each.split() for each in lines if each.startswith(tuple(f"connector_{name}" for name in told))]
+    return {name: float(value) for name, value in found}
+
+
+def scraped(world: World) -> dict[str, float]:
+    world.term.collect()
+    return gauges(world)
+
+
+async def test_what_a_term_knew_is_in_no_metric_once_it_has_ended(world) -> None:
+    claims = base64.urlsafe_b64encode(b'{"exp": 4000000000}').decode()
+    with target() as server:
+        await put_all(world, server, token=f"header.{claims}.signature")
+        async with running(world.term):
+            await until(lambda: scraped(world).get('connector_credential_expiry_timestamp_seconds{connector="a/k8s"}'))
+            await until(lambda: scraped(world)["connector_ca_expiry_timestamp_seconds"])
+            assert 'connector_watch_age_seconds{kind="Secret"}' in gauges(world)
+    assert gauges(world) == {"connector_ca_expiry_timestamp_seconds": 0, "connector_namespaces_not_served": 0}
+
+
+async def test_connectors_of_other_products_are_not_counted(world) -> None:
+    foreign = {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}
+    await world.server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, "spec": foreign})
+    spec = {"connectorClassName": "git", "address": "https://git.example.com"}
+    left = {"credential": {"expirationTime": "2026-01-01T00:00:00Z"}}
+    await world.server.put(CONNECTORS, {"metadata": {"name": "git", "namespace": "a"}, "spec": spec, "status": left})
+    with target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await until(lambda: world.term.synced and world.term.counts()["True"] == 1)
+            assert world.term.counts() == {"True": 1, "False": 0, "Unknown": 0}
+            assert not [each for each in scraped(world) if "a/git" in each]
 
 
 async def test_changes_of_target_secret_and_service_show(world) -> None:
