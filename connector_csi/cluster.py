@@ -54,7 +54,7 @@ class Cluster:
         self._services: Named | None = None
         self._watches: list[Reflector[Any]] = []
         self.settings = _DEFAULTS
-        self.access: Access = self._make_access()
+        self.access: Access = self._make_access("")
         self.ca: bytes | None = None
         """PEM of the proxy's CAs; None while there is no such ConfigMap."""
         self.synced = asyncio.Event()
@@ -100,7 +100,7 @@ class Cluster:
         )
         logs.use(self.settings.log_format)
         self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
-        self.access = self._make_access()
+        self.access = self._make_access(await self._client.issuer())
         watched: list[Reflector[Any]] = [self._classes(), self._object(self.settings.ca_configmap, self._take_ca)]
         named = self._make_named()
         reflectors = [*watched, *(each.watch for each in named)]
@@ -154,13 +154,15 @@ class Cluster:
     def _waits(self, problem: str) -> None:
         self.waits_for = problem
 
-    def _make_access(self) -> Access:
+    def _make_access(self, issued_by: str) -> Access:
         return KubeAccess(
             self._client,
             audience=self.settings.audience,
             rule=self.settings.access,
             # Who was just granted the right is served by kubelet's next try.
             refused_for=0,
+            # All pods of a node that starts come at once, and kubelet sends nobody else's tokens.
+            issuers=[issued_by],
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
 

@@ -1,7 +1,6 @@
 """The parts in a cluster: its API server holds the Connectors and knows the callers."""
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -17,13 +16,11 @@ from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import proxy_for
 from connector_store.domain.settings import Settings, parse_settings
 from connector_store.domain.source import Cluster
-from connector_store.domain.token_claims import issuer
 from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config import in_pod
-from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.resources import SECRETS
 from connector_store.kube.review import AccessReviews
 from connector_store.kube.shared_settings import FIRST_PAUSE, read_settings
@@ -78,8 +75,7 @@ async def connect(
 
     `on_problem` is told why the settings are not there yet.
     """
-    configuration = await kube_config.load(cluster.context)
-    client = KubeClient(configuration)
+    client = KubeClient(await kube_config.load(cluster.context))
     settings = await read_settings(
         client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, first_pause=first_pause
     )
@@ -109,7 +105,7 @@ async def connect(
         settings,
         records,
         store=store,
-        access=_access(client, config, settings, records.metrics, await _own_issuer(configuration)),
+        access=_access(client, config, settings, records.metrics, await client.issuer()),
         rights=AccessReviews(client, settings.access),
         authority=authority,
         proxy=lambda target, host: _proxy(client, settings, target, host),
@@ -151,13 +147,6 @@ def _shared_authority(
     )
     authority = assembly.Authority(signer=lambda: found.signer, published=lambda: found.published)
     return authority, ("watch of the CA", reflector.run)
-
-
-async def _own_issuer(configuration: Configuration) -> str:
-    """Of our token: the API server's, which signs callers' tokens too; empty where we have none."""
-    with contextlib.suppress(OSError, CredentialError):
-        return issuer((await configuration.authorization() or "").removeprefix("Bearer "))
-    return ""
 
 
 def _access(client: KubeClient, config: Config, settings: Settings, metrics: Metrics, issued_by: str) -> KubeAccess:

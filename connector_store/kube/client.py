@@ -20,6 +20,7 @@ from weakref import WeakSet
 import aiohttp
 
 from connector_store.domain.document import load
+from connector_store.domain.token_claims import issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
@@ -112,6 +113,12 @@ class KubeClient:
     def host(self) -> str:
         """URL of the API server."""
         return self._configuration.host
+
+    async def issuer(self) -> str:
+        """Of our own token: the API server's, which signs those of all pods; empty where we have none."""
+        with contextlib.suppress(OSError, CredentialError):
+            return issuer((await self._configuration.authorization() or "").removeprefix("Bearer "))
+        return ""
 
     async def get(
         self, path: str, params: Mapping[str, str] | None = None, *, metadata: Literal["object", "list"] | None = None

@@ -37,8 +37,15 @@ def config_map(name: str, **data: str) -> dict:
 
 
 @asynccontextmanager
-async def running(server: FakeApiServer, metrics: Metrics | None = None) -> AsyncIterator[Cluster]:
-    async with KubeClient(server.configuration) as client:
+async def running(
+    server: FakeApiServer, metrics: Metrics | None = None, *, token: str | None = None
+) -> AsyncIterator[Cluster]:
+    """With `token` as the driver's own."""
+
+    async def authorization() -> str | None:
+        return f"Bearer {token}" if token else None
+
+    async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
         cluster = Cluster(client, {}, metrics or Metrics(), spread=0.05)
         task = asyncio.ensure_future(cluster.run())
         try:
@@ -205,3 +212,12 @@ async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
         assert isinstance(await cluster.access.check(token, KEY), Refused)
         server.allowed.add(("u", "team-a/k8s"))
         assert isinstance(await cluster.access.check(token, KEY), Granted)
+
+
+async def test_of_all_pods_of_a_node_that_come_at_once_none_waits(server: FakeApiServer) -> None:
+    own, *tokens = (jwt.encode({"aud": "connectors-proxy", "iss": "us", "n": n}, "k" * 32) for n in range(251))
+    server.users |= dict.fromkeys(tokens, user("u"))
+    server.allowed.add(("u", "team-a/k8s"))
+    async with running(server, token=own) as cluster:
+        answers = await asyncio.gather(*(cluster.access.check(each, KEY) for each in tokens))
+        assert all(isinstance(each, Granted) for each in answers)

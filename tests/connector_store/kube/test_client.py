@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import jwt
 import pytest
 import yaml
 from aiohttp import web
 
 from connector_store.kube import config
 from connector_store.kube.client import PAGE, KubeClient
-from connector_store.kube.configuration import Configuration
+from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 from lab.certificates import Issued, make_ca, make_leaf
@@ -75,6 +76,25 @@ async def test_lists_come_in_pages(client: KubeClient, server: FakeApiServer) ->
 async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:
     assert await client.create_token("a", "sa", "connectors-proxy", 900) == "token-of-sa"
     assert server.requests[-1][2]["body"]["spec"] == {"audiences": ["connectors-proxy"], "expirationSeconds": 900}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        pytest.param(f"Bearer {jwt.encode({'iss': 'us'}, 'k' * 32)}", "us", id="a ServiceAccount's token"),
+        pytest.param("Bearer secret", "", id="a token that says nothing"),
+        pytest.param(None, "", id="a certificate"),
+        pytest.param(CredentialError("the token file is empty"), "", id="none at the moment"),
+    ],
+)
+async def test_who_issued_our_own_token(server: FakeApiServer, header: str | Exception | None, expected: str) -> None:
+    async def authorization() -> str | None:
+        if isinstance(header, Exception):
+            raise header
+        return header
+
+    async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
+        assert await client.issuer() == expected
 
 
 async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) -> None:
