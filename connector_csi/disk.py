@@ -4,7 +4,7 @@ Every step can be the last before the driver is killed; `create` and `remove` ta
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from connector_csi import atomic_writer
@@ -47,13 +47,13 @@ class Disk:
         sources = self._mounts.sources(str(target))
         return self.is_published(target) or SOURCE in sources[:-1]
 
-    def sweep(self) -> None:
-        """Forget volumes of pods that are gone with their folders."""
-        for record in self._records:
-            target = Path(record.target)
-            if not target.parent.exists() and not self.is_mounted(target):
-                logger.info("volume %s is gone with its pod", record.volume_id)
-                self._records.drop(record.volume_id)
+    def sweep(self) -> Sequence[str]:
+        """Forget volumes of pods that are gone with their folders; the ids of those."""
+        gone = [each for each in self._records if self._is_gone(Path(each.target))]
+        for record in gone:
+            logger.info("volume %s is gone with its pod", record.volume_id)
+            self._records.drop(record.volume_id)
+        return [each.volume_id for each in gone]
 
     def create(self, asked: Publication, target: Path, files: Mapping[str, bytes], kept: Kept) -> Failure | None:
         """All or nothing; the record comes first, so that a killed driver knows what it had begun."""
@@ -114,6 +114,9 @@ class Disk:
         except OSError as e:
             return from_os(step, e)
         return None
+
+    def _is_gone(self, target: Path) -> bool:
+        return not target.parent.exists() and not self.is_mounted(target)
 
     def _note(self, asked: Publication, target: Path, kept: Kept) -> None:
         self._records.put(Record(volume_id=asked.volume_id, target=str(target), digest=asked.digest, kept=kept))

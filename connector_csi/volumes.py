@@ -221,9 +221,9 @@ class Volumes:
             return target
         failure = await asyncio.to_thread(self._disk.remove, volume_id, target)
         if failure is None:
-            self._live.pop(volume_id, None)
-            self._troubles.over(volume_id)
-            self._metrics.expiries.pop(volume_id, None)
             # Others may have gone with their pods and without a call.
-            await asyncio.to_thread(self._disk.sweep)
+            for each in (volume_id, *await asyncio.to_thread(self._disk.sweep)):
+                self._live.pop(each, None)
+                self._troubles.over(each)
+                self._metrics.expiries.pop(each, None)
         return failure

@@ -227,12 +227,19 @@ async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: L
     await lab.publish()
     other = replace(lab.asked(), volume_id="csi-2", target=lab.asked().target.replace("/uid/", "/uid-2/"))
     (lab.pods / "uid-2" / "volumes" / "kubernetes.io~csi" / "connector").mkdir(parents=True)
+    token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
+    assert await lab.publish(replace(other, secrets=lab.asked(token).secrets)) is None
+    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.text()
+    lab.access.answers[KEY] = MAY_NOT
     assert await lab.publish(other) is None
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
     assert b"connector_csi_volumes 2.0" in lab.metrics.text()
     del lab.mounts.table[other.target]
     (lab.pods / "uid-2").rename(lab.pods.with_name("vanished"))
     await lab.unpublish()
-    assert b"connector_csi_volumes 0.0" in lab.metrics.text()
+    # No alert stays for what is no more.
+    for name in (b"connector_csi_volumes", b"connector_csi_volumes_stale", b"token_expiry_timestamp_seconds"):
+        assert name + b" 0.0" in lab.metrics.text()
 
 
 def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:
