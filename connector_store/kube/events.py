@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 from connector_store.domain.rfc3339 import write_micro
 
 NOTE_MAX: Final = 1024
-"""Characters of a note."""
+"""Bytes of a note (kubernetes pkg/apis/core/validation/events.go, which calls them characters)."""
 _INSTANCE_MAX: Final = 128
-"""Characters of reportingInstance."""
+"""Characters of reportingInstance, which has no others than ASCII."""
 _NAME_MAX: Final = 200
 """Characters of the name of what an event is about that its own name begins with; names have at most 253."""
 
@@ -18,7 +18,8 @@ EventType = Literal["Normal", "Warning"]
 
 def event_name(about: str, unique: str) -> str:
     """`unique` tells it from every other event about the same object: a time, a number, chance."""
-    return f"{about[:_NAME_MAX]}.{unique}"
+    # What is cut must end as a name may.
+    return f"{about[:_NAME_MAX].rstrip('-.')}.{unique}"
 
 
 def event_body(
@@ -43,7 +44,7 @@ def event_body(
         "type": kind,
         "reason": reason,
         "action": action,
-        "note": note[:NOTE_MAX],
+        "note": note.encode(errors="replace")[:NOTE_MAX].decode(errors="ignore"),
         "regarding": dict(regarding),
         "reportingController": controller,
         "reportingInstance": instance[:_INSTANCE_MAX],

@@ -1,19 +1,21 @@
 from datetime import UTC, datetime
 
+import pytest
+
 from connector_store.kube.events import NOTE_MAX, event_body, event_name
 from lab.control_plane import ControlPlane
 
 POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", "uid": "u"}
 
 
-def body(namespace: str, **more: str) -> dict:
+def body(namespace: str, note: str = "x" * 5000) -> dict:
     return event_body(
         name=event_name("n" * 300, "0123456789abcdef"),
         namespace=namespace,
         regarding=POD | {"namespace": namespace},
         kind="Warning",
         reason="Reason",
-        note="x" * 5000,
+        note=note,
         action="Reconcile",
         controller="connectors.alauda.io/controller",
         instance="i" * 300,
@@ -29,5 +31,22 @@ def test_everything_is_within_the_limits_of_the_api() -> None:
     assert made["regarding"] == POD
 
 
-def test_an_api_server_takes_it(control_plane: ControlPlane, namespace: str) -> None:
-    control_plane.api.must("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body(namespace))
+@pytest.mark.parametrize("end", ["-", ".", "-.-"])
+def test_a_name_is_cut_where_one_may_end(end: str) -> None:
+    assert event_name("n" * (200 - len(end)) + end + "n" * 50, "1") == "n" * (200 - len(end)) + ".1"
+
+
+def test_a_note_in_another_script_is_cut_by_its_bytes_between_two_characters() -> None:
+    note = body("team-a", "x" + "\u4e2d" * 1000)["note"]
+    assert note == "x" + "\u4e2d" * 341
+    assert len(note.encode()) == NOTE_MAX
+
+
+def test_what_no_encoding_has_is_replaced() -> None:
+    assert body("team-a", "a\ud800b")["note"] == "a?b"
+
+
+@pytest.mark.parametrize("character", ["x", "\u4e2d"], ids=["ASCII", "three bytes each"])
+def test_an_api_server_takes_it(control_plane: ControlPlane, namespace: str, character: str) -> None:
+    made = body(namespace, character * 5000)
+    control_plane.api.must("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
