@@ -83,6 +83,9 @@ class Requests:
     def take_over(self, found: list[Event]) -> None:
         """Go on where another stage has read: `found` begins with a head."""
         self._take(found)
+        if self._client.ended and self._phase is not Phase.OVER:
+            # What comes of it from now on is not told any more.
+            self._client_left("closed the connection")
 
     def begin(self, early: bytes) -> None:
         """`early` is what the client has said with the end of its handshake."""

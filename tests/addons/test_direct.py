@@ -11,6 +11,7 @@ import pytest
 
 from addons.net.sockets import Farewell
 from addons.records.record import Record
+from addons.relay.gate import Gate
 from lab.certificates import Issued
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, Stream, running_proxy
@@ -292,25 +293,49 @@ async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path
         await until(lambda: proxy.connections == 0)
 
 
+class Session:
+    """A client's TLS at the port, whose last flight of the handshake is still to be said: `outgoing`."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=str(proxy.confdir / "mitmproxy-ca-cert.pem"))
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self.tls = context.wrap_bio(self._incoming, self.outgoing, server_hostname="localhost")
+
+    async def shake_hands(self, stream: Stream) -> None:
+        """The ClientHello goes byte by byte."""
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        for byte in self.outgoing.read():
+            await stream.say(bytes([byte]))
+        while True:
+            self._incoming.write(await stream.reader.read(65536))
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+
+
 async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy: Proxy) -> None:
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.create_default_context(cafile=str(proxy.confdir / "mitmproxy-ca-cert.pem"))
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    session = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    session, stream = Session(proxy), await proxy.open()
+    await session.shake_hands(stream)
+    await stream.say(session.outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
+    await stream.rest()
+    await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["after the handshake", "with the end of the handshake"])
+async def test_who_ends_tls_in_the_same_bytes_as_the_first_request_has_left(proxy: Proxy, at_once: bool) -> None:
+    session, stream = Session(proxy), await proxy.open()
+    await session.shake_hands(stream)
+    if not at_once:
+        await stream.say(session.outgoing.read())
+        await until(lambda: isinstance(proxy.stage, Gate))
+    session.tls.write(ask("/connectors/team-a/k8s/api", proxy.token(KEY)))
     with pytest.raises(ssl.SSLWantReadError):
-        session.do_handshake()
-    hello = outgoing.read()
-    stream = await proxy.open()
-    for byte in hello:
-        await stream.say(bytes([byte]))
-    while True:
-        incoming.write(await stream.reader.read(65536))
-        try:
-            session.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            continue
-    await stream.say(outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
+        session.tls.unwrap()
+    await stream.say(session.outgoing.read())
     await stream.rest()
     await until(lambda: proxy.connections == 0)
 
