@@ -74,10 +74,9 @@ class Cluster:
     async def know(self, keys: Iterable[ObjectKey]) -> None:
         """Returns when those Connectors, and their Services, have been read; from now on they are followed."""
         wanted = tuple(keys)
-        if self._connectors is not None:
-            await self._connectors.know(wanted)
-        if self._services is not None:
-            await self._services.know(each for key in wanted if (each := _service(key)) is not None)
+        services = tuple(each for key in wanted if (each := _service(key)) is not None)
+        kinds = ((self._connectors, wanted), (self._services, services))
+        await asyncio.gather(*(kind.know(names) for kind, names in kinds if kind is not None))
 
     def connector(self, key: ObjectKey) -> Connector | Rejected | None:
         """None also for a Connector of a class that is not ours, and for one that nobody has asked to `know` lately."""

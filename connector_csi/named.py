@@ -85,8 +85,9 @@ class Named:
 
     async def know(self, keys: Iterable[ObjectKey]) -> None:
         """Returns when each has been read, or is known to be absent."""
-        for key in keys:
-            await self._ask_for(key).known.wait()
+        # All are asked for before one is waited for: READERS are read at a time, and none waits for one that fails.
+        for held in [self._ask_for(key) for key in keys]:
+            await held.known.wait()
 
     def use(self, key: ObjectKey) -> None:
         """It is needed still, if it is known at all."""

@@ -109,6 +109,19 @@ async def test_what_cannot_be_read_is_tried_again(server: FakeApiServer) -> None
         assert spec(taken) == {"at": "first"}
 
 
+async def test_one_that_cannot_be_read_holds_no_other_up(server: FakeApiServer) -> None:
+    taken: Taken = {}
+    own = CONNECTORS.path(KEY.namespace)
+    server.faults.append(lambda request: refusal(500, "InternalError", "no") if request.path == own else None)
+    async with following(server, taken) as found:
+        both = asyncio.ensure_future(found.know([KEY, OTHER]))
+        await until(lambda: OTHER in taken)
+        assert not both.done()
+        server.faults.clear()
+        await asyncio.wait_for(both, PATIENCE)
+        assert KEY in taken
+
+
 async def test_its_number_is_bounded_and_the_one_that_was_used_last_stays(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
