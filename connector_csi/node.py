@@ -79,8 +79,9 @@ class Node(csi_pb2_grpc.NodeServicer):
         code = grpc.StatusCode.OK if failure is None else failure.code
         self._metrics.calls.labels(call, code.name).inc()
         if failure is not None:
-            logger.info("%s, %s: %s: %s", call, volume, failure.code.name, failure.message)
-            await context.abort(failure.code, shortened(failure.message))
+            message = shortened(failure.message)
+            logger.info("%s, %s: %s: %s", call, volume, failure.code.name, message)
+            await context.abort(failure.code, message)
 
 
 def _volume(request: csi_pb2.NodePublishVolumeRequest) -> str:

@@ -40,6 +40,9 @@ MAX_ATTRIBUTE: Final = 4096
 MAX_CONNECTORS: Final = 32
 """So that every rendering fits twice into the volume's tmpfs."""
 _SHOWN: Final = 80
+"""Characters of a value that are told."""
+_TOLD: Final = 5
+"""Attributes that are told one by one where many have the same mistake: a pod has room for a hundred thousand."""
 _FROM_KUBELET: Final = frozenset({POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, EPHEMERAL, TOKENS})
 
 
@@ -126,10 +129,13 @@ class _Reader:
         return value
 
     def unknown(self) -> None:
-        for key in sorted(own_attributes(self._context)):
-            if key not in ATTRIBUTES:
-                self._wrong(_shown(key), "is not an attribute; use " + ", ".join(ATTRIBUTES))
-            elif len(self._context[key]) > MAX_ATTRIBUTE:
+        unknown = sorted(own_attributes(self._context).keys() - set(ATTRIBUTES))
+        for key in unknown[:_TOLD]:
+            self._wrong(_shown(key), "is not an attribute; use " + ", ".join(ATTRIBUTES))
+        if unknown[_TOLD:]:
+            self._wrong("", f"{len(unknown) - _TOLD} more are no attributes either")
+        for key in ATTRIBUTES:
+            if len(self._context.get(key, "")) > MAX_ATTRIBUTE:
                 self._wrong(key, f"is longer than {MAX_ATTRIBUTE} characters")
                 self._context[key] = self._context[key][:MAX_ATTRIBUTE]
 
@@ -199,10 +205,12 @@ class _Reader:
 
     def foreign(self) -> None:
         """Attributes with kubelet's prefix that kubelet does not send; a newer one may, so they are no mistake."""
-        unknown = (key for key in self._context if key.startswith(KUBELET) and key not in _FROM_KUBELET)
+        unknown = sorted(key for key in self._context if key.startswith(KUBELET) and key not in _FROM_KUBELET)
         self.ignored += [
-            f"{_shown(key)}: the prefix is kubelet's, which has none of that name" for key in sorted(unknown)
+            f"{_shown(key)}: the prefix is kubelet's, which has none of that name" for key in unknown[:_TOLD]
         ]
+        if unknown[_TOLD:]:
+            self.ignored.append(f"{len(unknown) - _TOLD} more with kubelet's prefix {KUBELET}")
 
     def expiration(self) -> float | None:
         text = self._context.get(EXPIRATION)

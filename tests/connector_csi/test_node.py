@@ -204,9 +204,13 @@ async def test_calls_are_timed(service: Service) -> None:
     assert b'connector_csi_call_duration_seconds_count{call="NodePublishVolume"} 1.0' in service.metrics.text()
 
 
-async def test_an_endless_message_is_cut(service: Service) -> None:
+async def test_an_endless_message_is_cut_for_kubelet_and_in_the_log(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong = request(service.lab.target)
-    wrong.volume_context.update({f"x{number}": "y" for number in range(500)})
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    wrong.volume_context["configuration.names"] = ",".join(f"x{number}" for number in range(500))
+    with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(wrong)
     assert len(caught.value.details() or "") == MESSAGE_MAX
+    [said] = [each.getMessage() for each in caplog.records if "INVALID_ARGUMENT" in each.getMessage()]
+    assert len(said) < MESSAGE_MAX + 100

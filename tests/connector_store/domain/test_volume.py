@@ -59,6 +59,11 @@ def test_reads_a_volume_written_for_alauda() -> None:
             ["configuration.params: ", "'csi.storage.k8s.io/mine': the prefix is kubelet's"],
             id="an attribute in kubelet's name",
         ),
+        pytest.param(
+            {f"csi.storage.k8s.io/x{n:05}": "" for n in range(90_000)},
+            [*(f"'csi.storage.k8s.io/x{n:05}': the prefix" for n in range(5)), "89995 more with kubelet's prefix"],
+            id="as many as a pod has room for",
+        ),
     ],
 )
 def test_what_does_nothing_is_said(attributes: dict[str, str], ignored: list[str]) -> None:
@@ -153,6 +158,14 @@ def test_all_mistakes_are_told_at_once() -> None:
         "'z'",
     ):
         assert part in str(caught.value)
+
+
+def test_of_as_many_mistakes_as_a_pod_has_room_for_a_few_are_told_and_the_others_counted() -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_volume(GOOD | {f"x{n:05}": "" for n in range(90_000)} | {"connector.name": "A"})
+    message = str(caught.value)
+    assert message.count("is not an attribute") == 5
+    assert "; 89995 more are no attributes either; connector.name: 'A' is not" in message
 
 
 @given(st.dictionaries(st.sampled_from([*ATTRIBUTES, "other", *POD]), st.text(max_size=MAX_ATTRIBUTE + 1)))
