@@ -83,7 +83,8 @@
 {{ toYaml $object }}
 {{- end }}
 
-{{/* The shared settings: those of the manifest, of the namespaces, and of the values over them. */}}
+{{/* The shared settings: those of the manifest, of the namespaces, and of the values over them. Numbers are floats here,
+which as text would be 2.592e+06. */}}
 {{- define "connector.settings" }}
 {{- $root := index . 0 }}
 {{- $data := index . 1 }}
@@ -91,7 +92,8 @@
 {{- with .only }}{{ $_ := set $data "namespaces" (join "," .) }}{{ end }}
 {{- end }}
 {{- range $key, $value := $root.Values.settings }}
-{{- if kindIs "invalid" $value }}{{ $_ := unset $data $key }}{{ else }}{{ $_ := set $data $key (toString $value) }}{{ end }}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $data $key }}
+{{- else }}{{ $_ := set $data $key (kindIs "string" $value | ternary $value (toJson $value)) }}{{ end }}
 {{- end }}
 {{- toYaml $data }}
 {{- end }}

@@ -113,6 +113,15 @@ def test_namespaces_that_it_serves_are_the_overlay_of_the_examples(
     assert without_version(render({"namespaces": {"only": ["team-a", "team-b"]}})) == expected
 
 
+@pytest.mark.parametrize("name", ["10042", "1e3", "true", "null"])
+def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(render: Render, name: str) -> None:
+    ingress = {"enabled": True, "host": "connectors.example.com", "className": name, "tlsSecretName": name}
+    objects = render({"namespaces": {"only": [name]}, "proxy": {"ingress": ingress}})
+    assert ("RoleBinding", name, "connectors-proxy-namespace") in objects
+    spec = objects["Ingress", SYSTEM, "connectors-proxy"]["spec"]
+    assert (spec["ingressClassName"], spec["tls"][0]["secretName"]) == (name, name)
+
+
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
@@ -237,6 +246,19 @@ HOSTS = {"topologyKey": "kubernetes.io/hostname"}
             lambda each: each["data"],
             {"targets-deny": "10.96.0.0/12", "drain": "30"},
             id="settings beside, over and without those of the manifests",
+        ),
+        pytest.param(
+            {"settings": {"expiry-warning": 2592000, "probe-interval": 0.5, "proxy-tls": True, "audience": "0x1F"}},
+            CONFIG,
+            lambda each: each["data"] | {"ca-secret": None},
+            {
+                "ca-secret": None,
+                "expiry-warning": "2592000",
+                "probe-interval": "0.5",
+                "proxy-tls": "true",
+                "audience": "0x1F",
+            },
+            id="settings as they are written, large numbers too",
         ),
         pytest.param(
             {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"}},
