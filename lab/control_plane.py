@@ -108,6 +108,14 @@ class ControlPlane(Started):
             self.apiserver.kill()
         self.start_apiserver()
 
+    def set_right(self) -> None:
+        """Runs and is ready, whatever was done to it; what runs goes on, with its connections and caches."""
+        self.resume()
+        self.etcd.set_right()
+        if not self.apiserver.running:
+            self.apiserver.start()
+        self.apiserver.wait_until(self.ready, timeout=READY_TIMEOUT)
+
     def write_kubeconfig(self, file: str, user: dict[str, str], *, namespace: str = "default") -> Path:
         """A kubeconfig in the folder for this API server: user={"token": …}, or certificate_user(…)."""
         path = self.folder / file

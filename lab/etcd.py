@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ class Etcd:
     def restart(self) -> None:
         self.process.kill()
         self.start()
+
+    def set_right(self) -> None:
+        """Runs and is healthy, whatever was done to it."""
+        self.process.signal(signal.SIGCONT)
+        if not self.process.running:
+            self.process.start()
+        self.process.wait_until(self._healthy, timeout=READY_TIMEOUT)
 
     def close(self) -> None:
         self.stop()

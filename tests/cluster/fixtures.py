@@ -1,7 +1,7 @@
 """Fixtures of a real control plane, usable in every test.
 
 `control_plane`            one for the whole session: do not disturb it, and work in a namespace of your own
-`disturbed_control_plane`  one for the session to kill, pause and compact: leave it running
+`disturbed_control_plane`  one for the session to kill, pause and compact: it is set right behind each test
 `disturbed_namespace`      a fresh namespace in that, with the ServiceAccount `default`
 `private_control_plane`    one for this test alone, with nothing in it
 `namespace`                a fresh namespace in `control_plane`, with the ServiceAccount `default`
@@ -42,9 +42,16 @@ def control_plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def disturbed_control_plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def plane_to_disturb(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """For fixtures of the session; tests take `disturbed_control_plane`."""
     with ControlPlane(tmp_path_factory.mktemp("disturbed"), programs=cluster_programs) as plane:
         yield plane
+
+
+@pytest.fixture
+def disturbed_control_plane(plane_to_disturb: ControlPlane) -> Iterator[ControlPlane]:
+    yield plane_to_disturb
+    plane_to_disturb.set_right()
 
 
 @pytest.fixture

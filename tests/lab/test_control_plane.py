@@ -1,6 +1,7 @@
 import json
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,30 @@ def test_etcd_away_and_back_is_survived(disturbed_control_plane: ControlPlane) -
     disturbed_control_plane.etcd.restart()
     disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.ready, timeout=60)
     disturbed_control_plane.api.must("GET", "/api/v1/namespaces/default")
+
+
+@pytest.fixture
+def serves_the_next_test(plane_to_disturb: ControlPlane) -> Iterator[None]:
+    """Ends behind what is named after it."""
+    yield
+    plane_to_disturb.api.must("GET", "/api/v1/namespaces/default")
+
+
+@pytest.mark.usefixtures("serves_the_next_test")
+@pytest.mark.parametrize(
+    "leave",
+    [
+        pytest.param(ControlPlane.pause, id="paused"),
+        pytest.param(ControlPlane.kill, id="killed"),
+        pytest.param(lambda plane: plane.etcd.process.pause(), id="with a paused etcd"),
+        pytest.param(ControlPlane.stop, id="stopped with its etcd"),
+    ],
+)
+def test_what_a_test_has_disturbed_is_set_right_for_the_next(
+    leave: Callable[[ControlPlane], None], disturbed_control_plane: ControlPlane
+) -> None:
+    """As one leaves it that fails."""
+    leave(disturbed_control_plane)
 
 
 def test_nothing_is_left_when_it_closes(cluster_programs: object, tmp_path_factory: pytest.TempPathFactory) -> None:

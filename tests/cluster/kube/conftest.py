@@ -25,9 +25,14 @@ def private_plane(private_control_plane: ControlPlane) -> ControlPlane:
 
 
 @pytest.fixture(scope="session")
-def disturbed_plane(disturbed_control_plane: ControlPlane) -> ControlPlane:
+def installed_to_disturb(plane_to_disturb: ControlPlane) -> ControlPlane:
+    install(plane_to_disturb)
+    return plane_to_disturb
+
+
+@pytest.fixture
+def disturbed_plane(installed_to_disturb: ControlPlane, disturbed_control_plane: ControlPlane) -> ControlPlane:
     """The session's for tests that kill, pause or restart it."""
-    install(disturbed_control_plane)
     return disturbed_control_plane
 
 
