@@ -19,6 +19,7 @@ OF_OTHERS = {
     '... User "system:serviceaccount:...',
     '... is forbidden ... in the namespace "team-a"',
     "Error from server (Forbidden)",
+    "The connection to the server HOST:PORT was refused",
     "certificate signed by unknown authority",
     "close 1001 (going away)",
     "connection refused",
