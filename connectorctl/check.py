@@ -74,6 +74,8 @@ class Report:
 def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     """Look at a folder, or at one file of it; `now` in unix seconds. ParseError if there is neither."""
     folder, only = (path.parent, path.name) if path.is_file() else (path, None)
+    if not folder.is_dir() and path.name.endswith(SUFFIXES):
+        raise ParseError(str(path), "is not there; name a folder of manifests, or one file of it")
     if not folder.is_dir():
         raise ParseError(str(path), f"is not there; make it with: connectorctl init {path}")
     store = Store()

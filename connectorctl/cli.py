@@ -15,8 +15,8 @@ import click
 
 from connector_store.kube.errors import ApiError
 from connector_store.version import VERSION
-from connectorctl.command import PLUGIN, PROGRAM
-from connectorctl.output import END_OF_READER, ReaderGoneError, fail, refuse
+from connectorctl.command import PLUGIN, PROGRAM, Helped
+from connectorctl.output import END_OF_READER, ReaderGoneError, fail, refuse, write
 from connectorctl.situation import Situation
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -46,7 +46,7 @@ COMPLETE: Final = "_CONNECTORCTL_COMPLETE"
 _POD: Final = "KUBERNETES_SERVICE_HOST"
 
 
-class Commands(click.Group):
+class Commands(Helped, click.Group):
     """The commands by name."""
 
     def __init__(self, **values: object) -> None:
@@ -81,7 +81,7 @@ ROOT: Final = Commands(
 
 
 def _version(ctx: click.Context) -> None:
-    click.echo(f"{PROGRAM} {VERSION}")
+    write(f"{PROGRAM} {VERSION}\n")
     ctx.exit()
 
 

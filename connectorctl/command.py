@@ -5,11 +5,29 @@ from typing import Any, Final
 
 import click
 
+from connectorctl.output import write
+
 PROGRAM: Final = "connectorctl"
 PLUGIN: Final = "kubectl connector"
 
 
-class Command(click.Command):
+class Helped(click.Command):
+    """One whose help is a document as others are: a reader that ends early is no failure."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        write(f"{ctx.get_help()}\n")
+        ctx.exit()
+
+
+class Command(Helped):
     """A command whose help ends with examples, written for `connectorctl` and shown under the name that was typed."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **values: Any) -> None:

@@ -44,6 +44,9 @@ def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: st
     chosen = context or config.text("current-context")
     if chosen is None:
         raise ParseError("current-context", "is empty; name one with --context")
+    names = [each.text("name") or "" for each in config.items("contexts")]
+    if chosen not in names:
+        raise ParseError("--context", f"{path} has no context {chosen!r}; it has: {', '.join(names) or 'none'}")
     entry = _named(config, "contexts", chosen).child("context")
     cluster = _named(config, "clusters", entry.text("cluster") or "").child("cluster")
     user = _named(config, "users", entry.text("user") or "").child("user")
@@ -56,7 +59,9 @@ def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: st
         raise ParseError(cluster.at("server"), error.reason) from None
     called = name or _name_of(chosen)
     if not is_subdomain(called):
-        raise ParseError("--name", "is not the name of a Connector")
+        raise ParseError(
+            "--name", f"{called!r} is not the name of a Connector: lower case letters, digits, '-' and '.'"
+        )
     kind, auth, data = _credential(user, path.parent)
     ca = _data_or_file(cluster, "certificate-authority", path.parent)
     if ca is not None:

@@ -12,6 +12,11 @@ END_OF_READER: Final = 0
 """Exit code where the reader of stdout has had enough, as in `… | head`: that is no failure."""
 
 
+_HINTS: Final = {
+    "Unauthorized": "the kubeconfig's credential has ended or is not valid there; renew it, or name another kubeconfig"
+}
+
+
 class ReaderGoneError(Exception):
     """Nobody reads stdout any more."""
 
@@ -26,6 +31,8 @@ def write(document: str) -> None:
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
         raise ReaderGoneError from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from error
 
 
 def write_value(value: object, form: str) -> None:
@@ -52,8 +59,8 @@ def fail(message: str) -> None:
 
 
 def refuse(reason: str, message: str) -> None:
-    """What an API server refused, in kubectl's words, to stderr."""
-    _end(f"Error from server ({reason}):", message)
+    """What an API server refused, in kubectl's words, to stderr; a `message` that repeats `reason` says nothing."""
+    _end(f"Error from server ({reason}):", _HINTS.get(reason, message) if message == reason else message)
 
 
 def _end(head: str, message: str) -> None:

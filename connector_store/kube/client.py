@@ -331,7 +331,9 @@ def _failure(error: Exception) -> ApiError:
         case aiohttp.ClientHttpProxyError():
             return ApiError(0, f"the proxy on the way to the API server answered {error.status}")
         case aiohttp.ClientConnectorError():
-            return ApiError(0, f"cannot connect to the API server: {error.os_error}")
+            proxied = isinstance(error, aiohttp.ClientProxyConnectionError)
+            what = "the proxy on the way to the API server" if proxied else "the API server"
+            return ApiError(0, f"cannot connect to {what}, {error.host}:{error.port}: {error.os_error}")
         case aiohttp.InvalidURL():
             return ApiError(0, "the URL of the API server, or of the proxy on the way, is not valid")
         case CredentialError() | OSError():

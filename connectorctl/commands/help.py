@@ -19,11 +19,11 @@ def command(ctx: click.Context, name: str | None, man: bool) -> None:
         write(page(root))
         return
     if name is None:
-        click.echo(root.get_help())
+        write(f"{root.get_help()}\n")
         return
     group = root.command
     assert isinstance(group, click.Group)  # noqa: S101 - the root has this command
     _, found, _ = group.resolve_command(root, [name])
     assert found is not None  # noqa: S101 - resolve_command raises what --help would
     with found.make_context(name, [], parent=root, resilient_parsing=True) as inner:
-        click.echo(found.get_help(inner))
+        write(f"{found.get_help(inner)}\n")

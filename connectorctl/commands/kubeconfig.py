@@ -100,6 +100,8 @@ def command(
     _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, named=context_name is not None)
     if place.file is not None and not merge and not force:
         check_replaceable(place.file)
+    if identity is None and ca is not None:
+        raise click.UsageError("--ca goes with --oidc; else the CA is that of --confdir, or the controller's")
     if identity is not None:
         if proxy is None or ca is None or rotating or by_exec:
             raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")

@@ -1,7 +1,9 @@
 """`connectorctl proxy`: the proxy on a folder, started from anywhere. It becomes mitmproxy with the addons."""
 
+import errno
 import importlib.util
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default
 
 PROGRAMS: Final = ("mitmdump", "mitmweb", "mitmproxy")
+_TAKEN: Final = (errno.EADDRINUSE, errno.EACCES)
 _ADDONS: Final = "addons.connector"
 
 
@@ -45,19 +48,18 @@ def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path
         raise ParseError(found.path, f"is not there; make it with: connectorctl init {found.path}")
     check_confdir(confdir_or_default(confdir))
     own = command_line(program, source=source, listen=listen, confdir=confdir)
+    check_free(listen)
     become([*own, *rest])
 
 
 def command_line(program: str, *, source: str, listen: str, confdir: Path | None) -> list[str]:
     """mitmproxy's program, the addons and the options; ParseError for a `listen` that is no HOST:PORT."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ParseError("--listen", "is not HOST:PORT; write 127.0.0.1:8080")
+    host, port = _host_and_port(listen)
     options = [f"connector_source={source}"]
     if confdir is not None:
         options.append(f"confdir={confdir}")
     sets = [part for each in options for part in ("--set", each)]
-    where = ["--listen-host", host.strip("[]"), "--listen-port", port]
+    where = ["--listen-host", host, "--listen-port", port]
     return [str(Path(sys.executable).with_name(program)), "-s", addons(), *where, *sets]
 
 
@@ -74,6 +76,20 @@ def check_confdir(folder: Path) -> None:
         raise ParseError("--confdir", reason) from error
 
 
+def check_free(listen: str) -> None:
+    """ParseError where it is taken or not allowed: mitmproxy, which comes later, advises an option that is not ours."""
+    host, port = _host_and_port(listen)
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            return
+        raise ParseError("--listen", f"cannot listen at {listen}: {error.strerror}; name another HOST:PORT") from error
+
+
 def addons() -> str:
     """The file that mitmproxy loads, wherever this is installed."""
     spec = importlib.util.find_spec(_ADDONS)
@@ -87,6 +103,13 @@ def become(line: Sequence[str]) -> NoReturn:
     # What passes in TLS is nobody's to read.
     os.environ.pop("SSLKEYLOGFILE", None)
     os.execv(line[0], list(line))  # noqa: S606 - no shell is meant; the program lies beside this one
+
+
+def _host_and_port(listen: str) -> tuple[str, str]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ParseError("--listen", "is not HOST:PORT; write 127.0.0.1:8080")
+    return host.strip("[]"), port
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -66,7 +66,9 @@ def command(situation: Situation, where: Where, namespace: str | None, watch: bo
 def _table(seen: Seen, found: list[Row], *, wide: bool) -> str:
     ready = seen.ready is not None
     head = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "EXPIRES", "REASON", "MESSAGE")
-    width = None if wide or not sys.stdout.isatty() else shutil.get_terminal_size().columns
+    # Where stdout is closed there is none.
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = None if wide or not terminal else shutil.get_terminal_size().columns
     return render_table(head, [_cells(each, ready=ready) for each in found], width=width, colours=_COLOURS)
 
 

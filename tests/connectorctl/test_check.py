@@ -223,3 +223,5 @@ def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> No
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="is not there; make it with: connectorctl init"):
         check(tmp_path / "absent")
+    with pytest.raises(ParseError, match="is not there; name a folder of manifests, or one file of it"):
+        check(tmp_path / "absent.yaml")

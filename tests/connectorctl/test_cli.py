@@ -118,6 +118,31 @@ def test_a_reader_that_has_had_enough_is_no_failure(connectors: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("line", ["--help", "version", "--version", "status --help", "help", "help status"])
+def test_neither_is_one_of_help(place: Path, line: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [program("connectorctl"), *line.split()]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_a_stdout_that_takes_nothing_is_named(connectors: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([program("connectorctl"), "status"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_a_stdout_that_is_closed_is_no_terminal(connectors: Path) -> None:
+    command = ["sh", "-c", '"$0" status >&-', program("connectorctl")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_a_terminal_has_colours_unless_it_says_no(place: Path, variable: dict[str, str], coloured: bool) -> None:
     leader, follower = pty.openpty()

@@ -37,6 +37,11 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+def test_a_device_that_takes_nothing_is_named() -> None:
+    with pytest.raises(OSError, match="/dev/full"):
+        write_private(Path("/dev/full"), "text")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
         write_private(tmp_path / "absent" / "kubeconfig", "text")

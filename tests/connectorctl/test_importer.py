@@ -101,7 +101,9 @@ def test_what_cannot_be_lent_is_named_and_not_shown(tmp_path: Path, change: dict
         ("{", "not YAML"),
         ("[]", "is not an object"),
         ("{}", "current-context: is empty"),
-        ("current-context: x", "has no"),
+        ("current-context: x", "kubeconfig has no context 'x'; it has: none"),
+        ("{current-context: x, contexts: [{name: a}, {name: b}]}", "has no context 'x'; it has: a, b"),
+        ("{current-context: x, contexts: [{name: x, context: {cluster: a}}]}", "clusters: has no 'a'"),
     ],
 )
 def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -112,5 +114,5 @@ def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str, says: str) 
 
 
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParseError, match="--name"):
+    with pytest.raises(ParseError, match="--name: 'A_B' is not the name of a Connector: lower case letters"):
         read(write(tmp_path), name="A_B")

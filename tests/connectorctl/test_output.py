@@ -19,6 +19,18 @@ def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("document", expected)
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        pytest.param("Unauthorized", "renew it, or name another kubeconfig", id="a credential that has ended"),
+        pytest.param("Gone", "Error from server (Gone): Gone\n", id="a reason without a next step"),
+    ],
+)
+def test_a_refusal_without_words_says_what_to_do(reason: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse(reason, reason)
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_a_value_is_printed_in_its_order(form: str, read: object, capsys: pytest.CaptureFixture[str]) -> None:
     write_value(VALUE, form)

@@ -161,8 +161,13 @@ async def test_nobody_listens() -> None:
     listener.close()
     await listener.wait_closed()
     async with KubeClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-        with pytest.raises(ApiError, match="cannot connect"):
+        with pytest.raises(ApiError, match=f"cannot connect to the API server, 127.0.0.1:{port}: "):
             await client.get("/x")
+    proxied = Configuration(host="https://192.0.2.1:6443", proxy=f"http://me:hunter2@127.0.0.1:{port}")
+    async with KubeClient(proxied) as client:
+        with pytest.raises(ApiError, match=f"the proxy on the way to the API server, 127.0.0.1:{port}: ") as error:
+            await client.get("/x")
+    assert "hunter2" not in f"{error.value!r} {error.value}"
 
 
 @pytest.mark.parametrize("named_by", ["kubeconfig", "environment"])

@@ -124,6 +124,7 @@ def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) ->
         pytest.param(f"{MAKE} a/b --rotating -o f", 2, "a token of its own", id="rotating is for one of a folder"),
         pytest.param(f"{MAKE} --rotating --exec -o f", 2, "--exec alone", id="two ways to renew"),
         pytest.param(f"{MAKE} --merge -o json", 2, "--merge is for files", id="a merge into stdout"),
+        pytest.param(f"{MAKE} --ca ca.crt", 2, "--ca goes with --oidc", id="a CA that would do nothing"),
         pytest.param(f"{MAKE} a/b --context-name x", 2, "is for one Connector", id="one name for two"),
         pytest.param(
             f"kubeconfig {NAME} --source connectors/k8s-connector.yaml",

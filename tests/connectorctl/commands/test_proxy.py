@@ -21,6 +21,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What it would have become."""
     lines: list[list[str]] = []
     monkeypatch.setattr(proxy, "become", lines.append)
+    # What else this machine runs is nobody's business here.
+    monkeypatch.setattr(proxy, "check_free", lambda listen: None)
     return lines
 
 
@@ -90,6 +92,25 @@ def test_what_cannot_start_is_said_before(
     assert (done.code, done.out) == (code, "")
     assert message in done.err
     assert started == []
+
+
+def test_a_port_that_is_taken_is_said_before(typed: Type, connectors: Path) -> None:
+    port = Port()
+    with socket.create_server(("127.0.0.1", port.number)):
+        done = typed(f"proxy --confdir confdir --listen 127.0.0.1:{port.number}")
+    assert (done.code, done.out) == (1, "")
+    said = (
+        f"error: --listen: cannot listen at 127.0.0.1:{port.number}: Address already in use; name another HOST:PORT\n"
+    )
+    assert done.err == said
+
+
+def test_a_port_that_is_free_stays_free() -> None:
+    port = Port()
+    proxy.check_free(f"127.0.0.1:{port.number}")
+    proxy.check_free(f"192.0.2.1:{port.number}")
+    with socket.create_server(("127.0.0.1", port.number)):
+        pass
 
 
 def test_addons_that_are_not_installed_are_said(typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
