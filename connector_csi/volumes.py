@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from grpc import StatusCode
 
@@ -27,6 +27,10 @@ from connector_store.domain.volume import Pod, pod_of
 from connector_store.domain.volume_files import ERROR_FILE
 
 logger = logging.getLogger(__name__)
+
+MAX_VOLUMES: Final = 800
+"""Of one node. A pod may have hundreds, and their files stay in the driver's memory when it is killed for taking too
+much: it would never come up again, and those pods never end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,11 @@ class Volumes:
         if self._disk.is_published(target):
             await self._republish(asked, target, wish)
             return None
+        if self._is_full(asked.volume_id):
+            message = (
+                f"the node has {MAX_VOLUMES} volumes of connectors-csi, the most that it may; wait for pods to end"
+            )
+            return Failure(code=StatusCode.RESOURCE_EXHAUSTED, message=message)
         made = wish if isinstance(wish, Failure) else await self._contents.make(wish)
         if isinstance(made, Failure):
             await asyncio.to_thread(self._disk.undo, asked.volume_id, target)
@@ -147,6 +156,11 @@ class Volumes:
             message = "the volume is published already with other volumeAttributes or another fsGroup"
             return Failure(code=StatusCode.ALREADY_EXISTS, message=message)
         return None
+
+    def _is_full(self, volume_id: str) -> bool:
+        """For one that is not begun yet, as others may be that are under way."""
+        begun = len(self._disk) + sum(self._disk.record(each) is None for each in self._busy - {volume_id})
+        return self._disk.record(volume_id) is None and begun >= MAX_VOLUMES
 
     async def _republish(self, asked: Publication, target: Path, wish: Wish | Failure) -> None:
         record = self._disk.record(asked.volume_id)

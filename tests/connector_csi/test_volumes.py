@@ -12,6 +12,7 @@ import jwt
 import pytest
 from grpc import StatusCode
 
+from connector_csi import volumes
 from connector_csi.publication import Publication
 from connector_store.domain.pod_token import TOKENS
 from tests.connector_csi.lab import Lab, code
@@ -180,6 +181,39 @@ async def test_files_of_others_in_an_unmounted_target_are_not_removed(lab: Lab) 
 
 async def test_a_target_elsewhere_is_not_unpublished(lab: Lab) -> None:
     assert code(await lab.volumes.unpublish("csi-1", "/etc")) is StatusCode.INVALID_ARGUMENT
+
+
+def another(lab: Lab) -> Publication:
+    """A second volume of the pod."""
+    target = lab.target.parent.with_name("second") / "mount"
+    target.parent.mkdir()
+    return replace(lab.asked(), volume_id="csi-2", target=str(target))
+
+
+async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one_ends(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "MAX_VOLUMES", 1)
+    second = another(lab)
+    assert await lab.publish() is None
+    failure = await lab.publish(second)
+    assert code(failure) is StatusCode.RESOURCE_EXHAUSTED
+    assert await lab.publish(lab.asked("n3w")) is None
+    assert lab.read("context.token") == "n3w"
+    lab.restart()
+    assert code(await lab.publish(second)) is StatusCode.RESOURCE_EXHAUSTED
+    await lab.unpublish()
+    assert await lab.publish(second) is None
+
+
+async def test_what_comes_at_once_fills_a_node_no_further(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "MAX_VOLUMES", 1)
+    lab.access.gate = asyncio.Event()
+    first = asyncio.ensure_future(lab.publish())
+    await lab.access.waiting.wait()
+    assert code(await lab.publish(another(lab))) is StatusCode.RESOURCE_EXHAUSTED
+    lab.access.gate.set()
+    assert await first is None
 
 
 async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
