@@ -32,9 +32,9 @@ async def serving(path: Path, *services: Callable[[grpc.aio.Server], None]) -> A
     for add in services:
         add(server)
     # At its end gRPC removes what has the name that it was given, whose ever it is: so that is a name of this server
-    # alone. kubelet passes over names with a dot in front.
-    own = path.with_name(f".{token_hex(4)}")
-    server.add_insecure_port(f"unix://{own}")
+    # alone, and no longer than any that we are given. kubelet passes over names with a dot in front.
+    own = path.with_name(f".{token_hex(3)}")
+    server.add_insecure_port(f"unix:{own}")
     await server.start()
     _make_private(own)
     inode = _inode(own)

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from connector_csi.server import serving
+from connector_csi.server import SOCKET_PATH_MAX, serving
 
 
 async def test_only_its_owner_may_connect_and_nothing_is_left(sockets: Path) -> None:
@@ -46,6 +46,14 @@ async def test_a_file_in_its_place_is_not_removed(sockets: Path) -> None:
         async with serving(path):
             pass
     assert path.exists()
+
+
+async def test_a_path_may_be_as_long_as_a_socket_allows(sockets: Path) -> None:
+    folder = sockets / ("a" * (SOCKET_PATH_MAX - len(f"{sockets}//csi.sock")))
+    path = folder / "csi.sock"
+    assert len(str(path)) == SOCKET_PATH_MAX
+    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+        await channel.channel_ready()
 
 
 async def test_a_path_that_is_too_long_is_told(sockets: Path) -> None:
