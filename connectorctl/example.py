@@ -15,7 +15,7 @@ metadata:
   namespace: default
 type: connectors.cpaas.io/bearer-token
 stringData:
-  # A token of the target cluster: kubectl create token NAME --duration 24h
+  # A token of the target cluster: kubectl create token NAME --duration 168h
   token: REPLACE-WITH-A-TOKEN
   # The target's CA, unless a public one signed its certificate:
   # ca.crt: |

@@ -43,7 +43,7 @@ def prepare_target(terminal: Terminal, server: str) -> str:
         f"rolebinding pipeline --role=pipeline --serviceaccount={NAMESPACE}:pipeline",
     ):
         terminal.run(f"kubectl -n {NAMESPACE} create {resource}")
-    terminal.run(f"(umask 077; kubectl -n {NAMESPACE} create token pipeline --duration=1h > token)")
+    terminal.run(f"(umask 077; kubectl -n {NAMESPACE} create token pipeline --duration=48h > token)")
     ca = "{.clusters[0].cluster.certificate-authority-data}"
     terminal.run(f"kubectl config view --raw --minify --flatten -o jsonpath='{ca}' | base64 -d > ca.crt")
     terminal.say("2. On the proxy's side: a Secret with that token, and a Connector that names the cluster's address")

@@ -21,6 +21,7 @@ def test_it_shows_the_whole_way_and_ends(cluster_programs: Path) -> None:
     assert "the watch saw: configmap/seen" in done.stdout
     assert "Proxy Authentication Required" in done.stdout
     assert "eyJ" not in done.stdout, "a token was printed"
+    assert "Warning: " not in done.stdout + done.stderr
 
 
 def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(cluster_programs: Path) -> None:

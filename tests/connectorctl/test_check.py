@@ -59,7 +59,7 @@ def certificate(*, days: float) -> str:
         ),
     }
     lines = [f"  {key}: {json.dumps(value.decode())}\n" for key, value in pem.items()]
-    comment = "  # A token of the target cluster: kubectl create token NAME --duration 24h\n"
+    comment = "  # A token of the target cluster: kubectl create token NAME --duration 168h\n"
     return (
         GOOD.replace("connectors.cpaas.io/bearer-token", "connectors.cpaas.io/client-certificate")
         .replace(comment, "")

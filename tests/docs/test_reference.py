@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -163,13 +164,25 @@ def test_the_borrowed_names_of_decision_17_are_those_that_are_used() -> None:
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "lab").rglob("*.md")]
     broken = [
-        f"{page.relative_to(DOCS)}: {target}"
-        for page in DOCS.rglob("*.md")
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-        if not (page.parent / target).exists()
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^):]+)\)", page.read_text())
+        if not _is_there(page, *target.partition("#")[::2])
     ]
     assert broken == []
+
+
+def _is_there(page: Path, target: str, anchor: str) -> bool:
+    found = page.parent / target if target else page
+    return found.exists() and (not anchor or anchor in _anchors(found))
+
+
+def _anchors(page: Path) -> set[str]:
+    """Those of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def test_every_command_and_flag_of_connectorctl_is_there() -> None:
