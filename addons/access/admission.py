@@ -91,7 +91,7 @@ class Admission:
         """As `known`; an answer that holds is not looked for again."""
         checks, granted = self._checks, self._granted
         asked = (token, key, checks.access.withdrawn)
-        if granted is not None and asked == self._held and time.time() < granted.holds_until:
+        if granted is not None and asked == self._held and time.monotonic() < granted.holds_until:
             return _known(checks, granted, key)
         answer, found = known(checks, token, key)
         self._held, self._granted = asked, answer if isinstance(answer, Granted) else None

@@ -46,10 +46,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The token is good and its caller may use the Connector. Times are in unix seconds.
+    """The token is good and its caller may use the Connector.
 
-    `token_expires` is None where it is unknown. Until `holds_until` nobody needs to ask again, while the `withdrawn` of
-    the `Access` that gave it is what it was; 0 where it is to be asked each time.
+    `token_expires`, in unix seconds, is None where it is unknown. Until `holds_until`, in those of time.monotonic,
+    nobody needs to ask again, while the `withdrawn` of the `Access` that gave it is what it was; 0 where it is to be
+    asked each time.
     """
 
     identity: Identity

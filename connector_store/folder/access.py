@@ -7,6 +7,7 @@ whoever comes first makes it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,11 +122,19 @@ class TokenAccess:
     """A token is good until it expires."""
 
     def __init__(
-        self, public: ec.EllipticCurvePublicKey, *, audience: str, now: Callable[[], float], limit: int = MAX_VERIFIED
+        self,
+        public: ec.EllipticCurvePublicKey,
+        *,
+        audience: str,
+        now: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        limit: int = MAX_VERIFIED,
     ) -> None:
+        """`now` is in unix seconds, `clock` that of `Granted.holds_until`."""
         self._public = public
         self._audience = audience
         self._now = now
+        self._clock = clock
         self._verified = Lru[bytes, _Verified](limit)
 
     def cached(self, token: str, key: ObjectKey) -> Answer:
@@ -177,7 +186,8 @@ class TokenAccess:
         if not isinstance(expires, int):
             return Refused(what="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
-        granted = Granted(identity=identity, token_expires=expires, holds_until=expires)
+        holds_until = self._clock() + (expires - self._now())
+        granted = Granted(identity=identity, token_expires=expires, holds_until=holds_until)
         return _Verified(key=_key(subject), expires=expires, granted=granted)
 
 

@@ -68,11 +68,13 @@ class KubeAccess:
         in_flight: int = IN_FLIGHT,
         issuers: Iterable[str] = (),
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         on_review: _Observe = lambda what, result: None,
     ) -> None:
         """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`.
 
         `issuers` are known to be the API server's own, as that of our token; others are learnt from what it accepts.
+        `now` is for what tokens say, in unix seconds; what is remembered is timed by `clock`, which nobody sets back.
         """
         self._client = client
         self._audience = audience
@@ -80,6 +82,7 @@ class KubeAccess:
         self._recheck = recheck
         self._refused_for = refused_for
         self._now = now
+        self._clock = clock
         self._issuers = {each for each in issuers if each}
         self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
         self._on_review = on_review
@@ -95,7 +98,7 @@ class KubeAccess:
     def cached(self, token: str, key: ObjectKey) -> Answer | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
         digest = _digest(token)
-        now = self._now()
+        now = self._clock()
         who = self._known_token(digest, now) or self._impossible(token)
         if not isinstance(who, Granted):
             return who
@@ -107,10 +110,12 @@ class KubeAccess:
     async def check(self, token: str, key: ObjectKey) -> Answer:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
         digest = _digest(token)
-        who = self._known_token(digest, self._now()) or self._impossible(token) or await self._ask_token(digest, token)
+        who = (
+            self._known_token(digest, self._clock()) or self._impossible(token) or await self._ask_token(digest, token)
+        )
         if not isinstance(who, Granted):
             return who
-        use = self._known_use(digest, key, self._now()) or await self._ask_use(digest, who.identity, key)
+        use = self._known_use(digest, key, self._clock()) or await self._ask_use(digest, who.identity, key)
         return who if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
@@ -120,21 +125,21 @@ class KubeAccess:
         was taken away is noticed within `recheck`.
         """
         digest = _digest(token)
-        since = self._now() - self._recheck / 3
+        since = self._clock() - self._recheck / 3
         expires = token_times(token).expires
         who: Answer = Granted(identity=identity, token_expires=expires)
         if expires is not None and expires <= self._now() + _SKEW:
             # The token can be reviewed no more: its owner is looked for instead.
-            owner = self._owners.get(identity, now=self._now()) or await self._ask_owner(identity, expires)
+            owner = self._owners.get(identity, now=self._clock()) or await self._ask_owner(identity, expires)
             if owner is not True:
                 return owner
         else:
-            known = self._tokens.get(digest, now=self._now())
+            known = self._tokens.get(digest, now=self._clock())
             fresh = known.value if known is not None and known.asked_at >= since else None
             who = fresh or await self._ask_token(digest, token)
             if not isinstance(who, Granted):
                 return who
-        used = self._uses.get((digest, key), now=self._now())
+        used = self._uses.get((digest, key), now=self._clock())
         if used is not None and used.asked_at >= since:
             return who
         use = await self._ask_use(digest, identity, key)
@@ -155,7 +160,7 @@ class KubeAccess:
 
     async def _ask_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
         async def ask() -> Granted | Refused | Unavailable:
-            asked_at = self._now()
+            asked_at = self._clock()
             named = issuer(token)
             if named not in self._issuers and not self._unknown.take(asked_at):
                 return Unavailable(reason="too many tokens of unknown issuers", retry_after=1)
@@ -167,7 +172,8 @@ class KubeAccess:
                 answer = Refused(what="token", reason="the token has expired")
             match answer:
                 case Granted(token_expires=expires):
-                    until = min(asked_at + self._recheck, math.inf if expires is None else expires)
+                    life = math.inf if expires is None else expires - self._now()
+                    until = min(asked_at + self._recheck, self._clock() + life)
                     known = _Known(replace(answer, holds_until=until), asked_at)
                     self._tokens.put(digest, known, until=until)
                 case Refused():
@@ -184,7 +190,7 @@ class KubeAccess:
             return True
 
         async def ask() -> Literal[True] | Refused | Unavailable:
-            asked_at = self._now()
+            asked_at = self._clock()
             answer = await review_owner(self._client, identity)
             if answer is True:
                 self._owners.put(identity, answer, until=asked_at + self._recheck / 3)
@@ -197,7 +203,7 @@ class KubeAccess:
         self, digest: _Digest, identity: Identity, key: ObjectKey
     ) -> Literal[True] | Refused | Unavailable:
         async def ask() -> Literal[True] | Refused | Unavailable:
-            asked_at = self._now()
+            asked_at = self._clock()
             answer = await review_access(self._client, identity, key, self._rule)
             if answer is True:
                 self._uses.put((digest, key), _Known(answer, asked_at), until=asked_at + self._recheck)

@@ -29,23 +29,25 @@ async def load(
     environ: Mapping[str, str] = os.environ,
     service_account: Path = SERVICE_ACCOUNT,
     now: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Configuration:
     """The API server of a pod's own ServiceAccount, else of the kubeconfig: `kubeconfig`, KUBECONFIG, ~/.kube/config.
 
-    Naming a context or a kubeconfig passes over the pod's. ValueError says what is missing and where.
+    Naming a context or a kubeconfig passes over the pod's. ValueError says what is missing and where. `now`, in unix
+    seconds, is for what credentials say of their end; files are looked at by `clock`, which nobody sets back.
     """
     if context is None and kubeconfig is None and in_pod(environ):
         try:
-            return _of_the_pod(environ, service_account, now)
+            return _of_the_pod(environ, service_account, clock)
         except (CredentialError, OSError) as e:
             raise ValueError(f"no access to an API server: {e}") from e
     from connector_store.kube.kubeconfig import read
 
     paths = kubeconfig or environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    return await read(paths, context, now)
+    return await read(paths, context, now, clock)
 
 
-def _of_the_pod(environ: Mapping[str, str], folder: Path, now: Callable[[], float]) -> Configuration:
+def _of_the_pod(environ: Mapping[str, str], folder: Path, clock: Callable[[], float]) -> Configuration:
     host, port = environ[SERVICE_HOST], environ.get(SERVICE_PORT, "")
     if not port:
         raise CredentialError(f"{SERVICE_HOST} is set, and {SERVICE_PORT} is not")
@@ -55,5 +57,5 @@ def _of_the_pod(environ: Mapping[str, str], folder: Path, now: Callable[[], floa
     return Configuration(
         host=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
         ssl_ca_cert=str(ca),
-        authorization=TokenFile(folder / "token", now).authorization,
+        authorization=TokenFile(folder / "token", clock).authorization,
     )

@@ -54,8 +54,8 @@ class Configuration:
 class TokenFile:
     """A bearer token in a file, read again every minute: CSI drivers and kubelet replace its content."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        """OSError or CredentialError if there is no token now."""
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+        """OSError or CredentialError if there is no token now. `now` is a clock that nobody sets back."""
         self._path = path
         self._now = now
         self._read_at = -math.inf

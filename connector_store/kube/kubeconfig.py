@@ -23,16 +23,19 @@ _EXPIRY_LEEWAY: Final = 60.0
 """Seconds before its expiry that a plugin's credential is asked for again."""
 
 
-async def read(paths: str, context: str | None, now: Callable[[], float]) -> Configuration:
-    """Of the files in `paths`, separated as in KUBECONFIG; ValueError says what is missing and where."""
+async def read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
+    """Of the files in `paths`, separated as in KUBECONFIG; ValueError says what is missing and where.
+
+    `now` is in unix seconds, `clock` one that nobody sets back.
+    """
     try:
-        return await _read(paths, context, now)
+        return await _read(paths, context, now, clock)
     except (ConfigException, CredentialError, OSError, yaml.YAMLError, TypeError, AttributeError, ValueError) as e:
         # The library does not look at the shape of a file before it reads it.
         raise ValueError(f"no access to an API server: {e}") from e
 
 
-async def _read(paths: str, context: str | None, now: Callable[[], float]) -> Configuration:
+async def _read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
     merged = _merged(paths)
     user = _user(merged, context)
     # The library would run the plugin itself, and log and pass over what goes wrong with it.
@@ -50,7 +53,7 @@ async def _read(paths: str, context: str | None, now: Callable[[], float]) -> Co
         certificate = await runner.start() or certificate
         authorization = runner.authorization
     elif file is not None:
-        authorization = TokenFile(Path(user.path or "").parent / file, now).authorization
+        authorization = TokenFile(Path(user.path or "").parent / file, clock).authorization
     return Configuration(
         host=str(loaded.host),
         ssl_ca_cert=loaded.ssl_ca_cert,

@@ -43,7 +43,10 @@ class _Trusted:
 
 
 class IssuerAccess:
-    """`domain.access.Access`. `make_keys` gives the keys of an issuer; `now` is a clock in unix seconds."""
+    """`domain.access.Access`. `make_keys` gives the keys of an issuer.
+
+    `now` is in unix seconds; what is remembered is timed by `clock`, which nobody sets back.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class IssuerAccess:
         refused_for: float = REFUSED_FOR,
         in_flight: int = IN_FLIGHT,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._rights = rights
@@ -62,6 +66,7 @@ class IssuerAccess:
         self._recheck = recheck
         self._refused_for = refused_for
         self._now = now
+        self._clock = clock
         self._trusted: dict[str, _Trusted] = {}
         self._flights = SingleFlight(most=in_flight, what="checks")
         self._generation = 0
@@ -117,11 +122,11 @@ class IssuerAccess:
         return who if use is True else use
 
     def _known_token(self, digest: _Digest) -> Granted | Refused | None:
-        now = self._now()
+        now = self._clock()
         return self._known.get(digest, now=now) or self._refused.get(digest, now=now)
 
     def _known_use(self, digest: _Digest, key: ObjectKey) -> Literal[True] | Refused | None:
-        now = self._now()
+        now = self._clock()
         return self._uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
 
     def _claimed(self, digest: _Digest, token: str) -> Claimed | None:
@@ -152,19 +157,19 @@ class IssuerAccess:
         trusted = self._trusted.get(claimed.issuer)
         if trusted is None:
             return Refused(what="token", reason="its issuer is not trusted any more")
-        asked_at = self._now()
-        answer = await verify(token, claimed, trusted.issuer, trusted.keys, now=asked_at)
+        asked_at, now = self._clock(), self._now()
+        answer = await verify(token, claimed, trusted.issuer, trusted.keys, now=now)
         if self._trusted.get(claimed.issuer) is not trusted:
             return Unavailable(reason="the issuers have changed meanwhile")
         match answer:
             case Granted(token_expires=expires):
-                self._known.put(digest, answer, until=min(asked_at + self._recheck, expires or 0.0))
+                self._known.put(digest, answer, until=asked_at + min(self._recheck, (expires or now) - now))
             case Refused():
                 self._refused.put(digest, answer, until=asked_at + self._refused_for)
         return answer
 
     async def _ask(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        asked_at, generation = self._now(), self._generation
+        asked_at, generation = self._clock(), self._generation
         answer = await self._rights.may_use(identity, key)
         if generation != self._generation:
             return Unavailable(reason="the issuers have changed meanwhile")

@@ -314,11 +314,11 @@ def test_an_answer_holds_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch)
     world = World()
     world.access.holds_until = 100.0
     asking = Asking(world)
-    monkeypatch.setattr(time, "time", lambda: 99.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 99.0)
     assert asking.ask() == 200
     world.access.identities.clear()
     assert asking.ask() == 200
-    monkeypatch.setattr(time, "time", lambda: 100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     assert asking.ask() is None
     assert len(world.sockets.waits) == 1
 

@@ -165,7 +165,13 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
     caller = plane.mint_token(own_namespace, "caller", audiences=[AUDIENCE], lifetime=600)
     ahead = 0.0
     async with proxy_client(plane) as client:
-        access = KubeAccess(client, audience=AUDIENCE, rule=RULE, now=lambda: time.time() + ahead)
+        access = KubeAccess(
+            client,
+            audience=AUDIENCE,
+            rule=RULE,
+            now=lambda: time.time() + ahead,
+            clock=lambda: time.monotonic() + ahead,
+        )
         granted = await access.check(caller, key)
         assert isinstance(granted, Granted)
         ahead = 700.0

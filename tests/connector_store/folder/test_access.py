@@ -28,6 +28,8 @@ from connector_store.store import Store
 
 KEY = ObjectKey("team-a", "k8s")
 AUDIENCE = "connectors-proxy"
+BOOTED = 990_000.0
+"""When the clock that nobody sets was 0."""
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
 SIGNER = SigningKey(PRIVATE)
 
@@ -41,7 +43,8 @@ class Clock:
 
 
 def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_VERIFIED) -> TokenAccess:
-    return TokenAccess(SIGNER.public, audience=audience, now=clock or Clock(), limit=limit)
+    now = clock or Clock()
+    return TokenAccess(SIGNER.public, audience=audience, now=now, clock=lambda: now() - BOOTED, limit=limit)
 
 
 def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
@@ -56,7 +59,7 @@ def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -
 def test_a_minted_token_is_granted_with_its_expiry() -> None:
     answer = access().cached(mint(ttl=60), KEY)
     assert isinstance(answer, Granted)
-    assert answer.token_expires == answer.holds_until == 1_000_060
+    assert (answer.token_expires, answer.holds_until) == (1_000_060, 1_000_060 - BOOTED)
     assert answer.identity.user == "team-a/k8s"
 
 

@@ -36,6 +36,7 @@ class World:
         self.server = server
         self.client = client
         self.now = START
+        self.set_back = 0.0
         self.reviews: list[tuple[str, str]] = []
         self.token = self.mint(START + 3600)
         self.access = self.made()
@@ -46,7 +47,8 @@ class World:
             audience="connectors-proxy",
             rule=RULE,
             issuers=[ISSUER],
-            now=lambda: self.now,
+            now=lambda: self.now + self.set_back,
+            clock=lambda: self.now,
             on_review=lambda what, result: self.reviews.append((what, result)),
             **options,
         )
@@ -120,6 +122,16 @@ async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(
     assert isinstance(answer, Granted)
     assert answer.holds_until == START + 30
     assert world.asked == (2, 2)
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None:
+    granted = await world.access.check(world.token, KEY)
+    assert isinstance(granted, Granted)
+    world.set_back, world.now = -3600.0, world.now + 11
+    await world.access.recheck(world.token, granted.identity, KEY)
+    assert world.asked == (2, 2)
+    world.now += 30
+    assert world.access.cached(world.token, KEY) is None
 
 
 async def test_what_a_review_takes_back_is_counted(world: World) -> None:

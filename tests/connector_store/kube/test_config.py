@@ -27,6 +27,15 @@ async def test_a_pods_service_account_comes_before_the_kubeconfig(service_accoun
         await config.load("x", environ=environ, service_account=service_account)
 
 
+async def test_a_new_token_is_used_within_a_minute_though_the_clock_is_set_back(service_account: Path) -> None:
+    now, clock = [1_000_000.0], [100.0]
+    found = await config.load(environ=POD, service_account=service_account, now=lambda: now[0], clock=lambda: clock[0])
+    (service_account / "token").write_text("next-token")
+    now[0] -= 8 * 3600
+    clock[0] += 60
+    assert await found.authorization() == "Bearer next-token"
+
+
 async def test_an_address_is_written_as_it_is(service_account: Path) -> None:
     environ = POD | {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     assert (await config.load(environ=environ, service_account=service_account)).host == "https://10.96.0.1:443"

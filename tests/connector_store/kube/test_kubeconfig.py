@@ -72,7 +72,7 @@ async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("one\n")
     now = [1000.0]
     path = write(tmp_path, {"tokenFile": "token", "token": "inline"})
-    found = await config.load(kubeconfig=path, now=lambda: now[0])
+    found = await config.load(kubeconfig=path, clock=lambda: now[0])
     assert await found.authorization() == "Bearer one"
     (tmp_path / "token").write_text("two\n")
     assert await found.authorization() == "Bearer one"

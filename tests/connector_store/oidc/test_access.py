@@ -61,6 +61,7 @@ class World:
         self.server = server
         self.inner, self.rights = Inner(), Rights()
         self.now = time.time()
+        self.set_back = 0.0
         fetch = HttpsFetch(TrustStore().ssl_context(server.ca.pem), timeout=30)
         self.made: list[str] = []
 
@@ -69,7 +70,13 @@ class World:
             return IssuerKeys(issuer, fetch, again=0.0)
 
         self.access = IssuerAccess(
-            self.inner, self.rights, make_keys, recheck=30, in_flight=in_flight, now=lambda: self.now
+            self.inner,
+            self.rights,
+            make_keys,
+            recheck=30,
+            in_flight=in_flight,
+            now=lambda: self.now + self.set_back,
+            clock=lambda: self.now,
         )
         self.access.configure([issuer_of(server)])
 
@@ -114,10 +121,15 @@ async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None
     assert isinstance(world.access.cached(token, KEY), Granted)
 
 
-async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for_seconds(server: TestIssuer) -> None:
+@pytest.mark.parametrize(
+    "set_back", [pytest.param(0.0, id="a clock that goes on"), pytest.param(-3600.0, id="a clock that is set back")]
+)
+async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for_seconds(
+    server: TestIssuer, set_back: float
+) -> None:
     world, token = World(server), server.mint(sub="me")
     await world.check(token)
-    world.now += 30
+    world.set_back, world.now = set_back, world.now + 30
     assert world.access.cached(token, KEY) is None
     world.rights.answer = MAY_NOT
     assert await world.check(token) == MAY_NOT
