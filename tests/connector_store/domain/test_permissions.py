@@ -64,6 +64,11 @@ ROLES = {
         role("policies", ("create update patch", "admissionregistration.k8s.io", "*")),
         role("secrets", ("get list watch", "core", "secrets")),
         role("creating", ("create", "*", "*")),
+        role("scribe", ("create update patch delete",
+        "rbac.authorization.k8s.io certificates.k8s.io admissionregistration.k8s.io x.io", "*")),
+        role("role-binder", ("create update", "rbac.authorization.k8s.io", "rolebindings"),
+             ("bind", "rbac.authorization.k8s.io", "roles")),
+        role("escalator", ("patch escalate", "rbac.authorization.k8s.io", "clusterroles")),
         role("empty"),
     )
 }  # fmt: skip
@@ -197,6 +202,89 @@ def test_what_a_request_may_come_to_must_be_lent_too(
     assert f"{found.missing.verb} {found.missing.resource}{subresource}" == missing
 
 
+GROUP = "rbac.authorization.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("allow", "method", "target", "missing"),
+    [
+        pytest.param("scribe", "PUT", f"{RBAC}/clusterroles/a", ("escalate", GROUP, "clusterroles", "", "a"),
+                     id="a role needs escalate for itself"),
+        pytest.param("scribe", "POST", f"{RBAC}/clusterrolebindings", ("bind", GROUP, "clusterroles", "", ""),
+                     id="a binding for the cluster is of a ClusterRole"),
+        pytest.param("scribe", "PUT", f"{RBAC}/namespaces/web/rolebindings/b", ("bind", GROUP, "roles", "web", ""),
+                     id="a binding may be of any Role of its namespace, whatever its own name"),
+        pytest.param("role-binder", "PUT", f"{RBAC}/namespaces/web/rolebindings/b",
+                     ("bind", GROUP, "clusterroles", "web", ""), id="a binding of a namespace may be of a ClusterRole"),
+        pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a/approval",
+                     ("approve", "certificates.k8s.io", "signers", "", ""), id="an approval may be for any signer"),
+        pytest.param("scribe", "PATCH", f"{CERTS}/certificatesigningrequests/a/status",
+                     ("sign", "certificates.k8s.io", "signers", "", ""), id="a certificate may be of any signer"),
+        pytest.param("scribe", "PUT", f"{CERTS}/clustertrustbundles/a",
+                     ("attest", "certificates.k8s.io", "signers", "", ""), id="a trust bundle may be of any signer"),
+        *(
+            pytest.param("scribe", "PUT", f"{ADMISSION}/{each}/a", ("get", "*", "*", "", ""),
+                         id=f"the parameters of {each} may be any object")
+            for each in ("validatingadmissionpolicies", "validatingadmissionpolicybindings",
+                         "mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+        ),
+        pytest.param("scribe", "PATCH", f"{ADMISSION}/validatingadmissionpolicies/a/status", ("get", "*", "*", "", ""),
+                     id="and those of a policy's status"),
+    ],
+)  # fmt: skip
+def test_what_else_is_needed_is_asked_for_in_full(
+    allow: str, method: str, target: str, missing: tuple[str, str, str, str, str]
+) -> None:
+    found = lending((allow,)).decide(asked(method, target, content_type=MERGE))
+    assert isinstance(found, NotLent)
+    needed = found.missing
+    assert (needed.verb, needed.group, needed.resource, needed.namespace, needed.name) == missing
+    assert not needed.subresource
+
+
+@pytest.mark.parametrize(
+    ("allow", "method", "target"),
+    [
+        pytest.param("scribe", "DELETE", f"{RBAC}/clusterroles/a", id="a role's deletion"),
+        pytest.param("scribe", "DELETE", f"{CERTS}/clustertrustbundles/a", id="a trust bundle's deletion"),
+        pytest.param("escalator", "PATCH", f"{RBAC}/clusterroles/a", id="a role's change, which makes none"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterroles/a", id="what is called a role elsewhere"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterrolebindings/a", id="what is called a binding elsewhere"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clustertrustbundles/a", id="other trust bundles"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/validatingadmissionpolicies/a", id="other policies"),
+        pytest.param("scribe", "PUT", f"{RBAC}/other/a", id="what binds nothing"),
+        pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a", id="a request for a certificate"),
+    ],
+)
+def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -> None:
+    assert lending((allow,)).decide(asked(method, target, content_type=MERGE)) == Lent(allow)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "role"),
+    [
+        *(
+            ("GET", target, "system:discovery")
+            for target in ("/api", "/api/v1", "/apis", "/apis/apps", "/healthz", "/livez", "/openapi", "/openapi/v2",
+                           "/readyz", "/version", "/version/")
+        ),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "system:basic-user"),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "system:basic-user"),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "system:basic-user"),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", None),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectreviews", None),
+        ("GET", "/apis/authentication.k8s.io/v1/selfsubjectreviews", None),
+        ("POST", "/version", None),
+        ("GET", "/healthz/etcd", None),
+    ],
+)  # fmt: skip
+def test_every_limited_connector_lends_what_kubernetes_gives_every_user(
+    method: str, target: str, role: str | None
+) -> None:
+    found = lending(("reader@web",)).decide(asked(method, target))
+    assert found == Lent(role) if role is not None else isinstance(found, NotLent)
+
+
 def test_what_it_may_come_to_can_be_denied() -> None:
     found = lending(None, ("creating",)).decide(asked("PUT", DEPLOYMENT))
     assert isinstance(found, NotLent)
@@ -227,6 +315,7 @@ def test_which_bodies_may_create(method: bytes, types: tuple[bytes, ...], create
     [
         "/", "/api", "/api/", "/api/v1/pods", "/api/v1/pods/", "/apis/a.b/v1/c?x=%2F..//&y", "/api/v1/nodes/system:a",
         "/api/v1/nodes/system%3Aa", "/a/%7Eb", "/a/b.c/..d/.e", "/a/x%20y", "/a/" + "b" * 5000, "?a", "",
+        "/a/-._~!$&'()*+,=:@|^\"<>{}[]`", "/a/.../b", "/a%20%21", "/a?" + "&" * (MAX_QUERY_PAIRS - 1),
     ],
 )  # fmt: skip
 def test_plain_paths(target: str) -> None:
@@ -238,7 +327,8 @@ def test_plain_paths(target: str) -> None:
     [
         "//api", "/api//v1", "/api/v1//", "/./api", "/api/.", "/api/..", "/api/../v1", "/api/%2e", "/api/.%2E/v1",
         "/a/%2F",
-        "/a%2fb", "/a%5Cb", "/a\\b", "/a;b", "/a%3Bb", "/a%3fb", "/a%23b", "/a%25b", "/a%", "/a%2", "/a%zz", "/a%00",
+        "/a%2fb", "/a%5Cb", "/a\\b", "/a;b", "/a%3Bb", "/a%3fb", "/a%23b", "/a%25b", "/a%20%2Fb", "/a%20%25b",
+        "/a%20%00", "/a%", "/a%2", "/a%zz", "/a%00",
         "/a%0A",
         "/a%C3%A9", "/aé", "/a b", "api/v1", "*", "/a%7F",
         "/a?" + "&" * MAX_QUERY_PAIRS,
@@ -267,8 +357,17 @@ def test_permissions_are_read() -> None:
         allow=(RoleEntry(cluster_role="view", namespaces=frozenset("ab")), RoleEntry(cluster_role="x:Y"))
     )
     assert found.role_names == {"view", "x:Y"}
+    both = parsed({"allow": [{"clusterRole": "view"}], "deny": [{"clusterRole": "secrets"}]})
+    assert both is not None
+    assert both.role_names == {"view", "secrets"}
     assert parsed({"deny": [{"clusterRole": "a"}]}) == Permissions(allow=None, deny=(RoleEntry(cluster_role="a"),))
     assert parsed(None) is None
+
+
+def test_as_many_entries_and_namespaces_as_are_allowed_are_read() -> None:
+    found = parsed({"deny": [{"clusterRole": "a", "namespaces": [f"n{each}" for each in range(256)]}] * 32})
+    assert found is not None
+    assert len(found.deny) == 32
 
 
 @pytest.mark.parametrize(
@@ -332,6 +431,8 @@ def test_equal_permissions_are_equal() -> None:
     assert hash(lending(("reader",))) == hash(lending(("reader",)))
     assert lending(("reader",)) != lending(("reader@web",))
     assert lending(("reader",)) != lending(None, ("reader",))
+    assert lending(("reader",), ("secrets",)) != lending(("reader",), ("creating",))
+    assert lending(("reader",), ("secrets",)) != lending(("reader",))
     assert lending(("reader",)) != "reader"
     assert repr(lending(("reader",), ("secrets",))) == "Lending(allow=4, deny=1)"
     assert repr(lending(None, ("secrets",))) == "Lending(allow=all, deny=1)"
@@ -342,6 +443,9 @@ def test_a_request_is_read_from_its_head() -> None:
     assert asked_for(b"PATCH", b"/p/api/v1//pods", headers, "/p") == Asked(
         info=parse_request("PATCH", "/api/v1//pods", ""), plain=False, upgrade=True, may_create=True
     )
+    assert asked_for(b"PUT", b"/api/v1/nodes/a", Headers(), "").may_create
+    merge = Headers([(b"Content-Type", b"application/merge-patch+json")])
+    assert not asked_for(b"PATCH", b"/api/v1/nodes/a", merge, "").may_create
     assert asked_for(b"GET", b"/version", Headers(), "") == Asked(info=parse_request("GET", "/version", ""))
 
 
@@ -353,6 +457,7 @@ def test_a_request_is_read_from_its_head() -> None:
         ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", False),
         ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", False),
         ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", False),
+        ("POST", "/apis/x.io/v1/selfsubjectaccessreviews", False),
     ],
 )
 def test_reviews_of_oneself(method: str, path: str, is_one: bool) -> None:

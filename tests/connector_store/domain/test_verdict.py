@@ -54,6 +54,9 @@ NO_TENS = Rules(policy=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
     [
         pytest.param(CALLER, GRANTED, TARGET, "t:6443", Inject(target=TARGET, granted=GRANTED), id="all is well"),
         pytest.param(CALLER, GRANTED, OPEN, "t:6443", Forward(target=OPEN, granted=GRANTED), id="no Secret is needed"),
+        pytest.param(
+            CALLER, GRANTED, TARGET, "T:6443", Inject(target=TARGET, granted=GRANTED), id="the address in other letters"
+        ),
         pytest.param(INSIDE, None, None, "x:1", Defer(key=KEY), id="the token comes inside"),
         pytest.param(MISSING, None, None, "x:1", denial.bad_credentials(MISSING, inside=False), id="no credentials"),
         pytest.param(CALLER, NO_TOKEN, TARGET, "t:6443", denial.bad_token(inside=False), id="a bad token"),
@@ -156,6 +159,16 @@ def request(
 def test_a_good_request_gets_the_credential() -> None:
     assert request() == Inject(target=TARGET, granted=GRANTED)
     assert request(found=OPEN) == Forward(target=OPEN, granted=GRANTED)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
+def test_all_methods_but_trace_go_on(method: bytes) -> None:
+    assert request(method=method) == Inject(target=TARGET, granted=GRANTED)
+
+
+def test_the_host_and_the_authority_may_be_written_in_other_letters() -> None:
+    written = request(authority="T:6443", headers=((b"Host", b"T:06443"),))
+    assert written == Inject(target=TARGET, granted=GRANTED)
 
 
 @pytest.mark.parametrize(
