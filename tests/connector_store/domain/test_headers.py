@@ -56,6 +56,8 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
         pytest.param([(b"TE", b"trailers")], id="TE"),
         pytest.param([(b"Transfer-Encoding", b"chunked")], id="Transfer-Encoding"),
         pytest.param([(b"Connection", b"Upgrade"), (b"Upgrade", b"h2c")], id="Upgrade"),
+        pytest.param([(b"Upgrade", b"h2c")], id="an Upgrade that Connection does not name"),
+        pytest.param([(b"Connection", b"close"), (b"Upgrade", b"h2c")], id="an Upgrade beside another Connection"),
         pytest.param([(b"Connection", b"x-a,X-B"), (b"X-A", b"1"), (b"x-b", b"2")], id="what Connection names"),
         pytest.param([(b"Connection", b"close"), (b"Connection", b"X-A"), (b"X-A", b"1")], id="in a second Connection"),
     ],
@@ -65,6 +67,11 @@ def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]
     assert Fields([*dropped, *kept]).end_to_end == kept
     assert Fields([*kept, *dropped]).to_target == kept
     assert Fields([*kept, *dropped]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"authorization", b"Audit-ID", b"audit-id"])
+def test_what_the_target_gets_of_ours_is_not_there_twice(name: bytes) -> None:
+    assert Fields([HOST, (name, b"the caller's")]).to_target == (HOST,)
 
 
 def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
@@ -114,6 +121,9 @@ def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_ta
         b"X-Forwarded-For", b"x-forwarded-host", b"X_Forwarded_For", b"X-Forwarded-Client-Cert", b"X-Forwarded-User",
         b"Forwarded", b"X-Real-IP", b"x_real_ip", b"True-Client-IP", b"Remote-User", b"X-Original-URL",
         b"X-Rewrite-URL", b"X-HTTP-Method-Override", b"X-Client-Cert", b"X-SSL-Client-DN", b"X-Auth-Request-User",
+        b"X-Client-IP", b"X-Cluster-Client-IP", b"CF-Connecting-IP", b"Fastly-Client-IP", b"X-HTTP-Method",
+        b"X-Method-Override", b"Remote-Addr", b"REMOTE_USER", b"X-WebAuth-User", b"X-User", b"X-Groups",
+        b"X-Envoy-Original-Path", b"SSL-Client-Verify", b"ssl_client_cert",
     ],
 )  # fmt: skip
 def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
@@ -132,6 +142,34 @@ def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
         pytest.param(b"Content-Type", False, id="how the content is read"),
         pytest.param(b"Warning", False, id="a warning"),
         pytest.param(b"Trailer", False, id="Trailer"),
+        *(
+            pytest.param(name, False, id=f"{name.decode()} decides on a request or its answer")
+            for name in (
+                b"Host",
+                b"Content-Encoding",
+                b"Content-Range",
+                b"Authorization",
+                b"Cookie",
+                b"WWW-Authenticate",
+                b"Authentication-Info",
+                b"Cache-Control",
+                b"Expect",
+                b"Max-Forwards",
+                b"Pragma",
+                b"Range",
+                b"If-Match",
+                b"If-None-Match",
+                b"If-Modified-Since",
+                b"If-Unmodified-Since",
+                b"If-Range",
+                b"Age",
+                b"Expires",
+                b"Date",
+                b"Location",
+                b"Retry-After",
+                b"Vary",
+            )
+        ),
     ],
 )
 def test_what_may_be_a_trailer(name: bytes, passed: bool) -> None:
