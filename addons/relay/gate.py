@@ -235,7 +235,7 @@ class Gate:
 
     def _leave(self, why: str) -> None:
         if why:
-            logger.info("client %s: %s", self._sockets.source_ip, why)
+            logger.debug("client %s: %s", self._sockets.source_ip, why)
             self._record(Decision(denial.internal(), None), 0, why)
         self._sockets.close(self._sockets.client)
 

@@ -83,6 +83,6 @@ class Handshake:
 
     def _leave(self, why: str) -> None:
         if why:
-            logger.info("client %s: %s", self._sockets.source_ip, why)
+            logger.debug("client %s: %s", self._sockets.source_ip, why)
             self._failed(why)
         self._sockets.close(self._sockets.client)

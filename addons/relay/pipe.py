@@ -97,7 +97,7 @@ class Pipe:
         try:
             plain = self._client.receive(data)
         except ConnectionError as error:
-            logger.info("client %s: %s", self._sockets.source_ip, error)
+            logger.debug("client %s: %s", self._sockets.source_ip, error)
             self._sockets.close(self._client.connection)
             return
         if plain:

@@ -160,7 +160,7 @@ class Requests:
         try:
             plain = self._client.receive(data)
         except ConnectionError as error:
-            logger.info("client %s: %s", self._sockets.source_ip, error)
+            logger.debug("client %s: %s", self._sockets.source_ip, error)
             self._phase = Phase.OVER
             self._sockets.close(self._client.connection)
             return
@@ -464,7 +464,7 @@ class Requests:
 
     def _client_left(self, how: str) -> None:
         if self._exchange is None and self._reader.kept:
-            logger.info("client %s: %s in the middle of a head", self._sockets.source_ip, how)
+            logger.debug("client %s: %s in the middle of a head", self._sockets.source_ip, how)
         self._end(f"the client {how}")
 
     def _close(self, *, patient: bool = True) -> None:
