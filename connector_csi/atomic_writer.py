@@ -78,16 +78,23 @@ def _fill(volume: Path, fresh: Path, files: Mapping[str, bytes], owner: Owner) -
     _give(fresh, owner.folder_mode, owner)
     for name in files:
         if not (volume / name).is_symlink():
+            if (volume / name).exists():
+                _remove(volume / name)
             (volume / name).symlink_to(f"{DATA}/{name}")
 
 
 def erase(volume: Path) -> None:
     """Remove everything, so that who still holds the mount finds no token in it."""
     for path in volume.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is: root of the node may have put something there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _current(volume: Path) -> str | None:
@@ -112,16 +119,14 @@ def _same(folder: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
 def _remove_leftovers(volume: Path, current: str | None) -> None:
     """Of a writer that was killed."""
     for path in volume.iterdir():
-        if path.name == _DATA_NEW:
-            path.unlink()
-        elif path.name.startswith("..") and path.name not in (DATA, current):
-            shutil.rmtree(path)
+        if path.name.startswith("..") and path.name not in (DATA, current):
+            _remove(path)
 
 
 def _remove_stale_links(volume: Path, files: Mapping[str, bytes]) -> None:
     for path in volume.iterdir():
         if not path.name.startswith("..") and path.name not in files:
-            path.unlink()
+            _remove(path)
 
 
 def _give(path: Path, mode: int, owner: Owner) -> None:

@@ -64,6 +64,33 @@ def test_a_link_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
     assert visible(tmp_path) == OLD
 
 
+@pytest.mark.parametrize(
+    ("name", "is_folder"),
+    [
+        pytest.param("..mine", False, id="a file in our name"),
+        pytest.param("..mine", True, id="a folder in our name"),
+        pytest.param("mine", True, id="a folder"),
+        pytest.param("b", False, id="a file in place of a link, as sed -i leaves it"),
+        pytest.param("b", True, id="a folder in place of a link"),
+    ],
+)
+@pytest.mark.parametrize("files", [OLD, NEW], ids=["nothing new", "a new content"])
+def test_what_somebody_put_there_keeps_no_content_out(
+    tmp_path: Path, name: str, is_folder: bool, files: dict[str, bytes]
+) -> None:
+    write(tmp_path, OLD, ALL)
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    if is_folder:
+        (path / "sub").mkdir(parents=True)
+    else:
+        path.touch()
+    write(tmp_path, files, ALL)
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("..")} == files.keys()
+    assert visible(tmp_path) == files
+    assert len(list(tmp_path.glob("..*"))) == 2
+
+
 class KilledError(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
