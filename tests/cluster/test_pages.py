@@ -1,11 +1,13 @@
 """The blocks of the pages, as they stand, beside a real API server of their own."""
 
+import base64
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ import yaml
 from connector_store.domain.volume import parse_volume
 from connector_store.version import VERSION
 from image.entry import command
-from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
+from lab.controllers import Controller
 from lab.kubectl import Kubectl
 from lab.ports import Port
 from lab.process import Process, without_proxies
@@ -233,15 +235,56 @@ def test_the_pod_of_a_recipe_is_one_that_kubelet_and_our_driver_take(ci: Shop, m
     assert container["env"] == [{"name": "KUBECONFIG", "value": f"{mount['mountPath']}/kubeconfig"}]
 
 
-def test_a_runner_outside_makes_a_kubeconfig_that_renews_itself(ci: Shop) -> None:
+@pytest.fixture(scope="module")
+def published(shop: Shop) -> Shop:
+    """The controller has made the proxy's CA, and named it in the status of the Connector."""
+    controller = Controller(shop.plane).start()
+    try:
+        address = "jsonpath={.status.proxy.httpAddress.CACerts}"
+        shop.plane.kubectl("wait", "connector/target", "--for", address, "--timeout", "1m", namespace="team-a")
+    finally:
+        controller.close()
+    return shop
+
+
+def test_a_runner_outside_makes_a_kubeconfig_that_renews_itself(published: Shop, ci: Shop) -> None:
     _, block = shell_blocks("pipelines.md")
-    (ci.folder / "confdir").mkdir(exist_ok=True)
-    (ci.folder / "confdir" / "mitmproxy-ca-cert.pem").write_bytes(make_ca().pem)
     ci.run(block)
     config = yaml.safe_load((ci.folder / "team.kubeconfig").read_text())
     plugin = config["users"][0]["user"]["exec"]
     printed = ci.run(shlex.join([plugin["command"], *plugin["args"]]))
     assert '"kind": "ExecCredential"' in printed
+
+
+def test_a_proxy_of_ones_own_shows_the_ca_that_its_kubeconfig_trusts(published: Shop) -> None:
+    text = (DOCS / "watching.md").read_text().partition("## In a cluster")[2]
+    start, make = re.findall(r"^ {4}(connectorctl .*)$", text, re.MULTILINE)
+    port, web, admin = Port(), Port(), Port()
+    line = shlex.split(start.replace("8081", str(web.number)))
+    line[0] = str(Path(sys.executable).with_name(line[0]))
+    line[3:3] = ["--listen", f"127.0.0.1:{port.number}", "--confdir", str(published.folder / "own")]
+    rest = ["--set", f"connector_admin=127.0.0.1:{admin.number}", "--set", "web_open_browser=false"]
+    environment = {"KUBECONFIG": str(published.plane.kubeconfig)}
+    process = Process([*line, *rest], log=published.folder / "own.log", environment=environment)
+    process.start()
+    try:
+        process.wait_until(lambda: published_by(port.number) != "", timeout=60)
+        published.run(make.replace("8080", str(port.number)))
+        shown = published_by(port.number)
+    finally:
+        process.stop()
+    config = yaml.safe_load((published.folder / "mine.kubeconfig").read_text())
+    assert base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode() == shown
+
+
+def published_by(port: int) -> str:
+    """The CA that a proxy says it has; empty while it has none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ca.crt", timeout=10) as answer:
+            found: str = answer.read().decode()
+            return found
+    except OSError:
+        return ""
 
 
 def test_a_password_of_mitmweb_is_written_as_a_hash(shop: Shop) -> None:
