@@ -23,6 +23,18 @@ def documented() -> str:
     return str(snippet)
 
 
+def documented_in_java() -> str:
+    """How the official Java client is told of the proxy there; the first line says which file has the login."""
+    [snippet] = re.findall(r"```java\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return str(snippet)
+
+
+def documented_login() -> str:
+    """Ansible's to the proxy there, a template that names NAMESPACE/NAME and /connector/."""
+    [template] = re.findall(r'proxy_basic_auth: "(.*)"', DOCS.read_text())
+    return str(template)
+
+
 def documented_plugin() -> str:
     """The kubeconfig that docs/clients.md has for clients that know no tokenFile."""
     [snippet] = re.findall(r"```yaml\n(apiVersion: v1\nkind: Config\n.*?)```", DOCS.read_text(), re.DOTALL)

@@ -1,15 +1,16 @@
 """What a program in a pod sees of a proxy that serves its own cluster: a volume's files, and the names of Services."""
 
 import http.client
+import json
 import os
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connector_csi import atomic_writer
 from connector_csi.atomic_writer import Owner
-from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, render, to_yaml
 from connector_store.domain.manifest import parse_connector
 from connector_store.domain.models import Connector
 from connector_store.domain.names import ObjectKey
@@ -19,7 +20,7 @@ from lab.control_plane import ControlPlane
 from lab.programs import CLIENTS, OPERATOR, built
 from lab.waiting import until
 from tests.clients.programs import PYTHON as PROXIED
-from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_plugin
+from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_login, documented_plugin
 from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -62,6 +63,12 @@ WITH_PLUGIN = Way(name="kubeconfig with a plugin", file="kubeconfig-with-plugin"
 CLUSTER_SECRET = Way(name="cluster Secret")
 BY_PROXY = Way(name="https proxy-url", file="kubeconfig", renewed=False)
 """As with the setting proxy-tls; the token is in the URL."""
+BY_CODE = Way(name="proxy by code", file="kubeconfig-http")
+"""As without that setting; the program itself reads who it is to the proxy, as docs/clients.md has it."""
+BY_ENVIRONMENT = Way(name="proxy of the environment", file="kubeconfig-http", renewed=False)
+"""The same with `.env`."""
+LOGIN = "https.proxy"
+"""File of the volume."""
 
 TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE"}
 """What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
@@ -99,6 +106,14 @@ def programs() -> dict[str, list[str]]:
 def operator() -> list[str]:
     """controller-runtime's; it takes no verb."""
     return [str(built(OPERATOR, ["operator"]) / "operator")]
+
+
+def variables(way: Way, volume: Path, **others: str) -> list[str]:
+    """What a playbook is told."""
+    if way is not BY_CODE:
+        return ["-e", json.dumps(others)]
+    login = documented_login().replace("NAMESPACE/NAME", str(KEY)).replace("/connector", str(volume))
+    return ["-e", json.dumps({**others, "proxy_headers": {"proxy_basic_auth": login}})]
 
 
 def playbook(name: str) -> list[str]:
@@ -157,8 +172,14 @@ class View:
             **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
             str(WITH_TOKEN.file): to_yaml(kubeconfig([entry], Style(direct=True))).encode(),
             str(WITH_PLUGIN.file): self._with_plugin(volume).encode(),
+            **self._by_plain_proxy(entry),
         }
         atomic_writer.write(volume, files, Owner(gid=None))
+
+    def _by_plain_proxy(self, entry: Entry) -> dict[str, bytes]:
+        """A kubeconfig that names the proxy by http: the same port takes both."""
+        plain = replace(entry, proxy=entry.proxy.replace("https://", "http://"))
+        return {str(BY_CODE.file): render([plain]).encode()}
 
     def _with_plugin(self, volume: Path) -> str:
         places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}
@@ -176,7 +197,7 @@ class View:
         return [*pod, "env", f"--chdir={volume}", *program]
 
     def environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
-        """Of a program whose volume is `home`'s; `client` knows of none that only some clients need."""
+        """Of a program whose volume is `home`'s and written; `client` knows of none that only some clients need."""
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         if way is IN_CLUSTER:
             environment |= {"KUBERNETES_SERVICE_HOST": ALIAS, "KUBERNETES_SERVICE_PORT": str(self._proxy.port)}
@@ -184,6 +205,11 @@ class View:
             environment |= {"KUBECONFIG": str(home / "volume" / way.file)}
         if way is BY_PROXY and client in TRUST:
             environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
+        if way is BY_CODE:
+            environment |= {"LOGIN_TO_PROXY": str(home / "volume" / LOGIN)}
+        if way is BY_ENVIRONMENT:
+            url = (home / "volume" / LOGIN).read_text().replace("https://", "http://")
+            environment |= {"HTTPS_PROXY": url, "https_proxy": url}
         if client == "fabric8":
             # Milliseconds; on a busy machine a JVM loads classes for longer than the default, 10 s.
             environment |= {"KUBERNETES_REQUEST_TIMEOUT": "60000"}

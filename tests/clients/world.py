@@ -14,6 +14,7 @@ from lab.process import Process
 from lab.waiting import until
 from tests.clients.programs import FOURTH, SECOND, did_everything
 from tests.clients.view import (
+    BY_CODE,
     BY_PROXY,
     CLUSTER_SECRET,
     DIRECT,
@@ -28,6 +29,7 @@ from tests.clients.view import (
     playbook,
     programs,
     serve_itself,
+    variables,
 )
 from tests.cluster.kube.installed import AUDIENCE
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
@@ -42,8 +44,8 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
     "controller-runtime": (IN_CLUSTER,),
     "argocd": (CLUSTER_SECRET,),
     "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "fabric8": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN),
-    "official Java": (IN_CLUSTER, DIRECT),
+    "fabric8": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN, BY_PROXY),
+    "official Java": (IN_CLUSTER, DIRECT, BY_CODE),
     "client-node": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN, BY_PROXY),
     "kubernetes": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
@@ -129,14 +131,14 @@ class World:
         home = self._folder / name
         volume = home / "volume"
         volume.mkdir(parents=True)
+        self.plane.new_service_account(NAMESPACE, name)
+        token = self._give_token(name, way, volume, count=0)
         process = Process(
             self._command(client, way, name, volume),
             log=home / "log",
             environment=self._environment(client, way, home),
         )
-        self.plane.new_service_account(NAMESPACE, name)
-        self.runs[name] = run = Run(client=client, way=way, process=process, volume=volume)
-        self._give_token(run)
+        self.runs[name] = Run(client=client, way=way, process=process, volume=volume, tokens=[token])
         process.start()
 
     def _command(self, client: str, way: Way, name: str, volume: Path) -> list[str]:
@@ -145,7 +147,7 @@ class World:
         if way is CLUSTER_SECRET:
             arguments = [name, *arguments]
         if client == "ansible":
-            arguments = ["-e", json.dumps({"space": NAMESPACE, "name": name, "last": last})]
+            arguments = variables(way, volume, space=NAMESPACE, name=name, last=last)
         program = self._programs.get(f"{client} by {way.name}", self._programs[client])
         return self.view.command(way, volume, [*program, *arguments])
 
@@ -161,7 +163,7 @@ class World:
         """All get another token, and then the first of each is good no more."""
         runs = [run for run in self.runs.values() if run.way.renewed]
         for run in runs:
-            self._give_token(run)
+            run.tokens.append(self._give_token(run.name, run.way, run.volume, count=1))
         for run in runs:
             self.plane.kubectl("delete", "secret", f"{run.name}-0", namespace=NAMESPACE)
         firsts = [run.tokens[0] for run in runs]
@@ -169,18 +171,21 @@ class World:
         for run in runs:
             assert self.view.status(run.tokens[1]) == 200
 
-    def _give_token(self, run: Run) -> None:
-        """A token as kubelet gets it, which ends with an object: here a Secret, so that the next one stays good."""
-        secret = {"metadata": {"name": f"{run.name}-{len(run.tokens)}"}}
+    def _give_token(self, name: str, way: Way, volume: Path, *, count: int) -> str:
+        """A token as kubelet gets it, which ends with an object: here a Secret, so that the next one stays good.
+
+        `count` is how many the client had before.
+        """
+        secret = {"metadata": {"name": f"{name}-{count}"}}
         made = self.plane.api.must("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", secret)
         bound = {"apiVersion": "v1", "kind": "Secret", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
         wish = {"spec": {"audiences": [AUDIENCE], "boundObjectRef": bound}}
-        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{run.name}/token"
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token"
         token = str(self.plane.api.must("POST", path, wish)["status"]["token"])
-        run.tokens.append(token)
-        self.view.write_volume(run.volume, token)
-        if run.way is CLUSTER_SECRET:
-            self.plane.api.apply(self._cluster_secret(run.name, self.view.entry(token)), namespace=ARGOCD)
+        self.view.write_volume(volume, token)
+        if way is CLUSTER_SECRET:
+            self.plane.api.apply(self._cluster_secret(name, self.view.entry(token)), namespace=ARGOCD)
+        return token
 
     def _cluster_secret(self, name: str, entry: Entry) -> dict[str, object]:
         """https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters"""

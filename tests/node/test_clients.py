@@ -4,7 +4,6 @@ Each is as in a pod with a volume; the target is the node's own cluster.
 """
 
 import hashlib
-import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from lab.node.node import READY_TIMEOUT, Node
 from lab.process import tied, without_proxies
 from lab.programs import ProgramsMissingError
 from tests.clients.view import (
+    BY_CODE,
+    BY_ENVIRONMENT,
     BY_PROXY,
     DIRECT,
     IN_CLUSTER,
@@ -28,6 +29,7 @@ from tests.clients.view import (
     playbook,
     programs,
     serve_itself,
+    variables,
 )
 from tests.cluster.kube.installed import AUDIENCE, install
 from tests.cluster.kube.served import cluster_proxy
@@ -45,17 +47,17 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
     "client-go by WebSocket": (IN_CLUSTER, DIRECT, BY_PROXY),
     "client-go by SPDY": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "fabric8": (IN_CLUSTER, WITH_PLUGIN),
-    "official Java": (IN_CLUSTER, DIRECT),
+    "fabric8": (IN_CLUSTER, WITH_PLUGIN, BY_ENVIRONMENT),
+    "official Java": (IN_CLUSTER, DIRECT, BY_CODE),
     "client-node": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
     "kubernetes": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kubernetes-asyncio": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kr8s": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
-    "ansible": (IN_CLUSTER, DIRECT),
+    "ansible": (IN_CLUSTER, DIRECT, BY_CODE),
 }
 WITHOUT_STDIN = {"kr8s", "ansible"}
-BY_ENVIRONMENT = {"kubernetes-aio", "kubernetes-asyncio"}
+ASK_ENVIRONMENT = {"kubernetes-aio", "kubernetes-asyncio"}
 """For a WebSocket these ask aiohttp's wss_proxy, and no kubeconfig."""
 AT_ONCE = 4
 TIMEOUT = 240.0
@@ -124,7 +126,7 @@ def done(
         node.control_plane.new_service_account(NAMESPACE, account)
         view.write_volume(volume, node.control_plane.mint_token(NAMESPACE, account, audiences=[AUDIENCE]))
         program = told.get(f"{client} by {way.name}", told[client])
-        command = view.command(way, volume, [*program, *arguments(client)])
+        command = view.command(way, volume, [*program, *arguments(client, way, volume)])
         process = subprocess.run(
             tied(command),
             input=PAYLOAD,
@@ -140,16 +142,16 @@ def done(
     return {key: future.result() for key, future in running.items()}
 
 
-def arguments(client: str) -> list[str]:
+def arguments(client: str, way: Way, volume: Path) -> list[str]:
     if client == "ansible":
         command = f'sh -c "{SHOW[-1]}"'
-        return ["-e", json.dumps({"space": NAMESPACE, "pod": POD, "command": command})]
+        return variables(way, volume, space=NAMESPACE, pod=POD, command=command)
     return [NAMESPACE, POD, *(SHOW if client in WITHOUT_STDIN else ECHO)]
 
 
 def environment(view: View, client: str, way: Way, home: Path) -> dict[str, str]:
     found = view.environment(client, way, home)
-    if way is BY_PROXY and client in BY_ENVIRONMENT:
+    if way is BY_PROXY and client in ASK_ENVIRONMENT:
         # aiohttp knows no https there; the same port takes both.
         found["wss_proxy"] = (home / "volume" / "https.proxy").read_text().replace("https://", "http://")
     return found

@@ -16,9 +16,15 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.Reader;
+import java.net.InetSocketAddress;
+import java.net.Proxy;
+import java.net.URI;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.Map;
+import okhttp3.Credentials;
 
 /** The official client, as it is: use NAMESPACE NAME LAST, or exec NAMESPACE POD COMMAND… */
 public final class WithOfficial {
@@ -56,8 +62,30 @@ public final class WithOfficial {
     try (Reader reader = new FileReader(path)) {
       KubeConfig config = KubeConfig.loadKubeConfig(reader);
       config.setFile(new File(path));
-      return ClientBuilder.kubeconfig(config, Duration.ofMinutes(1)).build();
+      ApiClient client = ClientBuilder.kubeconfig(config, Duration.ofMinutes(1)).build();
+      String login = System.getenv("LOGIN_TO_PROXY");
+      if (login != null) {
+        setProxy(client, Path.of(login));
+      }
+      return client;
     }
+  }
+
+  /** As docs/clients.md has it. */
+  private static void setProxy(ApiClient client, Path file) throws IOException {
+    URI proxy = URI.create(Files.readString(file));
+    client.setHttpClient(client.getHttpClient().newBuilder()
+        .proxy(new Proxy(Proxy.Type.HTTP, new InetSocketAddress(proxy.getHost(), proxy.getPort())))
+        .proxyAuthenticator((route, answer) -> {
+          if (answer.request().header("Proxy-Authorization") != null) {
+            return null;
+          }
+          String[] login = URI.create(Files.readString(file)).getUserInfo().split(":", 2);
+          return answer.request().newBuilder()
+              .header("Proxy-Authorization", Credentials.basic(login[0], login[1]))
+              .build();
+        })
+        .build());
   }
 
   /** The exit code of a command in the pod, which has this program's streams. */
