@@ -7,13 +7,18 @@ logs.use(settings.log_format)                              once the settings are
 import io
 import json
 import logging
-from collections.abc import Mapping
+import select
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Final, TextIO
 
 from connector_store.domain.settings import LogFormat, environment_name, parse_log_format
 
+logger = logging.getLogger(__name__)
+
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+ROOM_IN: Final = 100
+"""Milliseconds in which a pipe should have room again, once; while lines are being lost none waits."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -40,21 +45,46 @@ def formatter(form: LogFormat, stream: IO[str], text: logging.Formatter) -> logg
 
 
 class WholeLines(io.TextIOBase):
-    """Gives `stream` each line in one write: `print` makes two, and what another thread writes may come between."""
+    """Gives `stream` each line in one write: `print` makes two, and what another thread writes may come between.
+
+    Nobody waits long for a reader: lines for which a pipe has no room in time are lost, and a later one says how many.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._begun = ""
+        self._has_room = _room_of(stream)
+        self._lost = 0
 
     def write(self, text: str) -> int:
         whole, end, rest = (self._begun + text).rpartition("\n")
         self._begun = rest
         if end:
-            self._stream.write(whole + end)
+            self._give(whole + end)
         return len(text)
+
+    def _give(self, lines: str) -> None:
+        if not self._has_room(0 if self._lost else ROOM_IN):
+            self._lost += lines.count("\n")
+            return
+        lost, self._lost = self._lost, 0
+        if lost:
+            logger.warning("%d lines of the log were lost: nobody read it in time", lost)
+        self._stream.write(lines)
 
     def isatty(self) -> bool:
         return self._stream.isatty()
+
+
+def _room_of(stream: IO[str]) -> Callable[[int], bool]:
+    """Whether it takes a line within so many milliseconds; only what is read at another end may have no room."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return lambda _: True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return lambda milliseconds: bool(poll.poll(milliseconds))
 
 
 class _Handler(logging.StreamHandler[TextIO]):

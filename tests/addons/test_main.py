@@ -1,5 +1,6 @@
 """`python -m addons`, the program of the image's proxy: mitmproxy without what a service never asks of it."""
 
+import fcntl
 import json
 import signal
 import socket
@@ -55,6 +56,33 @@ def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
                 assert client.recv(100).startswith(b"HTTP/1.1 407 ")
             process.send_signal(signal.SIGTERM)
             assert "Traceback" not in process.stdout.read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    port.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set on Linux alone")
+def test_it_serves_while_nobody_reads_its_log(tmp_path: Path, confdir: Path) -> None:
+    port = Port()
+    (tmp_path / "connectors").mkdir(exist_ok=True)
+    source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
+    line = command(confdir, "-p", str(port.number), *source, "--set", "termlog_verbosity=debug")
+    with subprocess.Popen(
+        line, cwd=ROOT, env=without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            while "listening at http://127.0.0.1" not in (said := process.stdout.readline()):
+                assert said, "it ended"
+            # Each is a line of the log.
+            for _ in range(100):
+                with socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE) as client:
+                    client.sendall(b"\x16this is no TLS")
+                    assert len(client.recv(100)) < 100
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()

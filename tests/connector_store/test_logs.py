@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from typing import TextIO, cast
 
 import pytest
 
@@ -88,3 +90,21 @@ def test_each_line_is_one_write_however_many_it_comes_in() -> None:
 def test_lines_are_for_whom_the_stream_is(stream: type[io.StringIO]) -> None:
     out = stream()
     assert logs.WholeLines(out).isatty() is out.isatty()
+
+
+def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with os.fdopen(reader, "rb", 0) as read, io.TextIOWrapper(os.fdopen(writer, "wb", 0), write_through=True) as out:
+        while out.buffer.write(b"." * 4096) == 4096:
+            pass
+        lines = logs.WholeLines(out)
+        logs.begin(cast(TextIO, lines), level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
+        for text in ("a\n", "b\nc\n"):
+            lines.write(text)
+        read.read(1 << 20)
+        for text in ("d\n", "e\n"):
+            lines.write(text)
+        said = read.read(1 << 20).decode().splitlines()
+    assert said[0].endswith("WARNING connector_store.logs: 3 lines of the log were lost: nobody read it in time")
+    assert said[1:] == ["d", "e"]
