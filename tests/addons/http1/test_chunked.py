@@ -58,7 +58,9 @@ def test_any_split_of_any_body_gives_its_content(
         pytest.param(b"3\r\nabcd\r\n", id="more content than the size says"),
         pytest.param(b"3\r\nabc\n0\r\n\r\n", id="a bare LF after the content"),
         pytest.param(b"1" + b"0" * 16 + b"\r\n", id="a size that overflows 64 bits"),
+        pytest.param(b"f" * 16 + b"\r\n", id="a size that is negative in 64 bits"),
         pytest.param(b"3;" + b"a" * MAX_SIZE_LINE, id="an endless extension"),
+        pytest.param(b"3;" + b"a" * (MAX_SIZE_LINE - 3) + b"\r\nabc\r\n", id="a line that is a byte too long"),
         pytest.param(b"0\r\nA: " + b"b" * 2000, id="endless trailers"),
     ],
 )
@@ -66,6 +68,21 @@ def test_what_could_be_read_in_two_ways_is_an_error(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         with pytest.raises(ValueError, match=r"."):
             read(data, cuts)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"0" * 14 + b"3", id="as many digits as are allowed"),
+        pytest.param(b"3;", id="an empty extension"),
+        pytest.param(b"3;" + b"a" * (MAX_SIZE_LINE - 4), id="as long as is allowed"),
+    ],
+)
+def test_sizes_at_their_bounds(line: bytes) -> None:
+    for cuts in ([], list(range(len(line) + 20))):
+        content, reader = read(line + b"\r\nabc\r\n0\r\n\r\n", cuts)
+        assert content == b"abc"
+        assert reader.done
 
 
 def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:

@@ -61,10 +61,12 @@ def test_addresses_in_a_cluster(ip, permitted) -> None:
 
 
 def test_folders_deny_nothing_by_themselves() -> None:
-    policy = AddressPolicy.make(allow=(), deny=networks("10.0.0.0/8"), in_cluster=False, own=("192.0.2.1",))
+    allow, deny = networks("10.9.0.0/16"), networks("10.0.0.0/8")
+    policy = AddressPolicy.make(allow=allow, deny=deny, in_cluster=False, own=("192.0.2.1",))
     assert policy.permits("127.0.0.1")
     assert policy.permits("192.0.2.1")
     assert not policy.permits("10.1.2.3")
+    assert policy.permits("10.9.2.3")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_proxy_authorization_names_connector_and_token(value: bytes, token: str 
         pytest.param(b"Bearer t", "scheme Basic", id="another scheme"),
         pytest.param(b"Basic ???", "base64", id="not base64"),
         pytest.param(b"Basic dGVhbS1hL2s4czp0b2s", "base64", id="base64 without its padding"),
+        pytest.param(b"Basic dGVh!bS1hL2s4czp0", "base64", id="base64 with something else within"),
+        pytest.param(b"Basic dGVhbS1hL2s4czp0bw==dGVh", "base64", id="base64 that goes on behind its end"),
         pytest.param(b"Basic", "after the colon", id="a scheme alone"),
         pytest.param(basic("team-a/k8s"), "after the colon", id="no colon"),
         pytest.param(basic("team-a/k8s:"), "after the colon", id="no token"),
@@ -72,8 +74,15 @@ def test_malformed_proxy_authorization_is_refused(value: bytes | None, says: str
 
 def test_requests_to_the_proxy_itself_need_the_token() -> None:
     assert parse_basic(basic("team-a%2Fk8s:t")) == Caller(key=KEY, token="t")
-    with pytest.raises(ParseError, match="no token"):
+    with pytest.raises(ParseError, match=r"^Authorization: has no token"):
         parse_basic(basic("team-a/k8s:x"))
+    with pytest.raises(ParseError, match=r"^Authorization: is missing"):
+        parse_basic(None)
+
+
+def test_a_header_may_be_as_long_as_is_allowed() -> None:
+    longest = "a" * (MAX_AUTHORIZATION - len("Bearer "))
+    assert parse_bearer(f"Bearer {longest}".encode()) == longest
 
 
 @pytest.mark.parametrize("value", [f"Bearer {TOKEN}".encode(), f"bearer   {TOKEN} ".encode()])
@@ -90,7 +99,7 @@ def test_bearer_gives_the_token(value: bytes) -> None:
         pytest.param(b"Bearer a\x00", id="a control character"),
         pytest.param(b"Bearer =", id="padding alone"),
         pytest.param(b"Basic abc", id="another scheme"),
-        pytest.param(b"Bearer " + b"a" * MAX_AUTHORIZATION, id="too long"),
+        pytest.param(b"Bearer " + b"a" * (MAX_AUTHORIZATION - 6), id="a byte too long"),
     ],
 )
 def test_malformed_bearer_is_refused(value: bytes | None) -> None:
