@@ -1,6 +1,7 @@
 """A token of an issuer becomes a caller, or a refusal that does not quote it."""
 
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -155,6 +156,14 @@ async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
     assert isinstance(answer, Refused)
 
 
+def written(header: bytes, claims: bytes) -> str:
+    """A token of these parts; nobody looks at its signature."""
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (header, claims, b"s" * 64))
+
+
+PLAIN = b'{"alg":"ES256","iss":"https://x"}'
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -164,7 +173,12 @@ async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
         pytest.param("\udc80.a.b", id="a lone surrogate"),
         pytest.param(STRANGER.sign({"sub": "me"}), id="no issuer"),
         pytest.param(STRANGER.sign({"iss": "https://x"}, {"crit": ["b64"], "b64": False}), id="a critical extension"),
+        pytest.param(
+            written(b'{"alg":"ES256","crit":["b64"],"b64":true}', PLAIN), id="a critical extension that PyJWT knows"
+        ),
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * MAX_TOKEN}), id="a long token"),
+        pytest.param(written(PLAIN, b"[" * 12_000), id="lists in lists, as deep as its length allows"),
+        pytest.param(written(b"[" * 12_000, PLAIN), id="a head of lists in lists"),
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * 100_000}), id="100 kB of claims"),
     ],
 )
@@ -173,6 +187,7 @@ def test_what_names_no_issuer_is_for_others(token: str) -> None:
 
 
 def test_a_token_says_whose_it_is() -> None:
+    assert read_claimed(written(PLAIN, PLAIN)) == Claimed(issuer="https://x", algorithm="ES256", kid="")
     token = STRANGER.sign({"iss": "https://x"})
     assert read_claimed(token) == Claimed(issuer="https://x", algorithm="ES256", kid="k1")
 
