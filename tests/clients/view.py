@@ -61,6 +61,7 @@ WITH_TOKEN = Way(name="kubeconfig with the token in it", file="kubeconfig-with-t
 WITH_PLUGIN = Way(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
 """As docs/clients.md has it for the same."""
 CLUSTER_SECRET = Way(name="cluster Secret")
+KUBECONFIG_SECRET = Way(name="kubeconfig in a Secret")
 BY_PROXY = Way(name="https proxy-url", file="kubeconfig", renewed=False)
 """As with the setting proxy-tls; the token is in the URL."""
 BY_CODE = Way(name="proxy by code", file="kubeconfig-http")

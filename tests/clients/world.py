@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connector_store.domain.kubeconfig import Entry
+from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
 from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.waiting import until
@@ -20,6 +20,7 @@ from tests.clients.view import (
     DIRECT,
     IN_CLUSTER,
     KEY,
+    KUBECONFIG_SECRET,
     NAMESPACE,
     WITH_PLUGIN,
     WITH_TOKEN,
@@ -31,11 +32,12 @@ from tests.clients.view import (
     serve_itself,
     variables,
 )
-from tests.cluster.kube.installed import AUDIENCE
+from tests.cluster.kube.installed import AUDIENCE, secret
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
-ARGOCD = "argocd"
-"""Namespace of the cluster Secrets of Argo CD."""
+DEPLOYERS = "deployers"
+"""Namespace of the Secrets by which Argo CD and Flux know clusters."""
+IN_A_SECRET = (CLUSTER_SECRET, KUBECONFIG_SECRET)
 AT_ONCE = 4
 """Programs that start at the same time: interpreters and virtual machines have much to do before they speak."""
 
@@ -43,6 +45,7 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
     "client-go": (IN_CLUSTER, DIRECT, BY_PROXY),
     "controller-runtime": (IN_CLUSTER,),
     "argocd": (CLUSTER_SECRET,),
+    "flux": (KUBECONFIG_SECRET,),
     "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
     "fabric8": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN, BY_PROXY),
     "official Java": (IN_CLUSTER, DIRECT, BY_CODE),
@@ -63,7 +66,7 @@ def commands() -> dict[str, list[str]]:
     return {
         **{client: [*program, "use"] for client, program in found.items()},
         "controller-runtime": operator(),
-        "argocd": [*found["client-go"], "argocd"],
+        **{each: [*found["client-go"], each] for each in ("argocd", "flux")},
         "ansible": playbook("playbook.yml"),
     }
 
@@ -110,11 +113,11 @@ class World:
         self._folder = folder
         self._programs = programs
         self.view = View(plane, proxy, folder)
-        for namespace in (NAMESPACE, ARGOCD):
+        for namespace in (NAMESPACE, DEPLOYERS):
             plane.new_namespace(namespace)
         serve_itself(plane)
-        all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={ARGOCD}:default")
-        plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=ARGOCD)
+        all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={DEPLOYERS}:default")
+        plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=DEPLOYERS)
 
     def start_all(self) -> None:
         """Some at a time; returns when each has begun, or ended."""
@@ -144,7 +147,7 @@ class World:
     def _command(self, client: str, way: Way, name: str, volume: Path) -> list[str]:
         last = FOURTH if way.renewed else SECOND
         arguments = [NAMESPACE, name, last]
-        if way is CLUSTER_SECRET:
+        if way in IN_A_SECRET:
             arguments = [name, *arguments]
         if client == "ansible":
             arguments = variables(way, volume, space=NAMESPACE, name=name, last=last)
@@ -153,9 +156,9 @@ class World:
 
     def _environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
         environment = self.view.environment(client, way, home)
-        if way is CLUSTER_SECRET:
-            user = {"token": self.plane.mint_token(ARGOCD, "default")}
-            own = self.plane.write_kubeconfig("argocd.kubeconfig", user, namespace=ARGOCD)
+        if way in IN_A_SECRET:
+            user = {"token": self.plane.mint_token(DEPLOYERS, "default")}
+            own = self.plane.write_kubeconfig("deployers.kubeconfig", user, namespace=DEPLOYERS)
             environment |= {"KUBECONFIG": str(own)}
         return environment
 
@@ -176,15 +179,19 @@ class World:
 
         `count` is how many the client had before.
         """
-        secret = {"metadata": {"name": f"{name}-{count}"}}
-        made = self.plane.api.must("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", secret)
+        owner = {"metadata": {"name": f"{name}-{count}"}}
+        made = self.plane.api.must("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", owner)
         bound = {"apiVersion": "v1", "kind": "Secret", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
         wish = {"spec": {"audiences": [AUDIENCE], "boundObjectRef": bound}}
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token"
         token = str(self.plane.api.must("POST", path, wish)["status"]["token"])
         self.view.write_volume(volume, token)
+        entry = self.view.entry(token)
         if way is CLUSTER_SECRET:
-            self.plane.api.apply(self._cluster_secret(name, self.view.entry(token)), namespace=ARGOCD)
+            self.plane.api.apply(self._cluster_secret(name, entry), namespace=DEPLOYERS)
+        elif way is KUBECONFIG_SECRET:
+            direct = to_yaml(kubeconfig([entry], Style(direct=True)))
+            self.plane.api.apply(secret(name, kind="Opaque", value=direct), namespace=DEPLOYERS)
         return token
 
     def _cluster_secret(self, name: str, entry: Entry) -> dict[str, object]:

@@ -3,6 +3,8 @@
 //	client use NAMESPACE NAME LAST    gets ConfigMap seed, lists, applies and watches ConfigMap NAME
 //	client argocd SECRET NAMESPACE NAME LAST
 //	                                  the same on the cluster of a cluster Secret of Argo CD, which KUBECONFIG's cluster has
+//	client flux SECRET NAMESPACE NAME LAST
+//	                                  the same on the cluster of a Secret that Flux takes for spec.kubeConfig.secretRef
 //	client exec PROTOCOL NAMESPACE POD COMMAND…
 //	                                  COMMAND in POD with the client's own streams and exit code; websocket or spdy
 //	client follow NAMESPACE           an informer of ConfigMaps; prints what it sees, and the token of each watch as a digest
@@ -59,7 +61,7 @@ func run(ctx context.Context, arguments []string) error {
 	switch {
 	case len(arguments) == 4 && arguments[0] == "use":
 		return use(ctx, arguments[1:], func() (*rest.Config, error) { return config, nil })
-	case len(arguments) == 5 && arguments[0] == "argocd":
+	case len(arguments) == 5 && ofSecret[arguments[0]] != nil:
 		own, err := kubernetes.NewForConfig(config)
 		if err != nil {
 			return err
@@ -69,23 +71,42 @@ func run(ctx context.Context, arguments []string) error {
 			return err
 		}
 		secrets := own.CoreV1().Secrets(namespace)
-		return use(ctx, arguments[2:], func() (*rest.Config, error) { return ofArgoCD(ctx, secrets, arguments[1]) })
+		return use(ctx, arguments[2:], func() (*rest.Config, error) {
+			secret, err := secrets.Get(ctx, arguments[1], metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			return ofSecret[arguments[0]](secret)
+		})
 	case len(arguments) > 4 && arguments[0] == "exec":
 		return execute(ctx, config, arguments[1], arguments[2], arguments[3], arguments[4:])
 	case len(arguments) == 2 && arguments[0] == "follow":
 		return follow(ctx, config, arguments[1])
 	}
-	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd SECRET NAMESPACE NAME LAST | " +
+	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd|flux SECRET NAMESPACE NAME LAST | " +
 		"client exec PROTOCOL NAMESPACE POD COMMAND… | client follow NAMESPACE")
+}
+
+var ofSecret = map[string]func(*corev1.Secret) (*rest.Config, error){"argocd": ofArgoCD, "flux": ofFlux}
+
+// ofFlux is the cluster of a Secret as Flux keeps them: of its kubeconfig what is in it, and neither files nor plugins.
+// https://fluxcd.io/flux/components/kustomize/kustomizations/#kubeconfig-remote-clusters
+func ofFlux(secret *corev1.Secret) (*rest.Config, error) {
+	whole, err := clientcmd.RESTConfigFromKubeConfig(secret.Data["value"])
+	if err != nil {
+		return nil, err
+	}
+	return &rest.Config{
+		Host:            whole.Host,
+		BearerToken:     whole.BearerToken,
+		Proxy:           whole.Proxy,
+		TLSClientConfig: rest.TLSClientConfig{CAData: whole.CAData},
+	}, nil
 }
 
 // ofArgoCD is the cluster of a Secret as Argo CD keeps them.
 // https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters
-func ofArgoCD(ctx context.Context, secrets typedcorev1.SecretInterface, name string) (*rest.Config, error) {
-	secret, err := secrets.Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
+func ofArgoCD(secret *corev1.Secret) (*rest.Config, error) {
 	var config struct {
 		BearerToken     string `json:"bearerToken"`
 		TLSClientConfig struct {
