@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from connector_store.domain.builtin_roles import manifest
+from connector_store.domain.names import ObjectKey
 from connector_store.domain.suggestion import suggest
 from connectorctl.command import command as make
+from connectorctl.options import Key
 from connectorctl.output import render_value, say, write
 
 
@@ -28,15 +31,20 @@ from connectorctl.output import render_value, say, write
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Audit lines of a proxy, as JSON.",
 )
-@click.option("--connector", metavar="NAMESPACE/NAME", help="Of this Connector only.")
+@click.option("--connector", type=Key(), help="Of this Connector only.")
 @click.option("--user", help="Of this caller only.")
 @click.option("--name", default="suggested", show_default=True, help="Of the roles.")
-def command(files: Sequence[Path], connector: str | None, user: str | None, name: str) -> None:
+def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None, name: str) -> None:
     """Write the smallest ClusterRoles for what callers really did, ready to apply.
 
     Their entries for spec.permissions are in a comment at the end; what is left out, and why, goes to stderr.
     """
-    found = suggest(_lines(files, connector, user), name=name)
+    lines = _lines(files, str(connector) if connector else None, user)
+    first = next(lines, None)
+    if first is None:
+        say("no audit line of that is there as JSON; on a terminal a proxy writes it with --set connector_audit=json")
+        return
+    found = suggest(chain((first,), lines), name=name)
     for each in found.left_out:
         say(f"left out: {each}")
     if not found.roles:
