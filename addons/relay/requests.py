@@ -401,7 +401,7 @@ class Requests:
         clean = response is not None and response.clean
         if clean and exchange.whole and upstream is not None and not upstream.ended:
             upstream.rests = time.monotonic()
-        self._warned = True
+        self._warned = response is None or not response.unsaid
         self._end_exchange("")
         last = response is None or response.last or (not clean and response.surplus) or self._sockets.retiring
         if last or not exchange.whole or upstream is None or upstream.ended:

@@ -42,7 +42,9 @@ class Response:
         self.frames: FrameEnds | None = None
         """Of a WebSocket: knows where the frames end that have gone to the client."""
         self.warnings: list[Header] = []
-        """Of ours, beside those of the target."""
+        """Of ours, beside those of the target; empty once they were left out."""
+        self.unsaid = False
+        """They were left out: clients keep this answer, and would repeat them when they are no longer true."""
         self._goes_on = False
         """The target waits for another request after this response."""
         self._interim = False
@@ -158,6 +160,9 @@ class Response:
         else:
             self._interim = True
         final = head.status >= 200
+        if self.warnings and final and _is_kept(head):
+            self.warnings.clear()
+            self.unsaid = True
         out.append(inject.response_bytes(head, close=self.last and final, warnings=self.warnings if final else ()))
         if self.switched and self._upgrade == b"websocket":
             self.frames = FrameEnds(skip=sum(map(len, out)))
@@ -167,6 +172,11 @@ class Response:
             self.failure = denial.target_unreachable(self.target, reason)
         else:
             self.failure = Broken(reason)
+
+
+def _is_kept(head: ResponseHead) -> bool:
+    """kubectl keeps on disk, header and all, what has a validator: discovery. A 304 is joined with what it has kept."""
+    return head.status == 304 or bool(head.headers.values(b"etag"))
 
 
 def _is_json(head: ResponseHead) -> bool:

@@ -106,11 +106,7 @@ async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, ta
 async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_soon(
     proxy: Proxy, target: Target
 ) -> None:
-    store = proxy.service.store
-    found = store.get(KEY)
-    assert isinstance(found, Usable)
-    soon = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)
-    store._resolved[KEY] = replace(found, credential=soon)
+    ends_soon(proxy)
     authority = f"127.0.0.1:{target.port}"
     said = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
     for _ in range(2):
@@ -123,3 +119,31 @@ async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_
             '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
         )
         assert "warning" not in second.headers
+
+
+async def test_an_answer_that_clients_keep_tells_nothing_that_will_not_be_true_later_and_the_next_one_does(
+    proxy: Proxy, target: Target
+) -> None:
+    async def serve(conversation: Conversation) -> None:
+        for validator in (b'ETag: "1"\r\n', b"", b""):
+            await conversation.head()
+            await conversation.say(b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % validator)
+
+    target.handler = serve
+    ends_soon(proxy)
+    authority = f"127.0.0.1:{target.port}"
+    stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
+    told = []
+    for _ in range(3):
+        await stream.say(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        told.append("warning" in (await stream.answer()).headers)
+    assert told == [False, True, False]
+
+
+def ends_soon(proxy: Proxy) -> None:
+    """The credential that is lent, in three hours and a half."""
+    store = proxy.service.store
+    found = store.get(KEY)
+    assert isinstance(found, Usable)
+    soon = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)
+    store._resolved[KEY] = replace(found, credential=soon)

@@ -145,6 +145,20 @@ def test_a_warning_goes_with_the_final_head_alone() -> None:
     assert out.index(b"Warning") > out.index(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 3\r\n\r\nabc', id="an answer with a validator"),
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\n\r\n", id="what is joined with a kept one"),
+    ],
+)
+def test_no_warning_goes_with_what_clients_keep(head: bytes) -> None:
+    found = relay()
+    found.warnings.append(warning("it ends soon"))
+    assert b"Warning" not in found.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + head)
+    assert found.unsaid
+
+
 def test_a_watch_that_is_cut_between_events_is_told_why() -> None:
     found = relay()
     found.receive(JSON + b"2\r\n{}\r\n")
