@@ -69,6 +69,23 @@ def test_the_proxy_can_do_nothing_else(installed: Kubectl, verb: str, resource: 
     assert not can(installed, PROXY, verb, resource, "--all-namespaces")
 
 
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        ("list", "configmaps/connectors-config", True),
+        ("list", "configmaps", False),
+        ("watch", "configmaps/connectors-config", False),
+        ("list", "secrets", True),
+        ("get", "secrets", False),
+    ],
+)
+def test_in_its_own_namespace_the_proxy_reads_settings_by_name(
+    installed: Kubectl, verb: str, resource: str, allowed: bool
+) -> None:
+    said = installed.run("auth", "can-i", verb, resource, "--as", PROXY, "--namespace", "connectors-system").stdout
+    assert (said.strip() == "yes") is allowed
+
+
 WRITES = ("create", "update", "patch", "delete")
 
 
