@@ -33,6 +33,9 @@ Json = dict[str, Any]
 TIMEOUT: Final = 30.0
 """Seconds for one request and its answer; watches have their own."""
 
+RETRY_AFTER_MAX: Final = 120
+"""Seconds that we wait at most where a server names a time: what stands before an API server may name hours."""
+
 PAGE: Final = 500
 """Objects of one page of a list, as client-go."""
 
@@ -314,13 +317,17 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     except ValueError:
         status = None
     named = status if isinstance(status, dict) else {}
-    after = response.headers.get("Retry-After", "")
     return ApiError(
         response.status,
         str(named.get("message") or response.reason or "no message"),
         reason=str(named.get("reason") or ""),
-        retry_after=int(after) if after.isascii() and after.isdigit() and len(after) < 6 else None,
+        retry_after=_seconds(response.headers.get("Retry-After", "")),
     )
+
+
+def _seconds(text: str) -> int | None:
+    """Of Retry-After; a date is passed over."""
+    return min(int(text), RETRY_AFTER_MAX) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _failure(error: Exception) -> ApiError:

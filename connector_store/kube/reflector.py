@@ -26,8 +26,6 @@ _GRACE: Final = 10.0
 
 _BACKOFF_FIRST: Final = 0.5
 _BACKOFF_MAX: Final = 10.0
-_RETRY_AFTER_MAX: Final = 120.0
-"""Seconds that we wait at most where the server names a time itself."""
 
 REFUSALS: Final = 3
 """Refusals in a row that are taken for an answer: an API server that starts refuses for a moment what it will grant."""
@@ -138,7 +136,7 @@ class Reflector[T]:
     async def _step(self) -> None:
         """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
         self._cursor.begin()
-        self._opened_at = None
+        self._opened_at, self._retry_after = None, 0
         if self._cursor.resource_version is not None:
             await self._watch()
         elif self._changes_only:
@@ -243,7 +241,7 @@ class Reflector[T]:
     @property
     def _pause(self) -> float:
         longest = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 8))
-        return max(longest * self._random.uniform(0.5, 1.0), min(self._retry_after, _RETRY_AFTER_MAX))
+        return max(longest * self._random.uniform(0.5, 1.0), self._retry_after)
 
 
 class _Log:

@@ -114,6 +114,7 @@ async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) 
     ("answer", "status", "text", "retry_after"),
     [
         pytest.param(lambda: refusal(429, "", "busy", {"Retry-After": "7"}), 429, "busy", 7, id="a time to retry"),
+        pytest.param(lambda: refusal(503, "", "later", {"Retry-After": "3600"}), 503, "later", 120, id="an hour"),
         pytest.param(lambda: refusal(429, "", "busy", {"Retry-After": "soon"}), 429, "busy", None, id="no number"),
         pytest.param(lambda: web.Response(status=502, text="<html>"), 502, "Bad Gateway", None, id="no Status"),
         pytest.param(lambda: web.Response(status=500, text="[]"), 500, "Internal Server Error", None, id="no object"),
