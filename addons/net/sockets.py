@@ -41,6 +41,8 @@ class Farewell:
 FAREWELL: Final = Farewell()
 GRAIN: Final = 0.001
 """Seconds that libuv's clock tells apart: its timers are as much too early."""
+MANY_ENDED: Final = 8
+"""Connections of one client, those included that have ended, beyond which the latter are looked for."""
 _READS: Final = (ConnectionState.OPEN, ConnectionState.CAN_READ)
 _WRITES: Final = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
 """States in which one can; `&` of Python's flags costs a microsecond."""
@@ -117,6 +119,8 @@ class Sockets:
 
     def adopt(self, server: Connection, tcp: TcpConnection) -> None:
         """Serve an open connection to a target, and couple the two directions."""
+        if len(self._open) > MANY_ENDED:
+            self._drop_ended()
         self._open[server.id] = server, tcp
         if self._over:
             self.close(server)
@@ -314,6 +318,12 @@ class Sockets:
         for _, tcp in self._open.values():
             tcp.forget()
         self._open.clear()
+
+    def _drop_ended(self) -> None:
+        """Of targets: a client may have any number of them, one after the other."""
+        for each, (connection, tcp) in tuple(self._open.items()):
+            if connection.state is ConnectionState.CLOSED and connection is not self.client and not tcp.unsent:
+                del self._open[each]
 
     def _call_in(self, seconds: float, then: Callable[[], None]) -> None:
         """Call `then` in `seconds`, in place of what waits.

@@ -12,8 +12,9 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.net import sockets
+from addons.net.connect import TargetServer
 from addons.net.events import TimeUp, Wait
-from addons.net.sockets import GRAIN, Farewell, Sockets
+from addons.net.sockets import GRAIN, MANY_ENDED, Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
@@ -308,3 +309,20 @@ async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connec
     assert found._timer is timer
     found.abort()
     await until(lambda: timer is not None and timer.cancelled())
+
+
+@pytest.mark.parametrize("unsent", [0, 1], ids=["that have ended", "that still have to take what was sent"])
+async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
+    waiting: tuple[Sockets, Heard], target: Target, monkeypatch: pytest.MonkeyPatch, unsent: int
+) -> None:
+    monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent))
+    found, _ = waiting
+    dialled: list[str] = []
+    for number in range(1, 3 * MANY_ENDED):
+        server = TargetServer(address=("127.0.0.1", target.port))
+        found.dial(server, dialled.append)
+        await until(lambda: len(dialled) == number)  # noqa: B023 - it is waited for here
+        found.close(server)
+    held = len(found._open)
+    assert (held <= MANY_ENDED + 1) is (not unsent)
+    assert found.client.id in found._open
