@@ -184,6 +184,7 @@ def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> No
         pytest.param(b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
         pytest.param(b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", id="304"),
         pytest.param(b"GET", b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", id="no reason phrase"),
+        pytest.param(b"GET", b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", id="an empty reason phrase"),
     ],
 )
 def test_a_response_without_a_body_ends_with_its_head(method: bytes, head: bytes) -> None:
@@ -223,6 +224,30 @@ def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> Non
         assert [type(each) for each in events] == ([Invalid] if extra else [RequestHead, End])
         if extra:
             assert events == [Invalid(431, f"header larger than {MAX} bytes")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x16", id="TLS"),
+        pytest.param(b"\x00", id="a NUL"),
+        pytest.param(b" ", id="a space"),
+        pytest.param(b"\x7f", id="the last control character"),
+        pytest.param(b"\xe9", id="a letter beyond ASCII"),
+        pytest.param(b"\r\n", id="an empty line"),
+        pytest.param(b"GET / HTTP/1.1\n", id="a line that ends with LF alone"),
+        pytest.param(b"GET / HTTP/1.1\r\nA: b\n\n", id="a field that does"),
+    ],
+)
+def test_what_can_become_no_head_is_said_to_be_none_while_more_may_come(data: bytes) -> None:
+    for cuts in ([], list(range(len(data)))):
+        assert requests(data, cuts) == [Invalid(400, "malformed head")]
+
+
+@pytest.mark.parametrize("data", [b"!", b"~", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nA: b\r\n"])
+def test_what_may_become_a_head_is_waited_for(data: bytes) -> None:
+    for cuts in ([], list(range(len(data)))):
+        assert requests(data, cuts) == []
 
 
 def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
@@ -285,6 +310,8 @@ def test_fields_say_how_a_body_is_framed() -> None:
     assert body_of(Fields([(b"Content-Length", b"5")])) == 5
     assert body_of(Fields([(b"transfer-encoding", b"Chunked")])) is Until.LAST_CHUNK
     assert body_of(Fields()) is None
+    assert body_of(Fields([(b"Content-Length", b"9" * 18)])) == 10**18 - 1
+    assert isinstance(body_of(Fields([(b"Content-Length", b"9" * 19)])), Invalid)
     assert isinstance(body_of(Fields([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), Invalid)
 
 
