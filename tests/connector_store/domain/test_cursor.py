@@ -84,6 +84,41 @@ def test_refuses_what_is_no_watch_stream(data: bytes) -> None:
         list(watching().feed(data))
 
 
+def test_the_annotation_is_kubernetes_own() -> None:
+    assert INITIAL_END == "k8s.io/initial-events-end"
+
+
+def test_a_line_of_the_limit_is_waited_for() -> None:
+    assert list(watching().feed(b"x" * MAX_LINE)) == []
+
+
+def test_each_line_is_read_once_however_the_stream_is_cut() -> None:
+    data = line("ADDED", obj("a", 7)) + line("MODIFIED", obj("a", 8)) + line("DELETED", obj("a", 9))
+    for size in (1, 7, len(data)):
+        cursor = watching()
+        events = [each for at in range(0, len(data), size) for each in cursor.feed(data[at : at + size])]
+        assert events == [Put("a"), Put("a"), Deleted("a")]
+
+
+def test_a_position_that_was_given_up_is_begun_anew() -> None:
+    cursor = watching()
+    assert list(cursor.feed(b'{"type": "ADD')) == []
+    cursor.restart()
+    assert list(cursor.feed(line("ADDED", obj("a", 2)) + bookmark(3, ends_initial=True))) == [Listed(("a",))]
+    assert list(cursor.feed(line("ADDED", obj("b", 4)))) == [Put("b")]
+    cursor.restart()
+    assert list(cursor.feed(bookmark(5, ends_initial=True))) == [Listed(())]
+
+
+def test_a_whole_state_is_progress_and_holds_nothing_of_the_last() -> None:
+    cursor = Cursor(name)
+    cursor.page([obj("a", 1)])
+    before = cursor.progress
+    assert cursor.listed("4") == Listed(("a",))
+    assert cursor.progress > before
+    assert cursor.listed("5") == Listed(())
+
+
 def test_objects_that_parse_gives_none_for_are_passed_over() -> None:
     cursor: Cursor[str] = Cursor(lambda raw: None)
     cursor.page([obj("a", 1)])
@@ -123,6 +158,19 @@ def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew()
     assert cursor.resource_version == "2"
     cursor.dropped()
     assert cursor.resource_version is None
+    cursor.listed("3")
+    for _ in range(4):
+        cursor.dropped()
+    assert cursor.resource_version == "3"
+
+
+def test_the_start_of_a_state_counts_anew() -> None:
+    cursor = Cursor(name)
+    for _ in range(4):
+        cursor.dropped()
+    assert list(cursor.feed(line("ADDED", obj("a", 1)))) == []
+    cursor.dropped()
+    assert list(cursor.feed(bookmark(2, ends_initial=True))) == [Listed(("a",))]
 
 
 def test_streams_that_bring_only_error_events_are_fruitless() -> None:

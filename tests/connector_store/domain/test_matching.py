@@ -37,6 +37,13 @@ PREFIXED = Address(host="k8s.example", port=6443, prefix="/kubernetes/global")
         ("https://[::1]", Address(host="::1", port=443)),
         ("https://xn--bcher-kva.example", Address(host="xn--bcher-kva.example", port=443)),
         ("https://h/.well/..k8s/a.", Address(host="h", port=443, prefix="/.well/..k8s/a.")),
+        ("https://h/-._~!$&'()*+,=:@", Address(host="h", port=443, prefix="/-._~!$&'()*+,=:@")),
+        ("https://_a_.b._c_", Address(host="_a_.b._c_", port=443)),
+        ("https://a.9b", Address(host="a.9b", port=443)),
+        (
+            "https://" + ".".join(["a" * 63] * 3 + ["a" * 61]),
+            Address(host=".".join(["a" * 63] * 3 + ["a" * 61]), port=443),
+        ),
     ],
 )
 def test_addresses_are_normalised(text: str, address: Address) -> None:
@@ -63,15 +70,19 @@ def test_addresses_are_normalised(text: str, address: Address) -> None:
         pytest.param("https://k8s.example:", "port", id="a colon without port"),
         pytest.param("https://k8s.example:+80", "port", id="a sign in the port"),
         pytest.param("https://k8s.example:\uff18\uff10", "port", id="a port in other digits"),
+        pytest.param("https://k8s.example:000443", "port", id="a port of six digits"),
         pytest.param("https://k8s.example:00000000443", "port", id="a port of many digits"),
         pytest.param("https://::1", "host name", id="IPv6 without brackets"),
         pytest.param("https://[::1", "host name", id="half a bracket"),
         pytest.param("https://[fe80::1%25eth0]", "IP address", id="an IPv6 zone"),
+        pytest.param("https://[fe80::1%1]", "IP address", id="an IPv6 zone that is a number"),
+        pytest.param("https://a::1]", "host name", id="the other half of a bracket"),
         pytest.param("https://[127.0.0.1]", "IP address", id="IPv4 in brackets"),
         pytest.param("https://256.1.1.1", "IP address", id="no IPv4 address"),
         pytest.param("https://127.1", "IP address", id="a short IPv4 address"),
         pytest.param("https://2130706433", "IP address", id="an IPv4 address as one number"),
         pytest.param("https://0x7f000001", "IP address", id="an IPv4 address in hex"),
+        pytest.param("https://a.0x", "IP address", id="a name that resolvers read as nought"),
         pytest.param("https://a.0x7f.", "IP address", id="a name that resolvers read as a number"),
         pytest.param("https://a..b", "host name", id="an empty label"),
         pytest.param("https://-a.b", "host name", id="a label with a dash first"),
@@ -80,6 +91,8 @@ def test_addresses_are_normalised(text: str, address: Address) -> None:
         pytest.param("https://a\\b", "host name", id="a backslash"),
         pytest.param("https://a\n", "host name", id="a line break"),
         pytest.param("https://" + "a" * 64, "host name", id="a label too long"),
+        pytest.param("https://a." + "a" * 64, "host name", id="a second label too long"),
+        pytest.param("https://" + ".".join(["a" * 63] * 3 + ["a" * 62]), "host name", id="a name a byte too long"),
         pytest.param("https://" + ".".join(["a" * 60] * 5), "host name", id="a name too long"),
         pytest.param("https://h/a//b", "empty segments", id="an empty segment"),
         pytest.param("https://h//", None, id="slashes alone are no path"),
@@ -214,7 +227,7 @@ def test_no_spelling_leaves_the_prefix(tail: bytes) -> None:
     assert not path_within(b"/kubernetes/global/" + tail, PREFIXED)
 
 
-@pytest.mark.parametrize("target", [b"/", b"/api", b"/a/../b", b"/%2e%2e/", b"//x", b"/?"])
+@pytest.mark.parametrize("target", [b"/", b"/api", b"/a/../b", b"/%2e%2e/", b"//x", b"/?", b"/!", b"/~"])
 def test_without_a_prefix_every_path_is_within(target: bytes) -> None:
     assert path_within(target, PLAIN)
 
@@ -288,12 +301,18 @@ def test_a_host_header_has_a_name(host: bytes, name: str | None) -> None:
     ("path", "plain"),
     [
         pytest.param(b"/api/v1/pods?continue=../x", True, id="dots in a query"),
+        pytest.param(b"/api/v1/pods?continue=/../x", True, id="a way up in a query"),
+        pytest.param(b"/api/v1/pods?x=%2e%2e/%zz", True, id="what could not be decoded in a query"),
         pytest.param(b"/apis/a%2Fb", True, id="an escaped slash"),
+        pytest.param(b"/a\\b", True, id="the other slash that leads nowhere"),
         pytest.param(b"/.well-known/x", True, id="a name that begins with a dot"),
         pytest.param(b"/a/../b", False, id="up"),
         pytest.param(b"/a/%2E%2e/b", False, id="up in disguise"),
         pytest.param(b"/a/%252e%252e/b", False, id="twice in disguise"),
         pytest.param(b"/a/..\\b", False, id="the other slash"),
+        pytest.param(b"/a\\..\\b", False, id="the other slash alone"),
+        pytest.param(b"/a%2f..%2fb", False, id="a slash in disguise"),
+        pytest.param(b"/a%2", False, id="half an escape"),
         pytest.param(b"/a b", False, id="a space"),
         pytest.param(b"*", False, id="no path"),
     ],
