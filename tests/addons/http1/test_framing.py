@@ -102,6 +102,41 @@ def test_any_split_of_any_response_gives_the_same_events(
     assert b"".join(each for each in events if isinstance(each, bytes)) == content
 
 
+MESSAGES = (
+    b"POST /a HTTP/1.1\r\nHost: t:1\r\nContent-Length: 5\r\n\r\nhello"
+    b"PUT /b?c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n"
+    b"GET /c HTTP/1.1\r\nHost:\tt:1 \r\n\r\n"
+)
+ANSWER = (
+    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+    b"HTTP/1.1 200 All  is well\r\nContent-Length: 5\r\n\r\nhello"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [*range(1, 8), len(MESSAGES)])
+def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) -> None:
+    assert requests(MESSAGES, list(range(step, len(MESSAGES), step))) == [
+        RequestHead(b"POST", b"/a", 1, Fields([(b"Host", b"t:1"), (b"Content-Length", b"5")]), 5),
+        b"hello",
+        End(),
+        RequestHead(b"PUT", b"/b?c", 1, Fields([(b"Transfer-Encoding", b"chunked")]), Until.LAST_CHUNK),
+        b"abcde",
+        End(Fields([(b"A", b"b")])),
+        RequestHead(b"GET", b"/c", 1, Fields([(b"Host", b"t:1")]), 0),
+        End(),
+    ]
+
+
+@pytest.mark.parametrize("step", [*range(1, 8), len(ANSWER)])
+def test_an_answer_is_read_in_pieces_of_any_size(step: int) -> None:
+    assert responses(ANSWER, list(range(step, len(ANSWER), step))) == [
+        ResponseHead(103, b"Early Hints", 1, Fields([(b"Link", b"a")]), 0),
+        ResponseHead(200, b"All  is well", 1, Fields([(b"Content-Length", b"5")]), 5),
+        b"hello",
+        End(),
+    ]
+
+
 BAD_REQUESTS = {
     "both a length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
     "chunks and a length": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
@@ -142,17 +177,32 @@ BAD_REQUESTS = {
     "a space first": b" GET / HTTP/1.1\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "a CONNECT with a body": b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
-    "a bad chunk": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+    "chunked, and another coding in a second header": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n"
+    ),
+    "a major version that begins with another digit": b"GET / HTTP/2.1\r\n\r\n",
+    "a minor version of no standard": b"GET / HTTP/1.2\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("data", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
-def test_an_ambiguous_request_is_invalid_however_it_is_split(data: bytes) -> None:
+def test_an_ambiguous_request_is_invalid_however_it_is_split_and_before_its_body(data: bytes) -> None:
     follow = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
     for cuts in ([], list(range(len(data)))):
-        events = requests(data + follow, cuts)
+        [invalid] = requests(data + follow, cuts)
+        assert isinstance(invalid, Invalid)
+        assert invalid.status == 400
+
+
+@pytest.mark.parametrize("end", [b"z\r\n", b"3\r\nabcd\r\n", b"0\r\nA : b\r\n\r\n"])
+def test_behind_a_bad_chunk_nothing_is_read(end: bytes) -> None:
+    data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + end
+    for cuts in ([], list(range(len(data)))):
+        events = requests(data + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cuts)
+        assert isinstance(events[0], RequestHead)
         assert isinstance(events[-1], Invalid)
-        assert not any(isinstance(each, RequestHead) and b"smuggled" in each.target for each in events)
+        assert events[-1].status == 400
+        assert not any(isinstance(each, RequestHead | End) for each in events[1:])
 
 
 BAD_RESPONSES = {
@@ -166,14 +216,15 @@ BAD_RESPONSES = {
     "a folded header": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
     "a bare LF": b"HTTP/1.1 200 OK\nA: b\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-    "a bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+    "two codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("data", BAD_RESPONSES.values(), ids=BAD_RESPONSES.keys())
 def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
-        assert isinstance(responses(data, cuts)[-1], Invalid)
+        [invalid] = responses(data, cuts)
+        assert isinstance(invalid, Invalid)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +249,27 @@ def test_a_response_without_a_length_ends_with_the_connection() -> None:
     assert events[1:] == [b"abc", End()]
 
 
+def test_an_end_is_told_once_and_none_where_nothing_was_begun() -> None:
+    reader = ResponseReader(max_head=MAX, method=b"GET")
+    assert reader.receive_eof() == []
+    reader.receive(b"HTTP/1.1 200 OK\r\n\r\na")
+    assert reader.receive_eof() == [End()]
+    assert reader.receive_eof() == []
+
+
+def test_only_within_a_chunked_body_there_is_a_place_between_chunks() -> None:
+    reader = ResponseReader(max_head=MAX, method=b"GET")
+    assert not reader.between_chunks
+    reader.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert reader.between_chunks
+    reader.receive(b"3\r\na")
+    assert not reader.between_chunks
+    reader.receive(b"bc\r\n")
+    assert reader.between_chunks
+    reader.receive(b"0\r\n\r\n")
+    assert not reader.between_chunks
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -207,7 +279,7 @@ def test_a_response_without_a_length_ends_with_the_connection() -> None:
     ],
 )
 def test_a_response_that_is_cut_off_does_not_end(data: bytes) -> None:
-    assert isinstance(responses(data, eof=True)[-1], Invalid)
+    assert responses(data, eof=True)[-1] == Invalid(400, "cut off")
 
 
 def test_after_a_101_everything_belongs_to_the_other_protocol() -> None:
@@ -261,6 +333,7 @@ def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
 def test_nothing_is_read_after_an_error() -> None:
     reader = RequestReader(max_head=MAX)
     reader.receive(b"\x00")
+    assert not reader.kept
     assert reader.receive(b"GET / HTTP/1.1\r\n\r\n") == []
     assert reader.receive_eof() == []
 
