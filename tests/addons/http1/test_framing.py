@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.http1.framing import RequestReader, ResponseReader, body_of, parse_fields
+from addons.http1.framing import MAX_REMEMBERED, RequestReader, ResponseReader, body_of, parse_fields
 from addons.http1.messages import (
     End,
     Event,
@@ -405,3 +405,17 @@ def test_trailers_that_must_not_be_any_do_not_pass() -> None:
     head = b"HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
     end = responses(head + b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")[-1]
     assert end == End(Fields([(b"X-Sum", b"1")]))
+
+
+@pytest.mark.parametrize(("size", "remembered"), [(0, True), (MAX_REMEMBERED, True), (MAX_REMEMBERED + 1, False)])
+def test_the_fields_of_the_request_before_are_remembered_up_to_a_size(size: int, remembered: bool) -> None:
+    fields = b"A: b\r\n\r\n"
+    fields = b"A: " + b"b" * max(1, size - len(fields) + 1) + b"\r\n\r\n"
+    reader = RequestReader(max_head=2 * MAX_REMEMBERED)
+    first, _ = reader.receive(b"GET /a HTTP/1.1\r\n" + fields)
+    reader.next_message()
+    second, _ = reader.receive(b"GET /b HTTP/1.1\r\n" + fields)
+    assert isinstance(first, RequestHead)
+    assert isinstance(second, RequestHead)
+    assert (second.target, second.headers) == (b"/b", first.headers)
+    assert (second.headers is first.headers) is remembered
