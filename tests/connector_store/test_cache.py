@@ -38,6 +38,13 @@ def test_using_an_entry_keeps_it() -> None:
     assert len(lru) == 2
 
 
+def test_replacing_an_entry_keeps_it() -> None:
+    lru = Lru[str, int](2)
+    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        lru.put(key, value)
+    assert [lru.get(each) for each in "abc"] == [3, None, 4]
+
+
 def test_an_entry_is_replaced_dropped_and_all_are_cleared() -> None:
     lru = Lru[str, int](2)
     lru.put("a", 1)

@@ -83,6 +83,17 @@ def test_in_cluster_a_program_finds_what_it_looks_for_at_its_accounts_path() -> 
     assert "in-cluster" not in files
 
 
+def test_what_a_kubeconfig_reads_is_known_to_be_needed() -> None:
+    for name in set(CONFIGURATIONS) - {IN_CLUSTER}:
+        config = yaml.safe_load(rendered([name])[name])
+        read = (
+            config["users"][0]["user"].get("tokenFile"),
+            config["clusters"][0]["cluster"].get("certificate-authority"),
+        )
+        assert NEEDED.get(name, ()) == tuple(filter(None, read))
+    assert NEEDED[IN_CLUSTER] == ("ca.crt",)
+
+
 def test_what_a_configuration_reads_is_a_built_in_file() -> None:
     assert NEEDED.keys() <= set(CONFIGURATIONS)
     assert {each for files in NEEDED.values() for each in files} <= set(BUILT_IN)
