@@ -19,8 +19,9 @@ def check_target(text: str, pods: Path) -> Path | Failure:
             f"target_path is not that of a CSI volume, {pods}/UID/{_VOLUMES}/NAME/mount; see the flag --kubelet-root"
         )
     try:
-        real = pods.resolve() / path.relative_to(pods)
-        if path.parent.resolve() != real.parent:
+        # Not Path.resolve(): of links that lead to each other it makes a RuntimeError before Python 3.13.
+        real = Path(os.path.realpath(pods)) / path.relative_to(pods)
+        if os.path.realpath(path.parent) != str(real.parent):
             return invalid("target_path leads through a symbolic link")
         kind = path.lstat().st_mode
     except FileNotFoundError:

@@ -54,7 +54,7 @@ def merge_into(path: Path, made: Config, *, force: bool) -> str | None:
 
     ParseError if an entry of one of their names is not ours, unless `force`.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # Path.resolve() makes a RuntimeError of a loop of links before Python 3.13
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(path):
         config = _read(path) if path.exists() else {}

@@ -148,6 +148,13 @@ def test_a_merge_leaves_a_link_a_link(tmp_path: Path) -> None:
     assert "team-a/k8s" in names(read(real), "contexts")
 
 
+def test_a_merge_replaces_a_link_that_leads_to_itself(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    merge_into(link, config("team-a/k8s"), force=False)
+    assert names(read(link), "contexts") == ["team-a/k8s"]
+
+
 def test_an_entry_of_theirs_is_replaced_by_force_only(path: Path) -> None:
     put(path, THEIRS)
     with pytest.raises(ParseError, match="has an entry dev that is not of a Connector"):
