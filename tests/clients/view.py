@@ -71,7 +71,7 @@ BY_ENVIRONMENT = Way(name="proxy of the environment", file="kubeconfig-http", re
 LOGIN = "https.proxy"
 """File of the volume."""
 
-TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE"}
+TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE", "lightkube": "SSL_CERT_FILE"}
 """What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
 
 
@@ -206,6 +206,9 @@ class View:
             environment |= {"KUBECONFIG": str(home / "volume" / way.file)}
         if way is BY_PROXY and client in TRUST:
             environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
+        if way is BY_PROXY and client == "lightkube":
+            # Of the proxy it knows by `.env` alone.
+            environment |= {"https_proxy": (home / "volume" / LOGIN).read_text()}
         if way is BY_CODE:
             environment |= {"LOGIN_TO_PROXY": str(home / "volume" / LOGIN)}
         if way is BY_ENVIRONMENT:

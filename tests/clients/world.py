@@ -54,7 +54,7 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
     "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kubernetes-asyncio": (IN_CLUSTER, DIRECT, BY_PROXY),
     "kr8s": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN, BY_PROXY),
-    "lightkube": (IN_CLUSTER, DIRECT),
+    "lightkube": (IN_CLUSTER, DIRECT, BY_PROXY),
     "ansible": (IN_CLUSTER, DIRECT),
 }
 RUNS = [(client, way) for client, ways in WAYS.items() for way in ways]
