@@ -78,6 +78,7 @@ ELSEWHERE = {
     "Service Unavailable: the caller": "below",
     "Error from server (Forbidden)": "said by the target: test_kubectl.py",
     "... is forbidden": "said by the target",
+    "The connection to the server": "said by kubectl, of a proxy that does not run",
     "dial tcp": "said by the system, of a proxy that is not there",
     "x509": "said by kubectl",
     "websocket: close 1001": "test_draining.py",
