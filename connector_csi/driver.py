@@ -55,7 +55,9 @@ async def run(
             endpoint=options.endpoint,
             registration=options.registration,
             metrics=metrics,
-            why_not_ready=lambda: cluster.stale if cluster.synced.is_set() else cluster.waits_for,
+            why_not_ready=lambda: (
+                registration.refused or (cluster.stale if cluster.synced.is_set() else cluster.waits_for)
+            ),
         ) as address,
         serving(
             options.registration,
@@ -63,24 +65,20 @@ async def run(
         ),
     ):
         logger.info("serving %s; health and metrics on %s:%s", options.endpoint, *address)
-        code = await _until(stop, registration, cluster, events)
+        code = await _until(stop, cluster, events)
     await volumes.close()
     return code
 
 
-async def _until(stop: asyncio.Event, registration: Registration, cluster: Cluster, events: Events) -> int:
+async def _until(stop: asyncio.Event, cluster: Cluster, events: Events) -> int:
     stopped = asyncio.ensure_future(stop.wait())
     workers: list[asyncio.Future[Any]] = [asyncio.ensure_future(cluster.run()), asyncio.ensure_future(events.run())]
     try:
-        ends: list[asyncio.Future[Any]] = [stopped, registration.refused, *workers]
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stopped, *workers], return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (stopped, *workers):
             task.cancel()
         await asyncio.gather(stopped, *workers, return_exceptions=True)
-    if registration.refused in done:
-        logger.error("kubelet does not take the driver: %s", registration.refused.result())
-        return 1
     for worker in workers:
         if worker in done:
             logger.error("the driver cannot go on: %s", worker.exception())

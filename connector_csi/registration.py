@@ -1,6 +1,5 @@
 """kubelet's plugin registration (k8s.io/kubelet pluginregistration): it finds our socket, and asks who we are."""
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -11,12 +10,17 @@ logger = logging.getLogger(__name__)
 
 
 class Registration(registration_pb2_grpc.RegistrationServicer):
-    """`refused` gets kubelet's reason if it does not take the driver; the process then ends, and a new one tries."""
+    """`refused` says why kubelet does not take the driver; None while it does, or has not said.
+
+    kubelet itself asks again for as long as the socket is there, after pauses of up to two minutes (kubernetes
+    pkg/kubelet/pluginmanager/reconciler). It refuses while it cannot reach the API server, and a process that ended for
+    that would come back later and later.
+    """
 
     def __init__(self, endpoint: Path) -> None:
         """`endpoint` is the path of the driver's socket on the node."""
         self._endpoint = endpoint
-        self.refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.refused: str | None = None
 
     async def GetInfo(self, request: registration_pb2.InfoRequest, context: Context) -> registration_pb2.PluginInfo:
         return registration_pb2.PluginInfo(
@@ -26,8 +30,11 @@ class Registration(registration_pb2_grpc.RegistrationServicer):
     async def NotifyRegistrationStatus(
         self, request: registration_pb2.RegistrationStatus, context: Context
     ) -> registration_pb2.RegistrationStatusResponse:
+        before, self.refused = self.refused, None
         if request.plugin_registered:
             logger.info("registered with kubelet")
-        elif not self.refused.done():
-            self.refused.set_result(request.error)
+        else:
+            self.refused = f"kubelet does not take the driver, and will try again: {request.error}"
+            if before is None:
+                logger.error("%s", self.refused)
         return registration_pb2.RegistrationStatusResponse()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import grpc.aio
 import pytest
 
@@ -57,12 +58,23 @@ async def test_it_registers_and_leaves_no_socket(sockets: Path) -> None:
     assert not running.options.endpoint.exists()
 
 
-async def test_it_ends_when_kubelet_does_not_take_it(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def ready(address: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/readyz") as answer:
+        return answer.status, await answer.text()
+
+
+async def test_it_waits_for_kubelet_to_take_it_and_is_not_ready(
+    sockets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with FakeApiServer().serving() as server, driver(sockets, server) as running:
         await running.registered(taken=False)
-        assert await running.task == 1
-    assert "kubelet does not take the driver: no" in caplog.text
-    assert not running.options.registration.exists()
+        address = caplog.text.partition("health and metrics on ")[2].split()[0]
+        assert await ready(address) == (503, "kubelet does not take the driver, and will try again: no\n")
+        await running.registered(taken=True)
+        assert "kubelet" not in (await ready(address))[1]
+        running.stop.set()
+        assert await running.task == 0
 
 
 async def test_it_ends_when_settings_are_wrong(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:

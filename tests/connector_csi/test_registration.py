@@ -10,8 +10,9 @@ from connector_csi.registration import Registration
 from connector_csi.server import serving
 
 
-@pytest.mark.parametrize("registered", [True, False])
-async def test_kubelet_asks_and_tells(sockets: Path, registered: bool) -> None:
+async def test_kubelet_asks_and_tells_until_it_takes_the_driver(
+    sockets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     registration = Registration(Path("/plugins/csi.sock"))
     path = sockets / "reg.sock"
     async with (
@@ -22,9 +23,11 @@ async def test_kubelet_asks_and_tells(sockets: Path, registered: bool) -> None:
         info = await stub.GetInfo(registration_pb2.InfoRequest())
         assert (info.type, info.name, info.endpoint) == ("CSIPlugin", "connectors-csi", "/plugins/csi.sock")
         assert list(info.supported_versions) == ["1.0.0"]
-        for _ in range(2):
-            status = registration_pb2.RegistrationStatus(plugin_registered=registered, error="" if registered else "no")
+        assert registration.refused is None
+        for error in ("no", "still no"):
+            status = registration_pb2.RegistrationStatus(plugin_registered=False, error=error)
             await stub.NotifyRegistrationStatus(status)
-    assert registration.refused.done() is not registered
-    if not registered:
-        assert registration.refused.result() == "no"
+            assert registration.refused == f"kubelet does not take the driver, and will try again: {error}"
+        assert [each.getMessage().rpartition(": ")[2] for each in caplog.records if each.levelname == "ERROR"] == ["no"]
+        await stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True))
+    assert registration.refused is None

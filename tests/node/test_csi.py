@@ -95,6 +95,21 @@ def test_after_a_restart_of_kubelet_a_new_token_replaces_the_old_in_the_same_mou
     assert volume_of(node, ready, "kept").stat().st_dev == device
 
 
+def test_a_kubelet_that_starts_without_an_api_server_takes_the_driver_later(
+    node: Node, driver: Driver, ready: str
+) -> None:
+    node.control_plane.kill()
+    node.kubelet.stop()
+    node.kubelet.start()
+    try:
+        driver.process.wait_until(lambda: "kubelet does not take the driver" in driver.log.read_text(), timeout=TIMEOUT)
+    finally:
+        node.control_plane.start_apiserver()
+    node.api.apply(pod("after", node.box, ATTRIBUTES), namespace=ready)
+    node.wait_for_pod("after", ready)
+    assert driver.process.running
+
+
 def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node, driver: Driver, ready: str) -> None:
     node.api.apply(pod("revoked", node.box, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("revoked", ready)
