@@ -57,6 +57,7 @@ def test_it_ends_when_it_says(claims: str, expires: float | None) -> None:
         pytest.param("a.%%%.c", id="no base64"),
         pytest.param("a.W10.c", id="a JSON list"),
         pytest.param(jwt.encode({"exp": 2800}, KEY), id="no time of issue"),
+        pytest.param(jwt.encode({"iat": 1000}, KEY), id="no end"),
         pytest.param(jwt.encode({"exp": 2800, "iat": 0.5}, KEY)[:30], id="cut off"),
     ],
 )
@@ -77,6 +78,8 @@ def test_a_token_that_does_not_say_has_no_lifetime(token: str) -> None:
         pytest.param(tokens("s3cret", "other"), "has none for audience", id="another audience"),
         pytest.param(tokens(["s3cret"]), "something else than a token", id="a token that is a list"),
         pytest.param(tokens(""), "something else than a token", id="an empty token"),
+        pytest.param({TOKENS: "[" * 100_000}, "not what kubelet sends", id="lists in lists without end"),
+        pytest.param(tokens("s3cret\nx"), "something else than a token", id="a line break without a space"),
         pytest.param(tokens("s3cret\nx: y"), "something else than a token", id="a line break"),
         pytest.param(tokens("s3cret x"), "something else than a token", id="a space"),
         pytest.param(tokens("s3cret\u00e9"), "something else than a token", id="not ASCII"),
