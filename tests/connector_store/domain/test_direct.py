@@ -48,6 +48,8 @@ def basic(text: str) -> Fields:
 def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
     assert parse_token(Fields([(b"authorization", b"Bearer tok")]), KEY) == "tok"
     assert parse_token(basic("team-a/k8s:tok"), KEY) == "tok"
+    [(name, value)] = basic("team-a/k8s:tok")
+    assert parse_token(Fields([(name, b"BASIC" + value[5:])]), KEY) == "tok"
 
 
 @pytest.mark.parametrize(

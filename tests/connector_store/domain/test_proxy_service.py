@@ -98,6 +98,16 @@ def test_what_is_read_of_a_service() -> None:
             False,
             id="owned by another kind",
         ),
+        *(
+            pytest.param(raw(ownerReferences=[owner | change]), False, id=f"owned by {whose}")
+            for change, whose in (
+                ({"kind": "ConnectorClass"}, "another kind of the group"),
+                ({"name": "other"}, "another Connector"),
+                ({"uid": "u0"}, "a Connector of that name that is gone"),
+                ({"apiVersion": "connectors.alauda.io.evil/v1"}, "what begins like the group"),
+            )
+            for owner in raw()["metadata"]["ownerReferences"]
+        ),
         pytest.param(raw() | {"spec": {"type": "ExternalName", "externalName": "evil"}}, False, id="leads elsewhere"),
         pytest.param(raw() | {"spec": {"externalName": HOST}}, False, id="not an ExternalName"),
         pytest.param({"metadata": raw()["metadata"]}, False, id="without a spec"),
