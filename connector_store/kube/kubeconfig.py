@@ -77,7 +77,10 @@ def _merged(paths: str) -> ConfigNode:
 
 def _user(merged: ConfigNode, context: str | None) -> ConfigNode:
     name = context if context is not None else merged["current-context"]
-    chosen = merged["contexts"].get_with_name(name)["context"]
+    contexts = merged["contexts"]
+    if all(each["name"] != name for each in contexts.value):
+        raise ConfigException(f'the kubeconfig has no context "{name}"; kubectl config get-contexts lists those it has')
+    chosen = contexts.get_with_name(name)["context"]
     user: ConfigNode = merged["users"].get_with_name(chosen["user"])["user"]
     return user
 

@@ -138,7 +138,7 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
     ("made", "context", "reason"),
     [
         pytest.param(lambda path: str(path / "none"), None, "not found", id="no such file"),
-        pytest.param(lambda path: write(path, {"token": "t"}), "nope", "nope", id="no such context"),
+        pytest.param(lambda path: write(path, {"token": "t"}), "nope", 'has no context "nope"', id="no such context"),
         pytest.param(lambda path: write(path, {"token": "t"}), "z", "user", id="a context without a user"),
         pytest.param(lambda path: text(path, "a: ["), None, "line 1", id="no YAML"),
         pytest.param(lambda path: text(path, ""), None, "no access", id="an empty file"),
