@@ -1,6 +1,6 @@
 """The command line: arguments -> a command, which prints its document on stdout and messages on stderr; an exit code.
 
-0: done, 1: refused, not found or wrong in a file, 2: usage.
+0: done, 1: refused, not found or wrong in a file, 2: usage, 130: interrupted.
 
 A command is one module in `connectorctl/commands` whose `command` is the click command, and one line in COMMANDS.
 """

@@ -7,7 +7,7 @@ import click
 from connector_store.version import VERSION
 from connectorctl.command import PROGRAM, Command
 
-CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("2", "usage"))
+CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("2", "usage"), ("130", "interrupted"))
 
 
 def page(root: click.Context) -> str:

@@ -23,8 +23,9 @@ from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, ERROR_
 from connector_store.kube import lease
 from connector_store.probes import TIMEOUT
 from connector_store.process_metrics import ProcessMetrics
-from connectorctl.cli import COMMANDS
+from connectorctl.cli import COMMANDS, FAILED, INTERRUPTED, OK
 from connectorctl.cli import ROOT as ROOT_COMMAND
+from connectorctl.man import CODES
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
 REASONED = (
@@ -192,6 +193,12 @@ def test_every_command_and_flag_of_connectorctl_is_there() -> None:
     for command in COMMANDS:
         offered = {f"--{each}" for each in _flags_of(command)}
         assert {flag.strip("`") for flag, places in flags.items() if command in places.split(", ")} == offered
+
+
+def test_every_exit_code_of_connectorctl_is_there() -> None:
+    text = (REFERENCE / "connectorctl.md").read_text()
+    documented = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+    assert documented == [code for code, _ in CODES] == [*map(str, (OK, FAILED, 2, INTERRUPTED))]
 
 
 def test_every_variable_of_connectorctl_is_there() -> None:
