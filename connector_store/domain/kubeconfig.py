@@ -138,9 +138,9 @@ def _parts(url: str) -> tuple[str, str, int]:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
-        raise ParseError("proxy", "is not a URL; write http://HOST:PORT") from None
+        raise ParseError("proxy", "is not a URL; write http://HOST:PORT or https://HOST:PORT") from None
     host = parts.hostname or ""
     extra = parts.username is not None or parts.path.strip("/")
     if not port or parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or extra:
-        raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT")
+        raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT or https://HOST:PORT")
     return parts.scheme, f"[{host}]" if ":" in host else host, port
