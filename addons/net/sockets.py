@@ -274,10 +274,15 @@ class Sockets:
         self._over = True
         stage, self._stage = self._stage, None
         callbacks, self._on_close = self._on_close, []
-        for callback in callbacks:
-            callback()
-        if stage is not None:
-            stage.closed()
+        try:
+            for callback in callbacks:
+                callback()
+            if stage is not None:
+                stage.closed()
+        finally:
+            self._leave_targets()
+
+    def _leave_targets(self) -> None:
         for dialled in tuple(self._dials):
             self.close(dialled)
         waits = False

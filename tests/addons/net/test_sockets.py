@@ -16,6 +16,7 @@ from addons.net.connect import TargetServer
 from addons.net.events import TimeUp, Wait
 from addons.net.sockets import GRAIN, MANY_ENDED, Farewell, Sockets
 from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
+from addons.relay.requests import Requests
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import OK, Conversation, Target
@@ -326,3 +327,26 @@ async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
     held = len(found._open)
     assert (held <= MANY_ENDED + 1) is (not unsent)
     assert found.client.id in found._open
+
+
+async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
+    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = asyncio.Event()
+
+    async def handler(conversation: Conversation) -> None:
+        await conversation.head()
+        assert await conversation.some() == b""
+        left.set()
+
+    def fail(_: Requests) -> None:
+        raise RuntimeError
+
+    target.handler = handler
+    monkeypatch.setattr(Requests, "closed", fail)
+    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await until(lambda: target.received)
+    # Not TLS: the client's connection is closed, and what runs ends with it.
+    proxy.sockets._client.deliver(memoryview(b"no TLS"))
+    await until(left.is_set)
