@@ -1,15 +1,18 @@
 """Healthy is what kubelet would find so."""
 
+import asyncio
 import contextlib
 from pathlib import Path
 
 import aiohttp
+import grpc.aio
 import pytest
 
+from connector_csi import server
 from connector_csi.health import admin
 from connector_csi.identity import Identity
 from connector_csi.metrics import Metrics
-from connector_csi.proto import csi_pb2_grpc
+from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serving
 
 
@@ -65,3 +68,37 @@ async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, serve
         status, text = await get(address, "/healthz")
     assert status == 503
     assert text == f"driver socket: {'UNIMPLEMENTED' if serves else 'UNAVAILABLE'}\n"
+
+
+class Waiting(csi_pb2_grpc.NodeServicer):
+    """Every volume waits for an API server."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def NodePublishVolume(self, request: object, context: object) -> csi_pb2.NodePublishVolumeResponse:
+        self.begun.set()
+        await self.go_on.wait()
+        return csi_pb2.NodePublishVolumeResponse()
+
+
+async def test_a_driver_with_as_many_calls_as_it_takes_is_healthy(
+    sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CALLS_MAX", 1)
+    endpoint, registration, node = sockets / "csi.sock", sockets / "reg.sock", Waiting()
+    async with (
+        serving(registration),
+        serving(
+            endpoint,
+            lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server),
+            lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(Identity(lambda: True), server),
+        ),
+        served(endpoint, registration, []) as address,
+        grpc.aio.insecure_channel(f"unix://{endpoint}") as channel,
+    ):
+        call = csi_pb2_grpc.NodeStub(channel).NodePublishVolume(csi_pb2.NodePublishVolumeRequest())
+        await node.begun.wait()
+        assert await get(address, "/healthz") == (200, "ok\n")
+        node.go_on.set()
+        await call
