@@ -217,6 +217,36 @@ def test_of_two_faults_the_earlier_check_answers(first: int, second: int) -> Non
     assert request(**ORDERED[first][0], **ORDERED[second][0]) == ORDERED[first][1]  # type: ignore[arg-type]  # ditto
 
 
+CONNECT_ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
+    ({"full": True}, denial.not_recorded()),
+    ({"synced": False}, denial.not_synced()),
+    ({"caller": MISSING}, denial.bad_credentials(MISSING, inside=False)),
+    ({"answer": NO_USE}, denial.not_allowed(KEY)),
+    ({"found": BROKEN}, denial.unusable(BROKEN)),
+    ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
+    ({"taken": 1}, denial.too_many(1)),
+)
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(len(CONNECT_ORDERED)), 2)))
+def test_of_two_faults_of_a_connect_the_earlier_check_answers(first: int, second: int) -> None:
+    assert connect(**CONNECT_ORDERED[first][0], **CONNECT_ORDERED[second][0]) == CONNECT_ORDERED[first][1]  # type: ignore[arg-type]  # ditto
+
+
+def test_whom_a_request_acts_as_is_looked_at_behind_where_it_goes() -> None:
+    acting = (b"Impersonate-User", b"admin")
+    assert request(raw_target=b"/q", headers=(HOST, acting)) == denial.path_outside(KEY, ADDRESS)
+    assert request(headers=((b"Host", b"x"), acting)) == denial.wrong_host(KEY, ADDRESS)
+    assert request(authority=None, raw_target=b"/../q", headers=(acting,)) == denial.not_plain(KEY)
+    assert request(headers=(HOST, acting), taken=1) == denial.acts_as_another(b"Impersonate-User")
+
+
+def test_another_address_is_said_before_one_that_may_not_be_dialled() -> None:
+    wrong = denial.wrong_address(KEY, AT_AN_IP.address)
+    assert connect(found=AT_AN_IP, authority="10.0.0.1:2", rules=NO_TENS) == wrong
+    assert request(found=AT_AN_IP, authority="10.0.0.1:2", rules=NO_TENS) == wrong
+
+
 def test_an_address_that_may_not_be_dialled_is_said_before_anybody_resolves_it() -> None:
     denied = denial.target_denied(AT_AN_IP, "10.0.0.1")
     assert connect(found=AT_AN_IP, authority="10.0.0.1:1", rules=NO_TENS) == denied
@@ -304,6 +334,10 @@ def test_the_target_is_told_who_calls() -> None:
     assert isinstance(refused, Deny)
     assert refused.cause == "impersonation"
     assert "Impersonate-User" not in repr(found)
+    both = replace(bare, lending=LIMITED.lending)
+    not_lent = request(found=both, answer=system, raw_target=b"/p/api/v1/secrets")
+    assert isinstance(not_lent, Deny)
+    assert not_lent.cause == "not_lent"
 
 
 def test_at_the_direct_door_host_is_the_proxys_and_the_path_lies_below_that_of_the_address() -> None:
