@@ -252,6 +252,29 @@ async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) ->
     assert b"@connectors-proxy.connectors-system.svc.cluster.local:80" in content.files["kubeconfig"]
 
 
+async def test_where_no_connector_can_be_used_a_host_that_is_another_s_is_taken_out(cluster: FakeCluster) -> None:
+    other = ObjectKey("team-a", "other")
+    cluster.connectors[other] = connector(other)
+    contents = Contents(cluster)
+    wish = contents.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
+    assert isinstance(wish, Wish)
+    before = await contents.make(wish)
+    assert isinstance(before, Content)
+    assert b"c-other" in before.files["kubeconfig"]
+    cluster.access.answers = dict.fromkeys((KEY, other), MAY_NOT)
+    assert isinstance(await contents.make(wish, before.kept), Failure)
+    cluster.strangers.add(other)
+    after = await contents.make(wish, before.kept)
+    assert isinstance(after, Content)
+    assert b"c-k8s" in after.files["kubeconfig"]
+    assert b"c-other" not in after.files["kubeconfig"]
+    assert set(after.problems) == {KEY, other}
+    cluster.settings = Settings(proxy_service=None)
+    unnamed = await contents.make(wish, before.kept)
+    assert isinstance(unnamed, Failure)
+    assert unnamed.code is StatusCode.PERMISSION_DENIED
+
+
 async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there(cluster: FakeCluster) -> None:
     cluster.settings = Settings(proxy_service=None)
     failure = await made_by(cluster)
