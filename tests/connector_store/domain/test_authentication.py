@@ -273,6 +273,12 @@ def test_groups_are_a_text_or_a_list(groups: object, wanted: tuple[str, ...]) ->
     assert issuer.identity({"sub": "a", "roles": groups}).groups == wanted
 
 
+def test_names_and_groups_may_be_as_long_and_as_many_as_are_allowed() -> None:
+    most = {"sub": "a" * MAX_NAME, "groups": ["g"] * MAX_GROUPS}
+    found = parse_one(**plain()).identity(most)
+    assert (found.user, found.groups) == (most["sub"], tuple(most["groups"]))
+
+
 @pytest.mark.parametrize(
     ("claims", "user"),
     [

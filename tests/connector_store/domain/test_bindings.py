@@ -113,6 +113,8 @@ def test_what_is_read() -> None:
         key=ObjectKey("n", "b"), role=RoleRef("user"), subjects=(Subject(kind="User", name="ci:me"),)
     )
     assert parse_cluster_role_binding(binding()).role == ClusterRoleRef("user")
+    most = parse_cluster_role_binding(binding() | {"subjects": [user()] * MAX_SUBJECTS})
+    assert len(most.subjects) == MAX_SUBJECTS
     assert parse_role(role(), default_namespace="default").key == ObjectKey("default", "user")
 
 

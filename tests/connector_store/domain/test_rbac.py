@@ -220,3 +220,7 @@ def test_what_is_no_cluster_role_is_refused(raw: dict[str, object], message: str
     with pytest.raises(ParseError) as caught:
         parse_cluster_role(raw)
     assert str(caught.value).startswith(message)
+
+
+def test_a_role_may_have_as_many_rules_as_are_allowed() -> None:
+    assert len(parse_cluster_role({"metadata": {"name": "a"}, "rules": [{}] * MAX_RULES}).rules) == MAX_RULES

@@ -102,6 +102,8 @@ def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> Non
         pytest.param("watch=false&watch=true", "list", "", id="the first of two counts"),
         pytest.param("w%61tch=true", "watch", "", id="an escaped key"),
         pytest.param("watch=%zz", "list", "", id="a malformed pair is dropped"),
+        pytest.param("watch=%2g", "list", "", id="a pair with an escape of one digit is dropped"),
+        pytest.param("watch=%2", "list", "", id="a pair that ends in half an escape is dropped"),
         pytest.param("watch=true;a", "list", "", id="a pair with a semicolon is dropped"),
         pytest.param("&&watch=true&", "watch", "", id="empty pairs"),
         pytest.param("fieldSelector=metadata.name%3Dp", "list", "p", id="a name"),
