@@ -85,6 +85,13 @@ async def test_checking_gives_the_same_answer_as_the_cache() -> None:
         pytest.param(lambda: forged(signer=None, algorithm="none"), "token", "not a token", id="no signature"),
         pytest.param(lambda: forged(iss="else"), "token", "not a token", id="another issuer"),
         pytest.param(lambda: forged(exp=None), "token", "not a token", id="no expiry"),
+        pytest.param(lambda: forged(iss=None), "token", "not a token", id="no issuer"),
+        pytest.param(lambda: forged(aud=None), "token", "not a token", id="no audience"),
+        pytest.param(lambda: forged(sub=None), "token", "not a token", id="no subject"),
+        pytest.param(lambda: forged(jti=None), "token", "not a token", id="no identifier of its own"),
+        pytest.param(lambda: forged(sub="k8s"), "use", "another Connector", id="a subject that is no Connector"),
+        pytest.param(lambda: forged(exp=1_000_000), "token", "expired", id="one that has just expired"),
+        pytest.param(lambda: forged(nbf=1e12), "token", "not a token", id="one that is not good yet"),
         pytest.param(lambda: forged(exp="soon"), "token", "not a token", id="an expiry that is no number"),
         pytest.param(lambda: "", "token", "not a token", id="nothing"),
         pytest.param(lambda: "a.b.c", "token", "not a token", id="garbage"),
@@ -152,6 +159,11 @@ def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
 @given(st.text())
 def test_every_text_gets_an_answer(text: str) -> None:
     assert isinstance(access().cached(text, KEY), Refused)
+
+
+def test_a_token_lives_for_a_day_at_most() -> None:
+    assert MAX_TTL == 86_400
+    assert isinstance(access().cached(mint(ttl=MAX_TTL), KEY), Granted)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1])
