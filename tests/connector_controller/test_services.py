@@ -3,7 +3,16 @@ from typing import Any
 
 import pytest
 
-from connector_controller.services import conflict, is_ours, not_found, proxy_missing, repair, wanted
+from connector_controller.services import (
+    NAME_NOT_ALLOWED,
+    NON_PROXY,
+    conflict,
+    is_ours,
+    not_found,
+    proxy_missing,
+    repair,
+    wanted,
+)
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.proxy_service import parse_service, will_do
 
@@ -20,6 +29,7 @@ GOOD = parse_service(raw())
 
 
 def test_what_is_wanted_will_do_once_it_is_there() -> None:
+    assert (BODY["apiVersion"], BODY["kind"]) == ("v1", "Service")
     assert will_do(GOOD, KEY, "u1", HOST)
     assert is_ours(GOOD, KEY)
     owner = BODY["metadata"]["ownerReferences"][0]
@@ -44,11 +54,34 @@ def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
 
 
 def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> None:
-    patch = repair(replace(GOOD, external_name="evil"), BODY)
-    assert patch["metadata"]["resourceVersion"] == "7"
-    assert patch["metadata"]["ownerReferences"] == BODY["metadata"]["ownerReferences"]
-    assert patch["spec"]["externalName"] == HOST
-    assert patch["spec"]["clusterIP"] is None
+    assert repair(replace(GOOD, external_name="evil"), BODY) == {
+        "metadata": {
+            "resourceVersion": "7",
+            "labels": BODY["metadata"]["labels"],
+            "ownerReferences": BODY["metadata"]["ownerReferences"],
+        },
+        # What only other types have goes: the API server refuses it of an ExternalName, or it would lead elsewhere.
+        "spec": {
+            "type": "ExternalName",
+            "externalName": HOST,
+            "clusterIP": None,
+            "clusterIPs": None,
+            "ports": None,
+            "selector": None,
+        },
+    }
+
+
+def test_findings_say_whether_there_is_one_and_for_which_reason() -> None:
+    assert [(each.holds, each.reason) for each in (NON_PROXY, NAME_NOT_ALLOWED, conflict("c-k8s"))] == [
+        (True, "NonProxy"),
+        (False, "NameNotAllowed"),
+        (False, "ProxyServiceConflict"),
+    ]
+    for found in (not_found("c-k8s", "quota"), proxy_missing(KEY)):
+        assert (found.holds, found.reason) == (False, "ProxyServiceNotFound")
+    assert "61 characters" in NAME_NOT_ALLOWED.message
+    assert "proxy-service is empty" in NON_PROXY.message
 
 
 def test_findings_name_the_service() -> None:
