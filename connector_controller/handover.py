@@ -34,6 +34,9 @@ ROTATE: Final = "connectors.alauda.io/rotate"
 ANNOUNCED: Final = "connectors.alauda.io/ca-announced"
 SWITCHED: Final = "connectors.alauda.io/ca-switched"
 
+LONGEST: Final = 86400.0
+"""Seconds to the next look, however far the next step is: a clock that is set meanwhile moves no timer."""
+
 Raw = Mapping[str, Any]
 
 
@@ -91,7 +94,7 @@ class Handover:
         if next_plan.step is not Step.WAIT:
             logger.info("CA: %s", next_plan.step.value)
         await self._take(next_plan.step, secret, data, certificates, utc(now))
-        return None if next_plan.at is None else max(0.0, next_plan.at - now)
+        return None if next_plan.at is None else min(max(0.0, next_plan.at - now), LONGEST)
 
     def _authority(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> Authority:
         annotations = _metadata(secret).get("annotations") or {}
