@@ -1,14 +1,17 @@
 """What is asked about a caller, and what the answers mean."""
 
+from typing import Any
+
 import jwt
 import pytest
 from aiohttp import web
 
-from connector_store.domain.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.access import POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
 from connector_store.domain.names import ObjectKey
 from connector_store.domain.settings import AccessRule
 from connector_store.kube.client import KubeClient
-from connector_store.kube.review import AccessReviews, review_access, review_token
+from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS
+from connector_store.kube.review import AccessReviews, review_access, review_owner, review_token
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
@@ -109,3 +112,38 @@ async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
     server.allowed.add(("ci:me", str(KEY)))
     assert await rights.may_use(Identity(user="ci:me", groups=("ci:g",)), KEY) is True
     assert server.requests[-1][2]["body"]["spec"]["groups"] == ["ci:g"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({}, None, id="both are there"),
+        pytest.param({"extra": {}}, None, id="a token that is bound to no pod"),
+        pytest.param({"uid": "old"}, 'serviceaccounts "sa" in namespace "team-a" is another one', id="another account"),
+        pytest.param({"extra": {POD_NAME: ("web",), POD_UID: ("old",)}}, 'pods "web" in namespace', id="another pod"),
+        pytest.param({"extra": {POD_NAME: ("web",)}}, 'pods "web" in namespace', id="a pod of no uid"),
+        pytest.param({"extra": {POD_NAME: ("x",)}}, 'pods "x" in namespace "team-a" is gone', id="no such pod"),
+        pytest.param(
+            {"user": "system:serviceaccount:team-b:sa"}, '"web" in namespace "team-b" is gone', id="elsewhere"
+        ),
+        pytest.param({"user": "system:serviceaccount:team-a"}, "no ServiceAccount", id="half a name"),
+        pytest.param({"user": "system:serviceaccount:team-a:sa:x"}, "no ServiceAccount", id="more than a name"),
+        pytest.param({"user": "x:serviceaccount:team-a:sa"}, "no ServiceAccount", id="what looks like a name"),
+        pytest.param({"user": "ci:me"}, "no ServiceAccount", id="who is no ServiceAccount"),
+    ],
+)
+async def test_whoever_a_token_was_bound_to_has_to_be_there_still(
+    client: KubeClient, server: FakeApiServer, changes: dict[str, Any], says: str | None
+) -> None:
+    account, pod = [
+        (await server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}}))["metadata"]["uid"]
+        for resource, name in ((SERVICE_ACCOUNTS, "sa"), (PODS, "web"))
+    ]
+    known = {"user": "system:serviceaccount:team-a:sa", "uid": account, "extra": {POD_NAME: ("web",), POD_UID: (pod,)}}
+    answer = await review_owner(client, Identity(**known | changes))
+    if says is None:
+        assert answer is True
+        return
+    assert isinstance(answer, Refused)
+    assert answer.what == "token"
+    assert says in answer.reason
