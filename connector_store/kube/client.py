@@ -130,8 +130,10 @@ class KubeClient:
         accept = {None: _JSON, "object": _METADATA, "list": _METADATA_LIST}[metadata]
         return await self._json("GET", path, params=params, accept=accept)
 
-    async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT) -> Json:
-        return await self._json("POST", path, body=body, seconds=seconds)
+    async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT, dry_run: bool = False) -> Json:
+        """POST; with `dry_run` it is admitted or refused as it would be, and not stored."""
+        params = {"dryRun": "All"} if dry_run else None
+        return await self._json("POST", path, params=params, body=body, seconds=seconds)
 
     async def replace(self, path: str, body: Json) -> Json:
         """PUT; with metadata.resourceVersion in the body a 409 tells that somebody else was first."""

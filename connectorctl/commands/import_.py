@@ -10,6 +10,7 @@ import yaml
 
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from connectorctl.command import command as make
 from connectorctl.files import create_private
@@ -17,6 +18,8 @@ from connectorctl.importer import read_kubeconfig
 from connectorctl.output import say
 
 _DEFAULT: Final = "default"
+_UNKNOWN: Final = (0, 504)
+"""Status of an answer that leaves open whether the object was stored."""
 
 
 @make(
@@ -58,8 +61,39 @@ def command(
 
 
 async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
+    """Both or, where one is refused, neither; ApiError is what the API server said."""
     namespace = secret["metadata"]["namespace"]
     configuration = await config.load(None, environ=os.environ)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
-        await client.create(SECRETS.path(namespace), secret)
-        await client.create(CONNECTORS.path(namespace), connector)
+        await _rehearse(client, SECRETS.path(namespace), secret)
+        await _rehearse(client, CONNECTORS.path(namespace), connector)
+        made = await client.create(SECRETS.path(namespace), secret)
+        try:
+            await client.create(CONNECTORS.path(namespace), connector)
+        except ApiError as error:
+            await _take_back(client, made, error)
+            raise
+
+
+async def _rehearse(client: KubeClient, path: str, body: dict[str, Any]) -> None:
+    try:
+        await client.create(path, body, dry_run=True)
+    except ApiError as error:
+        # A webhook that cannot be rehearsed is no reason to refuse: it is asked when the object is made.
+        if error.status != 400 or "does not support dry run" not in error.message:
+            raise
+
+
+async def _take_back(client: KubeClient, secret: dict[str, Any], why: ApiError) -> None:
+    """Delete the Secret that was made for a Connector which was refused, and no other of its name; say what became."""
+    metadata = secret["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    if why.status in _UNKNOWN:
+        say(f"warning: Secret {namespace}/{name} was created; whether the Connector was is not known")
+        return
+    try:
+        await client.delete(SECRETS.path(namespace, name), uid=metadata["uid"])
+    except ApiError as error:
+        say(f"warning: Secret {namespace}/{name} was created and stays, as it cannot be deleted: {error.message}")
+    else:
+        say(f"Secret {namespace}/{name} was created, and is deleted again: the Connector was refused")

@@ -173,6 +173,8 @@ class FakeApiServer:
             if any(sent.get(name) not in (None, held[name]) for name in ("resourceVersion", "uid")):
                 return refusal(409, "Conflict", "the object has been modified")
         new = merged(old or {}, body) if request.method == "PATCH" else copy.deepcopy(body)
+        if request.query.get("dryRun"):
+            return web.json_response(new, status=201 if request.method == "POST" else 200)
         self._version += 1
         new["metadata"] |= {"resourceVersion": str(self._version), "uid": f"uid-{path}"}
         if request.method == "POST" and "/namespaces/" in path:

@@ -43,6 +43,13 @@ def config_map(name: str, **data: str) -> dict:
     return {"metadata": {"name": name, "namespace": "a"}, "data": data}
 
 
+async def test_a_dry_run_stores_nothing_and_is_refused_as_the_real_one(client: KubeClient) -> None:
+    await client.create(CONFIG_MAPS.path("a"), config_map("x"), dry_run=True)
+    await client.create(CONFIG_MAPS.path("a"), config_map("x"))
+    with pytest.raises(ApiError, match="already exists"):
+        await client.create(CONFIG_MAPS.path("a"), config_map("x"), dry_run=True)
+
+
 async def test_an_object_from_birth_to_death(client: KubeClient) -> None:
     path = CONFIG_MAPS.path("a", "x")
     created = await client.create(CONFIG_MAPS.path("a"), config_map("x", k="1", l="1"))
