@@ -1,5 +1,6 @@
 """Where words go: documents to stdout, messages to stderr; colours on terminals only, and never with NO_COLOR."""
 
+import errno
 import json
 import os
 import sys
@@ -22,7 +23,10 @@ class ReaderGoneError(Exception):
 
 
 def write(document: str) -> None:
-    """To stdout, at once: nothing is left to fail at the end of the process."""
+    """To stdout, at once: nothing is left to fail at the end of the process. OSError if it takes nothing."""
+    # Python has None for one that was closed, and click passes over it.
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "is closed", "stdout")
     try:
         click.echo(document, nl=False)
     except BrokenPipeError as error:

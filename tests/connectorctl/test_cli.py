@@ -136,10 +136,20 @@ def test_a_stdout_that_takes_nothing_is_named(connectors: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stdout_that_is_closed_is_no_terminal(connectors: Path) -> None:
-    command = ["sh", "-c", '"$0" status >&-', program("connectorctl")]
+@pytest.mark.parametrize(
+    "line", ["status", f"token {NAME} --confdir c", f"kubeconfig {NAME} --confdir confdir", "--help", "version"]
+)
+def test_a_stdout_that_is_closed_is_named(connectors: Path, line: str) -> None:
+    command = ["sh", "-c", f'"$0" {line} >&-', program("connectorctl")]
     done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: is closed\n")
+
+
+@pytest.mark.slow
+def test_what_writes_a_file_needs_no_stdout(connectors: Path) -> None:
+    command = ["sh", "-c", f'"$0" kubeconfig {NAME} --confdir confdir -o f >&-', program("connectorctl")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"wrote f\n")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Documents to stdout, messages to stderr."""
 
 import json
+import sys
 
 import pytest
 import yaml
@@ -17,6 +18,12 @@ def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -
     refuse("Forbidden", "you may not")
     expected = "message\nerror: reason\nError from server (Forbidden): you may not\n"
     assert capsys.readouterr() == ("document", expected)
+
+
+def test_a_stdout_that_was_closed_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OSError, match="is closed: 'stdout'"):
+        write("document")
 
 
 @pytest.mark.parametrize(
