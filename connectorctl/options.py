@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from connector_store.domain.errors import ParseError
@@ -107,9 +108,17 @@ class Identity(click.ParamType[IdentitySource]):
 
 
 def identity_options(function: Function) -> Function:
-    """`--oidc`, `--audience`, as `identity: IdentitySource | None` and `audience: str`."""
+    """`--oidc`, `--audience`, as `identity: IdentitySource | None` and `audience: str`; the second needs the first."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, identity: IdentitySource | None, audience: str, **values: Any) -> Any:
+        typed = click.get_current_context().get_parameter_source("audience") is not ParameterSource.DEFAULT
+        if typed and identity is None:
+            raise click.UsageError("--audience goes with --oidc; else the audience is that of the proxy's settings")
+        return function(*arguments, identity=identity, audience=audience, **values)
+
     return _decorated(
-        function,
+        wrapped,
         click.option("--oidc", "identity", type=Identity(), help=f"Be whom an issuer has named: {KINDS}."),
         click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
                      help="Of that token, as the proxy's issuers have it."),

@@ -66,12 +66,26 @@ class Style:
         return self.rotating or self.plugin is not None
 
 
+def proxy_parts(url: str) -> tuple[str, str, int]:
+    """Scheme, host (an IPv6 address in brackets) and port of a proxy; ParseError if that is not what the URL names."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        raise ParseError("proxy", "is not a URL; write http://HOST:PORT or https://HOST:PORT") from None
+    host = parts.hostname or ""
+    extra = parts.username is not None or parts.path.strip("/")
+    if not port or parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or extra:
+        raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT or https://HOST:PORT")
+    return parts.scheme, f"[{host}]" if ":" in host else host, port
+
+
 def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 
     The port is written out because some clients demand one; ParseError if `proxy` is not the URL of a host.
     """
-    scheme, host, port = _parts(entry.proxy)
+    scheme, host, port = proxy_parts(entry.proxy)
     user = quote(str(entry.key), safe="")
     password = TOKEN_COMES_INSIDE if rotating else quote(entry.token, safe="")
     return f"{scheme}://{user}:{password}@{host}:{port}"
@@ -82,7 +96,7 @@ def direct_url(entry: Entry) -> str:
 
     One port serves plain and TLS; where the URL names none, each scheme has its own. ParseError as `proxy_url`.
     """
-    scheme, host, port = _parts(entry.proxy)
+    scheme, host, port = proxy_parts(entry.proxy)
     authority = host if port == _PORTS[scheme] else f"{host}:{port}"
     return f"https://{authority}" if is_alias(host, entry.key) else f"https://{authority}/connectors/{entry.key}"
 
@@ -131,16 +145,3 @@ def _cluster(entry: Entry, style: Style) -> dict[str, str]:
     if style.ca_file is not None:
         return cluster | {"certificate-authority": style.ca_file}
     return cluster | {"certificate-authority-data": base64.b64encode(entry.ca).decode("ascii")}
-
-
-def _parts(url: str) -> tuple[str, str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:
-        raise ParseError("proxy", "is not a URL; write http://HOST:PORT or https://HOST:PORT") from None
-    host = parts.hostname or ""
-    extra = parts.username is not None or parts.path.strip("/")
-    if not port or parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or extra:
-        raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT or https://HOST:PORT")
-    return parts.scheme, f"[{host}]" if ":" in host else host, port

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import click
 
-from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig
+from connector_store.domain.errors import ParseError
+from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_parts
 from connector_store.domain.names import ObjectKey
 from connectorctl.access import entries, outside_entries
 from connectorctl.command import command as make
@@ -97,7 +98,7 @@ def command(
     """
     keys = tuple(dict.fromkeys(keys))
     place = _place(output, merge=merge)
-    _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, named=context_name is not None)
+    _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name)
     if place.file is not None and not merge and not force:
         check_replaceable(place.file)
     if identity is None and ca is not None:
@@ -105,9 +106,11 @@ def command(
     if identity is not None:
         if proxy is None or ca is None or rotating or by_exec:
             raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")
+        _check_proxy(proxy)
         made = outside_entries(keys, proxy, ca)
         plugin: Plugin | None = outside_plugin(identity, audience)
     else:
+        _check_proxy(proxy)
         made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
         plugin = plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None
     style = Style(
@@ -136,7 +139,7 @@ def _check(
     merge: bool,
     by_exec: bool,
     rotating: bool,
-    named: bool,
+    context_name: str | None,
 ) -> None:
     if merge and place.file is None:
         raise click.UsageError("--merge is for files; leave -o out, or name one")
@@ -146,8 +149,19 @@ def _check(
         raise click.UsageError("--rotating needs -o FILE: the token lies in a file of its own beside it")
     if rotating and len(keys) > 1 and caller.service_account is None:
         raise click.UsageError("--rotating takes one Connector of a folder: each has a token of its own")
-    if named and len(keys) > 1:
+    if context_name is not None and len(keys) > 1:
         raise click.UsageError("--context-name is for one Connector; several have the names of theirs")
+    if context_name == "":
+        raise click.UsageError("--context-name is empty; leave it out, or name one")
+
+
+def _check_proxy(url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        proxy_parts(url)
+    except ParseError as error:
+        raise ParseError("--proxy", error.reason) from None
 
 
 def _deliver(config: dict[str, Any], place: Place, first: Entry, *, merge: bool, force: bool, rotating: bool) -> None:

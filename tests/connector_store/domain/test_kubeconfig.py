@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry, Style, direct_url, kubeconfig, proxy_url, render, to_yaml
+from connector_store.domain.kubeconfig import (
+    Entry,
+    Style,
+    direct_url,
+    kubeconfig,
+    proxy_parts,
+    proxy_url,
+    render,
+    to_yaml,
+)
 from connector_store.domain.models import Address
 from connector_store.domain.names import ObjectKey
 
@@ -111,6 +120,11 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> No
 def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
     with pytest.raises(ParseError, match="http://HOST:PORT"):
         proxy_url(replace(ENTRY, proxy=proxy))
+
+
+def test_a_proxy_has_a_scheme_a_host_and_a_port() -> None:
+    assert proxy_parts("https://[::1]/") == ("https", "[::1]", 443)
+    assert proxy_parts("http://p:3128") == ("http", "p", 3128)
 
 
 TLS = replace(ENTRY, proxy="https://c-k8s.team-a.svc.cluster.local")

@@ -34,3 +34,9 @@ def test_somebody_has_to_be_named(typed: Type) -> None:
     code, out, err = typed("credential")
     assert (code, out) == (2, "")
     assert "--oidc" in err
+
+
+def test_an_audience_is_that_of_an_issuers_token(typed: Type, connectors: Path) -> None:
+    code, out, err = typed("credential default/k8s-connector --confdir confdir --audience x")
+    assert (code, out) == (2, "")
+    assert "--audience goes with --oidc" in err

@@ -117,7 +117,9 @@ def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) ->
     ("line", "code", "message"),
     [
         pytest.param(f"kubeconfig {NAME} --confdir nowhere", 1, "start the proxy once", id="a proxy that never ran"),
-        pytest.param(f"{MAKE} --proxy x", 1, "http://HOST:PORT", id="a proxy of no URL"),
+        pytest.param(f"{MAKE} --proxy x", 1, "error: --proxy: is not the URL", id="a proxy of no URL"),
+        pytest.param(f"{MAKE} --proxy http://[::1", 1, "error: --proxy: is not a URL", id="a proxy of half a URL"),
+        pytest.param(f"{MAKE} --proxy=", 1, "error: --proxy: is not the URL", id="a proxy of nothing"),
         pytest.param(f"{MAKE} -o absent/f", 1, "absent/f: No such file or directory", id="a folder missing"),
         pytest.param(f"{MAKE} --rotating", 2, "needs -o FILE", id="rotating needs a place for the token"),
         pytest.param(f"{MAKE} --rotating -o -", 2, "needs -o FILE", id="rotating has no place on stdout"),
@@ -125,6 +127,8 @@ def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) ->
         pytest.param(f"{MAKE} --rotating --exec -o f", 2, "--exec alone", id="two ways to renew"),
         pytest.param(f"{MAKE} --merge -o json", 2, "--merge is for files", id="a merge into stdout"),
         pytest.param(f"{MAKE} --ca ca.crt", 2, "--ca goes with --oidc", id="a CA that would do nothing"),
+        pytest.param(f"{MAKE} --context-name=", 2, "--context-name is empty", id="a name of nothing"),
+        pytest.param(f"{MAKE} --audience x", 2, "--audience goes with --oidc", id="an audience that would do nothing"),
         pytest.param(f"{MAKE} a/b --context-name x", 2, "is for one Connector", id="one name for two"),
         pytest.param(
             f"kubeconfig {NAME} --source connectors/k8s-connector.yaml",
@@ -161,6 +165,7 @@ def test_a_caller_from_outside_gets_one_without_a_token_and_without_a_source(typ
         pytest.param("--oidc github --ca ca.crt", 2, "needs --proxy https://HOST and --ca", id="no proxy"),
         pytest.param("--oidc github --proxy https://p --ca /absent", 1, "curl https://PROXY/ca.crt", id="no file"),
         pytest.param("--oidc github --proxy https://p --ca bad.crt", 1, "no whole PEM", id="no certificate"),
+        pytest.param("--oidc github --proxy https://u@p --ca ca.crt", 1, "error: --proxy: is not", id="no proxy's URL"),
         pytest.param("--oidc github --proxy http://p --ca ca.crt", 1, "in clear", id="a proxy without TLS"),
     ],
 )
