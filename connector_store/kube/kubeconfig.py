@@ -30,9 +30,12 @@ async def read(paths: str, context: str | None, now: Callable[[], float], clock:
     """
     try:
         return await _read(paths, context, now, clock)
-    except (ConfigException, CredentialError, OSError, yaml.YAMLError, TypeError, AttributeError, ValueError) as e:
+    except (ConfigException, CredentialError, OSError, yaml.YAMLError) as e:
+        # YAML's are of several lines.
+        raise ValueError(f"no access to an API server: {' '.join(str(e).split())}") from e
+    except (TypeError, AttributeError, ValueError) as e:
         # The library does not look at the shape of a file before it reads it.
-        raise ValueError(f"no access to an API server: {e}") from e
+        raise ValueError(f"no access to an API server: {paths}: is no kubeconfig: {e}") from e
 
 
 async def _read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
@@ -49,7 +52,9 @@ async def _read(paths: str, context: str | None, now: Callable[[], float], clock
     certificate = (loaded.cert_file, loaded.key_file)
     authorization = _always(loaded.api_key.get("BearerToken"))
     if plugin is not None:
-        runner = _Plugin(ConfigNode("exec", plugin, user.path), now)
+        at = f"{user.name}/exec"
+        _check_plugin(plugin, at)
+        runner = _Plugin(ConfigNode(at, plugin, user.path), now)
         certificate = await runner.start() or certificate
         authorization = runner.authorization
     elif file is not None:
@@ -69,9 +74,17 @@ async def _read(paths: str, context: str | None, now: Callable[[], float], clock
 def _merged(paths: str) -> ConfigNode:
     if not any(Path(each).expanduser().is_file() for each in paths.split(os.pathsep) if each):
         raise ConfigException(f"kubeconfig {paths} not found; set KUBECONFIG or name another")
-    merged: ConfigNode | None = KubeConfigMerger(paths).config
-    if merged is None:
-        raise ConfigException(f"kubeconfig {paths} is empty")
+    try:
+        merged: ConfigNode | None = KubeConfigMerger(paths).config
+        if merged is None:
+            raise CredentialError(f"kubeconfig {paths} is empty")
+        for kind in ("clusters", "contexts", "users"):
+            for each in merged.value[kind]:
+                each.name = f"{each.path}: {kind}[{each['name']}]"
+    except (ConfigException, KeyError):
+        # What the library calls an entry is the whole of it, with its credential: in these words, and in all later ones
+        # if it had not got another name.
+        raise ConfigException(f"{paths}: an entry of clusters, contexts or users has no name") from None
     return merged
 
 
@@ -83,6 +96,30 @@ def _user(merged: ConfigNode, context: str | None) -> ConfigNode:
     chosen = contexts.get_with_name(name)["context"]
     user: ConfigNode = merged["users"].get_with_name(chosen["user"])["user"]
     return user
+
+
+def _check_plugin(plugin: object, at: str) -> None:
+    """CredentialError if `users[].user.exec` has other values than the library takes for granted."""
+    _check_strings(plugin, ("apiVersion", "command"), at)
+    assert isinstance(plugin, dict)  # noqa: S101 - else it was refused
+    for name in ("args", "env"):
+        if not isinstance(plugin.get(name) or [], list):
+            raise CredentialError(f"{at}/{name}: is not a list")
+    for number, each in enumerate(plugin.get("args") or []):
+        if not isinstance(each, str):
+            raise CredentialError(f"{at}/args[{number}]: is not a string; write it in quotes")
+    for number, each in enumerate(plugin.get("env") or []):
+        _check_strings(each, ("name", "value"), f"{at}/env[{number}]")
+
+
+def _check_strings(value: object, names: tuple[str, ...], at: str) -> None:
+    if not isinstance(value, dict):
+        raise CredentialError(f"{at}: is not a mapping")
+    for name in names:
+        if name not in value:
+            raise CredentialError(f"{at}/{name}: is missing")
+        if not isinstance(value[name], str):
+            raise CredentialError(f"{at}/{name}: is not a string; write it in quotes")
 
 
 def _always(header: str | None) -> Callable[[], Awaitable[str | None]]:
@@ -110,8 +147,7 @@ class _Plugin:
         if self._header is not None:
             return None
         if not status.get("clientCertificateData") or not status.get("clientKeyData"):
-            command = self._config["command"]
-            raise CredentialError(f'exec plugin "{command}" gave neither token nor clientCertificateData with its key')
+            raise CredentialError(f"{self._config.name}: gave neither token nor clientCertificateData with its key")
         return _file(status, "clientCertificateData"), _file(status, "clientKeyData")
 
     async def authorization(self) -> str | None:
@@ -123,17 +159,27 @@ class _Plugin:
         # Set first: the requests that come meanwhile use what there is, instead of running the plugin too.
         self._until = self._now() + _EXPIRY_LEEWAY
         try:
-            status: Mapping[str, Any] = await ExecProvider(self._config).run()
-        except ConfigException as e:
-            raise CredentialError(str(e)) from e
+            status: object = await ExecProvider(self._config).run()
+        except OSError as e:
+            raise CredentialError(f"{self._config.name}/command: {self._config['command']}: {e.strerror}") from e
+        except (ConfigException, TypeError, ValueError) as e:
+            raise CredentialError(f"{self._config.name}: {str(e).removeprefix('exec: ')}") from e
+        if not isinstance(status, dict):
+            raise CredentialError(f"{self._config.name}: its answer's status is not an object")
         if status.get("token"):
             self._header = f"Bearer {status['token']}"
         expires = status.get("expirationTimestamp")
         if expires:
-            self._until = max(self._until, datetime.fromisoformat(expires).timestamp() - _EXPIRY_LEEWAY)
+            self._until = max(self._until, self._moment(expires) - _EXPIRY_LEEWAY)
         else:
             self._until = math.inf
         return status
+
+    def _moment(self, text: object) -> float:
+        try:
+            return datetime.fromisoformat(str(text)).timestamp()
+        except (ValueError, OverflowError):
+            raise CredentialError(f"{self._config.name}: its answer's expirationTimestamp is no time") from None
 
 
 def _file(status: Mapping[str, Any], key: str) -> str:

@@ -48,6 +48,11 @@ def plugin(tmp_path: Path, status: dict | None, *, code: int = 0) -> dict:
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "env": None}}
 
 
+def shaped(**more: object) -> dict:
+    """A user with an exec plugin of these values; it would print nothing."""
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "true", **more}}
+
+
 def read(path: str) -> str:
     return Path(path).read_text()
 
@@ -163,3 +168,74 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
 async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         await config.load(context, kubeconfig=made(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        pytest.param({"exec": "canary"}, ": is not a mapping", id="no mapping"),
+        pytest.param({"exec": {"command": "true"}}, "/apiVersion: is missing", id="a field missing"),
+        pytest.param(shaped(command=5), "/command: is not a string; write it in quotes", id="a command"),
+        pytest.param(shaped(args="-x"), "/args: is not a list", id="arguments in one"),
+        pytest.param(shaped(args=["-p", 1]), "/args[1]: is not a string; write it in quotes", id="an argument"),
+        pytest.param(shaped(env={"A": "canary"}), "/env: is not a list", id="variables as a mapping"),
+        pytest.param(shaped(env=["canary"]), "/env[0]: is not a mapping", id="a variable in one"),
+        pytest.param(shaped(env=[{"name": "A", "value": 1}]), "/env[0]/value: is not a string; write it in quotes",
+                     id="a variable"),
+        pytest.param(shaped(command="/absent/plugin"), "/command: /absent/plugin: No such file or directory",
+                     id="a command that is not there", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+async def test_a_plugin_of_another_shape_is_named_by_file_and_field(tmp_path: Path, user: dict, said: str) -> None:
+    path = write(tmp_path, user)
+    with pytest.raises(ValueError, match="no access") as refused:
+        await config.load(kubeconfig=path)
+    assert str(refused.value) == f"no access to an API server: {path}: users[u]/user/exec{said}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param("5", "", id="no object"),
+        pytest.param("", "failed to decode process output", id="nothing"),
+        pytest.param('{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": 3}',
+                     "its answer's status is not an object", id="no status"),
+        pytest.param('{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status":'
+                     ' {"token": "canary", "expirationTimestamp": "soon"}}',
+                     "its answer's expirationTimestamp is no time", id="no time"),
+    ],
+)  # fmt: skip
+async def test_a_plugin_that_answers_something_else_is_named_by_file_and_field(
+    tmp_path: Path, answer: str, said: str
+) -> None:
+    path = write(tmp_path, shaped(command="echo", args=[answer]))
+    with pytest.raises(ValueError, match="no access") as refused:
+        await config.load(kubeconfig=path)
+    assert str(refused.value).startswith(f"no access to an API server: {path}: users[u]/user/exec: {said}")
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a: [", id="an open bracket"),
+        pytest.param(b"[1", id="YAML's error of four lines"),
+        pytest.param(b"\xff\xfe\xfd", id="no text"),
+        pytest.param(b"- 1", id="a list"),
+        pytest.param(b"5", id="a number"),
+        pytest.param(b"users: [{name: u, token: canary}]\ncontexts: [{name: x, context: {user: u}}]\n"
+                     b"current-context: x", id="a user without a user"),
+        pytest.param(b"users: [{nme: u, user: {token: canary}}, {name: v}]", id="an entry without a name"),
+        pytest.param(b"users: [{name: u}, {user: {token: canary}}]", id="a second one without"),
+        pytest.param(b"users: [{user: {token: canary}}]", id="one alone without"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_kubeconfig_is_said_in_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="no access") as refused:
+        await config.load(kubeconfig=str(path))
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "canary" not in str(refused.value)
