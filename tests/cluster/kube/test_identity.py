@@ -26,7 +26,7 @@ NEEDED: frozenset[Attributes] = frozenset(
         # Whether a stream's caller is still there, once its token has ended.
         *(("get", "", kind, "") for kind in ("pods", "serviceaccounts")),
         *((verb, "rbac.authorization.k8s.io", "clusterroles", "") for verb in ("list", "watch")),
-        *((verb, "", kind, SYSTEM) for verb in ("list", "watch") for kind in ("secrets", "configmaps")),
+        *((verb, "", "secrets", SYSTEM) for verb in ("list", "watch")),
     }
 )
 
@@ -53,7 +53,7 @@ OTHERS = [
 ]
 
 
-async def allowed(client: KubeClient, attributes: Attributes) -> bool:
+async def allowed(client: KubeClient, attributes: Attributes, *, name: str = "") -> bool:
     verb, group, kind, namespace = attributes
     resource, _, subresource = kind.partition("/")
     spec: dict[str, Any] = {
@@ -63,6 +63,7 @@ async def allowed(client: KubeClient, attributes: Attributes) -> bool:
             "resource": resource,
             "subresource": subresource,
             "namespace": namespace,
+            "name": name,
         }
     }
     answer = await client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": spec})
@@ -77,6 +78,12 @@ def covered(attributes: Attributes) -> bool:
 async def test_it_may_do_what_it_needs(plane: ControlPlane) -> None:
     async with proxy_client(plane) as client:
         assert [each for each in sorted(NEEDED) if not await allowed(client, each)] == []
+
+
+async def test_it_may_read_the_settings_and_no_other_configmap(plane: ControlPlane) -> None:
+    async with proxy_client(plane) as client:
+        for name, right in (("connectors-config", True), ("connectors-ca", False), ("", False)):
+            assert await allowed(client, ("list", "", "configmaps", SYSTEM), name=name) is right, name
 
 
 async def test_it_may_do_nothing_else(plane: ControlPlane) -> None:
