@@ -4,14 +4,14 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from connector_store.domain.access import Granted, Identity
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields
-from connector_store.domain.models import Address, Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Lending
-from connector_store.domain.rbac import BoundRole, PolicyRule
-from connector_store.domain.verdict import Rules, decide_request
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Identity
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Rules, decide_request
+from connector_store.domain.objects.models import Address, Target
+from connector_store.domain.permissions.permissions import Lending
+from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 
 DECISION: Final = "permission decision"
 OVER: Final = "a role of 50 rules, µs more"

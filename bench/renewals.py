@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain import rfc3339
+from connector_store.domain.base import rfc3339
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, minting, secret, write

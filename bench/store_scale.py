@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.objects.models import Target
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource

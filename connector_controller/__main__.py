@@ -17,9 +17,9 @@ from connector_controller.controller import WORKERS, Options, Term
 from connector_controller.metrics import Metrics
 from connector_store import logs
 from connector_store.admin import AdminServer, parse_listen
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config import in_pod, load
 from connector_store.kube.lease import Election

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from connector_store.ca_secret import Signer
-from connector_store.domain.rotation import LIFETIME
+from connector_store.domain.status.rotation import LIFETIME
 
 CHAIN_LIMIT: Final = 4
 """Former CAs that are led to; each costs a client some 500 bytes a handshake."""

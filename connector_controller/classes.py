@@ -6,12 +6,12 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_controller.observed import Registry, SeenClass
-from connector_store.domain.auth import class_is_ours
-from connector_store.domain.builtin import K8S
-from connector_store.domain.conditions import Finding, next_status
-from connector_store.domain.manifest import API_VERSION
-from connector_store.domain.models import ConnectorClass
-from connector_store.domain.status import CONDITION_READY, status_patch
+from connector_store.domain.objects.auth import class_is_ours
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.manifest import API_VERSION
+from connector_store.domain.objects.models import ConnectorClass
+from connector_store.domain.status.conditions import Finding, next_status
+from connector_store.domain.status.status import CONDITION_READY, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTOR_CLASSES

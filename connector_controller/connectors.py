@@ -12,17 +12,25 @@ from typing import Any, Final, Protocol
 
 from connector_controller.events import Regarding
 from connector_controller.observed import Registry, SeenConnector
-from connector_store.domain.auth import is_ours
-from connector_store.domain.conditions import CA_CERT, CREDENTIAL, Finding, Probes, assess, next_status, not_served
-from connector_store.domain.errors import ParseError
-from connector_store.domain.facts import Facts, gather
-from connector_store.domain.models import Connector, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import service_url
-from connector_store.domain.published import HttpAddress
-from connector_store.domain.serving import NAMESPACE_NOT_SERVED
-from connector_store.domain.settings import Settings
-from connector_store.domain.status import CONDITION_READY, Condition, Status, status_patch
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import service_url
+from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.objects.models import Connector, Unusable
+from connector_store.domain.status.conditions import (
+    CA_CERT,
+    CREDENTIAL,
+    Finding,
+    Probes,
+    assess,
+    next_status,
+    not_served,
+)
+from connector_store.domain.status.facts import Facts, gather
+from connector_store.domain.status.published import HttpAddress
+from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
+from connector_store.domain.status.status import CONDITION_READY, Condition, Status, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.events import EventType

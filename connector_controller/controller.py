@@ -21,13 +21,13 @@ from connector_controller.proxy_services import ProxyServices
 from connector_controller.schedule import Schedule
 from connector_controller.threads import DaemonThreads
 from connector_controller.trust_bundle import TrustBundle
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.auth import is_ours
-from connector_store.domain.builtin import K8S
-from connector_store.domain.conditions import Answered, Probes
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import SELECTOR, parse_service
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.kubeconfig.proxy_service import SELECTOR, parse_service
+from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.status.conditions import Answered, Probes
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Reflector

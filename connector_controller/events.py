@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Never
 
 from connector_store.cache import Lru
-from connector_store.domain.manifest import API_VERSION
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rfc3339 import write_micro
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.rfc3339 import write_micro
+from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.events import NOTE_MAX, EventType, event_body, event_name

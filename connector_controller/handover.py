@@ -20,11 +20,11 @@ from cryptography import x509
 
 from connector_controller.authority import hand_over, make_signer, utc
 from connector_store.ca_secret import published, read_data, signer_of, to_pem
-from connector_store.domain import rfc3339
-from connector_store.domain.errors import ParseError
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING, Authority, Step, plan
-from connector_store.domain.settings import Settings
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING, Authority, Step, plan
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 

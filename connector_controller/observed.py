@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.manifest_class import parse_class
-from connector_store.domain.models import Connector, ConnectorClass, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.status import Status, parse_status
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.manifest_class import parse_class
+from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected
+from connector_store.domain.status.status import Status, parse_status
 
 logger = logging.getLogger(__name__)
 

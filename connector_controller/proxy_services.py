@@ -16,10 +16,10 @@ from connector_controller.services import (
     repair,
     wanted,
 )
-from connector_store.domain.conditions import Finding
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import Service, connector_of, parse_service, service_name, will_do
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import Service, connector_of, parse_service, service_name, will_do
+from connector_store.domain.status.conditions import Finding
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES

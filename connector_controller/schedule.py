@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Never
 
-from connector_store.domain.conditions import Probes, Unreachable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.status.conditions import Probes, Unreachable
 from connector_store.probes import ProbeRequest
 
 logger = logging.getLogger(__name__)

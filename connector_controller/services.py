@@ -6,10 +6,10 @@ Which one is wanted and whether one that is there will do are decided here; `rec
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connector_store.domain.conditions import Finding
-from connector_store.domain.manifest import API_VERSION
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, PREFIX, Service
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, PREFIX, Service
+from connector_store.domain.objects.manifest import API_VERSION
+from connector_store.domain.status.conditions import Finding
 
 
 def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.queue import WorkQueue, work

@@ -13,15 +13,15 @@ from typing import Any, Final, Never
 from connector_csi.metrics import Metrics
 from connector_csi.named import SPREAD, Named
 from connector_store import logs
-from connector_store.domain.access import Access
-from connector_store.domain.auth import is_ours
-from connector_store.domain.cursor import Raw
-from connector_store.domain.models import Connector, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import SELECTOR, connector_of, parse_service, service_name
-from connector_store.domain.rotation import PUBLISHED
-from connector_store.domain.serving import not_watched
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import SELECTOR, connector_of, parse_service, service_name
+from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.models import Connector, Rejected
+from connector_store.domain.status.rotation import PUBLISHED
+from connector_store.domain.status.serving import not_watched
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import Aliases
 from connector_store.kube.client import KubeClient

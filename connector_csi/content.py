@@ -12,18 +12,18 @@ from typing import Final, Protocol
 from grpc import StatusCode
 
 from connector_csi.failure import Failure, joined, may_not_use, unavailable
-from connector_store.domain.access import Access, Granted, Refused, Unavailable
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.matching import parse_address
-from connector_store.domain.models import Address, Connector, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.pod_token import TOKENS, PodToken, parse_pod_token
-from connector_store.domain.proxy_service import proxy_for, service_name
-from connector_store.domain.serving import not_named
-from connector_store.domain.settings import CONFIG_MAP, Settings
-from connector_store.domain.volume import VolumeRequest, parse_volume
-from connector_store.domain.volume_files import render_files
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Granted, Refused, Unavailable
+from connector_store.domain.callers.pod_token import TOKENS, PodToken, parse_pod_token
+from connector_store.domain.config.settings import CONFIG_MAP, Settings
+from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name
+from connector_store.domain.kubeconfig.volume import VolumeRequest, parse_volume
+from connector_store.domain.kubeconfig.volume_files import render_files
+from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.models import Address, Connector, Rejected
+from connector_store.domain.status.serving import not_named
 
 SYNC_TIMEOUT: Final = 10.0
 """Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Never, Protocol
 
-from connector_store.domain.volume import Pod
+from connector_store.domain.kubeconfig.volume import Pod
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.events import event_body, event_name

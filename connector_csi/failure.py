@@ -11,10 +11,10 @@ from typing import Final
 
 from grpc import StatusCode
 
-from connector_store.domain.manifest import API_GROUP
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
-from connector_store.domain.volume import Pod
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import AccessRule
+from connector_store.domain.kubeconfig.volume import Pod
+from connector_store.domain.objects.manifest import API_GROUP
 
 MESSAGE_MAX: Final = 1024
 """Characters of a message: as many as an event has. A client on gRPC core takes 8 kB of it at most."""

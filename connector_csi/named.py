@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Never
 
-from connector_store.domain.cursor import Raw
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.cursor import Raw
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Reflector

@@ -15,7 +15,7 @@ from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.publication import read_publication
 from connector_csi.volumes import Volumes
-from connector_store.domain.volume import pod_of
+from connector_store.domain.kubeconfig.volume import pod_of
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from connector_csi.identity import DRIVER
 from connector_store.admin import parse_listen
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connector_store.version import VERSION
 
 _CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")

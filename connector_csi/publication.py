@@ -8,8 +8,8 @@ from typing import Final
 
 from connector_csi.failure import Failure, invalid
 from connector_csi.proto import csi_pb2
-from connector_store.domain.pod_token import TOKENS
-from connector_store.domain.volume import own_attributes
+from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.kubeconfig.volume import own_attributes
 
 MAX_GID: Final = 2**32 - 2
 

@@ -12,9 +12,9 @@ from datetime import datetime
 from connector_csi.events import Warnings
 from connector_csi.failure import Failure, shortened
 from connector_csi.metrics import Metrics
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rfc3339 import write
-from connector_store.domain.volume import Pod
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.rfc3339 import write
+from connector_store.domain.kubeconfig.volume import Pod
 
 logger = logging.getLogger(__name__)
 

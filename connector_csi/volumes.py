@@ -22,9 +22,9 @@ from connector_csi.metrics import Metrics
 from connector_csi.publication import Publication
 from connector_csi.target import check_target
 from connector_csi.troubles import Troubles
-from connector_store.domain.proxy_service import service_name
-from connector_store.domain.volume import Pod, pod_of
-from connector_store.domain.volume_files import ERROR_FILE
+from connector_store.domain.kubeconfig.proxy_service import service_name
+from connector_store.domain.kubeconfig.volume import Pod, pod_of
+from connector_store.domain.kubeconfig.volume_files import ERROR_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.fields import Fields
-from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
 from connector_store.trust import load_certificates
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

@@ -5,10 +5,10 @@ from dataclasses import replace
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from connector_store.domain.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY, ClientCertificate
-from connector_store.domain.credentials import wrong_key
-from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Secret
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY, ClientCertificate
+from connector_store.domain.credential.credentials import wrong_key
+from connector_store.domain.objects.models import Secret
 from connector_store.trust import PrivateKey
 
 

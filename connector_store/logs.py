@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Final, TextIO
 
-from connector_store.domain.settings import LogFormat, environment_name, parse_log_format
+from connector_store.domain.config.settings import LogFormat, environment_name, parse_log_format
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from connector_store.cache import Lru
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.credentials import Credential
-from connector_store.domain.document import load
-from connector_store.domain.errors import ParseError
-from connector_store.domain.minting import RENEW_AT, MintingRight, parse_grant, refusal
-from connector_store.domain.models import Address
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.document import load
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.credential.minting import RENEW_AT, MintingRight, parse_grant, refusal
+from connector_store.domain.objects.models import Address
 from connector_store.target_client import Answer, TargetClient, TargetError
 
 logger = logging.getLogger(__name__)

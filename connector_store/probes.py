@@ -11,15 +11,15 @@ from http import HTTPStatus
 from typing import Final
 
 from connector_store.cache import Lru
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.conditions import Answered, NotLent, Outcome, Probes, Unreachable
-from connector_store.domain.credentials import Credential
-from connector_store.domain.document import load
-from connector_store.domain.facts import Facts
-from connector_store.domain.fields import Fields
-from connector_store.domain.minting import MintingRight
-from connector_store.domain.models import Address, Connector, HttpProbe, Secret, Unusable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.document import load
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.objects.models import Address, Connector, HttpProbe, Secret, Unusable
+from connector_store.domain.status.conditions import Answered, NotLent, Outcome, Probes, Unreachable
+from connector_store.domain.status.facts import Facts
 from connector_store.minter import Failure, Minter, Source
 from connector_store.target_client import Session, TargetClient, TargetError
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from connector_store.domain.access import Unavailable
+from connector_store.domain.callers.access import Unavailable
 
 
 class SingleFlight:

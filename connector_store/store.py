@@ -8,13 +8,13 @@ every call is made on one event loop.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from connector_store.domain.bindings import Binding, Bindings, Role
-from connector_store.domain.builtin import K8S
-from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rbac import ClusterRole
-from connector_store.domain.resolve import resolve
-from connector_store.domain.serving import Withheld, not_named
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
+from connector_store.domain.objects.resolve import resolve
+from connector_store.domain.permissions.bindings import Binding, Bindings, Role
+from connector_store.domain.permissions.rbac import ClusterRole
+from connector_store.domain.status.serving import Withheld, not_named
 
 Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole | Role | Binding
 Subscriber = Callable[[frozenset[ObjectKey]], None]

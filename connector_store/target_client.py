@@ -18,10 +18,10 @@ from typing import Final
 import h11
 from OpenSSL import SSL
 
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Address
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.objects.models import Address
 from connector_store.trust import TrustStore, why_tls_failed
 
 HEAD: Final = 16384

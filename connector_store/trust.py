@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from OpenSSL import SSL, crypto
 
 from connector_store.cache import Lru
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.client_certificate import ClientCertificate
 
 MAX_CONTEXTS: Final = 256
 """Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""

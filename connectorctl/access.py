@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.matching import parse_address
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.pem import certificates
-from connector_store.domain.settings import Settings
-from connector_store.domain.source import Folder
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.pem import certificates
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.config.source import Folder
+from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.objects.matching import parse_address
 from connectorctl.options import Caller, Where
 from connectorctl.origin import choose_origin
 from connectorctl.seen import Seen

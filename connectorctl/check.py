@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.client_certificate import CERTIFICATE_KEY, ClientCertificate
-from connector_store.domain.errors import ParseError
-from connector_store.domain.expiry import SOON, in_words
-from connector_store.domain.facts import Facts, gather
-from connector_store.domain.models import Connector, Rejected, Secret, Target
-from connector_store.domain.placeholder import is_example_host, is_placeholder
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.expiry import SOON, in_words
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
+from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
+from connector_store.domain.objects.models import Connector, Rejected, Secret, Target
+from connector_store.domain.status.facts import Facts, gather
 from connector_store.folder.files import SUFFIXES
 from connector_store.folder.manifests import Placed, Problem, describe
 from connector_store.folder.source import DirectorySource

@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import proxy_for, service_name, service_url
-from connector_store.domain.published import HttpAddress, parse_http_address
-from connector_store.domain.settings import Settings
-from connector_store.domain.source import Cluster
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.config.source import Cluster
+from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name, service_url
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector, Rejected
+from connector_store.domain.status.published import HttpAddress, parse_http_address
 from connector_store.kube import config
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient

@@ -6,8 +6,8 @@
 
 from typing import Final
 
-from connector_store.domain.duration import parse_duration
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.duration import parse_duration
+from connector_store.domain.base.errors import ParseError
 
 LONGEST: Final = 366 * 24 * 3600
 

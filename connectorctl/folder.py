@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.models import Connector, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.objects.models import Connector, Rejected
 from connector_store.folder.access import SigningKey
 from connector_store.folder.source import DirectorySource
 from connector_store.store import Store

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 
 DEFAULT_AUDIENCE: Final = "connectors"
 VARIABLE: Final = "CONNECTORS_ID_TOKEN"

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import yaml
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
-from connector_store.domain.errors import ParseError
-from connector_store.domain.fields import Fields
-from connector_store.domain.manifest import API_VERSION, parse_object
-from connector_store.domain.matching import parse_address
-from connector_store.domain.models import ADDRESS_ANNOTATION, Secret
-from connector_store.domain.names import is_subdomain
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.names import is_subdomain
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
+from connector_store.domain.objects.manifest import API_VERSION, parse_object
+from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Secret
 
 MAX_FILE: Final = 8 * 1024 * 1024
 """Bytes of a kubeconfig that is read."""

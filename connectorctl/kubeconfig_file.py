@@ -13,10 +13,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
 
-from connector_store.domain.direct import by_path
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import PREFIX
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision.direct import by_path
+from connector_store.domain.kubeconfig.proxy_service import PREFIX
 from connectorctl.files import write_private
 
 MAX_FILE: Final = 8 * 1024 * 1024

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from connector_store.domain.auth import SELECTORS
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.status import Condition, parse_status
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.auth import SELECTORS
+from connector_store.domain.objects.models import Connector
+from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource

@@ -17,8 +17,8 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.duration import parse_lifetime
 from connectorctl.identity import DEFAULT_AUDIENCE, KINDS, IdentitySource, parse_identity
 

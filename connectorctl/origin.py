@@ -5,8 +5,8 @@ from typing import Final
 
 import click
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.source import Cluster, Folder, parse_source
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.source import Cluster, Folder, parse_source
 from connector_store.folder.access import MAX_TTL
 from connectorctl.options import Caller, Where
 from connectorctl.situation import Situation

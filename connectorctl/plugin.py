@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain import rfc3339
-from connector_store.domain.expiry import token_times
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.command import PROGRAM
 from connectorctl.identity import IdentitySource
 from connectorctl.options import Caller, Where

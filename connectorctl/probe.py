@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.conditions import AUTH, LIVENESS, Finding, assess
-from connector_store.domain.facts import Facts
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.status.conditions import AUTH, LIVENESS, Finding, assess
+from connector_store.domain.status.facts import Facts
 from connector_store.folder.manifests import Placed
 from connector_store.minter import Minter
 from connector_store.probes import TIMEOUT, Prober, probe_request

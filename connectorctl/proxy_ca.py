@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.pem import certificates
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.pem import certificates
 
 CA_FILE: Final = "mitmproxy-ca-cert.pem"
 DEFAULT_CONFDIR: Final = Path("~/.mitmproxy")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from connector_store.domain.models import Connector, Rejected, Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.status import Condition
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Connector, Rejected, Target, Unusable
+from connector_store.domain.status.status import Condition
 from connector_store.store import Store
 
 

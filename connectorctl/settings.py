@@ -2,7 +2,7 @@
 
 import os
 
-from connector_store.domain.settings import Settings, parse_settings
+from connector_store.domain.config.settings import Settings, parse_settings
 
 
 def own_settings() -> Settings:

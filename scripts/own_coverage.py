@@ -24,7 +24,7 @@ ARGUMENTS: Final = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.Pytest
 
 
 def sources() -> Iterator[Path]:
-    yield from sorted(path for path in Path("connector_store/domain").glob("*.py") if needs_test(path))
+    yield from sorted(path for path in Path("connector_store/domain").rglob("*.py") if needs_test(path))
     yield Path("connector_store/store.py")
 
 

@@ -12,14 +12,13 @@ from addons.access.grant import Asked
 from addons.access.lending import NotYet
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
-from connector_store.domain.access import Answer, Granted, Identity
-from connector_store.domain.caller import Caller, parse_proxy_authorization
-from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
-from connector_store.domain.minting import MintingRight
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import (
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity
+from connector_store.domain.callers.caller import Caller, parse_proxy_authorization
+from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import (
     Defer,
     Found,
     Verdict,
@@ -28,6 +27,7 @@ from connector_store.domain.verdict import (
     decide_connect,
     decide_request,
 )
+from connector_store.domain.objects.models import Target
 
 
 class Decision(NamedTuple):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from addons.access.lending import Lending
-from connector_store.domain.access import Access, Answer, Granted, Refused, Unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Rules
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Answer, Granted, Refused, Unavailable
+from connector_store.domain.decision.verdict import Rules
 from connector_store.kube.budget import Budgets
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from addons.http1.messages import RequestHead
-from connector_store.domain.access import Identity
-from connector_store.domain.caller import parse_bearer
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.callers.caller import parse_bearer
 
 
 class Asked(NamedTuple):

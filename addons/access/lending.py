@@ -7,10 +7,10 @@ proved its right, and only then.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from connector_store.domain.minting import MintedToken, MintingRight
-from connector_store.domain.models import NOT_LENT, Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.minting import MintedToken, MintingRight
+from connector_store.domain.decision.verdict import Found
+from connector_store.domain.objects.models import NOT_LENT, Target, Unusable
 from connector_store.minter import Minter, Source
 
 

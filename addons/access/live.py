@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import Final, Protocol
 
-from connector_store.domain.access import Access, Granted, Refused
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Asked, NotLent
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Granted, Refused
+from connector_store.domain.decision.verdict import Found
+from connector_store.domain.objects.models import Target
+from connector_store.domain.permissions.permissions import Asked, NotLent
 
 CONCURRENT: Final = 16
 """Reviews that are asked at once."""

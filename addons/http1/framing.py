@@ -12,7 +12,7 @@ from typing import Final
 
 from addons.http1.chunked import ChunkedReader
 from addons.http1.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
-from connector_store.domain.headers import Fields
+from connector_store.domain.base.headers import Fields
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD_BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")

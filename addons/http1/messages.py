@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from connector_store.domain.headers import Fields, Header
+from connector_store.domain.base.headers import Fields, Header
 
 
 class Until(Enum):

@@ -20,8 +20,8 @@ from OpenSSL import SSL
 
 from connector_store.bucket import TokenBucket
 from connector_store.cache import Lru
-from connector_store.domain.address_policy import normalise
-from connector_store.domain.own_names import OwnNames
+from connector_store.domain.decision.address_policy import normalise
+from connector_store.domain.kubeconfig.own_names import OwnNames
 
 MAX_CONTEXTS: Final = 512
 MAX_INVENTED: Final = 64

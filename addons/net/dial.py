@@ -19,12 +19,12 @@ from addons.net.events import TimeUp, Wait
 from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
 from addons.net.tls import RecordEnds, TlsStream
-from connector_store.domain import denial
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.client_certificate import identity_of
-from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Target
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.client_certificate import identity_of
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
 _UNRESOLVED: Final = Resolved((), "its name was not resolved")

@@ -1,7 +1,7 @@
 """The hosts of all Connectors: names that a certificate may be asked for without limit."""
 
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Connector
 from connector_store.store import Store
 
 

@@ -14,10 +14,10 @@ from typing import Final, Literal
 from addons.records.readable import readable
 from addons.records.record import Record
 from connector_store.bucket import TokenBucket
-from connector_store.domain.access import Identity
-from connector_store.domain.loggable import command_names, loggable, without_tokens
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.request_info import RequestInfo
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision.loggable import command_names, loggable, without_tokens
 
 MAX_WAITING: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are lost and counted."""

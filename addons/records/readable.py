@@ -6,7 +6,7 @@
 import time
 
 from addons.records.record import Record
-from connector_store.domain.loggable import command_names, loggable
+from connector_store.domain.decision.loggable import command_names, loggable
 
 _QUICK = 10.0
 """Seconds up to which a duration is written in milliseconds."""

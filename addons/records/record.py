@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from connector_store.domain.access import Identity
-from connector_store.domain.denial import Cause
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.request_info import RequestInfo
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision.denial import Cause
 
 
 class Record(NamedTuple):

@@ -5,15 +5,15 @@ from typing import NamedTuple, Protocol
 from addons.access.grant import Asked, Grant, bearer
 from addons.http1.messages import RequestHead
 from addons.relay.pages import is_page
-from connector_store.domain import denial, direct
-from connector_store.domain.access import Identity
-from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Fields
-from connector_store.domain.matching import name_of
-from connector_store.domain.models import Address
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.own_names import OwnNames
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision import denial, direct
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.domain.objects.matching import name_of
+from connector_store.domain.objects.models import Address
 
 
 class Request(NamedTuple):

@@ -13,12 +13,12 @@ from addons.http1.messages import End, Event, RequestHead, Until, render_chunk, 
 from addons.records.record import Record, Recorders
 from addons.relay import inject
 from addons.relay.response import Response
-from connector_store.domain.access import Identity
-from connector_store.domain.denial import Deny
-from connector_store.domain.permissions import asked_for, reviews_oneself
-from connector_store.domain.request_info import RequestInfo, parse_request
-from connector_store.domain.verdict import Forward, Inject
-from connector_store.domain.warning import lends_less
+from connector_store.domain.base.request_info import RequestInfo, parse_request
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.decision.warning import lends_less
+from connector_store.domain.permissions.permissions import asked_for, reviews_oneself
 
 _FOLLOWED = ("log", "exec", "attach", "portforward")
 _PROCESS: Final = uuid4().hex

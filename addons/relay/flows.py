@@ -22,9 +22,9 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from addons.http1.framing import RequestReader
 from addons.http1.messages import Invalid, RequestHead, ResponseHead, Until, render_head
-from connector_store.domain.headers import Header
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.headers import Header
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"authorization"})
 

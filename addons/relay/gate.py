@@ -26,10 +26,10 @@ from addons.relay.pages import Page
 from addons.relay.requests import Requests
 from addons.relay.shared import Shared
 from addons.relay.watched import WatchedRequests
-from connector_store.domain import denial
-from connector_store.domain.denial import Deny
-from connector_store.domain.matching import host_of
-from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.objects.matching import host_of
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from addons.http1.messages import RequestHead, ResponseHead, Until
-from connector_store.domain.headers import Header
-from connector_store.domain.minting import MintingRight
-from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.base.headers import Header
+from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.decision.verdict import Forward, Inject
 
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
 

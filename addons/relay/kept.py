@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final, Literal, Protocol, get_args
 
 from addons.relay.upstream import Upstream
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision.verdict import Found
+from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
 MOST: Final = 256

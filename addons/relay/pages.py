@@ -12,13 +12,13 @@ from typing import Final
 
 from addons.access.admission import known
 from addons.access.checks import Checks, ask
-from connector_store.domain import denial, verdict
-from connector_store.domain.caller import Caller, parse_basic
-from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Fields
-from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
-from connector_store.domain.models import Target
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.callers.caller import Caller, parse_basic
+from connector_store.domain.decision import denial, verdict
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.objects.models import Target
 
 _METHODS: Final = (b"GET", b"HEAD")
 _PATHS: Final = (b"/ca.crt", b"/kubeconfig")

@@ -13,7 +13,7 @@ from addons.net.tls import Stream
 from addons.relay.exchange import Exchange
 from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 
 logger = logging.getLogger(__name__)
 

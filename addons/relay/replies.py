@@ -2,8 +2,8 @@
 
 from addons.http1.messages import render_head
 from addons.relay.pages import Page
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Header
+from connector_store.domain.base.headers import Header
+from connector_store.domain.decision.denial import Deny
 
 
 def refusal(deny: Deny, *, on_connect: bool = False, with_body: bool = True) -> bytes:

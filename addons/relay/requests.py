@@ -29,14 +29,14 @@ from addons.relay.pipe import Pipe
 from addons.relay.response import Broken
 from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
-from connector_store.domain import denial
-from connector_store.domain.denial import Deny
-from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Forward, Inject
-from connector_store.domain.warning import expires_soon, warning
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.decision.warning import expires_soon, warning
+from connector_store.domain.objects.models import Target
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from addons.http1.framing import ResponseReader
 from addons.http1.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
 from addons.http1.websocket import FrameEnds
 from addons.relay import inject
-from connector_store.domain import denial
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import Target
+from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.objects.models import Target
 
 _LINE_END: Final = 0x0A
 

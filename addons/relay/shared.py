@@ -10,7 +10,7 @@ from addons.net.sockets import Farewell
 from addons.records.record import Recorders
 from addons.relay.kept import Kept
 from addons.relay.pages import Pages
-from connector_store.domain.own_names import OwnNames
+from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 

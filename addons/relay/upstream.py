@@ -9,8 +9,8 @@ from mitmproxy.connection import Connection, ConnectionState
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.net.tls import RecordEnds, TlsStream
-from connector_store.domain.client_certificate import identity_of
-from connector_store.domain.models import Target
+from connector_store.domain.credential.client_certificate import identity_of
+from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from addons.relay.flows import Observation
 from addons.relay.requests import Phase, Requests
 from addons.relay.response import Response
 from addons.relay.upstream import Upstream
-from connector_store.domain import denial
-from connector_store.domain.denial import Deny
-from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Forward, Inject
 
 
 class WatchedResponse(Response):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from mitmproxy.certs import Cert, CertStore, DHParams
 
 from connector_store.ca_secret import read_data, signer_of, to_pem, trusted
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rotation import SIGNING
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.status.rotation import SIGNING
 
 logger = logging.getLogger(__name__)
 

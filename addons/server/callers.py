@@ -4,9 +4,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Never
 
 from addons.server.options import Config
-from connector_store.domain.access import Access
-from connector_store.domain.authentication import Issuer
-from connector_store.domain.settings import Settings
+from connector_store.domain.callers.access import Access
+from connector_store.domain.callers.authentication import Issuer
+from connector_store.domain.config.settings import Settings
 from connector_store.oidc.access import IssuerAccess, Rights
 from connector_store.oidc.fetch import HttpsFetch
 from connector_store.oidc.keys import IssuerKeys

@@ -10,12 +10,12 @@ from addons.records.metrics import Metrics
 from addons.server import assembly
 from addons.server.ca_secret import SecretAuthority
 from addons.server.options import Config
-from connector_store.domain.access import Answer, Identity, Unavailable
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import proxy_for
-from connector_store.domain.settings import Settings, parse_settings
-from connector_store.domain.source import Cluster
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Identity, Unavailable
+from connector_store.domain.config.settings import Settings, parse_settings
+from connector_store.domain.config.source import Cluster
+from connector_store.domain.kubeconfig.proxy_service import proxy_for
+from connector_store.domain.objects.models import Target
 from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import leads_to_proxy

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from mitmproxy.master import Master
 
 from addons.net.sockets import FAREWELL
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from addons.server import assembly
 from addons.server.options import Config
-from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import Settings, parse_settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings, parse_settings
 from connector_store.folder.access import BoundRights, SigningKey, TokenAccess
 from connector_store.folder.source import NAME, DirectorySource
 from connector_store.store import Store

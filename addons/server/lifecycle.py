@@ -23,9 +23,9 @@ from addons.server.options import Config
 from addons.server.process import Takers, harden
 from addons.server.summary import summary
 from connector_store.admin import AdminServer
-from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import LogFormat
-from connector_store.domain.source import Cluster
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import LogFormat
+from connector_store.domain.config.source import Cluster
 from connector_store.kube.config import in_pod
 from connector_store.logs import WholeLines, early, formatter
 

@@ -12,10 +12,10 @@ from mitmproxy.utils import human
 
 from addons.relay.shared import Times
 from connector_store.admin import parse_listen
-from connector_store.domain.errors import ParseError
-from connector_store.domain.own_names import parse_names
-from connector_store.domain.settings import KEYS, LONGEST, did_you_mean, option_name
-from connector_store.domain.source import Cluster, Folder, parse_source
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import KEYS, LONGEST, did_you_mean, option_name
+from connector_store.domain.config.source import Cluster, Folder, parse_source
+from connector_store.domain.kubeconfig.own_names import parse_names
 
 FORCED: Final[Mapping[str, Any]] = {
     "http2": False,

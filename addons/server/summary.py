@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from connector_store.domain.models import Target
-from connector_store.domain.source import Cluster, Folder
+from connector_store.domain.config.source import Cluster, Folder
+from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 
 

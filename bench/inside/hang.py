@@ -2,8 +2,8 @@
 
 import asyncio
 
-from connector_store.domain.access import Answer
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer
 from connector_store.folder.access import TokenAccess
 
 _at_once = TokenAccess.cached

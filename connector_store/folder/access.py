@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector_store.cache import Lru
-from connector_store.domain.access import Answer, Granted, Identity, Refused
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused
+from connector_store.domain.config.settings import AccessRule
 from connector_store.store import Store
 
 KEY_FILE: Final = "connector-callers-key.pem"

@@ -13,8 +13,8 @@ from typing import Final, Never
 
 from watchfiles import awatch
 
-from connector_store.domain.authentication import Issuer, parse_authentication
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.callers.authentication import Issuer, parse_authentication
 from connector_store.folder.yaml_documents import line_of, parse_documents
 
 MAX_FILE: Final = 1024 * 1024

@@ -10,14 +10,14 @@ from itertools import repeat
 from typing import Final
 
 from connector_store.client_certificates import examined
-from connector_store.domain.bindings import Binding, Role
-from connector_store.domain.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
-from connector_store.domain.errors import ParseError
-from connector_store.domain.fields import Fields
-from connector_store.domain.manifest import parse_object
-from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
-from connector_store.domain.rbac import ClusterRole
-from connector_store.domain.schema import unknown_fields
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.schema import unknown_fields
+from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
+from connector_store.domain.objects.manifest import parse_object
+from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.permissions.bindings import Binding, Role
+from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
 
 DEFAULT_NAMESPACE: Final = "default"

@@ -15,8 +15,8 @@ from typing import Final, Never
 
 from watchfiles import awatch
 
-from connector_store.domain.builtin_roles import BUILTIN
-from connector_store.domain.models import Connector, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import Connector, Rejected, Secret, Unusable
+from connector_store.domain.permissions.builtin_roles import BUILTIN
 from connector_store.folder.files import Look, look
 from connector_store.folder.manifests import (
     UNKNOWN_FIELD,

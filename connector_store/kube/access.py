@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from connector_store.cache import ExpiringCache
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.expiry import token_times
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
-from connector_store.domain.token_claims import issuer, why_not_ours
+from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.token_claims import issuer, why_not_ours
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.budget import Budget
 from connector_store.kube.client import KubeClient
 from connector_store.kube.review import review_access, review_owner, review_token, service_account

@@ -2,8 +2,8 @@
 
 import logging
 
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import SELECTOR, Service, parse_service, service_name, will_do
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.proxy_service import SELECTOR, Service, parse_service, service_name, will_do
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES

@@ -19,8 +19,8 @@ from weakref import WeakSet
 
 import aiohttp
 
-from connector_store.domain.document import load
-from connector_store.domain.token_claims import issuer
+from connector_store.domain.base.document import load
+from connector_store.domain.callers.token_claims import issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS

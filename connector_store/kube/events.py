@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from connector_store.domain.rfc3339 import write_micro
+from connector_store.domain.base.rfc3339 import write_micro
 
 NOTE_MAX: Final = 1024
 """Bytes of a note (kubernetes pkg/apis/core/validation/events.go, which calls them characters)."""

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Never
 
-from connector_store.domain import rfc3339
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import LEASES

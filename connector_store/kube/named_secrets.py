@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Never, Protocol
 
-from connector_store.domain.auth import is_ours
-from connector_store.domain.cursor import Raw
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.models import Connector
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Sink

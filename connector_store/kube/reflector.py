@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Never, Protocol
 
-from connector_store.domain.cursor import EXPIRED, Cursor, Deleted, Failed, Listed, Put, Raw
+from connector_store.domain.objects.cursor import EXPIRED, Cursor, Deleted, Failed, Listed, Put, Raw
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import Resource

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from connector_store.domain.models import CA_LABEL
+from connector_store.domain.objects.models import CA_LABEL
 
 
 @dataclass(frozen=True, slots=True)

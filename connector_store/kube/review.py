@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
-from connector_store.domain.access import Granted, Identity, Refused, Unavailable
-from connector_store.domain.expiry import token_times
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import (

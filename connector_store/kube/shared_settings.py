@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import CONFIG_MAP, Settings, parse_settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config import in_pod
 from connector_store.kube.errors import ApiError

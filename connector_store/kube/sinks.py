@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from connector_store.domain.cursor import Raw
-from connector_store.domain.errors import ParseError
-from connector_store.domain.manifest import parse_object
-from connector_store.domain.models import Connector, ConnectorClass, Secret
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rbac import ClusterRole
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.manifest import parse_object
+from connector_store.domain.objects.models import Connector, ConnectorClass, Secret
+from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import Resource

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Never
 
-from connector_store.domain.auth import SECRET_TYPES, SELECTORS
-from connector_store.domain.cursor import Raw
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.serving import Withheld, not_bound, not_watched
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.auth import SECRET_TYPES, SELECTORS
+from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.status.serving import Withheld, not_bound, not_watched
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink

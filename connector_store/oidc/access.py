@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from connector_store.cache import ExpiringCache
-from connector_store.domain.access import Access, Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.authentication import Issuer
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.oidc.verify import Claimed, read_claimed, verify
 from connector_store.single_flight import SingleFlight

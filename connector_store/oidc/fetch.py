@@ -6,7 +6,7 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from connector_store.domain.document import load
+from connector_store.domain.base.document import load
 from connector_store.outbound_proxy import of_environment
 
 TIMEOUT: Final = 5.0

@@ -12,7 +12,7 @@ from typing import Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 
 MAX_KEYS: Final = 100
 """Of one issuer. Those in the wild have two to ten."""

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from connector_store.domain.authentication import Issuer
-from connector_store.domain.errors import ParseError
-from connector_store.domain.fields import Fields
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.callers.authentication import Issuer
 from connector_store.oidc.fetch import Fetch, FetchError
 from connector_store.oidc.key_set import Key, KeySet, parse_key_set
 

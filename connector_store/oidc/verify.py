@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import jwt
 
-from connector_store.domain.access import Granted, Refused, Unavailable
-from connector_store.domain.authentication import Issuer
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.callers.access import Granted, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer
 from connector_store.oidc.key_set import ALGORITHMS, Key
 from connector_store.oidc.keys import IssuerKeys, KeysUnavailableError
 

@@ -4,11 +4,11 @@ from typing import Final
 
 import click
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Asked, NotLent
-from connector_store.domain.request_info import RequestInfo
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.objects.models import Unusable
+from connector_store.domain.permissions.permissions import Asked, NotLent
 from connectorctl.access import load
 from connectorctl.command import command as make
 from connectorctl.options import ConnectorKey, Where, source_options

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.access import mint
 from connectorctl.command import command as make
 from connectorctl.identity import IdentitySource

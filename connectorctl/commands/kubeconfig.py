@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import click
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_parts
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_parts
 from connectorctl.access import entries, outside_entries
 from connectorctl.command import command as make
 from connectorctl.identity import IdentitySource

@@ -12,8 +12,8 @@ from typing import Final, NoReturn
 
 import click
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.source import DEFAULT_FOLDER, Folder, parse_source
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.source import DEFAULT_FOLDER, Folder, parse_source
 from connectorctl.command import command as make
 from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default

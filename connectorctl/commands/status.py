@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from connector_store.domain import rfc3339
-from connector_store.domain.expiry import in_words
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.expiry import in_words
 from connectorctl.access import load
 from connectorctl.command import command as make
 from connectorctl.options import Where, format_option, source_options

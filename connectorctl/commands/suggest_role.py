@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from connector_store.domain.builtin_roles import manifest
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.suggestion import suggest
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.permissions.builtin_roles import manifest
+from connector_store.domain.permissions.suggestion import suggest
 from connectorctl.command import command as make
 from connectorctl.options import Key
 from connectorctl.output import render_value, say, write

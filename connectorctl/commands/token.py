@@ -2,7 +2,7 @@
 
 import click
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.access import mint
 from connectorctl.command import command as make
 from connectorctl.options import Caller, ConnectorKey, Where, caller_options, source_options

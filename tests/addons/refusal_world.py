@@ -12,11 +12,11 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from addons.net.resolver import Resolved, Resolver
-from connector_store.domain.access import Access, Answer, Identity
-from connector_store.domain.models import Target as Usable
-from connector_store.domain.models import Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import parse_access
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Answer, Identity
+from connector_store.domain.config.settings import parse_access
+from connector_store.domain.objects.models import Target as Usable
+from connector_store.domain.objects.models import Unusable
 from connector_store.folder.access import SigningKey, TokenAccess
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient

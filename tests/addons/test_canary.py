@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import KEY_FILE
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.cluster.proxy.running import PATIENCE, RunningProxy

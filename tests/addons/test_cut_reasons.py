@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from connector_store.domain.access import Refused
-from connector_store.domain.credentials import Credential
-from connector_store.domain.models import Target as Usable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Refused
+from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.objects.models import Target as Usable
 from connector_store.folder.access import TokenAccess
 from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import Conversation, Target

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.certificates import Issued
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jwt
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.targets import CA, OK, Target, target
 from lab.waiting import until
 from tests.cluster.proxy.running import PATIENCE, RunningProxy

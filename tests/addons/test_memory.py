@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.access import Answer, Identity
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Identity
 from lab.certificates import Issued
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy

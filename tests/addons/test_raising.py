@@ -38,7 +38,7 @@ from addons.relay.response import Response
 from addons.relay.upstream import Upstream
 from addons.relay.watched import WatchedExchange, WatchedRequests, WatchedResponse
 from addons.server.connections import Connections
-from connector_store.domain.headers import Fields
+from connector_store.domain.base.headers import Fields
 from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from connector_store.domain.warning import warning
+from connector_store.domain.decision.warning import warning
 from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN

@@ -13,7 +13,7 @@ from addons.access.unauthenticated import Unauthenticated
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.bucket import TokenBucket
-from connector_store.domain.caller import MAX_AUTHORIZATION
+from connector_store.domain.callers.caller import MAX_AUTHORIZATION
 from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import Target
 from tests.fakes.waiting import until

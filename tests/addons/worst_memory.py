@@ -18,7 +18,7 @@ from typing import Any
 from addons.net.backlog import BUDGET
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.certificates import make_ca, make_leaf
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret

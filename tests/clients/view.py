@@ -10,11 +10,11 @@ from pathlib import Path
 
 from connector_csi import atomic_writer
 from connector_csi.atomic_writer import Owner
-from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, render, to_yaml
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.volume_files import render_files
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, render, to_yaml
+from connector_store.domain.kubeconfig.volume_files import render_files
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ready
 from lab.control_plane import ControlPlane
 from lab.programs import CLIENTS, OPERATOR, built

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connector_store.domain.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, to_yaml
 from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.waiting import until

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.volume import parse_volume
+from connector_store.domain.kubeconfig.volume import parse_volume
 from connector_store.version import VERSION
 from image.entry import command
 from lab.control_plane import ControlPlane

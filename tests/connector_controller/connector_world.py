@@ -7,10 +7,10 @@ from typing import Any
 from connector_controller.connectors import ConnectorReconciler
 from connector_controller.observed import Registry, SeenConnector, see_connector
 from connector_controller.services import READY
-from connector_store.domain.conditions import Answered, Finding, Probes
-from connector_store.domain.manifest import parse_object
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.manifest import parse_object
+from connector_store.domain.status.conditions import Answered, Finding, Probes
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from connector_store.probes import ProbeRequest

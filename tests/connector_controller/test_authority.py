@@ -16,7 +16,7 @@ from connector_controller.authority import (
     utc,
 )
 from connector_store.ca_secret import Signer, load_signer, to_pem
-from connector_store.domain.rotation import LIFETIME
+from connector_store.domain.status.rotation import LIFETIME
 from lab.certificates import make_ca
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -6,8 +6,8 @@ import pytest
 
 from connector_controller.classes import ClassReconciler, manifest_of_k8s, readiness
 from connector_controller.observed import Registry, SeenClass, see_class
-from connector_store.domain.builtin import K8S
-from connector_store.domain.manifest_class import parse_class
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTOR_CLASSES

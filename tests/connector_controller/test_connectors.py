@@ -9,9 +9,9 @@ import pytest
 
 from connector_controller.connectors import transitions
 from connector_controller.services import NON_PROXY, conflict
-from connector_store.domain.manifest import parse_object
-from connector_store.domain.settings import Settings
-from connector_store.domain.status import Condition, Status
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.manifest import parse_object
+from connector_store.domain.status.status import Condition, Status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS

@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 
 from connector_controller.controller import Options, Term
 from connector_controller.metrics import Metrics
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import (
     CONFIG_MAPS,

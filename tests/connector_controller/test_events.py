@@ -6,7 +6,7 @@ import pytest
 from connector_controller import events
 from connector_controller.events import Recorder, Regarding
 from connector_store.cache import Lru
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import EVENTS
 from tests.fakes.api_server import FakeApiServer, refusal

@@ -10,8 +10,8 @@ from cryptography import x509
 from connector_controller.authority import make_signer, utc
 from connector_controller.handover import ANNOUNCED, LONGEST, ROTATE, SWITCHED, Handover
 from connector_store.ca_secret import signer_of, to_pem
-from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS, Resource

@@ -1,8 +1,8 @@
 from typing import Any
 
 from connector_controller.observed import Registry, SeenConnector, see_class, see_connector
-from connector_store.domain.models import Connector, Rejected
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Connector, Rejected
 
 
 def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import pytest
 
 from connector_controller.proxy_services import ProxyServices
 from connector_controller.services import NAME_NOT_ALLOWED
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, parse_service
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, parse_service
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES

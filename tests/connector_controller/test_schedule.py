@@ -5,9 +5,9 @@ import pytest
 
 from connector_controller import schedule
 from connector_controller.schedule import Schedule
-from connector_store.domain.conditions import Answered, Probes, Unreachable
-from connector_store.domain.models import Address, HttpProbe
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Address, HttpProbe
+from connector_store.domain.status.conditions import Answered, Probes, Unreachable
 from connector_store.probes import ProbeRequest
 from tests.fakes.waiting import until
 

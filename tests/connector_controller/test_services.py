@@ -13,8 +13,8 @@ from connector_controller.services import (
     repair,
     wanted,
 )
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import parse_service, will_do
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.proxy_service import parse_service, will_do
 
 KEY = ObjectKey("team-a", "k8s")
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from connector_controller.trust_bundle import TrustBundle, served
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import NAMESPACES, Resource

@@ -15,10 +15,10 @@ from connector_csi.metrics import Metrics
 from connector_csi.publication import Publication
 from connector_csi.records import Records
 from connector_csi.volumes import Volumes
-from connector_store.domain.access import Answer
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.pod_token import TOKENS
-from connector_store.domain.volume import Pod
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer
+from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.kubeconfig.volume import Pod
 from tests.connector_csi.test_content import CONTEXT, FakeAccess, FakeCluster
 from tests.fakes.mounts import FakeMounts
 

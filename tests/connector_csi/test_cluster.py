@@ -10,12 +10,12 @@ import pytest
 
 from connector_csi.cluster import Cluster
 from connector_csi.metrics import Metrics
-from connector_store.domain.access import Granted, Refused
-from connector_store.domain.errors import ParseError
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Refused
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.objects.models import Connector
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from tests.fakes.api_server import FakeApiServer, refusal, user

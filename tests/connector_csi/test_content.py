@@ -11,11 +11,11 @@ from grpc import StatusCode
 
 from connector_csi.content import Content, Contents, Wish
 from connector_csi.failure import Failure
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.models import Address, Connector, Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.pod_token import TOKENS
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.models import Address, Connector, Rejected
 
 POD = {
     "csi.storage.k8s.io/pod.name": "web",

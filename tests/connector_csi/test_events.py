@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from connector_csi.events import Events
-from connector_store.domain.volume import Pod
+from connector_store.domain.kubeconfig.volume import Pod
 from connector_store.kube.client import KubeClient
 from connector_store.kube.events import NOTE_MAX
 from tests.fakes.api_server import FakeApiServer, refusal

@@ -6,9 +6,9 @@ import pytest
 from grpc import StatusCode
 
 from connector_csi.failure import MESSAGE_MAX, Failure, from_os, invalid, joined, may_not_use, shortened, unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule, Settings
-from connector_store.domain.volume import Pod
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import AccessRule, Settings
+from connector_store.domain.kubeconfig.volume import Pod
 
 POD = Pod(namespace="team-a", name="web", uid="u", service_account="runner")
 USE = Settings().access

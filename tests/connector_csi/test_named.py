@@ -9,8 +9,8 @@ import pytest
 
 from connector_csi import named
 from connector_csi.named import UNUSED, Named
-from connector_store.domain.cursor import Raw
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.cursor import Raw
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from tests.fakes.api_server import FakeApiServer, refusal

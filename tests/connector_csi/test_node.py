@@ -15,7 +15,7 @@ from connector_csi.metrics import Metrics
 from connector_csi.node import Node
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serving
-from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS
 from tests.connector_csi.lab import Lab
 from tests.connector_csi.test_content import CONTEXT
 

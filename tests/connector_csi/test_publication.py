@@ -6,7 +6,7 @@ import pytest
 
 from connector_csi.failure import Failure
 from connector_csi.publication import MAX_GID, Publication, read_publication
-from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS
 from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
 from tests.connector_csi.test_node import Change, request
 

@@ -11,10 +11,10 @@ import yaml
 from grpc import StatusCode
 
 from connector_csi.publication import Publication
-from connector_store.domain.access import Unavailable
-from connector_store.domain.models import Rejected
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Unavailable
+from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.objects.models import Rejected
 from tests.connector_csi.lab import SINCE, Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, connector
 

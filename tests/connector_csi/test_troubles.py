@@ -9,8 +9,8 @@ import pytest
 from connector_csi.failure import MESSAGE_MAX, invalid, unavailable
 from connector_csi.metrics import Metrics
 from connector_csi.troubles import Troubles
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.volume import Pod
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.volume import Pod
 
 POD = Pod(namespace="team-a", name="web", uid="u", service_account="runner")
 KEY = ObjectKey("team-b", "k8s")

@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from connector_csi import volumes
 from connector_csi.publication import Publication
-from connector_store.domain.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS
 from tests.connector_csi.lab import Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, POD
 from tests.fakes.waiting import until

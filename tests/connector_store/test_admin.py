@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from connector_store.admin import AdminServer, parse_listen
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 
 
 class Served:

@@ -5,8 +5,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from connector_store.ca_secret import Signer, load_signer, published, read_data, signer_of, to_pem, trusted
-from connector_store.domain.errors import ParseError
-from connector_store.domain.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
 from lab.certificates import Issued, cross_signed, make_ca, make_leaf
 
 HOST = "target.example.com"

@@ -5,9 +5,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from connector_store.client_certificates import examined
-from connector_store.domain.client_certificate import CLIENT_CERTIFICATE_SECRET, ClientCertificate
-from connector_store.domain.models import Secret
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET, ClientCertificate
+from connector_store.domain.objects.models import Secret
 from lab.certificates import Issued, make_ca, make_leaf
 
 CA = make_ca()

@@ -10,7 +10,7 @@ from typing import TextIO, cast
 import pytest
 
 from connector_store import logs
-from connector_store.domain.settings import LogFormat
+from connector_store.domain.config.settings import LogFormat
 from tests.fakes.writes import Writes
 
 

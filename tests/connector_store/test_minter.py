@@ -10,11 +10,11 @@ import jwt
 import pytest
 
 from connector_store import minter as subject
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.minting import MintingRight, TokenOrder
-from connector_store.domain.models import Address
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.objects.models import Address
 from connector_store.minter import REFUSED_AGAIN, Failure, Minter, Source
 from connector_store.target_client import TargetClient, resolve_by
 from connector_store.trust import TrustStore

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.conditions import Answered, Unreachable
-from connector_store.domain.facts import Facts
-from connector_store.domain.models import Address, HttpProbe, Rejected
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.objects.models import Address, HttpProbe, Rejected
+from connector_store.domain.status.conditions import Answered, Unreachable
+from connector_store.domain.status.facts import Facts
 from connector_store.minter import Minter
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
 from connector_store.target_client import TargetClient, resolve_by

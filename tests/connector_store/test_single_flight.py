@@ -5,7 +5,7 @@ from collections.abc import Hashable
 
 import pytest
 
-from connector_store.domain.access import Unavailable
+from connector_store.domain.callers.access import Unavailable
 from connector_store.single_flight import SingleFlight
 
 

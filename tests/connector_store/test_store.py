@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from connector_store.domain.access import Identity
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
-from connector_store.domain.bindings import Binding, ClusterRoleRef, Role, RoleRef, Subject
-from connector_store.domain.builtin import K8S
-from connector_store.domain.models import (
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.config.settings import AccessRule
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import (
     Address,
     AuthType,
     Connector,
@@ -18,11 +19,10 @@ from connector_store.domain.models import (
     Target,
     Unusable,
 )
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Permissions, RoleEntry
-from connector_store.domain.rbac import ClusterRole, PolicyRule
-from connector_store.domain.serving import not_bound, not_watched
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role, RoleRef, Subject
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
+from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
+from connector_store.domain.status.serving import not_bound, not_watched
 from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")

@@ -6,13 +6,13 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.builtin import K8S
-from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Permissions, RoleEntry
-from connector_store.domain.rbac import ClusterRole, PolicyRule
-from connector_store.domain.resolve import resolve
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.resolve import resolve
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
+from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 from connector_store.store import Object, Store
 from tests.connector_store.test_store import CONNECTOR, SECRET
 

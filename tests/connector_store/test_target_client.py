@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from OpenSSL import SSL
 
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.models import Address
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.objects.models import Address
 from connector_store.target_client import Answer, TargetClient, TargetError, resolve_by
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf

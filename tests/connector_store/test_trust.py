@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connector_store.trust import TrustStore, load_certificates
 from lab.certificates import Issued, make_ca, make_leaf
 

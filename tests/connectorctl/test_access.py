@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
 from connectorctl.access import entries, load, mint
 from connectorctl.options import Caller, Where
 from connectorctl.situation import Situation

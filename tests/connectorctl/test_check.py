@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings
 from connectorctl.check import Report, check_folder
 from connectorctl.example import MANIFESTS, write_example
 

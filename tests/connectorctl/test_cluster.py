@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.settings import Settings
-from connector_store.domain.source import Cluster
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.config.source import Cluster
+from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SERVICES
 from connectorctl import cluster

@@ -1,6 +1,6 @@
 import pytest
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.duration import parse_lifetime
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.access import Granted
-from connector_store.domain.errors import ParseError
-from connector_store.domain.kubeconfig import Entry
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.kubeconfig import Entry
 from connector_store.folder.access import SigningKey, TokenAccess
 from connectorctl import folder
 from connectorctl.example import MANIFESTS, write_example

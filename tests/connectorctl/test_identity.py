@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.identity import parse_identity
 from lab.issuer import TestIssuer
 

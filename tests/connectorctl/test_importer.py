@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.importer import read_kubeconfig
 from lab.certificates import make_ca, make_leaf
 

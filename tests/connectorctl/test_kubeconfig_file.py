@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.kubeconfig_file import MAX_FILE, check_replaceable, default_file, merge_into
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.models import CA_LABEL, Target, Unusable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.objects.models import CA_LABEL, Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.options import Caller, ConnectorKey, Where, caller_options, format_option, source_options
 from connectorctl.situation import Situation
 

@@ -3,8 +3,8 @@
 import click
 import pytest
 
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.source import Cluster, Folder
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.source import Cluster, Folder
 from connectorctl.options import Caller, Where
 from connectorctl.origin import choose_origin, is_cluster
 from connectorctl.situation import Situation

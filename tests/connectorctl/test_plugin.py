@@ -7,7 +7,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connectorctl.options import Caller, Where
 from connectorctl.plugin import LEEWAY, exec_credential, plugin_of
 

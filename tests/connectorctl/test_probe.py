@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
 from connectorctl.check import check_folder
 from connectorctl.example import MANIFESTS
 from connectorctl.probe import probe_targets

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default, read_proxy_ca
 from lab.certificates import make_ca
 

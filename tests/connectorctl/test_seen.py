@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import Settings
-from connector_store.domain.status import Condition, Truth
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.status.status import Condition, Truth
 from connector_store.store import Store
 from connectorctl.example import MANIFESTS
 from connectorctl.folder import load

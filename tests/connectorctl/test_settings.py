@@ -2,7 +2,7 @@
 
 import pytest
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connectorctl.settings import own_settings
 
 

@@ -3,13 +3,13 @@
 import re
 from typing import get_args
 
-from connector_store.domain import denial
-from connector_store.domain.errors import ParseError
-from connector_store.domain.matching import parse_address
-from connector_store.domain.models import Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import NotLent
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.decision import denial
+from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.models import Target, Unusable
+from connector_store.domain.permissions.permissions import NotLent
 from tests.docs.pages import REFERENCE, rows, section
 
 

@@ -15,11 +15,17 @@ from addons.records.record import Record
 from addons.server import draining, options
 from connector_controller.metrics import Metrics as ControllerMetrics
 from connector_csi.metrics import Metrics as DriverMetrics
-from connector_store.domain.conditions import NOT_PROBED, OURS
-from connector_store.domain.serving import NAMESPACE_NOT_SERVED
-from connector_store.domain.settings import KEYS, Settings
-from connector_store.domain.volume import ATTRIBUTES
-from connector_store.domain.volume_files import BUILT_IN, CONFIGURATIONS, ERROR_FILE, IN_CLUSTER, OF_IN_CLUSTER
+from connector_store.domain.config.settings import KEYS, Settings
+from connector_store.domain.kubeconfig.volume import ATTRIBUTES
+from connector_store.domain.kubeconfig.volume_files import (
+    BUILT_IN,
+    CONFIGURATIONS,
+    ERROR_FILE,
+    IN_CLUSTER,
+    OF_IN_CLUSTER,
+)
+from connector_store.domain.status.conditions import NOT_PROBED, OURS
+from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease
 from connector_store.probes import TIMEOUT
 from connector_store.process_metrics import ProcessMetrics
@@ -29,7 +35,10 @@ from connectorctl.man import CODES
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
 REASONED = (
-    *(ROOT / "connector_store/domain" / name for name in ("conditions.py", "manifest.py", "resolve.py")),
+    *(
+        ROOT / "connector_store/domain" / name
+        for name in ("status/conditions.py", "objects/manifest.py", "objects/resolve.py")
+    ),
     *(ROOT / "connector_controller" / name for name in ("connectors.py", "services.py")),
 )
 """Where conditions get their reasons."""

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import cast
 
 from addons.access.lending import Lending
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision.verdict import Found
 from connector_store.minter import Minter
 from connector_store.target_client import TargetClient
 

@@ -27,7 +27,7 @@ from addons.__main__ import serving
 from addons.net.sockets import Farewell, Sockets
 from addons.relay.shared import Shared
 from addons.server.process import Heap
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import SigningKey
 from tests.fakes.waiting import until
 

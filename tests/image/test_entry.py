@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from addons.server import options
-from connector_store.domain.settings import KEYS, option_name
+from connector_store.domain.config.settings import KEYS, option_name
 from connector_store.version import VERSION
 from image.entry import AS_A_SERVICE, HOME, STATE, command
 

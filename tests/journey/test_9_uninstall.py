@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.proxy_service import SELECTOR
+from connector_store.domain.kubeconfig.proxy_service import SELECTOR
 from lab.node.csi import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import ROOT, SYSTEM, Product

@@ -3,8 +3,8 @@
 import stat
 from pathlib import Path
 
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target
 from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
 from lab.certificates import make_ca

@@ -18,15 +18,15 @@ from addons.access.grant import Asked
 from addons.access.lending import Lending, NotYet
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
-from connector_store.domain import denial
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields
-from connector_store.domain.minting import MintingRight, TokenOrder
-from connector_store.domain.models import NOT_LENT
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found, Inject, Rules
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Found, Inject, Rules
+from connector_store.domain.objects.models import NOT_LENT
 from connector_store.folder.access import TokenAccess
 from connector_store.minter import Minter
 from tests.addons.relay.test_inject import target as usable

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from addons.access.checks import REFUSALS, Checks, ask, may_use
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Rules
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.decision.verdict import Rules
 from tests.fakes.lending import as_held
 
 KEY = ObjectKey("n", "a")

@@ -2,9 +2,9 @@
 
 from addons.access.grant import Asked, Grant, bearer
 from addons.http1.messages import RequestHead
-from connector_store.domain.errors import ParseError
-from connector_store.domain.headers import Fields
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
 
 A = ObjectKey("n", "a")
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from addons.access.lending import Lending, NotYet
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.minting import MintedToken, MintingRight, TokenOrder
-from connector_store.domain.models import NOT_LENT, Address, Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.minting import MintedToken, MintingRight, TokenOrder
+from connector_store.domain.decision.verdict import Found
+from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
 from connector_store.minter import Failure, Source
 
 KEY = ObjectKey("team-a", "k8s")

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from addons.access.live import CONCURRENT, LOOKED_AT, Live, Streams
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.impersonation import Impersonation
-from connector_store.domain.models import Address, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Asked, Lending
-from connector_store.domain.rbac import BoundRole, PolicyRule
-from connector_store.domain.request_info import parse_request
-from connector_store.domain.verdict import Found
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.decision.verdict import Found
+from connector_store.domain.objects.models import Address, Unusable
+from connector_store.domain.permissions.impersonation import Impersonation
+from connector_store.domain.permissions.permissions import Asked, Lending
+from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 from tests.addons.relay.test_inject import target
 from tests.fakes.waiting import until
 

@@ -17,7 +17,7 @@ from addons.http1.messages import (
     render_chunk,
     render_last_chunk,
 )
-from connector_store.domain.headers import Fields
+from connector_store.domain.base.headers import Fields
 
 MAX = 4096
 Reader = RequestReader | ResponseReader

@@ -13,8 +13,8 @@ from OpenSSL import SSL
 from addons.net import certificates
 from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
-from connector_store.domain.own_names import OwnNames
-from connector_store.domain.rotation import SIGNING
+from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.domain.status.rotation import SIGNING
 from lab.certificates import Issued, make_ca, make_leaf
 
 OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")

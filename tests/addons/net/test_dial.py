@@ -14,11 +14,11 @@ from addons.net.dial import Dial
 from addons.net.events import TimeUp, Wait
 from addons.net.resolver import Resolved, Resolver
 from addons.net.tls import TlsStream
-from connector_store.domain.address_policy import AddressPolicy
-from connector_store.domain.denial import Deny
-from connector_store.domain.models import Address
-from connector_store.domain.models import Target as Usable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.objects.models import Address
+from connector_store.domain.objects.models import Target as Usable
 from connector_store.trust import TrustStore
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write

@@ -1,6 +1,6 @@
 from addons.net.hosts import Hosts
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from connector_store.store import Store
 from tests.fakes.manifests import connector
 

@@ -7,9 +7,9 @@ import pytest
 from addons.records import audit
 from addons.records.audit import AuditLog, Form
 from addons.records.record import Record
-from connector_store.domain.access import Identity
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Identity
 
 TARGET = "/api/v1/namespaces/web/pods/a/exec?command=ls&command=-l&stdin=true"
 EXCHANGE = Record(

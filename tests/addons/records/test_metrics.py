@@ -4,9 +4,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from addons.records.metrics import CAUSES, Metrics
 from addons.records.record import Record
-from connector_store.domain.access import Identity
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Identity
 
 REQUEST = Record(
     event="request",

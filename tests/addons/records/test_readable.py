@@ -4,9 +4,9 @@ import pytest
 
 from addons.records.readable import readable
 from addons.records.record import Record
-from connector_store.domain.access import Identity
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Identity
 
 KEY = ObjectKey("team-a", "k8s")
 WHO = Identity(user="ci", uid="", groups=(), extra={})

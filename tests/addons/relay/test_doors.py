@@ -5,11 +5,11 @@ import pytest
 from addons.access.grant import Asked, Grant
 from addons.http1.messages import RequestHead
 from addons.relay.doors import Direct, Request, Tunnel
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields
-from connector_store.domain.models import Address
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.own_names import OwnNames
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.domain.objects.models import Address
 
 KEY = ObjectKey("team-a", "k8s")
 NAMES = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")

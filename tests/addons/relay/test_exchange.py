@@ -8,10 +8,10 @@ from addons.http1.messages import End, RequestHead, Until
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
 from addons.relay.response import Response
-from connector_store.domain import denial
-from connector_store.domain.headers import Fields
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Forward
+from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.verdict import Forward
 from tests.addons.relay.test_inject import GRANTED, target
 
 KEY = ObjectKey("n", "a")

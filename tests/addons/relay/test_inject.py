@@ -6,14 +6,14 @@ import pytest
 
 from addons.http1.messages import Body, RequestHead, ResponseHead, Until
 from addons.relay import inject
-from connector_store.domain.access import Granted, Identity
-from connector_store.domain.bearer_token import BearerToken
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.headers import Fields, Header
-from connector_store.domain.minting import MintingRight, TokenOrder
-from connector_store.domain.models import Address, Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.verdict import Forward, Inject
+from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Identity
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.objects.models import Address, Target
 
 GRANTED = Granted(identity=Identity(user="u"))
 

@@ -10,9 +10,9 @@ import pytest
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from addons.relay import kept
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.models import Target as Led
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.objects.models import Target as Led
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write

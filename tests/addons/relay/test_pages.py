@@ -8,14 +8,14 @@ import yaml
 
 from addons.access.checks import Checks
 from addons.relay.pages import Page, Pages
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET, BearerToken
-from connector_store.domain.denial import Deny
-from connector_store.domain.headers import Fields, Header
-from connector_store.domain.models import Address, Connector, Rejected, Secret, Target
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import service_url
-from connector_store.domain.verdict import Rules
+from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.verdict import Rules
+from connector_store.domain.kubeconfig.proxy_service import service_url
+from connector_store.domain.objects.models import Address, Connector, Rejected, Secret, Target
 from connector_store.store import Store
 from tests.fakes.lending import as_held
 

@@ -4,7 +4,7 @@ import json
 
 from addons.relay import replies
 from addons.relay.pages import Page
-from connector_store.domain import denial
+from connector_store.domain.decision import denial
 
 
 def test_inside_a_tunnel_a_refusal_is_a_status() -> None:

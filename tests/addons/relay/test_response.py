@@ -6,8 +6,8 @@ import pytest
 
 from addons.http1.messages import RequestHead
 from addons.relay.response import Broken, Response
-from connector_store.domain.denial import Deny
-from connector_store.domain.warning import warning
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.warning import warning
 from tests.addons.relay.test_inject import request, target
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.client_certificate import ClientCertificate
-from connector_store.domain.models import Address
-from connector_store.domain.models import Target as Led
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.objects.models import Address
+from connector_store.domain.objects.models import Target as Led
 from connector_store.trust import TrustStore
 from lab.certificates import Issued
 from tests.fakes.below_tls import BelowTls

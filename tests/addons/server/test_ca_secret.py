@@ -6,9 +6,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from addons.server.ca_secret import SecretAuthority, parse_authority
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rotation import PUBLISHED, SIGNING
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.status.rotation import PUBLISHED, SIGNING
 from lab.certificates import Issued, cross_signed, make_ca
 
 OLD = make_ca("old")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from addons.server.cluster import Nobody, own_addresses
-from connector_store.domain.access import Identity, Unavailable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Identity, Unavailable
 from lab.certificates import Issued, make_ca
 from lab.control_plane import ControlPlane
 from tests.fakes.manifests import connector, secret

@@ -6,7 +6,7 @@ import pytest
 
 from addons.server import draining
 from addons.server.draining import Draining
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
 from tests.fakes.proxy import PATIENCE, Proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import Conversation, Target

@@ -8,8 +8,8 @@ from addons.records.metrics import Metrics
 from addons.relay.shared import Times
 from addons.server import assembly, folder
 from addons.server.options import Config
-from connector_store.domain.errors import ParseError
-from connector_store.domain.source import Folder
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.source import Folder
 
 
 def config(confdir: Path, **explicit: str) -> Config:

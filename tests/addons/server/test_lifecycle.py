@@ -10,7 +10,7 @@ from mitmproxy.addons.termlog import TermLogHandler
 
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle, log_as
-from connector_store.domain.settings import LogFormat
+from connector_store.domain.config.settings import LogFormat
 from tests.fakes.proxy import Proxy
 from tests.fakes.target import Conversation, Target
 from tests.fakes.waiting import until

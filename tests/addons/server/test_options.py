@@ -9,8 +9,8 @@ from mitmproxy.test import taddons
 
 from addons.relay.shared import Times
 from addons.server import options
-from connector_store.domain.errors import ParseError
-from connector_store.domain.source import Cluster, Folder
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.source import Cluster, Folder
 from tests.fakes.proxy import Options
 
 

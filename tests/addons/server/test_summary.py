@@ -3,9 +3,9 @@
 import pytest
 
 from addons.server.summary import summary
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.manifest_secret import parse_secret
-from connector_store.domain.source import Cluster, Folder
+from connector_store.domain.config.source import Cluster, Folder
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.store import Store
 from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.manifest import API_VERSION
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.settings import Settings
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.objects.manifest import API_VERSION
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from connectorctl.plugin import LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl

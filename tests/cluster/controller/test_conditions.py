@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain import rfc3339
+from connector_store.domain.base import rfc3339
 from lab.certificates import make_ca
 from lab.controllers import GROUP, Controller, World
 from lab.targets import CA, ENDLESS, status, target

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from connector_controller.handover import ROTATE, SWITCHED
-from connector_store.domain.kubeconfig import Entry, render
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
-from connector_store.domain.rotation import NEXT, SIGNING
+from connector_store.domain.kubeconfig.kubeconfig import Entry, render
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
+from connector_store.domain.status.rotation import NEXT, SIGNING
 from lab.controllers import SYSTEM, Controller, World
 from lab.kubectl import Kubectl
 from lab.waiting import until

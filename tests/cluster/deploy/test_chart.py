@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.direct import PREFIX
-from connector_store.domain.settings import KEYS
+from connector_store.domain.config.settings import KEYS
+from connector_store.domain.decision.direct import PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.impersonation import DEFAULT_PREFIX
+from connector_store.domain.permissions.impersonation import DEFAULT_PREFIX
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from connector_store.domain.models import Target, Unusable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.sources import ClusterSource
 from connector_store.store import Store

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from lab import manifests

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import Process

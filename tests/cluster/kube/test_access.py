@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from connector_store.domain.access import Granted, Refused
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Refused
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube import config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.access import Granted, Unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Unavailable
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.access import KubeAccess
 from lab.control_plane import ControlPlane
 from tests.cluster.kube.filled import following, token

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from connector_csi.named import Named
-from connector_store.domain.cursor import Raw
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.cursor import Raw
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS

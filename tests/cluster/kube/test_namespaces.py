@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 from tests.cluster.kube.filled import following, reason, token

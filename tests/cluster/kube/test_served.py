@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import until

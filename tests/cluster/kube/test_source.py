@@ -1,7 +1,7 @@
 """The store follows a real API server, with the proxy's own identity."""
 
-from connector_store.domain.models import Target
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target
 from lab.control_plane import ControlPlane
 from tests.cluster.kube.filled import following, reason, token
 from tests.cluster.kube.installed import connector, proxy_client, secret

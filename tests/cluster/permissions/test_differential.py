@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.builtin_roles import BUILTIN, manifest
-from connector_store.domain.fields import Fields
-from connector_store.domain.permissions import (
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.permissions.builtin_roles import BUILTIN, manifest
+from connector_store.domain.permissions.permissions import (
     Asked,
     Lending,
     Lent,
@@ -21,8 +22,7 @@ from connector_store.domain.permissions import (
     may_create,
     parse_permissions,
 )
-from connector_store.domain.rbac import ClusterRole, parse_cluster_role
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.permissions.rbac import ClusterRole, parse_cluster_role
 from lab.control_plane import ControlPlane
 from tests.cluster.permissions.asking import Asking
 from tests.cluster.permissions.generated import NAMESPACES, Request, requests, roles, served

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, secret

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from connector_store.domain.kubeconfig import Entry, render
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import Entry, render
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from connector_store.folder.access import SigningKey
 from lab import manifests
 from lab.kubectl import Kubectl

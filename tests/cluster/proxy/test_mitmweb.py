@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.waiting import until

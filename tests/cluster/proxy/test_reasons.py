@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, render
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, render
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, minting, secret

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.kubeconfig import TOKEN_FILE, Entry, render
-from connector_store.domain.manifest import parse_connector
-from connector_store.domain.models import Connector
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, render
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import until

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.access import Granted, Identity, Refused
-from connector_store.domain.bindings import Binding, ClusterRoleRef, Subject
-from connector_store.domain.errors import ParseError
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.rbac import ClusterRole, PolicyRule
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Identity, Refused
+from connector_store.domain.config.settings import AccessRule
+from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Subject
+from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 from connector_store.folder import access as subject
 from connector_store.folder.access import KEY_FILE, MAX_TTL, MAX_VERIFIED, BoundRights, SigningKey, TokenAccess
 from connector_store.store import Store

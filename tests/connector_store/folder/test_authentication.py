@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.authentication import Issuer
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.callers.authentication import Issuer
 from connector_store.folder import authentication
 from connector_store.folder.authentication import MAX_FILE, AuthenticationFile
 from tests.fakes.waiting import until

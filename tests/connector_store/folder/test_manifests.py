@@ -1,7 +1,7 @@
 import pytest
 
-from connector_store.domain.models import Connector, ConnectorClass, Rejected, Secret, Unusable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
 from connector_store.folder.manifests import Problem, describe, read_manifests, unusable_problem
 
 CONNECTOR = """\

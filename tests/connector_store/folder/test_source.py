@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.models import Target, Unusable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.permissions import Asked, Lent
-from connector_store.domain.request_info import parse_request
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.objects.models import Target, Unusable
+from connector_store.domain.permissions.permissions import Asked, Lent
 from connector_store.folder.source import GRACE, NAME, DirectorySource
 from connector_store.store import Store
 

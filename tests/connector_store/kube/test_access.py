@@ -9,9 +9,9 @@ import jwt
 import pytest
 from aiohttp import web
 
-from connector_store.domain.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube import access
 from connector_store.kube.access import UNKNOWN_BURST, KubeAccess
 from connector_store.kube.client import KubeClient

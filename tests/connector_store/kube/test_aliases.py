@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.proxy_service import MANAGED_BY, MANAGER, SELECTOR, Service, parse_service
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, SELECTOR, Service, parse_service
 from connector_store.kube.aliases import Aliases, leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import SERVICES

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
 from connector_store.kube import lease
 from connector_store.kube.client import KubeClient
 from connector_store.kube.lease import (

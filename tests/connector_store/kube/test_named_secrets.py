@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.models import Address, AuthType, Connector, ConnectorClass, Rejected, Secret
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, Rejected, Secret
 from connector_store.kube import queue
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets

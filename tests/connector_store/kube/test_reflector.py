@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.cursor import Raw
+from connector_store.domain.objects.cursor import Raw
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import REFUSALS, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS

@@ -6,9 +6,9 @@ import jwt
 import pytest
 from aiohttp import web
 
-from connector_store.domain.access import POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
-from connector_store.domain.names import ObjectKey
-from connector_store.domain.settings import AccessRule
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
+from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS
 from connector_store.kube.review import AccessReviews, review_access, review_owner, review_token

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.errors import ParseError
-from connector_store.domain.settings import Settings
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
 from connector_store.kube.shared_settings import read_settings

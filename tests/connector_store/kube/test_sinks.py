@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from connector_store.domain.builtin import K8S
-from connector_store.domain.cursor import Raw
-from connector_store.domain.models import ConnectorClass, Rejected, Secret
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.models import ConnectorClass, Rejected, Secret
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
 from connector_store.kube.sinks import Fork, ObjectSink, StoreSink, object_reflector, parser

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.client_certificate import CLIENT_CERTIFICATE_SECRET
-from connector_store.domain.models import CA_LABEL, Target, Unusable
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET
+from connector_store.domain.objects.models import CA_LABEL, Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from connector_store.kube.sources import ClusterSource

@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 
-from connector_store.domain.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.authentication import Issuer, Mapped
-from connector_store.domain.names import ObjectKey
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer, Mapped
 from connector_store.oidc.access import IssuerAccess
 from connector_store.oidc.fetch import HttpsFetch
 from connector_store.oidc.keys import IssuerKeys

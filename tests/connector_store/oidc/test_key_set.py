@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.errors import ParseError
+from connector_store.domain.base.errors import ParseError
 from connector_store.oidc.key_set import MAX_KEYS, parse_key_set
 from lab.issuer import SigningKey
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.authentication import Issuer, Mapped
+from connector_store.domain.callers.authentication import Issuer, Mapped
 from connector_store.oidc.fetch import FetchError
 from connector_store.oidc.keys import RENEW, IssuerKeys, KeysUnavailableError
 from lab.issuer import SigningKey

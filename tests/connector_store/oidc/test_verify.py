@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.access import Answer, Granted, Refused, Unavailable
-from connector_store.domain.authentication import Issuer, Mapped
+from connector_store.domain.callers.access import Answer, Granted, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer, Mapped
 from connector_store.oidc.fetch import HttpsFetch
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.oidc.verify import LEEWAY, MAX_TOKEN, Claimed, read_claimed, verify

@@ -14,7 +14,7 @@ import jwt
 import pytest
 import yaml
 
-from connector_store.domain import rfc3339
+from connector_store.domain.base import rfc3339
 from connectorctl.commands import status
 from tests.connectorctl.typed import Type
 

@@ -1,0 +1,80 @@
+"""Typed access to a raw object, as JSON or YAML gives it; a wrong type is a ParseError that names the field.
+
+>>> spec = Fields({"auth": {"name": "a"}}, "spec")
+>>> spec.child("auth").text("name"), spec.child("auth").text("other")
+('a', None)
+>>> Fields({"name": 5}, "metadata").text("name")
+Traceback (most recent call last):
+...
+connector_store.domain.base.errors.ParseError: metadata.name: is not a string; put it in quotes
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from connector_store.domain.base.errors import ParseError
+
+
+class Fields:
+    """A mapping of the object and the path to it. What is absent or null counts as empty, as in Kubernetes."""
+
+    __slots__ = ("_values", "path")
+
+    def __init__(self, value: object, path: str) -> None:
+        if value is not None and not isinstance(value, Mapping):
+            raise ParseError(path, "is not an object")
+        self._values: Mapping[Any, Any] = value or {}
+        self.path = path
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def at(self, name: str) -> str:
+        """The path of a field, as kubectl writes it."""
+        return f"{self.path}.{name}" if self.path else name
+
+    def value(self, name: str) -> object:
+        return self._values.get(name)
+
+    def names(self) -> list[str]:
+        return [str(each) for each in self._values]
+
+    def text(self, name: str) -> str | None:
+        """None if it is absent, null or empty."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ParseError(self.at(name), "is not a string; put it in quotes")
+        return value or None
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise ParseError(self.at(name), "is neither true nor false")
+        return bool(value)
+
+    def number(self, name: str) -> int:
+        """0 if it is absent."""
+        value = self._values.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ParseError(self.at(name), "is not a whole number")
+        return value or 0
+
+    def child(self, name: str) -> "Fields":
+        return Fields(self._values.get(name), self.at(name))
+
+    def items(self, name: str) -> list["Fields"]:
+        """The objects of a list."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, list):
+            raise ParseError(self.at(name), "is not a list")
+        return [Fields(each, f"{self.at(name)}[{index}]") for index, each in enumerate(value or ())]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The strings of a list."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, list):
+            raise ParseError(self.at(name), "is not a list")
+        for index, each in enumerate(value or ()):
+            if not isinstance(each, str):
+                raise ParseError(f"{self.at(name)}[{index}]", "is not a string; put it in quotes")
+        return tuple(value or ())

@@ -1,0 +1,48 @@
+"""Names of namespaced objects.
+
+>>> ObjectKey.parse("team-a/k8s")
+ObjectKey(namespace='team-a', name='k8s')
+>>> str(ObjectKey("team-a", "k8s"))
+'team-a/k8s'
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple, Self
+
+from connector_store.domain.base.errors import ParseError
+
+API_GROUP: Final = "connectors.alauda.io"
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SUBDOMAIN_MAX = 253
+
+
+def is_label(text: str) -> bool:
+    """True for a DNS label, the form of a namespace's name (RFC 1123 section 2.1, at most 63 characters)."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def is_subdomain(text: str) -> bool:
+    """True for a DNS subdomain, the form of most objects' names (RFC 1123 section 2.1, at most 253 characters)."""
+    return len(text) <= _SUBDOMAIN_MAX and _SUBDOMAIN.fullmatch(text) is not None
+
+
+class ObjectKey(NamedTuple):
+    """Namespace and name of an object; a tuple, because the data path looks one up for every request."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def parse(cls, text: str) -> Self:
+        """Read `namespace/name`; ParseError if it is anything else."""
+        namespace, slash, name = text.partition("/")
+        if not slash or not is_label(namespace) or not is_subdomain(name):
+            raise ParseError("", "not of the form NAMESPACE/NAME")
+        return cls(namespace, name)

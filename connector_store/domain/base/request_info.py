@@ -1,0 +1,135 @@
+"""Method and target -> what the API server will take the request for.
+
+The rules are those of RequestInfoFactory in k8s.io/apiserver, pkg/endpoints/request/requestinfo.go (Kubernetes 1.37).
+
+>>> parse_request("GET", "/api/v1/namespaces/web/pods/a/log?follow=true", "")
+RequestInfo(verb='get', group='', resource='pods', subresource='log', namespace='web', name='a', \
+path='/api/v1/namespaces/web/pods/a/log')
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import unquote, unquote_plus
+
+from connector_store.domain.base.selectors import exact_name, is_label_selector
+
+_VERBS: Final = {
+    "GET": "get",
+    "HEAD": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+_SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
+_NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
+_MAX_PAIRS: Final = 10_000
+"""A longer query is read as none: Go's urlmaxqueryparams (net/url, since Go 1.24.12)."""
+_MAX_CACHED: Final = 1024
+"""Characters of a target that is remembered, so that the cache is bounded in bytes too."""
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_INTEGER = re.compile(r"([+-]?)(?=[0-9])0*([0-9]{0,19})", re.ASCII)
+_INT64 = range(-(2**63), 2**63)
+
+
+class RequestInfo(NamedTuple):
+    """A request as the API server reads it. `resource` is empty for non-resource paths; `path` is decoded.
+
+    The verb of a non-resource path is the method in lower case. A tuple, because one is made for every request.
+    """
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    path: str
+
+
+def parse_request(method: str, target: str, prefix: str) -> RequestInfo:
+    """Read an origin-form target below `prefix`, which the server behind the address does not see."""
+    if len(target) > _MAX_CACHED:
+        return _parse(method, target, prefix)
+    return _parse_cached(method, target, prefix)
+
+
+def _parse(method: str, target: str, prefix: str) -> RequestInfo:
+    raw_path, _, query = target.partition("?")
+    raw_path = raw_path.removeprefix(prefix)
+    path = unquote(raw_path) if "%" in raw_path else raw_path
+    parts = path.strip("/").split("/")
+    other = RequestInfo(method.lower(), "", "", "", "", "", path)
+    if parts[0] == "api" and len(parts) >= 3:
+        return _resource(method, "", parts[2:], query, other)
+    if parts[0] == "apis" and len(parts) >= 4:
+        return _resource(method, parts[1], parts[3:], query, other)
+    return other
+
+
+_parse_cached = lru_cache(maxsize=2048)(_parse)
+
+
+def _resource(method: str, group: str, parts: list[str], query: str, other: RequestInfo) -> RequestInfo:
+    verb = _VERBS.get(method, "")
+    if parts[0] in _SPECIAL_VERBS:
+        if len(parts) < 2:
+            return other._replace(group=group)
+        verb, *parts = parts
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 1:
+        namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
+            parts = parts[2:]
+    name = parts[1] if len(parts) > 1 else ""
+    subresource = parts[2] if len(parts) > 2 and verb != "proxy" else ""
+    if not name and verb == "get":
+        verb, name = _list_or_watch(query)
+    elif not name and verb == "delete":
+        verb = "deletecollection"
+    return RequestInfo(verb, group, parts[0], subresource, namespace, name, other.path)
+
+
+def _list_or_watch(query: str) -> tuple[str, str]:
+    if not query:
+        return "list", ""
+    values = _first_values(query)
+    watch = values.get("watch")
+    name = _name(values)
+    if name is None:
+        # Options that cannot be read are read as none, but for the watch, and that a little differently.
+        return "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch", ""
+    verb = "list" if watch is None or watch == "0" or watch.casefold() == "false" else "watch"
+    # https://pkg.go.dev/k8s.io/apimachinery/pkg/api/validation/path#IsValidPathSegmentName
+    return verb, "" if name in (".", "..") or "/" in name or "%" in name else name
+
+
+def _name(values: Mapping[str, str]) -> str | None:
+    """The name that the options of a list ask for, empty if none; None if they cannot be read."""
+    if not all(_is_int64(values[each]) for each in ("limit", "timeoutSeconds") if each in values):
+        return None
+    if not is_label_selector(values.get("labelSelector", "")):
+        return None
+    return exact_name(values.get("fieldSelector", ""))
+
+
+def _first_values(query: str) -> Mapping[str, str]:
+    """As Go's url.ParseQuery: pairs with a semicolon or a malformed escape are dropped, the first value counts."""
+    values: dict[str, str] = {}
+    if query.count("&") >= _MAX_PAIRS:
+        return values
+    for pair in query.split("&"):
+        if not pair or ";" in pair or _BAD_ESCAPE.search(pair) is not None:
+            continue
+        key, _, value = pair.partition("=")
+        values.setdefault(unquote_plus(key), unquote_plus(value))
+    return values
+
+
+def _is_int64(text: str) -> bool:
+    # Python reads no number of more than 4,300 digits, Go reads any number of noughts.
+    match = _INTEGER.fullmatch(text)
+    return match is not None and int(f"{match[1]}0{match[2]}") in _INT64

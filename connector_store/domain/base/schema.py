@@ -1,0 +1,130 @@
+"""Which fields an object may have: what an API server refuses to take (`unknown field`), a folder refuses too.
+
+A typing error in an optional field would otherwise be a setting that is silently not used.
+
+>>> [str(each) for each in unknown_fields({"kind": "Connector", "spec": {"adress": "https://x"}})]
+['spec.adress: unknown field; did you mean address?']
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from connector_store.domain.base.errors import ParseError
+
+Shape = Mapping[str, "Shape | None"]
+"""Field -> the fields of its object, or of the objects of its list; None where anything may stand."""
+
+_PAIR: Final[Shape] = {"name": None, "value": None}
+_REFERENCE: Final[Shape] = dict.fromkeys(
+    ("apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid")
+)
+_ROLES: Final[Shape] = {"clusterRole": None, "namespaces": None}
+_RULE: Final[Shape] = dict.fromkeys(("apiGroups", "nonResourceURLs", "resourceNames", "resources", "verbs"))
+_METADATA: Final[Shape] = dict.fromkeys(
+    (
+        "annotations",
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "labels",
+        "managedFields",
+        "name",
+        "namespace",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    )
+)
+"""ObjectMeta of apimachinery meta/v1."""
+_OBJECT: Final[Shape] = {"apiVersion": None, "kind": None, "metadata": _METADATA}
+_BINDING: Final[Shape] = {
+    **_OBJECT,
+    "roleRef": dict.fromkeys(("apiGroup", "kind", "name")),
+    "subjects": dict.fromkeys(("apiGroup", "kind", "name", "namespace")),
+}
+_CLAIM: Final[Shape] = dict.fromkeys(("claim", "prefix", "expression"))
+
+CONNECTOR_SPEC: Final[Shape] = {
+    "connectorClassName": None,
+    "address": None,
+    "addressExtensions": _PAIR,
+    "auth": {"name": None, "params": _PAIR, "secretRef": _REFERENCE},
+    "caCertSecretRef": {"name": None},
+    "params": _PAIR,
+    "permissions": {"allow": _ROLES, "deny": _ROLES},
+    "impersonate": {"userPrefix": None, "groupPrefix": None},
+}
+"""As in the CustomResourceDefinition of deploy/crds."""
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "Connector": {**_OBJECT, "spec": CONNECTOR_SPEC, "status": None},
+    # The definition keeps unknown fields of a class: what is not run of it is said where it is read.
+    "ConnectorClass": {**_OBJECT, "spec": None, "status": None},
+    "Secret": {**_OBJECT, "type": None, "data": None, "stringData": None, "immutable": None},
+    "ClusterRole": {**_OBJECT, "rules": _RULE, "aggregationRule": None},
+    "Role": {**_OBJECT, "rules": _RULE},
+    "RoleBinding": _BINDING,
+    "ClusterRoleBinding": _BINDING,
+    "AuthenticationConfiguration": {
+        "apiVersion": None,
+        "kind": None,
+        "anonymous": None,
+        "jwt": {
+            "issuer": dict.fromkeys(
+                (
+                    "url",
+                    "discoveryURL",
+                    "certificateAuthority",
+                    "audiences",
+                    "audienceMatchPolicy",
+                    "egressSelectorType",
+                )
+            ),
+            "claimMappings": {"username": _CLAIM, "groups": _CLAIM, "uid": _CLAIM, "extra": None},
+            "claimValidationRules": dict.fromkeys(("claim", "requiredValue", "expression", "message")),
+            "userValidationRules": None,
+        },
+    },
+}
+
+LONGEST_NAME: Final = 63
+"""Characters of a name that are repeated to its writer."""
+MOST: Final = 20
+"""Unknown fields of one object that are named."""
+
+
+def unknown_fields(raw: Mapping[str, object]) -> list[ParseError]:
+    """The fields that an object of our kinds cannot have, in order, each with what may have been meant."""
+    shape = _SHAPES.get(str(raw.get("kind")))
+    found = _unknown(raw, shape, "") if shape is not None else iter(())
+    return [each for each, _ in zip(found, range(MOST), strict=False)]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name that is most like `name`, empty if none is.
+
+    >>> suggestion("Conector", ["Secret", "Connector"])
+    '; did you mean Connector?'
+    """
+    lower = {each.lower(): each for each in known}
+    close = get_close_matches(name[:LONGEST_NAME].lower(), lower, n=1)
+    return f"; did you mean {lower[close[0]]}?" if close else ""
+
+
+def _unknown(value: object, shape: Shape, path: str) -> Iterator[ParseError]:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _unknown(each, shape, f"{path}[{index}]")
+    if not isinstance(value, Mapping):
+        return
+    for name, inner in value.items():
+        place = f"{path}.{name}" if path else str(name)
+        if name not in shape:
+            yield ParseError(place[:1024], "unknown field" + suggestion(str(name), shape))
+        elif (below := shape[name]) is not None:
+            yield from _unknown(inner, below, place)

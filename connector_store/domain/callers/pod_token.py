@@ -1,0 +1,48 @@
+"""The pod's token as kubelet hands it to a CSI driver (KEP-2047; KEP-5538 for `secrets`).
+
+`csi.storage.k8s.io/serviceAccount.tokens` is `{"AUDIENCE": {"token": "…", "expirationTimestamp": "…"}}`; kubelets
+since 1.35 may put it into the request's secrets instead of the volume context.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.expiry import token_times
+
+TOKENS: Final = "csi.storage.k8s.io/serviceAccount.tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodToken:
+    """`lifetime` is in seconds from issue to expiry, `expires` in Unix seconds; None if the token does not say."""
+
+    token: str = field(repr=False)
+    lifetime: float | None = None
+    expires: float | None = None
+
+
+def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audience: str) -> PodToken:
+    """The token of that audience, from `secrets` first; ParseError never quotes what was sent."""
+    text = secrets.get(TOKENS) or context.get(TOKENS)
+    if not text:
+        raise ParseError(
+            TOKENS, f"is missing; the CSIDriver object must have spec.tokenRequests with audience {audience}"
+        )
+    try:
+        tokens = json.loads(text)
+        token = tokens[audience]["token"] if audience in tokens else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # `from None`: the text of a JSON error holds the document.
+        raise ParseError(
+            TOKENS, "is not what kubelet sends: JSON of audience -> {token, expirationTimestamp}"
+        ) from None
+    if token is None:
+        raise ParseError(TOKENS, f"has none for audience {audience}; add it to spec.tokenRequests of the CSIDriver")
+    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ParseError(TOKENS, f"has something else than a token for audience {audience}")
+    issued, expires = token_times(token)
+    lifetime = expires - issued if issued is not None and expires is not None else None
+    return PodToken(token=token, lifetime=lifetime, expires=expires)

@@ -1,0 +1,319 @@
+"""The settings that the doors share, parsed once.
+
+A key `probe-interval` is set by `--set connector_probe_interval=…`, by `CONNECTORS_PROBE_INTERVAL` in the environment
+or by that key of the ConfigMap `connectors-config`; the first of them that has it wins.
+
+>>> parse_settings(explicit={}, environ={"CONNECTORS_DRAIN": "5"}, config_map={"drain": "9"}, in_cluster=True).drain
+5.0
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final, Literal, NamedTuple, get_args
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.expiry import SOON
+from connector_store.domain.base.names import ObjectKey, is_label, is_subdomain
+
+LogFormat = Literal["auto", "text", "json"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CONFIG_MAP: Final = "connectors-config"
+LONGEST: Final = 86400.0
+LONGEST_WARNING: Final = 366 * 86400.0
+
+PROOF: Final = 30.0
+"""Seconds that `stale-after` must be longer than `watch-timeout`: a silent watch proves nothing before its end."""
+
+KEYS: Final[Mapping[str, str]] = {
+    "audience": "audience that callers' tokens must carry",
+    "access": "what a caller must be allowed, as verb:resource[/subresource] in connectors.alauda.io",
+    "targets-allow": "CIDRs that targets may have although they are denied, separated by commas",
+    "targets-deny": "CIDRs that no target may have, separated by commas; in a cluster on top of its own (see docs)",
+    "ca-file": "PEM file with the CAs of targets that name none",
+    "proxy-service": "Service of the proxy, as NAME.NAMESPACE; empty: Connectors get no Service",
+    "proxy-tls": "kubeconfigs name the proxy by https: true or false",
+    "cluster-domain": "DNS domain of the cluster",
+    "system-namespace": "namespace of the proxy, the controller and their objects",
+    "namespaces": "namespaces whose Connectors are served, separated by commas; empty: all",
+    "ca-secret": "Secret in the system namespace with the proxy's CA; empty: the CA is mitmproxy's own",
+    "ca-configmap": "ConfigMap in the system namespace with the public half of the CA",
+    "watch-timeout": "seconds that one watch request lasts",
+    "stale-after": "seconds without a working watch after which nothing of what it brought is served",
+    "jwks-max-age": "seconds that an issuer's keys serve while it cannot be asked",
+    "probe-interval": "seconds between two probes of a Connector",
+    "expiry-warning": "seconds before its end from which a credential is warned about",
+    "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
+    "log-format": "form of log lines: text, json, or auto: text on a terminal, else json",
+    "drain": "seconds that live streams have to end when a process stops",
+}
+
+
+class AccessRule(NamedTuple):
+    """The SubjectAccessReview that every caller must pass, in group connectors.alauda.io."""
+
+    verb: str
+    resource: str
+    subresource: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.verb}:{self.resource}" + (f"/{self.subresource}" if self.subresource else "")
+
+
+_DEFAULT_ACCESS: Final = AccessRule("use", "connectors", "proxy")
+_SYSTEM_NAMESPACE: Final = "connectors-system"
+_PROXY_SERVICE: Final = "connectors-proxy"
+_DEFAULT_PROXY_SERVICE: Final = ObjectKey(_SYSTEM_NAMESPACE, _PROXY_SERVICE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field per key, durations in seconds."""
+
+    audience: str = "connectors-proxy"
+    access: AccessRule = _DEFAULT_ACCESS
+    targets_allow: tuple[Network, ...] = ()
+    targets_deny: tuple[Network, ...] = ()
+    in_cluster: bool = False
+    """True adds what no target in a cluster may be: see `address_policy.AddressPolicy`."""
+    ca_file: str | None = None
+    proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
+    proxy_tls: bool = False
+    cluster_domain: str = "cluster.local"
+    system_namespace: str = _SYSTEM_NAMESPACE
+    namespaces: tuple[str, ...] | None = None
+    """None: all."""
+    ca_secret: str | None = None
+    ca_configmap: str = "connectors-proxy-ca"
+    watch_timeout: float = 300.0
+    stale_after: float = 600.0
+    jwks_max_age: float = 21_600.0
+    probe_interval: float = 60.0
+    expiry_warning: float = SOON
+    ca_overlap: float = 600.0
+    log_format: LogFormat = "auto"
+    drain: float = 60.0
+
+    def serves(self, namespace: str) -> bool:
+        """Whether the setting `namespaces` has it."""
+        return self.namespaces is None or namespace in self.namespaces
+
+    @property
+    def proxy_host(self) -> str | None:
+        """The cluster's name of the proxy Service, if there is one."""
+        if self.proxy_service is None:
+            return None
+        return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
+
+
+def option_name(key: str) -> str:
+    """`probe-interval` -> `connector_probe_interval`, the proxy's option."""
+    return "connector_" + key.replace("-", "_")
+
+
+def environment_name(key: str) -> str:
+    """`probe-interval` -> `CONNECTORS_PROBE_INTERVAL`."""
+    return "CONNECTORS_" + key.replace("-", "_").upper()
+
+
+def parse_settings(
+    *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
+) -> Settings:
+    """Read all keys; ParseError names the first that is wrong and where it was set.
+
+    `explicit` and `config_map` have the keys of `KEYS`. Other keys of `config_map` are other programs'; another key in
+    `explicit` is an error, and so is another CONNECTORS_ variable of `environ`, but for those that Kubernetes puts
+    there for Services (CONNECTORS_PROXY_SERVICE_HOST).
+    """
+    for key in explicit:
+        if key not in KEYS:
+            raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
+    variables = [*map(environment_name, KEYS)]
+    for name in sorted(environ):
+        if name.startswith("CONNECTORS_") and name not in variables and not _OF_A_SERVICE.fullmatch(name):
+            raise ParseError(f"environment {name}", f"is not a setting{did_you_mean(name, variables)}")
+    read = _Reader(explicit, environ, config_map)
+    default = Settings()
+    system_namespace = read.value("system-namespace", _namespace, default.system_namespace)
+    proxy_service: ObjectKey | None = ObjectKey(system_namespace, _PROXY_SERVICE)
+    watch_timeout = read.value("watch-timeout", _seconds, default.watch_timeout)
+    return Settings(
+        audience=read.value("audience", _word, default.audience),
+        access=read.value("access", parse_access, default.access),
+        targets_allow=read.value("targets-allow", _networks, ()),
+        targets_deny=read.value("targets-deny", _networks, ()),
+        in_cluster=in_cluster,
+        ca_file=read.value("ca-file", _optional(str), None),
+        proxy_service=read.value("proxy-service", _optional(_service), proxy_service),
+        proxy_tls=read.value("proxy-tls", _boolean, default.proxy_tls),
+        cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
+        system_namespace=system_namespace,
+        namespaces=read.value("namespaces", _namespaces, None),
+        ca_secret=read.value("ca-secret", _optional(_subdomain), None),
+        ca_configmap=read.value("ca-configmap", _subdomain, default.ca_configmap),
+        watch_timeout=watch_timeout,
+        stale_after=read.value(
+            "stale-after", _more_than(watch_timeout + PROOF), max(default.stale_after, 2 * watch_timeout)
+        ),
+        jwks_max_age=read.value("jwks-max-age", _seconds, default.jwks_max_age),
+        probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
+        expiry_warning=read.value("expiry-warning", _until_end, default.expiry_warning),
+        ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
+        log_format=read.value("log-format", parse_log_format, default.log_format),
+        drain=read.value("drain", _seconds_or_none, default.drain),
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where none of `known` is like it."""
+    found = get_close_matches(name, [*known], n=1, cutoff=0.8)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+# Kubernetes, pkg/kubelet/envvars.
+_OF_A_SERVICE = re.compile(
+    r"CONNECTORS(_[A-Z0-9_]+)?_"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+class _Reader:
+    def __init__(self, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str]) -> None:
+        self._explicit = explicit
+        self._environ = environ
+        self._config_map = config_map
+
+    def value[T](self, key: str, parse: Callable[[str], T], default: T) -> T:
+        found = self._find(key)
+        if found is None:
+            return default
+        place, text = found
+        try:
+            return parse(text.strip())
+        except ValueError as error:
+            reason = error.reason if isinstance(error, ParseError) else str(error)
+            raise ParseError(place, reason) from error
+
+    def _find(self, key: str) -> tuple[str, str] | None:
+        if key in self._explicit:
+            return f"--set {option_name(key)}", self._explicit[key]
+        variable = environment_name(key)
+        if variable in self._environ:
+            return f"environment {variable}", self._environ[variable]
+        if key in self._config_map:
+            return f"ConfigMap {CONFIG_MAP} key {key}", self._config_map[key]
+        return None
+
+
+_RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
+_WORD = re.compile(r"[!-~]+")
+_SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
+_LONG_SECONDS = re.compile(r"[0-9]{1,8}")
+
+
+def parse_access(text: str) -> AccessRule:
+    """Read `verb:resource[/subresource]`; ParseError if it is anything else."""
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise ParseError("", "not of the form VERB:RESOURCE[/SUBRESOURCE]; the default is use:connectors/proxy")
+    verb, resource, subresource = match.groups()
+    return AccessRule(verb, resource, subresource)
+
+
+def parse_log_format(text: str) -> LogFormat:
+    """ParseError if it is none."""
+    for form in get_args(LogFormat):
+        if text == form:
+            found: LogFormat = form
+            return found
+    raise ParseError("", "is not one of: " + ", ".join(get_args(LogFormat)))
+
+
+def _optional[T](parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ParseError("", f"{error}; write CIDRs as 10.0.0.0/8,fd00::/8") from error
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ParseError("", f"{text} is an IPv4-mapped network; write it as IPv4")
+    return network
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ParseError("", "is not true or false")
+    return text == "true"
+
+
+def _word(text: str) -> str:
+    if _WORD.fullmatch(text) is None:
+        raise ParseError("", "must be one word of visible ASCII characters")
+    return text
+
+
+def _service(text: str) -> ObjectKey:
+    name, _, namespace = text.partition(".")
+    if not is_label(name) or not is_label(namespace):
+        raise ParseError("", "not of the form NAME.NAMESPACE")
+    return ObjectKey(namespace, name)
+
+
+def _subdomain(text: str) -> str:
+    if not is_subdomain(text):
+        raise ParseError("", "must be a DNS name in lower case (RFC 1123)")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not is_label(text):
+        raise ParseError("", "must be the name of a namespace (RFC 1123 label)")
+    return text
+
+
+def _namespaces(text: str) -> tuple[str, ...] | None:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if not is_label(name):
+            raise ParseError("", f"{name!r} is not the name of a namespace (RFC 1123 label)")
+    return tuple(dict.fromkeys(names)) or None
+
+
+def _seconds(text: str) -> float:
+    value = _seconds_or_none(text)
+    if value == 0:
+        raise ParseError("", "must be more than 0 seconds")
+    return value
+
+
+def _more_than(least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = _seconds(text)
+        if value <= least:
+            raise ParseError("", f"must be more than {least:.0f}: watch-timeout and {PROOF:.0f} seconds")
+        return value
+
+    return parse
+
+
+def _until_end(text: str) -> float:
+    """Longer than other durations: people want to know of a certificate's end weeks before."""
+    if _LONG_SECONDS.fullmatch(text) is None or float(text) > LONGEST_WARNING:
+        raise ParseError("", f"must be a number of seconds, at most {LONGEST_WARNING:.0f}")
+    return float(text)
+
+
+def _seconds_or_none(text: str) -> float:
+    if _SECONDS.fullmatch(text) is None or float(text) > LONGEST:
+        raise ParseError("", f"must be a number of seconds, at most {LONGEST:.0f}")
+    return float(text)

@@ -1,0 +1,43 @@
+"""Where Connectors come from: the option `connector_source`, and `--source` of connectorctl.
+
+>>> parse_source("auto", in_pod=False)
+Folder(path='connectors')
+>>> parse_source("kubernetes:prod", in_pod=False)
+Cluster(context='prod')
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from connector_store.domain.base.errors import ParseError
+
+DEFAULT_FOLDER: Final = "connectors"
+_CLUSTER: Final = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of manifests; it need not be there yet."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """An API server: that of a kubeconfig's context, or without one the pod's own, else the current context's."""
+
+    context: str | None = None
+
+
+def parse_source(text: str, *, in_pod: bool) -> Folder | Cluster:
+    """Read `auto`, `kubernetes`, `kubernetes:CONTEXT` or the path of a folder."""
+    if text == "auto":
+        return Cluster() if in_pod else Folder(DEFAULT_FOLDER)
+    kind, colon, context = text.partition(":")
+    if kind == _CLUSTER and colon and not context:
+        raise ParseError("", "names no context after the colon; write kubernetes:CONTEXT")
+    if kind == _CLUSTER:
+        return Cluster(context or None)
+    if not text:
+        raise ParseError("", "is empty; write auto, kubernetes, kubernetes:CONTEXT or a folder")
+    return Folder(text)

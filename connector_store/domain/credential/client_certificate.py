@@ -1,0 +1,70 @@
+"""The kind `clientCertificateAuth`: a certificate with its key, shown in the TLS handshake; requests carry no header.
+
+The Secret has type connectors.cpaas.io/client-certificate and the keys of a kubernetes.io/tls one: tls.crt, the
+certificate and what leads to its issuer, tls.key, its private key in clear, and optionally ca.crt, the target's CA.
+Whether they belong together is found out where they can be loaded: `connector_store.client_certificates`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.pem import certificates
+from connector_store.domain.credential.credentials import Credential, Kind, SecretType, wrong_key
+
+CLIENT_CERTIFICATE_SECRET: Final = "connectors.cpaas.io/client-certificate"  # noqa: S105 - the name of a Secret type
+MAX_PEM: Final = 65536
+"""Bytes of either key: it is sent in every full handshake, and TLS would take no chain longer than that."""
+
+CERTIFICATE_KEY: Final = "tls.crt"
+PRIVATE_KEY: Final = "tls.key"
+
+_PRIVATE: Final = re.compile(
+    rb"-----BEGIN (?P<label>(?:[A-Z0-9]+ )?PRIVATE KEY)-----[^-]*-----END (?P=label)-----", re.ASCII
+)
+_LOCKED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+
+
+class ClientCertificate(Credential):
+    """`chain` and `key` are PEM; `expires` is when the first of the chain ends, None until it was loaded."""
+
+    __slots__ = ("chain", "key")
+
+    def __init__(self, chain: bytes, key: bytes, expires: float | None = None) -> None:
+        super().__init__(None, expires)
+        self.chain: Final = chain
+        self.key: Final = key
+
+    def _secret(self) -> object:
+        return self.chain, self.key
+
+
+def identity_of(credential: Credential | None) -> ClientCertificate | None:
+    """As whom a connection to the target is made; None: as nobody."""
+    return credential if isinstance(credential, ClientCertificate) else None
+
+
+def _read(values: Mapping[str, bytes]) -> ClientCertificate:
+    for name, value in values.items():
+        if len(value) > MAX_PEM:
+            raise wrong_key(name, f"is longer than {MAX_PEM} bytes")
+    try:
+        chain = certificates(values[CERTIFICATE_KEY])
+    except ParseError as error:
+        raise wrong_key(CERTIFICATE_KEY, error.reason) from None
+    key = values[PRIVATE_KEY]
+    if any(each in key for each in _LOCKED):
+        raise wrong_key(PRIVATE_KEY, "is encrypted; put it there without a passphrase: openssl pkey -in FILE")
+    found = _PRIVATE.search(key)
+    if found is None:
+        raise wrong_key(PRIVATE_KEY, "has no whole PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
+    return ClientCertificate(b"".join(chain), found.group() + b"\n")
+
+
+CLIENT_CERTIFICATE: Final = SecretType(
+    name=CLIENT_CERTIFICATE_SECRET,
+    keys={CERTIFICATE_KEY: "the client certificate", PRIVATE_KEY: "its private key"},
+    read=_read,
+)
+KIND: Final = Kind(name="clientCertificateAuth", secret_types=(CLIENT_CERTIFICATE,))

@@ -1,0 +1,333 @@
+"""Refusals: a status, a phrase that kubectl shows on CONNECT, a warning that it shows inside a tunnel, and a Status.
+
+There is one function per refusal, so that each has one text, one code and one label.
+"""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Literal
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Header
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.credential.minting import MintedToken
+from connector_store.domain.decision.warning import warning
+from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
+from connector_store.domain.permissions.permissions import NotLent
+
+Cause = Literal[
+    "not_synced", "credentials", "token", "access", "unavailable", "unusable",
+    "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
+    "bad_request", "header_too_large", "too_many", "not_found", "timeout",
+    "target_unreachable", "target_denied", "target_refused", "audit", "internal",
+]  # fmt: skip
+"""Label of connector_denials_total."""
+TARGET_REFUSED: Final = "target_refused"
+"""The target answered 401 to our credential."""
+
+_PHRASE_MAX: Final = 512
+_HEADER_NAME_MAX: Final = 64
+_NOT_SYNCED_RETRY: Final = 1
+_TOO_MANY_RETRY: Final = 5
+_AUDIT_RETRY: Final = 5
+# metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
+_REASONS: Final = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    407: "Unauthorized",
+    421: "BadRequest",
+    429: "TooManyRequests",
+    431: "RequestEntityTooLarge",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """A refusal. `cause` is the metric's label; `retry_after` is in seconds; a 401 asks for `challenge`.
+
+    `about` is the request that was refused for what it would do; `role` is for the audit log alone.
+    """
+
+    status: int
+    message: str
+    cause: Cause
+    retry_after: int | None = None
+    challenge: Literal["Bearer", "Basic"] = "Bearer"
+    about: RequestInfo | None = None
+    role: str = ""
+    """The ClusterRole that denies it."""
+
+    @property
+    def reason(self) -> str:
+        """The StatusReason of the Kubernetes API."""
+        return _REASONS.get(self.status, "InternalError")
+
+    @property
+    def phrase(self) -> bytes:
+        """The reason phrase (RFC 9112 section 4), one line of printable ASCII: all that kubectl shows of a CONNECT."""
+        text = f"{HTTPStatus(self.status).phrase}: {self.message}"[:_PHRASE_MAX]
+        return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
+
+    @property
+    def body(self) -> bytes:
+        """A Status object (meta/v1) as JSON."""
+        status: dict[str, object] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.status,
+        }
+        if self.retry_after is not None:
+            status["details"] = {"retryAfterSeconds": self.retry_after}
+        if self.about is not None:
+            details = {"name": self.about.name, "group": self.about.group, "kind": self.about.resource}
+            status["details"] = {name: value for name, value in details.items() if value}
+        return json.dumps(status, separators=(",", ":")).encode("ascii")
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """Headers that belong to the refusal itself; length and connection are the writer's.
+
+        The message is there as a warning too: client-go's discovery makes "unknown" of a Status.
+        """
+        found: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
+        found.append(warning(self.message))
+        if self.status == 407:
+            found.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
+        if self.status == 401:
+            found.append((b"WWW-Authenticate", f'{self.challenge} realm="connectors"'.encode()))
+        if self.retry_after is not None:
+            found.append((b"Retry-After", b"%d" % self.retry_after))
+        return tuple(found)
+
+
+def not_synced() -> Deny:
+    return Deny(
+        status=503,
+        message="the proxy has not read all Connectors yet; try again in a moment",
+        cause="not_synced",
+        retry_after=_NOT_SYNCED_RETRY,
+    )
+
+
+def bad_credentials(error: ParseError, *, inside: bool) -> Deny:
+    """No credentials of the caller, or unreadable ones."""
+    return Deny(status=401 if inside else 407, message=str(error), cause="credentials")
+
+
+def bad_token(*, inside: bool) -> Deny:
+    return Deny(
+        status=401 if inside else 407,
+        message="the token is not valid, has expired or is for another audience; get a new kubeconfig",
+        cause="token",
+    )
+
+
+def unavailable(retry_after: int, told: str = "") -> Deny:
+    """`told` is what a caller may know of the reason."""
+    return Deny(
+        status=503,
+        message=f"the caller cannot be checked at the moment{': ' if told else ''}{told}; try again",
+        cause="unavailable",
+        retry_after=retry_after,
+    )
+
+
+def not_allowed(key: ObjectKey) -> Deny:
+    """One answer for a Connector that is not there and one that the caller may not use."""
+    return Deny(
+        status=403,
+        message=f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}", '
+        "or you may not use it; check the name, or ask its owner for the right to use it",
+        cause="access",
+    )
+
+
+def unusable(found: Unusable) -> Deny:
+    """502 where it is the target that grants no token, as where it cannot be reached."""
+    status = 502 if found.reason == NOT_LENT else 503
+    return Deny(status=status, message=f"Connector {found.key} cannot be used: {found.message}", cause="unusable")
+
+
+def wrong_address(key: ObjectKey, address: Address) -> Deny:
+    return Deny(
+        status=403,
+        message=f"Connector {key} is for {address} only; use that as the server of your kubeconfig",
+        cause="address",
+    )
+
+
+def path_outside(key: ObjectKey, address: Address) -> Deny:
+    return Deny(
+        status=403,
+        message=f"Connector {key} is for paths below {address.prefix}/ only, written without dot segments"
+        if address.prefix
+        else "the request target is not a path",
+        cause="path",
+    )
+
+
+def not_plain(key: ObjectKey) -> Deny:
+    return Deny(
+        status=403,
+        message=f"the path of a request to Connector {key} has dot segments, or escapes that might stand for them",
+        cause="path",
+    )
+
+
+def misdirected() -> Deny:
+    """On this connection (RFC 9110 section 15.5.20): clients may try again on another."""
+    return Deny(
+        status=421,
+        message="the server name of the connection, Host and path do not name one and the same Connector",
+        cause="host",
+    )
+
+
+def wrong_host(key: ObjectKey, address: Address) -> Deny:
+    return Deny(status=403, message=f"Connector {key} is for Host {address.authority} only, named once", cause="host")
+
+
+def acts_as_another(header: bytes) -> Deny:
+    name = header[:_HEADER_NAME_MAX].decode("latin-1")
+    return Deny(
+        status=403,
+        message=f"header {name} is not passed on: impersonation does not work through a Connector",
+        cause="identity_header",
+    )
+
+
+def not_lent(key: ObjectKey, asked: RequestInfo, found: NotLent) -> Deny:
+    """In the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
+    missing = found.missing
+    if missing.resource:
+        resource = f"{missing.resource}/{missing.subresource}" if missing.subresource else missing.resource
+        scope = f'in the namespace "{missing.namespace}"' if missing.namespace else "at the cluster scope"
+        what = f'"{missing.verb}" on resource "{resource}" in API group "{missing.group}" {scope}'
+    else:
+        what = f'"{missing.verb}" on path "{missing.path}"'
+    subject = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    named = f' "{asked.name}"' if asked.name else ""
+    start = f"{subject}{named} is forbidden" if subject else "forbidden"
+    why = f": {found.why}" if found.why else ""
+    return Deny(
+        status=403,
+        message=f'{start}: Connector "{key}" does not lend {what}{why}',
+        cause="not_lent",
+        about=asked,
+        role=found.denied_by,
+    )
+
+
+def not_named(key: ObjectKey, error: ParseError) -> Deny:
+    """The target is to be told who calls, and must not be told of this caller."""
+    return Deny(status=403, message=f'Connector "{key}" cannot impersonate you: {error.reason}', cause="impersonation")
+
+
+def absolute_form() -> Deny:
+    return Deny(
+        status=403,
+        message="only CONNECT to the https address of a Connector is served, no plain http",
+        cause="absolute_form",
+    )
+
+
+def invalid(status: int, reason: str, limit: int) -> Deny:
+    """What is no message: too large a head where `status` is 431."""
+    return header_too_large(limit) if status == 431 else bad_request(reason)
+
+
+def bad_authority() -> Deny:
+    """Of a CONNECT (RFC 9110 section 9.3.6)."""
+    return bad_request("the authority is not HOST:PORT")
+
+
+def bad_method() -> Deny:
+    return bad_request("a method that the Kubernetes API does not have")
+
+
+def bad_request(message: str) -> Deny:
+    return Deny(status=400, message=message, cause="bad_request")
+
+
+def header_too_large(limit: int) -> Deny:
+    """`limit` is in bytes."""
+    return Deny(status=431, message=f"the header is larger than {limit} bytes", cause="header_too_large")
+
+
+def too_many(limit: int) -> Deny:
+    return Deny(
+        status=429,
+        message=f"more than {limit} connections of one caller to one Connector; close some",
+        cause="too_many",
+        retry_after=_TOO_MANY_RETRY,
+    )
+
+
+def not_found() -> Deny:
+    """For requests to the proxy itself."""
+    return Deny(status=404, message="not found; the proxy itself serves /ca.crt and /kubeconfig", cause="not_found")
+
+
+def target_unreachable(target: Target, problem: str) -> Deny:
+    """`problem` says why, the certificate's fault for example."""
+    return Deny(
+        status=502, message=f"target {target.address} of Connector {target.key}: {problem}", cause="target_unreachable"
+    )
+
+
+def target_denied(target: Target, resolved: str) -> Deny:
+    """The target's name leads to `resolved` only, which the address policy denies."""
+    return Deny(
+        status=503,
+        message=f"target {target.address} of Connector {target.key} resolves to {resolved}, which targets-deny covers; "
+        "add it to targets-allow if it is meant",
+        cause="target_denied",
+    )
+
+
+def target_timeout(target: Target, seconds: float) -> Deny:
+    return Deny(
+        status=504,
+        message=f"target {target.address} of Connector {target.key} did not answer within {seconds:g} s",
+        cause="timeout",
+    )
+
+
+def target_refused(target: Target) -> Deny:
+    """The target answered 401 to our credential."""
+    renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
+    message = f"the target refused the credential of Connector {target.key}{renew}"
+    if isinstance(target.credential, MintedToken):
+        message = f"the target refused the token that it granted for Connector {target.key}; try again for another one"
+    return Deny(status=502, message=message, cause=TARGET_REFUSED)
+
+
+def not_recorded() -> Deny:
+    """The audit log is full, and the proxy is to serve nothing that it cannot write down."""
+    return Deny(
+        status=503,
+        message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
+        cause="audit",
+        retry_after=_AUDIT_RETRY,
+    )
+
+
+def watch_error(reason: str) -> bytes:
+    """An event of type ERROR that ends a watch: a WatchEvent (meta/v1) as a line of JSON."""
+    status = Deny(status=403, message=f"the watch was cut: {reason}", cause="access")
+    return b'{"type":"ERROR","object":%b}\n' % status.body
+
+
+def internal() -> Deny:
+    """Something of ours failed; its log line says what."""
+    return Deny(status=500, message="the proxy failed; its log says why", cause="internal")

@@ -1,0 +1,138 @@
+"""What of a request may be written down: never a token, wherever its caller has put it, but always what was done.
+
+>>> loggable("/api/v1/pods?watch=true&fieldSelector=x&Ey4=", frozenset())
+'/api/v1/pods?watch&fieldSelector&...'
+>>> loggable("http://team-a%2Fk8s:TOKEN@proxy/kubeconfig", frozenset())
+'http://proxy/kubeconfig'
+
+The query is read as Go's net/url reads it, which the API server goes by: names are decoded, and what does not parse is
+as if it were not there. Three dots stand for what was left out.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote_plus
+
+from connector_store.domain.base.request_info import RequestInfo
+
+MAX_PATH: Final = 2048
+"""Characters of a path."""
+MAX_COMMANDS: Final = 16384
+"""Characters of all the words of a command."""
+CUT: Final = "..."
+
+_NAMES: Final = frozenset(
+    [
+        "allowWatchBookmarks",
+        "cmd",
+        "command",
+        "container",
+        "continue",
+        "dryRun",
+        "exact",
+        "exclude",
+        "export",
+        "fieldManager",
+        "fieldSelector",
+        "fieldValidation",
+        "follow",
+        "force",
+        "gracePeriodSeconds",
+        "hash",
+        "includeObject",
+        "includeUninitialized",
+        "insecureSkipTLSVerifyBackend",
+        "labelSelector",
+        "limit",
+        "limitBytes",
+        "orphanDependents",
+        "path",
+        "ports",
+        "pretty",
+        "previous",
+        "propagationPolicy",
+        "resourceVersion",
+        "resourceVersionMatch",
+        "sendInitialEvents",
+        "sinceSeconds",
+        "sinceTime",
+        "stderr",
+        "stdin",
+        "stdout",
+        "stream",
+        "tailLines",
+        "timeout",
+        "timeoutSeconds",
+        "timestamps",
+        "tty",
+        "verbose",
+        "watch",
+    ]
+)
+"""Parameters of the Kubernetes API and of kubelet's. What a caller writes in the place of a name may be anything."""
+
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NOTHING: Final[frozenset[str]] = frozenset()
+_EXEC: Final = frozenset({"command"})
+_ON_NODES: Final = frozenset({"command", "cmd"})
+
+
+def command_names(info: RequestInfo | None) -> frozenset[str]:
+    """The parameters that hold a command: of an exec, or of kubelet's /exec and /run through the proxy of a node."""
+    if info is not None and info.subresource == "exec":
+        return _EXEC
+    if info is not None and info.resource == "nodes" and info.subresource == "proxy":
+        return _ON_NODES
+    return _NOTHING
+
+
+def loggable(target: str, commands: frozenset[str]) -> str:
+    """A request target without the values of its query, but for those of `commands`, which come first."""
+    path, mark, query = _without_login(target).partition("?")
+    shown = _cut(without_tokens(path), MAX_PATH)
+    if not mark:
+        return shown
+    told, names = _read(query, commands)
+    words = [_cut("&".join(told), MAX_COMMANDS)] if told else []
+    if names:
+        words.append(_cut("&".join(names), MAX_PATH))
+    return f"{shown}?{'&'.join(words)}"
+
+
+def without_tokens(text: str) -> str:
+    """JSON Web Tokens are easily known: no text needs one."""
+    return _JWT.sub(CUT, text) if "eyJ" in text else text
+
+
+def _read(query: str, commands: frozenset[str]) -> tuple[list[str], list[str]]:
+    told: list[str] = []
+    names: list[str] = []
+    for pair in query.split("&"):
+        raw, _, value = pair.partition("=")
+        name = _decoded(raw)
+        if name is None or name not in _NAMES or ";" in pair or _BAD_ESCAPE.search(value):
+            if pair and names[-1:] != [CUT]:
+                names.append(CUT)
+        elif name in commands:
+            told.append(f"{name}={value}")
+        else:
+            names.append(name)
+    return told, names
+
+
+def _decoded(name: str) -> str | None:
+    return None if _BAD_ESCAPE.search(name) else unquote_plus(name)
+
+
+def _without_login(target: str) -> str:
+    """Without the userinfo of an absolute or authority form, whatever characters it was written with."""
+    if target.startswith("/") and not target.startswith("//"):
+        return target
+    before, at, after = target.rpartition("@")
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://|//", before) if at else None
+    return f"{scheme[0] if scheme else ''}{after}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - len(CUT)] + CUT

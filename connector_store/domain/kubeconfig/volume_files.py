@@ -1,0 +1,73 @@
+"""What a pod finds in its volume: {file name: content}.
+
+The configurations that it asked for, and the built-in files, which know one Connector: the first.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Final
+
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_url, to_yaml
+
+CA_FILE: Final = "ca.crt"
+IN_CLUSTER: Final = "in-cluster"
+_STYLES: Final = {
+    "kubeconfig": Style(),
+    "kubeconfig-rotating": Style(rotating=True),
+    "kubeconfig-direct": Style(rotating=True, direct=True, ca_file=CA_FILE),
+}
+"""Configurations that are a kubeconfig, in a file of their name."""
+CONFIGURATIONS: Final = (*_STYLES, IN_CLUSTER)
+NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "kubeconfig-rotating": (TOKEN_FILE,),
+    "kubeconfig-direct": (TOKEN_FILE, CA_FILE),
+    IN_CLUSTER: (CA_FILE,),
+}
+"""Built-in files that configurations read beside their own."""
+OF_IN_CLUSTER: Final = ("token", "namespace")
+"""With ca.crt the files that programs look for at their service account's path (client-go, rest.InClusterConfig)."""
+
+BUILT_IN: Final = (
+    TOKEN_FILE,
+    CA_FILE,
+    "ca.cert",
+    "context.proxy.caCert",
+    "connector.status.proxyAddress",
+    "http.proxy",
+    "https.proxy",
+    ".env",
+)
+ERROR_FILE: Final = ".error.json"
+"""Beside them while something cannot be renewed."""
+NO_PROXY: Final = "localhost,127.0.0.1,::1"
+"""What programs that take `.env` reach without the proxy: themselves."""
+
+
+def render_files(
+    entries: Sequence[Entry], configurations: Sequence[str], left_out: Set[str] = frozenset(), *, namespace: str
+) -> Mapping[str, bytes]:
+    """All files of a volume; `entries` is not empty, `configurations` are of CONFIGURATIONS.
+
+    `namespace` is the pod's: where a program that takes the target for its own cluster works by default.
+    """
+    first = entries[0]
+    url = proxy_url(first)
+    built_in = {
+        TOKEN_FILE: first.token,
+        "connector.status.proxyAddress": first.proxy,
+        "http.proxy": url,
+        "https.proxy": url,
+        ".env": _env(url),
+    }
+    files = {name: text.encode() for name, text in built_in.items()}
+    files |= dict.fromkeys((CA_FILE, "ca.cert", "context.proxy.caCert"), first.ca)
+    kept = {name: content for name, content in files.items() if name not in left_out}
+    styles = {name: style for name, style in _STYLES.items() if name in configurations}
+    rendered = {name: to_yaml(kubeconfig(entries, style)).encode() for name, style in styles.items()}
+    if IN_CLUSTER in configurations:
+        rendered |= {"token": first.token.encode(), "namespace": namespace.encode()}
+    return kept | rendered
+
+
+def _env(url: str) -> str:
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    return "".join(f"{name}={url}\n" for name in names) + f"no_proxy={NO_PROXY}\n"

@@ -1,0 +1,186 @@
+"""Raw API objects -> models.
+
+ParseError only for what has no usable identity or is of no kind of ours: an object that exists but cannot be read
+becomes a value that says why, so that its neighbours are served and its owner learns what to mend.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from connector_store.domain.base import names
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.metadata import Metadata, parse_metadata
+from connector_store.domain.base.names import is_subdomain
+from connector_store.domain.base.schema import LONGEST_NAME, suggestion
+from connector_store.domain.credential.credentials import Params
+from connector_store.domain.objects.manifest_class import parse_class
+from connector_store.domain.objects.manifest_secret import parse_secret
+from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.models import Address, Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.permissions.bindings import (
+    Binding,
+    Role,
+    parse_cluster_role_binding,
+    parse_role,
+    parse_role_binding,
+)
+from connector_store.domain.permissions.impersonation import parse_impersonation
+from connector_store.domain.permissions.permissions import Permissions, parse_permissions
+from connector_store.domain.permissions.rbac import RBAC_VERSION, ClusterRole, parse_cluster_role
+
+API_GROUP: Final = names.API_GROUP
+API_VERSION: Final = f"{API_GROUP}/v1alpha1"
+KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"} | dict.fromkeys(
+    ("ClusterRole", "Role", "RoleBinding", "ClusterRoleBinding"), RBAC_VERSION
+)
+"""What is read, and the apiVersion that it must have."""
+
+
+def parse_object(
+    raw: object, *, system_namespace: str, default_namespace: str = ""
+) -> Connector | Rejected | ConnectorClass | Secret | ClusterRole | Role | Binding:
+    """Read any object of ours by its apiVersion and kind.
+
+    Objects without a namespace get `default_namespace`, as kubectl does it.
+    """
+    if not isinstance(raw, Mapping):
+        raise ParseError("", "is not an object")
+    fields = Fields(raw, "")
+    match fields.text("apiVersion"), fields.text("kind"):
+        case "v1", "Secret":
+            return parse_secret(raw, system_namespace=system_namespace, default_namespace=default_namespace)
+        case version, "Connector" if version == API_VERSION:
+            return parse_connector(raw, default_namespace=default_namespace)
+        case version, "ConnectorClass" if version == API_VERSION:
+            return parse_class(raw)
+        case version, "ClusterRole" if version == RBAC_VERSION:
+            return parse_cluster_role(raw)
+        case version, "Role" if version == RBAC_VERSION:
+            return parse_role(raw, default_namespace=default_namespace)
+        case version, "RoleBinding" if version == RBAC_VERSION:
+            return parse_role_binding(raw, default_namespace=default_namespace)
+        case version, "ClusterRoleBinding" if version == RBAC_VERSION:
+            return parse_cluster_role_binding(raw)
+    raise _not_read(fields)
+
+
+def _not_read(fields: Fields) -> ParseError:
+    version, kind = fields.text("apiVersion") or "", fields.text("kind") or ""
+    if kind in KINDS:
+        return ParseError("apiVersion", f"{_quoted(version)} of {kind} is not read here; write {KINDS[kind]}")
+    hint = suggestion(kind, KINDS) or "; what is read: " + ", ".join(KINDS)
+    return ParseError("kind", f"{_quoted(kind)} is not read here{hint}")
+
+
+def _quoted(text: str) -> str:
+    """What somebody wrote, in one line and not too long."""
+    return json.dumps(text[:LONGEST_NAME])
+
+
+def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | Rejected:
+    """Read a Connector; Rejected with a condition's reason if its spec cannot be used."""
+    metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
+    spec: Fields | None = None
+    reason = "AddressInvalid"
+    try:
+        spec = Fields(raw, "").child("spec")
+        reason = "ConnectorClassNotFound"
+        class_name = _class_name(spec)
+        reason = "AddressInvalid"
+        address = _address(spec)
+        reason = "SecretInvalid"
+        auth = spec.child("auth")
+        auth_params, secret_name = _params(auth), _secret_name(auth.child("secretRef"), metadata)
+        ca_secret_name = _name(spec.child("caCertSecretRef"))
+        reason = "PermissionsInvalid"
+        return Connector(
+            key=metadata.key,
+            class_name=class_name,
+            address=address,
+            auth_name=auth.text("name"),
+            auth_params=auth_params,
+            secret_name=secret_name,
+            ca_secret_name=ca_secret_name,
+            permissions=_permissions(spec, address),
+            impersonation=parse_impersonation(spec),
+            uid=metadata.uid,
+            generation=metadata.generation,
+            resource_version=metadata.resource_version,
+        )
+    except ParseError as error:
+        return _rejected(metadata, spec, reason, str(error))
+
+
+def _class_name(spec: Fields) -> str:
+    name = spec.text("connectorClassName")
+    if name is None:
+        raise ParseError("spec.connectorClassName", "is empty; set it to k8s")
+    return name
+
+
+def _address(spec: Fields) -> Address:
+    text = spec.text("address")
+    if text is None:
+        raise ParseError("spec.address", "is empty; write https://HOST[:PORT][/PATH]")
+    try:
+        return parse_address(text)
+    except ParseError as error:
+        raise ParseError("spec.address", error.reason) from None
+
+
+def _permissions(spec: Fields, address: Address) -> Permissions | None:
+    found = parse_permissions(spec)
+    if found is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
+        # Of `https://HOST/api` the server would read the path /api/v1/secrets as one of its own, and we /v1/secrets.
+        raise ParseError(
+            spec.at("permissions"),
+            "cannot be kept below an address whose path begins with /api or /apis; write the server's base URL",
+        )
+    return found
+
+
+def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
+    """The name in a core/v1 ObjectReference, which must be of a Secret of the Connector's own namespace."""
+    if ref.text("kind") not in (None, "Secret"):
+        raise ParseError(ref.at("kind"), "is not Secret")
+    if ref.text("namespace") not in (None, metadata.key.namespace):
+        raise ParseError(
+            ref.at("namespace"),
+            f"is another namespace; a Connector uses Secrets of its own, {metadata.key.namespace}, only",
+        )
+    return _name(ref)
+
+
+def _params(auth: Fields) -> Params:
+    """Values may be anything in a class of somebody else's; what we can make no text of is empty."""
+    return tuple((each.text("name") or "", _value(each.value("value"))) for each in auth.items("params"))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else ""
+
+
+def _name(ref: Fields) -> str | None:
+    name = ref.text("name")
+    if name is not None and not is_subdomain(name):
+        raise ParseError(ref.at("name"), "is not the name of a Secret")
+    return name
+
+
+def _rejected(metadata: Metadata, spec: Fields | None, reason: str, message: str) -> Rejected:
+    name = spec.value("connectorClassName") if spec is not None else None
+    return Rejected(
+        key=metadata.key,
+        class_name=name if isinstance(name, str) else "",
+        reason=reason,
+        message=message,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        resource_version=metadata.resource_version,
+    )

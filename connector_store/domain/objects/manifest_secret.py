@@ -1,0 +1,126 @@
+"""Raw Secret -> what a Connector may take from it. No error quotes what a Secret holds."""
+
+import base64
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.metadata import Metadata, parse_metadata
+from connector_store.domain.base.pem import BEGIN, certificates
+from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.objects.auth import SECRET_TYPES
+from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
+
+_CA_KEY = "ca.crt"
+_CA_SUFFIXES = (".crt", ".pem")
+_OPAQUE = "Opaque"
+
+
+class _Part[T](NamedTuple):
+    """A part of the Secret, or why it cannot be used; neither if it is not there, for want of the key `lacks`."""
+
+    value: T | None = None
+    problem: str | None = None
+    lacks: str = ""
+
+
+def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_namespace: str = "") -> Secret:
+    """Read a Secret of any type. Only those of `system_namespace` can hold CAs for all Connectors."""
+    metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
+    fields = Fields(raw, "")
+    kind = fields.value("type")
+    kind = kind if isinstance(kind, str) and kind else _OPAQUE
+    credential = _credential(fields, kind)
+    ca = _ca(fields, kind)
+    pin = _pin(metadata)
+    return Secret(
+        key=metadata.key,
+        type=kind,
+        credential=credential.value,
+        credential_problem=credential.problem,
+        lacks=credential.lacks,
+        ca=ca.value,
+        ca_problem=ca.problem,
+        pinned=pin.value,
+        pin_problem=pin.problem,
+        is_shared_ca=metadata.key.namespace == system_namespace and _is_labelled(metadata),
+        resource_version=metadata.resource_version,
+    )
+
+
+def _credential(fields: Fields, kind: str) -> _Part[Credential]:
+    secret_type = SECRET_TYPES.get(kind)
+    if secret_type is None:
+        return _Part()
+    values: dict[str, bytes] = {}
+    try:
+        for key in secret_type.keys:
+            value = _decoded(fields, key)
+            if value is None:
+                return _Part(lacks=key)
+            values[key] = value
+        return _Part(secret_type.read(values))
+    except ParseError as error:
+        return _Part(problem=str(error))
+
+
+def _ca(fields: Fields, kind: str) -> _Part[bytes]:
+    found: list[bytes] = []
+    key = "data"
+    try:
+        for key in _ca_keys(fields, kind):
+            found.extend(certificates(_decoded(fields, key) or b""))
+    except ParseError as error:
+        return _Part(problem=f'key "{key}" {error.reason}')
+    return _Part(b"".join(found)) if found else _Part()
+
+
+def _ca_keys(fields: Fields, kind: str) -> list[str]:
+    """Keys that hold CAs: ca.crt; else, where a Secret is not for a token, *.crt and *.pem, else any PEM."""
+    keys = sorted({*fields.child("data").names(), *fields.child("stringData").names()})
+    if _CA_KEY in keys:
+        return [_CA_KEY]
+    if kind in SECRET_TYPES:
+        return []
+    named = [each for each in keys if each.endswith(_CA_SUFFIXES)]
+    return named or [each for each in keys if _holds_certificates(fields, each)]
+
+
+def _holds_certificates(fields: Fields, key: str) -> bool:
+    try:
+        return BEGIN in (_decoded(fields, key) or b"")
+    except ParseError:
+        return False
+
+
+def _decoded(fields: Fields, key: str) -> bytes | None:
+    """stringData over data, as the API server merges them; base64 may have line breaks, as in Go."""
+    plain = fields.child("stringData")
+    if key in plain.names():
+        return (plain.text(key) or "").encode(errors="surrogatepass")
+    data = fields.child("data")
+    if key not in data.names():
+        return None
+    text = (data.text(key) or "").replace("\n", "").replace("\r", "")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ParseError(f"data[{key}]", "is not base64; use stringData for plain text") from None
+
+
+def _pin(metadata: Metadata) -> _Part[Address]:
+    path = f"metadata.annotations[{ADDRESS_ANNOTATION}]"
+    try:
+        text = metadata.annotation(ADDRESS_ANNOTATION)
+        return _Part(parse_address(text) if text is not None else None)
+    except ParseError as error:
+        return _Part(problem=f"{path}: {error.reason}")
+
+
+def _is_labelled(metadata: Metadata) -> bool:
+    try:
+        return metadata.label(CA_LABEL) == "true"
+    except ParseError:
+        return False

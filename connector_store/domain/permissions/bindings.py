@@ -1,0 +1,197 @@
+"""Roles and bindings of a folder: may this caller use that Connector, where no API server can be asked?
+
+Role, ClusterRole, RoleBinding and ClusterRoleBinding (rbac.authorization.k8s.io/v1) mean what they mean in a cluster;
+the question is the one that a SubjectAccessReview would be asked, and `rbac` answers it.
+
+>>> role = ClusterRole(name="user", rules=(PolicyRule(verbs=("use",), api_groups=(API_GROUP,),
+...     resources=("connectors/proxy",)),))
+>>> bound = Bindings(cluster_roles=[role], bindings=[Binding(key=ObjectKey("team-a", "b"), role=ClusterRoleRef("user"),
+...     subjects=(Subject(kind="Group", name="ci:deployers"),))])
+>>> rule = AccessRule("use", "connectors", "proxy")
+>>> bound.allow(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-a", "k8s"))
+True
+>>> bound.allow(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-b", "k8s"))
+False
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.names import API_GROUP, ObjectKey, is_label
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.config.settings import AccessRule
+from connector_store.domain.permissions.rbac import (
+    RBAC_GROUP,
+    BoundRole,
+    ClusterRole,
+    PolicyRule,
+    RuleSet,
+    parse_rules,
+    role_name,
+)
+
+MAX_SUBJECTS: Final = 10_000
+"""Of one binding."""
+EVERYBODY: Final = "system:authenticated"
+"""The group of each caller whose token was verified, as the API server has it."""
+_SERVICE_ACCOUNT: Final = "system:serviceaccount:{}:{}"
+
+SubjectKind = Literal["User", "Group", "ServiceAccount"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A Role: its rules count in its own namespace."""
+
+    key: ObjectKey
+    rules: tuple[PolicyRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRoleRef:
+    """`roleRef` to a ClusterRole."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRef:
+    """`roleRef` to a Role of the binding's namespace."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom a binding is for; `namespace` is a ServiceAccount's."""
+
+    kind: SubjectKind
+    name: str
+    namespace: str = ""
+
+    def is_of(self, identity: Identity) -> bool:
+        if self.kind == "User":
+            return self.name == identity.user
+        if self.kind == "Group":
+            return self.name in identity.groups or self.name == EVERYBODY
+        return identity.user == _SERVICE_ACCOUNT.format(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A RoleBinding, or with an empty namespace in its key a ClusterRoleBinding."""
+
+    key: ObjectKey
+    role: ClusterRoleRef | RoleRef
+    subjects: tuple[Subject, ...]
+
+
+class Bindings:
+    """All of them; a binding whose role is not there gives nothing, as in a cluster."""
+
+    def __init__(
+        self, *, cluster_roles: Iterable[ClusterRole] = (), roles: Iterable[Role] = (), bindings: Iterable[Binding] = ()
+    ) -> None:
+        self._cluster_roles = {each.name: each.rules for each in cluster_roles}
+        self._roles = {each.key: each.rules for each in roles}
+        self._bindings = tuple(bindings)
+
+    def allow(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:
+        """May this caller do `rule` to Connector `key`, whether it is there or not?"""
+        asked = RequestInfo(
+            verb=rule.verb,
+            group=API_GROUP,
+            resource=rule.resource,
+            subresource=rule.subresource or "",
+            namespace=key.namespace,
+            name=key.name,
+            path="",
+        )
+        held = (each for each in self._bindings if each.key.namespace in ("", key.namespace))
+        bound = [
+            BoundRole(label=each.key.name, rules=self._rules(each))
+            for each in held
+            if any(subject.is_of(identity) for subject in each.subjects)
+        ]
+        return RuleSet(bound).allows(asked) is not None
+
+    def _rules(self, binding: Binding) -> tuple[PolicyRule, ...]:
+        if isinstance(binding.role, ClusterRoleRef):
+            return self._cluster_roles.get(binding.role.name, ())
+        return self._roles.get(ObjectKey(binding.key.namespace, binding.role.name), ())
+
+
+def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:
+    """Read a Role."""
+    fields = Fields(raw, "")
+    metadata = fields.child("metadata")
+    return Role(
+        key=ObjectKey(_namespace(metadata, default_namespace), role_name(metadata, "name")), rules=parse_rules(fields)
+    )
+
+
+def parse_role_binding(raw: Mapping[str, object], *, default_namespace: str) -> Binding:
+    """Read a RoleBinding."""
+    fields = Fields(raw, "")
+    metadata = fields.child("metadata")
+    namespace = _namespace(metadata, default_namespace)
+    return _binding(fields, ObjectKey(namespace, role_name(metadata, "name")))
+
+
+def parse_cluster_role_binding(raw: Mapping[str, object]) -> Binding:
+    """Read a ClusterRoleBinding."""
+    fields = Fields(raw, "")
+    return _binding(fields, ObjectKey("", role_name(fields.child("metadata"), "name")))
+
+
+def _binding(fields: Fields, key: ObjectKey) -> Binding:
+    subjects = fields.items("subjects")
+    if len(subjects) > MAX_SUBJECTS:
+        raise ParseError("subjects", f"has more than {MAX_SUBJECTS} entries")
+    return Binding(
+        key=key,
+        role=_role(fields.child("roleRef"), key.namespace),
+        subjects=tuple(_subject(each) for each in subjects),
+    )
+
+
+def _role(ref: Fields, namespace: str) -> ClusterRoleRef | RoleRef:
+    if ref.text("apiGroup") not in (None, RBAC_GROUP):
+        raise ParseError(ref.at("apiGroup"), f"is not {RBAC_GROUP}")
+    name = role_name(ref, "name")
+    match ref.text("kind"):
+        case "ClusterRole":
+            return ClusterRoleRef(name)
+        case "Role" if namespace:
+            return RoleRef(name)
+        case _:
+            raise ParseError(ref.at("kind"), "is neither Role nor ClusterRole" if namespace else "is not ClusterRole")
+
+
+def _subject(fields: Fields) -> Subject:
+    kind, name = fields.text("kind"), fields.text("name")
+    if name is None:
+        raise ParseError(fields.at("name"), "is empty")
+    match kind:
+        case "User" | "Group":
+            if fields.text("apiGroup") not in (None, RBAC_GROUP):
+                raise ParseError(fields.at("apiGroup"), f"is not {RBAC_GROUP}")
+            return Subject(kind=kind, name=name)
+        case "ServiceAccount":
+            namespace = fields.text("namespace")
+            if namespace is None:
+                raise ParseError(fields.at("namespace"), "is empty; a ServiceAccount has one")
+            return Subject(kind="ServiceAccount", name=name, namespace=namespace)
+        case _:
+            raise ParseError(fields.at("kind"), "is none of User, Group, ServiceAccount")
+
+
+def _namespace(metadata: Fields, default: str) -> str:
+    found = metadata.text("namespace") or default
+    if not is_label(found):
+        raise ParseError(metadata.at("namespace"), "is not the name of a namespace")
+    return found

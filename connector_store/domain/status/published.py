@@ -1,0 +1,30 @@
+"""What the controller publishes in a Connector's status for those who write kubeconfigs: `status.proxy.httpAddress`."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAddress:
+    """The proxy of one Connector: base URL, PEM of its CAs, audience that callers' tokens must carry."""
+
+    url: str
+    ca: bytes
+    audience: str = ""
+
+
+def parse_http_address(raw: Mapping[str, object]) -> HttpAddress | None:
+    """Read it from a raw Connector; None while the controller has not published it."""
+    found = Fields(raw, "").child("status").child("proxy").child("httpAddress")
+    url, certificates = found.text("url"), found.text("CACerts")
+    if url is None or certificates is None:
+        return None
+    try:
+        ca = base64.b64decode(certificates, validate=True)
+    except ValueError:
+        raise ParseError(found.at("CACerts"), "is not base64; the controller writes it anew") from None
+    return HttpAddress(url=url, ca=ca, audience=found.text("audience") or "")

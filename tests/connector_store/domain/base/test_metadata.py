@@ -1,0 +1,49 @@
+import pytest
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.metadata import parse_metadata
+from connector_store.domain.base.names import ObjectKey
+
+
+def test_all_of_it_is_read() -> None:
+    found = parse_metadata(
+        {
+            "metadata": {
+                "name": "k8s.a", "namespace": "team-a", "uid": "u", "generation": 3, "resourceVersion": "7",
+                "annotations": {"a": "b"}, "labels": {"c": "d"},
+            }
+        },
+        namespaced=True,
+    )  # fmt: skip
+    assert (found.key, found.uid, found.generation, found.resource_version) == (("team-a", "k8s.a"), "u", 3, "7")
+    assert (found.annotation("a"), found.label("c"), found.label("a")) == ("b", "d", None)
+
+
+def test_a_namespace_may_come_from_elsewhere() -> None:
+    raw = {"metadata": {"name": "n"}}
+    assert parse_metadata(raw, namespaced=True, default_namespace="default").key == ObjectKey("default", "n")
+
+
+def test_objects_of_cluster_scope_have_none() -> None:
+    assert parse_metadata({"metadata": {"name": "n", "namespace": "x"}}, namespaced=False).key == ObjectKey("", "n")
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        pytest.param({}, "metadata.name", id="no metadata"),
+        pytest.param({"metadata": []}, "metadata", id="metadata of another type"),
+        pytest.param({"metadata": {"namespace": "a"}}, "metadata.name", id="no name"),
+        pytest.param({"metadata": {"namespace": "a", "name": 5}}, "metadata.name", id="a number for a name"),
+        pytest.param({"metadata": {"namespace": "a", "name": "A/b"}}, "metadata.name", id="no valid name"),
+        pytest.param({"metadata": {"name": "n"}}, "metadata.namespace", id="no namespace"),
+        pytest.param({"metadata": {"namespace": "a.b", "name": "n"}}, "metadata.namespace", id="no valid namespace"),
+        pytest.param(
+            {"metadata": {"namespace": "a", "name": "n", "generation": "x"}}, "metadata.generation", id="no number"
+        ),
+    ],
+)
+def test_an_object_without_a_usable_identity_is_refused(raw: dict[str, object], path: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_metadata(raw, namespaced=True)
+    assert caught.value.path == path

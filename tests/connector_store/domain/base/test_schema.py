@@ -1,0 +1,86 @@
+"""Fields that there are not, and what may have been meant."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connector_store.domain.base import schema
+from connector_store.domain.base.schema import CONNECTOR_SPEC, MOST, Shape, suggestion, unknown_fields
+
+CRD = Path(__file__).parents[4] / "deploy" / "crds" / "connectors.yaml"
+
+
+def connector(**spec: Any) -> dict[str, Any]:
+    return {"kind": "Connector", "metadata": {"name": "k8s"}, "spec": {"address": "https://x", **spec}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        pytest.param(connector(), [], id="nothing is wrong"),
+        pytest.param(
+            connector(caCertSecretReff={"name": "x"}),
+            ["spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"],
+            id="a slip in an optional field",
+        ),
+        pytest.param(
+            connector(connectorClasName="k8s", adress2="x"),
+            [
+                "spec.connectorClasName: unknown field; did you mean connectorClassName?",
+                "spec.adress2: unknown field; did you mean address?",
+            ],
+            id="each of several, in order",
+        ),
+        pytest.param(
+            connector(auth={"secretRef": {"nam": "x"}}),
+            ["spec.auth.secretRef.nam: unknown field; did you mean name?"],
+            id="deep in an object",
+        ),
+        pytest.param(
+            connector(params=[{"name": "a"}, {"name": "b", "valeu": 1}]),
+            ["spec.params[1].valeu: unknown field; did you mean value?"],
+            id="deep in a list",
+        ),
+        pytest.param(
+            connector(ADDRESS="x"),
+            ["spec.ADDRESS: unknown field; did you mean address?"],
+            id="case counts, and is seen",
+        ),
+        pytest.param(connector(zzz=1), ["spec.zzz: unknown field"], id="nothing that is like it"),
+        pytest.param(
+            {"kind": "Secret", "strngData": {}},
+            ["strngData: unknown field; did you mean stringData?"],
+            id="of a Secret",
+        ),
+        pytest.param({"kind": "Secret", "data": {"anything": "x"}}, [], id="keys of a Secret are the user's"),
+        pytest.param({"kind": "ConnectorClass", "spec": {"new": 1}}, [], id="a class keeps what is not known"),
+        pytest.param({"kind": "Connector", "status": {"anything": 1}}, [], id="a status is not read"),
+        pytest.param({"kind": "Connector", "spec": "text"}, [], id="another type is for the parser to say"),
+        pytest.param({"kind": "Pod", "nothing": 1}, [], id="another kind is none of ours"),
+        pytest.param({}, [], id="nothing at all"),
+    ],
+)
+def test_unknown_fields_are(raw: dict[str, Any], expected: list[str]) -> None:
+    assert [str(each) for each in unknown_fields(raw)] == expected
+
+
+def test_no_more_are_named_than_a_person_reads() -> None:
+    many = {f"z{number}": 1 for number in range(1000)}
+    assert len(unknown_fields(connector(**many))) == MOST
+
+
+def test_a_long_name_is_searched_for_by_its_beginning() -> None:
+    assert suggestion("x" * 100_000, ["address"]) == ""
+
+
+def test_a_connector_has_the_fields_of_its_definition() -> None:
+    served = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert shape_of(served["properties"]["spec"]) == CONNECTOR_SPEC
+    assert set(served["properties"]) == set(schema._SHAPES["Connector"])
+
+
+def shape_of(definition: dict[str, Any]) -> Shape | None:
+    inner = definition.get("items", definition).get("properties")
+    return None if inner is None else {name: shape_of(each) for name, each in inner.items()}

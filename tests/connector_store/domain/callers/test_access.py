@@ -1,0 +1,27 @@
+import pytest
+
+from connector_store.domain.callers.access import NODE_NAME, POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
+
+BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), POD_UID: ("1-2",), NODE_NAME: ("n1", "n2"), "empty": ()})
+
+
+@pytest.mark.parametrize(
+    ("identity", "pod", "node"),
+    [
+        pytest.param(BOUND, "web-0", "n1", id="a bound token names pod and node"),
+        pytest.param(Identity(user="u"), "", "", id="an unbound token names neither"),
+        pytest.param(Identity(user="u", extra={POD_NAME: ()}), "", "", id="an empty list names nothing"),
+    ],
+)
+def test_pod_and_node_come_from_extra(identity: Identity, pod: str, node: str) -> None:
+    assert (identity.pod, identity.node) == (pod, node)
+    assert bool(identity.pod_uid) is bool(pod)
+
+
+def test_identities_can_be_keys() -> None:
+    assert len({BOUND, Identity(user="u", extra=dict(BOUND.extra))}) == 1
+
+
+def test_answers_differ() -> None:
+    answers = [Granted(identity=BOUND), Refused(what="use", reason=""), Unavailable(reason="")]
+    assert all((a == b) == (a is b) for a in answers for b in answers)

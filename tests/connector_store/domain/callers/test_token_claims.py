@@ -1,0 +1,52 @@
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.callers.token_claims import claims, issuer, why_not_ours
+
+OURS = "connectors-proxy"
+
+
+def token(payload: Any) -> str:
+    return "e30." + base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=") + ".c2ln"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("bogus17", "it is no JWT", id="a word"),
+        pytest.param("", "it is no JWT", id="nothing"),
+        pytest.param("a.b", "it is no JWT", id="two parts"),
+        pytest.param("a..c", "it is no JWT", id="an empty part"),
+        pytest.param(token({"aud": OURS}).removeprefix("e30"), "it is no JWT", id="no head"),
+        pytest.param(token({"aud": OURS}).removesuffix("c2ln"), "it is no JWT", id="no signature"),
+        pytest.param(f"a.{'W1tb' * 4000}.c", "it is no JWT", id="lists in lists, as deep as a header can have them"),
+        pytest.param("a.!.c", "it is no JWT", id="no base64"),
+        pytest.param("a.YQ.c", "it is no JWT", id="no JSON"),
+        pytest.param(token([OURS]), "it is no JWT", id="JSON that is no object"),
+        pytest.param(token({}), "it is not for audience connectors-proxy", id="no audience"),
+        pytest.param(token({"aud": "other"}), "it is not for audience connectors-proxy", id="another audience"),
+        pytest.param(token({"aud": ["a", "b"]}), "it is not for audience connectors-proxy", id="other audiences"),
+        pytest.param(token({"aud": OURS, "exp": 100}), "it has expired", id="an end that is past"),
+        pytest.param(token({"aud": OURS, "exp": 101}), None, id="an end that is not"),
+        pytest.param(token({"aud": ["a", OURS]}), None, id="one of several audiences, without an end"),
+        pytest.param(token({"aud": OURS, "exp": "soon"}), None, id="an end that is no number is the server's to judge"),
+    ],
+)
+def test_what_cannot_be_ours_is_known_without_asking(text: str, why: str | None) -> None:
+    assert why_not_ours(text, OURS, now=100) == why
+
+
+def test_the_issuer_is_read_where_there_is_one() -> None:
+    assert issuer(token({"iss": "https://issuer"})) == "https://issuer"
+    assert issuer(token({"iss": 7})) == issuer(token({})) == issuer("bogus") == ""
+
+
+@given(st.text())
+def test_for_every_text_there_is_an_answer(text: str) -> None:
+    assert claims(text) is None or isinstance(claims(text), dict)
+    why_not_ours(text, OURS, now=0)

@@ -1,0 +1,43 @@
+import base64
+
+import pytest
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN, KIND, MAX_TOKEN, BearerToken
+
+TOKEN = "canary-0d1c7a"
+JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + ".sig"
+
+
+def test_it_gives_the_header_and_when_it_ends() -> None:
+    found = BearerToken(TOKEN)
+    assert (found.authorization, found.expires) == (b"Bearer canary-0d1c7a", None)
+    assert BearerToken(JWT).expires == 1200.0
+    assert KIND.secret_types == (BEARER_TOKEN,)
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        pytest.param(b"abc", "abc", id="as it is"),
+        pytest.param(b" \tabc\r\n", "abc", id="white space around it"),
+        pytest.param(b"a" * MAX_TOKEN, "a" * MAX_TOKEN, id="the longest"),
+    ],
+)
+def test_tokens(value: bytes, token: str) -> None:
+    assert BEARER_TOKEN.read({"token": value}) == BearerToken(token)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        pytest.param(b" \n", "empty", id="white space alone"),
+        pytest.param(b"s3cret" * MAX_TOKEN, "longer", id="too long"),
+        pytest.param(b"s3cret s3cret", "spaces", id="a space inside"),
+        pytest.param("s3cret\u00e9".encode(), "ASCII", id="not ASCII"),
+    ],
+)
+def test_what_is_none_is_refused_without_showing_it(value: bytes, says: str) -> None:
+    with pytest.raises(ParseError, match=says) as caught:
+        BEARER_TOKEN.read({"token": value})
+    assert "s3cret" not in str(caught.value)

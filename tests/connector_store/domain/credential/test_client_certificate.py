@@ -1,0 +1,83 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.client_certificate import (
+    CLIENT_CERTIFICATE,
+    KIND,
+    MAX_PEM,
+    ClientCertificate,
+    identity_of,
+)
+from lab.certificates import make_ca, make_leaf
+
+CA = make_ca()
+LEAF = make_leaf(CA, [], name="admin")
+GOOD = {"tls.crt": LEAF.pem + CA.pem, "tls.key": LEAF.key_pem}
+EC = LEAF.key_pem.replace(b"PRIVATE KEY", b"EC PRIVATE KEY")
+LOCKED = LEAF.key_pem.replace(b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")
+OLD_LOCKED = EC.replace(b"-----\n", b"-----\nProc-Type: 4,ENCRYPTED\n", 1)
+
+
+def test_it_holds_chain_and_key_and_shows_neither() -> None:
+    found = CLIENT_CERTIFICATE.read(GOOD)
+    assert isinstance(found, ClientCertificate)
+    assert (found.chain, found.key) == (LEAF.pem + CA.pem, LEAF.key_pem)
+    assert (found.authorization, found.expires) == (None, None)
+    assert "PRIVATE" not in repr(found)
+    assert KIND.secret_types == (CLIENT_CERTIFICATE,)
+
+
+def test_two_are_one_identity_if_chain_and_key_are_the_same() -> None:
+    one = ClientCertificate(LEAF.pem, LEAF.key_pem)
+    assert one == ClientCertificate(LEAF.pem, LEAF.key_pem, 7.0)
+    assert len({one, ClientCertificate(LEAF.pem, LEAF.key_pem, 7.0)}) == 1
+    assert one != ClientCertificate(LEAF.pem, CA.key_pem)
+    assert one != ClientCertificate(CA.pem, LEAF.key_pem)
+    assert identity_of(one) is one
+    assert identity_of(BearerToken("t")) is identity_of(None) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(LEAF.key_pem, id="PKCS #8"),
+        pytest.param(EC, id="SEC 1"),
+        pytest.param(b"Bag Attributes\n" + LEAF.key_pem + LEAF.pem, id="text before it and a certificate after it"),
+    ],
+)
+def test_keys(key: bytes) -> None:
+    found = CLIENT_CERTIFICATE.read(GOOD | {"tls.key": key})
+    assert isinstance(found, ClientCertificate)
+    assert found.key.startswith(b"-----BEGIN ")
+    assert b"CERTIFICATE" not in found.key
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"tls.crt": b""}, 'key "tls.crt" has no whole PEM certificate', id="no certificate"),
+        pytest.param({"tls.crt": LEAF.key_pem}, 'key "tls.crt" has no whole PEM certificate', id="the key there"),
+        pytest.param({"tls.crt": LEAF.pem[:-40]}, "no whole PEM", id="a certificate that is cut off"),
+        pytest.param({"tls.key": b""}, 'key "tls.key" has no whole PEM private key', id="no key"),
+        pytest.param({"tls.key": LEAF.pem}, 'key "tls.key" has no whole PEM private key', id="a certificate for a key"),
+        pytest.param({"tls.key": LEAF.key_pem[:-40]}, "no whole PEM private key", id="a key that is cut off"),
+        pytest.param({"tls.key": LOCKED}, "is encrypted; put it there without a passphrase", id="an encrypted key"),
+        pytest.param({"tls.key": OLD_LOCKED}, "is encrypted", id="an encrypted key of the old form"),
+        pytest.param({"tls.crt": b"x" * (MAX_PEM + 1)}, 'key "tls.crt" is longer than', id="a long chain"),
+        pytest.param({"tls.key": b"x" * (MAX_PEM + 1)}, 'key "tls.key" is longer than', id="a long key"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_not_shown(change: dict[str, bytes], says: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        CLIENT_CERTIFICATE.read(GOOD | change)
+    assert says in str(caught.value)
+    assert LEAF.key_pem.splitlines()[1].decode() not in str(caught.value)
+
+
+@given(st.binary(), st.binary())
+def test_for_every_content_there_is_a_credential_or_a_parse_error(chain: bytes, key: bytes) -> None:
+    with pytest.raises(ParseError):
+        CLIENT_CERTIFICATE.read({"tls.crt": chain, "tls.key": key})

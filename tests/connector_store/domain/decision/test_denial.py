@@ -1,0 +1,145 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.minting import MintedToken
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.objects.models import Address, Target, Unusable
+from connector_store.domain.permissions.permissions import NotLent
+
+KEY = ObjectKey("team-a", "k8s")
+ADDRESS = Address(host="t", port=6443, prefix="/p")
+TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="k8s-secret", ca=None)
+NAMELESS = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
+DELETE = parse_request("DELETE", "/apis/apps/v1/namespaces/web/deployments/web", "")
+NODES = parse_request("GET", "/api/v1/nodes", "")._replace(subresource="proxy")
+METRICS = parse_request("GET", "/metrics", "")
+MISSING = ParseError("Proxy-Authorization", "is missing")
+
+
+@pytest.mark.parametrize(
+    ("deny", "status", "reason", "says"),
+    [
+        (denial.not_synced(), 503, "ServiceUnavailable", "try again"),
+        (denial.bad_credentials(MISSING, inside=False), 407, "Unauthorized", "Proxy-Authorization: is missing"),
+        (denial.bad_credentials(MISSING, inside=True), 401, "Unauthorized", "is missing"),
+        (denial.bad_token(inside=False), 407, "Unauthorized", "get a new kubeconfig"),
+        (denial.bad_token(inside=True), 401, "Unauthorized", "expired"),
+        (denial.unavailable(7), 503, "ServiceUnavailable", "try again"),
+        (denial.not_allowed(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
+        (
+            denial.unusable(Unusable(key=KEY, reason="SecretNotFound", message="mend it")),
+            503, "ServiceUnavailable", "Connector team-a/k8s cannot be used: mend it",
+        ),
+        (denial.wrong_address(KEY, ADDRESS), 403, "Forbidden", "https://t:6443/p"),
+        (denial.path_outside(KEY, ADDRESS), 403, "Forbidden", "below /p/"),
+        (denial.path_outside(KEY, Address(host="t", port=1)), 403, "Forbidden", "not a path"),
+        (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
+        (denial.not_plain(KEY), 403, "Forbidden", "dot segments"),
+        (denial.misdirected(), 421, "BadRequest", "one and the same Connector"),
+        (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
+        (
+            denial.not_lent(KEY, DELETE, NotLent(DELETE)), 403, "Forbidden",
+            'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
+            '"deployments" in API group "apps" in the namespace "web"',
+        ),
+        (
+            denial.not_lent(KEY, NODES, NotLent(NODES._replace(verb="create"), "this request opens a stream")),
+            403, "Forbidden",
+            'nodes is forbidden: Connector "team-a/k8s" does not lend "create" on resource "nodes/proxy" in API group '
+            '"" at the cluster scope: this request opens a stream',
+        ),
+        (
+            denial.not_lent(KEY, METRICS, NotLent(METRICS, denied_by="no-metrics")), 403, "Forbidden",
+            'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
+        ),
+        (denial.not_named(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
+        (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
+        (denial.bad_authority(), 400, "BadRequest", "HOST:PORT"),
+        (denial.bad_method(), 400, "BadRequest", "a method"),
+        (denial.bad_request("two lengths"), 400, "BadRequest", "two lengths"),
+        (denial.header_too_large(65536), 431, "RequestEntityTooLarge", "65536 bytes"),
+        (denial.invalid(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),
+        (denial.invalid(400, "two lengths", 65536), 400, "BadRequest", "two lengths"),
+        (denial.too_many(1000), 429, "TooManyRequests", "1000 connections"),
+        (denial.not_found(), 404, "NotFound", "/ca.crt"),
+        (denial.target_unreachable(TARGET, "refused"), 502, "InternalError", "Connector team-a/k8s: refused"),
+        (denial.target_denied(TARGET, "127.0.0.1"), 503, "ServiceUnavailable", "127.0.0.1"),
+        (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
+        (denial.target_refused(TARGET), 502, "InternalError", "renew Secret k8s-secret"),
+        (
+            denial.target_refused(replace(TARGET, credential=MintedToken("s3cret", None))), 502, "InternalError",
+            "refused the token that it granted for Connector team-a/k8s; try again",
+        ),
+        (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
+        (denial.not_recorded(), 503, "ServiceUnavailable", "audit log is not read"),
+        (denial.internal(), 500, "InternalError", "log"),
+    ],
+    ids=lambda value: value.cause if isinstance(value, Deny) else "",
+)  # fmt: skip
+def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: str) -> None:
+    body = json.loads(deny.body)
+    assert (body["kind"], body["apiVersion"], body["status"]) == ("Status", "v1", "Failure")
+    assert (body["code"], body["reason"], body["message"]) == (status, reason, deny.message)
+    assert says in deny.message
+    assert deny.phrase.endswith(deny.message.encode())
+    assert b"s3cret" not in deny.body + deny.phrase
+
+
+@pytest.mark.parametrize(
+    ("deny", "name", "value"),
+    [
+        (denial.bad_token(inside=False), b"Proxy-Authenticate", b'Basic realm="connectors"'),
+        (
+            Deny(status=401, message="", cause="token", challenge="Basic"),
+            b"WWW-Authenticate",
+            b'Basic realm="connectors"',
+        ),
+        (denial.bad_token(inside=True), b"WWW-Authenticate", b'Bearer realm="connectors"'),
+        (denial.unavailable(7), b"Retry-After", b"7"),
+        (denial.not_synced(), b"Retry-After", b"1"),
+        (denial.internal(), b"Content-Type", b"application/json"),
+        (denial.internal(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
+    ],
+)
+def test_headers_that_belong_to_a_refusal(deny: Deny, name: bytes, value: bytes) -> None:
+    assert (name, value) in deny.headers
+
+
+def test_only_refusals_that_pass_by_themselves_ask_to_be_retried() -> None:
+    names = {name for name, _ in denial.unusable(Unusable(key=KEY, reason="", message="")).headers}
+    assert b"Retry-After" not in names
+    assert json.loads(denial.unavailable(7).body)["details"] == {"retryAfterSeconds": 7}
+
+
+@given(st.text())
+def test_for_every_message_the_phrase_is_one_printable_line(message: str) -> None:
+    phrase = denial.bad_request(message).phrase
+    assert all(0x20 <= each <= 0x7E for each in phrase)
+    assert len(phrase) <= 512
+
+
+def test_a_header_name_is_quoted_in_part() -> None:
+    assert len(denial.acts_as_another(b"Impersonate-" + b"a" * 9000).message) < 200
+
+
+def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
+    deny = denial.not_lent(KEY, DELETE, NotLent(DELETE, denied_by="no-deletions"))
+    assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
+    assert b"no-deletions" not in deny.body
+    assert json.loads(denial.not_lent(KEY, METRICS, NotLent(METRICS)).body)["details"] == {}
+
+
+def test_a_watch_is_ended_by_an_event() -> None:
+    event = json.loads(denial.watch_error("its caller may not use the Connector any more"))
+    assert event["type"] == "ERROR"
+    assert event["object"]["code"] == 403
+    assert event["object"]["message"] == "the watch was cut: its caller may not use the Connector any more"

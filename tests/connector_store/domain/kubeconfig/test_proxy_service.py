@@ -1,0 +1,151 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import (
+    MANAGED_BY,
+    MANAGER,
+    SELECTOR,
+    Service,
+    connector_of,
+    is_alias,
+    parse_service,
+    proxy_for,
+    service_name,
+    service_url,
+    will_do,
+)
+
+KEY = ObjectKey("team-a", "k8s")
+HOST = "connectors-proxy.connectors-system.svc.cluster.local"
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """The Service as the API server gives it; `changes` are of its metadata."""
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": "k8s", "uid": "u1"}
+    metadata = {
+        "name": "c-k8s",
+        "namespace": "team-a",
+        "uid": "s1",
+        "resourceVersion": "7",
+        "labels": {MANAGED_BY: MANAGER},
+        "ownerReferences": [owner],
+    }
+    return {"metadata": metadata | changes, "spec": {"type": "ExternalName", "externalName": HOST}}
+
+
+GOOD = parse_service(raw())
+
+
+@pytest.mark.parametrize(
+    ("connector", "name"),
+    [
+        pytest.param("k8s", "c-k8s", id="a short one"),
+        pytest.param("x" * 61, "c-" + "x" * 61, id="61 characters"),
+        pytest.param("x" * 62, None, id="62 characters"),
+        pytest.param("a.b", None, id="a dot"),
+    ],
+)
+def test_names(connector, name) -> None:
+    assert service_name(connector) == name
+
+
+def test_the_connector_of_a_service() -> None:
+    assert connector_of(ObjectKey("team-a", "c-k8s")) == ObjectKey("team-a", "k8s")
+
+
+def test_a_connector_has_a_service_of_its_own() -> None:
+    url = service_url(ObjectKey("team-a", "k8s"), "cluster.local")
+    assert url == "http://c-k8s.team-a.svc.cluster.local"
+
+
+def test_the_selector_finds_what_carries_the_label() -> None:
+    assert SELECTOR == f"{MANAGED_BY}={MANAGER}" == "app.kubernetes.io/managed-by=connectors-controller"
+
+
+def test_what_is_read_of_a_service() -> None:
+    assert (
+        Service(
+            key=ObjectKey("team-a", "c-k8s"),
+            uid="s1",
+            version="7",
+            managed=True,
+            connector="k8s",
+            owner_uid="u1",
+            external_name=HOST,
+        )
+        == GOOD
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        pytest.param(raw(), True, id="the controller's own"),
+        pytest.param(raw(labels=None), False, id="without a label"),
+        pytest.param(raw(labels={MANAGED_BY: "helm"}), False, id="another's label"),
+        pytest.param(raw(ownerReferences=None), False, id="nobody's"),
+        pytest.param(
+            raw(ownerReferences=[{"kind": "Connector", "apiVersion": "other/v1", "name": "k8s", "uid": "u1"}]),
+            False,
+            id="owned by another group's Connector",
+        ),
+        pytest.param(
+            raw(ownerReferences=[{"kind": "Pod", "apiVersion": "v1", "name": "k8s", "uid": "u1"}]),
+            False,
+            id="owned by another kind",
+        ),
+        *(
+            pytest.param(raw(ownerReferences=[owner | change]), False, id=f"owned by {whose}")
+            for change, whose in (
+                ({"kind": "ConnectorClass"}, "another kind of the group"),
+                ({"name": "other"}, "another Connector"),
+                ({"uid": "u0"}, "a Connector of that name that is gone"),
+                ({"apiVersion": "connectors.alauda.io.evil/v1"}, "what begins like the group"),
+            )
+            for owner in raw()["metadata"]["ownerReferences"]
+        ),
+        pytest.param(raw() | {"spec": {"type": "ExternalName", "externalName": "evil"}}, False, id="leads elsewhere"),
+        pytest.param(raw() | {"spec": {"externalName": HOST}}, False, id="not an ExternalName"),
+        pytest.param({"metadata": raw()["metadata"]}, False, id="without a spec"),
+        pytest.param(raw(name="c-other"), False, id="the name of another Connector's"),
+        pytest.param(raw(namespace="team-b"), False, id="another namespace"),
+    ],
+)
+def test_it_will_do_if_it_leads_to_the_proxy_for_that_connector(service: dict[str, Any], expected: bool) -> None:
+    assert will_do(parse_service(service), KEY, "u1", HOST) is expected
+
+
+def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
+    assert not will_do(GOOD, KEY, "u2", HOST)
+    assert not will_do(replace(GOOD, connector="other"), KEY, "u1", HOST)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen", "expected"),
+    [
+        pytest.param(Settings(), True, "http://c-k8s.team-a.svc.cluster.local", id="its own, once it was seen"),
+        pytest.param(Settings(), False, f"http://{HOST}", id="the proxy's until then"),
+        pytest.param(Settings(proxy_service=None), True, None, id="no Service of the proxy"),
+        pytest.param(Settings(proxy_tls=True), True, "https://c-k8s.team-a.svc.cluster.local", id="its own, by TLS"),
+        pytest.param(Settings(proxy_tls=True), False, f"https://{HOST}", id="the proxy's, by TLS"),
+    ],
+)
+def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:
+    assert proxy_for(KEY, settings, seen=seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("c-k8s.team-a.svc.cluster.local", True),
+        ("c-k8s.team-b.svc.cluster.local", False),
+        ("c-k8s.team-a", False),
+        (HOST, False),
+    ],
+)
+def test_a_host_is_the_alias_of_its_connector_only(host: str, expected: bool) -> None:
+    assert is_alias(host, KEY) is expected

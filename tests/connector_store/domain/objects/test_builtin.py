@@ -1,0 +1,15 @@
+"""The built-in class k8s."""
+
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
+from connector_store.domain.objects.auth import choose
+from connector_store.domain.objects.builtin import K8S
+
+
+def test_the_class_k8s_uses_a_bearer_token_and_two_probes() -> None:
+    auth = choose(K8S, None)
+    assert auth is not None
+    assert auth.name == "bearerTokenAuth"
+    assert (auth.secret_type, auth.optional) == (BEARER_TOKEN_SECRET, False)
+    assert K8S.liveness is not None
+    assert (K8S.liveness.path, K8S.auth_probes["bearerTokenAuth"].path) == ("/livez", "/api")
+    assert K8S.configurations == ("kubeconfig", "kubeconfig-rotating")

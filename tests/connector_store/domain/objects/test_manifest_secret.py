@@ -1,0 +1,187 @@
+import base64
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.pem import certificates
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN, BearerToken
+from connector_store.domain.objects.manifest_secret import parse_secret
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
+
+CA = b"-----BEGIN CERTIFICATE-----\nMAECAgI=\n-----END CERTIFICATE-----\n".replace(b"MAECAgI=", b"MAMCAQE=")
+CA2 = CA.replace(b"MAMCAQE=", b"MAMCAQI=")
+
+
+def encoded(value: str | bytes) -> str:
+    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+
+
+GOOD: dict[str, object] = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "s", "namespace": "a"},
+    "type": BEARER_TOKEN_SECRET,
+}
+
+
+def read(**changes: object) -> Secret:
+    return parse_secret({**copy.deepcopy(GOOD), **changes}, system_namespace="system")
+
+
+def test_a_good_secret() -> None:
+    found = read(data={"token": encoded("s3cret"), "ca.crt": encoded(CA)})
+    assert found == Secret(
+        key=ObjectKey("a", "s"),
+        type=BEARER_TOKEN_SECRET,
+        credential=BearerToken("s3cret"),
+        ca=b"".join(certificates(CA)),
+    )
+    assert "s3cret" not in repr(found)
+
+
+def test_its_version_is_known_and_of_no_account_for_what_it_means() -> None:
+    metadata = {"name": "s", "namespace": "a", "resourceVersion": "17"}
+    assert read(metadata=metadata).resource_version == "17"
+    assert read(metadata=metadata) == read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "token"),
+    [
+        pytest.param({"stringData": {"token": "abc"}}, "abc", id="plain"),
+        pytest.param({"data": {"token": encoded("abc")}}, "abc", id="base64"),
+        pytest.param(
+            {"data": {"token": encoded("a" * 60)[:40] + "\n" + encoded("a" * 60)[40:]}}, "a" * 60, id="folded"
+        ),
+        pytest.param({"data": {"token": encoded("old")}, "stringData": {"token": "new"}}, "new", id="stringData wins"),
+        pytest.param({"stringData": {"token": "abc\n"}}, "abc", id="an editor's final newline"),
+        pytest.param({"stringData": {"token": " \tabc\r\n\n"}}, "abc", id="white space around it"),
+        pytest.param({"stringData": {"token": "a:b!~"}}, "a:b!~", id="any visible ASCII"),
+        pytest.param({"stringData": {"token": "a" * MAX_TOKEN}}, "a" * MAX_TOKEN, id="the longest"),
+    ],
+)
+def test_tokens(changes: dict[str, object], token: str) -> None:
+    found = read(**changes)
+    assert (found.credential, found.credential_problem) == (BearerToken(token), None)
+
+
+@pytest.mark.parametrize("changes", [{}, {"data": None}, {"data": {"other": "YQ=="}}])
+def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> None:
+    found = read(**changes)
+    assert (found.credential, found.credential_problem, found.lacks) == (None, None, "token")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"stringData": {"token": "s3cret s3cret"}}, "spaces", id="a space inside"),
+        pytest.param({"stringData": {"token": "s3cret\ns3cret"}}, "line breaks", id="a newline inside"),
+        pytest.param({"stringData": {"token": "s3cret\x00"}}, "ASCII", id="a control character"),
+        pytest.param({"stringData": {"token": "s3cret\u00e9"}}, "ASCII", id="not ASCII"),
+        pytest.param({"stringData": {"token": "s3cret\ud800"}}, "ASCII", id="half a character"),
+        pytest.param({"stringData": {"token": ""}}, "empty", id="empty"),
+        pytest.param({"stringData": {"token": None}}, "empty", id="null"),
+        pytest.param({"data": {"token": encoded(" \n")}}, "empty", id="white space alone"),
+        pytest.param({"stringData": {"token": "s3cret" * MAX_TOKEN}}, "longer", id="too long"),
+        pytest.param({"stringData": {"token": 83}}, "stringData.token: is not a string", id="a number"),
+        pytest.param({"data": {"token": "s3cret!"}}, r"data\[token\]: is not base64", id="no base64"),
+        pytest.param({"data": {"token": "s3cr\u00e9t"}}, "is not base64", id="no base64 and no ASCII"),
+        pytest.param({"data": "s3cret"}, "data: is not an object", id="data of another type"),
+    ],
+)
+def test_a_token_that_cannot_be_used_says_why_without_showing_it(changes: dict[str, object], says: str) -> None:
+    found = read(**changes)
+    assert found.credential is None
+    with pytest.raises(ValueError, match=says):
+        raise ValueError(found.credential_problem)
+    assert "s3cr" not in repr(found)
+
+
+BOTH = b"".join(certificates(CA) + certificates(CA2))
+ONE = b"".join(certificates(CA))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "ca"),
+    [
+        pytest.param(BEARER_TOKEN_SECRET, {"ca.crt": CA}, ONE, id="ca.crt beside the token"),
+        pytest.param(BEARER_TOKEN_SECRET, {"client.crt": CA, "x": CA}, None, id="no other key beside a token"),
+        pytest.param("Opaque", {"ca.crt": CA, "b.pem": CA2}, ONE, id="ca.crt before all others"),
+        pytest.param("Opaque", {"b.pem": CA2, "a.crt": CA, "c": b"-"}, BOTH, id="all *.crt and *.pem in order"),
+        pytest.param("Opaque", {"two": CA2, "one": CA, "key": b"x"}, BOTH, id="any PEM if no key says so"),
+        pytest.param("Opaque", {"key": b"x"}, None, id="none"),
+        pytest.param("Opaque", {}, None, id="nothing"),
+    ],
+)
+def test_certificates_come_from_the_keys_that_name_them(kind: str, data: dict[str, bytes], ca: bytes | None) -> None:
+    found = read(type=kind, data={name: encoded(value) for name, value in data.items()})
+    assert (found.ca, found.ca_problem) == (ca, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param(
+            {"stringData": {"ca.crt": "s3cret"}},
+            'key "ca.crt" has no whole PEM certificate; it begins with -----BEGIN CERTIFICATE-----',
+            id="no PEM",
+        ),
+        pytest.param(
+            {"data": {"ca.crt": "s3cret!"}}, 'key "ca.crt" is not base64; use stringData for plain text', id="no base64"
+        ),
+        pytest.param({"data": ["s3cret"]}, 'key "data" is not an object', id="data of another type"),
+    ],
+)
+def test_a_ca_that_cannot_be_read_says_why(changes: dict[str, object], problem: str) -> None:
+    found = read(**changes)
+    assert (found.ca, found.ca_problem) == (None, problem)
+
+
+def test_unreadable_keys_that_name_no_ca_do_not_matter() -> None:
+    assert read(type="Opaque", data={"blob": "!", "ca": encoded(CA)}).ca == ONE
+
+
+def pinned(value: object) -> Secret:
+    return read(metadata={"name": "s", "namespace": "a", "annotations": {ADDRESS_ANNOTATION: value}})
+
+
+def test_a_pinned_secret_names_its_address() -> None:
+    assert pinned("https://H:6443/").pinned == Address(host="h", port=6443)
+    assert read().pinned is None
+
+
+@pytest.mark.parametrize("value", ["http://h", 5])
+def test_a_pin_that_cannot_be_read_is_a_problem(value: object) -> None:
+    found = pinned(value)
+    assert found.pinned is None
+    assert (found.pin_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "label", "shared"),
+    [
+        pytest.param("system", "true", True, id="labelled in the system namespace"),
+        pytest.param("system", "false", False, id="labelled otherwise"),
+        pytest.param("system", True, False, id="a label that is no string"),
+        pytest.param("system", None, False, id="not labelled"),
+        pytest.param("a", "true", False, id="in any other namespace"),
+    ],
+)
+def test_only_the_system_namespace_holds_cas_for_all(namespace: str, label: object, shared: bool) -> None:
+    metadata = {"name": "s", "namespace": namespace, "labels": {CA_LABEL: label}}
+    assert read(metadata=metadata).is_shared_ca is shared
+
+
+@pytest.mark.parametrize("kind", [None, "", 5])
+def test_without_a_type_it_is_opaque(kind: object) -> None:
+    assert read(type=kind).type == "Opaque"
+
+
+@given(st.dictionaries(st.sampled_from(["token", "ca.crt", "x.pem"]), st.text() | st.binary().map(encoded) | st.none()))
+def test_for_every_content_something_is_read(data: dict[str, str | None]) -> None:
+    for kind in (BEARER_TOKEN_SECRET, "Opaque"):
+        found = read(type=kind, data=data)
+        assert found.credential is None or found.credential_problem is None

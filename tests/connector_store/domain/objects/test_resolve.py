@@ -1,0 +1,242 @@
+"""What a Connector is good for: one good set of objects, and one change for each row."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET
+from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import (
+    Address,
+    AuthType,
+    Connector,
+    ConnectorClass,
+    Rejected,
+    Secret,
+    Target,
+    Unusable,
+)
+from connector_store.domain.objects.resolve import resolve
+from connector_store.domain.permissions.impersonation import Impersonation
+from connector_store.domain.permissions.permissions import Lending, Permissions, RoleEntry
+from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
+
+KEY = ObjectKey("team-a", "k8s")
+ADDRESS = Address(host="h", port=6443)
+CONNECTOR = Connector(key=KEY, class_name="k8s", address=ADDRESS, auth_name="bearerTokenAuth", secret_name="s", uid="u")
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
+CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
+BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
+BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
+ROLE = ClusterRole(name="view", rules=(PolicyRule(verbs=("get",), api_groups=("",), resources=("pods",)),))
+LIMITED = replace(
+    CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)), impersonation=Impersonation()
+)
+OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
+REJECTED = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
+
+
+def join(
+    connector: Connector | Rejected = CONNECTOR,
+    cls: ConnectorClass | None = K8S,
+    secrets: tuple[Secret, ...] = (SECRET, CA_SECRET),
+    shared_ca: bytes | None = None,
+) -> Target | Unusable | None:
+    by_key: Mapping[ObjectKey, Secret] = {each.key: each for each in secrets}
+    return resolve(connector, cls, by_key.get, shared_ca, {ROLE.name: ROLE}.get)
+
+
+def test_a_whole_connector_is_a_target() -> None:
+    assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=BearerToken("t"), secret_name="s", ca=None)
+
+
+def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
+    found = join(LIMITED)
+    assert isinstance(found, Target)
+    assert isinstance(found.lending, Lending)
+    assert found.impersonation == Impersonation()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        pytest.param(
+            {"connector": replace(LIMITED, permissions=Permissions(allow=(RoleEntry(cluster_role="edit"),)))},
+            "RoleNotFound",
+            'clusterroles.rbac.authorization.k8s.io "edit" not found',
+            id="a role that is not there",
+        ),
+        pytest.param({"connector": REJECTED}, "AddressInvalid", "spec.address", id="a spec that cannot be read"),
+        pytest.param({"cls": None}, "ConnectorClassNotFound", '"k8s" not found', id="no such class"),
+        pytest.param(
+            {"connector": replace(CONNECTOR, auth_name="nope")},
+            "SecretInvalid",
+            "use one of: bearerTokenAuth",
+            id="an auth type that the class lacks",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, auth_name=None), "cls": BOTH},
+            "SecretInvalid",
+            "use one of: basic, bearerTokenAuth",
+            id="no auth type named where the class has two",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, secret_name=None)},
+            "SecretNotFound",
+            "spec.auth.secretRef.name is empty",
+            id="no Secret named",
+        ),
+        pytest.param({"secrets": ()}, "SecretNotFound", '"s" not found in namespace "team-a"', id="no such Secret"),
+        pytest.param(
+            {"secrets": (replace(SECRET, type="Opaque"),)}, "SecretTypeMismatch", 'type "Opaque"', id="another type"
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, credential=None),)}, "SecretKeyMissing", '"token"', id="no key token"
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, credential=None, credential_problem="data[token] has a space"),)},
+            "SecretInvalid",
+            "has a space",
+            id="a token that cannot be sent",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pinned=Address(host="other", port=6443)),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned elsewhere",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, port=8443)),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned to another port of the same host",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, prefix="/other")),)},
+            "SecretInvalid",
+            "pinned to another address",
+            id="pinned to another path of the same host",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, pin_problem="metadata.annotations: not https"),)},
+            "SecretInvalid",
+            "not https",
+            id="a pin that cannot be read",
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"),)},
+            "InvalidPEM",
+            "no PEM",
+            id="a broken ca.crt beside the token",
+        ),
+        pytest.param(
+            {
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"), CA_SECRET),
+            },
+            "InvalidPEM",
+            "no PEM",
+            id="a broken ca.crt does not fall back to spec.caCertSecretRef",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="gone"), "shared_ca": b"shared"},
+            "SecretNotFound",
+            "spec.caCertSecretRef",
+            id="no such CA Secret does not fall back to wider trust",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="ca"), "secrets": (SECRET, replace(CA_SECRET, ca=None))},
+            "InvalidPEM",
+            "no certificate under",
+            id="a CA Secret without certificate",
+        ),
+        pytest.param(
+            {
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (SECRET, replace(CA_SECRET, ca_problem="data[ca.crt] is no PEM")),
+            },
+            "InvalidPEM",
+            "no PEM",
+            id="a CA Secret that is no PEM",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(change: dict[str, Any], reason: str, message: str) -> None:
+    found = join(**change)
+    assert isinstance(found, Unusable)
+    assert found.reason == reason
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("change", "ca"),
+    [
+        pytest.param({}, None, id="the system's store"),
+        pytest.param({"shared_ca": b"shared"}, b"shared", id="the shared CAs"),
+        pytest.param(
+            {"shared_ca": b"shared", "connector": replace(CONNECTOR, ca_secret_name="ca")},
+            b"ref",
+            id="spec.caCertSecretRef before the shared CAs",
+        ),
+        pytest.param(
+            {
+                "shared_ca": b"shared",
+                "connector": replace(CONNECTOR, ca_secret_name="ca"),
+                "secrets": (replace(SECRET, ca=b"own"), CA_SECRET),
+            },
+            b"own",
+            id="the auth Secret's ca.crt before all",
+        ),
+    ],
+)
+def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: bytes | None) -> None:
+    found = join(**change)
+    assert isinstance(found, Target)
+    assert found.ca == ca
+
+
+def test_a_secret_pinned_to_this_address_is_used() -> None:
+    assert isinstance(join(secrets=(replace(SECRET, pinned=ADDRESS),)), Target)
+
+
+def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential() -> None:
+    found = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
+    assert isinstance(found, Target)
+    assert found.credential is None
+
+
+MINTING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
+
+
+def test_what_may_only_mint_becomes_the_right_to_do_so() -> None:
+    found = join(connector=MINTING)
+    assert isinstance(found, Target)
+    assert isinstance(found.credential, MintingRight)
+    assert found.credential.by == SECRET.credential
+
+
+def test_params_that_say_nothing_make_it_unusable() -> None:
+    found = join(connector=replace(MINTING, auth_params=()))
+    assert isinstance(found, Unusable)
+    assert (found.reason, found.message[:44]) == ("SecretInvalid", "spec.auth.params[serviceAccount]: is missing")
+
+
+def test_of_two_keys_the_one_that_is_missing_is_named() -> None:
+    kind = AuthType(name="clientCertificateAuth", secret_type=CLIENT_CERTIFICATE_SECRET)
+    secret = replace(SECRET, type=CLIENT_CERTIFICATE_SECRET, credential=None, lacks="tls.key")
+    found = join(connector=replace(CONNECTOR, auth_name=kind.name), secrets=(secret,))
+    assert isinstance(found, Unusable)
+    assert (found.reason, found.message) == (
+        "SecretKeyMissing",
+        'secrets "s" has no key "tls.key"; add its private key there',
+    )
+
+
+def test_what_is_not_ours_has_no_answer() -> None:
+    assert join(connector=REJECTED, cls=BASIC) is None
+    assert join(cls=BOTH) is not None

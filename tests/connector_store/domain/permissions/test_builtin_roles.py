@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.permissions.builtin_roles import BUILTIN, CREDENTIALS, READ_ONLY, SHIPPED, manifest
+from connector_store.domain.permissions.permissions import (
+    Asked,
+    Lending,
+    Lent,
+    Permissions,
+    RoleEntry,
+    lend,
+    parse_permissions,
+)
+from connector_store.domain.permissions.rbac import parse_cluster_role
+
+DEPLOYED = Path(__file__).parents[4] / "deploy" / "rbac" / "lending.yaml"
+
+
+def test_what_is_deployed_is_what_is_built_in() -> None:
+    deployed = list(yaml.safe_load_all(DEPLOYED.read_text()))
+    assert {each["metadata"]["name"]: each["rules"] for each in deployed} == {
+        name: manifest(role)["rules"] for name, role in SHIPPED.items()
+    }
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_each_is_read_again_from_its_manifest(name: str) -> None:
+    assert BUILTIN[name].name == name
+    assert parse_cluster_role(manifest(BUILTIN[name])) == BUILTIN[name]
+
+
+def test_the_credentials_are_all_their_parts() -> None:
+    parts = [role.rules for name, role in SHIPPED.items() if name.startswith(f"{CREDENTIALS}-")]
+    assert len(parts) == 5
+    assert SHIPPED[CREDENTIALS].rules == tuple(rule for rules in parts for rule in rules)
+
+
+def lends(permissions: Permissions, method: str, target: str) -> bool:
+    lending = lend(permissions, BUILTIN.get)
+    assert isinstance(lending, Lending)
+    return isinstance(lending.decide(Asked(info=parse_request(method, target, ""))), Lent)
+
+
+NS = "/api/v1/namespaces/web"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", f"{NS}/secrets"), ("GET", f"{NS}/secrets/a"), ("GET", "/api/v1/secrets?watch=1"),
+        ("GET", "/api/v1/watch/secrets"), ("PATCH", f"{NS}/secrets/a"), ("DELETE", f"{NS}/secrets/a"),
+        ("DELETE", f"{NS}/secrets"), ("POST", f"{NS}/serviceaccounts/a/token"), ("POST", f"{NS}/pods/a/exec"),
+        ("GET", f"{NS}/pods/a/attach"), ("POST", f"{NS}/pods/a/portforward"), ("GET", "/api/v1/nodes/n/proxy/pods"),
+        ("GET", f"{NS}/services/s/proxy/"), ("PUT", f"{NS}/pods/p/proxy/x"), ("GET", "/api/v1/proxy/nodes/n"),
+        ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
+        ("PUT", "/apis/certificates.k8s.io/v1/certificatesigningrequests/a/approval"),
+        ("POST", f"{RBAC}/clusterroles"), ("PATCH", f"{RBAC}/namespaces/web/rolebindings/a"),
+        ("POST", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"),
+        ("PATCH", "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps"),
+        ("POST", f"{NS}/pods"), ("PATCH", f"{NS}/pods/a/ephemeralcontainers"), ("POST", "/api/v1/persistentvolumes"),
+        ("PATCH", "/api/v1/namespaces/web"), ("POST", "/apis/apps/v1/namespaces/web/deployments"),
+        ("PUT", "/apis/batch/v1/namespaces/web/cronjobs/a"), ("GET", "/debug/pprof/heap"), ("GET", "/logs/"),
+    ],
+)  # fmt: skip
+def test_what_gives_a_credential_away_is_not_lent(method: str, target: str) -> None:
+    assert not lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS),)), method, target)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", f"{NS}/pods"), ("GET", f"{NS}/pods/a/log"), ("DELETE", f"{NS}/pods/a"), ("POST", f"{NS}/secrets"),
+        ("PUT", f"{NS}/secrets/a"), ("PATCH", f"{NS}/configmaps/a"), ("PATCH", f"{NS}/services/a"), ("GET", "/version"),
+        ("PATCH", "/apis/apps/v1/namespaces/web/deployments/a/scale"), ("POST", "/api/v1/namespaces"),
+        ("GET", f"{RBAC}/clusterroles"), ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
+    ],
+)  # fmt: skip
+def test_the_rest_is(method: str, target: str) -> None:
+    assert lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS),)), method, target)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "lent"),
+    [
+        ("GET", "/apis/example.com/v1/namespaces/web/widgets", True), ("GET", f"{NS}/secrets/a", True),
+        ("GET", "/metrics", True), ("POST", f"{NS}/configmaps", False), ("DELETE", f"{NS}/pods/a", False),
+        ("GET", f"{NS}/pods/a/exec", False),
+    ],
+)  # fmt: skip
+def test_read_only(method: str, target: str, lent: bool) -> None:
+    only = Permissions(allow=(RoleEntry(cluster_role=READ_ONLY),))
+    assert lends(only, method, target) is lent
+
+
+def test_they_are_named_in_a_connector_like_any_other() -> None:
+    spec = Fields({"permissions": {"allow": [{"clusterRole": "view", "namespaces": ["web"]}]}}, "spec")
+    permissions = parse_permissions(spec)
+    assert permissions is not None
+    assert lends(permissions, "GET", f"{NS}/pods")
+    assert not lends(permissions, "GET", "/api/v1/namespaces/other/pods")
+    assert not lends(permissions, "GET", f"{NS}/secrets")

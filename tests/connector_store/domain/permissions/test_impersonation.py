@@ -1,0 +1,118 @@
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.permissions.impersonation import MAX_BYTES, Impersonation, impersonate, parse_impersonation
+
+PREFIXED = Impersonation(user_prefix="c:", group_prefix="g:")
+BARE = Impersonation(user_prefix="", group_prefix="")
+
+
+def parsed(value: object) -> Impersonation | None:
+    return parse_impersonation(Fields({"impersonate": value}, "spec"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(None, None, id="absent"),
+        pytest.param({}, Impersonation(user_prefix="connectors:", group_prefix="connectors:"), id="the usual prefixes"),
+        pytest.param(
+            {"userPrefix": "u-"}, Impersonation(user_prefix="u-", group_prefix="connectors:"), id="of its own"
+        ),
+        pytest.param({"userPrefix": "", "groupPrefix": ""}, BARE, id="none"),
+    ],
+)
+def test_what_is_read(value: object, expected: Impersonation | None) -> None:
+    assert parsed(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"userprefix": "a"},
+            "spec.impersonate.userprefix: is not a field; impersonate has userPrefix and groupPrefix",
+        ),
+        ({"userPrefix": 5}, "spec.impersonate.userPrefix: is not a string; put it in quotes"),
+        ({"groupPrefix": "system:"}, "spec.impersonate.groupPrefix: is not a prefix"),
+        ({"groupPrefix": "system:node:"}, "spec.impersonate.groupPrefix: is not a prefix"),
+        ({"userPrefix": "a b"}, "spec.impersonate.userPrefix: is not a prefix"),
+        ({"userPrefix": "a" * 64}, "spec.impersonate.userPrefix: is not a prefix"),
+        ("a", "spec.impersonate: is not an object"),
+    ],
+)
+def test_what_is_refused(value: object, message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parsed(value)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_whole_caller_is_named() -> None:
+    identity = Identity(
+        user="system:serviceaccount:web:ci",
+        uid="1-2",
+        groups=("system:serviceaccounts", "system:masters", "dév"),
+        extra={"example.com/B%": ("x", "y"), "a": ("",)},
+    )
+    assert impersonate(PREFIXED, identity) == (
+        b"Impersonate-User: c:system:serviceaccount:web:ci\r\n"
+        b"Impersonate-Uid: 1-2\r\n"
+        b"Impersonate-Group: g:system:serviceaccounts\r\n"
+        b"Impersonate-Group: g:d\xc3\xa9v\r\n"
+        b"Impersonate-Extra-a: \r\n"
+        b"Impersonate-Extra-example.com%2FB%25: x\r\n"
+        b"Impersonate-Extra-example.com%2FB%25: y\r\n"
+    )
+
+
+def test_groups_of_the_system_do_not_pass_without_a_prefix() -> None:
+    found = impersonate(BARE, Identity(user="jane", groups=("system:authenticated", "system:masters", "dev")))
+    assert found == b"Impersonate-User: jane\r\nImpersonate-Group: dev\r\n"
+
+
+def test_a_prefix_and_a_name_together_do_not_make_one_of_the_system() -> None:
+    half = Impersonation(user_prefix="sys", group_prefix="sys")
+    assert b"Group" not in impersonate(half, Identity(user="jane", groups=("tem:masters",)))
+    with pytest.raises(ParseError):
+        impersonate(half, Identity(user="tem:admin"))
+
+
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [
+        (Identity(user="system:admin"), "a name of Kubernetes itself is not passed on without a prefix"),
+        (Identity(user=""), "a name of Kubernetes itself"),
+        (Identity(user="a\r\nX: y"), "the caller's name, groups or claims have control characters"),
+        (Identity(user="a", groups=("b\n",)), "the caller's name, groups or claims have control characters"),
+        (Identity(user="a", groups=("b" * MAX_BYTES,)), "the caller's groups and claims need more than 16384 bytes"),
+    ],
+)
+def test_callers_that_no_target_is_told_of(identity: Identity, message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        impersonate(BARE, identity)
+    assert str(caught.value).startswith(message)
+
+
+@given(st.text(alphabet="stem:mar\r\nA%/ é", max_size=20), st.lists(st.text(alphabet="stem:mar\n", max_size=15)))
+def test_for_every_caller_no_name_of_the_system_passes_and_no_line_is_added(user: str, groups: list[str]) -> None:
+    for prefixes in (BARE, PREFIXED, Impersonation(user_prefix="s", group_prefix="sys")):
+        try:
+            found = impersonate(prefixes, Identity(user=user, groups=tuple(groups)))
+        except ParseError:
+            continue
+        lines = found.decode().split("\r\n")[:-1]
+        assert all(each.startswith("Impersonate-") for each in lines)
+        assert not any(each.partition(": ")[2].startswith("system:") for each in lines)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_for_every_key_the_server_reads_it_again(key: str) -> None:
+    line = impersonate(BARE, Identity(user="a", extra={key: ("v",)})).decode("ascii").split("\r\n")[1]
+    name = line.partition(": ")[0]
+    assert unquote(name.removeprefix("Impersonate-Extra-")) == key

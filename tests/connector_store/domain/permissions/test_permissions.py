@@ -1,0 +1,464 @@
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.headers import Fields as Headers
+from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.permissions.permissions import (
+    MAX_QUERY_PAIRS,
+    Asked,
+    Lending,
+    Lent,
+    NotLent,
+    Permissions,
+    RoleEntry,
+    RoleProblem,
+    asked_for,
+    is_plain,
+    lend,
+    may_create,
+    parse_permissions,
+    reviews_oneself,
+)
+from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
+
+CORE = "/api/v1/namespaces/web"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CERTS = "/apis/certificates.k8s.io/v1"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+
+
+def role(name: str, *rules: tuple[str, str, str]) -> ClusterRole:
+    """Rules of verbs, groups and resources, each in words; the core group is `core`."""
+    made = tuple(
+        PolicyRule(
+            verbs=tuple(verbs.split()),
+            api_groups=tuple("" if each == "core" else each for each in groups.split()),
+            resources=tuple(resources.split()),
+        )
+        for verbs, groups, resources in rules
+    )
+    return ClusterRole(name=name, rules=made)
+
+
+ROLES = {
+    each.name: each
+    for each in (
+        role("reader", ("get list watch", "core apps", "pods pods/log deployments secrets")),
+        role("writer", ("get create update patch delete", "core apps", "pods deployments deployments/status")),
+        role("updater", ("update patch", "apps", "deployments deployments/status")),
+        role("looker", ("get", "core", "pods/exec pods/attach pods/portforward pods/proxy services/proxy nodes/proxy")),
+        role("visitor", ("get create", "core", "pods/exec pods/proxy")),
+        role("binder", ("create update patch", "rbac.authorization.k8s.io",
+        "roles clusterroles rolebindings clusterrolebindings"),
+             ("bind", "rbac.authorization.k8s.io", "clusterroles")),
+        role("admin", ("*", "*", "*")),
+        role("certifier", ("create update patch", "certificates.k8s.io",
+        "certificatesigningrequests/approval clustertrustbundles"),
+             ("approve", "certificates.k8s.io", "signers")),
+        role("policies", ("create update patch", "admissionregistration.k8s.io", "*")),
+        role("secrets", ("get list watch", "core", "secrets")),
+        role("creating", ("create", "*", "*")),
+        role("scribe", ("create update patch delete",
+        "rbac.authorization.k8s.io certificates.k8s.io admissionregistration.k8s.io x.io", "*")),
+        role("role-binder", ("create update", "rbac.authorization.k8s.io", "rolebindings"),
+             ("bind", "rbac.authorization.k8s.io", "roles")),
+        role("escalator", ("patch escalate", "rbac.authorization.k8s.io", "clusterroles")),
+        role("empty"),
+    )
+}  # fmt: skip
+
+
+def entries(*names: str) -> tuple[RoleEntry, ...]:
+    """`role` or `role@namespace`."""
+    return tuple(
+        RoleEntry(cluster_role=name, namespaces=frozenset({space}) if space else None)
+        for name, _, space in (each.partition("@") for each in names)
+    )
+
+
+def lending(allow: tuple[str, ...] | None, deny: tuple[str, ...] = ()) -> Lending:
+    found = lend(Permissions(allow=None if allow is None else entries(*allow), deny=entries(*deny)), ROLES.get)
+    assert isinstance(found, Lending)
+    return found
+
+
+def asked(method: str, target: str, *, upgrade: bool = False, content_type: str = "") -> Asked:
+    return Asked(
+        info=parse_request(method, target, ""),
+        plain=is_plain(target),
+        upgrade=upgrade,
+        may_create=may_create(method.encode(), (content_type.encode(),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "method", "target", "expected"),
+    [
+        pytest.param(("reader",), (), "GET", f"{CORE}/pods", "reader", id="what a role allows"),
+        pytest.param(("reader",), (), "DELETE", f"{CORE}/pods/a", None, id="what no role allows"),
+        pytest.param(("reader@web",), (), "GET", f"{CORE}/pods", "reader", id="in the entry's namespace"),
+        pytest.param(("reader@web",), (), "GET", "/api/v1/namespaces/b/pods", None, id="in another namespace"),
+        pytest.param(("reader@web",), (), "GET", "/api/v1/pods", None, id="across namespaces"),
+        pytest.param(("reader@web", "writer"), (), "GET", "/api/v1/namespaces/b/pods/a", "writer",
+        id="the second role"),
+        pytest.param(None, ("secrets",), "GET", f"{CORE}/pods", "", id="all but what is denied"),
+        pytest.param(None, ("secrets",), "GET", f"{CORE}/secrets", None, id="what is denied"),
+        pytest.param(("reader",), ("secrets",), "GET", f"{CORE}/secrets/a", None, id="deny wins"),
+        pytest.param(("reader",), ("secrets@web",), "GET", f"{CORE}/secrets/a", None, id="denied in a namespace"),
+        pytest.param(("reader",), ("secrets@web",), "GET", "/api/v1/namespaces/b/secrets/a", "reader",
+                     id="denied in another namespace"),
+        pytest.param(("reader@web",), (), "GET", "/api", "system:discovery", id="discovery"),
+        pytest.param(("reader@web",), (), "GET", "/apis/apps/v1", "system:discovery", id="discovery of a group"),
+        pytest.param(("reader@web",), (), "GET", "/openapi/v3", "system:discovery", id="schemas"),
+        pytest.param(("reader@web",), (), "GET", "/metrics", None, id="other paths"),
+        pytest.param(("reader@web",), (), "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+                     "system:basic-user", id="a review of oneself"),
+        pytest.param(("reader@web",), (), "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", None,
+                     id="a review of others"),
+        pytest.param(("reader",), ("creating",), "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", None,
+                     id="deny wins over what is always lent"),
+        pytest.param(("admin",), (), "GET", f"{CORE}//pods", None, id="an empty segment"),
+        pytest.param(None, ("secrets",), "GET", "/api/v1/namespaces/web/%73ecrets", None, id="an escaped letter"),
+        pytest.param(None, ("secrets",), "GET", f"{CORE}/secrets%2Fa", None, id="an escaped slash"),
+        pytest.param(("empty",), (), "GET", f"{CORE}/pods", None, id="a role without rules allows nothing"),
+    ],
+)  # fmt: skip
+def test_what_is_lent(
+    allow: tuple[str, ...] | None, deny: tuple[str, ...], method: str, target: str, expected: str | None
+) -> None:
+    found = lending(allow, deny).decide(asked(method, target))
+    assert found == Lent(expected) if expected is not None else isinstance(found, NotLent)
+
+
+def test_what_is_not_lent_says_which_role_denies_it() -> None:
+    info = parse_request("GET", f"{CORE}/secrets", "")
+    assert lending(("reader",), ("secrets",)).decide(Asked(info=info)) == NotLent(info, "", "secrets")
+    assert lending(("writer",)).decide(Asked(info=info)) == NotLent(info, "", "")
+
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
+
+
+@pytest.mark.parametrize(
+    ("allow", "method", "target", "options", "missing"),
+    [
+        pytest.param("updater", "PUT", DEPLOYMENT, {}, "create deployments", id="PUT may create"),
+        pytest.param("writer", "PUT", DEPLOYMENT, {}, "", id="PUT with create"),
+        pytest.param("updater", "PATCH", DEPLOYMENT, {"content_type": APPLY}, "create deployments",
+        id="apply may create"),
+        pytest.param("updater", "PATCH", DEPLOYMENT, {"content_type": MERGE}, "", id="a merge patch does not"),
+        pytest.param("updater", "PUT", f"{DEPLOYMENT}/status", {}, "", id="PUT of a subresource does not"),
+        pytest.param("looker", "GET", f"{CORE}/pods/p/exec", {"upgrade": True}, "create pods/exec", id="exec by GET"),
+        pytest.param("looker", "GET", f"{CORE}/pods/p/exec", {}, "create pods/exec", id="exec by GET, no upgrade"),
+        pytest.param("visitor", "GET", f"{CORE}/pods/p/exec", {"upgrade": True}, "", id="exec with create"),
+        pytest.param("visitor", "POST", f"{CORE}/pods/p/exec", {"upgrade": True}, "", id="exec by POST"),
+        pytest.param("looker", "GET", f"{CORE}/pods/p/attach", {"upgrade": True}, "create pods/attach", id="attach"),
+        pytest.param("looker", "GET", f"{CORE}/pods/p/portforward", {"upgrade": True}, "create pods/portforward",
+                     id="port-forward"),
+        pytest.param("looker", "GET", f"{CORE}/services/s/proxy/x", {}, "", id="a proxy, as a page"),
+        pytest.param("looker", "GET", f"{CORE}/services/s/proxy/x", {"upgrade": True}, "create services/proxy",
+                     id="a proxy, as a stream"),
+        pytest.param("looker", "GET", "/api/v1/nodes/n/proxy/exec/a/b/c", {"upgrade": True}, "create nodes/proxy",
+                     id="a node's proxy, as a stream"),
+        pytest.param("binder", "POST", f"{RBAC}/clusterroles", {}, "escalate clusterroles", id="a new role"),
+        pytest.param("binder", "PATCH", f"{RBAC}/namespaces/web/roles/r", {"content_type": MERGE}, "escalate roles",
+                     id="another role"),
+        pytest.param("binder", "POST", f"{RBAC}/clusterrolebindings", {}, "",
+        id="a binding of a ClusterRole, with bind"),
+        pytest.param("binder", "POST", f"{RBAC}/namespaces/web/rolebindings", {}, "bind roles",
+                     id="a binding that may be of a Role"),
+        pytest.param("admin", "POST", f"{RBAC}/namespaces/web/rolebindings", {}, "", id="a binding, with all"),
+        pytest.param("admin", "PUT", f"{RBAC}/clusterroles/a", {}, "", id="a role, with all"),
+        pytest.param("admin", "DELETE", f"{RBAC}/clusterroles/a", {}, "", id="a deletion gives nobody a right"),
+        pytest.param("certifier", "PATCH", f"{CERTS}/certificatesigningrequests/a/approval",
+        {"content_type": MERGE}, "",
+                     id="an approval, with approve"),
+        pytest.param("certifier", "POST", f"{CERTS}/clustertrustbundles", {}, "attest signers", id="a trust bundle"),
+        pytest.param("policies", "POST", f"{ADMISSION}/validatingadmissionpolicies", {}, "get *", id="a policy"),
+        pytest.param("policies", "POST", f"{ADMISSION}/mutatingadmissionpolicybindings", {}, "get *",
+                     id="a policy's binding"),
+        pytest.param("policies", "POST", f"{ADMISSION}/validatingwebhookconfigurations", {}, "", id="a webhook"),
+        pytest.param("admin", "POST", f"{ADMISSION}/validatingadmissionpolicies", {}, "", id="a policy, with all"),
+    ],
+)  # fmt: skip
+def test_what_a_request_may_come_to_must_be_lent_too(
+    allow: str, method: str, target: str, options: dict[str, Any], missing: str
+) -> None:
+    found = lending((allow,)).decide(asked(method, target, **options))
+    if not missing:
+        assert found == Lent(allow)
+        return
+    assert isinstance(found, NotLent)
+    assert found.why
+    subresource = f"/{found.missing.subresource}" if found.missing.subresource else ""
+    assert f"{found.missing.verb} {found.missing.resource}{subresource}" == missing
+
+
+GROUP = "rbac.authorization.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("allow", "method", "target", "missing"),
+    [
+        pytest.param("scribe", "PUT", f"{RBAC}/clusterroles/a", ("escalate", GROUP, "clusterroles", "", "a"),
+                     id="a role needs escalate for itself"),
+        pytest.param("scribe", "POST", f"{RBAC}/clusterrolebindings", ("bind", GROUP, "clusterroles", "", ""),
+                     id="a binding for the cluster is of a ClusterRole"),
+        pytest.param("scribe", "PUT", f"{RBAC}/namespaces/web/rolebindings/b", ("bind", GROUP, "roles", "web", ""),
+                     id="a binding may be of any Role of its namespace, whatever its own name"),
+        pytest.param("role-binder", "PUT", f"{RBAC}/namespaces/web/rolebindings/b",
+                     ("bind", GROUP, "clusterroles", "web", ""), id="a binding of a namespace may be of a ClusterRole"),
+        pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a/approval",
+                     ("approve", "certificates.k8s.io", "signers", "", ""), id="an approval may be for any signer"),
+        pytest.param("scribe", "PATCH", f"{CERTS}/certificatesigningrequests/a/status",
+                     ("sign", "certificates.k8s.io", "signers", "", ""), id="a certificate may be of any signer"),
+        pytest.param("scribe", "PUT", f"{CERTS}/clustertrustbundles/a",
+                     ("attest", "certificates.k8s.io", "signers", "", ""), id="a trust bundle may be of any signer"),
+        *(
+            pytest.param("scribe", "PUT", f"{ADMISSION}/{each}/a", ("get", "*", "*", "", ""),
+                         id=f"the parameters of {each} may be any object")
+            for each in ("validatingadmissionpolicies", "validatingadmissionpolicybindings",
+                         "mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+        ),
+        pytest.param("scribe", "PATCH", f"{ADMISSION}/validatingadmissionpolicies/a/status", ("get", "*", "*", "", ""),
+                     id="and those of a policy's status"),
+    ],
+)  # fmt: skip
+def test_what_else_is_needed_is_asked_for_in_full(
+    allow: str, method: str, target: str, missing: tuple[str, str, str, str, str]
+) -> None:
+    found = lending((allow,)).decide(asked(method, target, content_type=MERGE))
+    assert isinstance(found, NotLent)
+    needed = found.missing
+    assert (needed.verb, needed.group, needed.resource, needed.namespace, needed.name) == missing
+    assert not needed.subresource
+
+
+@pytest.mark.parametrize(
+    ("allow", "method", "target"),
+    [
+        pytest.param("scribe", "DELETE", f"{RBAC}/clusterroles/a", id="a role's deletion"),
+        pytest.param("scribe", "DELETE", f"{CERTS}/clustertrustbundles/a", id="a trust bundle's deletion"),
+        pytest.param("escalator", "PATCH", f"{RBAC}/clusterroles/a", id="a role's change, which makes none"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterroles/a", id="what is called a role elsewhere"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterrolebindings/a", id="what is called a binding elsewhere"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/clustertrustbundles/a", id="other trust bundles"),
+        pytest.param("scribe", "PUT", "/apis/x.io/v1/validatingadmissionpolicies/a", id="other policies"),
+        pytest.param("scribe", "PUT", f"{RBAC}/other/a", id="what binds nothing"),
+        pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a", id="a request for a certificate"),
+    ],
+)
+def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -> None:
+    assert lending((allow,)).decide(asked(method, target, content_type=MERGE)) == Lent(allow)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "role"),
+    [
+        *(
+            ("GET", target, "system:discovery")
+            for target in ("/api", "/api/v1", "/apis", "/apis/apps", "/healthz", "/livez", "/openapi", "/openapi/v2",
+                           "/readyz", "/version", "/version/")
+        ),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "system:basic-user"),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "system:basic-user"),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "system:basic-user"),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", None),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectreviews", None),
+        ("GET", "/apis/authentication.k8s.io/v1/selfsubjectreviews", None),
+        ("POST", "/version", None),
+        ("GET", "/healthz/etcd", None),
+    ],
+)  # fmt: skip
+def test_every_limited_connector_lends_what_kubernetes_gives_every_user(
+    method: str, target: str, role: str | None
+) -> None:
+    found = lending(("reader@web",)).decide(asked(method, target))
+    assert found == Lent(role) if role is not None else isinstance(found, NotLent)
+
+
+def test_what_it_may_come_to_can_be_denied() -> None:
+    found = lending(None, ("creating",)).decide(asked("PUT", DEPLOYMENT))
+    assert isinstance(found, NotLent)
+    assert (found.denied_by, found.missing.verb) == ("creating", "create")
+
+
+@pytest.mark.parametrize(
+    ("method", "types", "creates"),
+    [
+        (b"PUT", (b"application/json",), True),
+        (b"POST", (), False),
+        (b"GET", (), False),
+        (b"PATCH", (b"application/json-patch+json",), False),
+        (b"PATCH", (b"application/strategic-merge-patch+json; charset=utf-8",), False),
+        (b"PATCH", (b"application/apply-patch+yaml",), True),
+        (b"PATCH", (b"application/apply-patch+cbor",), True),
+        (b"PATCH", (b"Application/Merge-Patch+json",), True),
+        (b"PATCH", (), True),
+        (b"PATCH", (b"application/merge-patch+json", b"application/apply-patch+yaml"), True),
+    ],
+)
+def test_which_bodies_may_create(method: bytes, types: tuple[bytes, ...], creates: bool) -> None:
+    assert may_create(method, types) is creates
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/", "/api", "/api/", "/api/v1/pods", "/api/v1/pods/", "/apis/a.b/v1/c?x=%2F..//&y", "/api/v1/nodes/system:a",
+        "/api/v1/nodes/system%3Aa", "/a/%7Eb", "/a/b.c/..d/.e", "/a/x%20y", "/a/" + "b" * 5000, "?a", "",
+        "/a/-._~!$&'()*+,=:@|^\"<>{}[]`", "/a/.../b", "/a%20%21", "/a?" + "&" * (MAX_QUERY_PAIRS - 1),
+    ],
+)  # fmt: skip
+def test_plain_paths(target: str) -> None:
+    assert is_plain(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//api", "/api//v1", "/api/v1//", "/./api", "/api/.", "/api/..", "/api/../v1", "/api/%2e", "/api/.%2E/v1",
+        "/a/%2F",
+        "/a%2fb", "/a%5Cb", "/a\\b", "/a;b", "/a%3Bb", "/a%3fb", "/a%23b", "/a%25b", "/a%20%2Fb", "/a%20%25b",
+        "/a%20%00", "/a%", "/a%2", "/a%zz", "/a%00",
+        "/a%0A",
+        "/a%C3%A9", "/aé", "/a b", "api/v1", "*", "/a%7F",
+        "/a?" + "&" * MAX_QUERY_PAIRS,
+    ],
+)  # fmt: skip
+def test_other_paths(target: str) -> None:
+    assert not is_plain(target)
+
+
+@given(st.lists(st.text(alphabet=st.characters(max_codepoint=0x2FF), min_size=1, max_size=5), max_size=4))
+def test_for_every_plain_path_decoding_it_again_changes_nothing(segments: list[str]) -> None:
+    target = "".join(f"/{quote(each, safe='%~!:;')}" for each in segments)
+    if is_plain(target):
+        path = parse_request("GET", target, "").path
+        assert parse_request("GET", path, "").path == path
+        assert path.count("/") == target.count("/")
+
+
+def parsed(value: object) -> Permissions | None:
+    return parse_permissions(Fields({"permissions": value}, "spec"))
+
+
+def test_permissions_are_read() -> None:
+    found = parsed({"allow": [{"clusterRole": "view", "namespaces": ["a", "b"]}, {"clusterRole": "x:Y"}]})
+    assert found == Permissions(
+        allow=(RoleEntry(cluster_role="view", namespaces=frozenset("ab")), RoleEntry(cluster_role="x:Y"))
+    )
+    assert found.role_names == {"view", "x:Y"}
+    both = parsed({"allow": [{"clusterRole": "view"}], "deny": [{"clusterRole": "secrets"}]})
+    assert both is not None
+    assert both.role_names == {"view", "secrets"}
+    assert parsed({"deny": [{"clusterRole": "a"}]}) == Permissions(allow=None, deny=(RoleEntry(cluster_role="a"),))
+    assert parsed(None) is None
+
+
+def test_as_many_entries_and_namespaces_as_are_allowed_are_read() -> None:
+    found = parsed({"deny": [{"clusterRole": "a", "namespaces": [f"n{each}" for each in range(256)]}] * 32})
+    assert found is not None
+    assert len(found.deny) == 32
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("view", "spec.permissions: is not an object"),
+        ({}, "spec.permissions: has neither allow nor deny; name a ClusterRole in one of them, or leave it out"),
+        ({"allow": []}, "spec.permissions.allow: is empty; name a ClusterRole, or leave the field out"),
+        ({"deny": [], "allow": [{"clusterRole": "a"}]}, "spec.permissions.deny: is empty"),
+        ({"Allow": []}, "spec.permissions.Allow: is not a field; permissions have allow and deny"),
+        ({"allow": {}}, "spec.permissions.allow: is not a list"),
+        ({"allow": ["view"]}, "spec.permissions.allow[0]: is not an object"),
+        ({"allow": [{"clusterrole": "a"}]}, "spec.permissions.allow[0].clusterrole: is not a field"),
+        ({"allow": [{"clusterRole": ""}]}, "spec.permissions.allow[0].clusterRole: is not the name of a role"),
+        ({"deny": [{"clusterRole": "a/b"}]}, "spec.permissions.deny[0].clusterRole: is not the name of a role"),
+        ({"deny": [{"clusterRole": "a"}] * 33}, "spec.permissions.deny: has more than 32 entries"),
+        ({"deny": [{"clusterRole": "a", "namespaces": "b"}]}, "spec.permissions.deny[0].namespaces: is not a list"),
+        ({"deny": [{"clusterRole": "a", "namespaces": []}]}, "spec.permissions.deny[0].namespaces: is empty"),
+        (
+            {"deny": [{"clusterRole": "a", "namespaces": ["b", "*"]}]},
+            "spec.permissions.deny[0].namespaces[1]: is not the name of a namespace",
+        ),
+        (
+            {"deny": [{"clusterRole": "a", "namespaces": ["b"] * 257}]},
+            "spec.permissions.deny[0].namespaces: has more than 256 namespaces",
+        ),
+    ],
+)
+def test_other_permissions_are_refused(value: object, message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parsed(value)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "message"),
+    [
+        (
+            Permissions(allow=entries("reader", "nobody")),
+            'clusterroles.rbac.authorization.k8s.io "nobody" not found; create it, '
+            "or mend spec.permissions.allow[1].clusterRole",
+        ),
+        (
+            Permissions(allow=None, deny=entries("nobody")),
+            'clusterroles.rbac.authorization.k8s.io "nobody" not found; create it, '
+            "or mend spec.permissions.deny[0].clusterRole",
+        ),
+        (
+            Permissions(allow=entries("reader"), deny=entries("empty")),
+            'clusterroles.rbac.authorization.k8s.io "empty" has no rules, so it denies nothing; give it rules, '
+            "wait until the cluster has filled it, or mend spec.permissions.deny[0].clusterRole",
+        ),
+    ],
+)
+def test_a_role_that_is_not_there_is_a_problem(permissions: Permissions, message: str) -> None:
+    assert lend(permissions, ROLES.get) == RoleProblem(message=message)
+
+
+def test_equal_permissions_are_equal() -> None:
+    assert lending(("reader",), ("secrets",)) == lending(("reader",), ("secrets",))
+    assert hash(lending(("reader",))) == hash(lending(("reader",)))
+    assert lending(("reader",)) != lending(("reader@web",))
+    assert lending(("reader",)) != lending(None, ("reader",))
+    assert lending(("reader",), ("secrets",)) != lending(("reader",), ("creating",))
+    assert lending(("reader",), ("secrets",)) != lending(("reader",))
+    assert lending(("reader",)) != "reader"
+    assert repr(lending(("reader",), ("secrets",))) == "Lending(allow=4, deny=1)"
+    assert repr(lending(None, ("secrets",))) == "Lending(allow=all, deny=1)"
+
+
+def test_a_request_is_read_from_its_head() -> None:
+    headers = Headers([(b"Connection", b"upgrade"), (b"Upgrade", b"websocket"), (b"Content-Type", b"x/y")])
+    assert asked_for(b"PATCH", b"/p/api/v1//pods", headers, "/p") == Asked(
+        info=parse_request("PATCH", "/api/v1//pods", ""), plain=False, upgrade=True, may_create=True
+    )
+    assert asked_for(b"PUT", b"/api/v1/nodes/a", Headers(), "").may_create
+    merge = Headers([(b"Content-Type", b"application/merge-patch+json")])
+    assert not asked_for(b"PATCH", b"/api/v1/nodes/a", merge, "").may_create
+    assert asked_for(b"GET", b"/version", Headers(), "") == Asked(info=parse_request("GET", "/version", ""))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_one"),
+    [
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", True),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", True),
+        ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", False),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", False),
+        ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", False),
+        ("POST", "/apis/x.io/v1/selfsubjectaccessreviews", False),
+    ],
+)
+def test_reviews_of_oneself(method: str, path: str, is_one: bool) -> None:
+    assert reviews_oneself(parse_request(method, path, "")) is is_one

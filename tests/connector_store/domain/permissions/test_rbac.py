@@ -1,0 +1,226 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.permissions.rbac import (
+    MAX_RULES,
+    BoundRole,
+    ClusterRole,
+    PolicyRule,
+    RuleSet,
+    parse_cluster_role,
+)
+
+
+def rule(**fields: Any) -> PolicyRule:
+    return PolicyRule(**{"verbs": ("get",), **fields})
+
+
+def of_resource(
+    resource: str, sub: str = "", *, verb: str = "get", group: str = "", namespace: str = "web", name: str = ""
+) -> RequestInfo:
+    return RequestInfo(verb, group, resource, sub, namespace, name, "/api/v1/…")
+
+
+def of_path(path: str, verb: str = "get") -> RequestInfo:
+    return RequestInfo(verb, "", "", "", "", "", path)
+
+
+def allows(found: PolicyRule, info: RequestInfo, namespaces: frozenset[str] | None = None) -> bool:
+    return RuleSet([BoundRole(label="role", rules=(found,), namespaces=namespaces)]).allows(info) == "role"
+
+
+PODS = rule(api_groups=("",), resources=("pods",))
+
+
+@pytest.mark.parametrize(
+    ("found", "info", "allowed"),
+    [
+        pytest.param(PODS, of_resource("pods"), True, id="what it names"),
+        pytest.param(PODS, of_resource("pods", verb="list"), False, id="another verb"),
+        pytest.param(PODS, of_resource("pods", verb=""), False, id="no verb"),
+        pytest.param(rule(verbs=("*",), api_groups=("",), resources=("pods",)), of_resource("pods", verb=""), True,
+                     id="no verb, for every verb"),
+        pytest.param(PODS, of_resource("pods", group="x"), False, id="another group"),
+        pytest.param(rule(api_groups=("*",), resources=("pods",)), of_resource("pods", group="x"), True,
+                     id="every group"),
+        pytest.param(rule(resources=("pods",)), of_resource("pods"), False, id="no group is not the core group"),
+        pytest.param(PODS, of_resource("pods", "log"), False, id="a subresource is another resource"),
+        pytest.param(rule(api_groups=("",), resources=("pods/log",)), of_resource("pods", "log"), True,
+                     id="a subresource"),
+        pytest.param(rule(api_groups=("",), resources=("pods/log",)), of_resource("pods"), False,
+                     id="a subresource says nothing of its resource"),
+        pytest.param(rule(api_groups=("",), resources=("*",)), of_resource("pods", "log"), True,
+                     id="every resource has its subresources"),
+        pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods", "log"), True,
+                     id="a subresource of every resource"),
+        pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods"), False,
+                     id="a subresource of every resource says nothing of resources"),
+        pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods", "status"), False,
+                     id="another subresource"),
+        pytest.param(rule(api_groups=("",), resources=("pods/*",)), of_resource("pods", "log"), False,
+                     id="a star after the slash is a subresource's name"),
+        pytest.param(rule(api_groups=("",), resources=("po*",)), of_resource("pods"), False, id="no patterns"),
+        pytest.param(rule(api_groups=("",), resources=("pods",), resource_names=("a", "b")),
+                     of_resource("pods", name="b"), True, id="a name"),
+        pytest.param(rule(api_groups=("",), resources=("pods",), resource_names=("a",)),
+                     of_resource("pods", name="b"), False, id="another name"),
+        pytest.param(rule(api_groups=("",), resources=("pods",), resource_names=("a",)),
+                     of_resource("pods"), False, id="no name"),
+        pytest.param(rule(api_groups=("",), resources=("pods",), resource_names=("*",)),
+                     of_resource("pods", name="b"), False, id="a star is a name like others"),
+        pytest.param(rule(api_groups=("",), resources=("pods",), resource_names=("*",)),
+                     of_resource("pods", name="*"), True, id="a star is a name"),
+        pytest.param(rule(non_resource_urls=("/livez",)), of_path("/livez"), True, id="a path"),
+        pytest.param(rule(non_resource_urls=("/livez",)), of_path("/livez/ping"), False, id="a path below"),
+        pytest.param(rule(non_resource_urls=("/livez/*",)), of_path("/livez/ping"), True, id="paths below"),
+        pytest.param(rule(non_resource_urls=("/livez/*",)), of_path("/livez"), False, id="not the path itself"),
+        pytest.param(rule(non_resource_urls=("/live*",)), of_path("/livez"), True, id="a beginning"),
+        pytest.param(rule(non_resource_urls=("/l**",)), of_path("/livez"), True, id="several stars are one"),
+        pytest.param(rule(non_resource_urls=("/l*z",)), of_path("/livez"), False, id="a star within is a star"),
+        pytest.param(rule(non_resource_urls=("*",)), of_path("/livez"), True, id="every path"),
+        pytest.param(rule(non_resource_urls=("/livez",)), of_path("/livez", "post"), False, id="a path, another verb"),
+        pytest.param(rule(non_resource_urls=("*",)), of_resource("pods"), False, id="paths are no resources"),
+        pytest.param(rule(api_groups=("*",), resources=("*",)), of_path("/livez"), False, id="resources are no paths"),
+    ],
+)  # fmt: skip
+def test_what_a_rule_allows(found: PolicyRule, info: RequestInfo, allowed: bool) -> None:
+    assert allows(found, info) is allowed
+
+
+@pytest.mark.parametrize(
+    ("info", "allowed"),
+    [
+        (of_resource("pods", namespace="web"), True),
+        (of_resource("pods", namespace="other"), False),
+        pytest.param(of_resource("pods", namespace=""), False, id="across all namespaces"),
+        pytest.param(of_path("/livez"), False, id="paths are in no namespace"),
+    ],
+)
+def test_with_namespaces_it_counts_as_a_role_binding(info: RequestInfo, allowed: bool) -> None:
+    found = rule(api_groups=("",), resources=("pods",), non_resource_urls=("*",))
+    assert allows(found, info, frozenset({"web", "web-2"})) is allowed
+
+
+def test_the_first_role_that_allows_is_named() -> None:
+    one = BoundRole(label="one", rules=(PODS,), namespaces=frozenset({"web"}))
+    two = BoundRole(label="two", rules=(rule(api_groups=("*",), resources=("*",)),))
+    found = RuleSet([one, two])
+    assert len(found) == 2
+    assert found.allows(of_resource("pods")) == "one"
+    assert found.allows(of_resource("pods", namespace="x")) == "two"
+    assert found.allows(of_path("/livez")) is None
+
+
+def test_no_roles_allow_nothing() -> None:
+    assert RuleSet([]).allows(of_resource("pods")) is None
+
+
+words = st.sampled_from(["a", "b", "*"])
+resources = st.sampled_from(["a", "b", "a/s", "b/s", "*/s", "*", "a/*"])
+some = st.lists(words, max_size=2).map(tuple)
+rules = st.builds(
+    PolicyRule,
+    verbs=some,
+    api_groups=some,
+    resources=st.lists(resources, max_size=3).map(tuple),
+    resource_names=some,
+    non_resource_urls=st.lists(st.sampled_from(["/a", "/a*", "/a/b", "*", "/a/**"]), max_size=2).map(tuple),
+)
+asked = st.builds(
+    RequestInfo,
+    verb=st.sampled_from(["a", "b", ""]),
+    group=st.sampled_from(["a", "b", "c"]),
+    resource=st.sampled_from(["a", "b", ""]),
+    subresource=st.sampled_from(["", "s", "t"]),
+    namespace=st.sampled_from(["", "n", "m"]),
+    name=st.sampled_from(["", "a", "b", "*"]),
+    path=st.sampled_from(["/a", "/a/b", "/", "/b"]),
+)
+
+
+def by_the_book(found: PolicyRule, info: RequestInfo) -> bool:
+    """RuleAllows of plugin/pkg/auth/authorizer/rbac, word by word."""
+    if not any(each in ("*", info.verb) for each in found.verbs):
+        return False
+    if not info.resource:
+        return any(
+            url in ("*", info.path) or (url.endswith("*") and info.path.startswith(url.rstrip("*")))
+            for url in found.non_resource_urls
+        )
+    combined = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    return (
+        any(each in ("*", info.group) for each in found.api_groups)
+        and any(
+            each in ("*", combined) or (info.subresource and each == f"*/{info.subresource}")
+            for each in found.resources
+        )
+        and (not found.resource_names or info.name in found.resource_names)
+    )
+
+
+@given(st.lists(st.tuples(st.lists(rules, max_size=3), st.none() | st.sets(st.sampled_from("nm"))), max_size=3), asked)
+def test_for_every_set_of_rules_the_answer_is_that_of_rule_after_rule(
+    given_roles: list[tuple[list[PolicyRule], set[str] | None]], info: RequestInfo
+) -> None:
+    bound = [
+        BoundRole(label=str(number), rules=tuple(each), namespaces=None if spaces is None else frozenset(spaces))
+        for number, (each, spaces) in enumerate(given_roles)
+    ]
+    space = info.namespace if info.resource else ""
+    expected = [
+        role.label
+        for role in bound
+        if (role.namespaces is None or space in role.namespaces) and any(by_the_book(each, info) for each in role.rules)
+    ]
+    assert RuleSet(bound).allows(info) == (expected[0] if expected else None)
+
+
+def test_a_cluster_role_is_read() -> None:
+    raw = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "system:node-Reader"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["nodes"], "resourceNames": ["n"], "verbs": ["get"]},
+            {"nonResourceURLs": ["/livez"], "verbs": ["get"]},
+        ],
+    }
+    assert parse_cluster_role(raw) == ClusterRole(
+        name="system:node-Reader",
+        rules=(
+            PolicyRule(verbs=("get",), api_groups=("",), resources=("nodes",), resource_names=("n",)),
+            PolicyRule(verbs=("get",), non_resource_urls=("/livez",)),
+        ),
+    )
+
+
+def test_a_role_that_is_not_filled_yet_has_no_rules() -> None:
+    assert parse_cluster_role({"metadata": {"name": "view"}, "rules": None}).rules == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"metadata": {}}, "metadata.name: is not the name of a role: at least one character, no '/' and no '%'"),
+        ({"metadata": {"name": "a/b"}}, "metadata.name: is not the name of a role"),
+        ({"metadata": {"name": "a%b"}}, "metadata.name: is not the name of a role"),
+        ({"metadata": {"name": ".."}}, "metadata.name: is not the name of a role"),
+        ({"metadata": {"name": "a"}, "rules": {}}, "rules: is not a list"),
+        ({"metadata": {"name": "a"}, "rules": [{"verbs": "get"}]}, "rules[0].verbs: is not a list"),
+        ({"metadata": {"name": "a"}, "rules": [{"verbs": [5]}]}, "rules[0].verbs[0]: is not a string"),
+        ({"metadata": {"name": "a"}, "rules": [{}] * (MAX_RULES + 1)}, "rules: has more than 4096 rules"),
+    ],
+)
+def test_what_is_no_cluster_role_is_refused(raw: dict[str, object], message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_cluster_role(raw)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_role_may_have_as_many_rules_as_are_allowed() -> None:
+    assert len(parse_cluster_role({"metadata": {"name": "a"}, "rules": [{}] * MAX_RULES}).rules) == MAX_RULES

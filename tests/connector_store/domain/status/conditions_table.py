@@ -1,0 +1,280 @@
+"""The conditions table of the API page as cases: one good Connector, and one change for each row."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import jwt
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import Address, Connector, Rejected, Secret
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
+from connector_store.domain.permissions.rbac import ClusterRole
+from connector_store.domain.status.conditions import Answered, Finding, NotLent, Probes, Unreachable
+
+CONNECTOR = Connector(
+    key=ObjectKey("team-a", "k8s"),
+    class_name="k8s",
+    address=Address(host="h", port=6443),
+    auth_name="bearerTokenAuth",
+    secret_name="s",
+)
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
+LIMITED = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
+OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
+WELL = Probes(liveness=Answered(status=200), auth=Answered(status=200))
+GOOD = Finding(holds=True)
+
+
+def rejected(reason: str) -> Rejected:
+    return Rejected(key=CONNECTOR.key, class_name="k8s", reason=reason, message="spec.x: write it so")
+
+
+def probed(liveness=WELL.liveness, auth=WELL.auth):
+    return {"probes": Probes(liveness=liveness, auth=auth)}
+
+
+def ends(year: int, month: int, day: int):
+    """The Secret with a token that says so."""
+    token = jwt.encode({"exp": datetime(year, month, day, tzinfo=UTC)}, "x" * 32, algorithm="HS256")
+    return {"secrets": (replace(SECRET, credential=BearerToken(token)),)}
+
+
+def row(change, kind, holds, reason, *says, ready="same", id):
+    return pytest.param(change, kind, holds, reason, says, ready, id=id)
+
+
+ROWS = [
+    row({}, "ConnectorClassReady", True, "", ready="yes", id="the class is there"),
+    row({}, "SecretReady", True, "", ready="yes", id="the Secret is good"),
+    row({}, "CACertReady", True, "NoCACert", "system", ready="yes", id="the system's CAs"),
+    row({}, "LivenessReady", True, "", ready="yes", id="the target lives"),
+    row({}, "AuthReady", True, "", ready="yes", id="the token is accepted"),
+    row({}, "ProxyServiceReady", True, "", ready="yes", id="the Service is there"),
+    row({"cls": None}, "ConnectorClassReady", False, "ConnectorClassNotFound", "create it", id="no class"),
+    row({"connector": rejected("AddressInvalid")}, "ConnectorClassReady", False, "AddressInvalid", id="address"),
+    row(
+        {"connector": replace(CONNECTOR, secret_name=None), "cls": OPTIONAL, "secrets": ()},
+        "SecretReady",
+        True,
+        "SecretOptional",
+        ready="yes",
+        id="no Secret is needed",
+    ),
+    row({"secrets": ()}, "SecretReady", False, "SecretNotFound", '"s" not found', "create it", id="no Secret"),
+    row(
+        {"secrets": (replace(SECRET, type="Opaque"),)},
+        "SecretReady",
+        False,
+        "SecretTypeMismatch",
+        "create it anew",
+        id="a Secret of another type",
+    ),
+    row(
+        {"secrets": (replace(SECRET, credential=None),)},
+        "SecretReady",
+        False,
+        "SecretKeyMissing",
+        'no key "token"',
+        id="a Secret without the key",
+    ),
+    row(
+        {"secrets": (replace(SECRET, credential=None, credential_problem="data[token]: has a blank"),)},
+        "SecretReady",
+        False,
+        "SecretInvalid",
+        "has a blank",
+        id="a token with a blank",
+    ),
+    row({"connector": rejected("SecretInvalid")}, "SecretReady", False, "SecretInvalid", id="another namespace"),
+    row({}, "PermissionsReady", True, "NotLimited", "all that the credential", ready="yes", id="all is lent"),
+    row(
+        {"connector": LIMITED, "roles": (ClusterRole(name="view", rules=()),)},
+        "PermissionsReady",
+        True,
+        "",
+        ready="yes",
+        id="the role is there",
+    ),
+    row({"connector": LIMITED}, "PermissionsReady", False, "RoleNotFound", '"view" not found', id="no role"),
+    row({"connector": rejected("PermissionsInvalid")}, "PermissionsReady", False, "PermissionsInvalid", id="no limits"),
+    row(
+        {"connector": rejected("AddressInvalid")},
+        "PermissionsReady",
+        None,
+        "NotProbed",
+        ready="no",
+        id="permissions of what cannot be read",
+    ),
+    row({"shared_ca": b"pem"}, "CACertReady", True, "Valid", ready="yes", id="a CA"),
+    row(
+        {"connector": replace(CONNECTOR, ca_secret_name="ca")},
+        "CACertReady",
+        False,
+        "SecretNotFound",
+        ready="other",
+        id="the CA's Secret is missing",
+    ),
+    row(
+        {"secrets": (replace(SECRET, ca_problem="data[ca.crt]: no PEM"),)},
+        "CACertReady",
+        False,
+        "InvalidPEM",
+        "no PEM",
+        ready="other",
+        id="a CA that cannot be read",
+    ),
+    row(
+        {"secrets": (replace(SECRET, ca_problem="data[ca.crt]: no PEM"),)},
+        "LivenessReady",
+        False,
+        "ConnectionFailed",
+        "no PEM",
+        id="without the CA nothing can be reached",
+    ),
+    row(
+        {"cls": replace(K8S, liveness=None)},
+        "LivenessReady",
+        True,
+        "NonLivenessProbe",
+        ready="yes",
+        id="no liveness probe",
+    ),
+    row(
+        probed(Unreachable(message="connection refused; start it"), None),
+        "LivenessReady",
+        False,
+        "ConnectionFailed",
+        "start it",
+        id="nobody answers",
+    ),
+    row(
+        probed(Answered(status=503), None),
+        "LivenessReady",
+        False,
+        "ConnectionFailed",
+        "/livez",
+        "503",
+        id="the target is broken",
+    ),
+    row(probed(Answered(status=401)), "LivenessReady", True, "", ready="yes", id="anonymous access is off"),
+    row(probed(Answered(status=302)), "LivenessReady", True, "", ready="yes", id="a redirect is a sign of life"),
+    row(
+        {"cls": replace(K8S, auth_probes={})},
+        "AuthReady",
+        True,
+        "NonAuthProbe",
+        ready="yes",
+        id="no auth probe",
+    ),
+    row(
+        {"connector": replace(CONNECTOR, secret_name=None), "cls": OPTIONAL, "secrets": ()},
+        "AuthReady",
+        True,
+        "NonAuthProbe",
+        ready="yes",
+        id="no token to probe with",
+    ),
+    row(
+        probed(auth=Answered(status=401)),
+        "AuthReady",
+        False,
+        "AuthenticationFailed",
+        "Authentication failed: status code 401",
+        'renew it in secrets "s"',
+        id="the token is refused",
+    ),
+    row(
+        probed(auth=Answered(status=403)),
+        "AuthReady",
+        False,
+        "AuthenticationFailed",
+        "Authentication failed: status code 403",
+        "system:discovery",
+        id="the token may nothing",
+    ),
+    row(
+        probed(auth=Answered(status=302)),
+        "AuthReady",
+        False,
+        "AuthenticationFailed",
+        "Authentication failed: status code 302",
+        "base URL",
+        id="a login page",
+    ),
+    row(probed(auth=Answered(status=429)), "AuthReady", None, "NotProbed", "429", id="too many requests"),
+    row(probed(auth=Answered(status=500)), "AuthReady", None, "NotProbed", "500", id="a broken /api"),
+    row(probed(auth=Unreachable(message="reset")), "AuthReady", None, "NotProbed", "reset", id="reset at /api"),
+    row(probed(Unreachable(message="x"), None), "AuthReady", None, "NotProbed", ready="other", id="no auth if dead"),
+    row({"probes": None}, "LivenessReady", None, "NotProbed", "not back", id="not probed yet"),
+    row({"probes": None}, "AuthReady", None, "NotProbed", "not back", ready="other", id="not probed yet either"),
+    row({"cls": None}, "SecretReady", None, "NotProbed", ready="other", id="no class says which Secret"),
+    row({"cls": None}, "LivenessReady", None, "NotProbed", "create it", ready="other", id="no class, no probe"),
+    row({"secrets": ()}, "AuthReady", None, "NotProbed", "create it", ready="other", id="no Secret, no probe"),
+    row({"connector": rejected("AddressInvalid")}, "SecretReady", None, "NotProbed", ready="other", id="unread"),
+    row({"connector": rejected("AddressInvalid")}, "CACertReady", None, "NotProbed", ready="other", id="unread CA"),
+    row(
+        {"service": Finding(holds=False, reason="ProxyServiceConflict", message="delete it")},
+        "ProxyServiceReady",
+        False,
+        "ProxyServiceConflict",
+        "delete it",
+        id="somebody else's Service",
+    ),
+    row({}, "CredentialFresh", None, "NotKnown", "does not say", ready="yes", id="a token that does not say its end"),
+    row(
+        {"cls": OPTIONAL, "connector": replace(CONNECTOR, secret_name=None), "secrets": ()},
+        "CredentialFresh",
+        None,
+        "NoCredential",
+        ready="yes",
+        id="no credential",
+    ),
+    row(ends(2026, 1, 4), "CredentialFresh", True, "", "2026-01-04T00:00:00Z", ready="yes", id="it ends later"),
+    row(
+        ends(2026, 1, 3),
+        "CredentialFresh",
+        False,
+        "ExpiresSoon",
+        'secrets "s" ends at 2026-01-03T00:00:00Z; renew it',
+        ready="yes",
+        id="it ends within a day",
+    ),
+    row(
+        ends(2026, 1, 1),
+        "CredentialFresh",
+        False,
+        "Expired",
+        'secrets "s" ended at 2026-01-01T00:00:00Z; renew it',
+        ready="yes",
+        id="it has ended, and yet nothing is refused",
+    ),
+    row(
+        probed(auth=Answered(status=200, account="system:serviceaccount:ci:deployer")),
+        "AuthReady",
+        True,
+        "",
+        "knows it as system:serviceaccount:ci:deployer",
+        ready="yes",
+        id="the account that answered",
+    ),
+    row(
+        probed(auth=NotLent(message="may not create serviceaccounts/token", refused=True)),
+        "AuthReady",
+        False,
+        "AuthenticationFailed",
+        "may not create",
+        id="no token is minted",
+    ),
+    row(
+        probed(auth=NotLent(message="status code 500", refused=False)),
+        "AuthReady",
+        None,
+        "NotProbed",
+        "500",
+        id="no token is minted at the moment",
+    ),
+]
+"""(arguments of `findings`, condition, holds, reason, parts of the message, what Ready says of it)"""

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.models import Address, Connector, Rejected, Secret, Unusable
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
+from connector_store.domain.status.facts import Facts, gather
+
+CONNECTOR = Connector(
+    key=ObjectKey("team-a", "k8s"),
+    class_name="k8s",
+    address=Address(host="h", port=6443),
+    auth_name="bearerTokenAuth",
+    secret_name="s",
+    ca_secret_name="ca",
+)
+SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
+CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
+
+
+def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> Facts:
+    return gather(connector, cls, {each.key: each for each in secrets}.get, shared_ca, lambda _: None)
+
+
+def reason(value) -> object:
+    return value.reason if isinstance(value, Unusable) else value
+
+
+@pytest.mark.parametrize(
+    ("change", "auth", "ca"),
+    [
+        pytest.param({}, SECRET, b"ref", id="all is there"),
+        pytest.param({"secrets": ()}, "SecretNotFound", "SecretNotFound", id="both Secrets are missing, and both said"),
+        pytest.param({"cls": None}, None, b"ref", id="without the class only the CA can be looked at"),
+        pytest.param(
+            {"connector": replace(CONNECTOR, auth_name="nope")}, "SecretInvalid", b"ref", id="an unknown auth type"
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, credential=None, ca=b"own"), CA_SECRET)},
+            "SecretKeyMissing",
+            b"own",
+            id="the CA of an auth Secret whose token is missing",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, secret_name=None, ca_secret_name=None), "shared_ca": b"all"},
+            "SecretNotFound",
+            b"all",
+            id="no Secret is named, and the CA is the shared one",
+        ),
+    ],
+)
+def test_each_part_is_joined_on_its_own(change, auth, ca) -> None:
+    found = facts(**change)
+    assert reason(found.auth) == auth
+    assert reason(found.ca) == ca
+
+
+def test_auth_name_and_credential() -> None:
+    assert facts().auth_name == "bearerTokenAuth"
+    assert facts().credential == BearerToken("t")
+    assert facts(replace(CONNECTOR, auth_name=None)).auth_name == "bearerTokenAuth"
+    assert facts(replace(CONNECTOR, auth_name="nope")).auth_name is None
+    assert facts(cls=None).auth_name is None
+    assert facts(secrets=()).credential is None
+
+
+def test_of_a_rejected_one_nothing_is_looked_up() -> None:
+    rejected = Rejected(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
+    found = facts(rejected)
+    assert found == Facts(connector=rejected, cls=K8S)
+    assert found.auth_name is None
+
+
+def test_a_role_that_is_not_there_is_said_beside_the_rest() -> None:
+    limited = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
+    found = facts(limited)
+    assert (reason(found.auth), reason(found.lending)) == (SECRET, "RoleNotFound")
+    assert facts().lending is None
