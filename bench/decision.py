@@ -4,13 +4,13 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Rules, decide_request
 from connector_store.domain.objects.models import Address, Target
-from connector_store.domain.permissions.permissions import Lending
+from connector_store.domain.permissions.permissions import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 
 DECISION: Final = "permission decision"
@@ -30,7 +30,7 @@ _GRANTED: Final = Granted(identity=Identity(user="system:serviceaccount:bench:jo
 
 def decision() -> dict[str, float]:
     """The best of some rounds each, taken in turn: what disturbs only ever adds."""
-    limited = replace(_PLAIN, lending=Lending((_role(),), ()))
+    limited = replace(_PLAIN, lending=PermissionEvaluator((_role(),), ()))
     best = {"plain": float("inf"), "limited": float("inf")}
     for _ in range(ROUNDS):
         for name, target in (("plain", _PLAIN), ("limited", limited)):
@@ -49,7 +49,7 @@ def _role() -> BoundRole:
 
 def _once(target: Target) -> float:
     """µs of one decision; each is about another Pod, as a cache of whole answers would not be asked twice."""
-    fields, rules = Fields([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), Rules()
+    fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), Rules()
     paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(TIMES)]
     began = time.thread_time()
     for path in paths:

@@ -200,7 +200,7 @@ def audited(log: Path) -> tuple[list[float], dict[str, int]]:
         event: dict[str, Any] = json.loads(line)
         user = event["user"]
         if user["username"].endswith(f":{MINTER}"):
-            minted.append(rfc3339.parse(event["stageTimestamp"]) or 0.0)
+            minted.append(rfc3339.parse_time(event["stageTimestamp"]) or 0.0)
         elif user["username"].endswith(f":{ACCOUNT}"):
             (token,) = user["extra"][ID]
             used[token] = used.get(token, 0) + 1

@@ -142,7 +142,7 @@ class ConnectorReconciler:
         service = await self._services.ensure(seen.key, seen.connector.uid)
         now, soon = self._now(), self._settings.expiry_warning
         findings = assess(facts, probes, service, now=now.timestamp(), soon=soon)
-        expires = facts.credential.expires if facts.credential is not None else None
+        expires = facts.credential.expires_at if facts.credential is not None else None
         await self._show(seen, findings, self._address(seen, service), expires, now)
         return _sooner(None if service.holds else self._settings.probe_interval, _until(expires, now.timestamp(), soon))
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Never
 
 from connector_store.cache import Lru
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.base.rfc3339 import write_micro
+from connector_store.domain.base.rfc3339 import format_micro_time
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -91,7 +91,7 @@ class Recorder:
             self._series.put(event, _Series(name=name, count=1, last=now))
             return
         series.count, series.last = series.count + 1, now
-        patch = {"series": {"count": series.count, "lastObservedTime": write_micro(_utc(now))}}
+        patch = {"series": {"count": series.count, "lastObservedTime": format_micro_time(_utc(now))}}
         try:
             await self._client.patch(EVENTS.path(namespace, series.name), patch)
         except ApiError:

@@ -105,8 +105,8 @@ class Handover:
             requested=ROTATE in annotations,
             has_next=NEXT in data,
             next_is_public=NEXT in data and to_pem(signer_of(data, NEXT).certificate) in public,
-            announced=rfc3339.parse(annotations.get(ANNOUNCED)),
-            switched=rfc3339.parse(annotations.get(SWITCHED)),
+            announced=rfc3339.parse_time(annotations.get(ANNOUNCED)),
+            switched=rfc3339.parse_time(annotations.get(SWITCHED)),
         )
 
     async def _take(
@@ -124,7 +124,7 @@ class Handover:
                 await self._patch(secret, {ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
             case Step.STAMP:
                 name = ANNOUNCED if NEXT in data else SWITCHED
-                await self._patch(secret, {name: rfc3339.write(now)}, {PUBLISHED: to_pem(*certificates)})
+                await self._patch(secret, {name: rfc3339.format_time(now)}, {PUBLISHED: to_pem(*certificates)})
             case Step.SWITCH:
                 old, new = signer_of(data, SIGNING), signer_of(data, NEXT)
                 rest = (each for each in certificates if each != new.certificate)
@@ -133,7 +133,7 @@ class Handover:
                     PUBLISHED: to_pem(new.certificate, *rest),
                     NEXT: None,
                 }
-                await self._patch(secret, {ANNOUNCED: None, SWITCHED: rfc3339.write(now)}, content)
+                await self._patch(secret, {ANNOUNCED: None, SWITCHED: rfc3339.format_time(now)}, content)
             case Step.RETIRE:
                 await self._patch(secret, {SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
             case Step.REFUSE:

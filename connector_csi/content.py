@@ -15,7 +15,7 @@ from connector_csi.failure import Failure, joined, may_not_use, unavailable
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, Granted, Refused, Unavailable
-from connector_store.domain.callers.pod_token import TOKENS, PodToken, parse_pod_token
+from connector_store.domain.callers.pod_token import TOKENS_KEY, PodToken, parse_pod_token
 from connector_store.domain.config.settings import CONFIG_MAP, Settings
 from connector_store.domain.kubeconfig.kubeconfig import Entry
 from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name
@@ -124,7 +124,7 @@ class Contents:
         except ParseError as e:
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=str(e))
         # Where kubelet sends it in the context, its own is the one that is there.
-        typed = (f"{TOKENS}: kubelet sends its own",) if TOKENS in secrets and TOKENS in context else ()
+        typed = (f"{TOKENS_KEY}: kubelet sends its own",) if TOKENS_KEY in secrets and TOKENS_KEY in context else ()
         return Wish(volume=volume, token=token, ignored=volume.ignored + typed)
 
     def inputs(self, wish: Wish) -> Inputs:
@@ -183,14 +183,14 @@ class Contents:
         keys, access = wish.volume.connectors, self._cluster.access
         # The first alone: the token is then known, and reviewed once for all of them.
         answers = [await access.check(wish.token.token, keys[0])]
-        if isinstance(answers[0], Granted) or (isinstance(answers[0], Refused) and answers[0].what == "use"):
+        if isinstance(answers[0], Granted) or (isinstance(answers[0], Refused) and answers[0].check == "use"):
             answers += await asyncio.gather(*(access.check(wish.token.token, key) for key in keys[1:]))
         refused: dict[ObjectKey, Failure] = {}
         for key, answer in zip(keys, answers, strict=False):
             match answer:
                 case Unavailable(reason=reason):
                     return unavailable(f"access could not be checked: {reason}")
-                case Refused(what="token", reason=reason):
+                case Refused(check="token", reason=reason):
                     return Failure(code=StatusCode.UNAUTHENTICATED, message=f"the pod's own token: {reason}")
                 case Refused():
                     refused[key] = self._may_not_use(wish, key)

@@ -8,7 +8,7 @@ from typing import Final
 
 from connector_csi.failure import Failure, invalid
 from connector_csi.proto import csi_pb2
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.kubeconfig.volume import own_attributes
 
 MAX_GID: Final = 2**32 - 2
@@ -48,7 +48,7 @@ def read_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication |
         return invalid("fsType is not for this driver, whose volumes are in memory; leave csi.fsType out")
     if capability.mount.mount_flags:
         return invalid("mount options are not for this driver; leave them out")
-    if any(key != TOKENS for key in request.secrets):
+    if any(key != TOKENS_KEY for key in request.secrets):
         return invalid("nodePublishSecretRef is not for this driver, which needs no Secret; leave it out")
     group = capability.mount.volume_mount_group
     if group and not (group.isascii() and group.isdigit() and int(group) <= MAX_GID):

@@ -13,7 +13,7 @@ from connector_csi.events import Warnings
 from connector_csi.failure import Failure, shortened
 from connector_csi.metrics import Metrics
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.base.rfc3339 import write
+from connector_store.domain.base.rfc3339 import format_time
 from connector_store.domain.kubeconfig.volume import Pod
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Troubles:
             self._metrics.masked.labels(failure.code.name).inc()
         held = self._held.get(volume_id)
         if held is None or held.problems != problems:
-            held = self._held[volume_id] = _Trouble(dict(problems), write(self._now()))
+            held = self._held[volume_id] = _Trouble(dict(problems), format_time(self._now()))
             self._metrics.stale.set(len(self._held))
             for key, failure in problems.items():
                 self._say(volume_id, pod, key, failure)

@@ -198,7 +198,7 @@ class Volumes:
         return isinstance(wish, Wish) and self._contents.inputs(wish) == live.inputs and self._disk.is_ours(live.path)
 
     def _written(self, asked: Publication, path: Path, wish: Wish, content: Content) -> None:
-        self._metrics.expiries[asked.volume_id] = wish.token.expires
+        self._metrics.expiries[asked.volume_id] = wish.token.expires_at
         if content.problems:
             # Asked again at each round, until it is well.
             self._live.pop(asked.volume_id, None)

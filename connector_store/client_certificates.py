@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY, ClientCertificate
-from connector_store.domain.credential.credentials import wrong_key
+from connector_store.domain.credential.credentials import invalid_key
 from connector_store.domain.objects.models import Secret
 from connector_store.trust import PrivateKey
 
@@ -27,14 +27,14 @@ def load(certificate: ClientCertificate) -> ClientCertificate:
     try:
         chain = x509.load_pem_x509_certificates(certificate.chain)
     except ValueError:
-        raise wrong_key(CERTIFICATE_KEY, "has a certificate that cannot be read; renew it from its source") from None
+        raise invalid_key(CERTIFICATE_KEY, "has a certificate that cannot be read; renew it from its source") from None
     try:
         key = load_pem_private_key(certificate.key, None)
     except (ValueError, TypeError):
-        raise wrong_key(PRIVATE_KEY, "cannot be read as a private key; renew it from its source") from None
+        raise invalid_key(PRIVATE_KEY, "cannot be read as a private key; renew it from its source") from None
     if not isinstance(key, PrivateKey):
-        raise wrong_key(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
+        raise invalid_key(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
     if key.public_key() != chain[0].public_key():
-        raise wrong_key(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
+        raise invalid_key(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
     ends = min(each.not_valid_after_utc for each in chain).timestamp()
     return ClientCertificate(certificate.chain, certificate.key, ends)

@@ -15,13 +15,18 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from connector_store.cache import Lru
-from connector_store.domain.base.document import load
+from connector_store.domain.base.document import load_json
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.credential.minting import RENEW_AT, MintingRight, parse_grant, refusal
+from connector_store.domain.credential.minting import (
+    RENEWAL_FRACTION,
+    IssuingCredential,
+    describe_failure,
+    parse_token_response,
+)
 from connector_store.domain.objects.models import Address
 from connector_store.target_client import Answer, TargetClient, TargetError
 
@@ -50,7 +55,7 @@ class Source(NamedTuple):
     key: ObjectKey
     address: Address
     ca: bytes | None
-    right: MintingRight
+    right: IssuingCredential
     secret: str
 
 
@@ -184,7 +189,7 @@ class Minter:
             return
         token, life = outcome
         held.token, held.since, held.ends = token, started, started + life
-        held.renew = started + life * (RENEW_AT - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
+        held.renew = started + life * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
         held.failure, held.pause, held.again = None, 0.0, 0.0
         self._on_mint("ok")
 
@@ -198,7 +203,7 @@ class Minter:
         self._on_mint("refused" if failure.refused else "error")
 
     async def _ask(self, source: Source) -> tuple[BearerToken, float] | Failure:
-        by, order = source.right.by, source.right.order
+        by, order = source.right.credential, source.right.request
         identity = by if isinstance(by, ClientCertificate) else None
         headers = [("Content-Type", "application/json")]
         if by.authorization is not None:
@@ -211,20 +216,20 @@ class Minter:
             return Failure(message=str(error))
         if answer.status != 201:
             refused = answer.status in (400, 401, 403, 404, 422)
-            message = refusal(answer.status, order, source.secret)
+            message = describe_failure(answer.status, order, source.secret)
             return Failure(message=message, refused=refused, retry_after=_retry_after(answer))
         try:
-            grant = parse_grant(_document(answer), source.right, now=self._now())
+            grant = parse_token_response(_document(answer), source.right, now=self._now())
         except ParseError as error:
             return Failure(message=f"the target {error.reason}")
-        return grant.token, grant.life
+        return grant.token, grant.lifetime
 
 
 def _document(answer: Answer) -> object:
     if not answer.whole:
         raise ParseError("", f"answered the request for a token with more than {ANSWER} bytes")
     try:
-        return load(answer.body)
+        return load_json(answer.body)
     except ValueError:
         raise ParseError("", "answered the request for a token with something else than JSON") from None
 

@@ -11,12 +11,12 @@ from http import HTTPStatus
 from typing import Final
 
 from connector_store.cache import Lru
-from connector_store.domain.base.document import load
+from connector_store.domain.base.document import load_json
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.objects.models import Address, Connector, HttpProbe, Secret, Unusable
 from connector_store.domain.status.conditions import Answered, NotLent, Outcome, Probes, Unreachable
 from connector_store.domain.status.facts import Facts
@@ -123,7 +123,7 @@ class Prober:
 
     async def _lent(self, request: ProbeRequest) -> Credential | Failure | None:
         right = request.credential
-        if not isinstance(right, MintingRight):
+        if not isinstance(right, IssuingCredential):
             return right
         return await self._minter.lend(Source(request.key, request.address, request.ca, right, request.secret))
 
@@ -135,7 +135,7 @@ async def _who(session: Session, credential: Credential) -> str:
     if answer.status != HTTPStatus.CREATED or not answer.whole:
         return ""
     try:
-        found = Fields(load(answer.body), "").child("status").child("userInfo").text("username") or ""
+        found = Fields(load_json(answer.body), "").child("status").child("userInfo").text("username") or ""
     except ValueError:
         return ""
     return found if found.isprintable() and len(found) <= _NAME_MAX else ""

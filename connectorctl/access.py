@@ -9,9 +9,9 @@ from pathlib import Path
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.base.pem import certificates
+from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.config.source import Folder
+from connector_store.domain.config.source import FolderSource
 from connector_store.domain.kubeconfig.kubeconfig import Entry
 from connector_store.domain.objects.matching import parse_address
 from connectorctl.options import Caller, Where
@@ -23,7 +23,7 @@ from connectorctl.situation import Situation
 def load(where: Where, settings: Settings, situation: Situation, *, namespace: str | None) -> Seen:
     """What a proxy on this source would have; of a cluster only `namespace` (None: all)."""
     origin = choose_origin(where, situation)
-    if isinstance(origin, Folder):
+    if isinstance(origin, FolderSource):
         from connectorctl import folder
 
         return Seen(store=folder.load(Path(origin.path), settings))
@@ -35,7 +35,7 @@ def load(where: Where, settings: Settings, situation: Situation, *, namespace: s
 def mint(key: ObjectKey, where: Where, caller: Caller, settings: Settings, situation: Situation) -> str:
     """A caller's token for the Connector `key`."""
     origin = choose_origin(where, situation, caller)
-    if isinstance(origin, Folder):
+    if isinstance(origin, FolderSource):
         from connectorctl import folder
 
         return folder.token(Path(origin.path), key, caller, settings, time.time())
@@ -55,7 +55,7 @@ def entries(
 ) -> list[Entry]:
     """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
     origin = choose_origin(where, situation, caller)
-    if isinstance(origin, Folder):
+    if isinstance(origin, FolderSource):
         from connectorctl import folder
 
         return folder.entries(Path(origin.path), keys, caller, settings, time.time(), proxy=proxy)
@@ -67,7 +67,7 @@ def entries(
 def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[Entry]:
     """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
     try:
-        pem = b"".join(certificates(ca.read_bytes()))
+        pem = b"".join(parse_certificates(ca.read_bytes()))
     except OSError as error:
         raise ParseError(str(ca), f"{error.strerror}; get it from the proxy: curl https://PROXY/ca.crt") from None
     except ParseError as error:

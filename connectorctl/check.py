@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import SOON, in_words
+from connector_store.domain.base.expiry import DEFAULT_EXPIRY_WARNING, format_relative_time
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
@@ -119,13 +119,13 @@ def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
             yield at(placed, "spec.address", "error", reason)
-        case Secret(credential=BearerToken(authorization=bytes(written), expires=expires)):
+        case Secret(credential=BearerToken(authorization=bytes(written), expires_at=expires)):
             token = written.removeprefix(_BEARER).decode("ascii")
             path = _line_of(placed, "token")
             if is_placeholder(token):
                 yield at(placed, path, "error", "is a placeholder; put in a token of the target")
             yield from _of_end(placed, path, "token", expires, now)
-        case Secret(credential=ClientCertificate(expires=expires)):
+        case Secret(credential=ClientCertificate(expires_at=expires)):
             yield from _of_end(placed, _line_of(placed, CERTIFICATE_KEY), "certificate", expires, now)
 
 
@@ -136,9 +136,9 @@ def _line_of(placed: Placed, key: str) -> str:
 
 def _of_end(placed: Placed, path: str, what: str, expires: float | None, now: float) -> Iterator[Finding]:
     if expires is not None and expires <= now:
-        yield at(placed, path, "error", f"the {what} expired {in_words(expires - now)}; renew it")
-    elif expires is not None and expires <= now + SOON:
-        yield at(placed, path, "warning", f"the {what} expires {in_words(expires - now)}; renew it before")
+        yield at(placed, path, "error", f"the {what} expired {format_relative_time(expires - now)}; renew it")
+    elif expires is not None and expires <= now + DEFAULT_EXPIRY_WARNING:
+        yield at(placed, path, "warning", f"the {what} expires {format_relative_time(expires - now)}; renew it before")
 
 
 def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:

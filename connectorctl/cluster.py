@@ -8,7 +8,7 @@ from typing import Any
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.config.source import Cluster
+from connector_store.domain.config.source import ClusterSource
 from connector_store.domain.kubeconfig.kubeconfig import Entry
 from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name, service_url
 from connector_store.domain.objects.manifest import parse_connector
@@ -33,7 +33,7 @@ class _Found:
     published: HttpAddress | None
 
 
-def load(where: Where, cluster: Cluster, settings: Settings, *, namespace: str | None) -> Seen:
+def load(where: Where, cluster: ClusterSource, settings: Settings, *, namespace: str | None) -> Seen:
     """The store that a proxy in this cluster would have, of `namespace` only (None: all)."""
 
     async def listed(client: KubeClient) -> Seen:
@@ -45,7 +45,13 @@ def load(where: Where, cluster: Cluster, settings: Settings, *, namespace: str |
 
 
 def entries(
-    where: Where, cluster: Cluster, keys: Sequence[ObjectKey], caller: Caller, settings: Settings, *, proxy: str | None
+    where: Where,
+    cluster: ClusterSource,
+    keys: Sequence[ObjectKey],
+    caller: Caller,
+    settings: Settings,
+    *,
+    proxy: str | None,
 ) -> list[Entry]:
     """What a kubeconfig for `keys` is made of; tokens are of the caller's ServiceAccount."""
 
@@ -56,7 +62,7 @@ def entries(
     return asyncio.run(_connected(where, cluster, made))
 
 
-def token(where: Where, cluster: Cluster, key: ObjectKey, caller: Caller, settings: Settings) -> str:
+def token(where: Where, cluster: ClusterSource, key: ObjectKey, caller: Caller, settings: Settings) -> str:
     """A token for one Connector."""
 
     async def asked(client: KubeClient) -> str:
@@ -65,7 +71,7 @@ def token(where: Where, cluster: Cluster, key: ObjectKey, caller: Caller, settin
     return asyncio.run(_connected(where, cluster, asked))
 
 
-async def _connected[T](where: Where, cluster: Cluster, work: Callable[[KubeClient], Awaitable[T]]) -> T:
+async def _connected[T](where: Where, cluster: ClusterSource, work: Callable[[KubeClient], Awaitable[T]]) -> T:
     configuration = await config.load(cluster.context, kubeconfig=where.kubeconfig)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         return await work(client)

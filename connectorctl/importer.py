@@ -15,7 +15,7 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.names import is_subdomain
+from connector_store.domain.base.names import is_dns_subdomain
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
 from connector_store.domain.objects.manifest import API_VERSION, parse_object
@@ -56,9 +56,9 @@ def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: st
     try:
         address = str(parse_address(server))
     except ParseError as error:
-        raise ParseError(cluster.at("server"), error.reason) from None
+        raise ParseError(cluster.path_of("server"), error.reason) from None
     called = name or _name_of(chosen)
-    if not is_subdomain(called):
+    if not is_dns_subdomain(called):
         raise ParseError(
             "--name", f"{called!r} is not the name of a Connector: lower case letters, digits, '-' and '.'"
         )
@@ -110,7 +110,7 @@ def _named(config: Fields, kind: str, name: str) -> Fields:
 def _refuse(fields: Fields, refused: Mapping[str, str]) -> None:
     for name, why in refused.items():
         if fields.value(name):
-            raise ParseError(fields.at(name), why)
+            raise ParseError(fields.path_of(name), why)
 
 
 def _name_of(context: str) -> str:
@@ -119,7 +119,7 @@ def _name_of(context: str) -> str:
 
 def _credential(user: Fields, folder: Path) -> tuple[str, str, dict[str, bytes]]:
     token_file = user.text("tokenFile")
-    token = _read(user.at("tokenFile"), folder / token_file) if token_file else None
+    token = _read(user.path_of("tokenFile"), folder / token_file) if token_file else None
     if token is None and (text := user.text("token")) is not None:
         token = text.encode()
     if token is not None:
@@ -137,8 +137,8 @@ def _data_or_file(fields: Fields, name: str, folder: Path) -> bytes | None:
         try:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError):
-            raise ParseError(fields.at(f"{name}-data"), "is not base64") from None
-    return _read(fields.at(name), folder / file) if file is not None else None
+            raise ParseError(fields.path_of(f"{name}-data"), "is not base64") from None
+    return _read(fields.path_of(name), folder / file) if file is not None else None
 
 
 def _read(path: str, file: Path) -> bytes:

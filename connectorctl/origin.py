@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import Cluster, Folder, parse_source
+from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
 from connector_store.folder.access import MAX_TTL
 from connectorctl.options import Caller, Where
 from connectorctl.situation import Situation
@@ -15,7 +15,7 @@ SHORTEST: Final = 600
 """Seconds; a TokenRequest gives no shorter token (k8s.io/api/authentication/v1)."""
 
 
-def choose_origin(where: Where, situation: Situation, caller: Caller | None = None) -> Folder | Cluster:
+def choose_origin(where: Where, situation: Situation, caller: Caller | None = None) -> FolderSource | ClusterSource:
     """The source of `where`; click's UsageError if the options do not fit together.
 
     `auto` is the cluster for a kubectl plugin, in a pod, and where an option for clusters is given. `caller` is given
@@ -26,7 +26,7 @@ def choose_origin(where: Where, situation: Situation, caller: Caller | None = No
         source = parse_source(where.source, in_pod=situation.prefers_cluster or flags != [])
     except ParseError as error:
         raise click.UsageError(f"--source: {error.reason}") from error
-    if isinstance(source, Folder):
+    if isinstance(source, FolderSource):
         if flags:
             raise click.UsageError(f"{flags[0]}: is for clusters; leave it out, or use --source kubernetes")
         if caller is not None and caller.ttl > MAX_TTL:
@@ -38,7 +38,7 @@ def choose_origin(where: Where, situation: Situation, caller: Caller | None = No
 
 def is_cluster(where: Where, situation: Situation, caller: Caller) -> bool:
     """Whether the source is a cluster."""
-    return isinstance(choose_origin(where, situation, caller), Cluster)
+    return isinstance(choose_origin(where, situation, caller), ClusterSource)
 
 
 def _cluster_flags(where: Where, caller: Caller | None) -> list[str]:

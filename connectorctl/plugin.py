@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector_store.domain.base import rfc3339
-from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.command import PROGRAM
 from connectorctl.identity import IdentitySource
@@ -58,9 +58,9 @@ def _stanza(*arguments: str) -> Mapping[str, object]:
 def exec_credential(token: str, environ: Mapping[str, str]) -> str:
     """An ExecCredential with this token as JSON, in the version that the client asks for."""
     status: dict[str, str] = {"token": token}
-    expires = token_times(token).expires
+    expires = read_token_times(token).expires_at
     if expires is not None:
-        status["expirationTimestamp"] = rfc3339.write(datetime.fromtimestamp(expires - LEEWAY, UTC))
+        status["expirationTimestamp"] = rfc3339.format_time(datetime.fromtimestamp(expires - LEEWAY, UTC))
     return json.dumps({"apiVersion": _version(environ), "kind": "ExecCredential", "status": status}) + "\n"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.pem import certificates
+from connector_store.domain.base.pem import parse_certificates
 
 CA_FILE: Final = "mitmproxy-ca-cert.pem"
 DEFAULT_CONFDIR: Final = Path("~/.mitmproxy")
@@ -18,7 +18,7 @@ def read_proxy_ca(confdir: Path | None) -> bytes:
     """PEM; ParseError if it is not there."""
     path = confdir_or_default(confdir) / CA_FILE
     try:
-        return b"".join(certificates(path.read_bytes()))
+        return b"".join(parse_certificates(path.read_bytes()))
     except FileNotFoundError:
         raise ParseError(str(path), "not found; start the proxy once, or name its --confdir") from None
     except ParseError as error:

@@ -57,7 +57,7 @@ def _row(seen: Seen, connector: Connector | Rejected) -> Row:
 
 def _expires(store: Store, key: ObjectKey) -> float | None:
     found = store.get(key)
-    return found.credential.expires if isinstance(found, Target) and found.credential is not None else None
+    return found.credential.expires_at if isinstance(found, Target) and found.credential is not None else None
 
 
 def _verdict(store: Store, connector: Connector | Rejected, condition: Condition | None) -> tuple[bool, str, str]:

@@ -14,9 +14,9 @@ from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity
-from connector_store.domain.callers.caller import Caller, parse_proxy_authorization
-from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.callers.access import AccessResult, Granted, Identity
+from connector_store.domain.callers.caller import BasicAuthorization, parse_proxy_authorization
+from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import (
     Defer,
@@ -87,24 +87,26 @@ class Admission:
         self._wait(token, asked.key, lambda *checked: then(self._request(head, asked, *checked)))
         return None
 
-    def _known(self, token: str, key: ObjectKey) -> tuple[Answer | None, Found]:
+    def _known(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Found]:
         """As `known`; an answer that holds is not looked for again."""
         checks, granted = self._checks, self._granted
-        asked = (token, key, checks.access.withdrawn)
-        if granted is not None and asked == self._held and time.monotonic() < granted.holds_until:
+        asked = (token, key, checks.access.revocation_count)
+        if granted is not None and asked == self._held and time.monotonic() < granted.valid_until:
             return _known(checks, granted, key)
         answer, found = known(checks, token, key)
         self._held, self._granted = asked, answer if isinstance(answer, Granted) else None
         return answer, found
 
-    def _wait(self, token: str, key: ObjectKey, then: Callable[[Answer, Found], None]) -> None:
+    def _wait(self, token: str, key: ObjectKey, then: Callable[[AccessResult, Found], None]) -> None:
         """`then` gets the answer, and what is there when it has come."""
         checks, sockets = self._checks, self._sockets
         sockets.hold()
         work = ask(checks, token, key, sockets.source_ip)
         sockets.wait_for("a check", work, NOBODY, lambda answer: then(answer, checks.lending.find(key)))
 
-    def _connect(self, head: RequestHead, asked: Caller, answer: Answer | None, found: Found) -> Decision:
+    def _connect(
+        self, head: RequestHead, asked: BasicAuthorization, answer: AccessResult | None, found: Found
+    ) -> Decision:
         checks = self._checks
         verdict = decide_connect(
             full=checks.full is not None and checks.full(),
@@ -118,7 +120,7 @@ class Admission:
         )
         return self._decided(verdict, asked.key, asked.token, answer, found)
 
-    def _request(self, head: RequestHead, asked: Asked, answer: Answer | None, found: Found) -> Decision:
+    def _request(self, head: RequestHead, asked: Asked, answer: AccessResult | None, found: Found) -> Decision:
         checks = self._checks
         verdict = decide_request(
             full=checks.full is not None and checks.full(),
@@ -137,7 +139,7 @@ class Admission:
         token = asked.token if isinstance(asked.token, str) else None
         return self._decided(verdict, asked.key, token, answer, found)
 
-    def _taken(self, answer: Answer | None, key: ObjectKey) -> int:
+    def _taken(self, answer: AccessResult | None, key: ObjectKey) -> int:
         """Other connections of the caller to the Connector."""
         if not isinstance(answer, Granted):
             return 0
@@ -145,7 +147,7 @@ class Admission:
         return self._checks.taken[place] - (place == self._place)
 
     def _decided(
-        self, verdict: Verdict | Defer, key: ObjectKey, token: str | None, answer: Answer | None, found: Found
+        self, verdict: Verdict | Defer, key: ObjectKey, token: str | None, answer: AccessResult | None, found: Found
     ) -> Decision:
         # Who may not know of a Connector is not named beside it.
         known = answer.identity if isinstance(answer, Granted) and found is not None else None
@@ -171,14 +173,14 @@ class Admission:
             del taken[place]
 
 
-def known(checks: Checks, token: str, key: ObjectKey) -> tuple[Answer | None, Found]:
+def known(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Found]:
     """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
-    return _known(checks, checks.access.cached(token, key), key)
+    return _known(checks, checks.access.check_cached(token, key), key)
 
 
-def _known(checks: Checks, answer: Answer | None, key: ObjectKey) -> tuple[Answer | None, Found]:
+def _known(checks: Checks, answer: AccessResult | None, key: ObjectKey) -> tuple[AccessResult | None, Found]:
     found = checks.lending.held(key)
-    if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+    if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
         found = checks.lending.find(key)
         if isinstance(found, NotYet) and isinstance(answer, Granted):
             return None, found
@@ -187,8 +189,8 @@ def _known(checks: Checks, answer: Answer | None, key: ObjectKey) -> tuple[Answe
     return answer, found
 
 
-def _caller(head: RequestHead) -> Caller | ParseError:
+def _caller(head: RequestHead) -> BasicAuthorization | ParseError:
     try:
-        return parse_proxy_authorization(head.headers.only(b"proxy-authorization"))
+        return parse_proxy_authorization(head.headers.single_value(b"proxy-authorization"))
     except ParseError as error:
         return error

@@ -10,7 +10,7 @@ from typing import Final
 
 from addons.access.lending import Lending
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, Answer, Granted, Refused, Unavailable
+from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
 from connector_store.domain.decision.verdict import Rules
 from connector_store.kube.budget import Budgets
 
@@ -25,7 +25,7 @@ CHECK_TIMEOUT: Final = 15.0
 """Seconds that a check may take, however long whoever is asked would wait."""
 RETRY_AFTER: Final = 5
 """Seconds after which somebody whose address has used up its refusals is told to come again."""
-NOBODY: Final[Answer] = Unavailable(reason="nobody answered")
+NOBODY: Final[AccessResult] = Unavailable(reason="nobody answered")
 
 
 @dataclass(slots=True)
@@ -53,12 +53,12 @@ class Checks:
     """True while nothing may begin, because it would not be written down; None where that does not count."""
 
 
-async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> Answer:
+async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> AccessResult:
     """The answer for a client at the address `source`; Unavailable where too many of its tokens were refused."""
     if not checks.refusals.take(source, time.monotonic()):
         return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
     answer = await may_use(checks.access, token, key, then=checks.lending.lend)
-    if not (isinstance(answer, Refused) and answer.what == "token"):
+    if not (isinstance(answer, Refused) and answer.check == "token"):
         checks.refusals.give_back(source)
     return answer
 
@@ -70,7 +70,7 @@ async def may_use(
     *,
     then: Callable[[ObjectKey], Awaitable[None]],
     timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the limit is part of what is promised
-) -> Answer:
+) -> AccessResult:
     """The answer of `access`, and `then` what else takes time for whom it has let in.
 
     Unavailable where either fails, or both take longer than `timeout` seconds.

@@ -41,6 +41,6 @@ class Grant:
 def bearer(head: RequestHead) -> str | ParseError:
     """The token of a request."""
     try:
-        return parse_bearer(head.headers.only(b"authorization"))
+        return parse_bearer(head.headers.single_value(b"authorization"))
     except ParseError as error:
         return error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.minting import MintedToken, MintingRight
+from connector_store.domain.credential.minting import IssuedToken, IssuingCredential
 from connector_store.domain.decision.verdict import Found
 from connector_store.domain.objects.models import NOT_LENT, Target, Unusable
 from connector_store.minter import Minter, Source
@@ -30,7 +30,7 @@ class Lending:
     def find(self, key: ObjectKey) -> Found:
         """What there is now; Unusable while there is no token, with the reason that the target gave."""
         found = self.held(key)
-        if not isinstance(found, Target) or not isinstance(found.credential, MintingRight):
+        if not isinstance(found, Target) or not isinstance(found.credential, IssuingCredential):
             return found
         source = _source(found, found.credential)
         token = self._minter.current(source)
@@ -44,23 +44,23 @@ class Lending:
     async def lend(self, key: ObjectKey) -> None:
         """Wait for a token where one is needed. How that went is what `find` says."""
         found = self.held(key)
-        if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+        if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
             await self._minter.lend(_source(found, found.credential))
 
     def refused(self, target: Target) -> None:
         """The target has answered 401 to what was lent: one that was minted is not lent again."""
-        if isinstance(target.credential, MintedToken):
+        if isinstance(target.credential, IssuedToken):
             self._minter.refused(target.key, target.credential)
 
     def changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: tokens of what is another now are dropped at once."""
         for key in keys:
             found = self.held(key)
-            if isinstance(found, Target) and isinstance(found.credential, MintingRight):
+            if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
                 self._minter.keep(_source(found, found.credential))
             else:
                 self._minter.forget(key)
 
 
-def _source(found: Target, right: MintingRight) -> Source:
+def _source(found: Target, right: IssuingCredential) -> Source:
     return Source(found.key, found.address, found.ca, right, found.secret_name or "")

@@ -11,7 +11,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, Granted, Refused
 from connector_store.domain.decision.verdict import Found
 from connector_store.domain.objects.models import Target
-from connector_store.domain.permissions.permissions import Asked, NotLent
+from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
 
 CONCURRENT: Final = 16
 """Reviews that are asked at once."""
@@ -26,7 +26,7 @@ class Live:
     target: Target
     token: str = field(repr=False)
     granted: Granted
-    asked: Callable[[], Asked]
+    asked: Callable[[], RequestAttributes]
     """The request, as permissions look at it."""
 
 
@@ -131,7 +131,7 @@ class Streams:
     def _cut_all_expired(self, now: float) -> None:
         for tunnel in self._running():
             live = tunnel.live
-            if live is not None and live.granted.token_expires is not None and live.granted.token_expires <= now:
+            if live is not None and live.granted.token_expires_at is not None and live.granted.token_expires_at <= now:
                 tunnel.cut("its caller's token has expired")
 
     def _running(self) -> list[Live_Tunnel]:
@@ -146,4 +146,8 @@ def _gone(found: Found, live: Live) -> str:
         return "its Connector tells the target otherwise now who calls"
     if found.lending is None or found.lending == live.target.lending:
         return ""
-    return "its Connector does not lend it any more" if isinstance(found.lending.decide(live.asked()), NotLent) else ""
+    return (
+        "its Connector does not lend it any more"
+        if isinstance(found.lending.evaluate(live.asked()), NotAllowed)
+        else ""
+    )

@@ -12,7 +12,7 @@ from typing import Final
 
 from addons.http1.chunked import ChunkedReader
 from addons.http1.messages import Body, End, Event, Invalid, RequestHead, ResponseHead, Until
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD_BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
@@ -23,21 +23,21 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HEAD_END: Final = b"\r\n\r\n"
 _END: Final = End()
-_NO_FIELDS: Final = Fields()
+_NO_FIELDS: Final = Headers()
 MAX_REMEMBERED: Final = 4096
 """Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
 
 
-def parse_fields(block: bytes) -> Fields:
+def parse_fields(block: bytes) -> Headers:
     """Field lines up to and with the empty line -> names as they came, values without surrounding white space."""
     if _FIELD_BLOCK.fullmatch(block) is None:
         raise ValueError("malformed header field")
     # No name has a colon, and no value a line end.
     lines = [line.partition(b":") for line in block.split(b"\r\n")[:-2]]
-    return Fields([(name, value.strip(b" \t")) for name, _, value in lines])
+    return Headers([(name, value.strip(b" \t")) for name, _, value in lines])
 
 
-def body_of(headers: Fields) -> Body | Invalid | None:
+def body_of(headers: Headers) -> Body | Invalid | None:
     """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
     codings = headers.values(b"transfer-encoding")
     lengths = headers.values(b"content-length")
@@ -181,7 +181,7 @@ class _Reader:
     def _read_chunks(self, chunked: ChunkedReader, data: bytes, events: list[Event]) -> bytes:
         try:
             content = chunked.receive(data)
-            end = End(parse_fields(chunked.trailers).as_trailers) if chunked.done else None
+            end = End(parse_fields(chunked.trailers).allowed_trailers) if chunked.done else None
         except ValueError as error:
             events.append(self._invalid(400, str(error)))
             return b""

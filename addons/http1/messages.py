@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 
 
 class Until(Enum):
@@ -27,7 +27,7 @@ class RequestHead(NamedTuple):
     method: bytes
     target: bytes
     minor: int
-    headers: Fields
+    headers: Headers
     body: Body
 
 
@@ -37,14 +37,14 @@ class ResponseHead(NamedTuple):
     status: int
     reason: bytes
     minor: int
-    headers: Fields
+    headers: Headers
     body: Body
 
 
 class End(NamedTuple):
     """The message is complete."""
 
-    trailers: Fields = Fields()
+    trailers: Headers = Headers()
 
 
 class Invalid(NamedTuple):

@@ -20,7 +20,7 @@ from addons.net.resolver import Resolved, Resolver
 from addons.net.sockets import Sockets
 from addons.net.tls import RecordEnds, TlsStream
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.credential.client_certificate import identity_of
+from connector_store.domain.credential.client_certificate import client_certificate_of
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
@@ -131,7 +131,7 @@ class Dial:
 
     def _handshake(self, server: TargetServer) -> None:
         try:
-            identity = identity_of(self.target.credential)
+            identity = client_certificate_of(self.target.credential)
             tls = self._trust.openssl_connection(self.target.ca, self.target.address.host, identity)
         except ParseError as error:
             self._failed(f"its CA: {error}")

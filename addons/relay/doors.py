@@ -6,7 +6,7 @@ from addons.access.grant import Asked, Grant, bearer
 from addons.http1.messages import RequestHead
 from addons.relay.pages import is_page
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision import denial, direct
@@ -70,7 +70,7 @@ class Direct:
         self.asked: Asked | None = None
         self._names = names
         self._server_name = server_name
-        self._last: tuple[Fields, Address, Fields] | None = None
+        self._last: tuple[Headers, Address, Headers] | None = None
 
     def leads_on(self, head: RequestHead) -> bool:
         """True for a request that is for a Connector, and not for the proxy itself."""
@@ -102,7 +102,7 @@ class Direct:
         return self._names.connector(host) if host is not None else None
 
     def _host(self, head: RequestHead) -> str | None:
-        return name_of(head.headers.only(b"host") or b"")
+        return name_of(head.headers.single_value(b"host") or b"")
 
     def _misdirected(self, head: RequestHead, by_host: ObjectKey | None) -> bool:
         name = self._server_name

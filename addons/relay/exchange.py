@@ -18,7 +18,7 @@ from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
 from connector_store.domain.decision.warning import lends_less
-from connector_store.domain.permissions.permissions import asked_for, reviews_oneself
+from connector_store.domain.permissions.permissions import is_self_review, parse_request_attributes
 
 _FOLLOWED = ("log", "exec", "attach", "portforward")
 _PROCESS: Final = uuid4().hex
@@ -80,7 +80,7 @@ class Exchange:
             verdict.target,
             decision.token or "",
             verdict.granted,
-            lambda: asked_for(head.method, head.target, head.headers, prefix),
+            lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
         )
 
     def take(self, event: Event, out: list[bytes]) -> None:
@@ -100,10 +100,10 @@ class Exchange:
         gets the client's address, in X-Forwarded-For.
         """
         # Only a request without a body can be switched to another protocol (RFC 9110 section 7.8).
-        upgrade = self.head.headers.asked_upgrade if not self.head.body else None
+        upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
         self.response = self._respond(verdict, upgrade, max_head=max_head)
         self.response.last = self.response.last or last
-        if verdict.target.lending is not None and reviews_oneself(self._read()):
+        if verdict.target.lending is not None and is_self_review(self._read()):
             self.response.warnings.append(lends_less(verdict.target.key))
         self.audit_id = self.audit_id or _new_audit_id()
         start = inject.request_bytes(
@@ -138,7 +138,7 @@ class Exchange:
         409, 404. An upgrade begins what may not be begun twice (the command of an exec).
         """
         head = self.head
-        return head.method in (b"GET", b"HEAD") and not head.body and head.headers.asked_upgrade is None
+        return head.method in (b"GET", b"HEAD") and not head.body and head.headers.upgrade_protocol is None
 
     def denied(self, deny: Deny) -> None:
         self.status, self.cause, self.problem = deny.status, deny.cause, deny.message

@@ -5,7 +5,7 @@ from typing import Final
 
 from addons.http1.messages import RequestHead, ResponseHead, Until
 from connector_store.domain.base.headers import Header
-from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.decision.verdict import Forward, Inject
 
 _SPELLED: Final = {b"spdy/3.1": b"SPDY/3.1"}
@@ -21,7 +21,7 @@ def request_bytes(
     pieces = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
     if isinstance(verdict, Inject):
         credential = verdict.target.credential
-        if credential is None or isinstance(credential, MintingRight):
+        if credential is None or isinstance(credential, IssuingCredential):
             raise ValueError("a decision to inject without a credential that can be sent")
         if credential.authorization is not None:
             pieces.append(b"Authorization: %b\r\n" % credential.authorization)
@@ -61,4 +61,4 @@ def accepted_upgrade(head: ResponseHead, asked: bytes | None) -> bool:
 
 def is_last(head: RequestHead | ResponseHead) -> bool:
     """True if its sender ends the connection with this message (RFC 9112 section 9.6)."""
-    return head.minor == 0 or b"close" in head.headers.connection
+    return head.minor == 0 or b"close" in head.headers.connection_options

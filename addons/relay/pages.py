@@ -13,8 +13,8 @@ from typing import Final
 from addons.access.admission import known
 from addons.access.checks import Checks, ask
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
-from connector_store.domain.callers.caller import Caller, parse_basic
+from connector_store.domain.base.headers import Headers
+from connector_store.domain.callers.caller import BasicAuthorization, parse_basic
 from connector_store.domain.decision import denial, verdict
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, to_yaml
@@ -55,7 +55,7 @@ class Pages:
         self._ca = ca
         self._proxy = proxy
 
-    async def answer(self, method: bytes, target: bytes, headers: Fields, source: str) -> Page | Deny:
+    async def answer(self, method: bytes, target: bytes, headers: Headers, source: str) -> Page | Deny:
         """The answer to an origin-form request from the address `source`; it may wait for the access check."""
         path, _, query = target.partition(b"?")
         if method not in _METHODS or path not in _PATHS:
@@ -68,7 +68,7 @@ class Pages:
         style = Style(direct=b"direct" in query.split(b"&"))
         return await self._kubeconfig(headers, ca, source, style)
 
-    async def _kubeconfig(self, headers: Fields, ca: bytes, source: str, style: Style) -> Page | Deny:
+    async def _kubeconfig(self, headers: Headers, ca: bytes, source: str, style: Style) -> Page | Deny:
         checks = self._checks
         caller = verdict.before_access(full=False, synced=not checks.missing, caller=_caller(headers))
         if isinstance(caller, Deny):
@@ -98,8 +98,8 @@ class Pages:
             case verdict.Defer():
                 return denial.internal()
 
-    async def _page(self, token: str, target: Target, ca: bytes, headers: Fields, style: Style) -> Page | Deny:
-        host = (headers.only(b"host") or b"").decode("latin-1")
+    async def _page(self, token: str, target: Target, ca: bytes, headers: Headers, style: Style) -> Page | Deny:
+        host = (headers.single_value(b"host") or b"").decode("latin-1")
         proxy = await self._proxy(target, host)
         try:
             entry = Entry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
@@ -108,9 +108,9 @@ class Pages:
             return denial.bad_request("the Host header is not HOST[:PORT]")
 
 
-def _caller(headers: Fields) -> Caller | ParseError:
+def _caller(headers: Headers) -> BasicAuthorization | ParseError:
     try:
-        return parse_basic(headers.only(b"authorization"))
+        return parse_basic(headers.single_value(b"authorization"))
     except ParseError as error:
         return error
 

@@ -30,7 +30,7 @@ from addons.relay.response import Broken
 from addons.relay.shared import Shared
 from addons.relay.upstream import Upstream
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
@@ -319,7 +319,7 @@ class Requests:
 
     def _foresight(self, target: Target) -> list[Header]:
         """What the first answer of a connection says of a credential that ends soon."""
-        ends = target.credential.expires if target.credential is not None else None
+        ends = target.credential.expires_at if target.credential is not None else None
         if ends is None:
             return []
         told = expires_soon(target, ends=ends, now=time.time(), within=self._shared.warn_before)
@@ -435,7 +435,7 @@ class Requests:
         if self._exchange is None:
             key = self._door.key
             asked = Asked(key, None, ParseError("", invalid.reason)) if key is not None else None
-            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Fields(), 0), asked)
+            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Headers(), 0), asked)
         self._refuse(denial.invalid(invalid.status, invalid.reason, self._shared.max_header))
 
     def _retire(self) -> None:

@@ -10,7 +10,7 @@ from addons.http1.framing import ResponseReader
 from addons.http1.messages import End, Event, Invalid, RequestHead, ResponseHead, Until, render_chunk, render_last_chunk
 from addons.http1.websocket import FrameEnds
 from addons.relay import inject
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
@@ -58,7 +58,7 @@ class Response:
     def forget_fields(self) -> None:
         """The head has gone on and nobody looks at its fields again: a stream may keep them for days."""
         if self.head is not None:
-            self.head = self.head._replace(headers=Fields())
+            self.head = self.head._replace(headers=Headers())
 
     @property
     def surplus(self) -> bool:

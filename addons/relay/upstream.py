@@ -9,7 +9,7 @@ from mitmproxy.connection import Connection, ConnectionState
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.net.tls import RecordEnds, TlsStream
-from connector_store.domain.credential.client_certificate import identity_of
+from connector_store.domain.credential.client_certificate import client_certificate_of
 from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
@@ -70,7 +70,7 @@ class Upstream:
             and target.ca == made_for.ca
             and target.address.port == made_for.address.port
             and target.address.host == made_for.address.host
-            and identity_of(target.credential) == identity_of(made_for.credential)
+            and client_certificate_of(target.credential) == client_certificate_of(made_for.credential)
         )
         if same:
             self._target = target

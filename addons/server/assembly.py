@@ -38,7 +38,7 @@ from connector_store.domain.decision.verdict import Rules
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
 from connector_store.minter import Minter
-from connector_store.oidc.access import Rights
+from connector_store.oidc.access import UseAuthorizer
 from connector_store.store import Store
 from connector_store.target_client import TargetClient
 from connector_store.trust import TrustStore
@@ -120,7 +120,7 @@ def join(
     *,
     store: Store,
     access: Access,
-    rights: Rights,
+    rights: UseAuthorizer,
     authority: Authority,
     proxy: Callable[[Target, str], Awaitable[str]],
     work: Iterable[Work],

@@ -7,14 +7,14 @@ from addons.server.options import Config
 from connector_store.domain.callers.access import Access
 from connector_store.domain.callers.authentication import Issuer
 from connector_store.domain.config.settings import Settings
-from connector_store.oidc.access import IssuerAccess, Rights
-from connector_store.oidc.fetch import HttpsFetch
+from connector_store.oidc.access import IssuerAccess, UseAuthorizer
+from connector_store.oidc.fetch import HttpsFetcher
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.trust import TrustStore
 
 
 def with_issuers(
-    config: Config, settings: Settings, access: Access, rights: Rights
+    config: Config, settings: Settings, access: Access, rights: UseAuthorizer
 ) -> tuple[Access, Callable[[], Coroutine[Any, Any, Never]] | None]:
     """`access`, and before it the issuers of the file, and what follows that; ParseError if it cannot be read."""
     if config.authentication is None:
@@ -25,7 +25,7 @@ def with_issuers(
     trust = TrustStore()
 
     def keys(issuer: Issuer) -> IssuerKeys:
-        return IssuerKeys(issuer, HttpsFetch(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
+        return IssuerKeys(issuer, HttpsFetcher(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
 
     found = IssuerAccess(access, rights, keys, recheck=config.recheck)
     file = AuthenticationFile(config.authentication, found.configure)

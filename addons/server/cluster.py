@@ -11,9 +11,9 @@ from addons.server import assembly
 from addons.server.ca_secret import SecretAuthority
 from addons.server.options import Config
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Identity, Unavailable
+from connector_store.domain.callers.access import AccessResult, Identity, Unavailable
 from connector_store.domain.config.settings import Settings, parse_settings
-from connector_store.domain.config.source import Cluster
+from connector_store.domain.config.source import ClusterSource
 from connector_store.domain.kubeconfig.proxy_service import proxy_for
 from connector_store.domain.objects.models import Target
 from connector_store.kube import config as kube_config
@@ -32,18 +32,18 @@ from connector_store.store import Store
 class Nobody:
     """`Access` before the API server is known: nobody can be checked."""
 
-    withdrawn: Final = 0
+    revocation_count: Final = 0
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return Unavailable(reason="not connected to the API server yet")
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         return Unavailable(reason="not connected to the API server yet")
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         return Unavailable(reason="not connected to the API server yet")
 
-    async def may_use(self, identity: Identity, key: ObjectKey) -> Unavailable:
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Unavailable:
         return Unavailable(reason="not connected to the API server yet")
 
 
@@ -65,7 +65,7 @@ def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
 
 async def connect(
     config: Config,
-    cluster: Cluster,
+    cluster: ClusterSource,
     records: assembly.Records,
     on_problem: Callable[[str], None] = lambda problem: None,
     *,

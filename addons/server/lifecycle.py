@@ -25,7 +25,7 @@ from addons.server.summary import summary
 from connector_store.admin import AdminServer
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import LogFormat
-from connector_store.domain.config.source import Cluster
+from connector_store.domain.config.source import ClusterSource
 from connector_store.kube.config import in_pod
 from connector_store.logs import WholeLines, early, formatter
 
@@ -84,7 +84,7 @@ class Lifecycle:
         if not self._parts.service.watched:
             self._connections.asked = Takers(ctx.master.addons).any
         self._start("listeners", self._listen(self._config))
-        if isinstance(self._config.source, Cluster):
+        if isinstance(self._config.source, ClusterSource):
             self._start("connection to the cluster", self._connect(self._config, self._config.source))
         else:
             self._start_work(self._parts)
@@ -111,7 +111,7 @@ class Lifecycle:
     def _make(self, config: Config) -> None:
         _use_log_format(early(os.environ, config.explicit))
         records = assembly.make_records(config)
-        if isinstance(config.source, Cluster):
+        if isinstance(config.source, ClusterSource):
             self._take(cluster.waiting(config, records))
         else:
             # Only there: the watcher of files and the reader of manifests are 3 MB that a pod does without.
@@ -130,7 +130,7 @@ class Lifecycle:
         self._parts = parts
         self._connections.take(parts)
 
-    async def _connect(self, config: Config, source: Cluster) -> None:
+    async def _connect(self, config: Config, source: ClusterSource) -> None:
         if self._records is None:
             return
         try:

@@ -13,8 +13,8 @@ from mitmproxy.utils import human
 from addons.relay.shared import Times
 from connector_store.admin import parse_listen
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.settings import KEYS, LONGEST, did_you_mean, option_name
-from connector_store.domain.config.source import Cluster, Folder, parse_source
+from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
+from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
 from connector_store.domain.kubeconfig.own_names import parse_names
 
 FORCED: Final[Mapping[str, Any]] = {
@@ -63,7 +63,7 @@ _OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
 class Config:
     """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
 
-    source: Folder | Cluster
+    source: FolderSource | ClusterSource
     authentication: Path | None
     recheck: float
     cut_expired: bool
@@ -106,7 +106,7 @@ def declare(loader: Loader) -> None:
 
 def listens_locally(config: Config, *, in_pod: bool) -> bool:
     """On a folder, unless somebody says where to listen, callers are on this machine; in a pod they never are."""
-    return isinstance(config.source, Folder) and not in_pod and _unset("listen_host")
+    return isinstance(config.source, FolderSource) and not in_pod and _unset("listen_host")
 
 
 def check_foreign() -> None:
@@ -123,7 +123,7 @@ def check_foreign() -> None:
     known = [each[0] for each in _OWN] + [option_name(key) for key in KEYS]
     for name in ctx.options.deferred:
         if name.startswith("connector"):
-            raise ParseError(name, f"is not an option{did_you_mean(name, known)}")
+            raise ParseError(name, f"is not an option{suggest_key(name, known)}")
 
 
 def _check_values() -> None:
@@ -178,7 +178,7 @@ def read(*, in_pod: bool) -> Config:
     )
 
 
-def _source(text: str, *, in_pod: bool) -> Folder | Cluster:
+def _source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
     try:
         return parse_source(text, in_pod=in_pod)
     except ParseError as error:
@@ -209,8 +209,8 @@ def _seconds(name: str, *, or_none: bool = False) -> float:
         value = float(getattr(ctx.options, name))
     except ValueError:
         value = -1.0
-    if not (0 < value <= LONGEST or (or_none and value == 0)):
-        raise ParseError(name, f"is not a number of seconds up to {LONGEST:.0f}{', or 0' if or_none else ''}")
+    if not (0 < value <= MAX_SECONDS or (or_none and value == 0)):
+        raise ParseError(name, f"is not a number of seconds up to {MAX_SECONDS:.0f}{', or 0' if or_none else ''}")
     return value
 
 

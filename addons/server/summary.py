@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from connector_store.domain.config.source import Cluster, Folder
+from connector_store.domain.config.source import ClusterSource, FolderSource
 from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 
 
-def summary(source: Folder | Cluster, store: Store, listening: Iterable[tuple[str | int, ...]]) -> str:
+def summary(source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]]) -> str:
     """`listening` has the addresses of the proxy's sockets."""
     found = [store.get(each.key) for each in store.connectors()]
     ours = [each for each in found if each is not None]
@@ -21,13 +21,13 @@ def summary(source: Folder | Cluster, store: Store, listening: Iterable[tuple[st
         f"listening at {', '.join(ports) or 'no port'}",
         f"for a kubeconfig: {kubeconfig}",
     ]
-    if isinstance(source, Folder):
+    if isinstance(source, FolderSource):
         said.append("targets may be anywhere that targets-deny does not name")
     return "; ".join(said)
 
 
-def _commands(source: Folder | Cluster) -> tuple[str, str]:
-    if isinstance(source, Folder):
+def _commands(source: FolderSource | ClusterSource) -> tuple[str, str]:
+    if isinstance(source, FolderSource):
         return (
             f"connectorctl check {source.path}",
             f"connectorctl kubeconfig NAMESPACE/NAME --source {source.path}",
@@ -35,8 +35,8 @@ def _commands(source: Folder | Cluster) -> tuple[str, str]:
     return "kubectl get connectors --all-namespaces", "connectorctl kubeconfig NAMESPACE/NAME"
 
 
-def _place(source: Folder | Cluster) -> str:
-    if isinstance(source, Folder):
+def _place(source: FolderSource | ClusterSource) -> str:
+    if isinstance(source, FolderSource):
         return f"folder {source.path}"
     return f"the cluster of context {source.context}" if source.context else "the cluster"
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from connector_store.cache import Lru
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused
 from connector_store.domain.config.settings import AccessRule
 from connector_store.store import Store
 
@@ -34,7 +34,7 @@ MAX_TOKEN: Final = 4096
 MAX_VERIFIED: Final = 4096
 """Verified tokens that are remembered; the least recently used goes first."""
 _KEY_BYTES: Final = 16 * 1024
-_FOR_ANOTHER: Final = Refused(what="use", reason="the token is for another Connector")
+_FOR_ANOTHER: Final = Refused(check="use", reason="the token is for another Connector")
 
 
 class SigningKey:
@@ -118,7 +118,7 @@ class _Verified:
 class TokenAccess:
     """`Access` for callers' tokens; never waits, so `cached` always has the answer."""
 
-    withdrawn: Final = 0
+    revocation_count: Final = 0
     """A token is good until it expires."""
 
     def __init__(
@@ -137,25 +137,25 @@ class TokenAccess:
         self._clock = clock
         self._verified = Lru[bytes, _Verified](limit)
 
-    def cached(self, token: str, key: ObjectKey) -> Answer:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult:
         """Verify, from memory if this token was seen before."""
         found = self._verify(token)
         if isinstance(found, Refused):
             return found
         if found.expires <= self._now():
-            return Refused(what="token", reason="the token has expired")
+            return Refused(check="token", reason="the token has expired")
         return found.granted if found.key == key else _FOR_ANOTHER
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
-        return self.cached(token, key)
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+        return self.check_cached(token, key)
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """For a live stream: the signature and the Connector count, expiry alone does not."""
         found = self._verify(token)
         if isinstance(found, Refused):
             return found
         if found.granted.identity != identity:
-            return Refused(what="token", reason="another caller's token")
+            return Refused(check="token", reason="another caller's token")
         return found.granted if found.key == key else _FOR_ANOTHER
 
     def _verify(self, token: str) -> _Verified | Refused:
@@ -170,7 +170,7 @@ class TokenAccess:
 
     def _decode(self, token: str) -> _Verified | Refused:
         if len(token) > MAX_TOKEN or not token.isascii():
-            return Refused(what="token", reason=f"not ASCII, or longer than {MAX_TOKEN} characters")
+            return Refused(check="token", reason=f"not ASCII, or longer than {MAX_TOKEN} characters")
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -181,13 +181,13 @@ class TokenAccess:
                 options={"require": ["exp", "sub", "jti", "aud", "iss"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.InvalidTokenError as error:
-            return Refused(what="token", reason=_why(error))
+            return Refused(check="token", reason=_why(error))
         subject, expires = claims["sub"], claims["exp"]
         if not isinstance(expires, int):
-            return Refused(what="token", reason="not a token of this proxy")
+            return Refused(check="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
         holds_until = self._clock() + (expires - self._now())
-        granted = Granted(identity=identity, token_expires=expires, holds_until=holds_until)
+        granted = Granted(identity=identity, token_expires_at=expires, valid_until=holds_until)
         return _Verified(key=_key(subject), expires=expires, granted=granted)
 
 
@@ -198,11 +198,11 @@ class BoundRights:
         self._store = store
         self._rule = rule
 
-    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
         """Waits for nothing: the manifests are in memory."""
-        if self._store.bindings.allow(identity, self._rule, key):
+        if self._store.bindings.allows(identity, self._rule, key):
             return True
-        return Refused(what="use", reason=f"{identity.user} may not {self._rule} {key}")
+        return Refused(check="use", reason=f"{identity.user} may not {self._rule} {key}")
 
 
 def _why(error: jwt.InvalidTokenError) -> str:

@@ -14,7 +14,7 @@ from typing import Final, Never
 from watchfiles import awatch
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.callers.authentication import Issuer, parse_authentication
+from connector_store.domain.callers.authentication import Issuer, parse_authentication_configuration
 from connector_store.folder.yaml_documents import line_of, parse_documents
 
 MAX_FILE: Final = 1024 * 1024
@@ -91,7 +91,7 @@ def _parse(path: Path, content: bytes) -> tuple[Issuer, ...]:
     if len(documents) != 1:
         raise ParseError("connector_authentication", f"{path}: has {len(documents)} YAML documents; write one")
     try:
-        return parse_authentication(documents[0].value)
+        return parse_authentication_configuration(documents[0].value)
     except ParseError as error:
         line = line_of(documents[0], error.path)
         raise ParseError("connector_authentication", f"{path}:{line}: {error}") from None

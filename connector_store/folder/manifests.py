@@ -12,7 +12,7 @@ from typing import Final
 from connector_store.client_certificates import examined
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.schema import unknown_fields
+from connector_store.domain.base.schema import find_unknown_fields
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
 from connector_store.domain.objects.manifest import parse_object
 from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
@@ -108,7 +108,7 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Content:
         except ParseError as error:
             problems.append(_at(error, file, each))
             continue
-        unknown = unknown_fields(each.value) if isinstance(each.value, Mapping) else []
+        unknown = find_unknown_fields(each.value) if isinstance(each.value, Mapping) else []
         problems += [_at(error, file, each, describe(found)) for error in unknown]
         taken = _refused(found, unknown[0]) if unknown else found
         if taken is None:

@@ -16,7 +16,7 @@ from typing import Final, Never
 from watchfiles import awatch
 
 from connector_store.domain.objects.models import Connector, Rejected, Secret, Unusable
-from connector_store.domain.permissions.builtin_roles import BUILTIN
+from connector_store.domain.permissions.builtin_roles import BUILTIN_ROLES
 from connector_store.folder.files import Look, look
 from connector_store.folder.manifests import (
     UNKNOWN_FIELD,
@@ -60,7 +60,7 @@ class DirectorySource:
     ) -> None:
         self._folder = folder
         self._store = store
-        store.replace(ROLES, BUILTIN.values())
+        store.replace(ROLES, BUILTIN_ROLES.values())
         self._system_namespace = system_namespace
         self._now = now
         self._look = Look()

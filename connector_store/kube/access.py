@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from connector_store.cache import ExpiringCache
-from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.callers.token_claims import issuer, why_not_ours
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.token_claims import parse_issuer, rejection_reason
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.budget import Budget
 from connector_store.kube.client import KubeClient
@@ -86,7 +86,7 @@ class KubeAccess:
         self._issuers = {each for each in issuers if each}
         self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
         self._on_review = on_review
-        self.withdrawn = 0
+        self.revocation_count = 0
         # Apart from each other, so that a flood of bad tokens pushes no good one out.
         self._tokens = ExpiringCache[_Digest, _Known[Granted]](_GRANTED_SIZE)
         self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Known[Literal[True]]](_GRANTED_SIZE)
@@ -95,7 +95,7 @@ class KubeAccess:
         self._owners = ExpiringCache[Identity, Literal[True]](_GRANTED_SIZE)
         self._flights = SingleFlight(most=in_flight, what="reviews")
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
         digest = _digest(token)
         now = self._clock()
@@ -105,9 +105,9 @@ class KubeAccess:
         used = self._uses.get((digest, key), now=now)
         if used is None:
             return self._refused_uses.get((digest, key), now=now)
-        return replace(who, holds_until=min(who.holds_until, used.asked_at + self._recheck))
+        return replace(who, holds_until=min(who.valid_until, used.asked_at + self._recheck))
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
         digest = _digest(token)
         who = (
@@ -118,7 +118,7 @@ class KubeAccess:
         use = self._known_use(digest, key, self._clock()) or await self._ask_use(digest, who.identity, key)
         return who if use is True else use
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """The answer for a live stream; expiry alone is no refusal while the token's owner is there.
 
         Streams of one caller share reviews of at most a third of `recheck` ago: asked every half of it, a right that
@@ -126,8 +126,8 @@ class KubeAccess:
         """
         digest = _digest(token)
         since = self._clock() - self._recheck / 3
-        expires = token_times(token).expires
-        who: Answer = Granted(identity=identity, token_expires=expires)
+        expires = read_token_times(token).expires_at
+        who: AccessResult = Granted(identity=identity, token_expires_at=expires)
         if expires is not None and expires <= self._now() + _SKEW:
             # The token can be reviewed no more: its owner is looked for instead.
             owner = self._owners.get(identity, now=self._clock()) or await self._ask_owner(identity, expires)
@@ -147,8 +147,8 @@ class KubeAccess:
 
     def _impossible(self, token: str) -> Refused | None:
         """What no API server would accept need not be asked for."""
-        why = why_not_ours(token, self._audience, now=self._now())
-        return Refused(what="token", reason=why) if why is not None else None
+        why = rejection_reason(token, self._audience, now=self._now())
+        return Refused(check="token", reason=why) if why is not None else None
 
     def _known_token(self, digest: _Digest, now: float) -> Granted | Refused | None:
         known = self._tokens.get(digest, now=now)
@@ -161,24 +161,28 @@ class KubeAccess:
     async def _ask_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
         async def ask() -> Granted | Refused | Unavailable:
             asked_at = self._clock()
-            named = issuer(token)
+            named = parse_issuer(token)
             if named not in self._issuers and not self._unknown.take(asked_at):
                 return Unavailable(reason="too many tokens of unknown issuers", retry_after=1)
             answer = await review_token(self._client, token, self._audience)
             if isinstance(answer, Granted) and len(self._issuers) < _ISSUERS:
                 self._issuers.add(named)
-            if isinstance(answer, Granted) and answer.token_expires is not None and answer.token_expires <= self._now():
+            if (
+                isinstance(answer, Granted)
+                and answer.token_expires_at is not None
+                and answer.token_expires_at <= self._now()
+            ):
                 # The API server goes on for a minute (the leeway of its JWT library).
-                answer = Refused(what="token", reason="the token has expired")
+                answer = Refused(check="token", reason="the token has expired")
             match answer:
-                case Granted(token_expires=expires):
+                case Granted(token_expires_at=expires):
                     life = math.inf if expires is None else expires - self._now()
                     until = min(asked_at + self._recheck, self._clock() + life)
                     known = _Known(replace(answer, holds_until=until), asked_at)
                     self._tokens.put(digest, known, until=until)
                 case Refused():
                     self._tokens.drop(digest)
-                    self.withdrawn += 1
+                    self.revocation_count += 1
                     self._refused_tokens.put(digest, answer, until=asked_at + self._refused_for)
             self._on_review("token", _result(answer))
             return answer
@@ -209,7 +213,7 @@ class KubeAccess:
                 self._uses.put((digest, key), _Known(answer, asked_at), until=asked_at + self._recheck)
             elif isinstance(answer, Refused):
                 self._uses.drop((digest, key))
-                self.withdrawn += 1
+                self.revocation_count += 1
                 self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
             self._on_review("use", _result(answer))
             return answer

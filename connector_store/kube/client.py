@@ -19,8 +19,8 @@ from weakref import WeakSet
 
 import aiohttp
 
-from connector_store.domain.base.document import load
-from connector_store.domain.callers.token_claims import issuer
+from connector_store.domain.base.document import load_json
+from connector_store.domain.callers.token_claims import parse_issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
@@ -120,7 +120,7 @@ class KubeClient:
     async def issuer(self) -> str:
         """Of our own token: the API server's, which signs those of all pods; empty where we have none."""
         with contextlib.suppress(OSError, CredentialError):
-            return issuer((await self._configuration.authorization() or "").removeprefix("Bearer "))
+            return parse_issuer((await self._configuration.authorization() or "").removeprefix("Bearer "))
         return ""
 
     async def get(
@@ -200,7 +200,7 @@ class KubeClient:
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
         response = await self._send(method, path, params, body, content_type, accept, limits)
         try:
-            document = load(await response.read())
+            document = load_json(await response.read())
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise _failure(e) from e
         if not isinstance(document, dict):
@@ -315,7 +315,7 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     """An answer of 300 and more; the message is that of the Status in the body, if it is one."""
     response.close()
     try:
-        status = load(body)
+        status = load_json(body)
     except ValueError:
         status = None
     named = status if isinstance(status, dict) else {}

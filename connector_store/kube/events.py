@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from connector_store.domain.base.rfc3339 import write_micro
+from connector_store.domain.base.rfc3339 import format_micro_time
 
 NOTE_MAX: Final = 1024
 """Bytes of a note (kubernetes pkg/apis/core/validation/events.go, which calls them characters)."""
@@ -40,7 +40,7 @@ def event_body(
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"name": name, "namespace": namespace},
-        "eventTime": write_micro(when),
+        "eventTime": format_micro_time(when),
         "type": kind,
         "reason": reason,
         "action": action,

@@ -65,7 +65,7 @@ def may_take(held: Held, identity: str, now: float) -> bool:
 
 def spec_for(identity: str, held: Held | None, now: datetime) -> dict[str, Any]:
     """The `spec` with which `identity` takes or renews it."""
-    time_text = rfc3339.write_micro(now)
+    time_text = rfc3339.format_micro_time(now)
     renewing = held is not None and held.holder == identity
     transitions = 0 if held is None else held.transitions + (0 if renewing else 1)
     return {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
-from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity, Refused, Unavailable
 from connector_store.domain.config.settings import AccessRule
@@ -39,11 +39,11 @@ async def review_token(client: KubeClient, token: str, audience: str) -> Granted
         return _unavailable("TokenReview", e)
     status = answer.get("status") or {}
     if status.get("authenticated") is not True:
-        return Refused(what="token", reason=f"token not accepted: {status.get('error') or 'not authenticated'}")
+        return Refused(check="token", reason=f"token not accepted: {status.get('error') or 'not authenticated'}")
     # An authenticator that knows no audiences leaves this empty, and then the token may be anybody's.
     if audience not in (status.get("audiences") or ()):
-        return Refused(what="token", reason=f"token is not for audience {audience}")
-    return Granted(identity=_identity(status.get("user") or {}), token_expires=token_times(token).expires)
+        return Refused(check="token", reason=f"token is not for audience {audience}")
+    return Granted(identity=_identity(status.get("user") or {}), token_expires_at=read_token_times(token).expires_at)
 
 
 async def review_access(
@@ -75,7 +75,7 @@ async def review_access(
     status = answer.get("status") or {}
     if status.get("allowed") is True and not status.get("denied"):
         return True
-    return Refused(what="use", reason=f"{identity.user} may not {rule} {key}")
+    return Refused(check="use", reason=f"{identity.user} may not {rule} {key}")
 
 
 class AccessReviews:
@@ -85,7 +85,7 @@ class AccessReviews:
         self._client = client
         self._rule = rule
 
-    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         """The API server's answer, nothing remembered."""
         return await review_access(self._client, identity, key, self._rule)
 
@@ -98,7 +98,7 @@ async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] 
     """
     account = service_account(identity)
     if account is None:
-        return Refused(what="token", reason="the token has expired, and its user is no ServiceAccount to look for")
+        return Refused(check="token", reason="the token has expired, and its user is no ServiceAccount to look for")
     wanted = [(SERVICE_ACCOUNTS, account, identity.uid)]
     if identity.pod:
         wanted.insert(0, (PODS, ObjectKey(account.namespace, identity.pod), identity.pod_uid))
@@ -122,11 +122,11 @@ async def _look(
         found = await client.get(resource.path(key.namespace, key.name), metadata="object")
     except ApiError as e:
         if e.status == HTTPStatus.NOT_FOUND:
-            return Refused(what="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is gone')
+            return Refused(check="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is gone')
         return _unavailable(f"{resource.kind} of the caller", e)
     if (found.get("metadata") or {}).get("uid") == uid:
         return True
-    return Refused(what="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is another one now')
+    return Refused(check="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is another one now')
 
 
 def _identity(user: Mapping[str, Any]) -> Identity:

@@ -13,31 +13,31 @@ from typing import Final, Literal, Protocol
 
 from connector_store.cache import ExpiringCache
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import Access, AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.authentication import Issuer
 from connector_store.oidc.keys import IssuerKeys
-from connector_store.oidc.verify import Claimed, read_claimed, verify
+from connector_store.oidc.verify import UnverifiedToken, read_unverified, verify_token
 from connector_store.single_flight import SingleFlight
 
-REFUSED_FOR: Final = 3.0
+REFUSAL_TTL: Final = 3.0
 """Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
-IN_FLIGHT: Final = 500
+MAX_IN_FLIGHT: Final = 500
 """Checks under way; more are Unavailable at once."""
-_SIZE: Final = 20_000
+_CACHE_SIZE: Final = 20_000
 """Answers, and digests of tokens that are not of these issuers, that are remembered."""
-_REFUSED_SIZE: Final = 2_000
+_REFUSAL_CACHE_SIZE: Final = 2_000
 
 _Digest = bytes
 
 
-class Rights(Protocol):
+class UseAuthorizer(Protocol):
     """Says whether a verified caller may use a Connector, also one that is not there."""
 
-    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable: ...
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Trusted:
+class _TrustedIssuer:
     issuer: Issuer
     keys: IssuerKeys
 
@@ -50,141 +50,159 @@ class IssuerAccess:
 
     def __init__(
         self,
-        inner: Access,
-        rights: Rights,
-        make_keys: Callable[[Issuer], IssuerKeys],
+        fallback: Access,
+        authorizer: UseAuthorizer,
+        create_keys: Callable[[Issuer], IssuerKeys],
         *,
         recheck: float,
-        refused_for: float = REFUSED_FOR,
-        in_flight: int = IN_FLIGHT,
+        refusal_ttl: float = REFUSAL_TTL,
+        max_in_flight: int = MAX_IN_FLIGHT,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inner = inner
-        self._rights = rights
-        self._make_keys = make_keys
+        self._fallback = fallback
+        self._authorizer = authorizer
+        self._create_keys = create_keys
         self._recheck = recheck
-        self._refused_for = refused_for
+        self._refusal_ttl = refusal_ttl
         self._now = now
         self._clock = clock
-        self._trusted: dict[str, _Trusted] = {}
-        self._flights = SingleFlight(most=in_flight, what="checks")
+        self._issuers: dict[str, _TrustedIssuer] = {}
+        self._flights = SingleFlight(most=max_in_flight, what="checks")
         self._generation = 0
         """Of the configuration: what was asked under another one answers nobody."""
-        self._forget()
+        self._clear_caches()
 
     def configure(self, issuers: Sequence[Issuer]) -> None:
         """Trust exactly these from now on; the keys of those that stay as they are stay."""
-        held = {each.issuer: each for each in self._trusted.values()}
-        self._trusted = {each.url: held.get(each) or _Trusted(each, self._make_keys(each)) for each in issuers}
+        current = {issuer.issuer: issuer for issuer in self._issuers.values()}
+        self._issuers = {
+            issuer.url: current.get(issuer) or _TrustedIssuer(issuer, self._create_keys(issuer)) for issuer in issuers
+        }
         self._generation += 1
-        self._forget()
+        self._clear_caches()
 
     @property
-    def withdrawn(self) -> int:
-        return self._generation + self._inner.withdrawn
+    def revocation_count(self) -> int:
+        return self._generation + self._fallback.revocation_count
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
-        if not self._trusted:
-            return self._inner.cached(token, key)
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
+        if not self._issuers:
+            return self._fallback.check_cached(token, key)
         digest = _digest(token)
-        who = self._known_token(digest)
-        if isinstance(who, Granted):
-            use = self._known_use(digest, key)
-            return who if use is True else use
-        if who is not None:
-            return who
-        return self._inner.cached(token, key) if self._claimed(digest, token) is None else None
+        caller = self._cached_token(digest)
+        if isinstance(caller, Granted):
+            use = self._cached_use(digest, key)
+            return caller if use is True else use
+        if caller is not None:
+            return caller
+        return self._fallback.check_cached(token, key) if self._read_trusted(digest, token) is None else None
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         digest = _digest(token)
-        claimed = self._claimed(digest, token)
-        if claimed is None:
-            return await self._inner.check(token, key)
-        who = await self._who(digest, token, claimed)
-        if not isinstance(who, Granted):
-            return who
-        use = await self._use(digest, who.identity, key)
-        return who if use is True else use
+        unverified = self._read_trusted(digest, token)
+        if unverified is None:
+            return await self._fallback.check(token, key)
+        caller = await self._authenticate(digest, token, unverified)
+        if not isinstance(caller, Granted):
+            return caller
+        use = await self._authorize(digest, caller.identity, key)
+        return caller if use is True else use
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """For a live stream: the issuer must still be trusted, its key not withdrawn, and the right be there."""
-        claimed = self._claimed(_digest(token), token)
-        if claimed is None:
-            return await self._inner.recheck(token, identity, key)
-        trusted = self._trusted[claimed.issuer]
-        who = await verify(token, claimed, trusted.issuer, trusted.keys, now=self._now(), live=True)
-        if not isinstance(who, Granted):
-            return who
-        if who.identity != identity:
-            return Refused(what="token", reason="the token stands for another caller now")
-        use = await self._rights.may_use(identity, key)
-        return who if use is True else use
+        unverified = self._read_trusted(_digest(token), token)
+        if unverified is None:
+            return await self._fallback.recheck(token, identity, key)
+        trusted = self._issuers[unverified.issuer]
+        caller = await verify_token(
+            token, unverified, trusted.issuer, trusted.keys, now=self._now(), allow_expired=True
+        )
+        if not isinstance(caller, Granted):
+            return caller
+        if caller.identity != identity:
+            return Refused(check="token", reason="the token stands for another caller now")
+        use = await self._authorizer.authorize_use(identity, key)
+        return caller if use is True else use
 
-    def _known_token(self, digest: _Digest) -> Granted | Refused | None:
+    def _cached_token(self, digest: _Digest) -> Granted | Refused | None:
         now = self._clock()
-        return self._known.get(digest, now=now) or self._refused.get(digest, now=now)
+        return self._granted_tokens.get(digest, now=now) or self._refused_tokens.get(digest, now=now)
 
-    def _known_use(self, digest: _Digest, key: ObjectKey) -> Literal[True] | Refused | None:
+    def _cached_use(self, digest: _Digest, key: ObjectKey) -> Literal[True] | Refused | None:
         now = self._clock()
-        return self._uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
+        return self._granted_uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
 
-    def _claimed(self, digest: _Digest, token: str) -> Claimed | None:
+    def _read_trusted(self, digest: _Digest, token: str) -> UnverifiedToken | None:
         """None if the token is of no issuer that is trusted here."""
-        if not self._trusted or self._others.get(digest, now=0.0):
+        if not self._issuers or self._other_tokens.get(digest, now=0.0):
             return None
-        claimed = read_claimed(token)
-        if claimed is None or claimed.issuer not in self._trusted:
-            self._others.put(digest, True, until=math.inf)
+        unverified = read_unverified(token)
+        if unverified is None or unverified.issuer not in self._issuers:
+            self._other_tokens.put(digest, True, until=math.inf)
             return None
-        return claimed
+        return unverified
 
-    async def _who(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
-        known = self._known_token(digest)
+    async def _authenticate(
+        self, digest: _Digest, token: str, unverified: UnverifiedToken
+    ) -> Granted | Refused | Unavailable:
+        cached = self._cached_token(digest)
         return (
-            known
-            if known is not None
-            else await self._flights.once((self._generation, digest), lambda: self._verify(digest, token, claimed))
+            cached
+            if cached is not None
+            else await self._flights.once(
+                (self._generation, digest), lambda: self._verify_token(digest, token, unverified)
+            )
         )
 
-    async def _use(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        known = self._known_use(digest, key)
-        if known is not None:
-            return known
-        return await self._flights.once((self._generation, digest, key), lambda: self._ask(digest, identity, key))
+    async def _authorize(
+        self, digest: _Digest, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        cached = self._cached_use(digest, key)
+        if cached is not None:
+            return cached
+        return await self._flights.once(
+            (self._generation, digest, key), lambda: self._review_use(digest, identity, key)
+        )
 
-    async def _verify(self, digest: _Digest, token: str, claimed: Claimed) -> Granted | Refused | Unavailable:
-        trusted = self._trusted.get(claimed.issuer)
+    async def _verify_token(
+        self, digest: _Digest, token: str, unverified: UnverifiedToken
+    ) -> Granted | Refused | Unavailable:
+        trusted = self._issuers.get(unverified.issuer)
         if trusted is None:
-            return Refused(what="token", reason="its issuer is not trusted any more")
-        asked_at, now = self._clock(), self._now()
-        answer = await verify(token, claimed, trusted.issuer, trusted.keys, now=now)
-        if self._trusted.get(claimed.issuer) is not trusted:
+            return Refused(check="token", reason="its issuer is not trusted any more")
+        started_at, now = self._clock(), self._now()
+        result = await verify_token(token, unverified, trusted.issuer, trusted.keys, now=now)
+        if self._issuers.get(unverified.issuer) is not trusted:
             return Unavailable(reason="the issuers have changed meanwhile")
-        match answer:
-            case Granted(token_expires=expires):
-                self._known.put(digest, answer, until=asked_at + min(self._recheck, (expires or now) - now))
+        match result:
+            case Granted(token_expires_at=expires_at):
+                self._granted_tokens.put(
+                    digest, result, until=started_at + min(self._recheck, (expires_at or now) - now)
+                )
             case Refused():
-                self._refused.put(digest, answer, until=asked_at + self._refused_for)
-        return answer
+                self._refused_tokens.put(digest, result, until=started_at + self._refusal_ttl)
+        return result
 
-    async def _ask(self, digest: _Digest, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        asked_at, generation = self._clock(), self._generation
-        answer = await self._rights.may_use(identity, key)
+    async def _review_use(
+        self, digest: _Digest, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        started_at, generation = self._clock(), self._generation
+        result = await self._authorizer.authorize_use(identity, key)
         if generation != self._generation:
             return Unavailable(reason="the issuers have changed meanwhile")
-        if answer is True:
-            self._uses.put((digest, key), True, until=asked_at + self._recheck)
-        elif isinstance(answer, Refused):
-            self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
-        return answer
+        if result is True:
+            self._granted_uses.put((digest, key), True, until=started_at + self._recheck)
+        elif isinstance(result, Refused):
+            self._refused_uses.put((digest, key), result, until=started_at + self._refusal_ttl)
+        return result
 
-    def _forget(self) -> None:
-        self._known = ExpiringCache[_Digest, Granted](_SIZE)
-        self._refused = ExpiringCache[_Digest, Refused](_REFUSED_SIZE)
-        self._uses = ExpiringCache[tuple[_Digest, ObjectKey], Literal[True]](_SIZE)
-        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSED_SIZE)
-        self._others = ExpiringCache[_Digest, Literal[True]](_SIZE)
+    def _clear_caches(self) -> None:
+        self._granted_tokens = ExpiringCache[_Digest, Granted](_CACHE_SIZE)
+        self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSAL_CACHE_SIZE)
+        self._granted_uses = ExpiringCache[tuple[_Digest, ObjectKey], Literal[True]](_CACHE_SIZE)
+        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSAL_CACHE_SIZE)
+        self._other_tokens = ExpiringCache[_Digest, Literal[True]](_CACHE_SIZE)
 
 
 def _digest(token: str) -> _Digest:

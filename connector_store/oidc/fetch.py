@@ -6,31 +6,31 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from connector_store.domain.base.document import load
+from connector_store.domain.base.document import load_json
 from connector_store.outbound_proxy import of_environment
 
-TIMEOUT: Final = 5.0
+FETCH_TIMEOUT: Final = 5.0
 """Seconds for a document, redirects included; a caller's check waits for two of them at most."""
-MAX_DOCUMENT: Final = 512 * 1024
+MAX_DOCUMENT_BYTES: Final = 512 * 1024
 """Bytes. A key set of 100 RSA keys with certificate chains has less."""
 MAX_REDIRECTS: Final = 3
-_REDIRECTS: Final = (301, 302, 307, 308)
+_REDIRECT_STATUSES: Final = (301, 302, 307, 308)
 
 
 class FetchError(Exception):
     """What went wrong, in words that may be told to a caller."""
 
 
-class Fetch(Protocol):
+class DocumentFetcher(Protocol):
     """Gets a document; FetchError for whatever goes wrong."""
 
     async def __call__(self, url: str) -> object: ...
 
 
-class HttpsFetch:
+class HttpsFetcher:
     """`Fetch` with a trust of its own. Redirects are followed on the same host, port and scheme only."""
 
-    def __init__(self, trust: ssl.SSLContext, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, trust: ssl.SSLContext, *, timeout: float = FETCH_TIMEOUT) -> None:
         self._trust = trust
         self._timeout = aiohttp.ClientTimeout(total=timeout)
 
@@ -39,7 +39,7 @@ class HttpsFetch:
             # Asked twice in five minutes: a connection kept for that would only be found closed.
             connector = aiohttp.TCPConnector(ssl=self._trust, force_close=True)
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
-                return load(await _read(session, URL(url)))
+                return load_json(await _get(session, URL(url)))
         except TimeoutError:
             raise FetchError(f"{url}: no answer within {self._timeout.total:g} s") from None
         except aiohttp.ClientConnectorCertificateError as error:
@@ -51,30 +51,30 @@ class HttpsFetch:
             raise FetchError(f"{url}: is not JSON") from None
 
 
-async def _read(session: aiohttp.ClientSession, url: URL) -> bytes:
+async def _get(session: aiohttp.ClientSession, url: URL) -> bytes:
     origin = url.origin()
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False, proxy=of_environment(str(url))) as response:
-            if response.status in _REDIRECTS:
-                url = _next(url, response.headers.get("Location", ""), origin)
+            if response.status in _REDIRECT_STATUSES:
+                url = _resolve_redirect(url, response.headers.get("Location", ""), origin)
                 continue
             if response.status != 200:
                 raise FetchError(f"{url}: status {response.status}")
-            return await _body(url, response)
+            return await _read_body(url, response)
     raise FetchError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def _next(url: URL, location: str, origin: URL) -> URL:
+def _resolve_redirect(url: URL, location: str, origin: URL) -> URL:
     target = url.join(URL(location))
     if target.scheme != origin.scheme or target.origin() != origin:
         raise FetchError(f"{url}: redirects to another host, which is not followed")
     return target
 
 
-async def _body(url: URL, response: aiohttp.ClientResponse) -> bytes:
-    found = bytearray()
-    async for piece in response.content.iter_any():
-        found += piece
-        if len(found) > MAX_DOCUMENT:
-            raise FetchError(f"{url}: is larger than {MAX_DOCUMENT} bytes")
-    return bytes(found)
+async def _read_body(url: URL, response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise FetchError(f"{url}: is larger than {MAX_DOCUMENT_BYTES} bytes")
+    return bytes(body)

@@ -18,13 +18,17 @@ MAX_KEYS: Final = 100
 """Of one issuer. Those in the wild have two to ten."""
 MIN_RSA_BITS: Final = 2048
 """RFC 7518 section 3.3."""
-_RSA: Final[tuple[str, ...]] = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_BY_CURVE: Final[Mapping[str, tuple[str, ...]]] = {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",)}
-ALGORITHMS: Final = frozenset([*_RSA, *(each for names in _BY_CURVE.values() for each in names)])
+_RSA_ALGORITHMS: Final[tuple[str, ...]] = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_ALGORITHMS_BY_CURVE: Final[Mapping[str, tuple[str, ...]]] = {
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+}
+ALGORITHMS: Final = frozenset([*_RSA_ALGORITHMS, *(each for names in _ALGORITHMS_BY_CURVE.values() for each in names)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class VerificationKey:
     """A public key: `kid` is empty where the issuer names none; `algorithms` are those that it may sign with."""
 
     kid: str
@@ -36,16 +40,16 @@ class Key:
 class KeySet:
     """All usable keys of an issuer."""
 
-    keys: tuple[Key, ...]
+    keys: tuple[VerificationKey, ...]
 
-    def knows(self, kid: str) -> bool:
-        return any(each.kid == kid for each in self.keys)
+    def has_key(self, kid: str) -> bool:
+        return any(key.kid == kid for key in self.keys)
 
-    def find(self, kid: str, algorithm: str) -> tuple[Key, ...]:
+    def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
         """The keys that may have made a signature: those of that name, or the only key there is for a nameless one."""
         if not kid and len(self.keys) > 1:
             return ()
-        return tuple(each for each in self.keys if (not kid or each.kid == kid) and algorithm in each.algorithms)
+        return tuple(key for key in self.keys if (not kid or key.kid == kid) and algorithm in key.algorithms)
 
 
 def parse_key_set(document: object) -> KeySet:
@@ -55,28 +59,28 @@ def parse_key_set(document: object) -> KeySet:
         raise ParseError("keys", "is not a list: this is no JSON Web Key Set")
     if len(entries) > MAX_KEYS:
         raise ParseError("keys", f"has more than {MAX_KEYS} keys")
-    found = (_key(each) for each in entries)
-    return KeySet(tuple(each for each in found if each is not None))
+    keys = (_parse_key(key) for key in entries)
+    return KeySet(tuple(key for key in keys if key is not None))
 
 
-def _key(entry: object) -> Key | None:
+def _parse_key(entry: object) -> VerificationKey | None:
     if not isinstance(entry, Mapping) or "d" in entry or entry.get("use", "sig") != "sig":
         return None
     match entry.get("kty"):
         case "RSA":
-            algorithms = _RSA
+            algorithms = _RSA_ALGORITHMS
         case "EC":
-            algorithms = _BY_CURVE.get(str(entry.get("crv")), ())
+            algorithms = _ALGORITHMS_BY_CURVE.get(str(entry.get("crv")), ())
         case _:
             return None
-    named = entry.get("alg")
-    usable = tuple(each for each in algorithms if named in (None, each))
-    if not usable:
+    algorithm = entry.get("alg")
+    usable_algorithms = tuple(name for name in algorithms if algorithm in (None, name))
+    if not usable_algorithms:
         return None
     try:
-        jwk = jwt.PyJWK({**entry, "alg": usable[0]})
+        jwk = jwt.PyJWK({**entry, "alg": usable_algorithms[0]})
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if isinstance(jwk.key, rsa.RSAPublicKey) and jwk.key.key_size < MIN_RSA_BITS:
         return None
-    return Key(kid=str(entry.get("kid") or ""), algorithms=usable, jwk=jwk)
+    return VerificationKey(kid=str(entry.get("kid") or ""), algorithms=usable_algorithms, jwk=jwk)

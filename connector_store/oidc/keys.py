@@ -14,16 +14,16 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.callers.authentication import Issuer
-from connector_store.oidc.fetch import Fetch, FetchError
-from connector_store.oidc.key_set import Key, KeySet, parse_key_set
+from connector_store.oidc.fetch import DocumentFetcher, FetchError
+from connector_store.oidc.key_set import KeySet, VerificationKey, parse_key_set
 
 logger = logging.getLogger(__name__)
 
 MAX_AGE: Final = 6 * 3600.0
 """Seconds; the setting `jwks-max-age`."""
-RENEW: Final = 300.0
+REFRESH_INTERVAL: Final = 300.0
 """Seconds after which keys are asked for again, without anybody who waits: a withdrawn key serves no longer."""
-UNKNOWN_AGAIN: Final = 10.0
+MIN_FETCH_INTERVAL: Final = 10.0
 """Seconds between two askings that unknown key names or a failure bring about."""
 
 
@@ -37,100 +37,104 @@ class IssuerKeys:
     def __init__(
         self,
         issuer: Issuer,
-        fetch: Fetch,
+        fetch: DocumentFetcher,
         *,
         max_age: float = MAX_AGE,
         now: Callable[[], float] = time.monotonic,
-        again: float = UNKNOWN_AGAIN,
+        min_fetch_interval: float = MIN_FETCH_INTERVAL,
     ) -> None:
         self._issuer = issuer
         self._fetch = fetch
         self._max_age = max_age
         self._now = now
-        self._again = again
-        self._known: KeySet | None = None
-        self._known_since = 0.0
-        self._asked_at: float | None = None
-        self._problem = "has not been asked yet"
-        self._flight: asyncio.Task[None] | None = None
+        self._min_fetch_interval = min_fetch_interval
+        self._key_set: KeySet | None = None
+        self._fetched_at = 0.0
+        self._attempted_at: float | None = None
+        self._last_error = "has not been asked yet"
+        self._refresh_task: asyncio.Task[None] | None = None
 
-    async def find(self, kid: str, algorithm: str) -> tuple[Key, ...]:
+    async def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
         """The keys that may have signed; none if the issuer has no such key. KeysUnavailableError if nobody knows."""
-        known = self._fresh()
-        if known is None:
-            if self._may_ask():
-                await self._renewed()
-            known = self._fresh()
-            if known is None:
-                raise KeysUnavailableError(f"the keys of {self._issuer.url} cannot be had: {self._problem}")
-        elif self._now() - self._known_since >= RENEW and self._may_ask():
-            self._renewal()
-        if kid and not known.knows(kid):
-            known = await self._asked_again(known, kid)
-        return known.find(kid, algorithm)
+        key_set = self._current_key_set()
+        if key_set is None:
+            if self._may_fetch():
+                await self._wait_for_refresh()
+            key_set = self._current_key_set()
+            if key_set is None:
+                raise KeysUnavailableError(f"the keys of {self._issuer.url} cannot be had: {self._last_error}")
+        elif self._now() - self._fetched_at >= REFRESH_INTERVAL and self._may_fetch():
+            self._start_refresh()
+        if kid and not key_set.has_key(kid):
+            key_set = await self._fetch_newer(key_set, kid)
+        return key_set.find(kid, algorithm)
 
     async def close(self) -> None:
         """End what runs."""
-        if self._flight is not None:
-            self._flight.cancel()
-            await asyncio.gather(self._flight, return_exceptions=True)
+        if self._refresh_task is not None:
+            self._refresh_task.cancel()
+            await asyncio.gather(self._refresh_task, return_exceptions=True)
 
-    def _fresh(self) -> KeySet | None:
-        return self._known if self._now() - self._known_since < self._max_age else None
+    def _current_key_set(self) -> KeySet | None:
+        return self._key_set if self._now() - self._fetched_at < self._max_age else None
 
-    def _may_ask(self) -> bool:
-        return self._flight is not None or self._asked_at is None or self._now() - self._asked_at >= self._again
+    def _may_fetch(self) -> bool:
+        return (
+            self._refresh_task is not None
+            or self._attempted_at is None
+            or self._now() - self._attempted_at >= self._min_fetch_interval
+        )
 
-    def _until_again(self) -> float:
-        return max(0.0, (self._asked_at or 0.0) + self._again - self._now())
+    def _seconds_until_fetch(self) -> float:
+        return max(0.0, (self._attempted_at or 0.0) + self._min_fetch_interval - self._now())
 
-    async def _asked_again(self, known: KeySet, kid: str) -> KeySet:
+    async def _fetch_newer(self, key_set: KeySet, kid: str) -> KeySet:
         """The keys with one asking more, once its time has come: an issuer may sign with a key the moment it has it."""
         # A loop's clock is not `now`: a sleep may end a millisecond early.
-        while not self._may_ask():  # noqa: ASYNC110 - the clock is what is waited for
-            await asyncio.sleep(self._until_again())
-        newer = self._fresh()
+        while not self._may_fetch():  # noqa: ASYNC110 - the clock is what is waited for
+            await asyncio.sleep(self._seconds_until_fetch())
+        newer_key_set = self._current_key_set()
         # Somebody else who waited may have brought it.
-        if newer is None or newer is known or not newer.knows(kid):
-            if self._may_ask():
-                await self._renewed()
-            newer = self._fresh()
-        if newer is None or (newer is known and self._problem):
-            raise KeysUnavailableError(f"a new key of {self._issuer.url} cannot be had: {self._problem}")
-        return newer
+        if newer_key_set is None or newer_key_set is key_set or not newer_key_set.has_key(kid):
+            if self._may_fetch():
+                await self._wait_for_refresh()
+            newer_key_set = self._current_key_set()
+        if newer_key_set is None or (newer_key_set is key_set and self._last_error):
+            raise KeysUnavailableError(f"a new key of {self._issuer.url} cannot be had: {self._last_error}")
+        return newer_key_set
 
-    async def _renewed(self) -> None:
+    async def _wait_for_refresh(self) -> None:
         # A caller that goes away takes the keys from nobody else.
-        await asyncio.shield(self._renewal())
+        await asyncio.shield(self._start_refresh())
 
-    def _renewal(self) -> asyncio.Task[None]:
-        if self._flight is None:
-            self._asked_at = self._now()
-            self._flight = asyncio.create_task(self._renew())
-            self._flight.add_done_callback(self._landed)
-        return self._flight
+    def _start_refresh(self) -> asyncio.Task[None]:
+        if self._refresh_task is None:
+            self._attempted_at = self._now()
+            self._refresh_task = asyncio.create_task(self._refresh())
+            self._refresh_task.add_done_callback(self._on_refresh_done)
+        return self._refresh_task
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flight = None
+    def _on_refresh_done(self, task: asyncio.Task[None]) -> None:
+        self._refresh_task = None
 
-    async def _renew(self) -> None:
-        asked_at = self._now()
+    async def _refresh(self) -> None:
+        started_at = self._now()
         try:
-            found = await self._ask()
+            key_set = await self._fetch_key_set()
         except (FetchError, ParseError) as error:
-            if self._problem != str(error):
+            if self._last_error != str(error):
                 logger.warning("the keys of issuer %s cannot be renewed: %s", self._issuer.url, error)
-            self._problem = str(error)
+            self._last_error = str(error)
             return
-        if self._problem and self._known is not None:
+        if self._last_error and self._key_set is not None:
             logger.info("the keys of issuer %s are known again", self._issuer.url)
-        self._known, self._known_since, self._problem = found, asked_at, ""
+        self._key_set, self._fetched_at, self._last_error = key_set, started_at, ""
 
-    async def _ask(self) -> KeySet:
-        discovered = Fields(await self._fetch(self._issuer.discovery_url), "")
-        if discovered.text("issuer") != self._issuer.url:
+    async def _fetch_key_set(self) -> KeySet:
+        discovery = Fields(await self._fetch(self._issuer.discovery_url), "")
+        if discovery.text("issuer") != self._issuer.url:
             raise ParseError("issuer", f"{self._issuer.discovery_url} is about another issuer")
-        place = discovered.text("jwks_uri")
-        if place is None or not place.startswith("https://"):
+        jwks_uri = discovery.text("jwks_uri")
+        if jwks_uri is None or not jwks_uri.startswith("https://"):
             raise ParseError("jwks_uri", f"{self._issuer.discovery_url} names no https URL")
-        return parse_key_set(await self._fetch(place))
+        return parse_key_set(await self._fetch(jwks_uri))

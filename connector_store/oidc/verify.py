@@ -8,17 +8,17 @@ import jwt
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.access import Granted, Refused, Unavailable
 from connector_store.domain.callers.authentication import Issuer
-from connector_store.oidc.key_set import ALGORITHMS, Key
+from connector_store.oidc.key_set import ALGORITHMS, VerificationKey
 from connector_store.oidc.keys import IssuerKeys, KeysUnavailableError
 
-MAX_TOKEN: Final = 16 * 1024
+MAX_TOKEN_LENGTH: Final = 16 * 1024
 """Characters of a token that is looked at: what a request's Authorization header may have."""
-LEEWAY: Final = 300.0
+NOT_BEFORE_LEEWAY: Final = 300.0
 """Seconds that a token may be used before its `nbf`, for clocks that differ; none after its `exp` (go-oidc)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class UnverifiedToken:
     """What a token says of itself, unverified."""
 
     issuer: str
@@ -26,9 +26,9 @@ class Claimed:
     kid: str
 
 
-def read_claimed(token: str) -> Claimed | None:
+def read_unverified(token: str) -> UnverifiedToken | None:
     """None if it is no signed JWT with an issuer."""
-    if len(token) > MAX_TOKEN or token.count(".") != 2:
+    if len(token) > MAX_TOKEN_LENGTH or token.count(".") != 2:
         return None
     try:
         parts = jwt.decode_complete(token, options={"verify_signature": False})
@@ -37,31 +37,39 @@ def read_claimed(token: str) -> Claimed | None:
     header, issuer = parts["header"], parts["payload"].get("iss")
     algorithm, kid = header.get("alg"), header.get("kid", "")
     # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid.
-    if not all(isinstance(each, str) for each in (issuer, algorithm, kid)) or "crit" in header:
+    if not all(isinstance(value, str) for value in (issuer, algorithm, kid)) or "crit" in header:
         return None
-    return Claimed(issuer=issuer, algorithm=algorithm, kid=kid)
+    return UnverifiedToken(issuer=issuer, algorithm=algorithm, kid=kid)
 
 
-async def verify(
-    token: str, claimed: Claimed, issuer: Issuer, keys: IssuerKeys, *, now: float, live: bool = False
+async def verify_token(
+    token: str,
+    unverified: UnverifiedToken,
+    issuer: Issuer,
+    keys: IssuerKeys,
+    *,
+    now: float,
+    allow_expired: bool = False,
 ) -> Granted | Refused | Unavailable:
     """`now` is in unix seconds. `live`: the token was good once, and its expiry alone is no refusal."""
-    if claimed.algorithm not in ALGORITHMS:
-        return Refused(what="token", reason="its algorithm is none of those that are accepted")
+    if unverified.algorithm not in ALGORITHMS:
+        return Refused(check="token", reason="its algorithm is none of those that are accepted")
     try:
-        candidates = await keys.find(claimed.kid, claimed.algorithm)
+        candidates = await keys.find(unverified.kid, unverified.algorithm)
     except KeysUnavailableError as error:
-        return Unavailable(reason=str(error), retry_after=5, told=f"issuer {issuer.url} cannot be asked for its keys")
+        return Unavailable(
+            reason=str(error), retry_after=5, public_reason=f"issuer {issuer.url} cannot be asked for its keys"
+        )
     for key in candidates:
-        claims = _claims(token, key, claimed.algorithm, issuer)
+        claims = _decode(token, key, unverified.algorithm, issuer)
         if not isinstance(claims, Refused):
-            return _granted(claims, issuer, now, live=live)
+            return _grant(claims, issuer, now, allow_expired=allow_expired)
         if len(candidates) == 1:
             return claims
-    return Refused(what="token", reason="it is not signed by a key of its issuer")
+    return Refused(check="token", reason="it is not signed by a key of its issuer")
 
 
-def _claims(token: str, key: Key, algorithm: str, issuer: Issuer) -> dict[str, Any] | Refused:
+def _decode(token: str, key: VerificationKey, algorithm: str, issuer: Issuer) -> dict[str, Any] | Refused:
     try:
         return jwt.decode(
             token,
@@ -79,24 +87,24 @@ def _claims(token: str, key: Key, algorithm: str, issuer: Issuer) -> dict[str, A
             },
         )
     except jwt.InvalidTokenError as error:
-        return Refused(what="token", reason=_why(error))
+        return Refused(check="token", reason=_describe_error(error))
 
 
-def _granted(claims: dict[str, Any], issuer: Issuer, now: float, *, live: bool) -> Granted | Refused:
-    expires, begins = claims["exp"], claims.get("nbf", 0)
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in (expires, begins)):
-        return Refused(what="token", reason="its times are not numbers")
-    if expires <= now and not live:
-        return Refused(what="token", reason="the token has expired")
-    if begins > now + LEEWAY:
-        return Refused(what="token", reason="the token is not good yet")
+def _grant(claims: dict[str, Any], issuer: Issuer, now: float, *, allow_expired: bool) -> Granted | Refused:
+    expires_at, not_before = claims["exp"], claims.get("nbf", 0)
+    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in (expires_at, not_before)):
+        return Refused(check="token", reason="its times are not numbers")
+    if expires_at <= now and not allow_expired:
+        return Refused(check="token", reason="the token has expired")
+    if not_before > now + NOT_BEFORE_LEEWAY:
+        return Refused(check="token", reason="the token is not good yet")
     try:
-        return Granted(identity=issuer.identity(claims), token_expires=float(expires))
+        return Granted(identity=issuer.identify(claims), token_expires_at=float(expires_at))
     except ParseError as error:
-        return Refused(what="token", reason=f"claim {error}")
+        return Refused(check="token", reason=f"claim {error}")
 
 
-def _why(error: jwt.InvalidTokenError) -> str:
+def _describe_error(error: jwt.InvalidTokenError) -> str:
     # PyJWT's own texts may quote the token's claims.
     match error:
         case jwt.InvalidAudienceError():

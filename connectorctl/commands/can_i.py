@@ -8,7 +8,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.objects.models import Unusable
-from connector_store.domain.permissions.permissions import Asked, NotLent
+from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
 from connectorctl.access import load
 from connectorctl.command import command as make
 from connectorctl.options import ConnectorKey, Where, source_options
@@ -53,12 +53,16 @@ def command(
         write("yes\n")
         return
     info = request(verb, resource, name, namespace)
-    answer = found.lending.decide(Asked(info=info, may_create=verb == "update"))
-    if isinstance(answer, NotLent):
+    answer = found.lending.evaluate(RequestAttributes(info=info, may_create=verb == "update"))
+    if isinstance(answer, NotAllowed):
         why = f"denied by ClusterRole {answer.denied_by}" if answer.denied_by else "no ClusterRole of allow has it"
         say(
             why
-            + (f'; it needs "{answer.missing.verb}" on {answer.missing.resource}: {answer.why}' if answer.why else "")
+            + (
+                f'; it needs "{answer.missing.verb}" on {answer.missing.resource}: {answer.reason}'
+                if answer.reason
+                else ""
+            )
         )
         write("no\n")
         raise click.exceptions.Exit(NO)

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import click
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import DEFAULT_FOLDER, Folder, parse_source
+from connector_store.domain.config.source import DEFAULT_FOLDER, FolderSource, parse_source
 from connectorctl.command import command as make
 from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default
@@ -44,7 +44,7 @@ def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path
     """
     source, rest = _split(arguments)
     found = parse_source(source, in_pod=False)
-    if isinstance(found, Folder) and not Path(found.path).is_dir():
+    if isinstance(found, FolderSource) and not Path(found.path).is_dir():
         raise ParseError(found.path, f"is not there; make it with: connectorctl init {found.path}")
     check_confdir(confdir_or_default(confdir))
     own = command_line(program, source=source, listen=listen, confdir=confdir)

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from connector_store.domain.base import rfc3339
-from connector_store.domain.base.expiry import in_words
+from connector_store.domain.base.expiry import format_relative_time
 from connectorctl.access import load
 from connectorctl.command import command as make
 from connectorctl.options import Where, format_option, source_options
@@ -75,7 +75,7 @@ def _table(seen: Seen, found: list[Row], *, wide: bool) -> str:
 def _cells(row: Row, *, ready: bool) -> tuple[str, ...]:
     opinion = (row.ready or "",) if ready else ()
     usable = "yes" if row.usable else "no"
-    expires = in_words(row.expires - time.time()) if row.expires is not None else ""
+    expires = format_relative_time(row.expires - time.time()) if row.expires is not None else ""
     return str(row.connector), row.address or "<invalid>", usable, *opinion, expires, row.reason, row.message
 
 
@@ -86,7 +86,7 @@ def _value(row: Row) -> dict[str, object]:
         "address": row.address,
         "usable": row.usable,
         "ready": row.ready,
-        "expires": rfc3339.write(datetime.fromtimestamp(row.expires, UTC)) if row.expires is not None else None,
+        "expires": rfc3339.format_time(datetime.fromtimestamp(row.expires, UTC)) if row.expires is not None else None,
         "reason": row.reason,
         "message": row.message,
     }

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.permissions.builtin_roles import manifest
-from connector_store.domain.permissions.suggestion import suggest
+from connector_store.domain.permissions.builtin_roles import role_manifest
+from connector_store.domain.permissions.suggestion import suggest_roles
 from connectorctl.command import command as make
 from connectorctl.options import Key
 from connectorctl.output import render_value, say, write
@@ -44,13 +44,13 @@ def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None
     if first is None:
         say("no audit line of that is there as JSON; on a terminal a proxy writes it with --set connector_audit=json")
         return
-    found = suggest(chain((first,), lines), name=name)
-    for each in found.left_out:
+    found = suggest_roles(chain((first,), lines), name=name)
+    for each in found.omissions:
         say(f"left out: {each}")
     if not found.roles:
         say("nothing that a role would have to lend")
         return
-    documents = [render_value(manifest(each), "yaml") for each in found.roles]
+    documents = [render_value(role_manifest(each), "yaml") for each in found.roles]
     entries = render_value({"permissions": dict(found.permissions)}, "yaml")
     comment = ["spec:", *(f"  {each}" for each in entries.splitlines())]
     write("---\n".join(documents) + "".join(f"# {each}\n" for each in comment))

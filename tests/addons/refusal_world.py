@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from addons.net.resolver import Resolved, Resolver
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, Answer, Identity
+from connector_store.domain.callers.access import Access, AccessResult, Identity
 from connector_store.domain.config.settings import parse_access
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.domain.objects.models import Unusable
@@ -46,16 +46,16 @@ class Checks:
         self.current: Access = self.tokens
 
     @property
-    def withdrawn(self) -> int:
+    def revocation_count(self) -> int:
         return hash((self.ahead, id(self.current)))
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
-        return self.current.cached(token, key)
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
+        return self.current.check_cached(token, key)
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         return await self.current.check(token, key)
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         return await self.current.recheck(token, identity, key)
 
 

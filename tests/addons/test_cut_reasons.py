@@ -75,7 +75,7 @@ async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not
 
 
 async def refuse(*_: object) -> Refused:
-    return Refused(what="use", reason="no role")
+    return Refused(check="use", reason="no role")
 
 
 async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, target: Target) -> None:

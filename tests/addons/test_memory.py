@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Identity
+from connector_store.domain.callers.access import AccessResult, Identity
 from lab.certificates import Issued
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
@@ -204,16 +204,16 @@ async def test_an_upload_while_a_person_holds_it(target: Target, tmp_path: Path,
 class Hanging:
     """An access check that never comes to an end."""
 
-    withdrawn = 0
+    revocation_count = 0
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         await asyncio.Event().wait()
         raise AssertionError("it never ends")
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         return await self.check(token, key)
 
 

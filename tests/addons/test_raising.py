@@ -38,7 +38,7 @@ from addons.relay.response import Response
 from addons.relay.upstream import Upstream
 from addons.relay.watched import WatchedExchange, WatchedRequests, WatchedResponse
 from addons.server.connections import Connections
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
@@ -55,7 +55,7 @@ LONGEST = 10.0
 CARRIERS = (
     Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
-    _Reader, RequestReader, ResponseReader, ChunkedReader, Fields, Certificates, TrustStore, Streams, Grant,
+    _Reader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, Streams, Grant,
     Connections, Kept, RecordEnds,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""

@@ -13,7 +13,7 @@ from addons.access.unauthenticated import Unauthenticated
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.bucket import TokenBucket
-from connector_store.domain.callers.caller import MAX_AUTHORIZATION
+from connector_store.domain.callers.caller import MAX_AUTHORIZATION_BYTES
 from tests.fakes.proxy import Proxy, Stream
 from tests.fakes.target import Target
 from tests.fakes.waiting import until
@@ -159,7 +159,7 @@ async def test_invented_names_take_no_certificate_from_connectors(
 
 
 def test_first_heads_have_room_for_the_longest_token() -> None:
-    assert MAX_AUTHORIZATION * 1.1 < MAX_FIRST_HEAD
+    assert MAX_AUTHORIZATION_BYTES * 1.1 < MAX_FIRST_HEAD
 
 
 async def test_the_bounds_are_derived_from_descriptors(proxy: Proxy, confdir: Path) -> None:

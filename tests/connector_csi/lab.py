@@ -16,8 +16,8 @@ from connector_csi.publication import Publication
 from connector_csi.records import Records
 from connector_csi.volumes import Volumes
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.access import AccessResult
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.kubeconfig.volume import Pod
 from tests.connector_csi.test_content import CONTEXT, FakeAccess, FakeCluster
 from tests.fakes.mounts import FakeMounts
@@ -35,7 +35,7 @@ class AnyToken(FakeAccess):
     def __post_init__(self) -> None:
         self.waiting = asyncio.Event()
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         if self.gate is not None:
             self.waiting.set()
             await self.gate.wait()
@@ -83,7 +83,7 @@ class Lab:
             target=str(self.target),
             gid=gid,
             context=CONTEXT | {name.replace("_", "."): value for name, value in attributes.items()},
-            secrets={TOKENS: json.dumps({"connectors-proxy": {"token": token}})},
+            secrets={TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})},
         )
 
     async def publish(self, asked: Publication | None = None) -> Failure | None:

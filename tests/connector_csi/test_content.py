@@ -12,8 +12,8 @@ from grpc import StatusCode
 from connector_csi.content import Content, Contents, Wish
 from connector_csi.failure import Failure
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.objects.models import Address, Connector, Rejected
 
@@ -25,27 +25,27 @@ POD = {
     "csi.storage.k8s.io/ephemeral": "true",
 }
 CONTEXT = POD | {"connector.name": "k8s", "configuration.names": "kubeconfig"}
-SECRETS = {TOKENS: json.dumps({"connectors-proxy": {"token": "s3cret"}})}
+SECRETS = {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": "s3cret"}})}
 KEY = ObjectKey("team-a", "k8s")
 GRANTED = Granted(identity=Identity(user="u"))
-MAY_NOT = Refused(what="use", reason="no")
+MAY_NOT = Refused(check="use", reason="no")
 
 
 @dataclass
 class FakeAccess:
-    answers: dict[ObjectKey, Answer] = field(default_factory=dict)
+    answers: dict[ObjectKey, AccessResult] = field(default_factory=dict)
     asked: list[ObjectKey] = field(default_factory=list)
-    withdrawn: int = 0
+    revocation_count: int = 0
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         raise AssertionError("the driver asks")
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         assert token == "s3cret"
         self.asked.append(key)
         return self.answers.get(key, GRANTED)
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise AssertionError("the driver has no streams")
 
 
@@ -144,11 +144,13 @@ async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) ->
 @pytest.mark.parametrize(
     ("answer", "code", "text"),
     [
-        pytest.param(Refused(what="token", reason="expired"), StatusCode.UNAUTHENTICATED, "expired", id="token"),
+        pytest.param(Refused(check="token", reason="expired"), StatusCode.UNAUTHENTICATED, "expired", id="token"),
         pytest.param(Unavailable(reason="down"), StatusCode.UNAVAILABLE, "down", id="API server"),
     ],
 )
-async def test_a_review_that_fails_is_told(cluster: FakeCluster, answer: Answer, code: StatusCode, text: str) -> None:
+async def test_a_review_that_fails_is_told(
+    cluster: FakeCluster, answer: AccessResult, code: StatusCode, text: str
+) -> None:
     cluster.access.answers[KEY] = answer
     failure = await made_by(cluster, POD | {"connectors": "k8s,other"})
     assert isinstance(failure, Failure)
@@ -234,9 +236,9 @@ async def test_what_does_nothing_is_said(cluster: FakeCluster) -> None:
     wish = Contents(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
     assert isinstance(wish, Wish)
     assert wish.ignored == ("configuration.params: no configuration has parameters",)
-    typed = Contents(cluster).parse(CONTEXT | {TOKENS: "s3cret"}, SECRETS)
+    typed = Contents(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
     assert isinstance(typed, Wish)
-    assert typed.ignored == (f"{TOKENS}: kubelet sends its own",)
+    assert typed.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
     of_old_kubelets = Contents(cluster).parse(CONTEXT | SECRETS, {})
     assert isinstance(of_old_kubelets, Wish)
     assert of_old_kubelets.ignored == ()
@@ -287,7 +289,7 @@ async def test_inputs_change_with_token_ca_address_and_service_only(cluster: Fak
     contents = Contents(cluster)
 
     def inputs(token: str = "s3cret") -> object:
-        wish = contents.parse(CONTEXT, {TOKENS: json.dumps({"connectors-proxy": {"token": token}})})
+        wish = contents.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
         assert isinstance(wish, Wish)
         found = contents.inputs(wish)
         assert token not in repr(found)

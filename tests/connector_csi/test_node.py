@@ -15,7 +15,7 @@ from connector_csi.metrics import Metrics
 from connector_csi.node import Node
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serving
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab
 from tests.connector_csi.test_content import CONTEXT
 
@@ -27,7 +27,7 @@ def request(target: Path) -> csi_pb2.NodePublishVolumeRequest:
     made = csi_pb2.NodePublishVolumeRequest(
         volume_id="csi-1", target_path=str(target), readonly=True, volume_context=CONTEXT
     )
-    made.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "s3cret"}})
+    made.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "s3cret"}})
     made.volume_capability.mount.SetInParent()
     made.volume_capability.access_mode.mode = csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER
     return made
@@ -162,7 +162,7 @@ async def test_nor_does_a_defect_while_a_pod_has_the_volume(
 
     monkeypatch.setattr(service.lab.access, "check", broken)
     fresh = request(service.lab.target)
-    fresh.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "n3w"}})
+    fresh.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "n3w"}})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(fresh)
     # Not final: kubelet tries again, and the pod keeps what it has.
@@ -193,7 +193,7 @@ async def test_a_target_that_became_a_link_keeps_its_volume(service: Service) ->
     folder.rename(folder.with_name("moved"))
     folder.symlink_to(folder.with_name("moved"))
     fresh = request(service.lab.target)
-    fresh.secrets[TOKENS] = json.dumps({"connectors-proxy": {"token": "n3w"}})
+    fresh.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "n3w"}})
     await service.stub.NodePublishVolume(fresh)
     [(_, note)] = service.lab.warnings.told
     assert "symbolic link" in note

@@ -6,7 +6,7 @@ import pytest
 
 from connector_csi.failure import Failure
 from connector_csi.publication import MAX_GID, Publication, read_publication
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
 from tests.connector_csi.test_node import Change, request
 
@@ -36,7 +36,7 @@ def test_the_digest_is_of_what_stays_the_same() -> None:
     def digest(context: dict[str, str], gid: int | None = None) -> str:
         return Publication(volume_id="v", target="/t", gid=gid, context=context, secrets=SECRETS).digest
 
-    assert digest(CONTEXT) == digest(POD | {TOKENS: "other"} | CONTEXT)
+    assert digest(CONTEXT) == digest(POD | {TOKENS_KEY: "other"} | CONTEXT)
     assert digest(CONTEXT) != digest(CONTEXT | {"connector.name": "other"})
     assert digest(CONTEXT) != digest(CONTEXT, 5)
 

@@ -13,7 +13,7 @@ from grpc import StatusCode
 from connector_csi.publication import Publication
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Unavailable
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.objects.models import Rejected
 from tests.connector_csi.lab import SINCE, Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, connector
@@ -168,7 +168,7 @@ def several(lab: Lab) -> Publication:
 
 
 def renewed(asked: Publication, token: str = "n3w") -> Publication:
-    return replace(asked, secrets={TOKENS: json.dumps({"connectors-proxy": {"token": token}})})
+    return replace(asked, secrets={TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
 
 
 def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:

@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from connector_csi import volumes
 from connector_csi.publication import Publication
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, POD
 from tests.fakes.waiting import until
@@ -277,5 +277,5 @@ async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: L
 
 
 def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:
-    asked = replace(lab.asked(), context=POD | {TOKENS: "s3cret"})
+    asked = replace(lab.asked(), context=POD | {TOKENS_KEY: "s3cret"})
     assert "s3cret" not in repr(asked)

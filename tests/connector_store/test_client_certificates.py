@@ -31,10 +31,10 @@ def end(issued: Issued) -> float:
 def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
     found = examined(secret(LEAF.pem + CA.pem, LEAF.key_pem))
     assert found.credential is not None
-    assert found.credential.expires == min(end(LEAF), end(CA))
+    assert found.credential.expires_at == min(end(LEAF), end(CA))
     over = examined(secret(LEAF.pem + ENDED.pem, LEAF.key_pem))
     assert over.credential is not None
-    assert over.credential.expires == end(ENDED), "the first of the chain to end"
+    assert over.credential.expires_at == end(ENDED), "the first of the chain to end"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from connector_store import minter as subject
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
 from connector_store.minter import REFUSED_AGAIN, Failure, Minter, Source
@@ -23,7 +23,9 @@ from tests.fakes.waiting import until
 
 HELD = "canary-held"
 KEY = ObjectKey("team-a", "k8s")
-RIGHT = MintingRight(BearerToken(HELD), TokenOrder(service_account=ObjectKey("ci", "deployer"), seconds=600))
+RIGHT = IssuingCredential(
+    BearerToken(HELD), TokenRequest(service_account=ObjectKey("ci", "deployer"), expiration_seconds=600)
+)
 
 
 class Clock:
@@ -67,7 +69,7 @@ class World:
         client = TargetClient(TrustStore(), AddressPolicy(), resolve_by(None), user_agent="test")
         self.minter = Minter(client, seconds=30, clock=self.clock, on_mint=self.told.append)
 
-    def source(self, right: MintingRight = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem) -> Source:
+    def source(self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem) -> Source:
         address = Address(host="127.0.0.1", port=self.server.port)
         return Source(key, address, ca, right, "target-secret")
 
@@ -216,7 +218,7 @@ async def test_shorter_than_asked_is_what_counts(world: World) -> None:
 
 async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(world: World) -> None:
     first = await world.token()
-    other = MintingRight(BearerToken("another"), RIGHT.order)
+    other = IssuingCredential(BearerToken("another"), RIGHT.request)
     assert world.minter.current(world.source(other)) is None
     assert await world.minter.lend(world.source(other)) != first
     assert world.minter.current(world.source()) is None

@@ -319,19 +319,19 @@ def test_roles_and_bindings_count_from_the_change_on_and_concern_no_stream_at_on
     store.subscribe(told.append)
     use = PolicyRule(verbs=("use",), api_groups=("connectors.alauda.io",), resources=("connectors/proxy",))
     key, role = ObjectKey("n", "c"), ObjectKey("n", "r")
-    assert not store.bindings.allow(me, rule, key)
+    assert not store.bindings.allows(me, rule, key)
     binding = Binding(key=ObjectKey("n", "b"), role=RoleRef("r"), subjects=(Subject(kind="User", name="me"),))
     store.replace("folder", [Role(key=role, rules=(use,)), binding])
-    assert store.bindings.allow(me, rule, key)
+    assert store.bindings.allows(me, rule, key)
     kept = store.bindings
     store.put("folder", Role(key=role, rules=(use,)))
     assert store.bindings is kept
     store.remove("folder", Role, role)
-    assert not store.bindings.allow(me, rule, key)
+    assert not store.bindings.allows(me, rule, key)
     store.put("folder", ClusterRole(name="r", rules=(use,)))
     store.put("folder", replace(binding, role=ClusterRoleRef("r")))
     kept = store.bindings
     store.put("folder", ClusterRole(name="r", rules=(use,)))
     assert store.bindings is kept
-    assert store.bindings.allow(me, rule, key)
+    assert store.bindings.allows(me, rule, key)
     assert told == []

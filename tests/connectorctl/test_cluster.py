@@ -13,7 +13,7 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.config.source import Cluster
+from connector_store.domain.config.source import ClusterSource
 from connector_store.domain.kubeconfig.kubeconfig import Entry
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.errors import ApiError
@@ -73,7 +73,7 @@ def where(server: FakeApiServer, tmp_path: Path) -> Where:
 
 
 async def entries(where: Where, caller: Caller = CALLER, proxy: str | None = None) -> list[Entry]:
-    return await asyncio.to_thread(cluster.entries, where, Cluster(), [KEY], caller, SETTINGS, proxy=proxy)
+    return await asyncio.to_thread(cluster.entries, where, ClusterSource(), [KEY], caller, SETTINGS, proxy=proxy)
 
 
 async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, where: Where) -> None:
@@ -120,7 +120,7 @@ async def test_a_token_without_a_controller_has_the_audience_of_the_settings(
     server: FakeApiServer, where: Where
 ) -> None:
     await server.put(CONNECTORS, connector())
-    assert await asyncio.to_thread(cluster.token, where, Cluster(), KEY, CALLER, SETTINGS) == "token-of-robot"
+    assert await asyncio.to_thread(cluster.token, where, ClusterSource(), KEY, CALLER, SETTINGS) == "token-of-robot"
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
     assert body["spec"]["audiences"] == ["connectors-proxy"]
 
@@ -147,7 +147,7 @@ async def test_what_is_there_is_listed_with_the_controllers_opinion(server: Fake
     raw = connector()
     raw["status"] = {"conditions": [{"type": "Ready", "status": "False", "reason": "R", "message": "m"}]}
     await server.put(CONNECTORS, raw)
-    seen = await asyncio.to_thread(cluster.load, where, Cluster(), SETTINGS, namespace=None)
+    seen = await asyncio.to_thread(cluster.load, where, ClusterSource(), SETTINGS, namespace=None)
     assert [each.key for each in seen.store.connectors()] == [KEY]
     assert seen.ready is not None
     assert seen.ready[KEY].reason == "R"

@@ -52,9 +52,9 @@ def test_an_entry_holds_what_the_proxy_accepts(caller: Caller, tmp_path: Path) -
     assert entry.key == KEY
     assert str(entry.address) == "https://k8s.example:6443"
     assert (entry.proxy, entry.ca) == (folder.DEFAULT_PROXY, CA.pem)
-    granted = access(caller, 1000.0).cached(entry.token, KEY)
+    granted = access(caller, 1000.0).check_cached(entry.token, KEY)
     assert isinstance(granted, Granted)
-    assert granted.token_expires == 1000 + caller.ttl
+    assert granted.token_expires_at == 1000 + caller.ttl
 
 
 def test_the_proxy_is_the_one_that_was_named(caller: Caller, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_the_proxy_is_the_one_that_was_named(caller: Caller, tmp_path: Path) -> 
 
 def test_a_token_is_for_the_connector_alone(caller: Caller, tmp_path: Path) -> None:
     found = token(caller, tmp_path / "connectors", time.time())
-    assert isinstance(access(caller, time.time()).cached(found, KEY), Granted)
-    assert not isinstance(access(caller, time.time()).cached(found, ObjectKey("default", "other")), Granted)
+    assert isinstance(access(caller, time.time()).check_cached(found, KEY), Granted)
+    assert not isinstance(access(caller, time.time()).check_cached(found, ObjectKey("default", "other")), Granted)
 
 
 @pytest.mark.parametrize("ask", [entries, token])

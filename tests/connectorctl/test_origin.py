@@ -4,7 +4,7 @@ import click
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.config.source import Cluster, Folder
+from connector_store.domain.config.source import ClusterSource, FolderSource
 from connectorctl.options import Caller, Where
 from connectorctl.origin import choose_origin, is_cluster
 from connectorctl.situation import Situation
@@ -18,18 +18,20 @@ POD = Situation(in_pod=True)
 @pytest.mark.parametrize(
     ("where", "caller", "situation", "expected"),
     [
-        pytest.param(Where(), Caller(), NOWHERE, Folder("connectors"), id="a folder by default"),
-        pytest.param(Where(source="d"), Caller(), POD, Folder("d"), id="a named folder, wherever it runs"),
-        pytest.param(Where(), None, PLUGIN, Cluster(), id="the cluster as a kubectl plugin"),
-        pytest.param(Where(), None, POD, Cluster(), id="the cluster in a pod"),
-        pytest.param(Where(), ACCOUNT, NOWHERE, Cluster(), id="the cluster of an account"),
-        pytest.param(Where(kubeconfig="k"), None, NOWHERE, Cluster(), id="the cluster of a kubeconfig"),
-        pytest.param(Where(context="c"), None, NOWHERE, Cluster("c"), id="the cluster of a context"),
-        pytest.param(Where(source="kubernetes:a"), None, NOWHERE, Cluster("a"), id="the context of the source"),
-        pytest.param(Where(source="kubernetes:a", context="b"), None, NOWHERE, Cluster("b"), id="a flag wins"),
+        pytest.param(Where(), Caller(), NOWHERE, FolderSource("connectors"), id="a folder by default"),
+        pytest.param(Where(source="d"), Caller(), POD, FolderSource("d"), id="a named folder, wherever it runs"),
+        pytest.param(Where(), None, PLUGIN, ClusterSource(), id="the cluster as a kubectl plugin"),
+        pytest.param(Where(), None, POD, ClusterSource(), id="the cluster in a pod"),
+        pytest.param(Where(), ACCOUNT, NOWHERE, ClusterSource(), id="the cluster of an account"),
+        pytest.param(Where(kubeconfig="k"), None, NOWHERE, ClusterSource(), id="the cluster of a kubeconfig"),
+        pytest.param(Where(context="c"), None, NOWHERE, ClusterSource("c"), id="the cluster of a context"),
+        pytest.param(Where(source="kubernetes:a"), None, NOWHERE, ClusterSource("a"), id="the context of the source"),
+        pytest.param(Where(source="kubernetes:a", context="b"), None, NOWHERE, ClusterSource("b"), id="a flag wins"),
     ],
 )
-def test_the_source_is(where: Where, caller: Caller | None, situation: Situation, expected: Folder | Cluster) -> None:
+def test_the_source_is(
+    where: Where, caller: Caller | None, situation: Situation, expected: FolderSource | ClusterSource
+) -> None:
     assert choose_origin(where, situation, caller) == expected
 
 

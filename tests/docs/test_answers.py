@@ -9,7 +9,7 @@ from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.decision import denial
 from connector_store.domain.objects.matching import parse_address
 from connector_store.domain.objects.models import Target, Unusable
-from connector_store.domain.permissions.permissions import NotLent
+from connector_store.domain.permissions.permissions import NotAllowed
 from tests.docs.pages import REFERENCE, rows, section
 
 
@@ -62,7 +62,7 @@ def every_denial() -> list[denial.Deny]:
         denial.misdirected(),
         denial.wrong_host(key, address),
         denial.acts_as_another(b"impersonate-user"),
-        denial.not_lent(key, nothing, NotLent(nothing)),
+        denial.not_lent(key, nothing, NotAllowed(nothing)),
         denial.not_named(key, error),
         denial.absolute_form(),
         denial.bad_request(""),

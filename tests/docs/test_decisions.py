@@ -18,6 +18,7 @@ SOURCES = ("addons", "connector_store", "connector_controller", "connector_csi",
 EXTERNAL = {
     # Kubernetes and its tools
     "PartialObjectMetadata": "Kubernetes API type",
+    "X-Remote-*": "headers of an API server's front proxy",
     "authExtractor": "field of the Alauda product's ConnectorClass",
     "deprecated: true": "field of a CustomResourceDefinition",
     "files": "source of nsswitch.conf",
@@ -30,6 +31,8 @@ EXTERNAL = {
     # the system
     "add_reader": "method of asyncio's event loop",
     "asyncio.Transport": "class of asyncio",
+    "OPENSSL_CONF": "environment variable of OpenSSL",
+    "dns": "source of nsswitch.conf",
     "eager_start": "argument of asyncio's tasks",
     "getaddrinfo": "function of the C library",
     "localhost": "host name",
@@ -37,6 +40,8 @@ EXTERNAL = {
     "net.core.netdev_max_backlog": "sysctl",
     "pip install": "command of pip",
     # mitmproxy
+    "client_connected": "hook of mitmproxy",
+    "client_disconnected": "hook of mitmproxy",
     "mitmdump": "program of mitmproxy",
     "proxyserver.active_connections": "method of mitmproxy's addon",
     "server_conn": "attribute of mitmproxy's flows",
@@ -53,7 +58,8 @@ EXTERNAL = {
 }
 """Back-quoted text that the product's sources do not have, and what it is."""
 PATH = re.compile(r"[\w.-]*/[\w./-]*|[\w-]+\.(?:py|cnf|yaml|md)")
-CLASS = re.compile(r"(?:[A-Z]+[a-z0-9]+){2,}|Tcp\w+|Ca[A-Z]\w+")
+CLASS = re.compile(r"[A-Z]\w*[a-z]\w*\.\w+|(?:[A-Z][a-z]+){2,}")
+"""A class with one of its attributes, or alone."""
 
 
 def titles() -> list[tuple[str, str]]:
@@ -117,14 +123,18 @@ def test_what_is_named_is_in_the_tree(path: Path, sources: str, classes: set[str
 def _exists(name: str, sources: str, classes: set[str]) -> bool:
     if PATH.fullmatch(name) and (ROOT / name).exists():
         return True
-    first, _, attribute = name.partition(".")
-    if CLASS.fullmatch(first):
-        return first in classes and re.search(rf"\b{attribute}\b", sources) is not None
-    # A module, a function, an option, a field, or a command with its arguments.
-    if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sources):
+    if CLASS.fullmatch(name):
+        first, _, attribute = name.partition(".")
+        return first in classes and (not attribute or _is_word(attribute, sources))
+    if _is_word(name.strip("*…"), sources):
         return True
-    parts = name.replace("…", "").split()
+    # A command with its arguments, or a URL with the name of a Connector in it.
+    parts = name.removeprefix("http://").replace("NAME.NAMESPACE", " ").split()
     return len(parts) > 1 and all((ROOT / part).exists() or part in sources for part in parts)
+
+
+def _is_word(name: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None if name[-1:].isalnum() else name in text
 
 
 def test_no_external_name_is_listed_without_need() -> None:

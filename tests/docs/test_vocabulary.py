@@ -93,12 +93,14 @@ def test_a_block_of_comments_is_one_text() -> None:
 
 
 def test_docstrings_of_attributes_count() -> None:
-    text = '"""M"""\nclass A:\n    """C"""\n    x: int\n    """A"""\n    def f(self):\n        self.y = 1\n        """Y"""\n'
+    text = (
+        '"""M"""\nclass C:\n    """C"""\n    x: int\n    """A"""\n    def f(self):\n        self.y = 1\n        """Y"""'
+    )
     assert [docstring for _, docstring in vocabulary.docstrings(text)] == ["M", "C", "A", "Y"]
 
 
 def test_every_kind_of_definition_has_its_name() -> None:
-    text = "def a(b, *c, d=1): e = 1\nclass F:\n    g: int\n    def h(self): self.i = 1\nwith x as j: pass\nfor k in x: pass"
+    text = "def a(b, *c, d=1): e = 1\nclass F:\n  g: int\n  def h(self): self.i = 1\nwith x as j: pass\nfor k in x: ..."
     assert {name for _, name in vocabulary.names(text)} == set("abcdeFghijk") | {"self"}
 
 

@@ -11,36 +11,36 @@ import json
 import re
 from typing import Final
 
-DEEPEST: Final = 1000
+MAX_DEPTH: Final = 1000
 """Levels that are kept where the text is too deep: nothing that is read here lies deeper than a few."""
 
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
-def load(text: bytes | bytearray) -> object:
+def load_json(text: bytes | bytearray) -> object:
     """The value; what lies deeper than the parser can go is null. ValueError if it is no JSON."""
     try:
         return json.loads(text)
     except RecursionError:
-        return json.loads(shallow(text, DEEPEST))
+        return json.loads(limit_depth(text, MAX_DEPTH))
 
 
-def shallow(text: bytes | bytearray, deepest: int) -> bytes:
+def limit_depth(text: bytes | bytearray, max_depth: int) -> bytes:
     """The same JSON text with null in place of each array and object below level `deepest`.
 
     >>> shallow(b'[[1], {"]": [2]}]', 2)
     b'[[1], {"]": null}]'
     """
-    kept = bytearray()
-    depth = start = 0
+    output = bytearray()
+    depth = copy_from = 0
     for token in _TOKENS.finditer(text):
-        first = token.group()[:1]
-        if first in b"[{":
-            if depth == deepest:
-                kept += text[start : token.start()] + b"null"
+        bracket = token.group()[:1]
+        if bracket in b"[{":
+            if depth == max_depth:
+                output += text[copy_from : token.start()] + b"null"
             depth += 1
-        elif first in b"]}":
+        elif bracket in b"]}":
             depth -= 1
-            if depth == deepest:
-                start = token.end()
-    return bytes(kept + text[start:])
+            if depth == max_depth:
+                copy_from = token.end()
+    return bytes(output + text[copy_from:])

@@ -10,16 +10,16 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_FORM: Final = re.compile(rf"(?:{_NUMBER}(?:h|ms|m|s))+", re.ASCII)
+_DURATION: Final = re.compile(rf"(?:{_NUMBER}(?:h|ms|m|s))+", re.ASCII)
 _PART: Final = re.compile(rf"({_NUMBER})(h|ms|m|s)", re.ASCII)
-_PLAIN: Final = re.compile(_NUMBER, re.ASCII)
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SECONDS: Final = re.compile(_NUMBER, re.ASCII)
+_UNIT_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def parse_duration(text: str) -> float:
     """In seconds, 0 or more; a number without a unit is seconds. The path of a ParseError is empty."""
-    if _PLAIN.fullmatch(text) is not None:
+    if _SECONDS.fullmatch(text) is not None:
         return float(text)
-    if _FORM.fullmatch(text) is None:
+    if _DURATION.fullmatch(text) is None:
         raise ParseError("", "is not a duration; write it as 30m, 1h30m or 90s")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))

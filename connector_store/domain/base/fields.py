@@ -29,7 +29,7 @@ class Fields:
     def __bool__(self) -> bool:
         return bool(self._values)
 
-    def at(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """The path of a field, as kubectl writes it."""
         return f"{self.path}.{name}" if self.path else name
 
@@ -37,44 +37,44 @@ class Fields:
         return self._values.get(name)
 
     def names(self) -> list[str]:
-        return [str(each) for each in self._values]
+        return [str(name) for name in self._values]
 
     def text(self, name: str) -> str | None:
         """None if it is absent, null or empty."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
-            raise ParseError(self.at(name), "is not a string; put it in quotes")
+            raise ParseError(self.path_of(name), "is not a string; put it in quotes")
         return value or None
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)
         if value is not None and not isinstance(value, bool):
-            raise ParseError(self.at(name), "is neither true nor false")
+            raise ParseError(self.path_of(name), "is neither true nor false")
         return bool(value)
 
     def number(self, name: str) -> int:
         """0 if it is absent."""
         value = self._values.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ParseError(self.at(name), "is not a whole number")
+            raise ParseError(self.path_of(name), "is not a whole number")
         return value or 0
 
     def child(self, name: str) -> "Fields":
-        return Fields(self._values.get(name), self.at(name))
+        return Fields(self._values.get(name), self.path_of(name))
 
     def items(self, name: str) -> list["Fields"]:
         """The objects of a list."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, list):
-            raise ParseError(self.at(name), "is not a list")
-        return [Fields(each, f"{self.at(name)}[{index}]") for index, each in enumerate(value or ())]
+            raise ParseError(self.path_of(name), "is not a list")
+        return [Fields(item, f"{self.path_of(name)}[{index}]") for index, item in enumerate(value or ())]
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings of a list."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, list):
-            raise ParseError(self.at(name), "is not a list")
-        for index, each in enumerate(value or ()):
-            if not isinstance(each, str):
-                raise ParseError(f"{self.at(name)}[{index}]", "is not a string; put it in quotes")
+            raise ParseError(self.path_of(name), "is not a list")
+        for index, item in enumerate(value or ()):
+            if not isinstance(item, str):
+                raise ParseError(f"{self.path_of(name)}[{index}]", "is not a string; put it in quotes")
         return tuple(value or ())

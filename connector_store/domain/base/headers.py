@@ -13,12 +13,12 @@ from typing import Final, Self
 
 Header = tuple[bytes, bytes]
 
-UPGRADES: Final = frozenset({b"websocket", b"spdy/3.1"})
+UPGRADE_PROTOCOLS: Final = frozenset({b"websocket", b"spdy/3.1"})
 """The protocols that kubectl upgrades to; any other offer is dropped, as RFC 9110 section 7.8 allows."""
 BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
 """A second bearer channel: k8s.io/apiserver, pkg/authentication/request/websocket."""
 
-_OF_FRONT_ENDS: Final = frozenset(
+_FRONT_END_HEADERS: Final = frozenset(
     {
         b"forwarded", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip",
         b"fastly-client-ip", b"x-rewrite-url", b"x-http-method", b"x-http-method-override", b"x-method-override",
@@ -27,10 +27,10 @@ _OF_FRONT_ENDS: Final = frozenset(
 )  # fmt: skip
 """What a front end says of the caller, of the request that it got or of its TLS: servers believe it of whoever sends
 it. kube-apiserver takes the source address of its audit log from X-Forwarded-For and X-Real-Ip."""
-_OF_FRONT_ENDS_PREFIXES: Final = (
+_FRONT_END_PREFIXES: Final = (
     b"x-forwarded-", b"x-original-", b"x-auth-request-", b"x-envoy-", b"x-ssl-", b"ssl-client-", b"x-client-cert",
 )  # fmt: skip
-_NEVER_A_TRAILER: Final = frozenset(
+_FORBIDDEN_TRAILERS: Final = frozenset(
     {
         b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer",
         b"authorization", b"set-cookie", b"cookie", b"www-authenticate", b"authentication-info",
@@ -43,12 +43,12 @@ _NEVER_A_TRAILER: Final = frozenset(
 
 # RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. Transfer-Encoding belongs to who frames the body anew.
 _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"})
-_NOTHING: Final[frozenset[bytes]] = frozenset()
-_REPLACED: Final = frozenset({b"authorization", b"audit-id"})
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+_REPLACED_HEADERS: Final = frozenset({b"authorization", b"audit-id"})
 """What the target gets of ours instead. By Audit-ID the API server names a request in its audit log."""
-_NEVER_OF_ONE_HOP: Final = frozenset({b"host", b"content-length"})
+_ALWAYS_END_TO_END: Final = frozenset({b"host", b"content-length"})
 """What a Connection header cannot take away: without them the message would mean something else."""
-_IDENTITY: Final = (
+_IMPERSONATION_PREFIXES: Final = (
     b"impersonate-",
     b"impersonate_",
     b"x-remote-",
@@ -59,87 +59,91 @@ _IDENTITY: Final = (
 """Prefixes of headers that name another user; some servers in front of an API server read `_` as `-`."""
 
 
-class Fields(tuple[Header, ...]):
+class Headers(tuple[Header, ...]):
     """The fields of one message as they came. What is asked of them is worked out once, and kept with them."""
 
-    connection: frozenset[bytes]
+    connection_options: frozenset[bytes]
     """The options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
     _values: dict[bytes, list[bytes]]
 
     def __new__(cls, headers: Iterable[Header] = ()) -> Self:
         self = super().__new__(cls, headers)
-        found: dict[bytes, list[bytes]] = {}
+        values: dict[bytes, list[bytes]] = {}
         for name, value in self:
             lower = name.lower()
-            if lower in found:
-                found[lower].append(value)
+            if lower in values:
+                values[lower].append(value)
             else:
-                found[lower] = [value]
-        self._values = found
-        self.connection = frozenset(self.listed(b"connection")) if b"connection" in found else _NOTHING
+                values[lower] = [value]
+        self._values = values
+        self.connection_options = (
+            frozenset(self.list_members(b"connection")) if b"connection" in values else _NO_OPTIONS
+        )
         return self
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """All values of a header; `name` in lower case."""
         return self._values.get(name, ())
 
-    def only(self, name: bytes) -> bytes | None:
+    def single_value(self, name: bytes) -> bytes | None:
         """The one value of a header; None if there is none, or more than one."""
-        found = self._values.get(name)
-        return found[0] if found is not None and len(found) == 1 else None
+        values = self._values.get(name)
+        return values[0] if values is not None and len(values) == 1 else None
 
-    def listed(self, name: bytes) -> list[bytes]:
+    def list_members(self, name: bytes) -> list[bytes]:
         """The members of a header that is a list (RFC 9110 section 5.6.1), in lower case."""
-        found = self._values.get(name)
-        return [each.lower() for value in found for each in _split(value)] if found else []
+        values = self._values.get(name)
+        return [each.lower() for value in values for each in _split_list(value)] if values else []
 
     @cached_property
-    def acts_as(self) -> bytes | None:
+    def impersonation_header(self) -> bytes | None:
         """The name of the first header that would act as somebody else."""
         for lower in self._values:
-            if lower.startswith(_IDENTITY):
+            if lower.startswith(_IMPERSONATION_PREFIXES):
                 return next(name for name, _ in self if name.lower() == lower)
         return None
 
     @property
-    def asked_upgrade(self) -> bytes | None:
+    def upgrade_protocol(self) -> bytes | None:
         """The one protocol, in lower case, that the request asks to upgrade to and that we pass on."""
-        if b"upgrade" not in self.connection:
+        if b"upgrade" not in self.connection_options:
             return None
-        asked = self.listed(b"upgrade")
-        return asked[0] if len(asked) == 1 and asked[0] in UPGRADES else None
+        protocols = self.list_members(b"upgrade")
+        return protocols[0] if len(protocols) == 1 and protocols[0] in UPGRADE_PROTOCOLS else None
 
     @property
     def end_to_end(self) -> tuple[Header, ...]:
         """Without what is for one hop only: Connection and what it names, Proxy-*, Transfer-Encoding, Upgrade."""
-        dropped = (_HOP_BY_HOP | self.connection) - _NEVER_OF_ONE_HOP if self.connection else _HOP_BY_HOP
-        gone = {name for name in self._values if name in dropped or name.startswith(b"proxy-")}
-        return tuple(each for each in self if each[0].lower() not in gone) if gone else self
+        hop_by_hop = (
+            (_HOP_BY_HOP | self.connection_options) - _ALWAYS_END_TO_END if self.connection_options else _HOP_BY_HOP
+        )
+        removed_names = {name for name in self._values if name in hop_by_hop or name.startswith(b"proxy-")}
+        return tuple(each for each in self if each[0].lower() not in removed_names) if removed_names else self
 
     @property
-    def as_trailers(self) -> "Fields":
+    def allowed_trailers(self) -> "Headers":
         """Of a trailer section, what may be one."""
-        gone = {name for name in self._values if name in _NEVER_A_TRAILER}
-        kept = [each for each in self.end_to_end if each[0].lower() not in gone]
-        return self if len(kept) == len(self) else Fields(kept)
+        removed_names = {name for name in self._values if name in _FORBIDDEN_TRAILERS}
+        trailers = [each for each in self.end_to_end if each[0].lower() not in removed_names]
+        return self if len(trailers) == len(self) else Headers(trailers)
 
-    def without(self, *names: bytes) -> "Fields":
+    def without(self, *names: bytes) -> "Headers":
         """The other fields; `names` in lower case."""
-        return Fields(each for each in self if each[0].lower() not in names)
+        return Headers(each for each in self if each[0].lower() not in names)
 
     @cached_property
     def to_target(self) -> tuple[Header, ...]:
         """What of a request's header the target sees: no token of the caller's, no name that they give the request,
         and nothing that front ends say."""
-        kept = []
+        headers = []
         for name, value in self.end_to_end:
             lower = name.lower()
-            if lower in _REPLACED or _of_a_front_end(lower):
+            if lower in _REPLACED_HEADERS or _is_front_end_header(lower):
                 continue
-            passed = _without_bearer(value) if lower == b"sec-websocket-protocol" else value
-            if passed is not None:
-                kept.append((name, passed))
-        return tuple(kept)
+            target_value = _remove_bearer(value) if lower == b"sec-websocket-protocol" else value
+            if target_value is not None:
+                headers.append((name, target_value))
+        return tuple(headers)
 
     @cached_property
     def lines_to_target(self) -> bytes:
@@ -149,23 +153,23 @@ class Fields(tuple[Header, ...]):
     @cached_property
     def user_agent(self) -> str:
         """For the audit log; empty if it is not said."""
-        found = self._values.get(b"user-agent")
-        return found[0].decode("latin-1") if found else ""
+        values = self._values.get(b"user-agent")
+        return values[0].decode("latin-1") if values else ""
 
 
-def _of_a_front_end(lower: bytes) -> bool:
+def _is_front_end_header(lower: bytes) -> bool:
     # Servers in front of an API server may read `_` as `-`.
     name = lower.replace(b"_", b"-") if b"_" in lower else lower
-    return name in _OF_FRONT_ENDS or name.startswith(_OF_FRONT_ENDS_PREFIXES)
+    return name in _FRONT_END_HEADERS or name.startswith(_FRONT_END_PREFIXES)
 
 
-def _without_bearer(value: bytes) -> bytes | None:
+def _remove_bearer(value: bytes) -> bytes | None:
     if BEARER_SUBPROTOCOL not in value.lower():
         return value
     # Wherever it stands: the API server takes away all that Unicode calls a space in front of it.
-    kept = [each for each in _split(value) if BEARER_SUBPROTOCOL not in each.lower()]
-    return b", ".join(kept) or None
+    protocols = [each for each in _split_list(value) if BEARER_SUBPROTOCOL not in each.lower()]
+    return b", ".join(protocols) or None
 
 
-def _split(value: bytes) -> list[bytes]:
+def _split_list(value: bytes) -> list[bytes]:
     return [stripped for each in value.split(b",") if (stripped := each.strip(b" \t"))]

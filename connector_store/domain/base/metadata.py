@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.names import ObjectKey, is_label, is_subdomain
+from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
 
 
 class Metadata(NamedTuple):
@@ -29,10 +29,10 @@ def parse_metadata(raw: Mapping[str, object], *, namespaced: bool, default_names
     """ParseError if there is no usable name: such an object cannot be told from others."""
     fields = Fields(raw, "").child("metadata")
     name = fields.text("name")
-    if name is None or not is_subdomain(name):
+    if name is None or not is_dns_subdomain(name):
         raise ParseError("metadata.name", "is not a DNS subdomain: lower case letters, digits, '-' and '.'")
     namespace = (fields.text("namespace") or default_namespace) if namespaced else ""
-    if namespaced and not is_label(namespace):
+    if namespaced and not is_dns_label(namespace):
         raise ParseError("metadata.namespace", "is not a DNS label: lower case letters, digits and '-'")
     return Metadata(
         key=ObjectKey(namespace, name),

@@ -14,19 +14,19 @@ from connector_store.domain.base.errors import ParseError
 
 API_GROUP: Final = "connectors.alauda.io"
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_SUBDOMAIN_MAX = 253
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_SUBDOMAIN_LENGTH = 253
 
 
-def is_label(text: str) -> bool:
+def is_dns_label(text: str) -> bool:
     """True for a DNS label, the form of a namespace's name (RFC 1123 section 2.1, at most 63 characters)."""
-    return _LABEL.fullmatch(text) is not None
+    return _DNS_LABEL.fullmatch(text) is not None
 
 
-def is_subdomain(text: str) -> bool:
+def is_dns_subdomain(text: str) -> bool:
     """True for a DNS subdomain, the form of most objects' names (RFC 1123 section 2.1, at most 253 characters)."""
-    return len(text) <= _SUBDOMAIN_MAX and _SUBDOMAIN.fullmatch(text) is not None
+    return len(text) <= _MAX_SUBDOMAIN_LENGTH and _DNS_SUBDOMAIN.fullmatch(text) is not None
 
 
 class ObjectKey(NamedTuple):
@@ -43,6 +43,6 @@ class ObjectKey(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `namespace/name`; ParseError if it is anything else."""
         namespace, slash, name = text.partition("/")
-        if not slash or not is_label(namespace) or not is_subdomain(name):
+        if not slash or not is_dns_label(namespace) or not is_dns_subdomain(name):
             raise ParseError("", "not of the form NAMESPACE/NAME")
         return cls(namespace, name)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
-from connector_store.domain.base.selectors import exact_name, is_label_selector
+from connector_store.domain.base.selectors import is_label_selector, required_name
 
 _VERBS: Final = {
     "GET": "get",
@@ -25,9 +25,9 @@ _VERBS: Final = {
 }
 _SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
 _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
-_MAX_PAIRS: Final = 10_000
+_MAX_QUERY_PAIRS: Final = 10_000
 """A longer query is read as none: Go's urlmaxqueryparams (net/url, since Go 1.24.12)."""
-_MAX_CACHED: Final = 1024
+_MAX_CACHED_LENGTH: Final = 1024
 """Characters of a target that is remembered, so that the cache is bounded in bytes too."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -52,7 +52,7 @@ class RequestInfo(NamedTuple):
 
 def parse_request(method: str, target: str, prefix: str) -> RequestInfo:
     """Read an origin-form target below `prefix`, which the server behind the address does not see."""
-    if len(target) > _MAX_CACHED:
+    if len(target) > _MAX_CACHED_LENGTH:
         return _parse(method, target, prefix)
     return _parse_cached(method, target, prefix)
 
@@ -62,22 +62,22 @@ def _parse(method: str, target: str, prefix: str) -> RequestInfo:
     raw_path = raw_path.removeprefix(prefix)
     path = unquote(raw_path) if "%" in raw_path else raw_path
     parts = path.strip("/").split("/")
-    other = RequestInfo(method.lower(), "", "", "", "", "", path)
+    non_resource = RequestInfo(method.lower(), "", "", "", "", "", path)
     if parts[0] == "api" and len(parts) >= 3:
-        return _resource(method, "", parts[2:], query, other)
+        return _parse_resource(method, "", parts[2:], query, non_resource)
     if parts[0] == "apis" and len(parts) >= 4:
-        return _resource(method, parts[1], parts[3:], query, other)
-    return other
+        return _parse_resource(method, parts[1], parts[3:], query, non_resource)
+    return non_resource
 
 
 _parse_cached = lru_cache(maxsize=2048)(_parse)
 
 
-def _resource(method: str, group: str, parts: list[str], query: str, other: RequestInfo) -> RequestInfo:
+def _parse_resource(method: str, group: str, parts: list[str], query: str, non_resource: RequestInfo) -> RequestInfo:
     verb = _VERBS.get(method, "")
     if parts[0] in _SPECIAL_VERBS:
         if len(parts) < 2:
-            return other._replace(group=group)
+            return non_resource._replace(group=group)
         verb, *parts = parts
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 1:
@@ -87,18 +87,18 @@ def _resource(method: str, group: str, parts: list[str], query: str, other: Requ
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 and verb != "proxy" else ""
     if not name and verb == "get":
-        verb, name = _list_or_watch(query)
+        verb, name = _parse_list_query(query)
     elif not name and verb == "delete":
         verb = "deletecollection"
-    return RequestInfo(verb, group, parts[0], subresource, namespace, name, other.path)
+    return RequestInfo(verb, group, parts[0], subresource, namespace, name, non_resource.path)
 
 
-def _list_or_watch(query: str) -> tuple[str, str]:
+def _parse_list_query(query: str) -> tuple[str, str]:
     if not query:
         return "list", ""
     values = _first_values(query)
     watch = values.get("watch")
-    name = _name(values)
+    name = _parse_selected_name(values)
     if name is None:
         # Options that cannot be read are read as none, but for the watch, and that a little differently.
         return "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch", ""
@@ -107,19 +107,19 @@ def _list_or_watch(query: str) -> tuple[str, str]:
     return verb, "" if name in (".", "..") or "/" in name or "%" in name else name
 
 
-def _name(values: Mapping[str, str]) -> str | None:
+def _parse_selected_name(values: Mapping[str, str]) -> str | None:
     """The name that the options of a list ask for, empty if none; None if they cannot be read."""
-    if not all(_is_int64(values[each]) for each in ("limit", "timeoutSeconds") if each in values):
+    if not all(_is_int64(values[option]) for option in ("limit", "timeoutSeconds") if option in values):
         return None
     if not is_label_selector(values.get("labelSelector", "")):
         return None
-    return exact_name(values.get("fieldSelector", ""))
+    return required_name(values.get("fieldSelector", ""))
 
 
 def _first_values(query: str) -> Mapping[str, str]:
     """As Go's url.ParseQuery: pairs with a semicolon or a malformed escape are dropped, the first value counts."""
     values: dict[str, str] = {}
-    if query.count("&") >= _MAX_PAIRS:
+    if query.count("&") >= _MAX_QUERY_PAIRS:
         return values
     for pair in query.split("&"):
         if not pair or ";" in pair or _BAD_ESCAPE.search(pair) is not None:

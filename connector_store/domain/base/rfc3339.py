@@ -7,20 +7,20 @@
 from datetime import UTC, datetime
 
 
-def write(when: datetime) -> str:
+def format_time(time: datetime) -> str:
     """metav1.Time: whole seconds."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def write_micro(when: datetime) -> str:
+def format_micro_time(time: datetime) -> str:
     """metav1.MicroTime: always six digits."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def parse(text: object) -> float | None:
+def parse_time(text: object) -> float | None:
     """Unix seconds; None for what is no time, or one without a zone."""
     try:
-        when = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return when.timestamp() if when is not None and when.tzinfo is not None else None
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return time.timestamp() if time is not None and time.tzinfo is not None else None
     except ValueError:
         return None

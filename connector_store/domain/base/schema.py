@@ -92,39 +92,39 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     },
 }
 
-LONGEST_NAME: Final = 63
+MAX_SUGGESTION_INPUT: Final = 63
 """Characters of a name that are repeated to its writer."""
-MOST: Final = 20
+MAX_UNKNOWN_FIELDS: Final = 20
 """Unknown fields of one object that are named."""
 
 
-def unknown_fields(raw: Mapping[str, object]) -> list[ParseError]:
+def find_unknown_fields(raw: Mapping[str, object]) -> list[ParseError]:
     """The fields that an object of our kinds cannot have, in order, each with what may have been meant."""
     shape = _SHAPES.get(str(raw.get("kind")))
-    found = _unknown(raw, shape, "") if shape is not None else iter(())
-    return [each for each, _ in zip(found, range(MOST), strict=False)]
+    errors = _find_unknown(raw, shape, "") if shape is not None else iter(())
+    return [each for each, _ in zip(errors, range(MAX_UNKNOWN_FIELDS), strict=False)]
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, candidates: Iterable[str]) -> str:
     """`; did you mean X?` for the known name that is most like `name`, empty if none is.
 
     >>> suggestion("Conector", ["Secret", "Connector"])
     '; did you mean Connector?'
     """
-    lower = {each.lower(): each for each in known}
-    close = get_close_matches(name[:LONGEST_NAME].lower(), lower, n=1)
-    return f"; did you mean {lower[close[0]]}?" if close else ""
+    candidates_by_lower_case = {each.lower(): each for each in candidates}
+    matches = get_close_matches(name[:MAX_SUGGESTION_INPUT].lower(), candidates_by_lower_case, n=1)
+    return f"; did you mean {candidates_by_lower_case[matches[0]]}?" if matches else ""
 
 
-def _unknown(value: object, shape: Shape, path: str) -> Iterator[ParseError]:
+def _find_unknown(value: object, shape: Shape, path: str) -> Iterator[ParseError]:
     if isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _unknown(each, shape, f"{path}[{index}]")
+        for index, item in enumerate(value):
+            yield from _find_unknown(item, shape, f"{path}[{index}]")
     if not isinstance(value, Mapping):
         return
-    for name, inner in value.items():
-        place = f"{path}.{name}" if path else str(name)
+    for name, field_value in value.items():
+        field_path = f"{path}.{name}" if path else str(name)
         if name not in shape:
-            yield ParseError(place[:1024], "unknown field" + suggestion(str(name), shape))
-        elif (below := shape[name]) is not None:
-            yield from _unknown(inner, below, place)
+            yield ParseError(field_path[:1024], "unknown field" + suggest_name(str(name), shape))
+        elif (field_shape := shape[name]) is not None:
+            yield from _find_unknown(field_value, field_shape, field_path)

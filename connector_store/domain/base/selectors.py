@@ -13,17 +13,17 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from connector_store.domain.base.names import is_subdomain
+from connector_store.domain.base.names import is_dns_subdomain
 
 _OPERATOR = re.compile(r"!=|==|=")
-_VALUE = re.compile(r"(?:\\[\\,=]|[^\\,=])*")
+_FIELD_VALUE = re.compile(r"(?:\\[\\,=]|[^\\,=])*")
 
 # A NUL ends the token before it and is swallowed with it; one that stands alone ends the selector.
 _TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<sign>==|!=|[=!(),<>])|(?P<word>[^\0=!(),<> \t\r\n]+))\0?")
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
-_SETS: Final = frozenset({"in", "notin"})
-_EQUALS: Final = frozenset({"=", "==", "!="})
-_NUMBER = re.compile(r"[0-9]{1,63}")
+_SET_OPERATORS: Final = frozenset({"in", "notin"})
+_EQUALITY_OPERATORS: Final = frozenset({"=", "==", "!="})
+_NUMBER_VALUE = re.compile(r"[0-9]{1,63}")
 _INT64_MAX: Final = 2**63 - 1
 _WORD: Final = "w"
 _END: Final = ("", "")
@@ -32,110 +32,110 @@ _Token = tuple[str, str]
 """Kind (`w` for words, the sign itself, empty at the end) and text."""
 
 
-def exact_name(selector: str) -> str | None:
+def required_name(selector: str) -> str | None:
     """The value that a field selector requires of metadata.name, empty if none; None if the selector is malformed.
 
     Terms are sorted, and the first of that field counts.
     """
     names: list[str] = []
-    for term in sorted(_terms(selector)):
+    for term in sorted(_split_terms(selector)):
         operator = _OPERATOR.search(term)
-        if operator is None or _VALUE.fullmatch(term, operator.end()) is None:
+        if operator is None or _FIELD_VALUE.fullmatch(term, operator.end()) is None:
             return None
         if operator[0] != "!=" and term[: operator.start()] == "metadata.name":
             names.append(re.sub(r"\\(.)", r"\1", term[operator.end() :], flags=re.DOTALL))
     return names[0] if names else ""
 
 
-def _terms(selector: str) -> list[str]:
+def _split_terms(selector: str) -> list[str]:
     terms: list[str] = []
-    start = inside = 0
+    start = is_escaped = 0
     for index, sign in enumerate(selector):
-        if inside:
-            inside = 0
+        if is_escaped:
+            is_escaped = 0
         elif sign == "\\":
-            inside = 1
+            is_escaped = 1
         elif sign == ",":
             terms.append(selector[start:index])
             start = index + 1
-    return [each for each in (*terms, selector[start:]) if each]
+    return [term for term in (*terms, selector[start:]) if term]
 
 
 def is_label_selector(selector: str) -> bool:
     """True for what the API server can read as a label selector; the empty text is one."""
-    tokens = _Tokens(selector)
-    if tokens.seen == _END:
+    tokens = _TokenReader(selector)
+    if tokens.lookahead == _END:
         return True
-    while _requirement(tokens):
-        if tokens.seen == _END:
+    while _consume_requirement(tokens):
+        if tokens.lookahead == _END:
             return True
-        if tokens.take() != (",", ","):
+        if tokens.consume() != (",", ","):
             return False
     return False
 
 
-class _Tokens:
+class _TokenReader:
     """The tokens of a label selector, one of them seen."""
 
     def __init__(self, selector: str) -> None:
-        self._rest = _tokens(selector)
-        self.seen = next(self._rest)
+        self._remaining = _tokenize(selector)
+        self.lookahead = next(self._remaining)
 
-    def take(self) -> _Token:
-        taken, self.seen = self.seen, next(self._rest)
-        return taken
+    def consume(self) -> _Token:
+        token, self.lookahead = self.lookahead, next(self._remaining)
+        return token
 
 
-def _tokens(selector: str) -> Iterator[_Token]:
+def _tokenize(selector: str) -> Iterator[_Token]:
     position = 0
-    while (found := _TOKEN.match(selector, position)) is not None:
-        position = found.end()
-        yield (_WORD, found["word"]) if found["word"] else (found["sign"], found["sign"])
+    while (match := _TOKEN.match(selector, position)) is not None:
+        position = match.end()
+        yield (_WORD, match["word"]) if match["word"] else (match["sign"], match["sign"])
     while True:
         yield _END
 
 
-def _requirement(tokens: _Tokens) -> bool:
-    absent = tokens.seen[0] == "!"
-    if absent:
-        tokens.take()
-    kind, key = tokens.take()
+def _consume_requirement(tokens: _TokenReader) -> bool:
+    is_negated = tokens.lookahead[0] == "!"
+    if is_negated:
+        tokens.consume()
+    kind, key = tokens.consume()
     if kind != _WORD or not _is_key(key):
         return False
-    if tokens.seen[0] in ("", ","):
+    if tokens.lookahead[0] in ("", ","):
         return True
-    if absent:
+    if is_negated:
         return False
-    kind, operator = tokens.take()
+    kind, operator = tokens.consume()
     if kind == _WORD:
-        return operator in _SETS and _values(tokens)
-    if kind in _EQUALS:
-        return tokens.seen[0] in ("", ",") or _value(tokens)
+        return operator in _SET_OPERATORS and _consume_values(tokens)
+    if kind in _EQUALITY_OPERATORS:
+        return tokens.lookahead[0] in ("", ",") or _consume_value(tokens)
     if kind not in ("<", ">"):
         return False
-    number = tokens.seen[1]
-    return _value(tokens) and _NUMBER.fullmatch(number) is not None and int(number) <= _INT64_MAX
+    number = tokens.lookahead[1]
+    return _consume_value(tokens) and _NUMBER_VALUE.fullmatch(number) is not None and int(number) <= _INT64_MAX
 
 
-def _values(tokens: _Tokens) -> bool:
+def _consume_values(tokens: _TokenReader) -> bool:
     """`(a,b)`; members may be empty."""
-    if tokens.take()[0] != "(":
+    if tokens.consume()[0] != "(":
         return False
-    while tokens.seen[0] != ")":
-        if tokens.seen[0] == _WORD:
-            if not _value(tokens) or tokens.seen[0] not in (",", ")"):
+    while tokens.lookahead[0] != ")":
+        if tokens.lookahead[0] == _WORD:
+            if not _consume_value(tokens) or tokens.lookahead[0] not in (",", ")"):
                 return False
-        elif tokens.take()[0] != ",":
+        elif tokens.consume()[0] != ",":
             return False
-    tokens.take()
+    tokens.consume()
     return True
 
 
-def _value(tokens: _Tokens) -> bool:
-    kind, value = tokens.take()
+def _consume_value(tokens: _TokenReader) -> bool:
+    kind, value = tokens.consume()
     return kind == _WORD and _LABEL_NAME.fullmatch(value) is not None
 
 
 def _is_key(key: str) -> bool:
     prefix, slash, name = key.rpartition("/")
-    return _LABEL_NAME.fullmatch(name) is not None and (not slash or is_subdomain(prefix))
+    return _LABEL_NAME.fullmatch(name) is not None and (not slash or is_dns_subdomain(prefix))

@@ -27,19 +27,19 @@ class Identity:
     @property
     def pod(self) -> str:
         """Name of the pod that the token is bound to; empty if to none."""
-        return self._first(POD_NAME)
+        return self._first_extra(POD_NAME)
 
     @property
     def pod_uid(self) -> str:
         """Of that pod."""
-        return self._first(POD_UID)
+        return self._first_extra(POD_UID)
 
     @property
     def node(self) -> str:
         """Name of the node of that pod; empty if unknown."""
-        return self._first(NODE_NAME)
+        return self._first_extra(NODE_NAME)
 
-    def _first(self, key: str) -> str:
+    def _first_extra(self, key: str) -> str:
         values = self.extra.get(key)
         return values[0] if values else ""
 
@@ -54,8 +54,8 @@ class Granted:
     """
 
     identity: Identity
-    token_expires: float | None = None
-    holds_until: float = field(default=0.0, compare=False)
+    token_expires_at: float | None = None
+    valid_until: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Refused:
     `reason` is for logs: a refused caller gets the same text whether the Connector exists or not.
     """
 
-    what: Literal["token", "use"]
+    check: Literal["token", "use"]
     reason: str
 
 
@@ -75,24 +75,24 @@ class Unavailable:
 
     reason: str
     retry_after: int = 1
-    told: str = ""
+    public_reason: str = ""
 
 
-Answer = Granted | Refused | Unavailable
+AccessResult = Granted | Refused | Unavailable
 
 
 class Access(Protocol):
     """Authenticates a token and checks that its caller may use one Connector."""
 
     @property
-    def withdrawn(self) -> int:
+    def revocation_count(self) -> int:
         """Counts what has ended an answer before its time."""
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """The answer for a live stream, past all caches: an expired token alone is no refusal here."""

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.pem import certificates
-from connector_store.domain.base.schema import unknown_fields
+from connector_store.domain.base.pem import parse_certificates
+from connector_store.domain.base.schema import find_unknown_fields
 from connector_store.domain.callers.access import Identity
 
 GROUP: Final = "apiserver.config.k8s.io"
@@ -35,18 +35,18 @@ MAX_ISSUERS: Final = 64
 """As the API server."""
 MAX_GROUPS: Final = 1000
 """Of one token: each goes into every access review."""
-MAX_NAME: Final = 1024
+MAX_NAME_LENGTH: Final = 1024
 """Characters of a username, a group or a uid."""
 CREDENTIAL_ID: Final = "authentication.kubernetes.io/credential-id"
-RESERVED: Final = "system:"
+RESERVED_PREFIX: Final = "system:"
 
 _EMAIL: Final = "email"
 _EMAIL_VERIFIED: Final = "email_verified"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
+class PrefixedClaim:
     """A claim, and what is put before its value."""
 
     claim: str
@@ -63,193 +63,199 @@ class Issuer:
     audiences: tuple[str, ...]
     """A token must be for one of them."""
     ca: bytes | None = None
-    username: Mapped
-    groups: Mapped | None = None
+    username: PrefixedClaim
+    groups: PrefixedClaim | None = None
     uid: str | None = None
-    required: tuple[tuple[str, str], ...] = ()
+    required_claims: tuple[tuple[str, str], ...] = ()
     """Claims that must be there with exactly this text."""
 
-    def identity(self, claims: Mapping[str, object]) -> Identity:
+    def identify(self, claims: Mapping[str, object]) -> Identity:
         """The caller that verified claims stand for; ParseError names the claim, and never quotes its value."""
-        for claim, value in self.required:
+        for claim, value in self.required_claims:
             if claims.get(claim) != value:
                 raise ParseError(claim, "is not the value that claimValidationRules ask for")
         jti = claims.get("jti")
         return Identity(
-            user=self._user(claims),
-            uid=_text(self.uid, claims) if self.uid is not None else "",
-            groups=_groups(self.groups, claims) if self.groups is not None else (),
+            user=self._username(claims),
+            uid=_read_claim(self.uid, claims) if self.uid is not None else "",
+            groups=_read_groups(self.groups, claims) if self.groups is not None else (),
             extra={CREDENTIAL_ID: (f"JTI={jti}",)} if isinstance(jti, str) and _is_name(jti) else {},
         )
 
-    def _user(self, claims: Mapping[str, object]) -> str:
+    def _username(self, claims: Mapping[str, object]) -> str:
         claim = self.username.claim
         if claim == _EMAIL and _EMAIL_VERIFIED in claims and claims[_EMAIL_VERIFIED] is not True:
             raise ParseError(_EMAIL_VERIFIED, "is not true: the issuer has not verified the address")
-        return _prefixed(self.username, _text(claim, claims))
+        return _add_prefix(self.username, _read_claim(claim, claims))
 
 
-def parse_authentication(document: object) -> tuple[Issuer, ...]:
+def parse_authentication_configuration(document: object) -> tuple[Issuer, ...]:
     """Read the configuration; ParseError for what the API server would refuse, and for what is not run here."""
     fields = Fields(document, "")
     if fields.text("kind") != KIND:
         raise ParseError("kind", f"is not {KIND}")
-    if fields.text("apiVersion") not in [f"{GROUP}/{each}" for each in VERSIONS]:
+    if fields.text("apiVersion") not in [f"{GROUP}/{entry}" for entry in VERSIONS]:
         raise ParseError("apiVersion", f"is not {GROUP}/{VERSIONS[0]}")
-    if unknown := unknown_fields(document if isinstance(document, Mapping) else {}):
+    if unknown := find_unknown_fields(document if isinstance(document, Mapping) else {}):
         raise unknown[0]
     if fields.value("anonymous") is not None:
         raise ParseError("anonymous", "has no meaning here: nobody uses a Connector without a token; remove it")
     entries = fields.items("jwt")
     if len(entries) > MAX_ISSUERS:
         raise ParseError("jwt", f"has more than {MAX_ISSUERS} issuers")
-    issuers = tuple(_issuer(each) for each in entries)
-    _distinct("jwt[{}].issuer.url", [each.url for each in issuers])
-    _distinct("jwt[{}].issuer.discoveryURL", [each.discovery_url for each in issuers])
+    issuers = tuple(_parse_issuer(entry) for entry in entries)
+    _require_distinct("jwt[{}].issuer.url", [entry.url for entry in issuers])
+    _require_distinct("jwt[{}].issuer.discoveryURL", [entry.discovery_url for entry in issuers])
     return issuers
 
 
-def _issuer(entry: Fields) -> Issuer:
+def _parse_issuer(entry: Fields) -> Issuer:
     if entry.items("userValidationRules"):
-        raise ParseError(entry.at("userValidationRules"), "are CEL expressions, which are not run here; remove them")
+        raise ParseError(
+            entry.path_of("userValidationRules"), "are CEL expressions, which are not run here; remove them"
+        )
     issuer = entry.child("issuer")
     if issuer.text("egressSelectorType"):
-        raise ParseError(issuer.at("egressSelectorType"), "has no meaning here; remove it")
-    url = _https(issuer, "url")
-    named = issuer.text("discoveryURL")
-    if named is not None and _https(issuer, "discoveryURL") == url:
-        raise ParseError(issuer.at("discoveryURL"), "is the same as url; remove it")
+        raise ParseError(issuer.path_of("egressSelectorType"), "has no meaning here; remove it")
+    url = _parse_https_url(issuer, "url")
+    discovery_url = issuer.text("discoveryURL")
+    if discovery_url is not None and _parse_https_url(issuer, "discoveryURL") == url:
+        raise ParseError(issuer.path_of("discoveryURL"), "is the same as url; remove it")
     mappings = entry.child("claimMappings")
     if mappings.items("extra"):
-        raise ParseError(mappings.at("extra"), "is made by CEL expressions, which are not run here; remove it")
+        raise ParseError(mappings.path_of("extra"), "is made by CEL expressions, which are not run here; remove it")
     return Issuer(
         url=url,
-        discovery_url=named or url.rstrip("/") + "/.well-known/openid-configuration",
-        audiences=_audiences(issuer),
-        ca=_ca(issuer),
-        username=_mapped(mappings.child("username")),
-        groups=_mapped(mappings.child("groups")) if mappings.child("groups") else None,
-        uid=_uid(mappings.child("uid")),
-        required=tuple(_rule(each) for each in entry.items("claimValidationRules")),
+        discovery_url=discovery_url or url.rstrip("/") + "/.well-known/openid-configuration",
+        audiences=_parse_audiences(issuer),
+        ca=_parse_ca(issuer),
+        username=_parse_prefixed_claim(mappings.child("username")),
+        groups=_parse_prefixed_claim(mappings.child("groups")) if mappings.child("groups") else None,
+        uid=_parse_uid_claim(mappings.child("uid")),
+        required_claims=tuple(_parse_validation_rule(rule) for rule in entry.items("claimValidationRules")),
     )
 
 
-def _https(fields: Fields, name: str) -> str:
+def _parse_https_url(fields: Fields, name: str) -> str:
     text = fields.text(name)
     if text is None:
-        raise ParseError(fields.at(name), "is empty; write https://HOST[:PORT][/PATH]")
+        raise ParseError(fields.path_of(name), "is empty; write https://HOST[:PORT][/PATH]")
     try:
         parts = urlsplit(text)
-        good = parts.scheme == "https" and parts.hostname and parts.port != 0 and not _CONTROL.search(text)
+        is_valid = (
+            parts.scheme == "https" and parts.hostname and parts.port != 0 and not _CONTROL_CHARACTERS.search(text)
+        )
     except ValueError:
-        good = False
-    if not good:
-        raise ParseError(fields.at(name), "is not an https URL; write https://HOST[:PORT][/PATH]")
+        is_valid = False
+    if not is_valid:
+        raise ParseError(fields.path_of(name), "is not an https URL; write https://HOST[:PORT][/PATH]")
     if "@" in parts.netloc or "?" in text or "#" in text:
         raise ParseError(
-            fields.at(name), "has user information, a query or a fragment; write https://HOST[:PORT][/PATH]"
+            fields.path_of(name), "has user information, a query or a fragment; write https://HOST[:PORT][/PATH]"
         )
     return text
 
 
-def _audiences(issuer: Fields) -> tuple[str, ...]:
-    field, found = issuer.at("audiences"), issuer.value("audiences")
-    if not isinstance(found, list) or not found:
+def _parse_audiences(issuer: Fields) -> tuple[str, ...]:
+    field, audiences = issuer.path_of("audiences"), issuer.value("audiences")
+    if not isinstance(audiences, list) or not audiences:
         raise ParseError(field, "is empty; name the audience that callers ask the issuer for")
-    for index, each in enumerate(found):
-        if not isinstance(each, str) or not each:
+    for index, audience in enumerate(audiences):
+        if not isinstance(audience, str) or not audience:
             raise ParseError(f"{field}[{index}]", "is not a text")
-    if len(set(found)) != len(found):
+    if len(set(audiences)) != len(audiences):
         raise ParseError(field, "names an audience twice")
     policy = issuer.text("audienceMatchPolicy")
     if policy not in (None, "MatchAny"):
-        raise ParseError(issuer.at("audienceMatchPolicy"), "is not MatchAny")
-    if policy is None and len(found) > 1:
-        raise ParseError(issuer.at("audienceMatchPolicy"), "is empty; with several audiences write MatchAny")
-    return tuple(found)
+        raise ParseError(issuer.path_of("audienceMatchPolicy"), "is not MatchAny")
+    if policy is None and len(audiences) > 1:
+        raise ParseError(issuer.path_of("audienceMatchPolicy"), "is empty; with several audiences write MatchAny")
+    return tuple(audiences)
 
 
-def _ca(issuer: Fields) -> bytes | None:
+def _parse_ca(issuer: Fields) -> bytes | None:
     text = issuer.text("certificateAuthority")
     if text is None:
         return None
     try:
-        return b"".join(certificates(text.encode()))
+        return b"".join(parse_certificates(text.encode()))
     except ParseError as error:
-        raise ParseError(issuer.at("certificateAuthority"), error.reason) from None
+        raise ParseError(issuer.path_of("certificateAuthority"), error.reason) from None
 
 
-def _mapped(fields: Fields) -> Mapped:
-    _no_expression(fields)
+def _parse_prefixed_claim(fields: Fields) -> PrefixedClaim:
+    _reject_expression(fields)
     claim, prefix = fields.text("claim"), fields.text("prefix") or ""
     if claim is None:
-        raise ParseError(fields.at("claim"), "is empty; name a claim of the token, such as sub")
+        raise ParseError(fields.path_of("claim"), "is empty; name a claim of the token, such as sub")
     # None at all is a decision, so it has to be written: the API server asks for it too.
     if fields.value("prefix") is None:
-        raise ParseError(fields.at("prefix"), 'is missing; write one, or "" for none')
-    if prefix.startswith(RESERVED):
-        raise ParseError(fields.at("prefix"), f"begins with {RESERVED}, which is Kubernetes' own; choose another")
-    return Mapped(claim=claim, prefix=prefix)
+        raise ParseError(fields.path_of("prefix"), 'is missing; write one, or "" for none')
+    if prefix.startswith(RESERVED_PREFIX):
+        raise ParseError(
+            fields.path_of("prefix"), f"begins with {RESERVED_PREFIX}, which is Kubernetes' own; choose another"
+        )
+    return PrefixedClaim(claim=claim, prefix=prefix)
 
 
-def _uid(fields: Fields) -> str | None:
-    _no_expression(fields)
+def _parse_uid_claim(fields: Fields) -> str | None:
+    _reject_expression(fields)
     return fields.text("claim")
 
 
-def _rule(rule: Fields) -> tuple[str, str]:
-    _no_expression(rule)
+def _parse_validation_rule(rule: Fields) -> tuple[str, str]:
+    _reject_expression(rule)
     claim, value = rule.text("claim"), rule.value("requiredValue")
     if claim is None:
-        raise ParseError(rule.at("claim"), "is empty; name a claim of the token")
+        raise ParseError(rule.path_of("claim"), "is empty; name a claim of the token")
     if value is not None and not isinstance(value, str):
-        raise ParseError(rule.at("requiredValue"), "is not a string; put it in quotes")
+        raise ParseError(rule.path_of("requiredValue"), "is not a string; put it in quotes")
     return claim, value or ""
 
 
-def _no_expression(fields: Fields) -> None:
+def _reject_expression(fields: Fields) -> None:
     if fields.text("expression") is not None:
-        raise ParseError(fields.at("expression"), "is CEL, which is not run here; name a claim")
+        raise ParseError(fields.path_of("expression"), "is CEL, which is not run here; name a claim")
 
 
-def _distinct(field: str, values: list[str]) -> None:
-    for index, each in enumerate(values):
-        if each in values[:index]:
+def _require_distinct(field: str, values: list[str]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
             raise ParseError(field.format(index), "stands in an earlier issuer too; each issuer has its own")
 
 
-def _text(claim: str, claims: Mapping[str, object]) -> str:
+def _read_claim(claim: str, claims: Mapping[str, object]) -> str:
     value = claims.get(claim)
     if not isinstance(value, str):
         raise ParseError(claim, "is missing, or not a string")
-    return _name(claim, value)
+    return _require_name(claim, value)
 
 
-def _groups(mapped: Mapped, claims: Mapping[str, object]) -> tuple[str, ...]:
+def _read_groups(mapping: PrefixedClaim, claims: Mapping[str, object]) -> tuple[str, ...]:
     """One text, or a list of texts; none where the claim is missing, as the API server has it."""
-    value = claims.get(mapped.claim)
+    value = claims.get(mapping.claim)
     if value is None:
         return ()
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ParseError(mapped.claim, "is neither a string nor a list of strings")
-    if len(found) > MAX_GROUPS:
-        raise ParseError(mapped.claim, f"has more than {MAX_GROUPS} groups")
-    return tuple(_prefixed(mapped, _name(mapped.claim, each)) for each in found)
+    groups = [value] if isinstance(value, str) else value
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise ParseError(mapping.claim, "is neither a string nor a list of strings")
+    if len(groups) > MAX_GROUPS:
+        raise ParseError(mapping.claim, f"has more than {MAX_GROUPS} groups")
+    return tuple(_add_prefix(mapping, _require_name(mapping.claim, group)) for group in groups)
 
 
-def _prefixed(mapped: Mapped, value: str) -> str:
-    name = mapped.prefix + value
-    if name.startswith(RESERVED):
-        raise ParseError(mapped.claim, f"begins with {RESERVED}, which is Kubernetes' own; give it a prefix")
+def _add_prefix(mapping: PrefixedClaim, value: str) -> str:
+    name = mapping.prefix + value
+    if name.startswith(RESERVED_PREFIX):
+        raise ParseError(mapping.claim, f"begins with {RESERVED_PREFIX}, which is Kubernetes' own; give it a prefix")
     return name
 
 
-def _name(claim: str, value: str) -> str:
+def _require_name(claim: str, value: str) -> str:
     if not _is_name(value):
-        raise ParseError(claim, f"is empty, longer than {MAX_NAME} characters, or has control characters")
+        raise ParseError(claim, f"is empty, longer than {MAX_NAME_LENGTH} characters, or has control characters")
     return value
 
 
 def _is_name(value: str) -> bool:
-    return 0 < len(value) <= MAX_NAME and _CONTROL.search(value) is None and value.isprintable()
+    return 0 < len(value) <= MAX_NAME_LENGTH and _CONTROL_CHARACTERS.search(value) is None and value.isprintable()

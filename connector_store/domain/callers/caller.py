@@ -17,65 +17,65 @@ from urllib.parse import unquote
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 
-TOKEN_COMES_INSIDE: Final = "x"  # noqa: S105 - the password that stands for "no token here"
-MAX_AUTHORIZATION: Final = 16384
+TOKEN_IN_TUNNEL: Final = "x"  # noqa: S105 - the password that stands for "no token here"
+MAX_AUTHORIZATION_BYTES: Final = 16384
 """Bytes of a header value. ServiceAccount tokens have 1 to 2 kB."""
 
 # token68 of RFC 9110 section 11.2, which is also b64token of RFC 6750 section 2.1
-_TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class BasicAuthorization:
     """The Connector that is asked for, and the token; None: it comes inside, with each request."""
 
     key: ObjectKey
     token: str | None = field(repr=False)
 
 
-def parse_proxy_authorization(value: bytes | None) -> Caller:
+def parse_proxy_authorization(value: bytes | None) -> BasicAuthorization:
     """Read `Basic base64("NAMESPACE/NAME:TOKEN")` (RFC 7617); the slash may be written `%2F`."""
-    return _basic("Proxy-Authorization", value)
+    return _parse_basic("Proxy-Authorization", value)
 
 
-def parse_basic(value: bytes | None) -> Caller:
+def parse_basic(value: bytes | None) -> BasicAuthorization:
     """The same in `Authorization`, for requests to the proxy itself; the token is required."""
-    caller = _basic("Authorization", value)
-    if caller.token is None:
+    authorization = _parse_basic("Authorization", value)
+    if authorization.token is None:
         raise ParseError("Authorization", "has no token; send Basic base64(NAMESPACE/NAME:TOKEN)")
-    return caller
+    return authorization
 
 
 def parse_bearer(value: bytes | None) -> str:
     """Read `Bearer TOKEN` (RFC 6750 section 2.1)."""
-    token = _credentials("Authorization", b"bearer", value)
-    if _TOKEN.fullmatch(token) is None:
+    token = _parse_credentials("Authorization", b"bearer", value)
+    if _TOKEN68.fullmatch(token) is None:
         raise ParseError("Authorization", "is not of the form Bearer TOKEN")
     return token.decode("ascii")
 
 
-def _basic(header: str, value: bytes | None) -> Caller:
+def _parse_basic(header: str, value: bytes | None) -> BasicAuthorization:
     try:
-        decoded = binascii.a2b_base64(_credentials(header, b"basic", value), strict_mode=True)
+        decoded = binascii.a2b_base64(_parse_credentials(header, b"basic", value), strict_mode=True)
     except binascii.Error:
         raise ParseError(header, "is not base64; send Basic base64(NAMESPACE/NAME:TOKEN)") from None
-    user, colon, token = decoded.partition(b":")
-    if not colon or _TOKEN.fullmatch(token) is None:
+    username, colon, token = decoded.partition(b":")
+    if not colon or _TOKEN68.fullmatch(token) is None:
         raise ParseError(header, "has no valid token after the colon; send Basic base64(NAMESPACE/NAME:TOKEN)")
     try:
-        key = ObjectKey.parse(unquote(user.decode("ascii")))
+        key = ObjectKey.parse(unquote(username.decode("ascii")))
     except ValueError:
         raise ParseError(header, "names no Connector; its user is NAMESPACE/NAME or NAMESPACE%2FNAME") from None
-    text = token.decode("ascii")
-    return Caller(key=key, token=None if text == TOKEN_COMES_INSIDE else text)
+    password = token.decode("ascii")
+    return BasicAuthorization(key=key, token=None if password == TOKEN_IN_TUNNEL else password)
 
 
-def _credentials(header: str, scheme: bytes, value: bytes | None) -> bytes:
+def _parse_credentials(header: str, scheme: bytes, value: bytes | None) -> bytes:
     if not value:
         raise ParseError(header, "is missing")
-    if len(value) > MAX_AUTHORIZATION:
-        raise ParseError(header, f"is longer than {MAX_AUTHORIZATION} bytes")
-    found, _, rest = value.partition(b" ")
-    if found.lower() != scheme:
+    if len(value) > MAX_AUTHORIZATION_BYTES:
+        raise ParseError(header, f"is longer than {MAX_AUTHORIZATION_BYTES} bytes")
+    actual_scheme, _, credentials = value.partition(b" ")
+    if actual_scheme.lower() != scheme:
         raise ParseError(header, f"does not have the scheme {scheme.decode().capitalize()}")
-    return rest.strip(b" ")
+    return credentials.strip(b" ")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.expiry import read_token_times
 
-TOKENS: Final = "csi.storage.k8s.io/serviceAccount.tokens"
+TOKENS_KEY: Final = "csi.storage.k8s.io/serviceAccount.tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +21,15 @@ class PodToken:
 
     token: str = field(repr=False)
     lifetime: float | None = None
-    expires: float | None = None
+    expires_at: float | None = None
 
 
 def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audience: str) -> PodToken:
     """The token of that audience, from `secrets` first; ParseError never quotes what was sent."""
-    text = secrets.get(TOKENS) or context.get(TOKENS)
+    text = secrets.get(TOKENS_KEY) or context.get(TOKENS_KEY)
     if not text:
         raise ParseError(
-            TOKENS, f"is missing; the CSIDriver object must have spec.tokenRequests with audience {audience}"
+            TOKENS_KEY, f"is missing; the CSIDriver object must have spec.tokenRequests with audience {audience}"
         )
     try:
         tokens = json.loads(text)
@@ -37,12 +37,12 @@ def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audi
     except (ValueError, TypeError, KeyError, RecursionError):
         # `from None`: the text of a JSON error holds the document.
         raise ParseError(
-            TOKENS, "is not what kubelet sends: JSON of audience -> {token, expirationTimestamp}"
+            TOKENS_KEY, "is not what kubelet sends: JSON of audience -> {token, expirationTimestamp}"
         ) from None
     if token is None:
-        raise ParseError(TOKENS, f"has none for audience {audience}; add it to spec.tokenRequests of the CSIDriver")
+        raise ParseError(TOKENS_KEY, f"has none for audience {audience}; add it to spec.tokenRequests of the CSIDriver")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ParseError(TOKENS, f"has something else than a token for audience {audience}")
-    issued, expires = token_times(token)
-    lifetime = expires - issued if issued is not None and expires is not None else None
-    return PodToken(token=token, lifetime=lifetime, expires=expires)
+        raise ParseError(TOKENS_KEY, f"has something else than a token for audience {audience}")
+    issued_at, expires_at = read_token_times(token)
+    lifetime = expires_at - issued_at if issued_at is not None and expires_at is not None else None
+    return PodToken(token=token, lifetime=lifetime, expires_at=expires_at)

@@ -15,17 +15,17 @@ from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple, get_args
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import SOON
-from connector_store.domain.base.names import ObjectKey, is_label, is_subdomain
+from connector_store.domain.base.expiry import DEFAULT_EXPIRY_WARNING
+from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
 
 LogFormat = Literal["auto", "text", "json"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 CONFIG_MAP: Final = "connectors-config"
-LONGEST: Final = 86400.0
-LONGEST_WARNING: Final = 366 * 86400.0
+MAX_SECONDS: Final = 86400.0
+MAX_EXPIRY_WARNING: Final = 366 * 86400.0
 
-PROOF: Final = 30.0
+STALE_MARGIN: Final = 30.0
 """Seconds that `stale-after` must be longer than `watch-timeout`: a silent watch proves nothing before its end."""
 
 KEYS: Final[Mapping[str, str]] = {
@@ -92,7 +92,7 @@ class Settings:
     stale_after: float = 600.0
     jwks_max_age: float = 21_600.0
     probe_interval: float = 60.0
-    expiry_warning: float = SOON
+    expiry_warning: float = DEFAULT_EXPIRY_WARNING
     ca_overlap: float = 600.0
     log_format: LogFormat = "auto"
     drain: float = 60.0
@@ -133,71 +133,73 @@ def parse_settings(
             raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
     variables = [*map(environment_name, KEYS)]
     for name in sorted(environ):
-        if name.startswith("CONNECTORS_") and name not in variables and not _OF_A_SERVICE.fullmatch(name):
-            raise ParseError(f"environment {name}", f"is not a setting{did_you_mean(name, variables)}")
-    read = _Reader(explicit, environ, config_map)
+        if name.startswith("CONNECTORS_") and name not in variables and not _SERVICE_VARIABLE.fullmatch(name):
+            raise ParseError(f"environment {name}", f"is not a setting{suggest_key(name, variables)}")
+    reader = _SettingsReader(explicit, environ, config_map)
     default = Settings()
-    system_namespace = read.value("system-namespace", _namespace, default.system_namespace)
+    system_namespace = reader.value("system-namespace", _parse_namespace, default.system_namespace)
     proxy_service: ObjectKey | None = ObjectKey(system_namespace, _PROXY_SERVICE)
-    watch_timeout = read.value("watch-timeout", _seconds, default.watch_timeout)
+    watch_timeout = reader.value("watch-timeout", _parse_positive_seconds, default.watch_timeout)
     return Settings(
-        audience=read.value("audience", _word, default.audience),
-        access=read.value("access", parse_access, default.access),
-        targets_allow=read.value("targets-allow", _networks, ()),
-        targets_deny=read.value("targets-deny", _networks, ()),
+        audience=reader.value("audience", _parse_word, default.audience),
+        access=reader.value("access", parse_access, default.access),
+        targets_allow=reader.value("targets-allow", _parse_networks, ()),
+        targets_deny=reader.value("targets-deny", _parse_networks, ()),
         in_cluster=in_cluster,
-        ca_file=read.value("ca-file", _optional(str), None),
-        proxy_service=read.value("proxy-service", _optional(_service), proxy_service),
-        proxy_tls=read.value("proxy-tls", _boolean, default.proxy_tls),
-        cluster_domain=read.value("cluster-domain", _subdomain, default.cluster_domain),
+        ca_file=reader.value("ca-file", _parse_optional(str), None),
+        proxy_service=reader.value("proxy-service", _parse_optional(_parse_service), proxy_service),
+        proxy_tls=reader.value("proxy-tls", _parse_boolean, default.proxy_tls),
+        cluster_domain=reader.value("cluster-domain", _parse_subdomain, default.cluster_domain),
         system_namespace=system_namespace,
-        namespaces=read.value("namespaces", _namespaces, None),
-        ca_secret=read.value("ca-secret", _optional(_subdomain), None),
-        ca_configmap=read.value("ca-configmap", _subdomain, default.ca_configmap),
+        namespaces=reader.value("namespaces", _parse_namespaces, None),
+        ca_secret=reader.value("ca-secret", _parse_optional(_parse_subdomain), None),
+        ca_configmap=reader.value("ca-configmap", _parse_subdomain, default.ca_configmap),
         watch_timeout=watch_timeout,
-        stale_after=read.value(
-            "stale-after", _more_than(watch_timeout + PROOF), max(default.stale_after, 2 * watch_timeout)
+        stale_after=reader.value(
+            "stale-after",
+            _parse_seconds_above(watch_timeout + STALE_MARGIN),
+            max(default.stale_after, 2 * watch_timeout),
         ),
-        jwks_max_age=read.value("jwks-max-age", _seconds, default.jwks_max_age),
-        probe_interval=read.value("probe-interval", _seconds, default.probe_interval),
-        expiry_warning=read.value("expiry-warning", _until_end, default.expiry_warning),
-        ca_overlap=read.value("ca-overlap", _seconds_or_none, default.ca_overlap),
-        log_format=read.value("log-format", parse_log_format, default.log_format),
-        drain=read.value("drain", _seconds_or_none, default.drain),
+        jwks_max_age=reader.value("jwks-max-age", _parse_positive_seconds, default.jwks_max_age),
+        probe_interval=reader.value("probe-interval", _parse_positive_seconds, default.probe_interval),
+        expiry_warning=reader.value("expiry-warning", _parse_expiry_warning, default.expiry_warning),
+        ca_overlap=reader.value("ca-overlap", _parse_seconds, default.ca_overlap),
+        log_format=reader.value("log-format", parse_log_format, default.log_format),
+        drain=reader.value("drain", _parse_seconds, default.drain),
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def suggest_key(name: str, candidates: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing where none of `known` is like it."""
-    found = get_close_matches(name, [*known], n=1, cutoff=0.8)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = get_close_matches(name, [*candidates], n=1, cutoff=0.8)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 # Kubernetes, pkg/kubelet/envvars.
-_OF_A_SERVICE = re.compile(
+_SERVICE_VARIABLE = re.compile(
     r"CONNECTORS(_[A-Z0-9_]+)?_"
     r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
 
-class _Reader:
+class _SettingsReader:
     def __init__(self, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str]) -> None:
         self._explicit = explicit
         self._environ = environ
         self._config_map = config_map
 
     def value[T](self, key: str, parse: Callable[[str], T], default: T) -> T:
-        found = self._find(key)
-        if found is None:
+        entry = self._lookup(key)
+        if entry is None:
             return default
-        place, text = found
+        source, text = entry
         try:
             return parse(text.strip())
         except ValueError as error:
             reason = error.reason if isinstance(error, ParseError) else str(error)
-            raise ParseError(place, reason) from error
+            raise ParseError(source, reason) from error
 
-    def _find(self, key: str) -> tuple[str, str] | None:
+    def _lookup(self, key: str) -> tuple[str, str] | None:
         if key in self._explicit:
             return f"--set {option_name(key)}", self._explicit[key]
         variable = environment_name(key)
@@ -208,7 +210,7 @@ class _Reader:
         return None
 
 
-_RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
+_ACCESS_RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
 _WORD = re.compile(r"[!-~]+")
 _SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
 _LONG_SECONDS = re.compile(r"[0-9]{1,8}")
@@ -216,7 +218,7 @@ _LONG_SECONDS = re.compile(r"[0-9]{1,8}")
 
 def parse_access(text: str) -> AccessRule:
     """Read `verb:resource[/subresource]`; ParseError if it is anything else."""
-    match = _RULE.fullmatch(text)
+    match = _ACCESS_RULE.fullmatch(text)
     if match is None:
         raise ParseError("", "not of the form VERB:RESOURCE[/SUBRESOURCE]; the default is use:connectors/proxy")
     verb, resource, subresource = match.groups()
@@ -225,22 +227,22 @@ def parse_access(text: str) -> AccessRule:
 
 def parse_log_format(text: str) -> LogFormat:
     """ParseError if it is none."""
-    for form in get_args(LogFormat):
-        if text == form:
-            found: LogFormat = form
-            return found
+    for choice in get_args(LogFormat):
+        if text == choice:
+            log_format: LogFormat = choice
+            return log_format
     raise ParseError("", "is not one of: " + ", ".join(get_args(LogFormat)))
 
 
-def _optional[T](parse: Callable[[str], T]) -> Callable[[str], T | None]:
+def _parse_optional[T](parse: Callable[[str], T]) -> Callable[[str], T | None]:
     return lambda text: parse(text) if text else None
 
 
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
+def _parse_networks(text: str) -> tuple[Network, ...]:
+    return tuple(_parse_network(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _network(text: str) -> Network:
+def _parse_network(text: str) -> Network:
     try:
         network = ipaddress.ip_network(text)
     except ValueError as error:
@@ -250,70 +252,70 @@ def _network(text: str) -> Network:
     return network
 
 
-def _boolean(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ParseError("", "is not true or false")
     return text == "true"
 
 
-def _word(text: str) -> str:
+def _parse_word(text: str) -> str:
     if _WORD.fullmatch(text) is None:
         raise ParseError("", "must be one word of visible ASCII characters")
     return text
 
 
-def _service(text: str) -> ObjectKey:
+def _parse_service(text: str) -> ObjectKey:
     name, _, namespace = text.partition(".")
-    if not is_label(name) or not is_label(namespace):
+    if not is_dns_label(name) or not is_dns_label(namespace):
         raise ParseError("", "not of the form NAME.NAMESPACE")
     return ObjectKey(namespace, name)
 
 
-def _subdomain(text: str) -> str:
-    if not is_subdomain(text):
+def _parse_subdomain(text: str) -> str:
+    if not is_dns_subdomain(text):
         raise ParseError("", "must be a DNS name in lower case (RFC 1123)")
     return text
 
 
-def _namespace(text: str) -> str:
-    if not is_label(text):
+def _parse_namespace(text: str) -> str:
+    if not is_dns_label(text):
         raise ParseError("", "must be the name of a namespace (RFC 1123 label)")
     return text
 
 
-def _namespaces(text: str) -> tuple[str, ...] | None:
+def _parse_namespaces(text: str) -> tuple[str, ...] | None:
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
-        if not is_label(name):
+        if not is_dns_label(name):
             raise ParseError("", f"{name!r} is not the name of a namespace (RFC 1123 label)")
     return tuple(dict.fromkeys(names)) or None
 
 
-def _seconds(text: str) -> float:
-    value = _seconds_or_none(text)
+def _parse_positive_seconds(text: str) -> float:
+    value = _parse_seconds(text)
     if value == 0:
         raise ParseError("", "must be more than 0 seconds")
     return value
 
 
-def _more_than(least: float) -> Callable[[str], float]:
+def _parse_seconds_above(minimum: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
-        value = _seconds(text)
-        if value <= least:
-            raise ParseError("", f"must be more than {least:.0f}: watch-timeout and {PROOF:.0f} seconds")
+        value = _parse_positive_seconds(text)
+        if value <= minimum:
+            raise ParseError("", f"must be more than {minimum:.0f}: watch-timeout and {STALE_MARGIN:.0f} seconds")
         return value
 
     return parse
 
 
-def _until_end(text: str) -> float:
+def _parse_expiry_warning(text: str) -> float:
     """Longer than other durations: people want to know of a certificate's end weeks before."""
-    if _LONG_SECONDS.fullmatch(text) is None or float(text) > LONGEST_WARNING:
-        raise ParseError("", f"must be a number of seconds, at most {LONGEST_WARNING:.0f}")
+    if _LONG_SECONDS.fullmatch(text) is None or float(text) > MAX_EXPIRY_WARNING:
+        raise ParseError("", f"must be a number of seconds, at most {MAX_EXPIRY_WARNING:.0f}")
     return float(text)
 
 
-def _seconds_or_none(text: str) -> float:
-    if _SECONDS.fullmatch(text) is None or float(text) > LONGEST:
-        raise ParseError("", f"must be a number of seconds, at most {LONGEST:.0f}")
+def _parse_seconds(text: str) -> float:
+    if _SECONDS.fullmatch(text) is None or float(text) > MAX_SECONDS:
+        raise ParseError("", f"must be a number of seconds, at most {MAX_SECONDS:.0f}")
     return float(text)

@@ -16,28 +16,28 @@ _CLUSTER: Final = "kubernetes"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class FolderSource:
     """A folder of manifests; it need not be there yet."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterSource:
     """An API server: that of a kubeconfig's context, or without one the pod's own, else the current context's."""
 
     context: str | None = None
 
 
-def parse_source(text: str, *, in_pod: bool) -> Folder | Cluster:
+def parse_source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
     """Read `auto`, `kubernetes`, `kubernetes:CONTEXT` or the path of a folder."""
     if text == "auto":
-        return Cluster() if in_pod else Folder(DEFAULT_FOLDER)
+        return ClusterSource() if in_pod else FolderSource(DEFAULT_FOLDER)
     kind, colon, context = text.partition(":")
     if kind == _CLUSTER and colon and not context:
         raise ParseError("", "names no context after the colon; write kubernetes:CONTEXT")
     if kind == _CLUSTER:
-        return Cluster(context or None)
+        return ClusterSource(context or None)
     if not text:
         raise ParseError("", "is empty; write auto, kubernetes, kubernetes:CONTEXT or a folder")
-    return Folder(text)
+    return FolderSource(text)

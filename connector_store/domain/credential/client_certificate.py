@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from typing import Final
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.pem import certificates
-from connector_store.domain.credential.credentials import Credential, Kind, SecretType, wrong_key
+from connector_store.domain.base.pem import parse_certificates
+from connector_store.domain.credential.credentials import Credential, CredentialKind, SecretType, invalid_key
 
 CLIENT_CERTIFICATE_SECRET: Final = "connectors.cpaas.io/client-certificate"  # noqa: S105 - the name of a Secret type
-MAX_PEM: Final = 65536
+MAX_PEM_BYTES: Final = 65536
 """Bytes of either key: it is sent in every full handshake, and TLS would take no chain longer than that."""
 
 CERTIFICATE_KEY: Final = "tls.crt"
 PRIVATE_KEY: Final = "tls.key"
 
-_PRIVATE: Final = re.compile(
+_PRIVATE_KEY_BLOCK: Final = re.compile(
     rb"-----BEGIN (?P<label>(?:[A-Z0-9]+ )?PRIVATE KEY)-----[^-]*-----END (?P=label)-----", re.ASCII
 )
-_LOCKED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+_ENCRYPTED_MARKERS: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 
 class ClientCertificate(Credential):
@@ -31,40 +31,40 @@ class ClientCertificate(Credential):
 
     __slots__ = ("chain", "key")
 
-    def __init__(self, chain: bytes, key: bytes, expires: float | None = None) -> None:
-        super().__init__(None, expires)
+    def __init__(self, chain: bytes, key: bytes, expires_at: float | None = None) -> None:
+        super().__init__(None, expires_at)
         self.chain: Final = chain
         self.key: Final = key
 
-    def _secret(self) -> object:
+    def _comparison_key(self) -> object:
         return self.chain, self.key
 
 
-def identity_of(credential: Credential | None) -> ClientCertificate | None:
+def client_certificate_of(credential: Credential | None) -> ClientCertificate | None:
     """As whom a connection to the target is made; None: as nobody."""
     return credential if isinstance(credential, ClientCertificate) else None
 
 
-def _read(values: Mapping[str, bytes]) -> ClientCertificate:
+def _read_secret(values: Mapping[str, bytes]) -> ClientCertificate:
     for name, value in values.items():
-        if len(value) > MAX_PEM:
-            raise wrong_key(name, f"is longer than {MAX_PEM} bytes")
+        if len(value) > MAX_PEM_BYTES:
+            raise invalid_key(name, f"is longer than {MAX_PEM_BYTES} bytes")
     try:
-        chain = certificates(values[CERTIFICATE_KEY])
+        chain = parse_certificates(values[CERTIFICATE_KEY])
     except ParseError as error:
-        raise wrong_key(CERTIFICATE_KEY, error.reason) from None
+        raise invalid_key(CERTIFICATE_KEY, error.reason) from None
     key = values[PRIVATE_KEY]
-    if any(each in key for each in _LOCKED):
-        raise wrong_key(PRIVATE_KEY, "is encrypted; put it there without a passphrase: openssl pkey -in FILE")
-    found = _PRIVATE.search(key)
-    if found is None:
-        raise wrong_key(PRIVATE_KEY, "has no whole PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
-    return ClientCertificate(b"".join(chain), found.group() + b"\n")
+    if any(marker in key for marker in _ENCRYPTED_MARKERS):
+        raise invalid_key(PRIVATE_KEY, "is encrypted; put it there without a passphrase: openssl pkey -in FILE")
+    key_block = _PRIVATE_KEY_BLOCK.search(key)
+    if key_block is None:
+        raise invalid_key(PRIVATE_KEY, "has no whole PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
+    return ClientCertificate(b"".join(chain), key_block.group() + b"\n")
 
 
 CLIENT_CERTIFICATE: Final = SecretType(
     name=CLIENT_CERTIFICATE_SECRET,
     keys={CERTIFICATE_KEY: "the client certificate", PRIVATE_KEY: "its private key"},
-    read=_read,
+    read=_read_secret,
 )
-KIND: Final = Kind(name="clientCertificateAuth", secret_types=(CLIENT_CERTIFICATE,))
+KIND: Final = CredentialKind(name="clientCertificateAuth", secret_types=(CLIENT_CERTIFICATE,))

@@ -9,7 +9,7 @@ from typing import Final
 
 from connector_store.domain.base.errors import ParseError
 
-Params = tuple[tuple[str, str], ...]
+AuthParams = tuple[tuple[str, str], ...]
 """`spec.auth.params` of a Connector: names and values, in order."""
 
 
@@ -21,13 +21,13 @@ class Credential:
     itself says it, unverified; None where it says nothing. Two are equal that hold the same.
     """
 
-    __slots__ = ("authorization", "expires")
+    __slots__ = ("authorization", "expires_at")
 
-    def __init__(self, authorization: bytes | None, expires: float | None) -> None:
+    def __init__(self, authorization: bytes | None, expires_at: float | None) -> None:
         self.authorization: Final = authorization
-        self.expires: Final = expires
+        self.expires_at: Final = expires_at
 
-    def _secret(self) -> object:
+    def _comparison_key(self) -> object:
         """What tells it from others of its kind."""
         return self.authorization
 
@@ -35,10 +35,14 @@ class Credential:
         return f"{type(self).__name__}(hidden)"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Credential) and other._secret() == self._secret()
+        return (
+            type(other) is type(self)
+            and isinstance(other, Credential)
+            and other._comparison_key() == self._comparison_key()
+        )
 
     def __hash__(self) -> int:
-        return hash((type(self), self._secret()))
+        return hash((type(self), self._comparison_key()))
 
     def __reduce__(self) -> str:
         raise TypeError("a credential is not pickled")
@@ -57,7 +61,7 @@ class SecretType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class CredentialKind:
     """A way to authenticate to targets. `name` is that of the auth type in class `k8s`.
 
     Of this kind are the auth types with one of `secret_types`; if `by_name`, only those that also have its name, and
@@ -67,10 +71,10 @@ class Kind:
 
     name: str
     secret_types: tuple[SecretType, ...]
-    by_name: bool = False
-    lend: Callable[[Credential, Params], Credential] = lambda held, params: held
+    requires_name: bool = False
+    derive: Callable[[Credential, AuthParams], Credential] = lambda held, params: held
 
 
-def wrong_key(key: str, reason: str) -> ParseError:
+def invalid_key(key: str, reason: str) -> ParseError:
     """Of a Secret's data, in the words in which conditions name its keys."""
     return ParseError("", f'key "{key}" {reason}')

@@ -10,23 +10,23 @@ from typing import Any, Final
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import token_times
+from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.bearer_token import BEARER_TOKEN, MAX_TOKEN, BearerToken
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN, MAX_TOKEN_BYTES, BearerToken
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE
-from connector_store.domain.credential.credentials import Credential, Kind, Params
+from connector_store.domain.credential.credentials import AuthParams, Credential, CredentialKind
 
-DEFAULT_SECONDS: Final = 3600
-LEAST_SECONDS: Final = 600
+DEFAULT_EXPIRATION_SECONDS: Final = 3600
+MIN_EXPIRATION_SECONDS: Final = 600
 """Less is refused by every API server (authentication.k8s.io/v1 TokenRequestSpec)."""
-MOST_SECONDS: Final = 1 << 32
+MAX_EXPIRATION_SECONDS: Final = 1 << 32
 """More is refused as well."""
-RENEW_AT: Final = 0.8
+RENEWAL_FRACTION: Final = 0.8
 """Of its life that a token has had when it is renewed, as kubelet does it."""
-SHORTEST_LIFE: Final = 10.0
+MIN_LIFETIME: Final = 10.0
 """Seconds; a target that grants less would be asked without end."""
 
-_CUT_OFF: Final = 1.0
+_ISSUED_AT_ROUNDING: Final = 1.0
 """Seconds: `iat` is whole, so a token was issued up to that much later than it says, and lives so much shorter."""
 
 _ACCOUNT: Final = "serviceAccount"
@@ -36,11 +36,11 @@ _PARAMS: Final = (_ACCOUNT, _SECONDS, _AUDIENCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenOrder:
+class TokenRequest:
     """What to ask for (TokenRequest); without audiences the target's own."""
 
     service_account: ObjectKey
-    seconds: int = DEFAULT_SECONDS
+    expiration_seconds: int = DEFAULT_EXPIRATION_SECONDS
     audiences: tuple[str, ...] = ()
 
     @property
@@ -53,70 +53,70 @@ class TokenOrder:
         return {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"audiences": list(self.audiences), "expirationSeconds": self.seconds},
+            "spec": {"audiences": list(self.audiences), "expirationSeconds": self.expiration_seconds},
         }
 
 
-class MintingRight(Credential):
+class IssuingCredential(Credential):
     """`by` is what the Secret holds. It is never sent with a request of a caller: `order` has to be minted first."""
 
-    __slots__ = ("by", "order")
+    __slots__ = ("credential", "request")
 
-    def __init__(self, by: Credential, order: TokenOrder) -> None:
-        super().__init__(None, by.expires)
-        self.by: Final = by
-        self.order: Final = order
+    def __init__(self, credential: Credential, request: TokenRequest) -> None:
+        super().__init__(None, credential.expires_at)
+        self.credential: Final = credential
+        self.request: Final = request
 
-    def _secret(self) -> object:
-        return self.by, self.order
+    def _comparison_key(self) -> object:
+        return self.credential, self.request
 
 
-class MintedToken(BearerToken):
+class IssuedToken(BearerToken):
     """`expires` is the end of what it was minted by: it itself is renewed, and nobody has to be warned of its end."""
 
     __slots__ = ()
 
-    def __init__(self, token: str, expires: float | None) -> None:
-        Credential.__init__(self, b"Bearer " + token.encode("ascii"), expires)
+    def __init__(self, token: str, expires_at: float | None) -> None:
+        Credential.__init__(self, b"Bearer " + token.encode("ascii"), expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class TokenResponse:
     """A minted token and for how many seconds from its receipt it is good."""
 
     token: BearerToken
-    life: float
+    lifetime: float
 
 
-def parse_grant(answer: object, right: MintingRight, *, now: float) -> Grant:
+def parse_token_response(response: object, credential: IssuingCredential, *, now: float) -> TokenResponse:
     """Read what a target has answered to its order; `now` is in unix seconds. ParseError quotes nothing of it.
 
     How long a token lives is what its own two times say, which are of one clock; else its expirationTimestamp by ours.
     """
-    status = answer.get("status") if isinstance(answer, Mapping) else None
+    status = response.get("status") if isinstance(response, Mapping) else None
     token = status.get("token") if isinstance(status, Mapping) else None
     if not isinstance(status, Mapping) or not isinstance(token, str) or not token:
         raise ParseError("", "answered without a token")
-    if len(token) > MAX_TOKEN or not all(0x21 <= ord(each) <= 0x7E for each in token):
+    if len(token) > MAX_TOKEN_BYTES or not all(0x21 <= ord(character) <= 0x7E for character in token):
         raise ParseError("", "granted a token that cannot be sent")
-    issued, ends = token_times(token)
-    stamp = rfc3339.parse(status.get("expirationTimestamp"))
-    if issued is not None and ends is not None:
-        life = ends - issued - _CUT_OFF
-    elif stamp is not None or ends is not None:
-        life = (stamp or ends or 0.0) - now
+    issued_at, expires_at = read_token_times(token)
+    expiration = rfc3339.parse_time(status.get("expirationTimestamp"))
+    if issued_at is not None and expires_at is not None:
+        lifetime = expires_at - issued_at - _ISSUED_AT_ROUNDING
+    elif expiration is not None or expires_at is not None:
+        lifetime = (expiration or expires_at or 0.0) - now
     else:
-        life = float(right.order.seconds)
-    if life <= 0:
+        lifetime = float(credential.request.expiration_seconds)
+    if lifetime <= 0:
         raise ParseError("", "granted a token that has expired already")
-    if life < SHORTEST_LIFE:
-        raise ParseError("", f"granted a token for {life:.0f} s only")
-    return Grant(token=MintedToken(token, right.expires), life=life)
+    if lifetime < MIN_LIFETIME:
+        raise ParseError("", f"granted a token for {lifetime:.0f} s only")
+    return TokenResponse(token=IssuedToken(token, credential.expires_at), lifetime=lifetime)
 
 
-def refusal(status: int, order: TokenOrder, secret: str) -> str:
+def describe_failure(status: int, request: TokenRequest, secret: str) -> str:
     """Why there is no token, and what to do, of an answer with that status."""
-    account = order.service_account
+    account = request.service_account
     match status:
         case 401:
             return f'the target does not accept the credential in secrets "{secret}"; renew it there'
@@ -136,55 +136,58 @@ def refusal(status: int, order: TokenOrder, secret: str) -> str:
             return f"the target answered the request for a token with status code {status}"
 
 
-def _lend(held: Credential, params: Params) -> MintingRight:
+def _derive(credential: Credential, params: AuthParams) -> IssuingCredential:
     names = [name for name, _ in params]
     for name in names:
         if name not in _PARAMS:
-            raise ParseError(_at(name), "is no parameter of this auth type; use " + ", ".join(_PARAMS))
+            raise ParseError(_param_path(name), "is no parameter of this auth type; use " + ", ".join(_PARAMS))
         if names.count(name) > 1:
-            raise ParseError(_at(name), "is there twice; keep one of them")
-    given = dict(params)
-    return MintingRight(
-        held,
-        TokenOrder(
-            service_account=_account(given.get(_ACCOUNT)),
-            seconds=_seconds(given.get(_SECONDS)),
-            audiences=_audiences(given.get(_AUDIENCES)),
+            raise ParseError(_param_path(name), "is there twice; keep one of them")
+    values = dict(params)
+    return IssuingCredential(
+        credential,
+        TokenRequest(
+            service_account=_parse_account(values.get(_ACCOUNT)),
+            expiration_seconds=_parse_expiration_seconds(values.get(_SECONDS)),
+            audiences=_parse_audiences(values.get(_AUDIENCES)),
         ),
     )
 
 
-def _account(text: str | None) -> ObjectKey:
+def _parse_account(text: str | None) -> ObjectKey:
     if text is None:
-        raise ParseError(_at(_ACCOUNT), "is missing; name the ServiceAccount of the target as NAMESPACE/NAME")
+        raise ParseError(_param_path(_ACCOUNT), "is missing; name the ServiceAccount of the target as NAMESPACE/NAME")
     try:
         return ObjectKey.parse(text.strip())
     except ParseError:
-        raise ParseError(_at(_ACCOUNT), "is not of the form NAMESPACE/NAME") from None
+        raise ParseError(_param_path(_ACCOUNT), "is not of the form NAMESPACE/NAME") from None
 
 
-def _seconds(text: str | None) -> int:
+def _parse_expiration_seconds(text: str | None) -> int:
     if text is None:
-        return DEFAULT_SECONDS
+        return DEFAULT_EXPIRATION_SECONDS
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
-    if not LEAST_SECONDS <= value <= MOST_SECONDS:
-        raise ParseError(_at(_SECONDS), f"is not a number of seconds from {LEAST_SECONDS} to {MOST_SECONDS}")
+    if not MIN_EXPIRATION_SECONDS <= value <= MAX_EXPIRATION_SECONDS:
+        raise ParseError(
+            _param_path(_SECONDS),
+            f"is not a number of seconds from {MIN_EXPIRATION_SECONDS} to {MAX_EXPIRATION_SECONDS}",
+        )
     return value
 
 
-def _audiences(text: str | None) -> tuple[str, ...]:
+def _parse_audiences(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    found = tuple(each.strip() for each in text.split(","))
-    if not all(found):
-        raise ParseError(_at(_AUDIENCES), "has an empty audience; leave the parameter out for the target's own")
-    return found
+    audiences = tuple(audience.strip() for audience in text.split(","))
+    if not all(audiences):
+        raise ParseError(_param_path(_AUDIENCES), "has an empty audience; leave the parameter out for the target's own")
+    return audiences
 
 
-def _at(name: str) -> str:
+def _param_path(name: str) -> str:
     return f"spec.auth.params[{name[:64]}]"
 
 
-KIND: Final = Kind(
-    name="serviceAccountTokenAuth", secret_types=(BEARER_TOKEN, CLIENT_CERTIFICATE), by_name=True, lend=_lend
+KIND: Final = CredentialKind(
+    name="serviceAccountTokenAuth", secret_types=(BEARER_TOKEN, CLIENT_CERTIFICATE), requires_name=True, derive=_derive
 )

@@ -8,23 +8,23 @@ import ipaddress
 import re
 from typing import Final
 
-_MARKS: Final = re.compile(
+_MARKERS: Final = re.compile(
     r"\.\.\.|…|<.*>|\{\{.*\}\}|\$\{?[A-Za-z_]|replace|change-?me|your-|xxxx|example|^(?:token|secret|todo|tbd)$",
     re.IGNORECASE,
 )
-_NETWORKS: Final = tuple(
+_EXAMPLE_NETWORKS: Final = tuple(
     map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"))
 )
 """For documentation only: RFC 5737, RFC 3849, RFC 9637."""
-_DOMAINS: Final = ("example", "example.com", "example.net", "example.org", "invalid")
+_EXAMPLE_DOMAINS: Final = ("example", "example.com", "example.net", "example.org", "invalid")
 """Never anybody's: RFC 2606, RFC 6761."""
-_LONGEST: Final = 128
+_MAX_LENGTH: Final = 128
 """Characters of a placeholder. A real token is longer, and may hold anything by chance."""
 
 
 def is_placeholder(token: str) -> bool:
     """True for what no cluster has made."""
-    return len(token) <= _LONGEST and _MARKS.search(token) is not None
+    return len(token) <= _MAX_LENGTH and _MARKERS.search(token) is not None
 
 
 def is_example_host(host: str) -> bool:
@@ -32,5 +32,5 @@ def is_example_host(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return any(host == each or host.endswith(f".{each}") for each in _DOMAINS)
-    return any(address in each for each in _NETWORKS)
+        return any(host == domain or host.endswith(f".{domain}") for domain in _EXAMPLE_DOMAINS)
+    return any(address in domain for domain in _EXAMPLE_NETWORKS)

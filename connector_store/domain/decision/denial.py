@@ -12,10 +12,10 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
-from connector_store.domain.credential.minting import MintedToken
+from connector_store.domain.credential.minting import IssuedToken
 from connector_store.domain.decision.warning import warning
 from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
-from connector_store.domain.permissions.permissions import NotLent
+from connector_store.domain.permissions.permissions import NotAllowed
 
 Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
@@ -206,7 +206,7 @@ def acts_as_another(header: bytes) -> Deny:
     )
 
 
-def not_lent(key: ObjectKey, asked: RequestInfo, found: NotLent) -> Deny:
+def not_lent(key: ObjectKey, asked: RequestInfo, found: NotAllowed) -> Deny:
     """In the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
     missing = found.missing
     if missing.resource:
@@ -218,7 +218,7 @@ def not_lent(key: ObjectKey, asked: RequestInfo, found: NotLent) -> Deny:
     subject = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
     named = f' "{asked.name}"' if asked.name else ""
     start = f"{subject}{named} is forbidden" if subject else "forbidden"
-    why = f": {found.why}" if found.why else ""
+    why = f": {found.reason}" if found.reason else ""
     return Deny(
         status=403,
         message=f'{start}: Connector "{key}" does not lend {what}{why}',
@@ -307,7 +307,7 @@ def target_refused(target: Target) -> Deny:
     """The target answered 401 to our credential."""
     renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
     message = f"the target refused the credential of Connector {target.key}{renew}"
-    if isinstance(target.credential, MintedToken):
+    if isinstance(target.credential, IssuedToken):
         message = f"the target refused the token that it granted for Connector {target.key}; try again for another one"
     return Deny(status=502, message=message, cause=TARGET_REFUSED)
 

@@ -10,7 +10,7 @@ import re
 from typing import Final, NamedTuple
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.caller import parse_basic, parse_bearer
 from connector_store.domain.objects.models import Address
@@ -38,11 +38,11 @@ def by_path(target: bytes) -> Named | None:
     return Named(key, (match[2] or b"/") + (match[3] or b""))
 
 
-def parse_token(headers: Fields, key: ObjectKey) -> str:
+def parse_token(headers: Headers, key: ObjectKey) -> str:
     """The caller's token: `Bearer TOKEN`, or `Basic base64("NAMESPACE/NAME:TOKEN")` for that very Connector."""
     if headers.values(b"proxy-authorization"):
         raise ParseError("Proxy-Authorization", "is for CONNECT; send the token in Authorization, and only there")
-    value = headers.only(b"authorization")
+    value = headers.single_value(b"authorization")
     if value is None or value[:6].lower() != b"basic ":
         return parse_bearer(value)
     caller = parse_basic(value)
@@ -51,9 +51,9 @@ def parse_token(headers: Fields, key: ObjectKey) -> str:
     return caller.token or ""
 
 
-def to_target(headers: Fields, address: Address) -> Fields:
+def to_target(headers: Headers, address: Address) -> Headers:
     """The fields for the target: its own Host in place of the proxy's."""
-    return Fields([(b"Host", host_header(address)), *(each for each in headers if each[0].lower() != b"host")])
+    return Headers([(b"Host", host_header(address)), *(each for each in headers if each[0].lower() != b"host")])
 
 
 def host_header(address: Address) -> bytes:

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Refused, Unavailable
-from connector_store.domain.callers.caller import Caller
+from connector_store.domain.callers.access import AccessResult, Granted, Refused, Unavailable
+from connector_store.domain.callers.caller import BasicAuthorization
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.matching import authority_matches, host_matches, host_of, is_plain, path_within
 from connector_store.domain.objects.models import Target, Unusable
-from connector_store.domain.permissions.impersonation import impersonate
-from connector_store.domain.permissions.permissions import NotLent, asked_for
+from connector_store.domain.permissions.impersonation import write_impersonation_headers
+from connector_store.domain.permissions.permissions import NotAllowed, parse_request_attributes
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
@@ -70,7 +70,7 @@ class Rules:
     max_connections: int = 1000
 
 
-def before_access(*, full: bool, synced: bool, caller: Caller | ParseError) -> Deny | Caller:
+def before_access(*, full: bool, synced: bool, caller: BasicAuthorization | ParseError) -> Deny | BasicAuthorization:
     """What of a CONNECT is decided before anybody is asked: Deny, or whom to check."""
     if full:
         return denial.not_recorded()
@@ -85,8 +85,8 @@ def decide_connect(
     *,
     full: bool,
     synced: bool,
-    caller: Caller | ParseError,
-    answer: Answer | None,
+    caller: BasicAuthorization | ParseError,
+    answer: AccessResult | None,
     found: Found,
     authority: str,
     rules: Rules,
@@ -128,11 +128,11 @@ def decide_request(
     synced: bool,
     token: str | ParseError,
     key: ObjectKey,
-    answer: Answer | None,
+    answer: AccessResult | None,
     found: Found,
     authority: str | None,
     raw_target: bytes,
-    headers: Fields,
+    headers: Headers,
     rules: Rules,
     taken: int,
 ) -> Verdict:
@@ -155,13 +155,13 @@ def decide_request(
             return denial.not_plain(key)
         raw_target = target.address.prefix.encode("ascii") + raw_target
     else:
-        host, written = headers.only(b"host"), target.address.authority
+        host, written = headers.single_value(b"host"), target.address.authority
         if host is None or (host.decode("latin-1") != written and not host_matches(host, target.address)):
             return denial.wrong_host(key, target.address)
         if not path_within(raw_target, target.address):
             return denial.path_outside(key, target.address)
-    if headers.acts_as is not None:
-        return denial.acts_as_another(headers.acts_as)
+    if headers.impersonation_header is not None:
+        return denial.acts_as_another(headers.impersonation_header)
     role, caller = "", b""
     if target.lending is not None or target.impersonation is not None:
         limits = _limited(target, granted, method, raw_target, headers)
@@ -179,26 +179,26 @@ def _going_on(target: Target, granted: Granted, role: str = "", caller: bytes = 
 
 
 def _limited(
-    target: Target, granted: Granted, method: bytes, raw_target: bytes, headers: Fields
+    target: Target, granted: Granted, method: bytes, raw_target: bytes, headers: Headers
 ) -> Deny | tuple[str, bytes]:
     """The role by which the Connector lends it, and as whom it goes on."""
     role, caller = "", b""
     if target.lending is not None:
-        asked = asked_for(method, raw_target, headers, target.address.prefix)
-        lent = target.lending.decide(asked)
-        if isinstance(lent, NotLent):
+        asked = parse_request_attributes(method, raw_target, headers, target.address.prefix)
+        lent = target.lending.evaluate(asked)
+        if isinstance(lent, NotAllowed):
             return denial.not_lent(target.key, asked.info, lent)
         role = lent.role
     if target.impersonation is not None:
         try:
-            caller = impersonate(target.impersonation, granted.identity)
+            caller = write_impersonation_headers(target.impersonation, granted.identity)
         except ParseError as error:
             return denial.not_named(target.key, error)
     return role, caller
 
 
 def _admit(
-    key: ObjectKey, answer: Answer | None, found: Found, authority: str | None, rules: Rules, *, inside: bool
+    key: ObjectKey, answer: AccessResult | None, found: Found, authority: str | None, rules: Rules, *, inside: bool
 ) -> Deny | tuple[Target, Granted]:
     if not isinstance(answer, Granted):
         return _refuse(key, answer, inside=inside)
@@ -217,5 +217,5 @@ def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: boo
     if answer is None:
         return denial.internal()
     if isinstance(answer, Unavailable):
-        return denial.unavailable(answer.retry_after, answer.told)
-    return denial.bad_token(inside=inside) if answer.what == "token" else denial.not_allowed(key)
+        return denial.unavailable(answer.retry_after, answer.public_reason)
+    return denial.bad_token(inside=inside) if answer.check == "token" else denial.not_allowed(key)

@@ -17,7 +17,7 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.caller import TOKEN_COMES_INSIDE
+from connector_store.domain.callers.caller import TOKEN_IN_TUNNEL
 from connector_store.domain.kubeconfig.proxy_service import is_alias
 from connector_store.domain.objects.models import Address
 
@@ -87,7 +87,7 @@ def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
     """
     scheme, host, port = proxy_parts(entry.proxy)
     user = quote(str(entry.key), safe="")
-    password = TOKEN_COMES_INSIDE if rotating else quote(entry.token, safe="")
+    password = TOKEN_IN_TUNNEL if rotating else quote(entry.token, safe="")
     return f"{scheme}://{user}:{password}@{host}:{port}"
 
 

@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.names import ObjectKey, is_label
+from connector_store.domain.base.names import ObjectKey, is_dns_label
 from connector_store.domain.kubeconfig.proxy_service import PREFIX
 from connector_store.domain.objects.matching import name_of
 
@@ -35,10 +35,10 @@ class OwnNames:
                 host = host.removesuffix(ending)
                 break
         service, dot, namespace = host.partition(".")
-        if not dot or not is_label(namespace) or not is_label(service):
+        if not dot or not is_dns_label(namespace) or not is_dns_label(service):
             return None
         name = service.removeprefix(PREFIX)
-        return ObjectKey(namespace, name) if is_label(name) else None
+        return ObjectKey(namespace, name) if is_dns_label(name) else None
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connector_store.domain.base.names import ObjectKey, is_label
+from connector_store.domain.base.names import ObjectKey, is_dns_label
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.objects.manifest import API_GROUP
 
@@ -66,7 +66,7 @@ def will_do(service: Service, connector: ObjectKey, uid: str, host: str) -> bool
 def service_name(connector: str) -> str | None:
     """None for a Connector whose name no Service can have: a DNS label (RFC 1035) of at most 63 characters."""
     name = PREFIX + connector
-    return name if is_label(name) else None
+    return name if is_dns_label(name) else None
 
 
 def connector_of(service: ObjectKey) -> ObjectKey:

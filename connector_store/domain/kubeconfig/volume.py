@@ -16,8 +16,8 @@ from typing import Final
 
 from connector_store.domain.base.duration import parse_duration
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.names import ObjectKey, is_label, is_subdomain
-from connector_store.domain.callers.pod_token import TOKENS
+from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
+from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.kubeconfig.volume_files import BUILT_IN, CONFIGURATIONS, NEEDED
 
 KUBELET: Final = "csi.storage.k8s.io/"
@@ -43,7 +43,7 @@ _SHOWN: Final = 80
 """Characters of a value that are told."""
 _TOLD: Final = 5
 """Attributes that are told one by one where many have the same mistake: a pod has room for a hundred thousand."""
-_FROM_KUBELET: Final = frozenset({POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, EPHEMERAL, TOKENS})
+_FROM_KUBELET: Final = frozenset({POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, EPHEMERAL, TOKENS_KEY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +116,10 @@ class _Reader:
         if self._context.get(EPHEMERAL) != "true":
             self._wrong(EPHEMERAL, 'is not "true"; use the driver in an inline volume of a pod, not a PersistentVolume')
         return Pod(
-            namespace=self._from_kubelet(POD_NAMESPACE, is_label),
-            name=self._from_kubelet(POD_NAME, is_subdomain),
+            namespace=self._from_kubelet(POD_NAMESPACE, is_dns_label),
+            name=self._from_kubelet(POD_NAME, is_dns_subdomain),
             uid=self._from_kubelet(POD_UID, bool),
-            service_account=self._from_kubelet(SERVICE_ACCOUNT, is_subdomain),
+            service_account=self._from_kubelet(SERVICE_ACCOUNT, is_dns_subdomain),
         )
 
     def _from_kubelet(self, key: str, valid: Callable[[str], bool]) -> str:
@@ -141,13 +141,13 @@ class _Reader:
 
     def connectors(self, pod_namespace: str) -> tuple[ObjectKey, ...]:
         namespace = self._context.get(NAMESPACE) or pod_namespace
-        if self._context.get(NAMESPACE) and not is_label(namespace):
+        if self._context.get(NAMESPACE) and not is_dns_label(namespace):
             self._wrong(NAMESPACE, f"{_shown(namespace)} is not the name of a namespace")
         name, several = self._context.get(NAME), self._context.get(CONNECTORS)
         if name and several:
             self._wrong(NAME, f"and {CONNECTORS} are both given; keep one of them")
         elif name:
-            if not is_subdomain(name):
+            if not is_dns_subdomain(name):
                 self._wrong(NAME, f"{_shown(name)} is not the name of a Connector; for NAMESPACE/NAME use {CONNECTORS}")
             return (ObjectKey(namespace, name),)
         elif several:

@@ -5,10 +5,10 @@ from types import MappingProxyType
 from typing import Final
 
 from connector_store.domain.credential import bearer_token, client_certificate, minting
-from connector_store.domain.credential.credentials import Kind, SecretType
+from connector_store.domain.credential.credentials import CredentialKind, SecretType
 from connector_store.domain.objects.models import AuthType, Connector, ConnectorClass, Rejected
 
-KINDS: Final[tuple[Kind, ...]] = (bearer_token.KIND, minting.KIND, client_certificate.KIND)
+KINDS: Final[tuple[CredentialKind, ...]] = (bearer_token.KIND, minting.KIND, client_certificate.KIND)
 
 SECRET_TYPES: Final[Mapping[str, SecretType]] = MappingProxyType(
     {each.name: each for kind in KINDS for each in kind.secret_types}
@@ -19,16 +19,16 @@ SELECTORS: Final = tuple(f"type={each}" for each in SECRET_TYPES)
 """Field selectors of the Secrets with credentials, one for each type: the API server knows no `or`."""
 
 
-def kind_of(auth: AuthType) -> Kind | None:
+def kind_of(auth: AuthType) -> CredentialKind | None:
     """None for an auth type that is not ours."""
     fitting = [kind for kind in KINDS if any(each.name == auth.secret_type for each in kind.secret_types)]
-    named = next((kind for kind in fitting if kind.by_name and kind.name == auth.name), None)
-    return named or next((kind for kind in fitting if not kind.by_name), None)
+    named = next((kind for kind in fitting if kind.requires_name and kind.name == auth.name), None)
+    return named or next((kind for kind in fitting if not kind.requires_name), None)
 
 
-def accepted(kind: Kind, auth: AuthType) -> tuple[SecretType, ...]:
+def accepted(kind: CredentialKind, auth: AuthType) -> tuple[SecretType, ...]:
     """The types that a Secret of this auth type may have, the one to recommend first."""
-    if not kind.by_name:
+    if not kind.requires_name:
         return (SECRET_TYPES[auth.secret_type],)
     return tuple(sorted(kind.secret_types, key=lambda each: each.name != auth.secret_type))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connector_store.domain.base.document import load
+from connector_store.domain.base.document import load_json
 
 Raw = Mapping[str, Any]
 
@@ -129,7 +129,7 @@ class Cursor[T]:
                 yield from self._read(line)
 
     def _read(self, line: bytearray) -> Iterator[Put[T] | Deleted[T] | Listed[T] | Failed]:
-        document = load(line)
+        document = load_json(line)
         kind, raw = (document.get("type"), document.get("object")) if isinstance(document, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(raw, dict):
             raise ValueError("a line without type and object")

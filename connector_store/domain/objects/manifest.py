@@ -12,9 +12,9 @@ from connector_store.domain.base import names
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
-from connector_store.domain.base.names import is_subdomain
-from connector_store.domain.base.schema import LONGEST_NAME, suggestion
-from connector_store.domain.credential.credentials import Params
+from connector_store.domain.base.names import is_dns_subdomain
+from connector_store.domain.base.schema import MAX_SUGGESTION_INPUT, suggest_name
+from connector_store.domain.credential.credentials import AuthParams
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.domain.objects.matching import parse_address
@@ -70,13 +70,13 @@ def _not_read(fields: Fields) -> ParseError:
     version, kind = fields.text("apiVersion") or "", fields.text("kind") or ""
     if kind in KINDS:
         return ParseError("apiVersion", f"{_quoted(version)} of {kind} is not read here; write {KINDS[kind]}")
-    hint = suggestion(kind, KINDS) or "; what is read: " + ", ".join(KINDS)
+    hint = suggest_name(kind, KINDS) or "; what is read: " + ", ".join(KINDS)
     return ParseError("kind", f"{_quoted(kind)} is not read here{hint}")
 
 
 def _quoted(text: str) -> str:
     """What somebody wrote, in one line and not too long."""
-    return json.dumps(text[:LONGEST_NAME])
+    return json.dumps(text[:MAX_SUGGESTION_INPUT])
 
 
 def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | Rejected:
@@ -135,7 +135,7 @@ def _permissions(spec: Fields, address: Address) -> Permissions | None:
     if found is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
         # Of `https://HOST/api` the server would read the path /api/v1/secrets as one of its own, and we /v1/secrets.
         raise ParseError(
-            spec.at("permissions"),
+            spec.path_of("permissions"),
             "cannot be kept below an address whose path begins with /api or /apis; write the server's base URL",
         )
     return found
@@ -144,16 +144,16 @@ def _permissions(spec: Fields, address: Address) -> Permissions | None:
 def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
     """The name in a core/v1 ObjectReference, which must be of a Secret of the Connector's own namespace."""
     if ref.text("kind") not in (None, "Secret"):
-        raise ParseError(ref.at("kind"), "is not Secret")
+        raise ParseError(ref.path_of("kind"), "is not Secret")
     if ref.text("namespace") not in (None, metadata.key.namespace):
         raise ParseError(
-            ref.at("namespace"),
+            ref.path_of("namespace"),
             f"is another namespace; a Connector uses Secrets of its own, {metadata.key.namespace}, only",
         )
     return _name(ref)
 
 
-def _params(auth: Fields) -> Params:
+def _params(auth: Fields) -> AuthParams:
     """Values may be anything in a class of somebody else's; what we can make no text of is empty."""
     return tuple((each.text("name") or "", _value(each.value("value"))) for each in auth.items("params"))
 
@@ -168,8 +168,8 @@ def _value(value: object) -> str:
 
 def _name(ref: Fields) -> str | None:
     name = ref.text("name")
-    if name is not None and not is_subdomain(name):
-        raise ParseError(ref.at("name"), "is not the name of a Secret")
+    if name is not None and not is_dns_subdomain(name):
+        raise ParseError(ref.path_of("name"), "is not the name of a Secret")
     return name
 
 

@@ -31,7 +31,7 @@ class _Notes(list[str]):
     """Paths of fields that are not run."""
 
     def unrun(self, fields: Fields, *names: str) -> None:
-        self.extend(fields.at(each) for each in names if fields.value(each) not in (None, {}, [], "", False))
+        self.extend(fields.path_of(each) for each in names if fields.value(each) not in (None, {}, [], "", False))
 
 
 def parse_class(raw: Mapping[str, object]) -> ConnectorClass:
@@ -65,7 +65,7 @@ def _auth_types(spec: Fields, notes: _Notes) -> Iterator[AuthType]:
         try:
             name = each.text("name")
             if name is None:
-                raise ParseError(each.at("name"), "is empty")
+                raise ParseError(each.path_of("name"), "is empty")
             yield AuthType(name=name, secret_type=each.text("secretType") or "", optional=each.flag("optional"))
             notes.unrun(each, "params", "generator")
         except ParseError as error:
@@ -81,7 +81,7 @@ def _auth_probes(spec: Fields, notes: _Notes) -> Iterator[tuple[str, HttpProbe]]
             continue
         probe = _probe(each, "probe", notes)
         if name is None:
-            notes.append(f"{each.at('authName')}: is empty")
+            notes.append(f"{each.path_of('authName')}: is empty")
         elif probe is not None:
             yield name, probe
         notes.unrun(each, "params")

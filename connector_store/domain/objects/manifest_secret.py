@@ -7,7 +7,7 @@ from typing import NamedTuple
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
-from connector_store.domain.base.pem import BEGIN, certificates
+from connector_store.domain.base.pem import BEGIN, parse_certificates
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.objects.auth import SECRET_TYPES
 from connector_store.domain.objects.matching import parse_address
@@ -71,7 +71,7 @@ def _ca(fields: Fields, kind: str) -> _Part[bytes]:
     key = "data"
     try:
         for key in _ca_keys(fields, kind):
-            found.extend(certificates(_decoded(fields, key) or b""))
+            found.extend(parse_certificates(_decoded(fields, key) or b""))
     except ParseError as error:
         return _Part(problem=f'key "{key}" {error.reason}')
     return _Part(b"".join(found)) if found else _Part()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.credentials import Credential, Params
+from connector_store.domain.credential.credentials import AuthParams, Credential
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import Lending, Permissions
+from connector_store.domain.permissions.permissions import PermissionEvaluator, Permissions
 
 CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
 ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
@@ -78,7 +78,7 @@ class Connector:
     class_name: str
     address: Address
     auth_name: str | None = None
-    auth_params: Params = ()
+    auth_params: AuthParams = ()
     secret_name: str | None = None
     ca_secret_name: str | None = None
     permissions: Permissions | None = None
@@ -148,7 +148,7 @@ class Target:
     credential: Credential | None
     secret_name: str | None
     ca: bytes | None
-    lending: Lending | None = None
+    lending: PermissionEvaluator | None = None
     impersonation: Impersonation | None = None
 
 

@@ -19,7 +19,7 @@ from connector_store.domain.objects.models import (
     Target,
     Unusable,
 )
-from connector_store.domain.permissions.permissions import Lending, RoleProblem, lend
+from connector_store.domain.permissions.permissions import PermissionEvaluator, RoleProblem, build_evaluator
 from connector_store.domain.permissions.rbac import ClusterRole
 
 SecretLookup = Callable[[ObjectKey], Secret | None]
@@ -111,7 +111,7 @@ def lent(connector: Connector, auth: AuthType, secret: Secret | None) -> Credent
     if secret is None or secret.credential is None or kind is None:
         return None
     try:
-        return kind.lend(secret.credential, connector.auth_params)
+        return kind.derive(secret.credential, connector.auth_params)
     except ParseError as error:
         return _unusable(connector, "SecretInvalid", str(error))
 
@@ -160,11 +160,11 @@ def target_ca(
     return secret.ca
 
 
-def what_is_lent(connector: Connector, role: RoleLookup) -> Lending | Unusable | None:
+def what_is_lent(connector: Connector, role: RoleLookup) -> PermissionEvaluator | Unusable | None:
     """The roles of spec.permissions; None where all is lent; Unusable with the reason of PermissionsReady."""
     if connector.permissions is None:
         return None
-    found = lend(connector.permissions, role)
+    found = build_evaluator(connector.permissions, role)
     return _unusable(connector, "RoleNotFound", found.message) if isinstance(found, RoleProblem) else found
 
 

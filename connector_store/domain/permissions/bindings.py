@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.names import API_GROUP, ObjectKey, is_label
+from connector_store.domain.base.names import API_GROUP, ObjectKey, is_dns_label
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.config.settings import AccessRule
@@ -30,15 +30,15 @@ from connector_store.domain.permissions.rbac import (
     ClusterRole,
     PolicyRule,
     RuleSet,
+    parse_role_name,
     parse_rules,
-    role_name,
 )
 
 MAX_SUBJECTS: Final = 10_000
 """Of one binding."""
-EVERYBODY: Final = "system:authenticated"
+AUTHENTICATED_GROUP: Final = "system:authenticated"
 """The group of each caller whose token was verified, as the API server has it."""
-_SERVICE_ACCOUNT: Final = "system:serviceaccount:{}:{}"
+_SERVICE_ACCOUNT_USER: Final = "system:serviceaccount:{}:{}"
 
 SubjectKind = Literal["User", "Group", "ServiceAccount"]
 
@@ -73,12 +73,12 @@ class Subject:
     name: str
     namespace: str = ""
 
-    def is_of(self, identity: Identity) -> bool:
+    def matches(self, identity: Identity) -> bool:
         if self.kind == "User":
             return self.name == identity.user
         if self.kind == "Group":
-            return self.name in identity.groups or self.name == EVERYBODY
-        return identity.user == _SERVICE_ACCOUNT.format(self.namespace, self.name)
+            return self.name in identity.groups or self.name == AUTHENTICATED_GROUP
+        return identity.user == _SERVICE_ACCOUNT_USER.format(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +96,13 @@ class Bindings:
     def __init__(
         self, *, cluster_roles: Iterable[ClusterRole] = (), roles: Iterable[Role] = (), bindings: Iterable[Binding] = ()
     ) -> None:
-        self._cluster_roles = {each.name: each.rules for each in cluster_roles}
-        self._roles = {each.key: each.rules for each in roles}
+        self._cluster_roles = {role.name: role.rules for role in cluster_roles}
+        self._roles = {role.key: role.rules for role in roles}
         self._bindings = tuple(bindings)
 
-    def allow(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:
+    def allows(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:
         """May this caller do `rule` to Connector `key`, whether it is there or not?"""
-        asked = RequestInfo(
+        info = RequestInfo(
             verb=rule.verb,
             group=API_GROUP,
             resource=rule.resource,
@@ -111,13 +111,13 @@ class Bindings:
             name=key.name,
             path="",
         )
-        held = (each for each in self._bindings if each.key.namespace in ("", key.namespace))
-        bound = [
-            BoundRole(label=each.key.name, rules=self._rules(each))
-            for each in held
-            if any(subject.is_of(identity) for subject in each.subjects)
+        bindings = (binding for binding in self._bindings if binding.key.namespace in ("", key.namespace))
+        roles = [
+            BoundRole(label=binding.key.name, rules=self._rules(binding))
+            for binding in bindings
+            if any(subject.matches(identity) for subject in binding.subjects)
         ]
-        return RuleSet(bound).allows(asked) is not None
+        return RuleSet(roles).find_role(info) is not None
 
     def _rules(self, binding: Binding) -> tuple[PolicyRule, ...]:
         if isinstance(binding.role, ClusterRoleRef):
@@ -130,7 +130,8 @@ def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:
     fields = Fields(raw, "")
     metadata = fields.child("metadata")
     return Role(
-        key=ObjectKey(_namespace(metadata, default_namespace), role_name(metadata, "name")), rules=parse_rules(fields)
+        key=ObjectKey(_parse_namespace(metadata, default_namespace), parse_role_name(metadata, "name")),
+        rules=parse_rules(fields),
     )
 
 
@@ -138,60 +139,62 @@ def parse_role_binding(raw: Mapping[str, object], *, default_namespace: str) -> 
     """Read a RoleBinding."""
     fields = Fields(raw, "")
     metadata = fields.child("metadata")
-    namespace = _namespace(metadata, default_namespace)
-    return _binding(fields, ObjectKey(namespace, role_name(metadata, "name")))
+    namespace = _parse_namespace(metadata, default_namespace)
+    return _parse_binding(fields, ObjectKey(namespace, parse_role_name(metadata, "name")))
 
 
 def parse_cluster_role_binding(raw: Mapping[str, object]) -> Binding:
     """Read a ClusterRoleBinding."""
     fields = Fields(raw, "")
-    return _binding(fields, ObjectKey("", role_name(fields.child("metadata"), "name")))
+    return _parse_binding(fields, ObjectKey("", parse_role_name(fields.child("metadata"), "name")))
 
 
-def _binding(fields: Fields, key: ObjectKey) -> Binding:
+def _parse_binding(fields: Fields, key: ObjectKey) -> Binding:
     subjects = fields.items("subjects")
     if len(subjects) > MAX_SUBJECTS:
         raise ParseError("subjects", f"has more than {MAX_SUBJECTS} entries")
     return Binding(
         key=key,
-        role=_role(fields.child("roleRef"), key.namespace),
-        subjects=tuple(_subject(each) for each in subjects),
+        role=_parse_role_ref(fields.child("roleRef"), key.namespace),
+        subjects=tuple(_parse_subject(subject) for subject in subjects),
     )
 
 
-def _role(ref: Fields, namespace: str) -> ClusterRoleRef | RoleRef:
+def _parse_role_ref(ref: Fields, namespace: str) -> ClusterRoleRef | RoleRef:
     if ref.text("apiGroup") not in (None, RBAC_GROUP):
-        raise ParseError(ref.at("apiGroup"), f"is not {RBAC_GROUP}")
-    name = role_name(ref, "name")
+        raise ParseError(ref.path_of("apiGroup"), f"is not {RBAC_GROUP}")
+    name = parse_role_name(ref, "name")
     match ref.text("kind"):
         case "ClusterRole":
             return ClusterRoleRef(name)
         case "Role" if namespace:
             return RoleRef(name)
         case _:
-            raise ParseError(ref.at("kind"), "is neither Role nor ClusterRole" if namespace else "is not ClusterRole")
+            raise ParseError(
+                ref.path_of("kind"), "is neither Role nor ClusterRole" if namespace else "is not ClusterRole"
+            )
 
 
-def _subject(fields: Fields) -> Subject:
+def _parse_subject(fields: Fields) -> Subject:
     kind, name = fields.text("kind"), fields.text("name")
     if name is None:
-        raise ParseError(fields.at("name"), "is empty")
+        raise ParseError(fields.path_of("name"), "is empty")
     match kind:
         case "User" | "Group":
             if fields.text("apiGroup") not in (None, RBAC_GROUP):
-                raise ParseError(fields.at("apiGroup"), f"is not {RBAC_GROUP}")
+                raise ParseError(fields.path_of("apiGroup"), f"is not {RBAC_GROUP}")
             return Subject(kind=kind, name=name)
         case "ServiceAccount":
             namespace = fields.text("namespace")
             if namespace is None:
-                raise ParseError(fields.at("namespace"), "is empty; a ServiceAccount has one")
+                raise ParseError(fields.path_of("namespace"), "is empty; a ServiceAccount has one")
             return Subject(kind="ServiceAccount", name=name, namespace=namespace)
         case _:
-            raise ParseError(fields.at("kind"), "is none of User, Group, ServiceAccount")
+            raise ParseError(fields.path_of("kind"), "is none of User, Group, ServiceAccount")
 
 
-def _namespace(metadata: Fields, default: str) -> str:
-    found = metadata.text("namespace") or default
-    if not is_label(found):
-        raise ParseError(metadata.at("namespace"), "is not the name of a namespace")
-    return found
+def _parse_namespace(metadata: Fields, default: str) -> str:
+    namespace = metadata.text("namespace") or default
+    if not is_dns_label(namespace):
+        raise ParseError(metadata.path_of("namespace"), "is not the name of a namespace")
+    return namespace

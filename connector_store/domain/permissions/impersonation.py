@@ -19,17 +19,17 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.callers.access import Identity
 
 DEFAULT_PREFIX: Final = "connectors:"
-MAX_PREFIX: Final = 63
-MAX_BYTES: Final = 16384
+MAX_PREFIX_LENGTH: Final = 63
+MAX_HEADER_BYTES: Final = 16384
 """Of all headers of one caller."""
-SUPERUSERS: Final = "system:masters"
+SUPERUSER_GROUP: Final = "system:masters"
 """The group that no authorizer is asked about."""
 
-_SYSTEM: Final = "system:"
+_SYSTEM_PREFIX: Final = "system:"
 _PREFIX = re.compile(r"[!-~]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 9110 section 5.6.2, without the percent sign.
-_TOKEN: Final = frozenset(b"!#$&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,59 +44,62 @@ def parse_impersonation(spec: Fields) -> Impersonation | None:
     """`impersonate` of a Connector's spec; None if it is absent. ParseError names the field."""
     if spec.value("impersonate") is None:
         return None
-    found = spec.child("impersonate")
-    unknown = sorted(set(found.names()) - {"userPrefix", "groupPrefix"})
+    fields = spec.child("impersonate")
+    unknown = sorted(set(fields.names()) - {"userPrefix", "groupPrefix"})
     if unknown:
-        raise ParseError(found.at(unknown[0]), "is not a field; impersonate has userPrefix and groupPrefix")
-    return Impersonation(user_prefix=_prefix(found, "userPrefix"), group_prefix=_prefix(found, "groupPrefix"))
+        raise ParseError(fields.path_of(unknown[0]), "is not a field; impersonate has userPrefix and groupPrefix")
+    return Impersonation(
+        user_prefix=_parse_prefix(fields, "userPrefix"), group_prefix=_parse_prefix(fields, "groupPrefix")
+    )
 
 
-def _prefix(found: Fields, name: str) -> str:
-    if found.value(name) is None:
+def _parse_prefix(fields: Fields, name: str) -> str:
+    if fields.value(name) is None:
         return DEFAULT_PREFIX
-    prefix = found.text(name) or ""
-    if len(prefix) > MAX_PREFIX or _PREFIX.fullmatch(prefix) is None or prefix.startswith(_SYSTEM):
+    prefix = fields.text(name) or ""
+    if len(prefix) > MAX_PREFIX_LENGTH or _PREFIX.fullmatch(prefix) is None or prefix.startswith(_SYSTEM_PREFIX):
         raise ParseError(
-            found.at(name), f"is not a prefix: at most {MAX_PREFIX} characters, no spaces, not beginning with system:"
+            fields.path_of(name),
+            f"is not a prefix: at most {MAX_PREFIX_LENGTH} characters, no spaces, not beginning with system:",
         )
     return prefix
 
 
 @lru_cache(maxsize=512)
-def impersonate(prefixes: Impersonation, identity: Identity) -> bytes:
+def write_impersonation_headers(prefixes: Impersonation, identity: Identity) -> bytes:
     """The header lines, each with its CRLF; ParseError for a caller that the target must not be told of.
 
     system:masters, and groups that would begin with `system:`, are left out.
     """
-    lines = b"".join(b"%b: %b\r\n" % each for each in _headers(prefixes, identity))
-    if len(lines) > MAX_BYTES:
-        raise ParseError("", f"the caller's groups and claims need more than {MAX_BYTES} bytes of headers")
+    lines = b"".join(b"%b: %b\r\n" % header for header in _impersonation_headers(prefixes, identity))
+    if len(lines) > MAX_HEADER_BYTES:
+        raise ParseError("", f"the caller's groups and claims need more than {MAX_HEADER_BYTES} bytes of headers")
     return lines
 
 
-def _headers(prefixes: Impersonation, identity: Identity) -> Iterator[tuple[bytes, bytes]]:
+def _impersonation_headers(prefixes: Impersonation, identity: Identity) -> Iterator[tuple[bytes, bytes]]:
     user = prefixes.user_prefix + identity.user
-    if not identity.user or user.startswith(_SYSTEM):
+    if not identity.user or user.startswith(_SYSTEM_PREFIX):
         raise ParseError(
             "", "a name of Kubernetes itself is not passed on without a prefix; set impersonate.userPrefix"
         )
-    yield b"Impersonate-User", _value(user)
+    yield b"Impersonate-User", _encode_value(user)
     if identity.uid:
-        yield b"Impersonate-Uid", _value(identity.uid)
-    for each in identity.groups:
-        group = prefixes.group_prefix + each
-        if each != SUPERUSERS and not group.startswith(_SYSTEM):
-            yield b"Impersonate-Group", _value(group)
+        yield b"Impersonate-Uid", _encode_value(identity.uid)
+    for name in identity.groups:
+        group = prefixes.group_prefix + name
+        if name != SUPERUSER_GROUP and not group.startswith(_SYSTEM_PREFIX):
+            yield b"Impersonate-Group", _encode_value(group)
     for key, values in sorted(identity.extra.items()):
         for value in values:
-            yield b"Impersonate-Extra-" + _key(key), _value(value)
+            yield b"Impersonate-Extra-" + _encode_extra_key(key), _encode_value(value)
 
 
-def _value(text: str) -> bytes:
-    if _CONTROL.search(text) is not None:
+def _encode_value(text: str) -> bytes:
+    if _CONTROL_CHARACTERS.search(text) is not None:
         raise ParseError("", "the caller's name, groups or claims have control characters")
     return text.encode()
 
 
-def _key(key: str) -> bytes:
-    return b"".join(b"%c" % each if each in _TOKEN else b"%%%02X" % each for each in key.encode())
+def _encode_extra_key(key: str) -> bytes:
+    return b"".join(b"%c" % byte if byte in _TOKEN_CHARACTERS else b"%%%02X" % byte for byte in key.encode())

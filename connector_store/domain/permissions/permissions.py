@@ -18,10 +18,17 @@ from urllib.parse import unquote
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.headers import Fields as Headers
-from connector_store.domain.base.names import is_label
+from connector_store.domain.base.headers import Headers as Headers
+from connector_store.domain.base.names import is_dns_label
 from connector_store.domain.base.request_info import RequestInfo, parse_request
-from connector_store.domain.permissions.rbac import RBAC_GROUP, BoundRole, ClusterRole, PolicyRule, RuleSet, role_name
+from connector_store.domain.permissions.rbac import (
+    RBAC_GROUP,
+    BoundRole,
+    ClusterRole,
+    PolicyRule,
+    RuleSet,
+    parse_role_name,
+)
 
 MAX_ENTRIES: Final = 32
 """Of `allow`, and of `deny`."""
@@ -29,38 +36,38 @@ MAX_NAMESPACES: Final = 256
 """Of one entry."""
 MAX_QUERY_PAIRS: Final = 1000
 """Servers count a query's pairs and read a longer one as none (Go: 10,000): its selectors would be gone."""
-ALWAYS: Final = "system:discovery"
+DISCOVERY_ROLE: Final = "system:discovery"
 """The role in audit lines of what every limited Connector lends."""
 
-_CERTIFICATES: Final = "certificates.k8s.io"
-_ADMISSION: Final = "admissionregistration.k8s.io"
-UPGRADED: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+_CERTIFICATES_GROUP: Final = "certificates.k8s.io"
+_ADMISSION_GROUP: Final = "admissionregistration.k8s.io"
+STREAM_SUBRESOURCES: Final = frozenset({"exec", "attach", "portforward", "proxy"})
 _WRITES: Final = frozenset({"create", "update", "patch"})
 _ROLES: Final = frozenset({"roles", "clusterroles"})
-_BINDINGS: Final = {"rolebindings": ("roles", "clusterroles"), "clusterrolebindings": ("clusterroles",)}
-_PARAMETERISED: Final = frozenset(
+_BOUND_ROLES: Final = {"rolebindings": ("roles", "clusterroles"), "clusterrolebindings": ("clusterroles",)}
+_PARAMETERIZED_RESOURCES: Final = frozenset(
     {
         "validatingadmissionpolicies", "validatingadmissionpolicybindings",
         "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
     }
 )  # fmt: skip
-_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews"})
+_SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews"})
 _SIGNER_VERBS: Final = {
     ("certificatesigningrequests", "approval"): "approve",
     ("certificatesigningrequests", "status"): "sign",
     ("clustertrustbundles", ""): "attest",
 }
-_GUARDED: Final = frozenset({RBAC_GROUP, _CERTIFICATES, _ADMISSION})
-_OTHER_PATCHES: Final = frozenset(
+_SECOND_CHECK_GROUPS: Final = frozenset({RBAC_GROUP, _CERTIFICATES_GROUP, _ADMISSION_GROUP})
+_NON_APPLY_PATCHES: Final = frozenset(
     {b"application/json-patch+json", b"application/merge-patch+json", b"application/strategic-merge-patch+json"}
 )
 
-_PLAIN = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@|^\"<>{}\[\]`%-]+)*/?")
-_DOTS = re.compile(r"/\.{1,2}(?:/|$)")
+_CANONICAL_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@|^\"<>{}\[\]`%-]+)*/?")
+_DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|$)")
 _ESCAPE = re.compile(r"%(?:[0-9A-Fa-f]{2})?")
-_DECODED = re.compile(r"[ -~]*")
-_AMBIGUOUS = re.compile(r"[/\\%;?#]")
-_MAX_CACHED: Final = 1024
+_PRINTABLE = re.compile(r"[ -~]*")
+_DELIMITER = re.compile(r"[/\\%;?#]")
+_MAX_CACHED_LENGTH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +87,10 @@ class Permissions:
 
     @property
     def role_names(self) -> frozenset[str]:
-        return frozenset(each.cluster_role for each in (*(self.allow or ()), *self.deny))
+        return frozenset(entry.cluster_role for entry in (*(self.allow or ()), *self.deny))
 
 
-class Asked(NamedTuple):
+class RequestAttributes(NamedTuple):
     """A request as far as permissions look at it; a tuple, because one is made for every request.
 
     `plain`: its path is written in the one way that all servers read alike. `upgrade`: it asks for another protocol.
@@ -91,24 +98,24 @@ class Asked(NamedTuple):
     """
 
     info: RequestInfo
-    plain: bool = True
-    upgrade: bool = False
+    is_canonical: bool = True
+    is_upgrade: bool = False
     may_create: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class Allowed:
     """`role` is the ClusterRole that allows it; empty where all is lent but what `deny` names."""
 
     role: str
 
 
 @dataclass(frozen=True, slots=True)
-class NotLent:
+class NotAllowed:
     """`missing` is what is not lent, which is not always what was asked for; `why` says then what it is needed for."""
 
     missing: RequestInfo
-    why: str = ""
+    reason: str = ""
     denied_by: str = ""
     """The ClusterRole of `deny`; empty where none of `allow` has it."""
 
@@ -122,112 +129,116 @@ class RoleProblem:
 
 def parse_permissions(spec: Fields) -> Permissions | None:
     """`permissions` of a Connector's spec; None if it is absent. ParseError names the field."""
-    found = spec.child("permissions")
+    fields = spec.child("permissions")
     if spec.value("permissions") is None:
         return None
-    unknown = sorted(set(found.names()) - {"allow", "deny"})
+    unknown = sorted(set(fields.names()) - {"allow", "deny"})
     if unknown:
-        raise ParseError(found.at(unknown[0]), "is not a field; permissions have allow and deny")
-    allow, deny = _entries(found, "allow"), _entries(found, "deny")
+        raise ParseError(fields.path_of(unknown[0]), "is not a field; permissions have allow and deny")
+    allow, deny = _parse_entries(fields, "allow"), _parse_entries(fields, "deny")
     if not allow and not deny:
-        raise ParseError(found.path, "has neither allow nor deny; name a ClusterRole in one of them, or leave it out")
+        raise ParseError(fields.path, "has neither allow nor deny; name a ClusterRole in one of them, or leave it out")
     return Permissions(allow=allow, deny=deny or ())
 
 
-def _entries(found: Fields, name: str) -> tuple[RoleEntry, ...] | None:
-    if found.value(name) is None:
+def _parse_entries(fields: Fields, name: str) -> tuple[RoleEntry, ...] | None:
+    if fields.value(name) is None:
         return None
-    entries = found.items(name)
+    entries = fields.items(name)
     if not entries:
-        raise ParseError(found.at(name), "is empty; name a ClusterRole, or leave the field out")
+        raise ParseError(fields.path_of(name), "is empty; name a ClusterRole, or leave the field out")
     if len(entries) > MAX_ENTRIES:
-        raise ParseError(found.at(name), f"has more than {MAX_ENTRIES} entries")
-    return tuple(_entry(each) for each in entries)
+        raise ParseError(fields.path_of(name), f"has more than {MAX_ENTRIES} entries")
+    return tuple(_parse_entry(entry) for entry in entries)
 
 
-def _entry(found: Fields) -> RoleEntry:
-    unknown = sorted(set(found.names()) - {"clusterRole", "namespaces"})
+def _parse_entry(fields: Fields) -> RoleEntry:
+    unknown = sorted(set(fields.names()) - {"clusterRole", "namespaces"})
     if unknown:
-        raise ParseError(found.at(unknown[0]), "is not a field; an entry has clusterRole and namespaces")
-    return RoleEntry(cluster_role=role_name(found, "clusterRole"), namespaces=_namespaces(found))
+        raise ParseError(fields.path_of(unknown[0]), "is not a field; an entry has clusterRole and namespaces")
+    return RoleEntry(cluster_role=parse_role_name(fields, "clusterRole"), namespaces=_parse_namespaces(fields))
 
 
-def _namespaces(found: Fields) -> frozenset[str] | None:
-    if found.value("namespaces") is None:
+def _parse_namespaces(fields: Fields) -> frozenset[str] | None:
+    if fields.value("namespaces") is None:
         return None
-    namespaces = found.texts("namespaces")
-    path = found.at("namespaces")
+    namespaces = fields.texts("namespaces")
+    path = fields.path_of("namespaces")
     if not namespaces:
         raise ParseError(path, "is empty; name a namespace, or leave the field out to mean all")
     if len(namespaces) > MAX_NAMESPACES:
         raise ParseError(path, f"has more than {MAX_NAMESPACES} namespaces")
-    for index, each in enumerate(namespaces):
-        if not is_label(each):
+    for index, namespace in enumerate(namespaces):
+        if not is_dns_label(namespace):
             raise ParseError(f"{path}[{index}]", "is not the name of a namespace")
     return frozenset(namespaces)
 
 
-class Lending:
+class PermissionEvaluator:
     """Permissions with the rules of their roles. Two are equal if they were made of the same."""
 
-    __slots__ = ("_allow", "_deny", "_made_of")
+    __slots__ = ("_allow", "_deny", "_roles")
 
     def __init__(self, allow: tuple[BoundRole, ...] | None, deny: tuple[BoundRole, ...]) -> None:
-        self._made_of = (allow, deny)
-        self._allow = None if allow is None else _compiled((*allow, *_ALWAYS_LENT))
-        self._deny = _compiled(deny) if deny else None
+        self._roles = (allow, deny)
+        self._allow = None if allow is None else _compile((*allow, *_DEFAULT_ROLES))
+        self._deny = _compile(deny) if deny else None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lending) and other._made_of == self._made_of
+        return isinstance(other, PermissionEvaluator) and other._roles == self._roles
 
     def __hash__(self) -> int:
-        return hash(self._made_of)
+        return hash(self._roles)
 
     def __repr__(self) -> str:
         rules = "all" if self._allow is None else len(self._allow)
         return f"Lending(allow={rules}, deny={len(self._deny or ())})"
 
-    def decide(self, asked: Asked) -> Lent | NotLent:
+    def evaluate(self, attributes: RequestAttributes) -> Allowed | NotAllowed:
         """Whether the Connector lends what the request is taken for, and all else that it may come to."""
-        info, plain, _, may_create = asked
-        if not plain:
-            return NotLent(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
-        lent = self._one(info, "")
-        if isinstance(lent, Lent) and (may_create or info.subresource in UPGRADED or info.group in _GUARDED):
-            for further, why in _further(asked):
-                missing = self._one(further, why)
-                if isinstance(missing, NotLent):
-                    return missing
-        return lent
+        info, is_canonical, _, may_create = attributes
+        if not is_canonical:
+            return NotAllowed(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
+        result = self._evaluate_right(info, "")
+        if isinstance(result, Allowed) and (
+            may_create or info.subresource in STREAM_SUBRESOURCES or info.group in _SECOND_CHECK_GROUPS
+        ):
+            for required, reason in _second_checks(attributes):
+                required_result = self._evaluate_right(required, reason)
+                if isinstance(required_result, NotAllowed):
+                    return required_result
+        return result
 
-    def _one(self, info: RequestInfo, why: str) -> Lent | NotLent:
-        denied = self._deny.allows(info) if self._deny is not None else None
-        if denied is not None:
-            return NotLent(info, why, denied)
+    def _evaluate_right(self, info: RequestInfo, reason: str) -> Allowed | NotAllowed:
+        denied_by = self._deny.find_role(info) if self._deny is not None else None
+        if denied_by is not None:
+            return NotAllowed(info, reason, denied_by)
         if self._allow is None:
-            return _LENT_ALL
-        role = self._allow.allows(info)
-        return NotLent(info, why) if role is None else _lent(role)
+            return _ALL_ALLOWED
+        role = self._allow.find_role(info)
+        return NotAllowed(info, reason) if role is None else _allowed(role)
 
 
-_lent = lru_cache(maxsize=1024)(Lent)
-_LENT_ALL: Final = Lent("")
+_allowed = lru_cache(maxsize=1024)(Allowed)
+_ALL_ALLOWED: Final = Allowed("")
 
 
 @lru_cache(maxsize=256)
-def _compiled(roles: tuple[BoundRole, ...]) -> RuleSet:
+def _compile(roles: tuple[BoundRole, ...]) -> RuleSet:
     """Connectors that lend the same share what was made of it."""
     return RuleSet(roles)
 
 
-def lend(permissions: Permissions, role: Callable[[str], ClusterRole | None]) -> Lending | RoleProblem:
+def build_evaluator(
+    permissions: Permissions, get_role: Callable[[str], ClusterRole | None]
+) -> PermissionEvaluator | RoleProblem:
     """Permissions with the roles that they name; a problem if one is not there, or denies nothing."""
-    found: dict[str, tuple[BoundRole, ...]] = {}
+    bound_roles: dict[str, tuple[BoundRole, ...]] = {}
     for field, entries in (("allow", permissions.allow or ()), ("deny", permissions.deny)):
-        bound = []
+        roles = []
         for index, entry in enumerate(entries):
             path = f"spec.permissions.{field}[{index}].clusterRole"
-            cluster_role = role(entry.cluster_role)
+            cluster_role = get_role(entry.cluster_role)
             if cluster_role is None:
                 return RoleProblem(
                     message=f'clusterroles.{RBAC_GROUP} "{entry.cluster_role}" not found; create it, or mend {path}'
@@ -237,54 +248,54 @@ def lend(permissions: Permissions, role: Callable[[str], ClusterRole | None]) ->
                     message=f'clusterroles.{RBAC_GROUP} "{entry.cluster_role}" has no rules, so it denies nothing; '
                     f"give it rules, wait until the cluster has filled it, or mend {path}"
                 )
-            bound.append(BoundRole(label=entry.cluster_role, rules=cluster_role.rules, namespaces=entry.namespaces))
-        found[field] = tuple(bound)
-    return Lending(None if permissions.allow is None else found["allow"], found["deny"])
+            roles.append(BoundRole(label=entry.cluster_role, rules=cluster_role.rules, namespaces=entry.namespaces))
+        bound_roles[field] = tuple(roles)
+    return PermissionEvaluator(None if permissions.allow is None else bound_roles["allow"], bound_roles["deny"])
 
 
-def asked_for(method: bytes, raw_target: bytes, headers: Headers, prefix: str) -> Asked:
+def parse_request_attributes(method: bytes, raw_target: bytes, headers: Headers, prefix: str) -> RequestAttributes:
     """A request to a server that does not see the `prefix` of its path."""
     target = raw_target.decode("ascii")
-    return Asked(
+    return RequestAttributes(
         info=parse_request(method.decode("ascii"), target, prefix),
-        plain=is_plain(target),
-        upgrade=headers.asked_upgrade is not None,
-        may_create=method in _MAY_CREATE and may_create(method, tuple(headers.values(b"content-type"))),
+        is_canonical=is_canonical_path(target),
+        is_upgrade=headers.upgrade_protocol is not None,
+        may_create=method in _CREATING_METHODS and may_create(method, tuple(headers.values(b"content-type"))),
     )
 
 
-def reviews_oneself(info: RequestInfo) -> bool:
+def is_self_review(info: RequestInfo) -> bool:
     """True for what asks the target for the rights of whoever asks: there, those of the credential."""
-    return info.group == "authorization.k8s.io" and info.verb == "create" and info.resource in _REVIEWS
+    return info.group == "authorization.k8s.io" and info.verb == "create" and info.resource in _SELF_REVIEWS
 
 
-def is_plain(target: str) -> bool:
+def is_canonical_path(target: str) -> bool:
     """True if the path of a request target is written as all servers read it alike.
 
     So whatever stands before an API server finds in it what the API server finds: no empty segments, none of dots, no
     escape that stands for a delimiter or for what is no printable ASCII.
     """
-    return _is_plain(target) if len(target) > _MAX_CACHED else _is_plain_cached(target)
+    return _is_canonical_path(target) if len(target) > _MAX_CACHED_LENGTH else _is_canonical_path_cached(target)
 
 
-def _is_plain(target: str) -> bool:
+def _is_canonical_path(target: str) -> bool:
     path, _, query = target.partition("?")
-    if query.count("&") >= MAX_QUERY_PAIRS or _PLAIN.fullmatch(path) is None:
+    if query.count("&") >= MAX_QUERY_PAIRS or _CANONICAL_PATH.fullmatch(path) is None:
         return False
     if "%" in path:
-        if any(len(each) == 1 for each in _ESCAPE.findall(path)):
+        if any(len(escape) == 1 for escape in _ESCAPE.findall(path)):
             return False
-        escaped = "".join(unquote(each, "latin-1") for each in _ESCAPE.findall(path))
-        if _DECODED.fullmatch(escaped) is None or _AMBIGUOUS.search(escaped) is not None:
+        escaped = "".join(unquote(escape, "latin-1") for escape in _ESCAPE.findall(path))
+        if _PRINTABLE.fullmatch(escaped) is None or _DELIMITER.search(escaped) is not None:
             return False
         path = unquote(path)
-    return _DOTS.search(path) is None
+    return _DOT_SEGMENT.search(path) is None
 
 
-_is_plain_cached = lru_cache(maxsize=2048)(_is_plain)
+_is_canonical_path_cached = lru_cache(maxsize=2048)(_is_canonical_path)
 
 
-_MAY_CREATE: Final = frozenset({b"PUT", b"PATCH"})
+_CREATING_METHODS: Final = frozenset({b"PUT", b"PATCH"})
 
 
 def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:
@@ -296,42 +307,42 @@ def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:
         return True
     if method != b"PATCH":
         return False
-    return len(content_types) != 1 or content_types[0].partition(b";")[0] not in _OTHER_PATCHES
+    return len(content_types) != 1 or content_types[0].partition(b";")[0] not in _NON_APPLY_PATCHES
 
 
-def _further(asked: Asked) -> Iterator[tuple[RequestInfo, str]]:
+def _second_checks(attributes: RequestAttributes) -> Iterator[tuple[RequestInfo, str]]:
     """What a request may come to beside what its path says, and why."""
-    info = asked.info
+    info = attributes.info
     verb, group, resource, subresource = info.verb, info.group, info.resource, info.subresource
-    if asked.may_create and not subresource:
+    if attributes.may_create and not subresource:
         yield info._replace(verb="create"), "this request creates what is not there"
-    if subresource in UPGRADED and verb != "create" and (asked.upgrade or subresource != "proxy"):
+    if subresource in STREAM_SUBRESOURCES and verb != "create" and (attributes.is_upgrade or subresource != "proxy"):
         yield info._replace(verb="create"), "this request opens a stream"
     if verb not in _WRITES:
         return
     if group == RBAC_GROUP and resource in _ROLES:
         yield info._replace(verb="escalate"), "its rules may be any"
-    elif group == RBAC_GROUP and resource in _BINDINGS:
-        for each in _BINDINGS[resource]:
-            yield info._replace(verb="bind", resource=each, subresource="", name=""), "it may bind any role"
-    elif group == _CERTIFICATES and (resource, subresource) in _SIGNER_VERBS:
-        needed = info._replace(
+    elif group == RBAC_GROUP and resource in _BOUND_ROLES:
+        for role_resource in _BOUND_ROLES[resource]:
+            yield info._replace(verb="bind", resource=role_resource, subresource="", name=""), "it may bind any role"
+    elif group == _CERTIFICATES_GROUP and (resource, subresource) in _SIGNER_VERBS:
+        signer = info._replace(
             verb=_SIGNER_VERBS[resource, subresource], resource="signers", subresource="", namespace="", name=""
         )
-        yield needed, "it may be of any signer"
-    elif group == _ADMISSION and resource in _PARAMETERISED:
+        yield signer, "it may be of any signer"
+    elif group == _ADMISSION_GROUP and resource in _PARAMETERIZED_RESOURCES:
         everything = info._replace(verb="get", group="*", resource="*", subresource="", namespace="", name="")
         yield everything, "its parameters may be any object"
 
 
-def _always() -> tuple[BoundRole, ...]:
+def _build_default_roles() -> tuple[BoundRole, ...]:
     """What Kubernetes gives to every user: its roles system:discovery, system:basic-user, system:public-info-viewer."""
     paths = (
         "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version",
         "/version/",
     )  # fmt: skip
     return (
-        BoundRole(label=ALWAYS, rules=(PolicyRule(verbs=("get",), non_resource_urls=paths),)),
+        BoundRole(label=DISCOVERY_ROLE, rules=(PolicyRule(verbs=("get",), non_resource_urls=paths),)),
         BoundRole(
             label="system:basic-user",
             rules=(
@@ -346,4 +357,4 @@ def _always() -> tuple[BoundRole, ...]:
     )
 
 
-_ALWAYS_LENT: Final = _always()
+_DEFAULT_ROLES: Final = _build_default_roles()

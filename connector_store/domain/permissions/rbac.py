@@ -21,7 +21,7 @@ from connector_store.domain.base.request_info import RequestInfo
 
 RBAC_GROUP: Final = "rbac.authorization.k8s.io"
 RBAC_VERSION: Final = f"{RBAC_GROUP}/v1"
-ALL: Final = "*"
+WILDCARD: Final = "*"
 MAX_RULES: Final = 4096
 """Of one role: what fits into an object of etcd's usual limit, generously."""
 
@@ -61,57 +61,57 @@ class BoundRole:
 def parse_cluster_role(raw: Mapping[str, object]) -> ClusterRole:
     """Read a ClusterRole; ParseError for one without a usable name or with fields of a wrong type."""
     fields = Fields(raw, "")
-    return ClusterRole(name=role_name(fields.child("metadata"), "name"), rules=parse_rules(fields))
+    return ClusterRole(name=parse_role_name(fields.child("metadata"), "name"), rules=parse_rules(fields))
 
 
-def role_name(fields: Fields, name: str) -> str:
+def parse_role_name(fields: Fields, field: str) -> str:
     """The name of a role in that field: a path segment, which may have capitals and colons."""
-    found = fields.text(name)
-    if found is None or found in (".", "..") or "/" in found or "%" in found:
-        raise ParseError(fields.at(name), "is not the name of a role: at least one character, no '/' and no '%'")
-    return found
+    role = fields.text(field)
+    if role is None or role in (".", "..") or "/" in role or "%" in role:
+        raise ParseError(fields.path_of(field), "is not the name of a role: at least one character, no '/' and no '%'")
+    return role
 
 
 def parse_rules(fields: Fields) -> tuple[PolicyRule, ...]:
     """`rules` of a Role or ClusterRole."""
     rules = fields.items("rules")
     if len(rules) > MAX_RULES:
-        raise ParseError(fields.at("rules"), f"has more than {MAX_RULES} rules")
+        raise ParseError(fields.path_of("rules"), f"has more than {MAX_RULES} rules")
     return tuple(
         PolicyRule(
-            verbs=each.texts("verbs"),
-            api_groups=each.texts("apiGroups"),
-            resources=each.texts("resources"),
-            resource_names=each.texts("resourceNames"),
-            non_resource_urls=each.texts("nonResourceURLs"),
+            verbs=rule.texts("verbs"),
+            api_groups=rule.texts("apiGroups"),
+            resources=rule.texts("resources"),
+            resource_names=rule.texts("resourceNames"),
+            non_resource_urls=rule.texts("nonResourceURLs"),
         )
-        for each in rules
+        for rule in rules
     )
 
 
-class _Words:
+class _WordIndex:
     """Word -> the rules that name it, as bits; `every` has those with `*`, which are in all others too."""
 
-    __slots__ = ("_found", "every")
+    __slots__ = ("_found", "wildcard_bits")
 
     def __init__(self) -> None:
-        self._found: dict[str, int] = {}
-        self.every = 0
+        self._bits: dict[str, int] = {}
+        self.wildcard_bits = 0
 
     def add(self, words: Iterable[str], bit: int) -> None:
         for word in words:
-            if word == ALL:
-                self.every |= bit
+            if word == WILDCARD:
+                self.wildcard_bits |= bit
             else:
-                self.put(word, bit)
+                self.add_literal(word, bit)
 
-    def put(self, word: str, bit: int) -> None:
+    def add_literal(self, word: str, bit: int) -> None:
         """A word that `*` does not mean everything of."""
-        self._found[word] = self._found.get(word, 0) | bit
+        self._bits[word] = self._bits.get(word, 0) | bit
 
-    def closed(self) -> dict[str, int]:
+    def with_wildcards(self) -> dict[str, int]:
         """As a dictionary for `get(word, every)`."""
-        return {word: bits | self.every for word, bits in self._found.items()}
+        return {word: bits | self.wildcard_bits for word, bits in self._bits.items()}
 
 
 class RuleSet:
@@ -123,21 +123,21 @@ class RuleSet:
         "_all_resources",
         "_all_urls",
         "_all_verbs",
-        "_everywhere",
+        "_all_namespaces",
         "_groups",
         "_labels",
         "_names",
         "_namespaces",
         "_resources",
-        "_url_starts",
+        "_url_prefixes",
         "_urls",
         "_verbs",
     )  # fmt: skip
 
     def __init__(self, roles: Iterable[BoundRole]) -> None:
-        verbs, groups, resources, names, urls, spaces = (_Words() for _ in range(6))
+        verbs, groups, resources, names, urls, namespaces = (_WordIndex() for _ in range(6))
         labels: list[str] = []
-        starts = _Words()
+        url_prefixes = _WordIndex()
         for role in roles:
             for rule in role.rules:
                 bit = 1 << len(labels)
@@ -146,48 +146,50 @@ class RuleSet:
                 groups.add(rule.api_groups, bit)
                 resources.add(rule.resources, bit)
                 for name in rule.resource_names:
-                    names.put(name, bit)
-                names.every |= 0 if rule.resource_names else bit
+                    names.add_literal(name, bit)
+                names.wildcard_bits |= 0 if rule.resource_names else bit
                 urls.add(rule.non_resource_urls, bit)
                 for url in rule.non_resource_urls:
-                    if url.endswith(ALL):
-                        starts.put(url.rstrip(ALL), bit)
-                spaces.add([ALL] if role.namespaces is None else sorted(role.namespaces), bit)
+                    if url.endswith(WILDCARD):
+                        url_prefixes.add_literal(url.rstrip(WILDCARD), bit)
+                namespaces.add([WILDCARD] if role.namespaces is None else sorted(role.namespaces), bit)
         self._labels = tuple(labels)
-        self._verbs, self._all_verbs = verbs.closed(), verbs.every
-        self._groups, self._all_groups = groups.closed(), groups.every
-        self._resources, self._all_resources = resources.closed(), resources.every
-        self._names, self._all_names = names.closed(), names.every
-        self._urls, self._all_urls = urls.closed(), urls.every
-        self._namespaces, self._everywhere = spaces.closed(), spaces.every
-        self._url_starts = tuple(starts.closed().items())
+        self._verbs, self._all_verbs = verbs.with_wildcards(), verbs.wildcard_bits
+        self._groups, self._all_groups = groups.with_wildcards(), groups.wildcard_bits
+        self._resources, self._all_resources = resources.with_wildcards(), resources.wildcard_bits
+        self._names, self._all_names = names.with_wildcards(), names.wildcard_bits
+        self._urls, self._all_urls = urls.with_wildcards(), urls.wildcard_bits
+        self._namespaces, self._all_namespaces = namespaces.with_wildcards(), namespaces.wildcard_bits
+        self._url_prefixes = tuple(url_prefixes.with_wildcards().items())
 
     def __len__(self) -> int:
         """The number of rules."""
         return len(self._labels)
 
-    def allows(self, info: RequestInfo) -> str | None:
+    def find_role(self, info: RequestInfo) -> str | None:
         """The label of the first role with a rule that allows it; None if there is none."""
         verb, group, resource, subresource, namespace, name, path = info
-        found = self._verbs.get(verb, self._all_verbs)
+        matches = self._verbs.get(verb, self._all_verbs)
         if not resource:
-            found &= self._everywhere & self._of_path(path)
+            matches &= self._all_namespaces & self._match_path(path)
         elif not subresource:
-            found &= self._resources.get(resource, self._all_resources)
+            matches &= self._resources.get(resource, self._all_resources)
         else:
-            whole, every = f"{resource}/{subresource}", f"*/{subresource}"
-            found &= self._resources.get(whole, self._all_resources) | self._resources.get(every, 0)
-        if found and resource:
-            found &= (
+            full_resource, wildcard_resource = f"{resource}/{subresource}", f"*/{subresource}"
+            matches &= self._resources.get(full_resource, self._all_resources) | self._resources.get(
+                wildcard_resource, 0
+            )
+        if matches and resource:
+            matches &= (
                 self._groups.get(group, self._all_groups)
                 & self._names.get(name, self._all_names)
-                & self._namespaces.get(namespace, self._everywhere)
+                & self._namespaces.get(namespace, self._all_namespaces)
             )
-        return self._labels[(found & -found).bit_length() - 1] if found else None
+        return self._labels[(matches & -matches).bit_length() - 1] if matches else None
 
-    def _of_path(self, path: str) -> int:
-        found = self._urls.get(path, self._all_urls)
-        for start, bits in self._url_starts:
-            if path.startswith(start):
-                found |= bits
-        return found
+    def _match_path(self, path: str) -> int:
+        matches = self._urls.get(path, self._all_urls)
+        for prefix, bits in self._url_prefixes:
+            if path.startswith(prefix):
+                matches |= bits
+        return matches

@@ -14,54 +14,59 @@ from dataclasses import dataclass
 from typing import Final
 
 from connector_store.domain.base.request_info import RequestInfo
-from connector_store.domain.permissions.permissions import UPGRADED, Asked, Lending, Lent
+from connector_store.domain.permissions.permissions import (
+    STREAM_SUBRESOURCES,
+    Allowed,
+    PermissionEvaluator,
+    RequestAttributes,
+)
 from connector_store.domain.permissions.rbac import RBAC_GROUP, ClusterRole, PolicyRule
 
-_NOTHING_BUT_ALWAYS: Final = Lending((), ())
-_REFUSED: Final = frozenset({401, 403, 407})
-_BIND: Final = frozenset({"create", "update", "patch"})
+_DEFAULTS_ONLY: Final = PermissionEvaluator((), ())
+_REFUSED_STATUSES: Final = frozenset({401, 403, 407})
+_WRITE_VERBS: Final = frozenset({"create", "update", "patch"})
 
-_Need = tuple[str, str, str]
+_Right = tuple[str, str, str]
 """API group, resource with its subresource (or a path, with the group `/`), verb."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestion:
+class RoleSuggestion:
     """`permissions` is the value of spec.permissions with these roles; empty where nothing is needed."""
 
     roles: tuple[ClusterRole, ...]
     permissions: Mapping[str, list[dict[str, object]]]
-    left_out: tuple[str, ...]
+    omissions: tuple[str, ...]
     """What was seen and is not in the roles, and why."""
 
 
-def suggest(lines: Iterable[Mapping[str, object]], *, name: str) -> Suggestion:
+def suggest_roles(records: Iterable[Mapping[str, object]], *, name: str) -> RoleSuggestion:
     """Of audit lines (docs/reference/telemetry.md), already chosen by who called and by Connector."""
-    needs: defaultdict[str, set[_Need]] = defaultdict(set)
-    left_out: Counter[str] = Counter()
-    for line in lines:
-        info = _request(line)
+    rights: defaultdict[str, set[_Right]] = defaultdict(set)
+    omission_counts: Counter[str] = Counter()
+    for record in records:
+        info = _parse_request(record)
         if info is None:
             continue
-        status = line.get("status")
-        if not isinstance(status, int) or (status in _REFUSED):
-            left_out[f"refused with {status}: {_words(info)}"] += 1
-        elif isinstance(_NOTHING_BUT_ALWAYS.decide(Asked(info=info)), Lent):
+        status = record.get("status")
+        if not isinstance(status, int) or (status in _REFUSED_STATUSES):
+            omission_counts[f"refused with {status}: {_describe(info)}"] += 1
+        elif isinstance(_DEFAULTS_ONLY.evaluate(RequestAttributes(info=info)), Allowed):
             continue
-        elif info.group == RBAC_GROUP and info.verb in _BIND:
-            why = "it may give any right, so it needs bind or escalate, which are yours to give"
-            left_out[f"{why}: {_words(info)}"] += 1
+        elif info.group == RBAC_GROUP and info.verb in _WRITE_VERBS:
+            reason = "it may give any right, so it needs bind or escalate, which are yours to give"
+            omission_counts[f"{reason}: {_describe(info)}"] += 1
         else:
-            needs[info.namespace if info.resource else ""] |= _needs(info)
-    return _suggestion(needs, left_out, name)
+            rights[info.namespace if info.resource else ""] |= _required_rights(info)
+    return _build_suggestion(rights, omission_counts, name)
 
 
-def _request(line: Mapping[str, object]) -> RequestInfo | None:
+def _parse_request(record: Mapping[str, object]) -> RequestInfo | None:
     def text(field: str) -> str:
-        value = line.get(field)
+        value = record.get(field)
         return value if isinstance(value, str) else ""
 
-    if line.get("event") != "request" or not text("verb"):
+    if record.get("event") != "request" or not text("verb"):
         return None
     path = text("path").partition("?")[0]
     return RequestInfo(
@@ -69,54 +74,62 @@ def _request(line: Mapping[str, object]) -> RequestInfo | None:
     )
 
 
-def _needs(info: RequestInfo) -> set[_Need]:
+def _required_rights(info: RequestInfo) -> set[_Right]:
     if not info.resource:
         return {("/", info.path, info.verb)}
     resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     verbs = {info.verb}
-    if (info.verb == "update" and not info.subresource) or (info.subresource in UPGRADED and info.verb == "get"):
+    if (info.verb == "update" and not info.subresource) or (
+        info.subresource in STREAM_SUBRESOURCES and info.verb == "get"
+    ):
         # A limited Connector asks for it too: docs/permissions.md.
         verbs.add("create")
     return {(info.group, resource, verb) for verb in verbs}
 
 
-def _suggestion(needs: Mapping[str, set[_Need]], left_out: Counter[str], name: str) -> Suggestion:
-    shared: defaultdict[frozenset[_Need], list[str]] = defaultdict(list)
-    everywhere = frozenset(needs.get("", ()))
-    for namespace in sorted(each for each in needs if each):
-        wanted = frozenset(needs[namespace]) - everywhere
-        if wanted:
-            shared[wanted].append(namespace)
+def _build_suggestion(rights: Mapping[str, set[_Right]], omission_counts: Counter[str], name: str) -> RoleSuggestion:
+    namespaces_by_rights: defaultdict[frozenset[_Right], list[str]] = defaultdict(list)
+    cluster_rights = frozenset(rights.get("", ()))
+    for namespace in sorted(namespace_key for namespace_key in rights if namespace_key):
+        role_rights = frozenset(rights[namespace]) - cluster_rights
+        if role_rights:
+            namespaces_by_rights[role_rights].append(namespace)
     roles: list[ClusterRole] = []
     entries: list[dict[str, object]] = []
-    several = len(shared) + bool(everywhere) > 1
-    for wanted, namespaces in (*(((everywhere, []),) if everywhere else ()), *shared.items()):
-        role = f"{name}-{len(roles) + 1}" if several else name
-        roles.append(ClusterRole(name=role, rules=_rules(wanted)))
+    is_numbered = len(namespaces_by_rights) + bool(cluster_rights) > 1
+    for role_rights, namespaces in (
+        *(((cluster_rights, []),) if cluster_rights else ()),
+        *namespaces_by_rights.items(),
+    ):
+        role = f"{name}-{len(roles) + 1}" if is_numbered else name
+        roles.append(ClusterRole(name=role, rules=_build_rules(role_rights)))
         entries.append({"clusterRole": role} | ({"namespaces": namespaces} if namespaces else {}))
-    told = tuple(f"{each} ({count} times)" if count > 1 else each for each, count in sorted(left_out.items()))
-    return Suggestion(roles=tuple(roles), permissions={"allow": entries} if entries else {}, left_out=told)
+    omissions = tuple(
+        f"{namespace_key} ({count} times)" if count > 1 else namespace_key
+        for namespace_key, count in sorted(omission_counts.items())
+    )
+    return RoleSuggestion(roles=tuple(roles), permissions={"allow": entries} if entries else {}, omissions=omissions)
 
 
-def _rules(needs: frozenset[_Need]) -> tuple[PolicyRule, ...]:
+def _build_rules(rights: frozenset[_Right]) -> tuple[PolicyRule, ...]:
     """One rule for all resources of a group with the same verbs."""
     verbs: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for group, resource, verb in needs:
+    for group, resource, verb in rights:
         verbs[group, resource].add(verb)
     resources: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
-    for (group, resource), each in sorted(verbs.items()):
-        resources[group, tuple(sorted(each))].append(resource)
+    for (group, resource), rule_verbs in sorted(verbs.items()):
+        resources[group, tuple(sorted(rule_verbs))].append(resource)
     return tuple(
-        PolicyRule(verbs=each, non_resource_urls=tuple(found))
+        PolicyRule(verbs=rule_verbs, non_resource_urls=tuple(names))
         if group == "/"
-        else PolicyRule(verbs=each, api_groups=(group,), resources=tuple(found))
-        for (group, each), found in resources.items()
+        else PolicyRule(verbs=rule_verbs, api_groups=(group,), resources=tuple(names))
+        for (group, rule_verbs), names in resources.items()
     )
 
 
-def _words(info: RequestInfo) -> str:
+def _describe(info: RequestInfo) -> str:
     if not info.resource:
         return f"{info.verb} {info.path}"
     resource = f"{info.resource}.{info.group}" if info.group else info.resource
-    where = f" in {info.namespace}" if info.namespace else ""
-    return f"{info.verb} {resource}{'/' + info.subresource if info.subresource else ''}{where}"
+    scope = f" in {info.namespace}" if info.namespace else ""
+    return f"{info.verb} {resource}{'/' + info.subresource if info.subresource else ''}{scope}"

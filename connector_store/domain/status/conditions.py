@@ -139,7 +139,7 @@ def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime
         reason=finding.reason or AS_EXPECTED,
         message=finding.message[:MAX_MESSAGE],
         severity="Info" if kind in (CA_CERT, CREDENTIAL) else "",
-        transition=rfc3339.write(now),
+        transition=rfc3339.format_time(now),
     )
     if old is not None and old.status == truth and old.transition:
         return replace(new, transition=old.transition)
@@ -192,11 +192,11 @@ def _fresh(facts: Facts, now: float, soon: float) -> Finding:
     """When the credential ends, as it says itself; nothing depends on it, because clocks differ."""
     if facts.credential is None:
         return Finding(holds=None, reason="NoCredential", message="there is no credential that could end")
-    expires = facts.credential.expires
+    expires = facts.credential.expires_at
     if expires is None:
         return Finding(holds=None, reason="NotKnown", message="the credential does not say when it ends")
     name = facts.auth.key.name if isinstance(facts.auth, Secret) else ""
-    when = rfc3339.write(datetime.fromtimestamp(expires, UTC))
+    when = rfc3339.format_time(datetime.fromtimestamp(expires, UTC))
     if expires <= now:
         return Finding(
             holds=False, reason="Expired", message=f'the credential in secrets "{name}" ended at {when}; renew it there'

@@ -18,7 +18,7 @@ from connector_store.domain.objects.resolve import (
     target_ca,
     what_is_lent,
 )
-from connector_store.domain.permissions.permissions import Lending
+from connector_store.domain.permissions.permissions import PermissionEvaluator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Facts:
     ca: bytes | Unusable | None = None
     credential: Credential | None = None
     """What the target is to get; None also where `auth` is Unusable."""
-    lending: Lending | Unusable | None = None
+    lending: PermissionEvaluator | Unusable | None = None
 
     @property
     def auth_name(self) -> str | None:

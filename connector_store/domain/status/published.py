@@ -26,5 +26,5 @@ def parse_http_address(raw: Mapping[str, object]) -> HttpAddress | None:
     try:
         ca = base64.b64decode(certificates, validate=True)
     except ValueError:
-        raise ParseError(found.at("CACerts"), "is not base64; the controller writes it anew") from None
+        raise ParseError(found.path_of("CACerts"), "is not base64; the controller writes it anew") from None
     return HttpAddress(url=url, ca=ca, audience=found.text("audience") or "")

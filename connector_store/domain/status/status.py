@@ -58,7 +58,7 @@ def parse_status(raw: Mapping[str, Any]) -> Status:
         conditions=tuple(_conditions(conditions if isinstance(conditions, list) else ())),
         observed_generation=generation if isinstance(generation, int) else 0,
         proxy=_proxy(raw),
-        expires=rfc3339.parse(_mapping(status.get("credential")).get("expirationTime")),
+        expires=rfc3339.parse_time(_mapping(status.get("credential")).get("expirationTime")),
     )
 
 
@@ -117,7 +117,7 @@ def _proxy_body(proxy: HttpAddress) -> dict[str, str | None]:
 
 
 def _time(seconds: float) -> str:
-    return rfc3339.write(datetime.fromtimestamp(seconds, UTC))
+    return rfc3339.format_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -18,11 +18,11 @@ from addons.access.grant import Asked
 from addons.access.lending import Lending, NotYet
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Found, Inject, Rules
@@ -42,17 +42,17 @@ KEY = "team-a/k8s"
 class SlowAccess:
     """Knows nobody by heart; `answers` come when `go_on` is set."""
 
-    withdrawn = 0
+    revocation_count = 0
 
-    def __init__(self, *answers: Answer | Exception) -> None:
+    def __init__(self, *answers: AccessResult | Exception) -> None:
         self.answers = list(answers)
         self.asked = 0
         self.go_on = asyncio.Event()
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         self.asked += 1
         await self.go_on.wait()
         answer = self.answers.pop(0)
@@ -60,13 +60,13 @@ class SlowAccess:
             raise answer
         return answer
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise NotImplementedError
 
 
 GRANTED = Granted(identity=Identity(user="u"))
-REFUSED = Refused(what="use", reason="no")
-RIGHT = MintingRight(BearerToken("held"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
+REFUSED = Refused(check="use", reason="no")
+RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
 
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
@@ -86,14 +86,14 @@ def get(target: Target, token: str = "t") -> bytes:
     ("answer", "status"),
     [
         pytest.param(GRANTED, 200, id="granted"),
-        pytest.param(Refused(what="token", reason=""), 401, id="a token that is none"),
-        pytest.param(Refused(what="use", reason=""), 403, id="no right"),
+        pytest.param(Refused(check="token", reason=""), 401, id="a token that is none"),
+        pytest.param(Refused(check="use", reason=""), 403, id="no right"),
         pytest.param(Unavailable(reason="", retry_after=7), 503, id="nobody to ask"),
         pytest.param(RuntimeError(), 503, id="a check that raises"),
     ],
 )
 async def test_with_password_x_each_request_brings_its_token(
-    proxy: Proxy, target: Target, answer: Answer | Exception, status: int
+    proxy: Proxy, target: Target, answer: AccessResult | Exception, status: int
 ) -> None:
     access = SlowAccess(answer)
     give(proxy, access)
@@ -115,7 +115,7 @@ async def test_with_password_x_a_request_without_a_token_gets_401(proxy: Proxy, 
 
 
 async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: Target) -> None:
-    access = SlowAccess(GRANTED, Refused(what="use", reason=""))
+    access = SlowAccess(GRANTED, Refused(check="use", reason=""))
     give(proxy, access)
     access.go_on.set()
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:t")
@@ -145,7 +145,7 @@ async def test_an_error_in_the_data_path_closes_the_connection(
     proxy: Proxy, target: Target, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(SlowAccess):
-        def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
             raise RuntimeError(f"about {token}")
 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
@@ -161,7 +161,7 @@ async def test_an_error_in_the_data_path_closes_the_connection(
 async def test_who_lost_the_right_while_a_person_thought_is_refused(
     folder: Path, confdir: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = Refused(what="token", reason="expired")
+    refused = Refused(check="token", reason="expired")
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
 
         def withdraw(_: HTTPFlow) -> None:
@@ -179,7 +179,7 @@ class Waiting:
     """Sockets, as far as an admission uses them: `waits` is what it waits for, `closes` what is done at the end."""
 
     def __init__(self) -> None:
-        self.waits: list[Callable[[Answer], None]] = []
+        self.waits: list[Callable[[AccessResult], None]] = []
         self.closes: list[Callable[[], None]] = []
         self.on_close = self.closes.append
         self.source_ip = "192.0.2.1"
@@ -192,7 +192,9 @@ class Waiting:
     def hold(self) -> None:
         self.held = True
 
-    def wait_for(self, name: str, work: Coroutine[Any, Any, Answer], _: Answer, then: Callable[[Answer], None]) -> None:
+    def wait_for(
+        self, name: str, work: Coroutine[Any, Any, AccessResult], _: AccessResult, then: Callable[[AccessResult], None]
+    ) -> None:
         work.close()
         self.waits.append(then)
 
@@ -207,13 +209,13 @@ class Known(SlowAccess):
         self.looks = 0
         self.refuses = False
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         self.looks += 1
         if self.refuses:
             return REFUSED
         if token not in self.identities:
             return None
-        return Granted(identity=Identity(user=self.identities[token]), holds_until=self.holds_until)
+        return Granted(identity=Identity(user=self.identities[token]), valid_until=self.holds_until)
 
 
 class World:
@@ -236,7 +238,7 @@ class World:
 
     def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> Decision | None:
         fields = [] if token is None else [(b"Proxy-Authorization", b"Basic " + b64encode(f"a/b:{token}".encode()))]
-        head = RequestHead(b"CONNECT", authority, 1, Fields(fields), 0)
+        head = RequestHead(b"CONNECT", authority, 1, Headers(fields), 0)
         return self.admission().connect(head, self.later.append)
 
 
@@ -267,7 +269,7 @@ def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
     assert world.connect("stranger") is None
     (then,) = world.sockets.waits
     assert (world.later, world.sockets.held) == ([], True)
-    then(Refused(what="use", reason=""))
+    then(Refused(check="use", reason=""))
     (decision,) = world.later
     assert (status(decision), decision.key, decision.identity) == (403, ObjectKey("a", "b"), None)
 
@@ -275,7 +277,7 @@ def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
 def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
     world = World(missing=frozenset({"folder"}))
     asked = Asked(ObjectKey("a", "b"), "h:443", "stranger")
-    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     assert status(world.admission().request(head, asked, world.later.append)) == 503
     assert status(world.connect("stranger")) == 503
     assert world.sockets.waits == []
@@ -290,7 +292,7 @@ class Asking:
 
     def ask(self, token: str = "t", name: str = "b") -> int | None:
         """The status; None where an answer is waited for."""
-        head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+        head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
         asked = Asked(ObjectKey("a", name), "h:443", token)
         decision = self.admission.request(head, asked, self.world.later.append)
         return None if decision is None else status(decision)
@@ -328,7 +330,7 @@ def test_what_was_withdrawn_holds_no_more() -> None:
     world.access.holds_until = math.inf
     asking = Asking(world)
     assert asking.ask() == 200
-    world.access.withdrawn += 1
+    world.access.revocation_count += 1
     assert [asking.ask(), world.access.looks] == [200, 2]
 
 
@@ -381,9 +383,9 @@ def test_a_caller_who_is_known_waits_for_the_first_token_and_then_nobody_does() 
 
 
 @pytest.mark.parametrize("answer", [REFUSED, None], ids=["who may not", "who is not known"])
-def test_for_whom_may_not_no_token_is_waited_for(answer: Answer | None) -> None:
+def test_for_whom_may_not_no_token_is_waited_for(answer: AccessResult | None) -> None:
     class Access(SlowAccess):
-        def cached(self, token: str, key: ObjectKey) -> Answer | None:
+        def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
             return answer
 
     world = World()
@@ -420,7 +422,7 @@ def test_connections_are_counted_by_caller() -> None:
 def test_a_connection_is_known_once() -> None:
     world = World()
     admission = world.admission()
-    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("stranger", "t", "t"):
         admission.request(head, Asked(ObjectKey("a", "b"), "h:443", token), world.later.append)
     assert world.sockets.known_times == 1
@@ -429,7 +431,7 @@ def test_a_connection_is_known_once() -> None:
 def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
     world = World()
     admission = world.admission()
-    head = RequestHead(b"GET", b"/api", 1, Fields([(b"Host", b"h:443")]), 0)
+    head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("t", "t", "u"):
         asked = Asked(ObjectKey("a", "b"), "h:443", token)
         assert status(admission.request(head, asked, world.later.append)) == 200

@@ -6,7 +6,7 @@ import pytest
 
 from addons.access.checks import REFUSALS, Checks, ask, may_use
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.verdict import Rules
 from tests.fakes.lending import as_held
 
@@ -15,15 +15,15 @@ GRANTED = Granted(identity=Identity(user="u"))
 
 
 class FakeAccess:
-    withdrawn = 0
+    revocation_count = 0
 
-    def __init__(self, result: Answer | Exception | None) -> None:
+    def __init__(self, result: AccessResult | Exception | None) -> None:
         self.result = result
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         if self.result is None:
             await asyncio.Event().wait()
         if isinstance(self.result, Exception):
@@ -31,7 +31,7 @@ class FakeAccess:
         assert self.result is not None
         return self.result
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise NotImplementedError
 
 
@@ -45,10 +45,12 @@ async def test_the_answer_of_the_check_is_handed_on() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "asked"),
-    [(GRANTED, [KEY]), (Refused(what="use", reason=""), []), (Unavailable(reason=""), [])],
+    [(GRANTED, [KEY]), (Refused(check="use", reason=""), []), (Unavailable(reason=""), [])],
     ids=["who is let in", "who may not", "who cannot be checked"],
 )
-async def test_what_else_takes_time_is_waited_for_by_whom_it_has_let_in(answer: Answer, asked: list[ObjectKey]) -> None:
+async def test_what_else_takes_time_is_waited_for_by_whom_it_has_let_in(
+    answer: AccessResult, asked: list[ObjectKey]
+) -> None:
     found: list[ObjectKey] = []
 
     async def then(key: ObjectKey) -> None:
@@ -85,13 +87,13 @@ def checks(access: FakeAccess) -> Checks:
 @pytest.mark.parametrize(
     ("answer", "limited"),
     [
-        pytest.param(Refused(what="token", reason="forged"), True, id="refused tokens"),
-        pytest.param(Refused(what="use", reason="may not"), False, id="good tokens without the right"),
+        pytest.param(Refused(check="token", reason="forged"), True, id="refused tokens"),
+        pytest.param(Refused(check="use", reason="may not"), False, id="good tokens without the right"),
         pytest.param(GRANTED, False, id="accepted ones"),
         pytest.param(Unavailable(reason="away"), False, id="an API server that is away"),
     ],
 )
-async def test_tokens_that_have_to_be_refused_are_bounded_for_each_address(answer: Answer, limited: bool) -> None:
+async def test_tokens_that_have_to_be_refused_are_bounded_for_each_address(answer: AccessResult, limited: bool) -> None:
     asked = checks(FakeAccess(answer))
     given = [await ask(asked, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSALS)]
     held_up = [each for each in given if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]

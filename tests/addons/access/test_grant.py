@@ -3,14 +3,14 @@
 from addons.access.grant import Asked, Grant, bearer
 from addons.http1.messages import RequestHead
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 
 A = ObjectKey("n", "a")
 
 
 def head(*fields: tuple[bytes, bytes]) -> RequestHead:
-    return RequestHead(b"GET", b"/api", 1, Fields(fields), 0)
+    return RequestHead(b"GET", b"/api", 1, Headers(fields), 0)
 
 
 def test_a_request_brings_a_token_or_none_that_can_be_read() -> None:

@@ -7,13 +7,13 @@ import pytest
 from addons.access.lending import Lending, NotYet
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.minting import MintedToken, MintingRight, TokenOrder
+from connector_store.domain.credential.minting import IssuedToken, IssuingCredential, TokenRequest
 from connector_store.domain.decision.verdict import Found
 from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
 from connector_store.minter import Failure, Source
 
 KEY = ObjectKey("team-a", "k8s")
-RIGHT = MintingRight(BearerToken("held"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
+RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
 MINTING = Target(key=KEY, uid="u", address=Address(host="h", port=1), credential=RIGHT, secret_name="s", ca=b"pem")
 PLAIN = replace(MINTING, credential=BearerToken("held"))
 MINTED = BearerToken("minted")
@@ -86,7 +86,7 @@ async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None
 def test_the_minter_is_told_of_its_own_tokens_that_a_target_refuses(world: World) -> None:
     world.lending.refused(PLAIN)
     assert world.minter.told == []
-    world.lending.refused(replace(MINTING, credential=MintedToken("minted", None)))
+    world.lending.refused(replace(MINTING, credential=IssuedToken("minted", None)))
     assert world.minter.told == [KEY]
 
 

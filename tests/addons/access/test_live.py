@@ -9,29 +9,29 @@ import pytest
 from addons.access.live import CONCURRENT, LOOKED_AT, Live, Streams
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.verdict import Found
 from connector_store.domain.objects.models import Address, Unusable
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import Asked, Lending
+from connector_store.domain.permissions.permissions import PermissionEvaluator, RequestAttributes
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 from tests.addons.relay.test_inject import target
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("n", "a")
 TARGET = target("t")
-LIST_PODS = Asked(info=parse_request("GET", "/api/v1/pods", ""))
+LIST_PODS = RequestAttributes(info=parse_request("GET", "/api/v1/pods", ""))
 
 
-def lends(resource: str) -> Lending:
+def lends(resource: str) -> PermissionEvaluator:
     rule = PolicyRule(verbs=("list",), api_groups=("",), resources=(resource,))
-    return Lending((BoundRole(label="role", rules=(rule,)),), ())
+    return PermissionEvaluator((BoundRole(label="role", rules=(rule,)),), ())
 
 
 class FakeTunnel:
     def __init__(self, token: str = "t", expires: float | None = None, *, idle: bool = False) -> None:
         self.key = KEY
-        granted = Granted(identity=Identity(user="u"), token_expires=expires)
+        granted = Granted(identity=Identity(user="u"), token_expires_at=expires)
         self.live = None if idle else Live(TARGET, token, granted, lambda: LIST_PODS)
         self.cuts: list[str] = []
         self.looks = 0
@@ -46,23 +46,23 @@ class FakeTunnel:
 class FakeParts:
     """The store and the access check."""
 
-    withdrawn = 0
+    revocation_count = 0
 
     def __init__(self) -> None:
         self.found: Found = TARGET
-        self.answer: Answer = Granted(identity=Identity(user="u"))
+        self.answer: AccessResult = Granted(identity=Identity(user="u"))
         self.asked: list[str] = []
 
     def get(self, key: ObjectKey) -> Found:
         return self.found
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         raise NotImplementedError
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         raise NotImplementedError
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         self.asked.append(token)
         return self.answer
 
@@ -101,7 +101,7 @@ async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() 
             looks[turn] += 1
 
     class Parts(FakeParts):
-        async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+        async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
             asks[turn] += 1
             return await super().recheck(token, identity, key)
 
@@ -158,13 +158,13 @@ def test_what_runs_is_cut_when_its_connector_is(found: Found, cut: bool) -> None
 @pytest.mark.parametrize(
     ("answer", "cut"),
     [
-        pytest.param(Refused(what="use", reason=""), True, id="refused"),
-        pytest.param(Refused(what="token", reason=""), True, id="a token that is revoked"),
+        pytest.param(Refused(check="use", reason=""), True, id="refused"),
+        pytest.param(Refused(check="token", reason=""), True, id="a token that is revoked"),
         pytest.param(Unavailable(reason=""), False, id="not to be asked"),
         pytest.param(Granted(identity=Identity(user="u")), False, id="granted"),
     ],
 )
-async def test_a_caller_who_lost_the_right_loses_his_streams(answer: Answer, cut: bool) -> None:
+async def test_a_caller_who_lost_the_right_loses_his_streams(answer: AccessResult, cut: bool) -> None:
     parts, live = FakeParts(), FakeTunnel()
     parts.answer = answer
     await streams(parts, live).recheck_all()
@@ -174,10 +174,10 @@ async def test_a_caller_who_lost_the_right_loses_his_streams(answer: Answer, cut
 async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
     parts, live = FakeParts(), FakeTunnel()
 
-    async def refuse(token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def refuse(token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         assert live.live is not None
         live.live = replace(live.live, token="another")
-        return Refused(what="token", reason="")
+        return Refused(check="token", reason="")
 
     parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
     await streams(parts, live).recheck_all()

@@ -17,7 +17,7 @@ from addons.http1.messages import (
     render_chunk,
     render_last_chunk,
 )
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 
 MAX = 4096
 Reader = RequestReader | ResponseReader
@@ -116,13 +116,13 @@ ANSWER = (
 @pytest.mark.parametrize("step", [*range(1, 8), len(MESSAGES)])
 def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) -> None:
     assert requests(MESSAGES, list(range(step, len(MESSAGES), step))) == [
-        RequestHead(b"POST", b"/a", 1, Fields([(b"Host", b"t:1"), (b"Content-Length", b"5")]), 5),
+        RequestHead(b"POST", b"/a", 1, Headers([(b"Host", b"t:1"), (b"Content-Length", b"5")]), 5),
         b"hello",
         End(),
-        RequestHead(b"PUT", b"/b?c", 1, Fields([(b"Transfer-Encoding", b"chunked")]), Until.LAST_CHUNK),
+        RequestHead(b"PUT", b"/b?c", 1, Headers([(b"Transfer-Encoding", b"chunked")]), Until.LAST_CHUNK),
         b"abcde",
-        End(Fields([(b"A", b"b")])),
-        RequestHead(b"GET", b"/c", 1, Fields([(b"Host", b"t:1")]), 0),
+        End(Headers([(b"A", b"b")])),
+        RequestHead(b"GET", b"/c", 1, Headers([(b"Host", b"t:1")]), 0),
         End(),
     ]
 
@@ -130,8 +130,8 @@ def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) 
 @pytest.mark.parametrize("step", [*range(1, 8), len(ANSWER)])
 def test_an_answer_is_read_in_pieces_of_any_size(step: int) -> None:
     assert responses(ANSWER, list(range(step, len(ANSWER), step))) == [
-        ResponseHead(103, b"Early Hints", 1, Fields([(b"Link", b"a")]), 0),
-        ResponseHead(200, b"All  is well", 1, Fields([(b"Content-Length", b"5")]), 5),
+        ResponseHead(103, b"Early Hints", 1, Headers([(b"Link", b"a")]), 0),
+        ResponseHead(200, b"All  is well", 1, Headers([(b"Content-Length", b"5")]), 5),
         b"hello",
         End(),
     ]
@@ -372,7 +372,7 @@ def test_a_length_where_there_can_be_none_goes_no_further(status: int) -> None:
 def test_the_length_that_an_answer_to_head_would_have_is_kept() -> None:
     head, end = responses(b"HTTP/1.1 200 A\r\nContent-Length: 5\r\n\r\n", method=b"HEAD")
     assert isinstance(head, ResponseHead)
-    assert (head.headers.only(b"content-length"), end) == (b"5", End())
+    assert (head.headers.single_value(b"content-length"), end) == (b"5", End())
 
 
 def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
@@ -380,12 +380,12 @@ def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
 
 
 def test_fields_say_how_a_body_is_framed() -> None:
-    assert body_of(Fields([(b"Content-Length", b"5")])) == 5
-    assert body_of(Fields([(b"transfer-encoding", b"Chunked")])) is Until.LAST_CHUNK
-    assert body_of(Fields()) is None
-    assert body_of(Fields([(b"Content-Length", b"9" * 18)])) == 10**18 - 1
-    assert isinstance(body_of(Fields([(b"Content-Length", b"9" * 19)])), Invalid)
-    assert isinstance(body_of(Fields([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), Invalid)
+    assert body_of(Headers([(b"Content-Length", b"5")])) == 5
+    assert body_of(Headers([(b"transfer-encoding", b"Chunked")])) is Until.LAST_CHUNK
+    assert body_of(Headers()) is None
+    assert body_of(Headers([(b"Content-Length", b"9" * 18)])) == 10**18 - 1
+    assert isinstance(body_of(Headers([(b"Content-Length", b"9" * 19)])), Invalid)
+    assert isinstance(body_of(Headers([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), Invalid)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_trailers_are_fields_or_the_message_is_none(end: bytes) -> None:
 def test_trailers_that_must_not_be_any_do_not_pass() -> None:
     head = b"HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
     end = responses(head + b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")[-1]
-    assert end == End(Fields([(b"X-Sum", b"1")]))
+    assert end == End(Headers([(b"X-Sum", b"1")]))
 
 
 @pytest.mark.parametrize(("size", "remembered"), [(0, True), (MAX_REMEMBERED, True), (MAX_REMEMBERED + 1, False)])

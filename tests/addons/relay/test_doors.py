@@ -5,7 +5,7 @@ import pytest
 from addons.access.grant import Asked, Grant
 from addons.http1.messages import RequestHead
 from addons.relay.doors import Direct, Request, Tunnel
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.own_names import OwnNames
@@ -17,7 +17,7 @@ ALIAS = "c-k8s.team-a.svc"
 
 
 def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
-    fields = Fields([(b"Host", host.encode()), (b"Authorization", b"Bearer " + token.encode())])
+    fields = Headers([(b"Host", host.encode()), (b"Authorization", b"Bearer " + token.encode())])
     return RequestHead(b"GET", target.encode(), 1, fields, 0)
 
 

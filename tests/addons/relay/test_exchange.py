@@ -8,7 +8,7 @@ from addons.http1.messages import End, RequestHead, Until
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
 from addons.relay.response import Response
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.verdict import Forward
@@ -20,7 +20,7 @@ SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"
 
 
 def turn(path: bytes = b"/api", *, body: int | Until = 0) -> Exchange:
-    head = RequestHead(b"GET", path, 1, Fields([(b"User-Agent", b"k")]), body)
+    head = RequestHead(b"GET", path, 1, Headers([(b"User-Agent", b"k")]), body)
     return Exchange(head=head, asked=Asked(KEY, "h:1", "t"), source_ip="10.0.0.1")
 
 
@@ -87,7 +87,7 @@ def test_a_body_is_framed_for_the_target() -> None:
     plain.take(b"ab", out)
     plain.take(End(), out)
     chunked.take(b"ab", out)
-    chunked.take(End(Fields([(b"Trailer", b"dropped")])), out)
+    chunked.take(End(Headers([(b"Trailer", b"dropped")])), out)
     assert out == [b"ab", b"2\r\nab\r\n", b"0\r\n\r\n"]
     assert plain.whole
     assert chunked.whole
@@ -110,7 +110,7 @@ def test_it_is_written_down_once() -> None:
 @pytest.mark.parametrize(("body", "upgrade"), [(0, True), (3, False)])
 def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool) -> None:
     found = turn(body=body)
-    asked = Fields([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
+    asked = Headers([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
     found.head = found.head._replace(headers=asked)
     forward = Forward(target=target(None), granted=GRANTED)
     start = found.forward(forward, max_head=4096, last=False, tells_address=True)

@@ -6,12 +6,12 @@ import pytest
 
 from addons.http1.messages import Body, RequestHead, ResponseHead, Until
 from addons.relay import inject
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import ClientCertificate
-from connector_store.domain.credential.minting import MintingRight, TokenOrder
+from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
 from connector_store.domain.decision.verdict import Forward, Inject
 from connector_store.domain.objects.models import Address, Target
 
@@ -34,11 +34,11 @@ FORWARD = Forward(target=target(None), granted=GRANTED)
 
 
 def request(*headers: Header, method: bytes = b"GET", body: Body = 0, minor: int = 1) -> RequestHead:
-    return RequestHead(method, b"/a", minor, Fields(headers), body)
+    return RequestHead(method, b"/a", minor, Headers(headers), body)
 
 
 def response(*headers: Header, status: int = 200, body: Body = 0, minor: int = 1) -> ResponseHead:
-    return ResponseHead(status, b"Why", minor, Fields(headers), body)
+    return ResponseHead(status, b"Why", minor, Headers(headers), body)
 
 
 def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
@@ -80,7 +80,7 @@ def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
 
 
 def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
-    minting = MintingRight(BearerToken("real"), TokenOrder(service_account=ObjectKey("ci", "deployer")))
+    minting = IssuingCredential(BearerToken("real"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
     for bad in (target(None), replace(target(None), credential=minting)):
         with pytest.raises(ValueError, match="without a credential"):
             inject.request_bytes(request(), Inject(target=bad, granted=GRANTED), None, "1")

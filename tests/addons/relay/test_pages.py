@@ -8,9 +8,9 @@ import yaml
 
 from addons.access.checks import Checks
 from addons.relay.pages import Page, Pages
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Rules
@@ -27,21 +27,21 @@ GRANTED = Granted(identity=Identity(user="u"))
 class FakeAccess:
     """Answers what it is told to; `asked` is what reached it."""
 
-    withdrawn = 0
+    revocation_count = 0
 
     def __init__(self) -> None:
-        self.answer: Answer = GRANTED
-        self.known: Answer | None = None
+        self.answer: AccessResult = GRANTED
+        self.known: AccessResult | None = None
         self.asked: list[tuple[str, ObjectKey]] = []
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return self.known
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         self.asked.append((token, key))
         return self.answer
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise AssertionError("no streams here")
 
 
@@ -70,7 +70,7 @@ class Proxy:
         return f"http://{host}" if host else service_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
-        return await self.landing.answer(method, target, Fields(headers), "192.0.2.1")
+        return await self.landing.answer(method, target, Headers(headers), "192.0.2.1")
 
     async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
         answer = await self.get(target, *headers, method=method)
@@ -145,12 +145,12 @@ async def test_whoever_says_not_who_he_is_gets_401(headers: list[Header], status
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
-        pytest.param(Refused(what="token", reason="expired"), 401, id="a bad token"),
-        pytest.param(Refused(what="use", reason="no"), 403, id="a caller without the right"),
+        pytest.param(Refused(check="token", reason="expired"), 401, id="a bad token"),
+        pytest.param(Refused(check="use", reason="no"), 403, id="a caller without the right"),
         pytest.param(Unavailable(reason="down", retry_after=3), 503, id="nobody to ask"),
     ],
 )
-async def test_the_check_decides(answer: Answer, status: int) -> None:
+async def test_the_check_decides(answer: AccessResult, status: int) -> None:
     proxy = Proxy()
     proxy.access.answer = answer
     assert (await proxy.refused(b"/kubeconfig", basic())).status == status
@@ -159,7 +159,7 @@ async def test_the_check_decides(answer: Answer, status: int) -> None:
 async def test_a_connector_that_is_not_there_and_one_that_may_not_be_used_look_alike() -> None:
     proxy = Proxy()
     missing = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
-    proxy.access.answer = Refused(what="use", reason="no")
+    proxy.access.answer = Refused(check="use", reason="no")
     forbidden = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
     assert missing == forbidden
 

@@ -93,7 +93,7 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
 
 async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
     access, key = Nobody(), ObjectKey("n", "a")
-    assert isinstance(access.cached("t", key), Unavailable)
+    assert isinstance(access.check_cached("t", key), Unavailable)
     assert isinstance(await access.check("t", key), Unavailable)
     assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)
 

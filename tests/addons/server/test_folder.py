@@ -9,12 +9,12 @@ from addons.relay.shared import Times
 from addons.server import assembly, folder
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import Folder
+from connector_store.domain.config.source import FolderSource
 
 
 def config(confdir: Path, **explicit: str) -> Config:
     return Config(
-        source=Folder("connectors"),
+        source=FolderSource("connectors"),
         authentication=None,
         recheck=30,
         cut_expired=False,

@@ -10,7 +10,7 @@ from mitmproxy.test import taddons
 from addons.relay.shared import Times
 from addons.server import options
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import Cluster, Folder
+from connector_store.domain.config.source import ClusterSource, FolderSource
 from tests.fakes.proxy import Options
 
 
@@ -36,7 +36,7 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert (config.recheck, config.times) == (30, Times(client=10, connect=10))
     assert config.keep_target == 15
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
-    assert (config.source, config.flows, config.cut_expired) == (Folder("connectors"), "auto", False)
+    assert (config.source, config.flows, config.cut_expired) == (FolderSource("connectors"), "auto", False)
     assert config.audit_commands
     assert (config.audit, config.audit_refuses) == ("auto", False)
     assert config.explicit == {}
@@ -90,7 +90,7 @@ async def test_connections_to_targets_need_not_be_kept(context) -> None:
 
 
 async def test_in_a_pod_the_cluster_is_the_source(context) -> None:
-    assert options.read(in_pod=True).source == Cluster()
+    assert options.read(in_pod=True).source == ClusterSource()
 
 
 async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None:

@@ -64,7 +64,7 @@ def test_the_api_server_itself_is_a_ready_target(world: World, controller: Contr
     assert "system:serviceaccount:" in conditions["AuthReady"]["message"]
     wide = world.plane.kubectl("get", "connectors", "-o", "wide", namespace=namespace)
     assert seen["credential"]["expirationTime"] in wide
-    expires = rfc3339.parse(seen["credential"]["expirationTime"])
+    expires = rfc3339.parse_time(seen["credential"]["expirationTime"])
     metric = f'connector_credential_expiry_timestamp_seconds{{connector="{namespace}/k8s"}}'
     until(lambda: metric in controller.get("/metrics"), "the metric")
     assert controller.metric(metric) == expires

@@ -35,7 +35,7 @@ async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane,
     assert isinstance(answer, Granted)
     assert answer.identity.user == f"system:serviceaccount:{own_namespace}:default"
     assert f"system:serviceaccounts:{own_namespace}" in answer.identity.groups
-    assert answer.token_expires is not None
+    assert answer.token_expires_at is not None
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, 
     async with proxy_client(plane) as client:
         answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
         assert isinstance(answer, Refused)
-        assert answer.what == "use"
+        assert answer.check == "use"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_a_token_that_is_not_for_us(
     async with proxy_client(plane) as client:
         answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
     assert isinstance(answer, Refused)
-    assert answer.what == "token"
+    assert answer.check == "token"
 
 
 async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
@@ -106,10 +106,10 @@ async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: Cont
         answer = await access.check(caller, key)
         assert isinstance(answer, Granted)
         plane.kubectl("delete", "rolebinding", "use", namespace=own_namespace)
-        assert isinstance(access.cached(caller, key), Granted)
+        assert isinstance(access.check_cached(caller, key), Granted)
         refused = await made(client).recheck(caller, answer.identity, key)
         assert isinstance(refused, Refused)
-        assert refused.what == "use"
+        assert refused.check == "use"
 
 
 async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own_namespace: str) -> None:
@@ -151,7 +151,7 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
             answers = await asyncio.gather(*(access.check(each, key) for each in some))
             assert all(isinstance(each, Granted) for each in answers)
         for caller in callers:
-            assert isinstance(access.cached(caller, key), Granted)
+            assert isinstance(access.check_cached(caller, key), Granted)
     assert (asked.count("token ok"), asked.count("use ok"), len(asked)) == (CALLERS, CALLERS, 2 * CALLERS)
 
 
@@ -193,6 +193,6 @@ async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing
     async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
         access = made(client)
         for token in [*(f"bogus{number}" for number in range(3000)), other]:
-            assert isinstance(access.cached(token, key), Refused)
+            assert isinstance(access.check_cached(token, key), Refused)
             assert isinstance(await access.check(token, key), Refused)
         assert front.asked.count("tokenreviews") == 0

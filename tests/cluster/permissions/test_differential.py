@@ -11,14 +11,14 @@ import pytest
 
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.permissions.builtin_roles import BUILTIN, manifest
+from connector_store.domain.permissions.builtin_roles import BUILTIN_ROLES, role_manifest
 from connector_store.domain.permissions.permissions import (
-    Asked,
-    Lending,
-    Lent,
-    NotLent,
-    is_plain,
-    lend,
+    Allowed,
+    NotAllowed,
+    PermissionEvaluator,
+    RequestAttributes,
+    build_evaluator,
+    is_canonical_path,
     may_create,
     parse_permissions,
 )
@@ -61,19 +61,19 @@ class Bound:
         self.lending = _lending({"allow": [entry]}, held)
 
 
-def _lending(permissions: dict[str, Any], held: ClusterRole) -> Lending:
+def _lending(permissions: dict[str, Any], held: ClusterRole) -> PermissionEvaluator:
     parsed = parse_permissions(Fields({"permissions": permissions}, "spec"))
     assert parsed is not None
-    found = lend(parsed, {held.name: held}.get)
-    assert isinstance(found, Lending)
+    found = build_evaluator(parsed, {held.name: held}.get)
+    assert isinstance(found, PermissionEvaluator)
     return found
 
 
-def asked(request: Request) -> Asked:
-    return Asked(
+def asked(request: Request) -> RequestAttributes:
+    return RequestAttributes(
         info=parse_request(request.method, request.target, ""),
-        plain=is_plain(request.target),
-        upgrade=request.upgrade,
+        is_canonical=is_canonical_path(request.target),
+        is_upgrade=request.upgrade,
         may_create=may_create(request.method.encode(), (request.content_type.encode(),)),
     )
 
@@ -87,7 +87,7 @@ def bound(control_plane: ControlPlane) -> list[Bound]:
         for number, (rules, spaces) in enumerate(roles(served(control_plane.api), GENERATED))
     ]
     for name in OWN:
-        rules = {"rules": manifest(BUILTIN[name])["rules"]}
+        rules = {"rules": role_manifest(BUILTIN_ROLES[name])["rules"]}
         made.append(Bound(control_plane, f"all-{name}", rules, None))
         made.append(Bound(control_plane, f"web-{name}", rules, ["web"]))
     return made
@@ -113,13 +113,13 @@ def test_for_every_request_the_decision_is_the_api_servers_but_for_the_strict_ru
     counted: Counter[str] = Counter()
     wrong: list[str] = []
     for (request, each), forbidden in zip(pairs, answers, strict=True):
-        found = each.lending.decide(asked(request))
+        found = each.lending.evaluate(asked(request))
         if forbidden is None:
             counted["malformed"] += 1
-        elif isinstance(found, Lent) is not forbidden:
-            counted["lent" if isinstance(found, Lent) else "not lent"] += 1
-        elif isinstance(found, NotLent) and found.why:
-            counted[found.why] += 1
+        elif isinstance(found, Allowed) is not forbidden:
+            counted["lent" if isinstance(found, Allowed) else "not lent"] += 1
+        elif isinstance(found, NotAllowed) and found.reason:
+            counted[found.reason] += 1
         else:
             wrong.append(f"{request} as {each.user}: {'forbidden' if forbidden else 'allowed'} there, {found}")
     assert wrong[:10] == [], f"{len(wrong)} of {len(pairs)}"
@@ -143,4 +143,4 @@ def test_the_built_in_roles_are_those_of_the_server(control_plane: ControlPlane)
                 control_plane.api.must("GET", f"{RBAC}/clusterroles/system:aggregate-to-{source}")
             ).rules
         ]
-        assert list(BUILTIN[name].rules) == rules
+        assert list(BUILTIN_ROLES[name].rules) == rules

@@ -57,15 +57,15 @@ def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -
 
 
 def test_a_minted_token_is_granted_with_its_expiry() -> None:
-    answer = access().cached(mint(ttl=60), KEY)
+    answer = access().check_cached(mint(ttl=60), KEY)
     assert isinstance(answer, Granted)
-    assert (answer.token_expires, answer.holds_until) == (1_000_060, 1_000_060 - BOOTED)
+    assert (answer.token_expires_at, answer.valid_until) == (1_000_060, 1_000_060 - BOOTED)
     assert answer.identity.user == "team-a/k8s"
 
 
 async def test_checking_gives_the_same_answer_as_the_cache() -> None:
     token, checker = mint(), access()
-    assert await checker.check(token, KEY) == checker.cached(token, KEY)
+    assert await checker.check(token, KEY) == checker.check_cached(token, KEY)
 
 
 @pytest.mark.parametrize(
@@ -100,24 +100,24 @@ async def test_checking_gives_the_same_answer_as_the_cache() -> None:
     ],
 )
 def test_what_is_not_ours_is_refused_without_quoting_it(token: Callable[[], str], what: str, reason: str) -> None:
-    answer = access().cached(token(), KEY)
+    answer = access().check_cached(token(), KEY)
     assert isinstance(answer, Refused)
-    assert answer.what == what
+    assert answer.check == what
     assert reason in answer.reason
 
 
 def test_an_expired_token_is_refused_though_it_was_seen_before() -> None:
     clock = Clock()
     token, checker = mint(ttl=60), access(clock)
-    assert isinstance(checker.cached(token, KEY), Granted)
+    assert isinstance(checker.check_cached(token, KEY), Granted)
     clock.now += 60
-    assert checker.cached(token, KEY) == Refused(what="token", reason="the token has expired")
+    assert checker.check_cached(token, KEY) == Refused(check="token", reason="the token has expired")
 
 
 async def test_expiry_alone_does_not_end_a_live_stream() -> None:
     clock = Clock()
     token, checker = mint(ttl=60), access(clock)
-    granted = checker.cached(token, KEY)
+    granted = checker.check_cached(token, KEY)
     assert isinstance(granted, Granted)
     clock.now += 3600
     assert isinstance(await checker.recheck(token, granted.identity, KEY), Granted)
@@ -133,17 +133,17 @@ async def test_expiry_alone_does_not_end_a_live_stream() -> None:
 )
 async def test_a_live_stream_ends_with(token: str | None, identity: Identity | None, key: ObjectKey, what: str) -> None:
     checker, good = access(), mint()
-    granted = checker.cached(good, KEY)
+    granted = checker.check_cached(good, KEY)
     assert isinstance(granted, Granted)
     answer = await checker.recheck(token or good, identity or granted.identity, key)
     assert isinstance(answer, Refused)
-    assert answer.what == what
+    assert answer.check == what
 
 
 def test_remembers_a_bounded_number_of_tokens() -> None:
     checker = access(limit=2)
     minted = [mint() for _ in range(4)]
-    assert all(isinstance(checker.cached(each, KEY), Granted) for each in minted)
+    assert all(isinstance(checker.check_cached(each, KEY), Granted) for each in minted)
     assert len(checker._verified) == 2
     assert MAX_VERIFIED > 1000
 
@@ -151,19 +151,19 @@ def test_remembers_a_bounded_number_of_tokens() -> None:
 def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
     checker, (first, second, third) = access(limit=2), [mint() for _ in range(3)]
     for each in (first, second, first, third):
-        checker.cached(each, KEY)
+        checker.check_cached(each, KEY)
     known = set(checker._verified._entries)
     assert known == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
 
 
 @given(st.text())
 def test_every_text_gets_an_answer(text: str) -> None:
-    assert isinstance(access().cached(text, KEY), Refused)
+    assert isinstance(access().check_cached(text, KEY), Refused)
 
 
 def test_a_token_lives_for_a_day_at_most() -> None:
     assert MAX_TTL == 86_400
-    assert isinstance(access().cached(mint(ttl=MAX_TTL), KEY), Granted)
+    assert isinstance(access().check_cached(mint(ttl=MAX_TTL), KEY), Granted)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1])
@@ -178,7 +178,7 @@ def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
     assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
     token = first.mint(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
-    assert isinstance(TokenAccess(again.public, audience=AUDIENCE, now=time.time).cached(token, KEY), Granted)
+    assert isinstance(TokenAccess(again.public, audience=AUDIENCE, now=time.time).check_cached(token, KEY), Granted)
 
 
 def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None
         role=ClusterRoleRef("user"),
         subjects=(Subject(kind="User", name="ci:me"),),
     )
-    refused = await rights.may_use(me, KEY)
-    assert refused == Refused(what="use", reason="ci:me may not use:connectors/proxy team-a/k8s")
+    refused = await rights.authorize_use(me, KEY)
+    assert refused == Refused(check="use", reason="ci:me may not use:connectors/proxy team-a/k8s")
     store.replace("folder", [ClusterRole(name="user", rules=(use,)), binding])
-    assert await rights.may_use(me, KEY) is True
+    assert await rights.authorize_use(me, KEY) is True

@@ -10,7 +10,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.objects.models import Target, Unusable
-from connector_store.domain.permissions.permissions import Asked, Lent
+from connector_store.domain.permissions.permissions import Allowed, RequestAttributes
 from connector_store.folder.source import GRACE, NAME, DirectorySource
 from connector_store.store import Store
 
@@ -78,7 +78,7 @@ def lends(store: Store, target: str) -> bool:
     found = store.get(KEY)
     assert isinstance(found, Target)
     assert found.lending is not None
-    return isinstance(found.lending.decide(Asked(info=parse_request("GET", target, ""))), Lent)
+    return isinstance(found.lending.evaluate(RequestAttributes(info=parse_request("GET", target, ""))), Allowed)
 
 
 def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -> None:

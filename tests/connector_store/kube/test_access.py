@@ -77,19 +77,19 @@ async def world() -> AsyncIterator[World]:
 
 def test_is_what_the_doors_expect(world: World) -> None:
     access: Access = world.access
-    assert access.cached(world.token, KEY) is None
+    assert access.check_cached(world.token, KEY) is None
 
 
 async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> None:
-    assert world.access.cached(world.token, KEY) is None
+    assert world.access.check_cached(world.token, KEY) is None
     assert isinstance(await world.access.check(world.token, KEY), Granted)
     world.now += 29
-    assert isinstance(world.access.cached(world.token, KEY), Granted)
+    assert isinstance(world.access.check_cached(world.token, KEY), Granted)
     assert isinstance(await world.access.check(world.token, KEY), Granted)
     assert world.asked == (1, 1)
     assert world.reviews == [("token", "ok"), ("use", "ok")]
     world.now += 1
-    assert world.access.cached(world.token, KEY) is None
+    assert world.access.check_cached(world.token, KEY) is None
     await world.access.check(world.token, KEY)
     assert world.asked == (2, 2)
 
@@ -107,9 +107,9 @@ async def test_an_answer_says_how_long_it_holds(world: World, expires: int, betw
     await world.access.check(token, OTHER)
     world.now += between
     await world.access.check(token, KEY)
-    answer = world.access.cached(token, KEY)
+    answer = world.access.check_cached(token, KEY)
     assert isinstance(answer, Granted)
-    assert answer.holds_until == START + holds
+    assert answer.valid_until == START + holds
 
 
 async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(world: World) -> None:
@@ -118,9 +118,9 @@ async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(
     world.now += 20
     world.server.allowed.add(("sa", str(OTHER)))
     await world.access.recheck(world.token, granted.identity, OTHER)
-    answer = world.access.cached(world.token, KEY)
+    answer = world.access.check_cached(world.token, KEY)
     assert isinstance(answer, Granted)
-    assert answer.holds_until == START + 30
+    assert answer.valid_until == START + 30
     assert world.asked == (2, 2)
 
 
@@ -131,26 +131,26 @@ async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None
     await world.access.recheck(world.token, granted.identity, KEY)
     assert world.asked == (2, 2)
     world.now += 30
-    assert world.access.cached(world.token, KEY) is None
+    assert world.access.check_cached(world.token, KEY) is None
 
 
 async def test_what_a_review_takes_back_is_counted(world: World) -> None:
     granted = await world.access.check(world.token, KEY)
     assert isinstance(granted, Granted)
-    assert world.access.withdrawn == 0
+    assert world.access.revocation_count == 0
     world.now += 20
     world.server.allowed.clear()
     assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
-    assert world.access.withdrawn == 1
+    assert world.access.revocation_count == 1
     world.now += 20
     world.server.users.clear()
     assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
-    assert world.access.withdrawn == 2
+    assert world.access.revocation_count == 2
 
 
 async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> None:
     await world.access.check(world.token, KEY)
-    assert world.access.cached(world.token, OTHER) is None
+    assert world.access.check_cached(world.token, OTHER) is None
     assert isinstance(await world.access.check(world.token, OTHER), Refused)
     assert world.asked == (1, 2)
 
@@ -181,15 +181,15 @@ async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
     token = world.mint(START + 5)
     await world.access.check(token, KEY)
     world.now += 4.9
-    assert isinstance(world.access.cached(token, KEY), Granted)
+    assert isinstance(world.access.check_cached(token, KEY), Granted)
     world.now += 0.1
-    assert world.access.cached(token, KEY) == Refused(what="token", reason="it has expired")
+    assert world.access.check_cached(token, KEY) == Refused(check="token", reason="it has expired")
     assert isinstance(await world.access.check(token, KEY), Refused)
 
 
 async def test_an_expired_token_is_refused_though_the_server_is_lenient(world: World) -> None:
     answer = await world.access.check(world.mint(START - 1), KEY)
-    assert answer == Refused(what="token", reason="it has expired")
+    assert answer == Refused(check="token", reason="it has expired")
     assert world.asked == (0, 0)
 
 
@@ -201,7 +201,7 @@ async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: 
 
     world.server.faults.append(slow)
     answer = await world.access.check(token, KEY)
-    assert answer == Refused(what="token", reason="the token has expired")
+    assert answer == Refused(check="token", reason="the token has expired")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: 
 )
 async def test_what_cannot_be_ours_costs_no_review(world: World, payload: dict[str, Any] | None) -> None:
     token = jwt.encode(payload, "k" * 32) if payload is not None else "bogus"
-    assert isinstance(world.access.cached(token, KEY), Refused)
+    assert isinstance(world.access.check_cached(token, KEY), Refused)
     assert isinstance(await world.access.check(token, KEY), Refused)
     assert world.asked == (0, 0)
 
@@ -238,12 +238,12 @@ async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accept
 
 async def test_refusals_are_remembered_for_seconds(world: World) -> None:
     bad = world.forged()
-    assert await world.access.check(bad, KEY) == world.access.cached(bad, KEY)
-    assert await world.access.check(world.token, OTHER) == world.access.cached(world.token, OTHER)
+    assert await world.access.check(bad, KEY) == world.access.check_cached(bad, KEY)
+    assert await world.access.check(world.token, OTHER) == world.access.check_cached(world.token, OTHER)
     assert world.asked == (2, 1)
     world.now += 3
-    assert world.access.cached(bad, KEY) is None
-    assert world.access.cached(world.token, OTHER) is None
+    assert world.access.check_cached(bad, KEY) is None
+    assert world.access.check_cached(world.token, OTHER) is None
 
 
 async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
@@ -270,7 +270,7 @@ async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> 
     world.now += 15
     world.server.faults.append(lambda request: refusal(500, "", "away"))
     assert isinstance(await world.access.recheck(world.token, Identity(user="sa"), KEY), Unavailable)
-    assert isinstance(world.access.cached(world.token, KEY), Granted)
+    assert isinstance(world.access.check_cached(world.token, KEY), Granted)
 
 
 async def test_too_many_questions_are_refused_at_once(world: World) -> None:
@@ -287,8 +287,8 @@ async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkey
     asked = world.made()
     await asked.check(world.token, KEY)
     await asyncio.gather(*(asked.check(world.forged(number), KEY) for number in range(150)))
-    assert isinstance(asked.cached(world.token, KEY), Granted)
-    assert sum(asked.cached(world.forged(number), KEY) is not None for number in range(150)) == 100
+    assert isinstance(asked.check_cached(world.token, KEY), Granted)
+    assert sum(asked.check_cached(world.forged(number), KEY) is not None for number in range(150)) == 100
 
 
 class TestLiveStreams:
@@ -307,8 +307,8 @@ class TestLiveStreams:
         world.now += 15
         answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
         assert isinstance(answer, Refused)
-        assert answer.what == "use"
-        assert world.access.cached(world.token, KEY) == answer
+        assert answer.check == "use"
+        assert world.access.check_cached(world.token, KEY) == answer
 
     async def test_a_token_that_was_revoked_ends_the_stream(self, world: World) -> None:
         await world.access.check(world.token, KEY)
@@ -316,7 +316,7 @@ class TestLiveStreams:
         world.now += 15
         answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
         assert isinstance(answer, Refused)
-        assert world.access.cached(world.token, KEY) == answer
+        assert world.access.check_cached(world.token, KEY) == answer
 
     async def owner(self, world: World) -> Identity:
         """A pod and its ServiceAccount, and who they are to the API server."""

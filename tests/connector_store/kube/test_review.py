@@ -25,7 +25,7 @@ async def test_a_good_token_gives_the_whole_identity(client: KubeClient, server:
     granted = await review_token(client, token, "connectors-proxy")
     assert isinstance(granted, Granted)
     assert (granted.identity.user, granted.identity.uid, granted.identity.groups) == ("sa", "1", ("g",))
-    assert (granted.identity.pod, granted.token_expires) == ("p", 5000000000.0)
+    assert (granted.identity.pod, granted.token_expires_at) == ("p", 5000000000.0)
     assert server.requests[0][2]["body"]["spec"] == {"token": token, "audiences": ["connectors-proxy"]}
 
 
@@ -43,7 +43,7 @@ async def test_a_token_that_is_not_good(client, server, status: dict, reason: st
     server.users["t"] = status
     answer = await review_token(client, "t", "connectors-proxy")
     assert isinstance(answer, Refused)
-    assert answer.what == "token"
+    assert answer.check == "token"
     assert reason in answer.reason
 
 
@@ -79,7 +79,7 @@ async def test_the_right_is_asked_with_all_that_is_known(client: KubeClient, ser
 async def test_a_right_that_is_not_there(client, server, status: dict) -> None:
     server.faults.append(lambda request: web.json_response({"status": status}))
     answer = await review_access(client, Identity(user="sa"), KEY, AccessRule("get", "connectors"))
-    assert answer == Refused(what="use", reason="sa may not get:connectors team-a/k8s")
+    assert answer == Refused(check="use", reason="sa may not get:connectors team-a/k8s")
     assert "subresource" not in server.requests[0][2]["body"]["spec"]["resourceAttributes"]
 
 
@@ -108,9 +108,9 @@ async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
     client: KubeClient, server: FakeApiServer
 ) -> None:
     rights = AccessReviews(client, RULE)
-    assert isinstance(await rights.may_use(Identity(user="ci:me"), KEY), Refused)
+    assert isinstance(await rights.authorize_use(Identity(user="ci:me"), KEY), Refused)
     server.allowed.add(("ci:me", str(KEY)))
-    assert await rights.may_use(Identity(user="ci:me", groups=("ci:g",)), KEY) is True
+    assert await rights.authorize_use(Identity(user="ci:me", groups=("ci:g",)), KEY) is True
     assert server.requests[-1][2]["body"]["spec"]["groups"] == ["ci:g"]
 
 
@@ -145,5 +145,5 @@ async def test_whoever_a_token_was_bound_to_has_to_be_there_still(
         assert answer is True
         return
     assert isinstance(answer, Refused)
-    assert answer.what == "token"
+    assert answer.check == "token"
     assert says in answer.reason

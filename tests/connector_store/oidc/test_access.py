@@ -8,10 +8,10 @@ from typing import Literal
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.callers.authentication import Issuer, Mapped
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer, PrefixedClaim
 from connector_store.oidc.access import IssuerAccess
-from connector_store.oidc.fetch import HttpsFetch
+from connector_store.oidc.fetch import HttpsFetcher
 from connector_store.oidc.keys import IssuerKeys
 from connector_store.trust import TrustStore
 from lab.issuer import SigningKey, TestIssuer
@@ -19,26 +19,26 @@ from tests.fakes.waiting import until
 
 KEY, OTHER = ObjectKey("team-a", "k8s"), ObjectKey("team-a", "other")
 INSIDE = Granted(identity=Identity(user="inside"))
-MAY_NOT = Refused(what="use", reason="may not")
+MAY_NOT = Refused(check="use", reason="may not")
 
 
 class Inner:
     """Those that were known before."""
 
-    withdrawn = 0
+    revocation_count = 0
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def cached(self, token: str, key: ObjectKey) -> Answer | None:
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         self.asked.append("cached")
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> Answer:
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
         self.asked.append("check")
         return INSIDE
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> Answer:
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         self.asked.append("recheck")
         return INSIDE
 
@@ -50,7 +50,7 @@ class Rights:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def may_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         self.asked.append((identity.user, key))
         await self.gate.wait()
         return self.answer
@@ -62,25 +62,25 @@ class World:
         self.inner, self.rights = Inner(), Rights()
         self.now = time.time()
         self.set_back = 0.0
-        fetch = HttpsFetch(TrustStore().ssl_context(server.ca.pem), timeout=30)
+        fetch = HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30)
         self.made: list[str] = []
 
         def make_keys(issuer: Issuer) -> IssuerKeys:
             self.made.append(issuer.url)
-            return IssuerKeys(issuer, fetch, again=0.0)
+            return IssuerKeys(issuer, fetch, min_fetch_interval=0.0)
 
         self.access = IssuerAccess(
             self.inner,
             self.rights,
             make_keys,
             recheck=30,
-            in_flight=in_flight,
+            max_in_flight=in_flight,
             now=lambda: self.now + self.set_back,
             clock=lambda: self.now,
         )
         self.access.configure([issuer_of(server)])
 
-    async def check(self, token: str, key: ObjectKey = KEY) -> Answer:
+    async def check(self, token: str, key: ObjectKey = KEY) -> AccessResult:
         return await self.access.check(token, key)
 
 
@@ -89,7 +89,7 @@ def issuer_of(server: TestIssuer, prefix: str = "ci:") -> Issuer:
         url=server.url,
         discovery_url=server.url + "/.well-known/openid-configuration",
         audiences=("connectors",),
-        username=Mapped(claim="sub", prefix=prefix),
+        username=PrefixedClaim(claim="sub", prefix=prefix),
     )
 
 
@@ -101,11 +101,11 @@ def server() -> Iterator[TestIssuer]:
 
 async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: TestIssuer) -> None:
     world, token = World(server), server.mint(sub="me")
-    assert world.access.cached(token, KEY) is None
+    assert world.access.check_cached(token, KEY) is None
     answer = await world.check(token)
     assert isinstance(answer, Granted)
     assert answer.identity.user == "ci:me"
-    assert world.access.cached(token, KEY) == answer
+    assert world.access.check_cached(token, KEY) == answer
     assert await world.check(token) == answer
     assert world.rights.asked == [("ci:me", KEY)]
     assert world.inner.asked == []
@@ -114,11 +114,11 @@ async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: T
 async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None:
     world, token = World(server), server.mint(sub="me")
     await world.check(token)
-    assert world.access.cached(token, OTHER) is None
+    assert world.access.check_cached(token, OTHER) is None
     world.rights.answer = MAY_NOT
     assert await world.check(token, OTHER) == MAY_NOT
-    assert world.access.cached(token, OTHER) == MAY_NOT
-    assert isinstance(world.access.cached(token, KEY), Granted)
+    assert world.access.check_cached(token, OTHER) == MAY_NOT
+    assert isinstance(world.access.check_cached(token, KEY), Granted)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for
     world, token = World(server), server.mint(sub="me")
     await world.check(token)
     world.set_back, world.now = set_back, world.now + 30
-    assert world.access.cached(token, KEY) is None
+    assert world.access.check_cached(token, KEY) is None
     world.rights.answer = MAY_NOT
     assert await world.check(token) == MAY_NOT
     world.now += 3
@@ -150,15 +150,15 @@ async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> No
     world, token = World(server), server.mint(ttl=10)
     assert isinstance(await world.check(token), Granted)
     world.now += 10
-    assert world.access.cached(token, KEY) is None
-    assert await world.check(token) == Refused(what="token", reason="the token has expired")
+    assert world.access.check_cached(token, KEY) is None
+    assert await world.check(token) == Refused(check="token", reason="the token has expired")
 
 
 async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) -> None:
     world, token = World(server), server.mint(aud="x")
     answer = await world.check(token)
     assert isinstance(answer, Refused)
-    assert world.access.cached(token, KEY) == answer
+    assert world.access.check_cached(token, KEY) == answer
     assert world.rights.asked == []
 
 
@@ -171,7 +171,7 @@ async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) ->
 )
 async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str) -> None:
     world = World(server)
-    assert world.access.cached(token, KEY) is None
+    assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is INSIDE
     assert await world.access.recheck(token, Identity(user="u"), KEY) is INSIDE
     assert world.inner.asked == ["cached", "check", "recheck"]
@@ -179,17 +179,17 @@ async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str)
 
 async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_there_before(server: TestIssuer) -> None:
     world = World(server)
-    before = world.access.withdrawn
+    before = world.access.revocation_count
     world.access.configure([])
-    assert world.access.withdrawn == before + 1
-    world.inner.withdrawn += 1
-    assert world.access.withdrawn == before + 2
+    assert world.access.revocation_count == before + 1
+    world.inner.revocation_count += 1
+    assert world.access.revocation_count == before + 2
 
 
 async def test_without_issuers_nothing_is_looked_at(server: TestIssuer) -> None:
     world, token = World(server), server.mint()
     world.access.configure([])
-    assert world.access.cached(token, KEY) is None
+    assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is INSIDE
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.oidc.fetch import MAX_DOCUMENT, FetchError, HttpsFetch
+from connector_store.oidc.fetch import MAX_DOCUMENT_BYTES, FetchError, HttpsFetcher
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.issuer import TestIssuer
@@ -19,8 +19,8 @@ def issuer() -> Iterator[TestIssuer]:
         yield found
 
 
-def fetch_for(issuer: TestIssuer, *, timeout: float = 30.0) -> HttpsFetch:
-    return HttpsFetch(TrustStore().ssl_context(issuer.ca.pem), timeout=timeout)
+def fetch_for(issuer: TestIssuer, *, timeout: float = 30.0) -> HttpsFetcher:
+    return HttpsFetcher(TrustStore().ssl_context(issuer.ca.pem), timeout=timeout)
 
 
 async def test_a_document_is_read(issuer: TestIssuer) -> None:
@@ -39,7 +39,7 @@ async def test_a_redirect_on_the_same_host_is_followed(issuer: TestIssuer) -> No
     [
         pytest.param(404, {}, b"", "status 404", id="not found"),
         pytest.param(200, {}, b"<html>", "is not JSON", id="no JSON"),
-        pytest.param(200, {}, b" " * (MAX_DOCUMENT + 1), "larger than", id="too large"),
+        pytest.param(200, {}, b" " * (MAX_DOCUMENT_BYTES + 1), "larger than", id="too large"),
         pytest.param(200, {}, b" " * 5_000_000, "larger than", id="5 MB"),
         pytest.param(302, {"Location": "https://elsewhere.example/"}, b"", "another host", id="to another host"),
         pytest.param(302, {"Location": "http://127.0.0.1/"}, b"", "another host", id="to plain http"),
@@ -56,7 +56,7 @@ async def test_what_is_not_taken_is_said(
 
 
 async def test_a_certificate_of_somebody_else_is_refused(issuer: TestIssuer) -> None:
-    fetch = HttpsFetch(TrustStore().ssl_context(make_ca("another").pem), timeout=30.0)
+    fetch = HttpsFetcher(TrustStore().ssl_context(make_ca("another").pem), timeout=30.0)
     with pytest.raises(FetchError, match="its certificate is not valid"):
         await fetch(issuer.url + "/a")
 
@@ -78,13 +78,13 @@ async def test_the_proxy_of_the_environment_is_asked_with_its_own_password_alone
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         monkeypatch.setenv("no_proxy", "")
         with pytest.raises(FetchError, match="ClientHttpProxyError"):
-            await HttpsFetch(TrustStore().ssl_context(None), timeout=30.0)("https://192.0.2.1/a")
+            await HttpsFetcher(TrustStore().ssl_context(None), timeout=30.0)("https://192.0.2.1/a")
     assert [each.splitlines()[0] for each in heads] == ["CONNECT 192.0.2.1:443 HTTP/1.1"]
     assert "authorization" not in heads[0].lower()
 
 
 async def test_nobody_there_is_said() -> None:
-    fetch = HttpsFetch(TrustStore().ssl_context(None), timeout=30.0)
+    fetch = HttpsFetcher(TrustStore().ssl_context(None), timeout=30.0)
     with pytest.raises(FetchError, match="https://127"):
         await fetch("https://127.0.0.1:1/")
 

@@ -64,8 +64,8 @@ def test_keys_are_found_by_name_and_algorithm() -> None:
     assert [each.kid for each in found.find("r1", "RS256")] == ["r1"]
     assert found.find("r1", "ES256") == ()
     assert found.find("other", "RS256") == ()
-    assert found.knows("e1")
-    assert not found.knows("other")
+    assert found.has_key("e1")
+    assert not found.has_key("other")
 
 
 def test_an_rsa_key_that_names_no_algorithm_signs_with_each_of_rsas() -> None:

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from connector_store.domain.callers.authentication import Issuer, Mapped
+from connector_store.domain.callers.authentication import Issuer, PrefixedClaim
 from connector_store.oidc.fetch import FetchError
-from connector_store.oidc.keys import RENEW, IssuerKeys, KeysUnavailableError
+from connector_store.oidc.keys import REFRESH_INTERVAL, IssuerKeys, KeysUnavailableError
 from lab.issuer import SigningKey
 from tests.fakes.waiting import until
 
 URL = "https://ci.example"
 DISCOVERY = URL + "/.well-known/openid-configuration"
-ISSUER = Issuer(url=URL, discovery_url=DISCOVERY, audiences=("connectors",), username=Mapped(claim="sub"))
+ISSUER = Issuer(url=URL, discovery_url=DISCOVERY, audiences=("connectors",), username=PrefixedClaim(claim="sub"))
 FIRST, SECOND = SigningKey("k1"), SigningKey("k2")
 MAX_AGE = 1000.0
 
@@ -31,7 +31,7 @@ class World:
         self.gate.set()
         self.documents: dict[str, Any] = {DISCOVERY: {"issuer": URL, "jwks_uri": URL + "/keys"}}
         self.sign_with(FIRST)
-        self.keys = IssuerKeys(ISSUER, self._fetch, max_age=MAX_AGE, now=self._clock, again=again)
+        self.keys = IssuerKeys(ISSUER, self._fetch, max_age=MAX_AGE, now=self._clock, min_fetch_interval=again)
 
     def sign_with(self, *keys: SigningKey) -> None:
         self.documents[URL + "/keys"] = {"keys": [each.jwk() for each in keys]}
@@ -80,7 +80,7 @@ async def test_one_who_goes_away_takes_the_keys_from_nobody() -> None:
 async def test_older_keys_are_renewed_and_nobody_waits_for_that() -> None:
     world = World()
     await world.find()
-    world.now += RENEW
+    world.now += REFRESH_INTERVAL
     world.sign_with(SECOND)
     world.gate.clear()
     assert await world.find() == ["k1"]
@@ -93,7 +93,7 @@ async def test_older_keys_are_renewed_and_nobody_waits_for_that() -> None:
 async def test_a_withdrawn_key_serves_no_longer_once_keys_were_renewed() -> None:
     world = World(again=0.0)
     await world.find()
-    world.now += RENEW
+    world.now += REFRESH_INTERVAL
     world.sign_with(SECOND)
     await world.find()
     await until(lambda: world.asked.count(URL + "/keys") == 2)
@@ -199,11 +199,11 @@ async def test_what_goes_wrong_is_logged_once_and_so_is_its_end(caplog: pytest.L
         await world.find()
         world.problem = "it is away"
         for _ in range(3):
-            world.now += RENEW
+            world.now += REFRESH_INTERVAL
             await world.find()
-            await world.keys._renewed()
+            await world.keys._wait_for_refresh()
         world.problem = ""
-        await world.keys._renewed()
+        await world.keys._wait_for_refresh()
     assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
     assert "known again" in caplog.text
 

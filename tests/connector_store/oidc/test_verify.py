@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.callers.access import Answer, Granted, Refused, Unavailable
-from connector_store.domain.callers.authentication import Issuer, Mapped
-from connector_store.oidc.fetch import HttpsFetch
+from connector_store.domain.callers.access import AccessResult, Granted, Refused, Unavailable
+from connector_store.domain.callers.authentication import Issuer, PrefixedClaim
+from connector_store.oidc.fetch import HttpsFetcher
 from connector_store.oidc.keys import IssuerKeys
-from connector_store.oidc.verify import LEEWAY, MAX_TOKEN, Claimed, read_claimed, verify
+from connector_store.oidc.verify import (
+    MAX_TOKEN_LENGTH,
+    NOT_BEFORE_LEEWAY,
+    UnverifiedToken,
+    read_unverified,
+    verify_token,
+)
 from connector_store.trust import TrustStore
 from lab.issuer import SigningKey, TestIssuer
 
@@ -33,16 +39,18 @@ def trusted(server: TestIssuer) -> Issuer:
         url=server.url,
         discovery_url=server.url + "/.well-known/openid-configuration",
         audiences=("connectors", "other"),
-        username=Mapped(claim="sub", prefix="ci:"),
-        groups=Mapped(claim="groups", prefix="ci:"),
+        username=PrefixedClaim(claim="sub", prefix="ci:"),
+        groups=PrefixedClaim(claim="groups", prefix="ci:"),
     )
 
 
-async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: Issuer | None = None) -> Answer:
-    claimed = read_claimed(token)
+async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: Issuer | None = None) -> AccessResult:
+    claimed = read_unverified(token)
     assert claimed is not None
-    keys = IssuerKeys(trusted(server), HttpsFetch(TrustStore().ssl_context(server.ca.pem), timeout=30), again=0.0)
-    return await verify(token, claimed, issuer or trusted(server), keys, now=time.time(), live=live)
+    keys = IssuerKeys(
+        trusted(server), HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30), min_fetch_interval=0.0
+    )
+    return await verify_token(token, claimed, issuer or trusted(server), keys, now=time.time(), allow_expired=live)
 
 
 async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
@@ -50,7 +58,7 @@ async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
     assert isinstance(answer, Granted)
     assert answer.identity.user == "ci:me"
     assert answer.identity.groups == ("ci:g",)
-    assert answer.token_expires is not None
+    assert answer.token_expires_at is not None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,9 @@ def none(server: TestIssuer) -> str:
         pytest.param(lambda each: each.mint(exp="9999999999"), "not numbers", id="an end as a text"),
         pytest.param(lambda each: each.mint(exp=True), "not numbers", id="an end that is a flag"),
         pytest.param(
-            lambda each: each.mint(nbf=int(time.time() + LEEWAY) + 60), "not good yet", id="a beginning to come"
+            lambda each: each.mint(nbf=int(time.time() + NOT_BEFORE_LEEWAY) + 60),
+            "not good yet",
+            id="a beginning to come",
         ),
         pytest.param(lambda each: each.mint(sub=None), "claim sub: is missing", id="no name"),
         pytest.param(lambda each: each.mint(sub="a\r\nb"), "claim sub", id="line ends in the name"),
@@ -113,7 +123,7 @@ def none(server: TestIssuer) -> str:
 async def test_what_is_refused(server: TestIssuer, mint: Callable[[TestIssuer], str], reason: str) -> None:
     answer = await check(server, mint(server))
     assert isinstance(answer, Refused)
-    assert answer.what == "token"
+    assert answer.check == "token"
     assert reason in answer.reason
 
 
@@ -148,7 +158,7 @@ async def test_an_issuer_that_is_away_is_named(server: TestIssuer) -> None:
     finally:
         server.away = False
     assert isinstance(answer, Unavailable)
-    assert answer.told == f"issuer {server.url} cannot be asked for its keys"
+    assert answer.public_reason == f"issuer {server.url} cannot be asked for its keys"
 
 
 async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
@@ -176,23 +186,23 @@ PLAIN = b'{"alg":"ES256","iss":"https://x"}'
         pytest.param(
             written(b'{"alg":"ES256","crit":["b64"],"b64":true}', PLAIN), id="a critical extension that PyJWT knows"
         ),
-        pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * MAX_TOKEN}), id="a long token"),
+        pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * MAX_TOKEN_LENGTH}), id="a long token"),
         pytest.param(written(PLAIN, b"[" * 12_000), id="lists in lists, as deep as its length allows"),
         pytest.param(written(b"[" * 12_000, PLAIN), id="a head of lists in lists"),
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * 100_000}), id="100 kB of claims"),
     ],
 )
 def test_what_names_no_issuer_is_for_others(token: str) -> None:
-    assert read_claimed(token) is None
+    assert read_unverified(token) is None
 
 
 def test_a_token_says_whose_it_is() -> None:
-    assert read_claimed(written(PLAIN, PLAIN)) == Claimed(issuer="https://x", algorithm="ES256", kid="")
+    assert read_unverified(written(PLAIN, PLAIN)) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="")
     token = STRANGER.sign({"iss": "https://x"})
-    assert read_claimed(token) == Claimed(issuer="https://x", algorithm="ES256", kid="k1")
+    assert read_unverified(token) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="k1")
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
 def test_for_every_text_nothing_but_claims_or_none_comes(token: str) -> None:
-    found: Any = read_claimed(token)
-    assert found is None or isinstance(found, Claimed)
+    found: Any = read_unverified(token)
+    assert found is None or isinstance(found, UnverifiedToken)

@@ -56,7 +56,7 @@ def test_it_says_when_what_a_secret_holds_ends(typed: Type, connectors: Path) ->
     assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "EXPIRES", "REASON", "MESSAGE"]
     assert line[head.index("EXPIRES") :] == "in 2 days"
     (found,) = json.loads(typed("status -o json").out)["items"]
-    assert rfc3339.parse(found["expires"]) == ends
+    assert rfc3339.parse_time(found["expires"]) == ends
 
 
 @pytest.mark.parametrize(

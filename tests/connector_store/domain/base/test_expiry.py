@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.base.expiry import Times, in_words, token_times
+from connector_store.domain.base.expiry import TokenTimes, format_relative_time, read_token_times
 
 
 def token(**claims: object) -> str:
@@ -17,34 +17,34 @@ def token(**claims: object) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param(token(iat=1000, exp=2000), Times(1000, 2000), id="both"),
-        pytest.param(token(exp=2000.5), Times(None, 2000.5), id="an end in a fraction"),
-        pytest.param(token(sub="x"), Times(), id="a token that does not end"),
-        pytest.param(token(exp=True), Times(), id="no number"),
-        pytest.param(token(exp=10**400), Times(), id="a number that is none of a time"),
-        pytest.param(token(exp=10**12), Times(), id="after all calendars"),
-        pytest.param(token(exp=1800000000000), Times(), id="milliseconds"),
-        pytest.param(token(exp=-5), Times(), id="negative"),
-        pytest.param(token(exp="1800000000"), Times(), id="seconds as text"),
-        pytest.param("a.eyJleHAiOk5hTn0.c", Times(), id="not a number"),
-        pytest.param("opaque", Times(), id="no JWT"),
-        pytest.param("a.b.c", Times(), id="no JSON in it"),
-        pytest.param("a.W10.c", Times(), id="a list in it"),
-        pytest.param("a.\udcff.c", Times(), id="no characters"),
+        pytest.param(token(iat=1000, exp=2000), TokenTimes(1000, 2000), id="both"),
+        pytest.param(token(exp=2000.5), TokenTimes(None, 2000.5), id="an end in a fraction"),
+        pytest.param(token(sub="x"), TokenTimes(), id="a token that does not end"),
+        pytest.param(token(exp=True), TokenTimes(), id="no number"),
+        pytest.param(token(exp=10**400), TokenTimes(), id="a number that is none of a time"),
+        pytest.param(token(exp=10**12), TokenTimes(), id="after all calendars"),
+        pytest.param(token(exp=1800000000000), TokenTimes(), id="milliseconds"),
+        pytest.param(token(exp=-5), TokenTimes(), id="negative"),
+        pytest.param(token(exp="1800000000"), TokenTimes(), id="seconds as text"),
+        pytest.param("a.eyJleHAiOk5hTn0.c", TokenTimes(), id="not a number"),
+        pytest.param("opaque", TokenTimes(), id="no JWT"),
+        pytest.param("a.b.c", TokenTimes(), id="no JSON in it"),
+        pytest.param("a.W10.c", TokenTimes(), id="a list in it"),
+        pytest.param("a.\udcff.c", TokenTimes(), id="no characters"),
     ],
 )
-def test_the_times_of_a_token_are(text: str, expected: Times) -> None:
-    assert token_times(text) == expected
+def test_the_times_of_a_token_are(text: str, expected: TokenTimes) -> None:
+    assert read_token_times(text) == expected
 
 
 @given(st.text())
 def test_for_every_text_there_is_an_answer(text: str) -> None:
-    assert isinstance(token_times(f"a.{text}.c"), Times)
+    assert isinstance(read_token_times(f"a.{text}.c"), TokenTimes)
 
 
 def test_nesting_without_end_is_no_token() -> None:
     deep = base64.urlsafe_b64encode(b"[" * 100_000).decode()
-    assert token_times(f"a.{deep}.c") == Times()
+    assert read_token_times(f"a.{deep}.c") == TokenTimes()
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_nesting_without_end_is_no_token() -> None:
      (172800, "in 2 days"), (-59, "59 s ago"), (-259200, "3 days ago")],
 )  # fmt: skip
 def test_a_time_is_said_in_one_unit(seconds: float, expected: str) -> None:
-    assert in_words(seconds) == expected
+    assert format_relative_time(seconds) == expected

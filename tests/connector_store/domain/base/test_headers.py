@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 
 HOST: Header = (b"Host", b"t:6443")
 
@@ -13,19 +13,23 @@ HOST: Header = (b"Host", b"t:6443")
      b"X-Remote_Uid", b"X_Remote-Extra-a"],
 )  # fmt: skip
 def test_headers_that_act_as_another_are_found(name: bytes) -> None:
-    assert Fields([HOST, (name, b"")]).acts_as == name
+    assert Headers([HOST, (name, b"")]).impersonation_header == name
 
 
 @pytest.mark.parametrize("name", [b"X-Remote", b"Impersonate", b"X-Request-Id", b"X-Impersonate-User", b"Accept"])
 def test_other_headers_do_not_act_as_another(name: bytes) -> None:
-    assert Fields([HOST, (name, b"")]).acts_as is None
+    assert Headers([HOST, (name, b"")]).impersonation_header is None
 
 
 def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
-    found = Fields([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
+    found = Headers([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
     assert found.values(b"host") == [b"t:6443", b"b"]
     assert found.values(b"accept") == ()
-    assert (found.only(b"host"), found.only(b"hos"), found.only(b"accept")) == (None, b"c", None)
+    assert (found.single_value(b"host"), found.single_value(b"hos"), found.single_value(b"accept")) == (
+        None,
+        b"c",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
     ],
 )
 def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], protocol: bytes | None) -> None:
-    assert Fields(headers).asked_upgrade == protocol
+    assert Headers(headers).upgrade_protocol == protocol
 
 
 @pytest.mark.parametrize(
@@ -64,19 +68,19 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
 )
 def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]) -> None:
     kept: tuple[Header, ...] = (HOST, (b"Accept", b"*/*"))
-    assert Fields([*dropped, *kept]).end_to_end == kept
-    assert Fields([*kept, *dropped]).to_target == kept
-    assert Fields([*kept, *dropped]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
+    assert Headers([*dropped, *kept]).end_to_end == kept
+    assert Headers([*kept, *dropped]).to_target == kept
+    assert Headers([*kept, *dropped]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
 
 
 @pytest.mark.parametrize("name", [b"Authorization", b"authorization", b"Audit-ID", b"audit-id"])
 def test_what_the_target_gets_of_ours_is_not_there_twice(name: bytes) -> None:
-    assert Fields([HOST, (name, b"the caller's")]).to_target == (HOST,)
+    assert Headers([HOST, (name, b"the caller's")]).to_target == (HOST,)
 
 
 def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
     kept: tuple[Header, ...] = (HOST, (b"Content-Length", b"5"))
-    assert Fields([(b"Connection", b"host, content-length"), *kept]).to_target == kept
+    assert Headers([(b"Connection", b"host, content-length"), *kept]).to_target == kept
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
     ],
 )
 def test_the_user_agent_is_for_the_audit_log(headers: list[Header], shown: str) -> None:
-    assert Fields(headers).user_agent == shown
+    assert Headers(headers).user_agent == shown
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_the_user_agent_is_for_the_audit_log(headers: list[Header], shown: str) 
 )
 def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) -> None:
     expected = (HOST,) if passed is None else (HOST, (b"Sec-WebSocket-Protocol", passed))
-    assert Fields([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
+    assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) 
 def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_takes_away(space: bytes) -> None:
     sent = b"v5.channel.k8s.io," + space + b"base64url.bearer.authorization.k8s.io.abc"
     passed = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
-    assert Fields([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, passed)
+    assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, passed)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,7 @@ def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_ta
     ],
 )  # fmt: skip
 def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
-    assert Fields([HOST, (name, b"10.0.0.1"), (b"Accept", b"*/*")]).to_target == (HOST, (b"Accept", b"*/*"))
+    assert Headers([HOST, (name, b"10.0.0.1"), (b"Accept", b"*/*")]).to_target == (HOST, (b"Accept", b"*/*"))
 
 
 @pytest.mark.parametrize(
@@ -174,11 +178,11 @@ def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
 )
 def test_what_may_be_a_trailer(name: bytes, passed: bool) -> None:
     kept = [(b"A", b"1"), (name, b"2")] if passed else [(b"A", b"1")]
-    assert Fields([(b"A", b"1"), (name, b"2")]).as_trailers == tuple(kept)
+    assert Headers([(b"A", b"1"), (name, b"2")]).allowed_trailers == tuple(kept)
 
 
 def test_fields_without_some() -> None:
-    assert Fields([HOST, (b"X", b"1")]).without(b"host") == ((b"X", b"1"),)
+    assert Headers([HOST, (b"X", b"1")]).without(b"host") == ((b"X", b"1"),)
 
 
 TOKEN_NAMES = st.sampled_from([b"Authorization", b"authorization", b"Proxy-Authorization", b"Sec-WebSocket-Protocol"])
@@ -194,8 +198,8 @@ HEADERS = st.lists(
 
 @given(HEADERS)
 def test_for_every_header_block_no_token_of_the_caller_reaches_the_target(headers: list[Header]) -> None:
-    fields = Fields(headers)
+    fields = Headers(headers)
     for name, value in fields.to_target:
         assert name.lower() not in (b"authorization", b"proxy-authorization")
         assert name.lower() != b"sec-websocket-protocol" or b"bearer.authorization" not in value
-    assert Fields(fields.to_target).values(b"host") == fields.values(b"host")
+    assert Headers(fields.to_target).values(b"host") == fields.values(b"host")

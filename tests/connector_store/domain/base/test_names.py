@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.names import ObjectKey, is_label, is_subdomain
+from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
 
 LABELS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 
@@ -30,7 +30,7 @@ LABELS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
     ],
 )
 def test_tells_labels_and_subdomains(text: str, label: bool, subdomain: bool) -> None:
-    assert (is_label(text), is_subdomain(text)) == (label, subdomain)
+    assert (is_dns_label(text), is_dns_subdomain(text)) == (label, subdomain)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.pem import certificates
+from connector_store.domain.base.pem import parse_certificates
 
 
 def der(size: int) -> bytes:
@@ -22,13 +22,13 @@ def pem(raw: bytes, label: str = "CERTIFICATE") -> bytes:
 
 def test_every_certificate_is_found_and_nothing_else_kept() -> None:
     text = b"# my CA\r\n" + pem(der(5)) + pem(b"key", "PRIVATE KEY") + b"subject=x\n" + pem(der(300))
-    found = certificates(text)
+    found = parse_certificates(text)
     assert [base64.b64decode(b"".join(each.split(b"\n")[1:-2])) for each in found] == [der(5), der(300)]
     assert all(len(line) <= 64 for each in found for line in each.split(b"\n"))
 
 
 def test_line_breaks_of_any_kind_are_read() -> None:
-    assert certificates(pem(der(200)).replace(b"\n", b"\r\n")) == certificates(pem(der(200)))
+    assert parse_certificates(pem(der(200)).replace(b"\n", b"\r\n")) == parse_certificates(pem(der(200)))
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_line_breaks_of_any_kind_are_read() -> None:
 )
 def test_what_is_no_certificate_is_refused(text: bytes, says: str) -> None:
     with pytest.raises(ParseError, match=says):
-        certificates(text)
+        parse_certificates(text)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=4))
 def test_for_every_list_of_certificates_what_comes_out_reads_alike(sizes: list[int]) -> None:
-    found = certificates(b"".join(pem(der(each)) for each in sizes))
-    assert certificates(b"".join(found)) == found
+    found = parse_certificates(b"".join(pem(der(each)) for each in sizes))
+    assert parse_certificates(b"".join(found)) == found

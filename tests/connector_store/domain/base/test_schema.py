@@ -7,7 +7,13 @@ import pytest
 import yaml
 
 from connector_store.domain.base import schema
-from connector_store.domain.base.schema import CONNECTOR_SPEC, MOST, Shape, suggestion, unknown_fields
+from connector_store.domain.base.schema import (
+    CONNECTOR_SPEC,
+    MAX_UNKNOWN_FIELDS,
+    Shape,
+    find_unknown_fields,
+    suggest_name,
+)
 
 CRD = Path(__file__).parents[4] / "deploy" / "crds" / "connectors.yaml"
 
@@ -63,16 +69,16 @@ def connector(**spec: Any) -> dict[str, Any]:
     ],
 )
 def test_unknown_fields_are(raw: dict[str, Any], expected: list[str]) -> None:
-    assert [str(each) for each in unknown_fields(raw)] == expected
+    assert [str(each) for each in find_unknown_fields(raw)] == expected
 
 
 def test_no_more_are_named_than_a_person_reads() -> None:
     many = {f"z{number}": 1 for number in range(1000)}
-    assert len(unknown_fields(connector(**many))) == MOST
+    assert len(find_unknown_fields(connector(**many))) == MAX_UNKNOWN_FIELDS
 
 
 def test_a_long_name_is_searched_for_by_its_beginning() -> None:
-    assert suggestion("x" * 100_000, ["address"]) == ""
+    assert suggest_name("x" * 100_000, ["address"]) == ""
 
 
 def test_a_connector_has_the_fields_of_its_definition() -> None:

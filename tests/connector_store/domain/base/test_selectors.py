@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.base.selectors import exact_name, is_label_selector
+from connector_store.domain.base.selectors import is_label_selector, required_name
 
 NAME = "a" * 63
 
@@ -27,7 +27,7 @@ NAME = "a" * 63
     ],
 )
 def test_the_name_that_a_field_selector_requires(selector: str, name: str | None) -> None:
-    assert exact_name(selector) == name
+    assert required_name(selector) == name
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_label_selectors_that_no_server_reads(selector: str) -> None:
 @given(st.text(alphabet="ab/=!<>(),in not\0\t\\-.", max_size=30))
 def test_for_every_text_both_come_to_an_answer(selector: str) -> None:
     assert is_label_selector(selector) in (True, False)
-    name = exact_name(selector)
+    name = required_name(selector)
     assert name is None or isinstance(name, str)

@@ -23,5 +23,5 @@ def test_identities_can_be_keys() -> None:
 
 
 def test_answers_differ() -> None:
-    answers = [Granted(identity=BOUND), Refused(what="use", reason=""), Unavailable(reason="")]
+    answers = [Granted(identity=BOUND), Refused(check="use", reason=""), Unavailable(reason="")]
     assert all((a == b) == (a is b) for a in answers for b in answers)

@@ -13,10 +13,10 @@ from connector_store.domain.callers.authentication import (
     CREDENTIAL_ID,
     MAX_GROUPS,
     MAX_ISSUERS,
-    MAX_NAME,
+    MAX_NAME_LENGTH,
     Issuer,
-    Mapped,
-    parse_authentication,
+    PrefixedClaim,
+    parse_authentication_configuration,
 )
 from lab.certificates import make_ca
 
@@ -36,7 +36,7 @@ def document(*entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_one(**changes: Any) -> Issuer:
-    (found,) = parse_authentication(document(entry() | changes))
+    (found,) = parse_authentication_configuration(document(entry() | changes))
     return found
 
 
@@ -49,7 +49,7 @@ def mapped(**mappings: Any) -> dict[str, Any]:
 
 
 def test_an_issuer_with_everything() -> None:
-    found = parse_authentication(
+    found = parse_authentication_configuration(
         document(
             {
                 "issuer": {
@@ -74,23 +74,23 @@ def test_an_issuer_with_everything() -> None:
             discovery_url="https://inside.example/.well-known/openid-configuration",
             audiences=("a", "b"),
             ca=CA.encode(),
-            username=Mapped(claim="sub"),
-            groups=Mapped(claim="groups", prefix="ci:"),
+            username=PrefixedClaim(claim="sub"),
+            groups=PrefixedClaim(claim="groups", prefix="ci:"),
             uid="uid",
-            required=(("hd", "example.com"), ("empty", "")),
+            required_claims=(("hd", "example.com"), ("empty", "")),
         ),
     )
 
 
 @pytest.mark.parametrize("url", [URL, URL + "/"])
 def test_discovery_is_below_the_issuer(url: str) -> None:
-    (found,) = parse_authentication(document(entry(url)))
+    (found,) = parse_authentication_configuration(document(entry(url)))
     assert found.url == url
     assert found.discovery_url == "https://ci.example/.well-known/openid-configuration"
 
 
 def test_the_beta_version_is_read_and_no_issuer_is_none() -> None:
-    assert parse_authentication(document() | {"apiVersion": "apiserver.config.k8s.io/v1beta1"}) == ()
+    assert parse_authentication_configuration(document() | {"apiVersion": "apiserver.config.k8s.io/v1beta1"}) == ()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_the_beta_version_is_read_and_no_issuer_is_none() -> None:
 )
 def test_what_is_not_read_is_named(value: object, field: str, reason: str) -> None:
     with pytest.raises(ParseError) as error:
-        parse_authentication(value)
+        parse_authentication_configuration(value)
     assert error.value.path == field
     assert reason in error.value.reason
 
@@ -255,7 +255,7 @@ def test_claims_become_a_caller() -> None:
         claimValidationRules=[{"claim": "hd", "requiredValue": "example.com"}],
     )
     claims = {"sub": "repo:a/b", "groups": ["x", "y"], "oid": "7", "hd": "example.com", "jti": "j1"}
-    assert issuer.identity(claims) == Identity(
+    assert issuer.identify(claims) == Identity(
         user="ci:repo:a/b", uid="7", groups=("ci:x", "ci:y"), extra={CREDENTIAL_ID: ("JTI=j1",)}
     )
 
@@ -270,12 +270,12 @@ def test_claims_become_a_caller() -> None:
 )
 def test_groups_are_a_text_or_a_list(groups: object, wanted: tuple[str, ...]) -> None:
     issuer = parse_one(**mapped(groups={"claim": "roles", "prefix": "g:"}))
-    assert issuer.identity({"sub": "a", "roles": groups}).groups == wanted
+    assert issuer.identify({"sub": "a", "roles": groups}).groups == wanted
 
 
 def test_names_and_groups_may_be_as_long_and_as_many_as_are_allowed() -> None:
-    most = {"sub": "a" * MAX_NAME, "groups": ["g"] * MAX_GROUPS}
-    found = parse_one(**plain()).identity(most)
+    most = {"sub": "a" * MAX_NAME_LENGTH, "groups": ["g"] * MAX_GROUPS}
+    found = parse_one(**plain()).identify(most)
     assert (found.user, found.groups) == (most["sub"], tuple(most["groups"]))
 
 
@@ -287,7 +287,7 @@ def test_names_and_groups_may_be_as_long_and_as_many_as_are_allowed() -> None:
     ],
 )
 def test_an_address_is_a_name(claims: dict[str, object], user: str) -> None:
-    assert parse_one(**mapped(username={"claim": "email", "prefix": ""})).identity(claims).user == user
+    assert parse_one(**mapped(username={"claim": "email", "prefix": ""})).identify(claims).user == user
 
 
 def plain(claim: str = "sub") -> dict[str, Any]:
@@ -302,7 +302,7 @@ def plain(claim: str = "sub") -> dict[str, Any]:
         pytest.param({}, {"sub": ""}, "sub", "is empty", id="an empty username"),
         pytest.param({}, {"sub": "a\nb"}, "sub", "control characters", id="a line end in the username"),
         pytest.param({}, {"sub": "a\u202eb"}, "sub", "control characters", id="a change of direction"),
-        pytest.param({}, {"sub": "a" * (MAX_NAME + 1)}, "sub", "longer", id="a long username"),
+        pytest.param({}, {"sub": "a" * (MAX_NAME_LENGTH + 1)}, "sub", "longer", id="a long username"),
         pytest.param(plain(), {"sub": "system:serviceaccount:a:b"}, "sub", "Kubernetes' own", id="a system name"),
         pytest.param(
             plain(), {"sub": "a", "groups": ["system:masters"]}, "groups", "Kubernetes' own", id="a system group"
@@ -334,7 +334,7 @@ def test_a_caller_that_claims_do_not_name(
     changes: dict[str, Any], claims: dict[str, object], field: str, reason: str
 ) -> None:
     with pytest.raises(ParseError) as error:
-        parse_one(**changes).identity(claims)
+        parse_one(**changes).identify(claims)
     assert error.value.path == field
     assert reason in error.value.reason
 
@@ -350,7 +350,7 @@ JSON = st.recursive(
 def test_for_every_set_of_claims_a_caller_is_never_one_of_the_systems_own(claims: dict[str, object]) -> None:
     issuer = parse_one(**mapped(username={"claim": "sub", "prefix": ""}, groups={"claim": "groups", "prefix": ""}))
     try:
-        found = issuer.identity(claims)
+        found = issuer.identify(claims)
     except ParseError:
         return
     assert not any(each.startswith("system:") for each in (found.user, *found.groups))
@@ -360,4 +360,4 @@ def test_for_every_set_of_claims_a_caller_is_never_one_of_the_systems_own(claims
 @given(JSON)
 def test_for_every_document_only_a_parse_error_comes(value: object) -> None:
     with contextlib.suppress(ParseError):
-        parse_authentication(value)
+        parse_authentication_configuration(value)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.caller import (
-    MAX_AUTHORIZATION,
-    Caller,
+    MAX_AUTHORIZATION_BYTES,
+    BasicAuthorization,
     parse_basic,
     parse_bearer,
     parse_proxy_authorization,
@@ -36,7 +36,7 @@ def basic(credentials: str | bytes) -> bytes:
     ],
 )
 def test_proxy_authorization_names_connector_and_token(value: bytes, token: str | None) -> None:
-    assert parse_proxy_authorization(value) == Caller(key=KEY, token=token)
+    assert parse_proxy_authorization(value) == BasicAuthorization(key=KEY, token=token)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_proxy_authorization_names_connector_and_token(value: bytes, token: str 
         pytest.param(basic("te\x00am/k8s:t"), "NAMESPACE/NAME", id="a control character"),
         pytest.param(basic("te\u00e4m/k8s:t"), "NAMESPACE/NAME", id="a name that is not ASCII"),
         pytest.param(basic("../k8s:t"), "NAMESPACE/NAME", id="dots for a namespace"),
-        pytest.param(basic("a/b:" + "t" * 64000), str(MAX_AUTHORIZATION), id="64 kB"),
+        pytest.param(basic("a/b:" + "t" * 64000), str(MAX_AUTHORIZATION_BYTES), id="64 kB"),
     ],
 )
 def test_malformed_proxy_authorization_is_refused(value: bytes | None, says: str) -> None:
@@ -73,7 +73,7 @@ def test_malformed_proxy_authorization_is_refused(value: bytes | None, says: str
 
 
 def test_requests_to_the_proxy_itself_need_the_token() -> None:
-    assert parse_basic(basic("team-a%2Fk8s:t")) == Caller(key=KEY, token="t")
+    assert parse_basic(basic("team-a%2Fk8s:t")) == BasicAuthorization(key=KEY, token="t")
     with pytest.raises(ParseError, match=r"^Authorization: has no token"):
         parse_basic(basic("team-a/k8s:x"))
     with pytest.raises(ParseError, match=r"^Authorization: is missing"):
@@ -81,7 +81,7 @@ def test_requests_to_the_proxy_itself_need_the_token() -> None:
 
 
 def test_a_header_may_be_as_long_as_is_allowed() -> None:
-    longest = "a" * (MAX_AUTHORIZATION - len("Bearer "))
+    longest = "a" * (MAX_AUTHORIZATION_BYTES - len("Bearer "))
     assert parse_bearer(f"Bearer {longest}".encode()) == longest
 
 
@@ -99,7 +99,7 @@ def test_bearer_gives_the_token(value: bytes) -> None:
         pytest.param(b"Bearer a\x00", id="a control character"),
         pytest.param(b"Bearer =", id="padding alone"),
         pytest.param(b"Basic abc", id="another scheme"),
-        pytest.param(b"Bearer " + b"a" * (MAX_AUTHORIZATION - 6), id="a byte too long"),
+        pytest.param(b"Bearer " + b"a" * (MAX_AUTHORIZATION_BYTES - 6), id="a byte too long"),
     ],
 )
 def test_malformed_bearer_is_refused(value: bytes | None) -> None:

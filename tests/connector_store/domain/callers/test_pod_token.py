@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.callers.pod_token import TOKENS, PodToken, parse_pod_token
+from connector_store.domain.callers.pod_token import TOKENS_KEY, PodToken, parse_pod_token
 
 AUDIENCE = "connectors-proxy"
 KEY = "k" * 32
 
 
 def tokens(token: object, audience: str = AUDIENCE) -> dict[str, str]:
-    return {TOKENS: json.dumps({audience: {"token": token, "expirationTimestamp": "2026-01-01T00:00:00Z"}})}
+    return {TOKENS_KEY: json.dumps({audience: {"token": token, "expirationTimestamp": "2026-01-01T00:00:00Z"}})}
 
 
 def test_secrets_win_over_the_volume_context() -> None:
@@ -31,7 +31,7 @@ def test_an_older_kubelet_puts_it_into_the_volume_context() -> None:
 def test_its_lifetime_is_what_it_was_issued_for() -> None:
     token = jwt.encode({"iat": 1000, "exp": 2800}, KEY)
     read = parse_pod_token(tokens(token), {}, AUDIENCE)
-    assert (read.lifetime, read.expires) == (1800, 2800)
+    assert (read.lifetime, read.expires_at) == (1800, 2800)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_its_lifetime_is_what_it_was_issued_for() -> None:
 )
 def test_it_ends_when_it_says(claims: str, expires: float | None) -> None:
     token = "a." + base64.urlsafe_b64encode(claims.encode()).decode().rstrip("=") + ".c"
-    assert parse_pod_token(tokens(token), {}, AUDIENCE).expires == expires
+    assert parse_pod_token(tokens(token), {}, AUDIENCE).expires_at == expires
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,18 @@ def test_a_token_that_does_not_say_has_no_lifetime(token: str) -> None:
     ("given_tokens", "reason"),
     [
         pytest.param({}, "is missing", id="nothing"),
-        pytest.param({TOKENS: ""}, "is missing", id="empty"),
-        pytest.param({TOKENS: "s3cret"}, "not what kubelet sends", id="no JSON"),
-        pytest.param({TOKENS: '["s3cret"]'}, "has none for audience", id="a list"),
-        pytest.param({TOKENS: "5"}, "not what kubelet sends", id="a number"),
-        pytest.param({TOKENS: '{"connectors-proxy": "s3cret"}'}, "not what kubelet sends", id="no object"),
-        pytest.param({TOKENS: '{"connectors-proxy": {"s3cret": 1}}'}, "not what kubelet sends", id="no token in it"),
+        pytest.param({TOKENS_KEY: ""}, "is missing", id="empty"),
+        pytest.param({TOKENS_KEY: "s3cret"}, "not what kubelet sends", id="no JSON"),
+        pytest.param({TOKENS_KEY: '["s3cret"]'}, "has none for audience", id="a list"),
+        pytest.param({TOKENS_KEY: "5"}, "not what kubelet sends", id="a number"),
+        pytest.param({TOKENS_KEY: '{"connectors-proxy": "s3cret"}'}, "not what kubelet sends", id="no object"),
+        pytest.param(
+            {TOKENS_KEY: '{"connectors-proxy": {"s3cret": 1}}'}, "not what kubelet sends", id="no token in it"
+        ),
         pytest.param(tokens("s3cret", "other"), "has none for audience", id="another audience"),
         pytest.param(tokens(["s3cret"]), "something else than a token", id="a token that is a list"),
         pytest.param(tokens(""), "something else than a token", id="an empty token"),
-        pytest.param({TOKENS: "[" * 100_000}, "not what kubelet sends", id="lists in lists without end"),
+        pytest.param({TOKENS_KEY: "[" * 100_000}, "not what kubelet sends", id="lists in lists without end"),
         pytest.param(tokens("s3cret\nx"), "something else than a token", id="a line break without a space"),
         pytest.param(tokens("s3cret\nx: y"), "something else than a token", id="a line break"),
         pytest.param(tokens("s3cret x"), "something else than a token", id="a space"),
@@ -96,7 +98,7 @@ def test_what_is_no_token_is_refused_without_quoting_it(given_tokens: dict[str, 
 @given(st.text())
 def test_every_text_is_a_token_or_a_parse_error(text: str) -> None:
     with contextlib.suppress(ParseError):
-        parse_pod_token({TOKENS: text}, {}, AUDIENCE)
+        parse_pod_token({TOKENS_KEY: text}, {}, AUDIENCE)
 
 
 def test_it_hides_itself_in_text() -> None:

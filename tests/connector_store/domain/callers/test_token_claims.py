@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.callers.token_claims import claims, issuer, why_not_ours
+from connector_store.domain.callers.token_claims import parse_claims, parse_issuer, rejection_reason
 
 OURS = "connectors-proxy"
 
@@ -38,15 +38,15 @@ def token(payload: Any) -> str:
     ],
 )
 def test_what_cannot_be_ours_is_known_without_asking(text: str, why: str | None) -> None:
-    assert why_not_ours(text, OURS, now=100) == why
+    assert rejection_reason(text, OURS, now=100) == why
 
 
 def test_the_issuer_is_read_where_there_is_one() -> None:
-    assert issuer(token({"iss": "https://issuer"})) == "https://issuer"
-    assert issuer(token({"iss": 7})) == issuer(token({})) == issuer("bogus") == ""
+    assert parse_issuer(token({"iss": "https://issuer"})) == "https://issuer"
+    assert parse_issuer(token({"iss": 7})) == parse_issuer(token({})) == parse_issuer("bogus") == ""
 
 
 @given(st.text())
 def test_for_every_text_there_is_an_answer(text: str) -> None:
-    assert claims(text) is None or isinstance(claims(text), dict)
-    why_not_ours(text, OURS, now=0)
+    assert parse_claims(text) is None or isinstance(parse_claims(text), dict)
+    rejection_reason(text, OURS, now=0)

@@ -3,7 +3,7 @@ import base64
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.credential.bearer_token import BEARER_TOKEN, KIND, MAX_TOKEN, BearerToken
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN, KIND, MAX_TOKEN_BYTES, BearerToken
 
 TOKEN = "canary-0d1c7a"
 JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + ".sig"
@@ -11,8 +11,8 @@ JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + 
 
 def test_it_gives_the_header_and_when_it_ends() -> None:
     found = BearerToken(TOKEN)
-    assert (found.authorization, found.expires) == (b"Bearer canary-0d1c7a", None)
-    assert BearerToken(JWT).expires == 1200.0
+    assert (found.authorization, found.expires_at) == (b"Bearer canary-0d1c7a", None)
+    assert BearerToken(JWT).expires_at == 1200.0
     assert KIND.secret_types == (BEARER_TOKEN,)
 
 
@@ -21,7 +21,7 @@ def test_it_gives_the_header_and_when_it_ends() -> None:
     [
         pytest.param(b"abc", "abc", id="as it is"),
         pytest.param(b" \tabc\r\n", "abc", id="white space around it"),
-        pytest.param(b"a" * MAX_TOKEN, "a" * MAX_TOKEN, id="the longest"),
+        pytest.param(b"a" * MAX_TOKEN_BYTES, "a" * MAX_TOKEN_BYTES, id="the longest"),
     ],
 )
 def test_tokens(value: bytes, token: str) -> None:
@@ -32,7 +32,7 @@ def test_tokens(value: bytes, token: str) -> None:
     ("value", "says"),
     [
         pytest.param(b" \n", "empty", id="white space alone"),
-        pytest.param(b"s3cret" * MAX_TOKEN, "longer", id="too long"),
+        pytest.param(b"s3cret" * MAX_TOKEN_BYTES, "longer", id="too long"),
         pytest.param(b"s3cret s3cret", "spaces", id="a space inside"),
         pytest.param("s3cret\u00e9".encode(), "ASCII", id="not ASCII"),
     ],

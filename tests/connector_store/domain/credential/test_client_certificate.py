@@ -7,9 +7,9 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import (
     CLIENT_CERTIFICATE,
     KIND,
-    MAX_PEM,
+    MAX_PEM_BYTES,
     ClientCertificate,
-    identity_of,
+    client_certificate_of,
 )
 from lab.certificates import make_ca, make_leaf
 
@@ -25,7 +25,7 @@ def test_it_holds_chain_and_key_and_shows_neither() -> None:
     found = CLIENT_CERTIFICATE.read(GOOD)
     assert isinstance(found, ClientCertificate)
     assert (found.chain, found.key) == (LEAF.pem + CA.pem, LEAF.key_pem)
-    assert (found.authorization, found.expires) == (None, None)
+    assert (found.authorization, found.expires_at) == (None, None)
     assert "PRIVATE" not in repr(found)
     assert KIND.secret_types == (CLIENT_CERTIFICATE,)
 
@@ -36,8 +36,8 @@ def test_two_are_one_identity_if_chain_and_key_are_the_same() -> None:
     assert len({one, ClientCertificate(LEAF.pem, LEAF.key_pem, 7.0)}) == 1
     assert one != ClientCertificate(LEAF.pem, CA.key_pem)
     assert one != ClientCertificate(CA.pem, LEAF.key_pem)
-    assert identity_of(one) is one
-    assert identity_of(BearerToken("t")) is identity_of(None) is None
+    assert client_certificate_of(one) is one
+    assert client_certificate_of(BearerToken("t")) is client_certificate_of(None) is None
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_keys(key: bytes) -> None:
         pytest.param({"tls.key": LEAF.key_pem[:-40]}, "no whole PEM private key", id="a key that is cut off"),
         pytest.param({"tls.key": LOCKED}, "is encrypted; put it there without a passphrase", id="an encrypted key"),
         pytest.param({"tls.key": OLD_LOCKED}, "is encrypted", id="an encrypted key of the old form"),
-        pytest.param({"tls.crt": b"x" * (MAX_PEM + 1)}, 'key "tls.crt" is longer than', id="a long chain"),
-        pytest.param({"tls.key": b"x" * (MAX_PEM + 1)}, 'key "tls.key" is longer than', id="a long key"),
+        pytest.param({"tls.crt": b"x" * (MAX_PEM_BYTES + 1)}, 'key "tls.crt" is longer than', id="a long chain"),
+        pytest.param({"tls.key": b"x" * (MAX_PEM_BYTES + 1)}, 'key "tls.key" is longer than', id="a long key"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_not_shown(change: dict[str, bytes], says: str) -> None:

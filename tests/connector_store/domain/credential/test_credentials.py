@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.credentials import Credential, Kind, wrong_key
+from connector_store.domain.credential.credentials import Credential, CredentialKind, invalid_key
 from connector_store.domain.objects.models import Address, Target
 
 TOKEN = "canary-0d1c7a"
@@ -50,5 +50,5 @@ def test_two_are_equal_that_hold_the_same_and_are_of_one_kind() -> None:
 
 
 def test_a_kind_lends_what_the_secret_holds_unless_it_says_otherwise() -> None:
-    assert Kind(name="k", secret_types=()).lend(CREDENTIAL, ()) is CREDENTIAL
-    assert str(wrong_key("token", "is empty")) == 'key "token" is empty'
+    assert CredentialKind(name="k", secret_types=()).derive(CREDENTIAL, ()) is CREDENTIAL
+    assert str(invalid_key("token", "is empty")) == 'key "token" is empty'

@@ -7,15 +7,21 @@ from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.bearer_token import MAX_TOKEN, BearerToken
-from connector_store.domain.credential.credentials import Params
-from connector_store.domain.credential.minting import KIND, MintingRight, TokenOrder, parse_grant, refusal
+from connector_store.domain.credential.bearer_token import MAX_TOKEN_BYTES, BearerToken
+from connector_store.domain.credential.credentials import AuthParams
+from connector_store.domain.credential.minting import (
+    KIND,
+    IssuingCredential,
+    TokenRequest,
+    describe_failure,
+    parse_token_response,
+)
 
 NOW = 1_800_000_000.0
 ACCOUNT = ("serviceAccount", "ci/deployer")
-ORDER = TokenOrder(service_account=ObjectKey("ci", "deployer"))
+ORDER = TokenRequest(service_account=ObjectKey("ci", "deployer"))
 HELD = BearerToken("canary-held")
-RIGHT = MintingRight(HELD, ORDER)
+RIGHT = IssuingCredential(HELD, ORDER)
 
 
 def token(**claims: float) -> str:
@@ -29,34 +35,34 @@ def token(**claims: float) -> str:
         pytest.param((("serviceAccount", " ci/deployer\n"),), ORDER, id="white space around it"),
         pytest.param(
             (ACCOUNT, ("expirationSeconds", "600"), ("audiences", "a, https://b")),
-            TokenOrder(service_account=ORDER.service_account, seconds=600, audiences=("a", "https://b")),
+            TokenRequest(service_account=ORDER.service_account, expiration_seconds=600, audiences=("a", "https://b")),
             id="everything",
         ),
         pytest.param(
             (ACCOUNT, ("expirationSeconds", "4294967296")),
-            TokenOrder(service_account=ORDER.service_account, seconds=4294967296),
+            TokenRequest(service_account=ORDER.service_account, expiration_seconds=4294967296),
             id="as long as an API server takes",
         ),
     ],
 )
-def test_orders(params: Params, order: TokenOrder) -> None:
-    right = KIND.lend(HELD, params)
-    assert isinstance(right, MintingRight)
-    assert (right.by, right.order) == (HELD, order)
-    assert right == MintingRight(HELD, order)
-    assert right != MintingRight(BearerToken("other"), order)
+def test_orders(params: AuthParams, order: TokenRequest) -> None:
+    right = KIND.derive(HELD, params)
+    assert isinstance(right, IssuingCredential)
+    assert (right.credential, right.request) == (HELD, order)
+    assert right == IssuingCredential(HELD, order)
+    assert right != IssuingCredential(BearerToken("other"), order)
     assert right.authorization is None, "it is never sent itself"
     assert "canary" not in repr(right)
 
 
 def test_it_ends_when_what_it_mints_by_ends() -> None:
-    assert MintingRight(BearerToken(token(exp=NOW)), ORDER).expires == NOW
+    assert IssuingCredential(BearerToken(token(exp=NOW)), ORDER).expires_at == NOW
 
 
 def test_a_minted_token_ends_for_people_when_what_it_was_minted_by_ends() -> None:
-    right = MintingRight(BearerToken(token(exp=NOW)), ORDER)
-    minted = parse_grant(granted(token(iat=5, exp=605)), right, now=NOW).token
-    assert minted.expires == NOW
+    right = IssuingCredential(BearerToken(token(exp=NOW)), ORDER)
+    minted = parse_token_response(granted(token(iat=5, exp=605)), right, now=NOW).token
+    assert minted.expires_at == NOW
     assert minted.authorization == b"Bearer " + token(iat=5, exp=605).encode()
 
 
@@ -86,9 +92,9 @@ def test_the_request() -> None:
         pytest.param((ACCOUNT, ("audiences", "a,,b")), "an empty audience", id="an empty audience"),
     ],
 )
-def test_what_is_wrong_with_params_is_named_with_what_to_write(params: Params, says: str) -> None:
+def test_what_is_wrong_with_params_is_named_with_what_to_write(params: AuthParams, says: str) -> None:
     with pytest.raises(ParseError) as caught:
-        KIND.lend(HELD, params)
+        KIND.derive(HELD, params)
     assert says in str(caught.value)
 
 
@@ -112,8 +118,8 @@ def granted(text: object, stamp: object = "2027-01-15T09:00:00Z") -> object:
     ],
 )
 def test_how_long_a_token_lives(answer: object, life: float) -> None:
-    found = parse_grant(answer, RIGHT, now=NOW)
-    assert found.life == life
+    found = parse_token_response(answer, RIGHT, now=NOW)
+    assert found.lifetime == life
     assert "opaque" not in repr(found)
 
 
@@ -128,7 +134,7 @@ def test_how_long_a_token_lives(answer: object, life: float) -> None:
         pytest.param(granted(5), "without a token", id="a number"),
         pytest.param(granted("canary x"), "cannot be sent", id="a space in it"),
         pytest.param(granted("canary\u00e9"), "cannot be sent", id="not ASCII"),
-        pytest.param(granted("c" * (MAX_TOKEN + 1)), "cannot be sent", id="too long"),
+        pytest.param(granted("c" * (MAX_TOKEN_BYTES + 1)), "cannot be sent", id="too long"),
         pytest.param(granted(token(iat=600, exp=600)), "expired already", id="a life of nothing"),
         pytest.param(granted(token(iat=600, exp=601)), "expired already", id="a life that may be nothing"),
         pytest.param(granted("canary", "2020-01-01T00:00:00Z"), "expired already", id="one that has expired"),
@@ -137,7 +143,7 @@ def test_how_long_a_token_lives(answer: object, life: float) -> None:
 )
 def test_an_answer_without_a_token_that_is_good_says_so_and_does_not_quote_it(answer: object, says: str) -> None:
     with pytest.raises(ParseError, match=says) as caught:
-        parse_grant(answer, RIGHT, now=NOW)
+        parse_token_response(answer, RIGHT, now=NOW)
     assert "canary" not in str(caught.value)
 
 
@@ -152,7 +158,7 @@ SCALARS = st.none() | st.booleans() | st.floats() | st.text()
 )
 def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> None:
     with contextlib.suppress(ParseError):
-        assert parse_grant(answer, RIGHT, now=NOW).life > 0
+        assert parse_token_response(answer, RIGHT, now=NOW).lifetime > 0
 
 
 @pytest.mark.parametrize(
@@ -166,4 +172,4 @@ def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> N
     ],
 )
 def test_a_refusal_says_what_to_mend(status: int, says: str) -> None:
-    assert says in refusal(status, ORDER, "s")
+    assert says in describe_failure(status, ORDER, "s")

@@ -9,11 +9,11 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.minting import MintedToken
+from connector_store.domain.credential.minting import IssuedToken
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target, Unusable
-from connector_store.domain.permissions.permissions import NotLent
+from connector_store.domain.permissions.permissions import NotAllowed
 
 KEY = ObjectKey("team-a", "k8s")
 ADDRESS = Address(host="t", port=6443, prefix="/p")
@@ -47,18 +47,18 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.misdirected(), 421, "BadRequest", "one and the same Connector"),
         (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
         (
-            denial.not_lent(KEY, DELETE, NotLent(DELETE)), 403, "Forbidden",
+            denial.not_lent(KEY, DELETE, NotAllowed(DELETE)), 403, "Forbidden",
             'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
             '"deployments" in API group "apps" in the namespace "web"',
         ),
         (
-            denial.not_lent(KEY, NODES, NotLent(NODES._replace(verb="create"), "this request opens a stream")),
+            denial.not_lent(KEY, NODES, NotAllowed(NODES._replace(verb="create"), "this request opens a stream")),
             403, "Forbidden",
             'nodes is forbidden: Connector "team-a/k8s" does not lend "create" on resource "nodes/proxy" in API group '
             '"" at the cluster scope: this request opens a stream',
         ),
         (
-            denial.not_lent(KEY, METRICS, NotLent(METRICS, denied_by="no-metrics")), 403, "Forbidden",
+            denial.not_lent(KEY, METRICS, NotAllowed(METRICS, denied_by="no-metrics")), 403, "Forbidden",
             'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
         ),
         (denial.not_named(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
@@ -76,7 +76,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
         (denial.target_refused(TARGET), 502, "InternalError", "renew Secret k8s-secret"),
         (
-            denial.target_refused(replace(TARGET, credential=MintedToken("s3cret", None))), 502, "InternalError",
+            denial.target_refused(replace(TARGET, credential=IssuedToken("s3cret", None))), 502, "InternalError",
             "refused the token that it granted for Connector team-a/k8s; try again",
         ),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
@@ -132,10 +132,10 @@ def test_a_header_name_is_quoted_in_part() -> None:
 
 
 def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
-    deny = denial.not_lent(KEY, DELETE, NotLent(DELETE, denied_by="no-deletions"))
+    deny = denial.not_lent(KEY, DELETE, NotAllowed(DELETE, denied_by="no-deletions"))
     assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
     assert b"no-deletions" not in deny.body
-    assert json.loads(denial.not_lent(KEY, METRICS, NotLent(METRICS)).body)["details"] == {}
+    assert json.loads(denial.not_lent(KEY, METRICS, NotAllowed(METRICS)).body)["details"] == {}
 
 
 def test_a_watch_is_ended_by_an_event() -> None:

@@ -3,13 +3,13 @@ from base64 import b64encode
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.direct import Named, by_path, host_header, parse_token, to_target
 from connector_store.domain.objects.models import Address
 
 KEY = ObjectKey("team-a", "k8s")
-BOTH = Fields([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b")])
+BOTH = Headers([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b")])
 
 
 @pytest.mark.parametrize(
@@ -41,38 +41,38 @@ def test_nothing_is_decoded_and_anything_else_names_none(target: bytes) -> None:
     assert by_path(target) is None
 
 
-def basic(text: str) -> Fields:
-    return Fields([(b"Authorization", b"basic " + b64encode(text.encode()))])
+def basic(text: str) -> Headers:
+    return Headers([(b"Authorization", b"basic " + b64encode(text.encode()))])
 
 
 def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
-    assert parse_token(Fields([(b"authorization", b"Bearer tok")]), KEY) == "tok"
+    assert parse_token(Headers([(b"authorization", b"Bearer tok")]), KEY) == "tok"
     assert parse_token(basic("team-a/k8s:tok"), KEY) == "tok"
     [(name, value)] = basic("team-a/k8s:tok")
-    assert parse_token(Fields([(name, b"BASIC" + value[5:])]), KEY) == "tok"
+    assert parse_token(Headers([(name, b"BASIC" + value[5:])]), KEY) == "tok"
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        pytest.param(Fields(), "is missing", id="none"),
+        pytest.param(Headers(), "is missing", id="none"),
         pytest.param(basic("team-a/other:tok"), "names another Connector", id="of another Connector"),
         pytest.param(basic("team-a/k8s:x"), "has no token", id="the password of who brings it elsewhere"),
-        pytest.param(Fields([(b"Authorization", b"Bearer a")] * 2), "is missing", id="two"),
+        pytest.param(Headers([(b"Authorization", b"Bearer a")] * 2), "is missing", id="two"),
         pytest.param(
-            Fields([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b")]),
+            Headers([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b")]),
             "is for CONNECT",
             id="two kinds",
         ),
     ],
 )
-def test_other_credentials_are_none(fields: Fields, words: str) -> None:
+def test_other_credentials_are_none(fields: Headers, words: str) -> None:
     with pytest.raises(ParseError, match=words):
         parse_token(fields, KEY)
 
 
 def test_the_target_sees_its_own_host() -> None:
-    fields = Fields([(b"Accept", b"*/*"), (b"host", b"proxy"), (b"HOST", b"other")])
+    fields = Headers([(b"Accept", b"*/*"), (b"host", b"proxy"), (b"HOST", b"other")])
     assert to_target(fields, Address(host="h", port=6443)) == ((b"Host", b"h:6443"), (b"Accept", b"*/*"))
 
 

@@ -5,10 +5,10 @@ from ipaddress import ip_network
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Fields, Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Answer, Granted, Identity, Refused, Unavailable
-from connector_store.domain.callers.caller import Caller
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.caller import BasicAuthorization
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
@@ -28,16 +28,16 @@ from connector_store.domain.decision.verdict import (
 )
 from connector_store.domain.objects.models import Address, Target, Unusable
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import Lending
+from connector_store.domain.permissions.permissions import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 
 KEY = ObjectKey("team-a", "k8s")
-CALLER = Caller(key=KEY, token="t")
-INSIDE = Caller(key=KEY, token=None)
+CALLER = BasicAuthorization(key=KEY, token="t")
+INSIDE = BasicAuthorization(key=KEY, token=None)
 MISSING = ParseError("Proxy-Authorization", "is missing")
 GRANTED = Granted(identity=Identity(user="u"))
-NO_TOKEN = Refused(what="token", reason="expired")
-NO_USE = Refused(what="use", reason="RBAC says: no such role in secret-namespace")
+NO_TOKEN = Refused(check="token", reason="expired")
+NO_USE = Refused(check="use", reason="RBAC says: no such role in secret-namespace")
 AWAY = Unavailable(reason="timeout", retry_after=7)
 ADDRESS = Address(host="t", port=6443, prefix="/p")
 TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="s", ca=None)
@@ -69,7 +69,7 @@ NO_TENS = Rules(policy=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
     ],
 )
 def test_connect(
-    caller: Caller | ParseError, answer: Answer | None, found: Found, authority: str, verdict: object
+    caller: BasicAuthorization | ParseError, answer: AccessResult | None, found: Found, authority: str, verdict: object
 ) -> None:
     assert connect(caller=caller, answer=answer, found=found, authority=authority) == verdict
 
@@ -94,7 +94,7 @@ def test_whoever_can_be_read_is_checked() -> None:
 @pytest.mark.parametrize("found", [None, TARGET, OPEN, BROKEN])
 @pytest.mark.parametrize("authority", ["t:6443", "x:1"])
 @pytest.mark.parametrize("answer", [NO_TOKEN, NO_USE, AWAY, None])
-def test_who_may_not_use_it_learns_nothing_of_it(answer: Answer | None, found: Found, authority: str) -> None:
+def test_who_may_not_use_it_learns_nothing_of_it(answer: AccessResult | None, found: Found, authority: str) -> None:
     bare = connect(answer=answer, found=None, authority="")
     assert connect(answer=answer, found=found, authority=authority, taken=2) == bare
     inside = request(answer=answer, found=None, raw_target=b"*", headers=())
@@ -107,8 +107,8 @@ def connect(
     *,
     full: bool = False,
     synced: bool = True,
-    caller: Caller | ParseError = CALLER,
-    answer: Answer | None = GRANTED,
+    caller: BasicAuthorization | ParseError = CALLER,
+    answer: AccessResult | None = GRANTED,
     found: Found = TARGET,
     authority: str = "t:6443",
     rules: Rules = RULES,
@@ -132,7 +132,7 @@ def request(
     method: bytes = b"GET",
     synced: bool = True,
     token: str | ParseError = "t",
-    answer: Answer | None = GRANTED,
+    answer: AccessResult | None = GRANTED,
     found: Found = TARGET,
     authority: str | None = "t:6443",
     raw_target: bytes = b"/p/api",
@@ -150,7 +150,7 @@ def request(
         found=found,
         authority=authority,
         raw_target=raw_target,
-        headers=Fields(headers),
+        headers=Headers(headers),
         rules=rules,
         taken=taken,
     )
@@ -278,7 +278,7 @@ def test_trace_would_show_the_credential() -> None:
 
 
 READ_PODS = PolicyRule(verbs=("get", "list"), api_groups=("",), resources=("pods",))
-LIMITED = replace(TARGET, lending=Lending((BoundRole(label="pods", rules=(READ_PODS,)),), ()))
+LIMITED = replace(TARGET, lending=PermissionEvaluator((BoundRole(label="pods", rules=(READ_PODS,)),), ()))
 NAMED = replace(TARGET, impersonation=Impersonation(user_prefix="c:"))
 
 
@@ -305,7 +305,7 @@ def test_what_is_not_lent_is_refused(method: bytes, raw_target: bytes, headers: 
 
 def test_an_upgrade_and_an_apply_need_more() -> None:
     rule = replace(READ_PODS, verbs=("get", "patch"), resources=("pods", "pods/exec"))
-    limited = replace(TARGET, lending=Lending((BoundRole(label="r", rules=(rule,)),), ()))
+    limited = replace(TARGET, lending=PermissionEvaluator((BoundRole(label="r", rules=(rule,)),), ()))
     upgrade = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
     pod = b"/p/api/v1/namespaces/a/pods/b"
     apply = ((b"Content-Type", b"application/apply-patch+yaml"),)

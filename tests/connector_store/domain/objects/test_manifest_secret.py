@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.base.pem import certificates
-from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN, BearerToken
+from connector_store.domain.base.pem import parse_certificates
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN_BYTES, BearerToken
 from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
 
@@ -37,7 +37,7 @@ def test_a_good_secret() -> None:
         key=ObjectKey("a", "s"),
         type=BEARER_TOKEN_SECRET,
         credential=BearerToken("s3cret"),
-        ca=b"".join(certificates(CA)),
+        ca=b"".join(parse_certificates(CA)),
     )
     assert "s3cret" not in repr(found)
 
@@ -60,7 +60,7 @@ def test_its_version_is_known_and_of_no_account_for_what_it_means() -> None:
         pytest.param({"stringData": {"token": "abc\n"}}, "abc", id="an editor's final newline"),
         pytest.param({"stringData": {"token": " \tabc\r\n\n"}}, "abc", id="white space around it"),
         pytest.param({"stringData": {"token": "a:b!~"}}, "a:b!~", id="any visible ASCII"),
-        pytest.param({"stringData": {"token": "a" * MAX_TOKEN}}, "a" * MAX_TOKEN, id="the longest"),
+        pytest.param({"stringData": {"token": "a" * MAX_TOKEN_BYTES}}, "a" * MAX_TOKEN_BYTES, id="the longest"),
     ],
 )
 def test_tokens(changes: dict[str, object], token: str) -> None:
@@ -85,7 +85,7 @@ def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> Non
         pytest.param({"stringData": {"token": ""}}, "empty", id="empty"),
         pytest.param({"stringData": {"token": None}}, "empty", id="null"),
         pytest.param({"data": {"token": encoded(" \n")}}, "empty", id="white space alone"),
-        pytest.param({"stringData": {"token": "s3cret" * MAX_TOKEN}}, "longer", id="too long"),
+        pytest.param({"stringData": {"token": "s3cret" * MAX_TOKEN_BYTES}}, "longer", id="too long"),
         pytest.param({"stringData": {"token": 83}}, "stringData.token: is not a string", id="a number"),
         pytest.param({"data": {"token": "s3cret!"}}, r"data\[token\]: is not base64", id="no base64"),
         pytest.param({"data": {"token": "s3cr\u00e9t"}}, "is not base64", id="no base64 and no ASCII"),
@@ -100,8 +100,8 @@ def test_a_token_that_cannot_be_used_says_why_without_showing_it(changes: dict[s
     assert "s3cr" not in repr(found)
 
 
-BOTH = b"".join(certificates(CA) + certificates(CA2))
-ONE = b"".join(certificates(CA))
+BOTH = b"".join(parse_certificates(CA) + parse_certificates(CA2))
+ONE = b"".join(parse_certificates(CA))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET
-from connector_store.domain.credential.minting import MintingRight
+from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.models import (
     Address,
@@ -23,7 +23,7 @@ from connector_store.domain.objects.models import (
 )
 from connector_store.domain.objects.resolve import resolve
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import Lending, Permissions, RoleEntry
+from connector_store.domain.permissions.permissions import PermissionEvaluator, Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 
 KEY = ObjectKey("team-a", "k8s")
@@ -58,7 +58,7 @@ def test_a_whole_connector_is_a_target() -> None:
 def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
     found = join(LIMITED)
     assert isinstance(found, Target)
-    assert isinstance(found.lending, Lending)
+    assert isinstance(found.lending, PermissionEvaluator)
     assert found.impersonation == Impersonation()
 
 
@@ -216,8 +216,8 @@ MINTING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=((
 def test_what_may_only_mint_becomes_the_right_to_do_so() -> None:
     found = join(connector=MINTING)
     assert isinstance(found, Target)
-    assert isinstance(found.credential, MintingRight)
-    assert found.credential.by == SECRET.credential
+    assert isinstance(found.credential, IssuingCredential)
+    assert found.credential.credential == SECRET.credential
 
 
 def test_params_that_say_nothing_make_it_unusable() -> None:

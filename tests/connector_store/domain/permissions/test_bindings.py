@@ -50,7 +50,7 @@ def allowed(who: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **
             *(parse_role_binding(each, default_namespace="team-a") for each in objects.get("bindings", [])),
             *(parse_cluster_role_binding(each) for each in objects.get("cluster_bindings", [])),
         ],
-    ).allow(who, rule, key)
+    ).allows(who, rule, key)
 
 
 @pytest.mark.parametrize(

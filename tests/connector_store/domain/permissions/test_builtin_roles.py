@@ -5,14 +5,20 @@ import yaml
 
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.permissions.builtin_roles import BUILTIN, CREDENTIALS, READ_ONLY, SHIPPED, manifest
+from connector_store.domain.permissions.builtin_roles import (
+    BUILTIN_ROLES,
+    CREDENTIALS_ROLE,
+    READ_ONLY_ROLE,
+    SHIPPED_ROLES,
+    role_manifest,
+)
 from connector_store.domain.permissions.permissions import (
-    Asked,
-    Lending,
-    Lent,
+    Allowed,
+    PermissionEvaluator,
     Permissions,
+    RequestAttributes,
     RoleEntry,
-    lend,
+    build_evaluator,
     parse_permissions,
 )
 from connector_store.domain.permissions.rbac import parse_cluster_role
@@ -23,26 +29,26 @@ DEPLOYED = Path(__file__).parents[4] / "deploy" / "rbac" / "lending.yaml"
 def test_what_is_deployed_is_what_is_built_in() -> None:
     deployed = list(yaml.safe_load_all(DEPLOYED.read_text()))
     assert {each["metadata"]["name"]: each["rules"] for each in deployed} == {
-        name: manifest(role)["rules"] for name, role in SHIPPED.items()
+        name: role_manifest(role)["rules"] for name, role in SHIPPED_ROLES.items()
     }
 
 
-@pytest.mark.parametrize("name", BUILTIN)
+@pytest.mark.parametrize("name", BUILTIN_ROLES)
 def test_each_is_read_again_from_its_manifest(name: str) -> None:
-    assert BUILTIN[name].name == name
-    assert parse_cluster_role(manifest(BUILTIN[name])) == BUILTIN[name]
+    assert BUILTIN_ROLES[name].name == name
+    assert parse_cluster_role(role_manifest(BUILTIN_ROLES[name])) == BUILTIN_ROLES[name]
 
 
 def test_the_credentials_are_all_their_parts() -> None:
-    parts = [role.rules for name, role in SHIPPED.items() if name.startswith(f"{CREDENTIALS}-")]
+    parts = [role.rules for name, role in SHIPPED_ROLES.items() if name.startswith(f"{CREDENTIALS_ROLE}-")]
     assert len(parts) == 5
-    assert SHIPPED[CREDENTIALS].rules == tuple(rule for rules in parts for rule in rules)
+    assert SHIPPED_ROLES[CREDENTIALS_ROLE].rules == tuple(rule for rules in parts for rule in rules)
 
 
 def lends(permissions: Permissions, method: str, target: str) -> bool:
-    lending = lend(permissions, BUILTIN.get)
-    assert isinstance(lending, Lending)
-    return isinstance(lending.decide(Asked(info=parse_request(method, target, ""))), Lent)
+    lending = build_evaluator(permissions, BUILTIN_ROLES.get)
+    assert isinstance(lending, PermissionEvaluator)
+    return isinstance(lending.evaluate(RequestAttributes(info=parse_request(method, target, ""))), Allowed)
 
 
 NS = "/api/v1/namespaces/web"
@@ -68,7 +74,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
     ],
 )  # fmt: skip
 def test_what_gives_a_credential_away_is_not_lent(method: str, target: str) -> None:
-    assert not lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS),)), method, target)
+    assert not lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_what_gives_a_credential_away_is_not_lent(method: str, target: str) -> N
     ],
 )  # fmt: skip
 def test_the_rest_is(method: str, target: str) -> None:
-    assert lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS),)), method, target)
+    assert lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def test_the_rest_is(method: str, target: str) -> None:
     ],
 )  # fmt: skip
 def test_read_only(method: str, target: str, lent: bool) -> None:
-    only = Permissions(allow=(RoleEntry(cluster_role=READ_ONLY),))
+    only = Permissions(allow=(RoleEntry(cluster_role=READ_ONLY_ROLE),))
     assert lends(only, method, target) is lent
 
 

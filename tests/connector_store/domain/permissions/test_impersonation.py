@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.callers.access import Identity
-from connector_store.domain.permissions.impersonation import MAX_BYTES, Impersonation, impersonate, parse_impersonation
+from connector_store.domain.permissions.impersonation import (
+    MAX_HEADER_BYTES,
+    Impersonation,
+    parse_impersonation,
+    write_impersonation_headers,
+)
 
 PREFIXED = Impersonation(user_prefix="c:", group_prefix="g:")
 BARE = Impersonation(user_prefix="", group_prefix="")
@@ -60,7 +65,7 @@ def test_the_whole_caller_is_named() -> None:
         groups=("system:serviceaccounts", "system:masters", "dév"),
         extra={"example.com/B%": ("x", "y"), "a": ("",)},
     )
-    assert impersonate(PREFIXED, identity) == (
+    assert write_impersonation_headers(PREFIXED, identity) == (
         b"Impersonate-User: c:system:serviceaccount:web:ci\r\n"
         b"Impersonate-Uid: 1-2\r\n"
         b"Impersonate-Group: g:system:serviceaccounts\r\n"
@@ -72,15 +77,17 @@ def test_the_whole_caller_is_named() -> None:
 
 
 def test_groups_of_the_system_do_not_pass_without_a_prefix() -> None:
-    found = impersonate(BARE, Identity(user="jane", groups=("system:authenticated", "system:masters", "dev")))
+    found = write_impersonation_headers(
+        BARE, Identity(user="jane", groups=("system:authenticated", "system:masters", "dev"))
+    )
     assert found == b"Impersonate-User: jane\r\nImpersonate-Group: dev\r\n"
 
 
 def test_a_prefix_and_a_name_together_do_not_make_one_of_the_system() -> None:
     half = Impersonation(user_prefix="sys", group_prefix="sys")
-    assert b"Group" not in impersonate(half, Identity(user="jane", groups=("tem:masters",)))
+    assert b"Group" not in write_impersonation_headers(half, Identity(user="jane", groups=("tem:masters",)))
     with pytest.raises(ParseError):
-        impersonate(half, Identity(user="tem:admin"))
+        write_impersonation_headers(half, Identity(user="tem:admin"))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +97,15 @@ def test_a_prefix_and_a_name_together_do_not_make_one_of_the_system() -> None:
         (Identity(user=""), "a name of Kubernetes itself"),
         (Identity(user="a\r\nX: y"), "the caller's name, groups or claims have control characters"),
         (Identity(user="a", groups=("b\n",)), "the caller's name, groups or claims have control characters"),
-        (Identity(user="a", groups=("b" * MAX_BYTES,)), "the caller's groups and claims need more than 16384 bytes"),
+        (
+            Identity(user="a", groups=("b" * MAX_HEADER_BYTES,)),
+            "the caller's groups and claims need more than 16384 bytes",
+        ),
     ],
 )
 def test_callers_that_no_target_is_told_of(identity: Identity, message: str) -> None:
     with pytest.raises(ParseError) as caught:
-        impersonate(BARE, identity)
+        write_impersonation_headers(BARE, identity)
     assert str(caught.value).startswith(message)
 
 
@@ -103,7 +113,7 @@ def test_callers_that_no_target_is_told_of(identity: Identity, message: str) -> 
 def test_for_every_caller_no_name_of_the_system_passes_and_no_line_is_added(user: str, groups: list[str]) -> None:
     for prefixes in (BARE, PREFIXED, Impersonation(user_prefix="s", group_prefix="sys")):
         try:
-            found = impersonate(prefixes, Identity(user=user, groups=tuple(groups)))
+            found = write_impersonation_headers(prefixes, Identity(user=user, groups=tuple(groups)))
         except ParseError:
             continue
         lines = found.decode().split("\r\n")[:-1]
@@ -113,6 +123,6 @@ def test_for_every_caller_no_name_of_the_system_passes_and_no_line_is_added(user
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_for_every_key_the_server_reads_it_again(key: str) -> None:
-    line = impersonate(BARE, Identity(user="a", extra={key: ("v",)})).decode("ascii").split("\r\n")[1]
+    line = write_impersonation_headers(BARE, Identity(user="a", extra={key: ("v",)})).decode("ascii").split("\r\n")[1]
     name = line.partition(": ")[0]
     assert unquote(name.removeprefix("Impersonate-Extra-")) == key

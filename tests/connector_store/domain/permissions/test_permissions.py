@@ -7,23 +7,23 @@ from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.headers import Fields as Headers
+from connector_store.domain.base.headers import Headers as Headers
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.permissions.permissions import (
     MAX_QUERY_PAIRS,
-    Asked,
-    Lending,
-    Lent,
-    NotLent,
+    Allowed,
+    NotAllowed,
+    PermissionEvaluator,
     Permissions,
+    RequestAttributes,
     RoleEntry,
     RoleProblem,
-    asked_for,
-    is_plain,
-    lend,
+    build_evaluator,
+    is_canonical_path,
+    is_self_review,
     may_create,
     parse_permissions,
-    reviews_oneself,
+    parse_request_attributes,
 )
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 
@@ -82,17 +82,19 @@ def entries(*names: str) -> tuple[RoleEntry, ...]:
     )
 
 
-def lending(allow: tuple[str, ...] | None, deny: tuple[str, ...] = ()) -> Lending:
-    found = lend(Permissions(allow=None if allow is None else entries(*allow), deny=entries(*deny)), ROLES.get)
-    assert isinstance(found, Lending)
+def lending(allow: tuple[str, ...] | None, deny: tuple[str, ...] = ()) -> PermissionEvaluator:
+    found = build_evaluator(
+        Permissions(allow=None if allow is None else entries(*allow), deny=entries(*deny)), ROLES.get
+    )
+    assert isinstance(found, PermissionEvaluator)
     return found
 
 
-def asked(method: str, target: str, *, upgrade: bool = False, content_type: str = "") -> Asked:
-    return Asked(
+def asked(method: str, target: str, *, upgrade: bool = False, content_type: str = "") -> RequestAttributes:
+    return RequestAttributes(
         info=parse_request(method, target, ""),
-        plain=is_plain(target),
-        upgrade=upgrade,
+        is_canonical=is_canonical_path(target),
+        is_upgrade=upgrade,
         may_create=may_create(method.encode(), (content_type.encode(),)),
     )
 
@@ -132,14 +134,14 @@ def asked(method: str, target: str, *, upgrade: bool = False, content_type: str 
 def test_what_is_lent(
     allow: tuple[str, ...] | None, deny: tuple[str, ...], method: str, target: str, expected: str | None
 ) -> None:
-    found = lending(allow, deny).decide(asked(method, target))
-    assert found == Lent(expected) if expected is not None else isinstance(found, NotLent)
+    found = lending(allow, deny).evaluate(asked(method, target))
+    assert found == Allowed(expected) if expected is not None else isinstance(found, NotAllowed)
 
 
 def test_what_is_not_lent_says_which_role_denies_it() -> None:
     info = parse_request("GET", f"{CORE}/secrets", "")
-    assert lending(("reader",), ("secrets",)).decide(Asked(info=info)) == NotLent(info, "", "secrets")
-    assert lending(("writer",)).decide(Asked(info=info)) == NotLent(info, "", "")
+    assert lending(("reader",), ("secrets",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "secrets")
+    assert lending(("writer",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "")
 
 
 APPLY = "application/apply-patch+yaml"
@@ -192,12 +194,12 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
 def test_what_a_request_may_come_to_must_be_lent_too(
     allow: str, method: str, target: str, options: dict[str, Any], missing: str
 ) -> None:
-    found = lending((allow,)).decide(asked(method, target, **options))
+    found = lending((allow,)).evaluate(asked(method, target, **options))
     if not missing:
-        assert found == Lent(allow)
+        assert found == Allowed(allow)
         return
-    assert isinstance(found, NotLent)
-    assert found.why
+    assert isinstance(found, NotAllowed)
+    assert found.reason
     subresource = f"/{found.missing.subresource}" if found.missing.subresource else ""
     assert f"{found.missing.verb} {found.missing.resource}{subresource}" == missing
 
@@ -235,8 +237,8 @@ GROUP = "rbac.authorization.k8s.io"
 def test_what_else_is_needed_is_asked_for_in_full(
     allow: str, method: str, target: str, missing: tuple[str, str, str, str, str]
 ) -> None:
-    found = lending((allow,)).decide(asked(method, target, content_type=MERGE))
-    assert isinstance(found, NotLent)
+    found = lending((allow,)).evaluate(asked(method, target, content_type=MERGE))
+    assert isinstance(found, NotAllowed)
     needed = found.missing
     assert (needed.verb, needed.group, needed.resource, needed.namespace, needed.name) == missing
     assert not needed.subresource
@@ -257,7 +259,7 @@ def test_what_else_is_needed_is_asked_for_in_full(
     ],
 )
 def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -> None:
-    assert lending((allow,)).decide(asked(method, target, content_type=MERGE)) == Lent(allow)
+    assert lending((allow,)).evaluate(asked(method, target, content_type=MERGE)) == Allowed(allow)
 
 
 @pytest.mark.parametrize(
@@ -281,13 +283,13 @@ def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -
 def test_every_limited_connector_lends_what_kubernetes_gives_every_user(
     method: str, target: str, role: str | None
 ) -> None:
-    found = lending(("reader@web",)).decide(asked(method, target))
-    assert found == Lent(role) if role is not None else isinstance(found, NotLent)
+    found = lending(("reader@web",)).evaluate(asked(method, target))
+    assert found == Allowed(role) if role is not None else isinstance(found, NotAllowed)
 
 
 def test_what_it_may_come_to_can_be_denied() -> None:
-    found = lending(None, ("creating",)).decide(asked("PUT", DEPLOYMENT))
-    assert isinstance(found, NotLent)
+    found = lending(None, ("creating",)).evaluate(asked("PUT", DEPLOYMENT))
+    assert isinstance(found, NotAllowed)
     assert (found.denied_by, found.missing.verb) == ("creating", "create")
 
 
@@ -319,7 +321,7 @@ def test_which_bodies_may_create(method: bytes, types: tuple[bytes, ...], create
     ],
 )  # fmt: skip
 def test_plain_paths(target: str) -> None:
-    assert is_plain(target)
+    assert is_canonical_path(target)
 
 
 @pytest.mark.parametrize(
@@ -335,13 +337,13 @@ def test_plain_paths(target: str) -> None:
     ],
 )  # fmt: skip
 def test_other_paths(target: str) -> None:
-    assert not is_plain(target)
+    assert not is_canonical_path(target)
 
 
 @given(st.lists(st.text(alphabet=st.characters(max_codepoint=0x2FF), min_size=1, max_size=5), max_size=4))
 def test_for_every_plain_path_decoding_it_again_changes_nothing(segments: list[str]) -> None:
     target = "".join(f"/{quote(each, safe='%~!:;')}" for each in segments)
-    if is_plain(target):
+    if is_canonical_path(target):
         path = parse_request("GET", target, "").path
         assert parse_request("GET", path, "").path == path
         assert path.count("/") == target.count("/")
@@ -423,7 +425,7 @@ def test_other_permissions_are_refused(value: object, message: str) -> None:
     ],
 )
 def test_a_role_that_is_not_there_is_a_problem(permissions: Permissions, message: str) -> None:
-    assert lend(permissions, ROLES.get) == RoleProblem(message=message)
+    assert build_evaluator(permissions, ROLES.get) == RoleProblem(message=message)
 
 
 def test_equal_permissions_are_equal() -> None:
@@ -440,13 +442,15 @@ def test_equal_permissions_are_equal() -> None:
 
 def test_a_request_is_read_from_its_head() -> None:
     headers = Headers([(b"Connection", b"upgrade"), (b"Upgrade", b"websocket"), (b"Content-Type", b"x/y")])
-    assert asked_for(b"PATCH", b"/p/api/v1//pods", headers, "/p") == Asked(
-        info=parse_request("PATCH", "/api/v1//pods", ""), plain=False, upgrade=True, may_create=True
+    assert parse_request_attributes(b"PATCH", b"/p/api/v1//pods", headers, "/p") == RequestAttributes(
+        info=parse_request("PATCH", "/api/v1//pods", ""), is_canonical=False, is_upgrade=True, may_create=True
     )
-    assert asked_for(b"PUT", b"/api/v1/nodes/a", Headers(), "").may_create
+    assert parse_request_attributes(b"PUT", b"/api/v1/nodes/a", Headers(), "").may_create
     merge = Headers([(b"Content-Type", b"application/merge-patch+json")])
-    assert not asked_for(b"PATCH", b"/api/v1/nodes/a", merge, "").may_create
-    assert asked_for(b"GET", b"/version", Headers(), "") == Asked(info=parse_request("GET", "/version", ""))
+    assert not parse_request_attributes(b"PATCH", b"/api/v1/nodes/a", merge, "").may_create
+    assert parse_request_attributes(b"GET", b"/version", Headers(), "") == RequestAttributes(
+        info=parse_request("GET", "/version", "")
+    )
 
 
 @pytest.mark.parametrize(
@@ -461,4 +465,4 @@ def test_a_request_is_read_from_its_head() -> None:
     ],
 )
 def test_reviews_of_oneself(method: str, path: str, is_one: bool) -> None:
-    assert reviews_oneself(parse_request(method, path, "")) is is_one
+    assert is_self_review(parse_request(method, path, "")) is is_one

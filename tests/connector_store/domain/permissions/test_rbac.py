@@ -31,7 +31,7 @@ def of_path(path: str, verb: str = "get") -> RequestInfo:
 
 
 def allows(found: PolicyRule, info: RequestInfo, namespaces: frozenset[str] | None = None) -> bool:
-    return RuleSet([BoundRole(label="role", rules=(found,), namespaces=namespaces)]).allows(info) == "role"
+    return RuleSet([BoundRole(label="role", rules=(found,), namespaces=namespaces)]).find_role(info) == "role"
 
 
 PODS = rule(api_groups=("",), resources=("pods",))
@@ -111,13 +111,13 @@ def test_the_first_role_that_allows_is_named() -> None:
     two = BoundRole(label="two", rules=(rule(api_groups=("*",), resources=("*",)),))
     found = RuleSet([one, two])
     assert len(found) == 2
-    assert found.allows(of_resource("pods")) == "one"
-    assert found.allows(of_resource("pods", namespace="x")) == "two"
-    assert found.allows(of_path("/livez")) is None
+    assert found.find_role(of_resource("pods")) == "one"
+    assert found.find_role(of_resource("pods", namespace="x")) == "two"
+    assert found.find_role(of_path("/livez")) is None
 
 
 def test_no_roles_allow_nothing() -> None:
-    assert RuleSet([]).allows(of_resource("pods")) is None
+    assert RuleSet([]).find_role(of_resource("pods")) is None
 
 
 words = st.sampled_from(["a", "b", "*"])
@@ -177,7 +177,7 @@ def test_for_every_set_of_rules_the_answer_is_that_of_rule_after_rule(
         for role in bound
         if (role.namespaces is None or space in role.namespaces) and any(by_the_book(each, info) for each in role.rules)
     ]
-    assert RuleSet(bound).allows(info) == (expected[0] if expected else None)
+    assert RuleSet(bound).find_role(info) == (expected[0] if expected else None)
 
 
 def test_a_cluster_role_is_read() -> None:

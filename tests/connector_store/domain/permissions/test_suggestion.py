@@ -4,9 +4,15 @@ import pytest
 
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.permissions.permissions import Asked, Lending, Lent, lend, parse_permissions
+from connector_store.domain.permissions.permissions import (
+    Allowed,
+    PermissionEvaluator,
+    RequestAttributes,
+    build_evaluator,
+    parse_permissions,
+)
 from connector_store.domain.permissions.rbac import PolicyRule
-from connector_store.domain.permissions.suggestion import suggest
+from connector_store.domain.permissions.suggestion import suggest_roles
 
 
 def line(method: str, path: str, *, status: Any = 200, event: str = "request") -> dict[str, object]:
@@ -20,23 +26,23 @@ WEB = "/api/v1/namespaces/web"
 def test_what_was_done_is_lent_and_no_more() -> None:
     done = [("GET", f"{WEB}/pods"), ("GET", f"{WEB}/pods/a/log"), ("PUT", f"{WEB}/configmaps/a"),
             ("GET", "/api/v1/nodes"), ("GET", "/metrics?x"), ("GET", "/api")]  # fmt: skip
-    found = suggest([line(*each) for each in done], name="ci")
+    found = suggest_roles([line(*each) for each in done], name="ci")
     roles = {each.name: each for each in found.roles}
     assert found.permissions == {"allow": [{"clusterRole": "ci-1"}, {"clusterRole": "ci-2", "namespaces": ["web"]}]}
     permissions = parse_permissions(Fields({"permissions": dict(found.permissions)}, "spec"))
     assert permissions is not None
-    lending = lend(permissions, roles.get)
-    assert isinstance(lending, Lending)
+    lending = build_evaluator(permissions, roles.get)
+    assert isinstance(lending, PermissionEvaluator)
     for method, path in done:
-        asked = Asked(info=parse_request(method, path, ""), may_create=method == "PUT")
-        assert isinstance(lending.decide(asked), Lent)
+        asked = RequestAttributes(info=parse_request(method, path, ""), may_create=method == "PUT")
+        assert isinstance(lending.evaluate(asked), Allowed)
     for method, path in [("GET", "/api/v1/pods"), ("DELETE", f"{WEB}/pods/a"), ("GET", f"{WEB}/secrets")]:
-        assert not isinstance(lending.decide(Asked(info=parse_request(method, path, ""))), Lent)
+        assert not isinstance(lending.evaluate(RequestAttributes(info=parse_request(method, path, ""))), Allowed)
 
 
 def test_resources_with_the_same_verbs_are_one_rule_and_namespaces_with_the_same_needs_one_role() -> None:
     lines = [line("GET", f"/api/v1/namespaces/{space}/{each}") for space in "ba" for each in ("pods", "services")]
-    found = suggest([*lines, line("GET", "/api/v1/namespaces/c/pods")], name="ci")
+    found = suggest_roles([*lines, line("GET", "/api/v1/namespaces/c/pods")], name="ci")
     assert found.permissions == {
         "allow": [
             {"clusterRole": "ci-1", "namespaces": ["a", "b"]},
@@ -47,12 +53,12 @@ def test_resources_with_the_same_verbs_are_one_rule_and_namespaces_with_the_same
 
 
 def test_what_is_lent_everywhere_is_not_lent_in_a_namespace_again() -> None:
-    found = suggest([line("GET", "/api/v1/pods"), line("GET", f"{WEB}/pods")], name="ci")
+    found = suggest_roles([line("GET", "/api/v1/pods"), line("GET", f"{WEB}/pods")], name="ci")
     assert found.permissions == {"allow": [{"clusterRole": "ci"}]}
 
 
 def test_an_exec_needs_create_too() -> None:
-    (role,) = suggest([line("GET", f"{WEB}/pods/a/exec", status=101)], name="ci").roles
+    (role,) = suggest_roles([line("GET", f"{WEB}/pods/a/exec", status=101)], name="ci").roles
     assert role.rules == (PolicyRule(verbs=("create", "get"), api_groups=("",), resources=("pods/exec",)),)
 
 
@@ -70,9 +76,9 @@ def test_an_exec_needs_create_too() -> None:
     ],
 )
 def test_what_is_left_out_is_told(seen: dict[str, object], told: str) -> None:
-    found = suggest([seen], name="ci")
-    assert (found.roles, found.permissions, found.left_out) == ((), {}, (told,))
-    assert suggest([seen, seen], name="ci").left_out == (f"{told} (2 times)",)
+    found = suggest_roles([seen], name="ci")
+    assert (found.roles, found.permissions, found.omissions) == ((), {}, (told,))
+    assert suggest_roles([seen, seen], name="ci").omissions == (f"{told} (2 times)",)
 
 
 @pytest.mark.parametrize(
@@ -80,4 +86,4 @@ def test_what_is_left_out_is_told(seen: dict[str, object], told: str) -> None:
     [{}, {"event": "lost", "lines": 3}, {"event": "request", "verb": 5}, line("GET", "/api/v1/pods", event="stream")],
 )
 def test_other_lines_are_passed_over(seen: dict[str, object]) -> None:
-    assert suggest([seen], name="ci").left_out == ()
+    assert suggest_roles([seen], name="ci").omissions == ()
