@@ -8,7 +8,7 @@ from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Rules, decide_request
+from connector_store.domain.decision.verdict import AccessPolicy, decide_request
 from connector_store.domain.objects.models import Address, Target
 from connector_store.domain.permissions.permissions import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
@@ -49,23 +49,23 @@ def _role() -> BoundRole:
 
 def _once(target: Target) -> float:
     """µs of one decision; each is about another Pod, as a cache of whole answers would not be asked twice."""
-    fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), Rules()
+    fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), AccessPolicy()
     paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(TIMES)]
     began = time.thread_time()
     for path in paths:
         decided = decide_request(
-            full=False,
+            audit_log_full=False,
             method=b"GET",
             synced=True,
             token="t",  # noqa: S106 - nobody's
             key=_KEY,
-            answer=_GRANTED,
-            found=target,
+            access=_GRANTED,
+            resolution=target,
             authority="target:6443",
             raw_target=path,
             headers=fields,
-            rules=rules,
-            taken=0,
+            policy=rules,
+            connection_count=0,
         )
     took = time.thread_time() - began
     if isinstance(decided, Deny):

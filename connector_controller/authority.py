@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from connector_store.ca_secret import Signer
-from connector_store.domain.status.rotation import LIFETIME
+from connector_store.domain.status.rotation import CA_LIFETIME
 
 CHAIN_LIMIT: Final = 4
 """Former CAs that are led to; each costs a client some 500 bytes a handshake."""
@@ -42,7 +42,7 @@ def make_signer(now: datetime) -> Signer:
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"connectors-proxy {serial & 0xFFFFFFFF:08x}")])
-    until = now + timedelta(seconds=LIFETIME)
+    until = now + timedelta(seconds=CA_LIFETIME)
     builder = _builder(name, key.public_key(), serial, now - _SKEW, until).issuer_name(name)
     certificate = builder.sign(key, hashes.SHA256())
     return Signer(key=key, certificate=certificate, sent=(certificate,))

@@ -6,11 +6,11 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_controller.observed import Registry, SeenClass
-from connector_store.domain.objects.auth import class_is_ours
+from connector_store.domain.objects.auth import is_class_supported
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.domain.objects.models import ConnectorClass
-from connector_store.domain.status.conditions import Finding, next_status
+from connector_store.domain.status.conditions import Assessment, next_status
 from connector_store.domain.status.status import CONDITION_READY, status_patch
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -31,7 +31,7 @@ class ClassReconciler:
             if name == K8S.name:
                 await self._create()
             return None
-        if class_is_ours(seen.cls):
+        if is_class_supported(seen.cls):
             await self._update(seen)
         return None
 
@@ -62,11 +62,11 @@ class ClassReconciler:
                 raise
 
 
-def readiness(cls: ConnectorClass) -> Finding:
+def readiness(cls: ConnectorClass) -> Assessment:
     """A class of ours works; the message names what of it is accepted and not run."""
-    if not cls.not_run:
-        return Finding(holds=True)
-    return Finding(holds=True, message="accepted and not run: " + ", ".join(cls.not_run))
+    if not cls.unsupported_fields:
+        return Assessment(holds=True)
+    return Assessment(holds=True, message="accepted and not run: " + ", ".join(cls.unsupported_fields))
 
 
 def manifest_of_k8s() -> dict[str, Any]:

@@ -15,19 +15,19 @@ from connector_controller.observed import Registry, SeenConnector
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.kubeconfig.proxy_service import service_url
-from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.kubeconfig.proxy_service import alias_url
+from connector_store.domain.objects.auth import is_supported
 from connector_store.domain.objects.models import Connector, Unusable
 from connector_store.domain.status.conditions import (
-    CA_CERT,
-    CREDENTIAL,
-    Finding,
-    Probes,
+    CA_CERT_READY,
+    CREDENTIAL_FRESH,
+    Assessment,
+    ProbeOutcomes,
     assess,
     next_status,
     not_served,
 )
-from connector_store.domain.status.facts import Facts, gather
+from connector_store.domain.status.facts import Facts, gather_facts
 from connector_store.domain.status.published import HttpAddress
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.status.status import CONDITION_READY, Condition, Status, status_patch
@@ -46,13 +46,13 @@ _CA_EVENTS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "In
 
 
 class Services(Protocol):
-    async def ensure(self, connector: ObjectKey, uid: str) -> Finding: ...
+    async def ensure(self, connector: ObjectKey, uid: str) -> Assessment: ...
 
     async def remove(self, connector: ObjectKey) -> None: ...
 
 
 class Probing(Protocol):
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> Probes | None: ...
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> ProbeOutcomes | None: ...
 
     def forget(self, key: ObjectKey) -> None: ...
 
@@ -95,7 +95,7 @@ class ConnectorReconciler:
         """Seconds until it must be looked at again although nothing changed; ApiError to be tried again."""
         seen = self._seen.get(key)
         cls = self._store.connector_class(seen.connector.class_name) if seen else None
-        if seen is None or not is_ours(seen.connector, cls):
+        if seen is None or not is_supported(seen.connector, cls):
             self._probing.forget(key)
             await self._services.remove(key)
             return None
@@ -103,12 +103,12 @@ class ConnectorReconciler:
             # Its Service is the garbage collector's by now.
             self._probing.forget(key)
             return None
-        withheld = self._store.why_withheld(key.namespace)
+        withheld = self._store.not_served_reason(key.namespace)
         if withheld is not None and withheld.reason == NAMESPACE_NOT_SERVED:
             self._probing.forget(key)
             await self._show(seen, not_served(withheld), None, None, self._now())
             return None
-        facts = gather(seen.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role)
+        facts = gather_facts(seen.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role)
         if self._unknown(seen):
             return None
         return await self._update(seen, self._checked(facts))
@@ -141,7 +141,7 @@ class ConnectorReconciler:
             return None
         service = await self._services.ensure(seen.key, seen.connector.uid)
         now, soon = self._now(), self._settings.expiry_warning
-        findings = assess(facts, probes, service, now=now.timestamp(), soon=soon)
+        findings = assess(facts, probes, service, now=now.timestamp(), expiry_warning=soon)
         expires = facts.credential.expires_at if facts.credential is not None else None
         await self._show(seen, findings, self._address(seen, service), expires, now)
         return _sooner(None if service.holds else self._settings.probe_interval, _until(expires, now.timestamp(), soon))
@@ -149,19 +149,24 @@ class ConnectorReconciler:
     async def _show(
         self,
         seen: SeenConnector,
-        findings: Mapping[str, Finding],
+        findings: Mapping[str, Assessment],
         proxy: HttpAddress | None,
         expires: float | None,
         now: datetime,
     ) -> None:
         status = next_status(
-            findings, seen.status, generation=seen.connector.generation, proxy=proxy, expires=expires, now=now
+            findings,
+            seen.status,
+            generation=seen.connector.generation,
+            proxy=proxy,
+            credential_expires_at=expires,
+            now=now,
         )
         if status != seen.status:
             await self._write(seen, status)
             self._tell(seen, status)
 
-    def _address(self, seen: SeenConnector, service: Finding) -> HttpAddress | None:
+    def _address(self, seen: SeenConnector, service: Assessment) -> HttpAddress | None:
         # Of a Service that is not ours nobody may learn as the proxy's: callers send their tokens there.
         if service.reason or not service.holds:
             return None
@@ -169,7 +174,7 @@ class ConnectorReconciler:
         if ca is None:
             # None yet, or one that cannot be read: what was published stays.
             return seen.status.proxy
-        url = service_url(seen.key, self._settings.cluster_domain)
+        url = alias_url(seen.key, self._settings.cluster_domain)
         return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
 
     async def _write(self, seen: SeenConnector, status: Status) -> None:
@@ -206,13 +211,13 @@ def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
             if each.status == "True":
                 told.append(("Normal", "Ready", "the target can be used"))
         elif each.status == "False":
-            reason = _CA_EVENTS.get(each.reason, each.reason) if each.type == CA_CERT else each.reason
+            reason = _CA_EVENTS.get(each.reason, each.reason) if each.type == CA_CERT_READY else each.reason
             told.append(("Warning", reason, each.message))
     return told
 
 
 def _ended(before: Condition, now: Condition) -> bool:
-    return now.type == CREDENTIAL and before.reason != now.reason
+    return now.type == CREDENTIAL_FRESH and before.reason != now.reason
 
 
 def _until(expires: float | None, now: float, soon: float) -> float | None:

@@ -24,10 +24,10 @@ from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.kubeconfig.proxy_service import SELECTOR, parse_service
-from connector_store.domain.objects.auth import is_ours
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR, parse_service
+from connector_store.domain.objects.auth import is_supported
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.status.conditions import Answered, Probes
+from connector_store.domain.status.conditions import ProbeOutcomes, ProbeResponse
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Reflector
@@ -107,7 +107,7 @@ class Term:
         """What the term cannot go on without."""
         if not self.synced:
             return "the caches are not filled yet"
-        stale = self._store.withheld.get(None)
+        stale = self._store.not_served.get(None)
         return stale.message if stale is not None else None
 
     async def _wait(self, reflector: Reflector[Any]) -> None:
@@ -133,12 +133,12 @@ class Term:
         self._metrics.watch_age.clear()
         for kind, age in self._source.ages().items():
             self._metrics.watch_age.labels(kind).set(age)
-        self._metrics.not_served.set(len(set(self._store.withheld) - {None}))
+        self._metrics.not_served.set(len(set(self._store.not_served) - {None}))
         self._metrics.events_dropped.set(self._events.dropped)
         self._metrics.credential_expires.clear()
         for each in self._ours():
-            if each.status.expires is not None:
-                self._metrics.credential_expires.labels(str(each.key)).set(each.status.expires)
+            if each.status.credential_expires_at is not None:
+                self._metrics.credential_expires.labels(str(each.key)).set(each.status.credential_expires_at)
         self._metrics.ca_expires.set(self._handover.expires or 0)
 
     def _ours(self) -> Iterator[SeenConnector]:
@@ -146,7 +146,7 @@ class Term:
         return (
             each
             for each in self._seen
-            if is_ours(each.connector, self._store.connector_class(each.connector.class_name))
+            if is_supported(each.connector, self._store.connector_class(each.connector.class_name))
         )
 
     async def _work(self, tasks: asyncio.TaskGroup, schedule: Schedule) -> None:
@@ -211,7 +211,7 @@ class Term:
                     parse_service,
                     registry,
                     namespace=namespace,
-                    label_selector=SELECTOR,
+                    label_selector=ALIAS_SELECTOR,
                     **limits,
                 )
             )
@@ -250,8 +250,8 @@ class Term:
 
     def _policy(self, own: tuple[str, ...]) -> AddressPolicy:
         settings = self._settings
-        return AddressPolicy.make(
-            allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own
+        return AddressPolicy.from_settings(
+            allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own_addresses=own
         )
 
     def _secret_known(self, secret: ObjectKey) -> None:
@@ -269,8 +269,8 @@ class Term:
     def _restarted(self, kind: str) -> None:
         self._metrics.watch_restarts.labels(kind).inc()
 
-    def _measured(self, prober: Prober) -> Callable[[ProbeRequest], Awaitable[Probes]]:
-        async def probe(request: ProbeRequest) -> Probes:
+    def _measured(self, prober: Prober) -> Callable[[ProbeRequest], Awaitable[ProbeOutcomes]]:
+        async def probe(request: ProbeRequest) -> ProbeOutcomes:
             with self._metrics.probe_seconds.time():
                 result = await prober.probe(request)
             self._metrics.probes.labels(_outcome(result)).inc()
@@ -294,10 +294,12 @@ class Term:
         return timed
 
 
-def _outcome(probes: Probes) -> str:
-    if probes.liveness is not None and not (isinstance(probes.liveness, Answered) and probes.liveness.status < 500):
+def _outcome(probes: ProbeOutcomes) -> str:
+    if probes.liveness is not None and not (
+        isinstance(probes.liveness, ProbeResponse) and probes.liveness.status < 500
+    ):
         return "liveness"
-    if probes.auth is not None and not (isinstance(probes.auth, Answered) and 200 <= probes.auth.status < 300):
+    if probes.auth is not None and not (isinstance(probes.auth, ProbeResponse) and 200 <= probes.auth.status < 300):
         return "auth"
     return "ready"
 

@@ -24,7 +24,14 @@ from connector_store.domain.base import rfc3339
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
-from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING, Authority, Step, plan
+from connector_store.domain.status.rotation import (
+    NEXT_CA_KEY,
+    PUBLISHED_CA_KEY,
+    SIGNING_CA_KEY,
+    CaState,
+    RotationStep,
+    plan_rotation,
+)
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 
@@ -79,72 +86,74 @@ class Handover:
 
     async def _step(self, secret: Raw | None, config_map: Raw | None) -> float | None:
         data = read_data(secret or {})
-        if SIGNING not in data:
+        if SIGNING_CA_KEY not in data:
             await self._create(secret)
             return None
         certificates = published(data)
-        signer = signer_of(data, SIGNING)
+        signer = signer_of(data, SIGNING_CA_KEY)
         self._tell("")
         self.expires = signer.expires
         pem = to_pem(*certificates)
         self._publish(pem)
         await self._ensure_config_map(config_map, pem)
         now = self._now()
-        next_plan = plan(self._authority(secret, config_map, data), now, self._settings.ca_overlap)
-        if next_plan.step is not Step.WAIT:
+        next_plan = plan_rotation(self._authority(secret, config_map, data), now, self._settings.ca_overlap)
+        if next_plan.step is not RotationStep.WAIT:
             logger.info("CA: %s", next_plan.step.value)
         await self._take(next_plan.step, secret, data, certificates, utc(now))
-        return None if next_plan.at is None else min(max(0.0, next_plan.at - now), LONGEST)
+        return None if next_plan.due_at is None else min(max(0.0, next_plan.due_at - now), LONGEST)
 
-    def _authority(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> Authority:
+    def _authority(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> CaState:
         annotations = _metadata(secret).get("annotations") or {}
         public = _config_map_pem(config_map)
-        return Authority(
-            expires=self.expires,
-            ours=(_metadata(secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
-            requested=ROTATE in annotations,
-            has_next=NEXT in data,
-            next_is_public=NEXT in data and to_pem(signer_of(data, NEXT).certificate) in public,
-            announced=rfc3339.parse_time(annotations.get(ANNOUNCED)),
-            switched=rfc3339.parse_time(annotations.get(SWITCHED)),
+        return CaState(
+            expires_at=self.expires,
+            is_own=(_metadata(secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
+            rotation_requested=ROTATE in annotations,
+            has_next=NEXT_CA_KEY in data,
+            next_is_published=NEXT_CA_KEY in data and to_pem(signer_of(data, NEXT_CA_KEY).certificate) in public,
+            announced_at=rfc3339.parse_time(annotations.get(ANNOUNCED)),
+            switched_at=rfc3339.parse_time(annotations.get(SWITCHED)),
         )
 
     async def _take(
         self,
-        step: Step,
+        step: RotationStep,
         secret: Raw | None,
         data: Mapping[str, bytes],
         certificates: tuple[x509.Certificate, ...],
         now: datetime,
     ) -> None:
         match step:
-            case Step.ANNOUNCE:
+            case RotationStep.ANNOUNCE:
                 new = make_signer(now)
                 union = (certificates[0], new.certificate, *certificates[1:])
-                await self._patch(secret, {ROTATE: None}, {NEXT: new.to_pem(), PUBLISHED: to_pem(*union)})
-            case Step.STAMP:
-                name = ANNOUNCED if NEXT in data else SWITCHED
-                await self._patch(secret, {name: rfc3339.format_time(now)}, {PUBLISHED: to_pem(*certificates)})
-            case Step.SWITCH:
-                old, new = signer_of(data, SIGNING), signer_of(data, NEXT)
+                await self._patch(secret, {ROTATE: None}, {NEXT_CA_KEY: new.to_pem(), PUBLISHED_CA_KEY: to_pem(*union)})
+            case RotationStep.STAMP:
+                name = ANNOUNCED if NEXT_CA_KEY in data else SWITCHED
+                await self._patch(secret, {name: rfc3339.format_time(now)}, {PUBLISHED_CA_KEY: to_pem(*certificates)})
+            case RotationStep.SWITCH:
+                old, new = signer_of(data, SIGNING_CA_KEY), signer_of(data, NEXT_CA_KEY)
                 rest = (each for each in certificates if each != new.certificate)
                 content = {
-                    SIGNING: hand_over(old, new, now).to_pem(),
-                    PUBLISHED: to_pem(new.certificate, *rest),
-                    NEXT: None,
+                    SIGNING_CA_KEY: hand_over(old, new, now).to_pem(),
+                    PUBLISHED_CA_KEY: to_pem(new.certificate, *rest),
+                    NEXT_CA_KEY: None,
                 }
                 await self._patch(secret, {ANNOUNCED: None, SWITCHED: rfc3339.format_time(now)}, content)
-            case Step.RETIRE:
-                await self._patch(secret, {SWITCHED: None}, {PUBLISHED: to_pem(certificates[0])})
-            case Step.REFUSE:
-                logger.warning("the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT)
+            case RotationStep.RETIRE:
+                await self._patch(secret, {SWITCHED: None}, {PUBLISHED_CA_KEY: to_pem(certificates[0])})
+            case RotationStep.REFUSE:
+                logger.warning(
+                    "the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT_CA_KEY
+                )
                 await self._patch(secret, {ROTATE: None}, {})
-            case Step.CREATE | Step.WAIT:
+            case RotationStep.CREATE | RotationStep.WAIT:
                 return
 
     async def _create(self, secret: Raw | None) -> None:
         signer = make_signer(utc(self._now()))
-        content = {SIGNING: signer.to_pem(), PUBLISHED: to_pem(signer.certificate)}
+        content = {SIGNING_CA_KEY: signer.to_pem(), PUBLISHED_CA_KEY: to_pem(signer.certificate)}
         if secret is not None:
             # A Secret without a CA in it: its other keys are let alone.
             await self._patch(secret, {}, content, labels={MANAGED_BY: MANAGER})
@@ -179,7 +188,7 @@ class Handover:
         if _config_map_pem(config_map) == pem:
             return
         namespace, name = self._settings.system_namespace, self._settings.ca_configmap
-        data = {PUBLISHED: pem.decode("ascii")}
+        data = {PUBLISHED_CA_KEY: pem.decode("ascii")}
         if config_map is None:
             metadata = {"name": name, "labels": {MANAGED_BY: MANAGER}}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
@@ -209,5 +218,5 @@ def _encoded(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
 
 
 def _config_map_pem(config_map: Raw | None) -> bytes:
-    text = ((config_map or {}).get("data") or {}).get(PUBLISHED)
+    text = ((config_map or {}).get("data") or {}).get(PUBLISHED_CA_KEY)
     return text.encode() if isinstance(text, str) else b""

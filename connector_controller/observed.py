@@ -12,7 +12,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.manifest_class import parse_class
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector
 from connector_store.domain.status.status import Status, parse_status
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class SeenConnector:
     """A Connector and the status that we gave it, of one version. `deleting`: it waits for finalizers."""
 
-    connector: Connector | Rejected
+    connector: Connector | InvalidConnector
     status: Status
     deleting: bool = False
 

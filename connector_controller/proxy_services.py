@@ -18,8 +18,14 @@ from connector_controller.services import (
 )
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.kubeconfig.proxy_service import Service, connector_of, parse_service, service_name, will_do
-from connector_store.domain.status.conditions import Finding
+from connector_store.domain.kubeconfig.proxy_service import (
+    Service,
+    alias_service_name,
+    connector_of_alias,
+    is_alias_service,
+    parse_service,
+)
+from connector_store.domain.status.conditions import Assessment
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
@@ -42,7 +48,7 @@ class ProxyServices:
         """What holds the Services with our label of a namespace, None: of all; filled by a watch."""
         if namespace not in self._registries:
             self._registries[namespace] = Registry(
-                lambda service: service.key, lambda key: self._on_change(connector_of(key))
+                lambda service: service.key, lambda key: self._on_change(connector_of_alias(key))
             )
         return self._registries[namespace]
 
@@ -50,13 +56,13 @@ class ProxyServices:
         registry = self._registries.get(key.namespace) or self._registries.get(None)
         return registry.get(key) if registry is not None else None
 
-    async def ensure(self, connector: ObjectKey, uid: str) -> Finding:
+    async def ensure(self, connector: ObjectKey, uid: str) -> Assessment:
         """The Connector's Service as it should be, and what there is to say about it."""
         proxy, host = self._settings.proxy_service, self._settings.proxy_host
         if proxy is None or host is None:
             await self.remove(connector)
             return NON_PROXY
-        name = service_name(connector.name)
+        name = alias_service_name(connector.name)
         if name is None:
             return NAME_NOT_ALLOWED
         try:
@@ -69,9 +75,9 @@ class ProxyServices:
 
     async def remove(self, connector: ObjectKey) -> None:
         """Delete the Service of a Connector that is gone or no longer ours."""
-        name = service_name(connector.name)
+        name = alias_service_name(connector.name)
         service = self._held(ObjectKey(connector.namespace, name)) if name else None
-        if service is None or service.connector != connector.name:
+        if service is None or service.owner_name != connector.name:
             return
         try:
             await self._client.delete(SERVICES.path(*service.key), uid=service.uid)
@@ -80,7 +86,7 @@ class ProxyServices:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
-    async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Finding:
+    async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Assessment:
         held = self._held(key)
         body = wanted(connector, uid, host)
         if held is None:
@@ -94,6 +100,6 @@ class ProxyServices:
                 return READY
         if not is_ours(held, connector):
             return conflict(key.name)
-        if not will_do(held, connector, uid, host):
+        if not is_alias_service(held, connector, uid, host):
             await self._client.patch(SERVICES.path(*key), repair(held, body))
         return READY

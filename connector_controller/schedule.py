@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Never
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.status.conditions import Probes, Unreachable
+from connector_store.domain.status.conditions import ProbeFailure, ProbeOutcomes
 from connector_store.probes import ProbeRequest
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class _Entry:
     task: asyncio.Task[Never]
     confirm: bool
     """Bad answers are not news before there were enough of them: the last that was told was good."""
-    result: Probes | None = None
+    result: ProbeOutcomes | None = None
     failures: int = 0
 
 
@@ -52,7 +52,7 @@ class Schedule:
 
     def __init__(
         self,
-        probe: Callable[[ProbeRequest], Awaitable[Probes]],
+        probe: Callable[[ProbeRequest], Awaitable[ProbeOutcomes]],
         on_result: Callable[[ObjectKey], None],
         *,
         interval: float,
@@ -75,7 +75,7 @@ class Schedule:
         """Seconds between two probes of a Connector, with as many of them as there are now."""
         return max(self._interval, len(self._entries) / self._per_second)
 
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool = False) -> Probes | None:
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool = False) -> ProbeOutcomes | None:
         """The last answer to `request`; None while there is none, and then `on_result` will be called.
 
         `was_well`: what is shown is good, so a first bad answer is confirmed as any later one is.
@@ -85,7 +85,7 @@ class Schedule:
             return entry.result
         self.forget(key)
         if request.liveness is None and request.auth is None:
-            return Probes()
+            return ProbeOutcomes()
         task = asyncio.create_task(self._loop(key, request))
         self._entries[key] = _Entry(request=request, task=task, confirm=was_well)
         return None
@@ -106,13 +106,13 @@ class Schedule:
                 result = await self._placed(request)
             except Exception:  # the loop's one: without a result the Connector's status would stand still
                 logger.exception("probe of %s", key)
-                result = Probes(liveness=Unreachable(message="the probe failed; see the controller's log"))
+                result = ProbeOutcomes(liveness=ProbeFailure(message="the probe failed; see the controller's log"))
             pause = self._take(key, self._entries[key], result)
             await asyncio.sleep(pause * self._random.uniform(1 - JITTER, 1 + JITTER))
 
-    def _take(self, key: ObjectKey, entry: _Entry, result: Probes) -> float:
+    def _take(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
         """Seconds to the next probe."""
-        well = result.well
+        well = result.is_healthy
         entry.failures = 0 if well else entry.failures + 1
         if not well and entry.confirm and entry.failures < FAILURES:
             return self._confirm
@@ -122,7 +122,7 @@ class Schedule:
             self._on_result(key)
         return self.interval
 
-    async def _placed(self, request: ProbeRequest) -> Probes:
+    async def _placed(self, request: ProbeRequest) -> ProbeOutcomes:
         await self._places.acquire()
         probing = asyncio.ensure_future(self._probe(request))
         try:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, PREFIX, Service
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX, MANAGED_BY, MANAGER, Service
 from connector_store.domain.objects.manifest import API_VERSION
-from connector_store.domain.status.conditions import Finding
+from connector_store.domain.status.conditions import Assessment
 
 
 def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": PREFIX + connector.name,
+            "name": ALIAS_PREFIX + connector.name,
             "namespace": connector.namespace,
             "labels": {MANAGED_BY: MANAGER},
             "ownerReferences": [
@@ -42,7 +42,7 @@ def is_ours(service: Service, connector: ObjectKey) -> bool:
 
     Without the label it is another's, whoever owns it: we keep off what the admission policy keeps us off.
     """
-    return service.managed and service.connector == connector.name
+    return service.is_managed and service.owner_name == connector.name
 
 
 def repair(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def repair(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = body["metadata"]
     return {
         "metadata": {
-            "resourceVersion": service.version,
+            "resourceVersion": service.resource_version,
             "labels": metadata["labels"],
             "ownerReferences": metadata["ownerReferences"],
         },
@@ -58,18 +58,18 @@ def repair(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-NAME_NOT_ALLOWED: Final = Finding(
+NAME_NOT_ALLOWED: Final = Assessment(
     holds=False,
     reason="NameNotAllowed",
     message="the Connector's name has more than 61 characters or a dot, so no Service c-<name> can be made; "
     "create it anew under a shorter name without dots",
 )
-NON_PROXY: Final = Finding(holds=True, reason="NonProxy", message="the setting proxy-service is empty")
-READY: Final = Finding(holds=True)
+NON_PROXY: Final = Assessment(holds=True, reason="NonProxy", message="the setting proxy-service is empty")
+READY: Final = Assessment(holds=True)
 
 
-def conflict(name: str) -> Finding:
-    return Finding(
+def conflict(name: str) -> Assessment:
+    return Assessment(
         holds=False,
         reason="ProxyServiceConflict",
         message=f'services "{name}" exists and does not belong to this Connector; '
@@ -77,12 +77,12 @@ def conflict(name: str) -> Finding:
     )
 
 
-def not_found(name: str, why: str) -> Finding:
-    return Finding(holds=False, reason="ProxyServiceNotFound", message=f'services "{name}": {why}')
+def not_found(name: str, why: str) -> Assessment:
+    return Assessment(holds=False, reason="ProxyServiceNotFound", message=f'services "{name}": {why}')
 
 
-def proxy_missing(service: ObjectKey) -> Finding:
-    return Finding(
+def proxy_missing(service: ObjectKey) -> Assessment:
+    return Assessment(
         holds=False,
         reason="ProxyServiceNotFound",
         message=f'services "{service.name}" not found in namespace "{service.namespace}"; '

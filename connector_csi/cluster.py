@@ -16,11 +16,16 @@ from connector_store import logs
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.kubeconfig.proxy_service import SELECTOR, connector_of, parse_service, service_name
-from connector_store.domain.objects.auth import is_ours
-from connector_store.domain.objects.cursor import Raw
-from connector_store.domain.objects.models import Connector, Rejected
-from connector_store.domain.status.rotation import PUBLISHED
+from connector_store.domain.kubeconfig.proxy_service import (
+    ALIAS_SELECTOR,
+    alias_service_name,
+    connector_of_alias,
+    parse_service,
+)
+from connector_store.domain.objects.auth import is_supported
+from connector_store.domain.objects.cursor import RawObject
+from connector_store.domain.objects.models import Connector, InvalidConnector
+from connector_store.domain.status.rotation import PUBLISHED_CA_KEY
 from connector_store.domain.status.serving import not_watched
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import Aliases
@@ -29,7 +34,7 @@ from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from connector_store.kube.shared_settings import read_settings
 from connector_store.kube.sinks import StoreSink, object_reflector, parser
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +83,11 @@ class Cluster:
         kinds = ((self._connectors, wanted), (self._services, services))
         await asyncio.gather(*(kind.know(names) for kind, names in kinds if kind is not None))
 
-    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
         """None also for a Connector of a class that is not ours, and for one that nobody has asked to `know` lately."""
         self._use(key)
         found = self._store.connector(key)
-        if found is None or not is_ours(found, self._store.connector_class(found.class_name)):
+        if found is None or not is_supported(found, self._store.connector_class(found.class_name)):
             return None
         return found
 
@@ -124,7 +129,7 @@ class Cluster:
         if self.settings.proxy_host is None:
             return [self._connectors]
         self._aliases = Aliases(self.settings.proxy_host)
-        self._services = named(SERVICES, self._take_service, label_selector=SELECTOR)
+        self._services = named(SERVICES, self._take_service, label_selector=ALIAS_SELECTOR)
         return [self._connectors, self._services]
 
     def _use(self, key: ObjectKey) -> None:
@@ -134,16 +139,16 @@ class Cluster:
         if self._services is not None and name is not None:
             self._services.use(name)
 
-    def _take_connector(self, key: ObjectKey, raw: Raw | None) -> None:
+    def _take_connector(self, key: ObjectKey, raw: RawObject | None) -> None:
         found = self._parse(raw) if raw is not None else None
         if found is None:
-            self._store.forget(f"{CONNECTORS.kind} {key}")
+            self._store.remove_source(f"{CONNECTORS.kind} {key}")
         else:
             self._store.replace(f"{CONNECTORS.kind} {key}", [found])
 
-    def _take_service(self, key: ObjectKey, raw: Raw | None) -> None:
+    def _take_service(self, key: ObjectKey, raw: RawObject | None) -> None:
         if self._aliases is not None:
-            self._aliases.take(connector_of(key), parse_service(raw) if raw is not None else None)
+            self._aliases.take(connector_of_alias(key), parse_service(raw) if raw is not None else None)
 
     def _age(self, kind: str) -> float:
         """Of the oldest watch of that kind."""
@@ -165,7 +170,7 @@ class Cluster:
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
 
-    def _classes(self) -> Reflector[Object]:
+    def _classes(self) -> Reflector[StoreObject]:
         return Reflector(
             self._client,
             CONNECTOR_CLASSES,
@@ -174,17 +179,17 @@ class Cluster:
             watch_timeout=self.settings.watch_timeout,
         )
 
-    def _object(self, name: str, take: Callable[[Raw | None], None]) -> Reflector[Raw]:
+    def _object(self, name: str, take: Callable[[RawObject | None], None]) -> Reflector[RawObject]:
         key = ObjectKey(self.settings.system_namespace, name)
         return object_reflector(self._client, CONFIG_MAPS, key, take, watch_timeout=self.settings.watch_timeout)
 
-    def _take_ca(self, raw: Raw | None) -> None:
-        text = ((raw or {}).get("data") or {}).get(PUBLISHED)
+    def _take_ca(self, raw: RawObject | None) -> None:
+        text = ((raw or {}).get("data") or {}).get(PUBLISHED_CA_KEY)
         # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
         if text:
             self.ca = str(text).encode()
 
 
 def _service(connector: ObjectKey) -> ObjectKey | None:
-    name = service_name(connector.name)
+    name = alias_service_name(connector.name)
     return ObjectKey(connector.namespace, name) if name is not None else None

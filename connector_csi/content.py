@@ -17,13 +17,13 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, Granted, Refused, Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY, PodToken, parse_pod_token
 from connector_store.domain.config.settings import CONFIG_MAP, Settings
-from connector_store.domain.kubeconfig.kubeconfig import Entry
-from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
+from connector_store.domain.kubeconfig.proxy_service import alias_service_name, proxy_url_for
 from connector_store.domain.kubeconfig.volume import VolumeRequest, parse_volume
 from connector_store.domain.kubeconfig.volume_files import render_files
 from connector_store.domain.objects.matching import parse_address
-from connector_store.domain.objects.models import Address, Connector, Rejected
-from connector_store.domain.status.serving import not_named
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector
+from connector_store.domain.status.serving import namespace_not_configured
 
 SYNC_TIMEOUT: Final = 10.0
 """Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""
@@ -54,7 +54,7 @@ class Knowledge(Protocol):
 
     async def know(self, keys: Iterable[ObjectKey]) -> None: ...
 
-    def connector(self, key: ObjectKey) -> Connector | Rejected | None: ...
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None: ...
 
     def alias_seen(self, key: ObjectKey) -> bool: ...
 
@@ -125,7 +125,7 @@ class Contents:
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=str(e))
         # Where kubelet sends it in the context, its own is the one that is there.
         typed = (f"{TOKENS_KEY}: kubelet sends its own",) if TOKENS_KEY in secrets and TOKENS_KEY in context else ()
-        return Wish(volume=volume, token=token, ignored=volume.ignored + typed)
+        return Wish(volume=volume, token=token, ignored=volume.warnings + typed)
 
     def inputs(self, wish: Wish) -> Inputs:
         """Of a volume as things are now."""
@@ -159,7 +159,7 @@ class Contents:
         none_works = len(problems) == len(wish.volume.connectors)
         if problems and (kept is None or (none_works and self._is_current(wish, kept))):
             return joined(tuple(problems.values()))
-        entries: list[Entry] = []
+        entries: list[KubeconfigEntry] = []
         for key in wish.volume.connectors:
             entry = self._entry(wish, key, ca) if key not in problems else self._old_entry(wish, key, ca, kept or {})
             if entry is None:
@@ -169,7 +169,7 @@ class Contents:
             files=render_files(
                 entries,
                 wish.volume.configurations,
-                wish.volume.left_out,
+                wish.volume.excluded_files,
                 namespace=wish.volume.pod.namespace,
             ),
             inputs=inputs,
@@ -210,10 +210,10 @@ class Contents:
     def _problem(self, wish: Wish, key: ObjectKey) -> Failure | None:
         connector = self._cluster.connector(key)
         if not self._cluster.settings.serves(key.namespace):
-            return Failure(code=StatusCode.FAILED_PRECONDITION, message=not_named(key.namespace).message)
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=namespace_not_configured(key.namespace).message)
         if connector is None:
             return self._may_not_use(wish, key)
-        if isinstance(connector, Rejected):
+        if isinstance(connector, InvalidConnector):
             message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
         return None
@@ -221,19 +221,19 @@ class Contents:
     def _may_not_use(self, wish: Wish, key: ObjectKey) -> Failure:
         return may_not_use(wish.volume.pod, key, self._cluster.settings.access)
 
-    def _entry(self, wish: Wish, key: ObjectKey, ca: bytes) -> Entry | None:
+    def _entry(self, wish: Wish, key: ObjectKey, ca: bytes) -> KubeconfigEntry | None:
         connector, proxy = self._cluster.connector(key), self._proxy(key)
         if not isinstance(connector, Connector) or proxy is None:
             return None
-        return Entry(key=key, address=connector.address, proxy=proxy, ca=ca, token=wish.token.token)
+        return KubeconfigEntry(key=key, address=connector.address, proxy=proxy, ca=ca, token=wish.token.token)
 
-    def _old_entry(self, wish: Wish, key: ObjectKey, ca: bytes, kept: Kept) -> Entry | None:
+    def _old_entry(self, wish: Wish, key: ObjectKey, ca: bytes, kept: Kept) -> KubeconfigEntry | None:
         proxy = self._proxy(key)
         try:
             address = parse_address(kept.get(str(key), _NOTHING)[0])
         except ParseError:
             return None
-        return Entry(key=key, address=address, proxy=proxy, ca=ca, token=wish.token.token) if proxy else None
+        return KubeconfigEntry(key=key, address=address, proxy=proxy, ca=ca, token=wish.token.token) if proxy else None
 
     def _is_current(self, wish: Wish, kept: Kept) -> bool:
         """False if files name a proxy's host that is not to be named any more."""
@@ -251,7 +251,7 @@ class Contents:
         return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
 
     def _proxy(self, key: ObjectKey) -> str | None:
-        return proxy_for(key, self._cluster.settings, seen=self._cluster.alias_seen(key))
+        return proxy_url_for(key, self._cluster.settings, alias_verified=self._cluster.alias_seen(key))
 
     def _lacks_alias(self, key: ObjectKey) -> bool:
-        return service_name(key.name) is not None and not self._cluster.alias_seen(key)
+        return alias_service_name(key.name) is not None and not self._cluster.alias_seen(key)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Never
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Reflector
@@ -55,7 +55,7 @@ class Named:
         self,
         client: KubeClient,
         resource: Resource,
-        take: Callable[[ObjectKey, Raw | None], None],
+        take: Callable[[ObjectKey, RawObject | None], None],
         *,
         label_selector: str = "",
         watch_timeout: float,
@@ -158,7 +158,7 @@ class Named:
             held.known.set()
 
 
-def _changed(raw: Raw) -> Changed:
+def _changed(raw: RawObject) -> Changed:
     metadata = raw["metadata"]
     key = ObjectKey(metadata["namespace"], metadata["name"])
     return Changed(key, metadata.get("uid", ""), metadata.get("generation", 0))

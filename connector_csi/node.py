@@ -15,7 +15,7 @@ from connector_csi.metrics import Metrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.publication import read_publication
 from connector_csi.volumes import Volumes
-from connector_store.domain.kubeconfig.volume import pod_of
+from connector_store.domain.kubeconfig.volume import parse_pod
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         if failure is None:
             return None
         # Also what is wrong with the call itself, as a newer release may find, and a defect: the pod has its volume.
-        return self._volumes.mask(request.volume_id, request.target_path, pod_of(request.volume_context), failure)
+        return self._volumes.mask(request.volume_id, request.target_path, parse_pod(request.volume_context), failure)
 
     async def _unpublish(self, request: csi_pb2.NodeUnpublishVolumeRequest) -> Failure | None:
         if not request.volume_id:
@@ -85,7 +85,7 @@ class Node(csi_pb2_grpc.NodeServicer):
 
 
 def _volume(request: csi_pb2.NodePublishVolumeRequest) -> str:
-    pod = pod_of(request.volume_context)
+    pod = parse_pod(request.volume_context)
     return f"volume {request.volume_id}" + (f" of pod {pod.namespace}/{pod.name}" if pod else "")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from connector_csi.failure import Failure, invalid
 from connector_csi.proto import csi_pb2
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from connector_store.domain.kubeconfig.volume import own_attributes
+from connector_store.domain.kubeconfig.volume import author_attributes
 
 MAX_GID: Final = 2**32 - 2
 
@@ -27,7 +27,7 @@ class Publication:
     @property
     def digest(self) -> str:
         """Of what must stay the same for as long as the volume lives: what the pod's author wrote, and its group."""
-        fixed = [sorted(own_attributes(self.context).items()), self.gid]
+        fixed = [sorted(author_attributes(self.context).items()), self.gid]
         return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
 
 

@@ -22,8 +22,8 @@ from connector_csi.metrics import Metrics
 from connector_csi.publication import Publication
 from connector_csi.target import check_target
 from connector_csi.troubles import Troubles
-from connector_store.domain.kubeconfig.proxy_service import service_name
-from connector_store.domain.kubeconfig.volume import Pod, pod_of
+from connector_store.domain.kubeconfig.proxy_service import alias_service_name
+from connector_store.domain.kubeconfig.volume import Pod, parse_pod
 from connector_store.domain.kubeconfig.volume_files import ERROR_FILE
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class Volumes:
             return
         files = made.files
         if made.problems:
-            files = {**files, ERROR_FILE: self._troubles.tell(asked.volume_id, pod_of(asked.context), made.problems)}
+            files = {**files, ERROR_FILE: self._troubles.tell(asked.volume_id, parse_pod(asked.context), made.problems)}
         changed = await asyncio.to_thread(self._disk.replace, asked, target, files, made.kept)
         if isinstance(changed, Failure):
             await self._keep(asked, target, changed)
@@ -185,7 +185,7 @@ class Volumes:
     async def _keep(self, asked: Publication, target: Path, failure: Failure) -> None:
         """All that is there stays, and says why."""
         self._live.pop(asked.volume_id, None)
-        text = self._troubles.tell(asked.volume_id, pod_of(asked.context), {None: failure})
+        text = self._troubles.tell(asked.volume_id, parse_pod(asked.context), {None: failure})
         failed = await asyncio.to_thread(self._disk.annotate, asked, target, ERROR_FILE, text)
         if failed is not None:
             logger.warning("volume %s: %s", asked.volume_id, failed.message)
@@ -209,7 +209,7 @@ class Volumes:
             self._warnings.warn(
                 wish.volume.pod,
                 "ProxyServiceNotUsed",
-                f'services "{service_name(key.name)}" in namespace "{key.namespace}" is not seen to be the '
+                f'services "{alias_service_name(key.name)}" in namespace "{key.namespace}" is not seen to be the '
                 f"controller's, so the volume names the proxy's own; see kubectl describe connector {key.name} "
                 f"--namespace={key.namespace}",
             )
@@ -218,7 +218,7 @@ class Volumes:
         pod = wish.volume.pod
         for text in wish.ignored:
             self._warnings.warn(pod, "VolumeAttributeIgnored", text)
-        wanted, given = wish.volume.expiration, wish.token.lifetime
+        wanted, given = wish.volume.token_expiration, wish.token.lifetime
         if wanted is None or given is None or wanted == given:
             return
         reason, how = ("Shortened", "longer") if wanted > given else ("Lengthened", "shorter")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from connector_store.trust import load_certificates
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -71,7 +71,7 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
     """Our keys of the Secret, decoded, those that are empty left out; ParseError names the key, and quotes nothing."""
     data = Fields(raw, "").child("data")
     found: dict[str, bytes] = {}
-    for key in (SIGNING, NEXT, PUBLISHED):
+    for key in (SIGNING_CA_KEY, NEXT_CA_KEY, PUBLISHED_CA_KEY):
         try:
             value = base64.b64decode(data.text(key) or "", validate=True)
         except ParseError as error:
@@ -86,14 +86,14 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
 def published(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
     """What to publish, the CA that signs first, then the next one; ParseError names the key."""
     found = list(trusted(data))
-    if NEXT in data:
-        found.insert(1, signer_of(data, NEXT).certificate)
+    if NEXT_CA_KEY in data:
+        found.insert(1, signer_of(data, NEXT_CA_KEY).certificate)
     return tuple(dict.fromkeys(found))
 
 
 def trusted(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
     """The CA that signs, and what is published beside it already; a next one that is broken breaks nothing here."""
-    return tuple(dict.fromkeys((signer_of(data, SIGNING).certificate, *_anchors(data))))
+    return tuple(dict.fromkeys((signer_of(data, SIGNING_CA_KEY).certificate, *_anchors(data))))
 
 
 def signer_of(data: Mapping[str, bytes], key: str) -> Signer:
@@ -109,9 +109,9 @@ def signer_of(data: Mapping[str, bytes], key: str) -> Signer:
 
 def _anchors(data: Mapping[str, bytes]) -> list[x509.Certificate]:
     try:
-        return load_certificates(data[PUBLISHED]) if PUBLISHED in data else []
+        return load_certificates(data[PUBLISHED_CA_KEY]) if PUBLISHED_CA_KEY in data else []
     except ParseError as error:
-        raise ParseError(f"data[{PUBLISHED}]", error.reason) from error
+        raise ParseError(f"data[{PUBLISHED_CA_KEY}]", error.reason) from error
 
 
 def to_pem(*certificates: x509.Certificate) -> bytes:

@@ -18,7 +18,13 @@ from connector_store.domain.credential.client_certificate import ClientCertifica
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.objects.models import Address, Connector, HttpProbe, Secret, Unusable
-from connector_store.domain.status.conditions import Answered, NotLent, Outcome, Probes, Unreachable
+from connector_store.domain.status.conditions import (
+    ProbeFailure,
+    ProbeOutcome,
+    ProbeOutcomes,
+    ProbeResponse,
+    TokenNotIssued,
+)
 from connector_store.domain.status.facts import Facts
 from connector_store.minter import Failure, Minter, Source
 from connector_store.target_client import Session, TargetClient, TargetError
@@ -56,9 +62,9 @@ def probe_request(facts: Facts) -> ProbeRequest | None:
     connector, cls = facts.connector, facts.cls
     if not isinstance(connector, Connector) or cls is None:
         return None
-    if isinstance(facts.auth, Unusable) or isinstance(facts.ca, Unusable):
+    if isinstance(facts.secret, Unusable) or isinstance(facts.ca, Unusable):
         return None
-    auth = cls.auth_probes.get(facts.auth_name or "") if isinstance(facts.auth, Secret) else None
+    auth = cls.auth_probes.get(facts.auth_name or "") if isinstance(facts.secret, Secret) else None
     return ProbeRequest(
         address=connector.address,
         ca=facts.ca,
@@ -79,17 +85,17 @@ class Prober:
         self._timeout = timeout
         self._accounts = Lru[ObjectKey, tuple[Credential, str]](ACCOUNTS)
 
-    async def probe(self, request: ProbeRequest) -> Probes:
+    async def probe(self, request: ProbeRequest) -> ProbeOutcomes:
         """Never raises for what the target does."""
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, ProbeOutcome] = {}
         try:
             await self._ask(request, outcomes)
         except TargetError as error:
             failed = "liveness" if request.liveness is not None and "liveness" not in outcomes else "auth"
-            outcomes[failed] = Unreachable(message=str(error))
-        return Probes(liveness=outcomes.get("liveness"), auth=outcomes.get("auth"))
+            outcomes[failed] = ProbeFailure(message=str(error))
+        return ProbeOutcomes(liveness=outcomes.get("liveness"), auth=outcomes.get("auth"))
 
-    async def _ask(self, request: ProbeRequest, outcomes: dict[str, Outcome]) -> None:
+    async def _ask(self, request: ProbeRequest, outcomes: dict[str, ProbeOutcome]) -> None:
         identity = request.credential if isinstance(request.credential, ClientCertificate) else None
         async with self._client.connect(request.address, request.ca, identity, seconds=self._timeout) as session:
             if request.liveness is not None:
@@ -98,7 +104,7 @@ class Prober:
                 return
             lent = await self._lent(request)
             if isinstance(lent, Failure):
-                outcomes["auth"] = NotLent(message=lent.message, refused=lent.refused)
+                outcomes["auth"] = TokenNotIssued(message=lent.message, refused=lent.refused)
             elif lent is not None:
                 answered = await _send(session, request.auth, _headers(lent))
                 outcomes["auth"] = answered
@@ -147,13 +153,13 @@ def _headers(credential: Credential) -> Mapping[str, str]:
     return {} if written is None else {"Authorization": written.decode("ascii")}
 
 
-async def _send(session: Session, probe: HttpProbe, ours: Mapping[str, str]) -> Answered:
+async def _send(session: Session, probe: HttpProbe, ours: Mapping[str, str]) -> ProbeResponse:
     mine = {name.lower() for name in ours}
     theirs = [(name, value) for name, value in probe.headers if name.lower() not in _OURS | mine]
     body = b"" if probe.method == "POST" else None
     answer = await session.request(probe.method, probe.path, [*theirs, *ours.items()], body=body, most=BODY)
-    return Answered(status=answer.status)
+    return ProbeResponse(status=answer.status)
 
 
-def _alive(outcome: Outcome | None) -> bool:
-    return outcome is None or (isinstance(outcome, Answered) and outcome.status < 500)
+def _alive(outcome: ProbeOutcome | None) -> bool:
+    return outcome is None or (isinstance(outcome, ProbeResponse) and outcome.status < 500)

@@ -10,18 +10,18 @@ from typing import Final
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Target, Unusable
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Target, Unusable
 from connector_store.domain.objects.resolve import resolve
 from connector_store.domain.permissions.bindings import Binding, Bindings, Role
 from connector_store.domain.permissions.rbac import ClusterRole
-from connector_store.domain.status.serving import Withheld, not_named
+from connector_store.domain.status.serving import NotServed, namespace_not_configured
 
-Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole | Role | Binding
+StoreObject = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding
 Subscriber = Callable[[frozenset[ObjectKey]], None]
 
-Identity = tuple[type, ObjectKey | str]
+ObjectIdentity = tuple[type, ObjectKey | str]
 
-_BUILTIN: Final = "builtin"
+_BUILTIN_SOURCE: Final = "builtin"
 
 
 class Store:
@@ -29,16 +29,18 @@ class Store:
 
     def __init__(self, *, expected: Iterable[str] = ()) -> None:
         """`expected` names the sources whose first list must be in before the store is synced."""
-        self._sources: dict[str, dict[Identity, Object]] = {_BUILTIN: {(ConnectorClass, K8S.name): K8S}}
-        self._connectors: dict[ObjectKey, Connector | Rejected] = {}
+        self._sources: dict[str, dict[ObjectIdentity, StoreObject]] = {
+            _BUILTIN_SOURCE: {(ConnectorClass, K8S.name): K8S}
+        }
+        self._connectors: dict[ObjectKey, Connector | InvalidConnector] = {}
         self._secrets: dict[ObjectKey, Secret] = {}
         self._classes: dict[str, ConnectorClass] = {K8S.name: K8S}
         self._roles: dict[str, ClusterRole] = {}
-        self._bound: dict[Identity, Role | Binding] = {}
+        self._rbac_objects: dict[ObjectIdentity, Role | Binding] = {}
         self._bindings: Bindings | None = None
-        self._users: dict[ObjectKey | Identity, set[ObjectKey]] = {}
+        self._dependents: dict[ObjectKey | ObjectIdentity, set[ObjectKey]] = {}
         """The Connectors that name a Secret, or an object of cluster scope."""
-        self._resolved = _Resolved(self._resolve)
+        self._resolved = _ResolutionCache(self._resolve)
         self.get: Final[Callable[[ObjectKey], Target | Unusable | None]] = self._resolved.__getitem__
         """What the Connector of a key is good for; None if there is none of ours.
 
@@ -47,15 +49,15 @@ class Store:
         self._shared_ca_file: bytes | None = None
         self._shared_secrets: dict[ObjectKey, bytes] = {}
         self._subscribers: list[Subscriber] = []
-        self.unsynced = set(expected)
+        self.unsynced_sources = set(expected)
         """Sources that have not listed yet."""
-        self._served: frozenset[str] | None = None
-        self._withheld: dict[str | None, Withheld] = {}
+        self._served_namespaces: frozenset[str] | None = None
+        self._not_served: dict[str | None, NotServed] = {}
 
-    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
         return self._connectors.get(key)
 
-    def connectors(self) -> Iterator[Connector | Rejected]:
+    def connectors(self) -> Iterator[Connector | InvalidConnector]:
         return iter(self._connectors.values())
 
     def secret(self, key: ObjectKey) -> Secret | None:
@@ -73,13 +75,13 @@ class Store:
         if self._bindings is None:
             self._bindings = Bindings(
                 cluster_roles=self._roles.values(),
-                roles=(each for each in self._bound.values() if isinstance(each, Role)),
-                bindings=(each for each in self._bound.values() if isinstance(each, Binding)),
+                roles=(each for each in self._rbac_objects.values() if isinstance(each, Role)),
+                bindings=(each for each in self._rbac_objects.values() if isinstance(each, Binding)),
             )
         return self._bindings
 
     @property
-    def counts(self) -> Mapping[str, int]:
+    def object_counts(self) -> Mapping[str, int]:
         """Number of objects by kind, for the metric connector_store_objects."""
         return {
             "Connector": len(self._connectors),
@@ -99,26 +101,26 @@ class Store:
     @property
     def synced(self) -> bool:
         """True once every expected source has listed."""
-        return not self.unsynced
+        return not self.unsynced_sources
 
-    def replace(self, source: str, objects: Iterable[Object]) -> None:
+    def replace(self, source: str, objects: Iterable[StoreObject]) -> None:
         """Take `objects` for all that `source` has (a list), and count the source as synced."""
-        fresh = {identify(each): each for each in objects}
-        held = self._sources.setdefault(source, {})
-        touched: set[ObjectKey] = set()
-        for identity in [each for each in held if each not in fresh]:
-            touched |= self._drop(source, identity)
-        for identity, each in fresh.items():
-            if held.get(identity) != each or isinstance(each, Secret):
-                touched |= self._set(source, identity, each)
-        self.unsynced.discard(source)
-        self._notify(touched)
+        new_objects = {identify(each): each for each in objects}
+        old_objects = self._sources.setdefault(source, {})
+        changed_keys: set[ObjectKey] = set()
+        for identity in [each for each in old_objects if each not in new_objects]:
+            changed_keys |= self._drop(source, identity)
+        for identity, each in new_objects.items():
+            if old_objects.get(identity) != each or isinstance(each, Secret):
+                changed_keys |= self._set(source, identity, each)
+        self.unsynced_sources.discard(source)
+        self._notify(changed_keys)
 
-    def put(self, source: str, obj: Object) -> None:
+    def put(self, source: str, obj: StoreObject) -> None:
         """One object of `source` was added or modified; nobody is told of one that means what it meant."""
         identity = identify(obj)
-        held = self._sources.get(source, {}).get(identity)
-        if held != obj or self._indexed(identity) != obj or isinstance(obj, Secret):
+        previous = self._sources.get(source, {}).get(identity)
+        if previous != obj or self._current_object(identity) != obj or isinstance(obj, Secret):
             self._notify(self._set(source, identity, obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
@@ -126,50 +128,50 @@ class Store:
         if (kind, name) in self._sources.get(source, {}):
             self._notify(self._drop(source, (kind, name)))
 
-    def forget(self, source: str) -> None:
+    def remove_source(self, source: str) -> None:
         """The source is gone (a named watch that nobody needs), and with it what only it had."""
-        touched: set[ObjectKey] = set()
+        changed_keys: set[ObjectKey] = set()
         for identity in list(self._sources.get(source, {})):
-            touched |= self._drop(source, identity)
+            changed_keys |= self._drop(source, identity)
         self._sources.pop(source, None)
-        self.unsynced.discard(source)
-        self._notify(touched)
+        self.unsynced_sources.discard(source)
+        self._notify(changed_keys)
 
     def expect(self, source: str) -> None:
         """Not synced until `source` has listed."""
-        self.unsynced.add(source)
+        self.unsynced_sources.add(source)
 
-    def excuse(self, source: str) -> None:
+    def stop_expecting(self, source: str) -> None:
         """Do not wait for `source` any more: it cannot be read."""
-        self.unsynced.discard(source)
+        self.unsynced_sources.discard(source)
 
     @property
-    def withheld(self) -> Mapping[str | None, Withheld]:
+    def not_served(self) -> Mapping[str | None, NotServed]:
         """Namespaces that cannot be served at the moment, and why; None stands for all."""
-        return self._withheld
+        return self._not_served
 
-    def why_withheld(self, namespace: str) -> Withheld | None:
+    def not_served_reason(self, namespace: str) -> NotServed | None:
         """Why no Connector of that namespace can be used; None if they can."""
         if not self.serves(namespace):
-            return not_named(namespace)
-        return self._withheld.get(namespace) or self._withheld.get(None)
+            return namespace_not_configured(namespace)
+        return self._not_served.get(namespace) or self._not_served.get(None)
 
     def serves(self, namespace: str) -> bool:
         """Whether it is one of those of `serve_only`."""
-        return self._served is None or namespace in self._served
+        return self._served_namespaces is None or namespace in self._served_namespaces
 
     def serve_only(self, namespaces: Iterable[str] | None) -> None:
         """None: Connectors of all namespaces are served."""
-        self._served = None if namespaces is None else frozenset(namespaces)
+        self._served_namespaces = None if namespaces is None else frozenset(namespaces)
         self._resolved.clear()
 
-    def withhold(self, namespace: str | None, why: Withheld | None) -> None:
+    def set_not_served(self, namespace: str | None, not_served: NotServed | None) -> None:
         """Serve Connectors of the namespace, or of all, no more; or, without a reason, again."""
-        if self._withheld.get(namespace) == why:
+        if self._not_served.get(namespace) == not_served:
             return
-        _set_or_pop(self._withheld, namespace, why)
+        _set_or_pop(self._not_served, namespace, not_served)
         self._resolved.clear()
-        if why is None or why.cut:
+        if not_served is None or not_served.closes_connections:
             self._notify({key for key in self._connectors if namespace in (None, key.namespace)})
 
     def set_ca_file(self, pem: bytes | None) -> None:
@@ -184,49 +186,49 @@ class Store:
         return lambda: self._subscribers.remove(subscriber)
 
     def _resolve(self, key: ObjectKey) -> Target | Unusable | None:
-        if (withheld := self.why_withheld(key.namespace)) is not None:
-            return Unusable(key=key, reason=withheld.reason, message=withheld.message)
+        if (not_served := self.not_served_reason(key.namespace)) is not None:
+            return Unusable(key=key, reason=not_served.reason, message=not_served.message)
         connector = self._connectors.get(key)
         if connector is None:
             # Unknown keys are what anybody can send: they are not remembered.
             return None
         cls = self._classes.get(connector.class_name)
-        found = resolve(connector, cls, self._secrets.get, self.shared_ca, self._roles.get)
-        self._resolved[key] = found
-        return found
+        resolution = resolve(connector, cls, self._secrets.get, self.shared_ca, self._roles.get)
+        self._resolved[key] = resolution
+        return resolution
 
-    def _set(self, source: str, identity: Identity, obj: Object) -> set[ObjectKey]:
-        held = self._sources.setdefault(source, {})
-        counts, before = self._indexed(identity), held.get(identity)
-        held[identity] = obj
-        if isinstance(obj, Secret) and isinstance(counts, Secret):
-            if counts is not before and _is_older(obj, counts):
+    def _set(self, source: str, identity: ObjectIdentity, obj: StoreObject) -> set[ObjectKey]:
+        source_objects = self._sources.setdefault(source, {})
+        current, previous = self._current_object(identity), source_objects.get(identity)
+        source_objects[identity] = obj
+        if isinstance(obj, Secret) and isinstance(current, Secret):
+            if current is not previous and _is_older(obj, current):
                 # Of two watches one is behind the other; to its own state before, what a watch brings is always next.
                 return set()
-            if counts == obj:
+            if current == obj:
                 self._secrets[obj.key] = obj
                 return set()
         return self._index(identity, obj)
 
-    def _indexed(self, identity: Identity) -> Object | None:
+    def _current_object(self, identity: ObjectIdentity) -> StoreObject | None:
         """What counts of all that the sources hold."""
         kind, name = identity
-        found: Object | None
+        obj: StoreObject | None
         if isinstance(name, str):
-            found = self._roles.get(name) if kind is ClusterRole else self._classes.get(name)
+            obj = self._roles.get(name) if kind is ClusterRole else self._classes.get(name)
         elif kind in (Role, Binding):
-            found = self._bound.get(identity)
+            obj = self._rbac_objects.get(identity)
         else:
-            found = self._secrets.get(name) if kind is Secret else self._connectors.get(name)
-        return found
+            obj = self._secrets.get(name) if kind is Secret else self._connectors.get(name)
+        return obj
 
-    def _drop(self, source: str, identity: Identity) -> set[ObjectKey]:
+    def _drop(self, source: str, identity: ObjectIdentity) -> set[ObjectKey]:
         del self._sources[source][identity]
         # The last source: what is built in comes first and yields to every other.
-        others = [held[identity] for held in self._sources.values() if identity in held]
-        return self._index(identity, others[-1] if others else None)
+        remaining = [objects[identity] for objects in self._sources.values() if identity in objects]
+        return self._index(identity, remaining[-1] if remaining else None)
 
-    def _index(self, identity: Identity, obj: Object | None) -> set[ObjectKey]:
+    def _index(self, identity: ObjectIdentity, obj: StoreObject | None) -> set[ObjectKey]:
         kind, name = identity
         if isinstance(name, str):
             if kind is ClusterRole:
@@ -236,35 +238,35 @@ class Store:
                 _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
             return self._invalidate(identity)
         if kind in (Role, Binding):
-            _set_or_pop(self._bound, identity, obj if isinstance(obj, Role | Binding) else None)
+            _set_or_pop(self._rbac_objects, identity, obj if isinstance(obj, Role | Binding) else None)
             self._bindings = None
             return set()
         if kind is Secret:
             return self._index_secret(name, obj if isinstance(obj, Secret) else None)
-        return self._index_connector(name, obj if isinstance(obj, Connector | Rejected) else None)
+        return self._index_connector(name, obj if isinstance(obj, Connector | InvalidConnector) else None)
 
     def _index_secret(self, key: ObjectKey, secret: Secret | None) -> set[ObjectKey]:
         _set_or_pop(self._secrets, key, secret)
-        shared = secret.ca if secret is not None and secret.is_shared_ca else None
-        if shared != self._shared_secrets.get(key):
-            _set_or_pop(self._shared_secrets, key, shared)
+        shared_ca = secret.ca if secret is not None and secret.is_shared_ca else None
+        if shared_ca != self._shared_secrets.get(key):
+            _set_or_pop(self._shared_secrets, key, shared_ca)
             return self._invalidate_all()
         return self._invalidate(key)
 
-    def _index_connector(self, key: ObjectKey, connector: Connector | Rejected | None) -> set[ObjectKey]:
-        for name in _names(self._connectors.get(key)):
-            users = self._users[name]
-            users.discard(key)
-            if not users:
-                del self._users[name]
-        for name in _names(connector):
-            self._users.setdefault(name, set()).add(key)
+    def _index_connector(self, key: ObjectKey, connector: Connector | InvalidConnector | None) -> set[ObjectKey]:
+        for name in _dependencies(self._connectors.get(key)):
+            dependents = self._dependents[name]
+            dependents.discard(key)
+            if not dependents:
+                del self._dependents[name]
+        for name in _dependencies(connector):
+            self._dependents.setdefault(name, set()).add(key)
         _set_or_pop(self._connectors, key, connector)
         self._resolved.pop(key, None)
         return {key}
 
-    def _invalidate(self, name: ObjectKey | Identity) -> set[ObjectKey]:
-        keys = set(self._users.get(name, ()))
+    def _invalidate(self, name: ObjectKey | ObjectIdentity) -> set[ObjectKey]:
+        keys = set(self._dependents.get(name, ()))
         for key in keys:
             self._resolved.pop(key, None)
         return keys
@@ -275,12 +277,12 @@ class Store:
 
     def _notify(self, keys: set[ObjectKey]) -> None:
         if keys:
-            frozen = frozenset(keys)
+            changed_keys = frozenset(keys)
             for subscriber in tuple(self._subscribers):
-                subscriber(frozen)
+                subscriber(changed_keys)
 
 
-class _Resolved(dict[ObjectKey, Target | Unusable | None]):
+class _ResolutionCache(dict[ObjectKey, Target | Unusable | None]):
     """Joins what it does not hold, when it is asked for."""
 
     def __init__(self, join: Callable[[ObjectKey], Target | Unusable | None]) -> None:
@@ -297,7 +299,7 @@ def _is_older(secret: Secret, other: Secret) -> bool:
     return all(each.isascii() and each.isdigit() for each in versions) and int(versions[0]) < int(versions[1])
 
 
-def identify(obj: Object) -> Identity:
+def identify(obj: StoreObject) -> ObjectIdentity:
     """What tells an object from others: another one of the same identity replaces it."""
     if isinstance(obj, ConnectorClass | ClusterRole):
         return type(obj), obj.name
@@ -306,14 +308,14 @@ def identify(obj: Object) -> Identity:
     return Connector, obj.key
 
 
-def _names(connector: Connector | Rejected | None) -> frozenset[ObjectKey | Identity]:
+def _dependencies(connector: Connector | InvalidConnector | None) -> frozenset[ObjectKey | ObjectIdentity]:
     if connector is None:
         return frozenset()
-    of_class: Identity = (ConnectorClass, connector.class_name)
-    if isinstance(connector, Rejected):
-        return frozenset((of_class,))
+    class_identity: ObjectIdentity = (ConnectorClass, connector.class_name)
+    if isinstance(connector, InvalidConnector):
+        return frozenset((class_identity,))
     roles = connector.permissions.role_names if connector.permissions is not None else frozenset()
-    return frozenset((of_class, *connector.secret_keys, *((ClusterRole, each) for each in roles)))
+    return frozenset((class_identity, *connector.secret_keys, *((ClusterRole, each) for each in roles)))
 
 
 def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:

@@ -116,7 +116,7 @@ class TargetClient:
             raise TargetError(
                 f"{address.authority}: the name cannot be resolved; check spec.address and the cluster's DNS"
             )
-        permitted = [each for each in found if self.policy.permits(each)]
+        permitted = [each for each in found if self.policy.allows(each)]
         if not permitted:
             raise TargetError(
                 f"{address.authority} resolves to denied addresses only ({', '.join(sorted(found)[:4])}); "

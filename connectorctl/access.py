@@ -12,7 +12,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.config.source import FolderSource
-from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.matching import parse_address
 from connectorctl.options import Caller, Where
 from connectorctl.origin import choose_origin
@@ -52,7 +52,7 @@ def entries(
     situation: Situation,
     *,
     proxy: str | None,
-) -> list[Entry]:
+) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
     origin = choose_origin(where, situation, caller)
     if isinstance(origin, FolderSource):
@@ -64,7 +64,7 @@ def entries(
     return cluster.entries(where, origin, keys, caller, settings, proxy=proxy)
 
 
-def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[Entry]:
+def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
     """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
     try:
         pem = b"".join(parse_certificates(ca.read_bytes()))
@@ -74,4 +74,4 @@ def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[Ent
         raise ParseError(str(ca), error.reason) from None
     if not proxy.startswith("https://"):
         raise ParseError("--proxy", "is not https://HOST[:PORT]: the token would cross the network in clear")
-    return [Entry(key=key, address=parse_address(proxy), proxy=proxy, ca=pem, token="") for key in keys]
+    return [KubeconfigEntry(key=key, address=parse_address(proxy), proxy=proxy, ca=pem, token="") for key in keys]

@@ -13,8 +13,8 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
 from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
-from connector_store.domain.objects.models import Connector, Rejected, Secret, Target
-from connector_store.domain.status.facts import Facts, gather
+from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Target
+from connector_store.domain.status.facts import Facts, gather_facts
 from connector_store.folder.files import SUFFIXES
 from connector_store.folder.manifests import Placed, Problem, describe
 from connector_store.folder.source import DirectorySource
@@ -82,7 +82,7 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     source = DirectorySource(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
     placed = [each for each in source.placed if only is None or Path(each.file).name == only]
-    connectors = [each for each in placed if isinstance(each.object, Connector | Rejected)]
+    connectors = [each for each in placed if isinstance(each.object, Connector | InvalidConnector)]
     findings = [
         *(_of_problem(each) for each in problems if only is None or Path(each.file).name == only),
         *(finding for each in placed for finding in _of_object(each, now)),
@@ -96,7 +96,7 @@ def _targets(store: Store, connectors: Iterable[Placed]) -> Iterator[tuple[Facts
     for placed in connectors:
         found = placed.object
         if isinstance(found, Connector) and isinstance(store.get(found.key), Target):
-            facts = gather(
+            facts = gather_facts(
                 found, store.connector_class(found.class_name), store.secret, store.shared_ca, store.cluster_role
             )
             yield facts, placed

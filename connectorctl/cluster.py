@@ -9,10 +9,10 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.config.source import ClusterSource
-from connector_store.domain.kubeconfig.kubeconfig import Entry
-from connector_store.domain.kubeconfig.proxy_service import proxy_for, service_name, service_url
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
+from connector_store.domain.kubeconfig.proxy_service import alias_service_name, alias_url, proxy_url_for
 from connector_store.domain.objects.manifest import parse_connector
-from connector_store.domain.objects.models import Connector, Rejected
+from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.domain.status.published import HttpAddress, parse_http_address
 from connector_store.kube import config
 from connector_store.kube.aliases import leads_to_proxy
@@ -52,10 +52,10 @@ def entries(
     settings: Settings,
     *,
     proxy: str | None,
-) -> list[Entry]:
+) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; tokens are of the caller's ServiceAccount."""
 
-    async def made(client: KubeClient) -> list[Entry]:
+    async def made(client: KubeClient) -> list[KubeconfigEntry]:
         found = [await _find(client, key) for key in keys]
         return [await _entry(client, each, caller, settings, proxy) for each in found]
 
@@ -83,12 +83,14 @@ async def _find(client: KubeClient, key: ObjectKey) -> _Found:
     except ApiError as error:
         raise missing_definition(CONNECTORS, error) or error from error
     connector = parse_connector(raw)
-    if isinstance(connector, Rejected):
+    if isinstance(connector, InvalidConnector):
         raise ParseError(f"Connector {key}", connector.message)
     return _Found(connector=connector, published=parse_http_address(raw))
 
 
-async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Settings, named: str | None) -> Entry:
+async def _entry(
+    client: KubeClient, found: _Found, caller: Caller, settings: Settings, named: str | None
+) -> KubeconfigEntry:
     proxy = named or await _proxy(client, found, settings)
     if proxy is None:
         raise ParseError(
@@ -96,7 +98,7 @@ async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Se
             "status.proxy.httpAddress is not set; see that the controller runs, or name the proxy by --proxy and "
             "--confdir",
         )
-    return Entry(
+    return KubeconfigEntry(
         key=found.connector.key,
         address=found.connector.address,
         proxy=proxy,
@@ -108,16 +110,16 @@ async def _entry(client: KubeClient, found: _Found, caller: Caller, settings: Se
 async def _proxy(client: KubeClient, found: _Found, settings: Settings) -> str | None:
     """What the controller published, unless the Service there is another's by now: then the proxy's own host."""
     connector, published = found.connector, found.published
-    if published is None or published.url != service_url(connector.key, settings.cluster_domain):
+    if published is None or published.url != alias_url(connector.key, settings.cluster_domain):
         return published.url if published else None
     seen = await leads_to_proxy(client, connector.key, connector.uid, settings.proxy_host or "")
     if not seen:
-        name, namespace = service_name(connector.key.name) or "", connector.key.namespace
+        name, namespace = alias_service_name(connector.key.name) or "", connector.key.namespace
         say(
             f'warning: services "{name}" in namespace "{namespace}" is not seen to be the controller\'s; '
             "the kubeconfig names the proxy's own host"
         )
-    return proxy_for(connector.key, settings, seen=seen)
+    return proxy_url_for(connector.key, settings, alias_verified=seen)
 
 
 def _ca(caller: Caller, published: HttpAddress | None) -> bytes:

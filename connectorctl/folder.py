@@ -7,8 +7,8 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.kubeconfig.kubeconfig import Entry
-from connector_store.domain.objects.models import Connector, Rejected
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
+from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.folder.access import SigningKey
 from connector_store.folder.source import DirectorySource
 from connector_store.store import Store
@@ -31,13 +31,13 @@ def load(folder: Path, settings: Settings) -> Store:
 
 def entries(
     folder: Path, keys: Sequence[ObjectKey], caller: Caller, settings: Settings, now: float, *, proxy: str | None
-) -> list[Entry]:
+) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; `now` in unix seconds."""
     store = load(folder, settings)
     connectors = [_find(store, key, folder) for key in keys]
     ca = read_proxy_ca(caller.confdir)
     return [
-        Entry(
+        KubeconfigEntry(
             key=each.key,
             address=each.address,
             proxy=proxy or DEFAULT_PROXY,
@@ -60,7 +60,7 @@ def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
             raise ParseError(
                 "", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}" of {folder}'
             )
-        case Rejected() as rejected:
+        case InvalidConnector() as rejected:
             raise ParseError(f"Connector {key}", rejected.message)
         case found:
             return found

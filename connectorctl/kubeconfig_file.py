@@ -15,8 +15,8 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.direct import by_path
-from connector_store.domain.kubeconfig.proxy_service import PREFIX
+from connector_store.domain.decision.direct import parse_direct_path
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
 from connectorctl.files import write_private
 
 MAX_FILE: Final = 8 * 1024 * 1024
@@ -99,9 +99,9 @@ def _is_connectors(cluster: object) -> bool:
 
 def _is_direct(server: SplitResult) -> bool:
     service, namespace, *rest = [*(server.hostname or "").split("."), "", ""]
-    if service.startswith(PREFIX) and rest[0] == "svc":
-        return _is_key(f"{namespace}/{service.removeprefix(PREFIX)}")
-    return by_path(server.path.encode()) is not None
+    if service.startswith(ALIAS_PREFIX) and rest[0] == "svc":
+        return _is_key(f"{namespace}/{service.removeprefix(ALIAS_PREFIX)}")
+    return parse_direct_path(server.path.encode()) is not None
 
 
 def _url(value: object) -> SplitResult | None:

@@ -5,14 +5,14 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.auth import SELECTORS
+from connector_store.domain.objects.auth import SECRET_SELECTORS
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import parser
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 
 
 async def fill(
@@ -25,7 +25,7 @@ async def fill(
     wanted: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
-        *((SECRETS, namespace, {"fieldSelector": each}) for each in SELECTORS),
+        *((SECRETS, namespace, {"fieldSelector": each}) for each in SECRET_SELECTORS),
         (SECRETS, system_namespace, {"labelSelector": CA_SECRETS}),
     )
     parse = parser(system_namespace)
@@ -72,22 +72,22 @@ def _ready(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]
             yield ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"]), condition
 
 
-async def _named(store: Store, client: KubeClient, system_namespace: str) -> list[Object]:
+async def _named(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
     """Secrets of other types that Connectors name."""
     return await _each(client, [SECRETS.path(*key) for key in sorted(_missing(store))], system_namespace)
 
 
-async def _roles(store: Store, client: KubeClient, system_namespace: str) -> list[Object]:
+async def _roles(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
     """ClusterRoles that Connectors name."""
     limits = [each.permissions for each in store.connectors() if isinstance(each, Connector) and each.permissions]
     names = sorted({name for each in limits for name in each.role_names})
     return await _each(client, [CLUSTER_ROLES.path(None, name) for name in names], system_namespace)
 
 
-async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[Object]:
+async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[StoreObject]:
     """The objects at these paths, but for those that are not there."""
     parse = parser(system_namespace)
-    found: list[Object] = []
+    found: list[StoreObject] = []
     for path in paths:
         try:
             raw = await client.get(path)

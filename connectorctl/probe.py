@@ -8,7 +8,7 @@ from typing import Final
 
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.status.conditions import AUTH, LIVENESS, Finding, assess
+from connector_store.domain.status.conditions import AUTH_READY, LIVENESS_READY, Assessment, assess
 from connector_store.domain.status.facts import Facts
 from connector_store.folder.manifests import Placed
 from connector_store.minter import Minter
@@ -29,7 +29,7 @@ def probe_targets(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -
 
 
 async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -> list[check.Finding]:
-    policy = AddressPolicy.make(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
+    policy = AddressPolicy.from_settings(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
     free = asyncio.Semaphore(MOST)
     with ThreadPoolExecutor(MOST) as executor:
         client = TargetClient(TrustStore(), policy, resolve_by(executor), user_agent="connectorctl")
@@ -41,14 +41,16 @@ async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) ->
                 return []
             async with free:
                 probes = await prober.probe(request)
-            conditions = assess(facts, probes, Finding(holds=True), now=time.time(), soon=settings.expiry_warning)
-            found = ((_ADDRESS, conditions[LIVENESS]), (_SECRET, conditions[AUTH]))
+            conditions = assess(
+                facts, probes, Assessment(holds=True), now=time.time(), expiry_warning=settings.expiry_warning
+            )
+            found = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
             return list(_failed(placed, found))
 
         return [each for found in await asyncio.gather(*(ask(*each) for each in targets)) for each in found]
 
 
-def _failed(placed: Placed, found: Sequence[tuple[str, Finding]]) -> Iterator[check.Finding]:
+def _failed(placed: Placed, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
     """The first that does not hold: where nothing answers, the credential is not known to be at fault."""
     for path, finding in found:
         if finding.holds is not True:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.models import Connector, Rejected, Target, Unusable
+from connector_store.domain.objects.models import Connector, InvalidConnector, Target, Unusable
 from connector_store.domain.status.status import Condition
 from connector_store.store import Store
 
@@ -41,7 +41,7 @@ def rows(seen: Seen, namespace: str | None) -> list[Row]:
     return [_row(seen, each) for each in found if namespace in (None, each.key.namespace)]
 
 
-def _row(seen: Seen, connector: Connector | Rejected) -> Row:
+def _row(seen: Seen, connector: Connector | InvalidConnector) -> Row:
     condition = (seen.ready or {}).get(connector.key)
     usable, reason, message = _verdict(seen.store, connector, condition)
     return Row(
@@ -60,7 +60,9 @@ def _expires(store: Store, key: ObjectKey) -> float | None:
     return found.credential.expires_at if isinstance(found, Target) and found.credential is not None else None
 
 
-def _verdict(store: Store, connector: Connector | Rejected, condition: Condition | None) -> tuple[bool, str, str]:
+def _verdict(
+    store: Store, connector: Connector | InvalidConnector, condition: Condition | None
+) -> tuple[bool, str, str]:
     match store.get(connector.key):
         case Target() if condition is not None and condition.status != "True":
             return True, condition.reason, condition.message

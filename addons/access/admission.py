@@ -19,13 +19,13 @@ from connector_store.domain.callers.caller import BasicAuthorization, parse_prox
 from connector_store.domain.credential.minting import IssuingCredential
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import (
-    Defer,
-    Found,
+    AuthenticateInTunnel,
+    Resolution,
     Verdict,
-    before_access,
-    before_request,
     decide_connect,
     decide_request,
+    precheck_connect,
+    precheck_request,
 )
 from connector_store.domain.objects.models import Target
 
@@ -33,7 +33,7 @@ from connector_store.domain.objects.models import Target
 class Decision(NamedTuple):
     """A verdict, and for the records what is known of its caller; `token` is the one that was checked."""
 
-    verdict: Verdict | Defer
+    verdict: Verdict | AuthenticateInTunnel
     key: ObjectKey | None
     identity: Identity | None = None
     token: str | None = None
@@ -61,7 +61,7 @@ class Admission:
         """The decision on a CONNECT; None where it takes a while: then `then` gets it."""
         checks = self._checks
         full = checks.full is not None and checks.full()
-        asked = before_access(full=full, synced=not checks.missing, caller=_caller(head))
+        asked = precheck_connect(audit_log_full=full, synced=not checks.missing, credentials=_caller(head))
         if isinstance(asked, Deny):
             return Decision(asked, None)
         if asked.token is None:
@@ -81,13 +81,13 @@ class Admission:
         if answer is not None:
             return self._request(head, asked, answer, found)
         full = checks.full is not None and checks.full()
-        refused = before_request(full=full, method=head.method, synced=not checks.missing, token=token)
+        refused = precheck_request(audit_log_full=full, method=head.method, synced=not checks.missing, token=token)
         if refused is not None:
             return Decision(refused, asked.key)
         self._wait(token, asked.key, lambda *checked: then(self._request(head, asked, *checked)))
         return None
 
-    def _known(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Found]:
+    def _known(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
         """As `known`; an answer that holds is not looked for again."""
         checks, granted = self._checks, self._granted
         asked = (token, key, checks.access.revocation_count)
@@ -97,7 +97,7 @@ class Admission:
         self._held, self._granted = asked, answer if isinstance(answer, Granted) else None
         return answer, found
 
-    def _wait(self, token: str, key: ObjectKey, then: Callable[[AccessResult, Found], None]) -> None:
+    def _wait(self, token: str, key: ObjectKey, then: Callable[[AccessResult, Resolution], None]) -> None:
         """`then` gets the answer, and what is there when it has come."""
         checks, sockets = self._checks, self._sockets
         sockets.hold()
@@ -105,36 +105,36 @@ class Admission:
         sockets.wait_for("a check", work, NOBODY, lambda answer: then(answer, checks.lending.find(key)))
 
     def _connect(
-        self, head: RequestHead, asked: BasicAuthorization, answer: AccessResult | None, found: Found
+        self, head: RequestHead, asked: BasicAuthorization, answer: AccessResult | None, found: Resolution
     ) -> Decision:
         checks = self._checks
         verdict = decide_connect(
-            full=checks.full is not None and checks.full(),
+            audit_log_full=checks.full is not None and checks.full(),
             synced=not checks.missing,
-            caller=asked,
-            answer=answer,
-            found=found,
+            credentials=asked,
+            access=answer,
+            resolution=found,
             authority=head.target.decode("ascii"),
-            rules=checks.rules,
-            taken=self._taken(answer, asked.key),
+            policy=checks.rules,
+            connection_count=self._taken(answer, asked.key),
         )
         return self._decided(verdict, asked.key, asked.token, answer, found)
 
-    def _request(self, head: RequestHead, asked: Asked, answer: AccessResult | None, found: Found) -> Decision:
+    def _request(self, head: RequestHead, asked: Asked, answer: AccessResult | None, found: Resolution) -> Decision:
         checks = self._checks
         verdict = decide_request(
-            full=checks.full is not None and checks.full(),
+            audit_log_full=checks.full is not None and checks.full(),
             method=head.method,
             synced=not checks.missing,
             token=asked.token,
             key=asked.key,
-            answer=answer,
-            found=found,
+            access=answer,
+            resolution=found,
             authority=asked.authority,
             raw_target=head.target,
             headers=head.headers,
-            rules=checks.rules,
-            taken=self._taken(answer, asked.key),
+            policy=checks.rules,
+            connection_count=self._taken(answer, asked.key),
         )
         token = asked.token if isinstance(asked.token, str) else None
         return self._decided(verdict, asked.key, token, answer, found)
@@ -147,7 +147,12 @@ class Admission:
         return self._checks.taken[place] - (place == self._place)
 
     def _decided(
-        self, verdict: Verdict | Defer, key: ObjectKey, token: str | None, answer: AccessResult | None, found: Found
+        self,
+        verdict: Verdict | AuthenticateInTunnel,
+        key: ObjectKey,
+        token: str | None,
+        answer: AccessResult | None,
+        found: Resolution,
     ) -> Decision:
         # Who may not know of a Connector is not named beside it.
         known = answer.identity if isinstance(answer, Granted) and found is not None else None
@@ -173,12 +178,12 @@ class Admission:
             del taken[place]
 
 
-def known(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Found]:
+def known(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
     """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
     return _known(checks, checks.access.check_cached(token, key), key)
 
 
-def _known(checks: Checks, answer: AccessResult | None, key: ObjectKey) -> tuple[AccessResult | None, Found]:
+def _known(checks: Checks, answer: AccessResult | None, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
     found = checks.lending.held(key)
     if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
         found = checks.lending.find(key)

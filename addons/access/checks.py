@@ -11,7 +11,7 @@ from typing import Final
 from addons.access.lending import Lending
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
-from connector_store.domain.decision.verdict import Rules
+from connector_store.domain.decision.verdict import AccessPolicy
 from connector_store.kube.budget import Budgets
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Checks:
     missing: Set[str]
     access: Access
     lending: Lending
-    rules: Rules
+    rules: AccessPolicy
     taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Connections by caller and Connector."""
     tally: Tally = field(default_factory=Tally)

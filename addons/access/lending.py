@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.minting import IssuedToken, IssuingCredential
-from connector_store.domain.decision.verdict import Found
-from connector_store.domain.objects.models import NOT_LENT, Target, Unusable
+from connector_store.domain.decision.verdict import Resolution
+from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Target, Unusable
 from connector_store.minter import Minter, Source
 
 
@@ -22,12 +22,12 @@ class NotYet(Unusable):
 class Lending:
     """`find` and `lend` are for the decision, `changed` is for the store."""
 
-    def __init__(self, held: Callable[[ObjectKey], Found], minter: Minter) -> None:
+    def __init__(self, held: Callable[[ObjectKey], Resolution], minter: Minter) -> None:
         self.held = held
         """What the store holds, which may be a right to mint."""
         self._minter = minter
 
-    def find(self, key: ObjectKey) -> Found:
+    def find(self, key: ObjectKey) -> Resolution:
         """What there is now; Unusable while there is no token, with the reason that the target gave."""
         found = self.held(key)
         if not isinstance(found, Target) or not isinstance(found.credential, IssuingCredential):
@@ -38,8 +38,8 @@ class Lending:
             return replace(found, credential=token)
         failure = self._minter.failure(source)
         if failure is not None:
-            return Unusable(key=found.key, reason=NOT_LENT, message=failure.message)
-        return NotYet(key=found.key, reason=NOT_LENT, message="no token of the target is there yet; try again")
+            return Unusable(key=found.key, reason=TOKEN_NOT_ISSUED, message=failure.message)
+        return NotYet(key=found.key, reason=TOKEN_NOT_ISSUED, message="no token of the target is there yet; try again")
 
     async def lend(self, key: ObjectKey) -> None:
         """Wait for a token where one is needed. How that went is what `find` says."""

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, Granted, Refused
-from connector_store.domain.decision.verdict import Found
+from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import Target
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
 
@@ -49,7 +49,7 @@ class Live_Tunnel(Protocol):
 
 
 class Lookup(Protocol):
-    def get(self, key: ObjectKey) -> Found: ...
+    def get(self, key: ObjectKey) -> Resolution: ...
 
 
 class Streams:
@@ -138,16 +138,16 @@ class Streams:
         return [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]
 
 
-def _gone(found: Found, live: Live) -> str:
+def _gone(found: Resolution, live: Live) -> str:
     """Why a Connector would not serve any more what runs; empty if it would."""
     if not isinstance(found, Target) or found.uid != live.target.uid or found.address != live.target.address:
         return "its Connector was deleted, cannot be used any more or has another address"
     if found.impersonation != live.target.impersonation:
         return "its Connector tells the target otherwise now who calls"
-    if found.lending is None or found.lending == live.target.lending:
+    if found.permissions is None or found.permissions == live.target.permissions:
         return ""
     return (
         "its Connector does not lend it any more"
-        if isinstance(found.lending.evaluate(live.asked()), NotAllowed)
+        if isinstance(found.permissions.evaluate(live.asked()), NotAllowed)
         else ""
     )

@@ -184,7 +184,7 @@ class Certificates:
                 connection.set_context(self._context((host, name)))
 
     def _alias(self, connection: SSL.Connection, name: str) -> None:
-        if self._own.connector(name) is not None:
+        if self._own.connector_by_alias(name) is not None:
             # Without one the client sees the certificate of the proxy's own names.
             with contextlib.suppress(TooManyNamesError):
                 connection.set_context(self._held(self._aliases, (name,), self._alias_bucket))

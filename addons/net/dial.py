@@ -112,7 +112,7 @@ class Dial:
         if not found.addresses:
             self._end(denial.target_unreachable(self.target, found.problem))
             return
-        self._addresses = [each for each in found.addresses if self._policy.permits(each)]
+        self._addresses = [each for each in found.addresses if self._policy.allows(each)]
         if not self._addresses:
             self._end(denial.target_denied(self.target, ", ".join(found.addresses)))
             return

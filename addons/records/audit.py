@@ -17,7 +17,7 @@ from connector_store.bucket import TokenBucket
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.callers.access import Identity
-from connector_store.domain.decision.loggable import command_names, loggable, without_tokens
+from connector_store.domain.decision.loggable import command_parameters, redact_target, redact_tokens
 
 MAX_WAITING: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are lost and counted."""
@@ -145,7 +145,7 @@ _text = lru_cache(maxsize=REMEMBERED)(_encode)
 
 @lru_cache(maxsize=REMEMBERED)
 def _agent(user_agent: str) -> str:
-    return _encode(without_tokens(user_agent)[:MAX_TEXT])
+    return _encode(redact_tokens(user_agent)[:MAX_TEXT])
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -169,7 +169,7 @@ def _what(info: RequestInfo | None, target: str, commands: bool) -> str:
         subresource=info.subresource if info else "",
         namespace=info.namespace if info else "",
         name=info.name if info else "",
-        path=loggable(target, command_names(info) if commands else frozenset()),
+        path=redact_target(target, command_parameters(info) if commands else frozenset()),
     )
 
 

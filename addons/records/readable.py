@@ -6,7 +6,7 @@
 import time
 
 from addons.records.record import Record
-from connector_store.domain.decision.loggable import command_names, loggable
+from connector_store.domain.decision.loggable import command_parameters, redact_target
 
 _QUICK = 10.0
 """Seconds up to which a duration is written in milliseconds."""
@@ -29,13 +29,13 @@ def readable(exchange: Record, *, now: float, commands: bool) -> str:
 
 def _deed(exchange: Record, *, commands: bool) -> str:
     info = exchange.info
-    names = command_names(info) if commands else frozenset[str]()
+    names = command_parameters(info) if commands else frozenset[str]()
     if info is None or not info.resource:
-        return f"{exchange.event} {loggable(exchange.target, names)}".strip()
+        return f"{exchange.event} {redact_target(exchange.target, names)}".strip()
     verb = info.verb if exchange.event == "request" else f"end of {info.verb}"
     what = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     which = "/".join(each for each in (info.namespace, info.name) if each)
-    told = loggable(exchange.target, names).partition("?")[2] if names else ""
+    told = redact_target(exchange.target, names).partition("?")[2] if names else ""
     shown = [each for each in told.split("&") if "=" in each]
     return " ".join(each for each in (verb, what, which, *shown) if each)
 

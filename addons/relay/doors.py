@@ -12,7 +12,7 @@ from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision import denial, direct
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.own_names import OwnNames
-from connector_store.domain.objects.matching import name_of
+from connector_store.domain.objects.matching import host_of_header
 from connector_store.domain.objects.models import Address
 
 
@@ -74,45 +74,45 @@ class Direct:
 
     def leads_on(self, head: RequestHead) -> bool:
         """True for a request that is for a Connector, and not for the proxy itself."""
-        return head.target.startswith(direct.PREFIX) or self._by_host(head) is not None
+        return head.target.startswith(direct.PATH_PREFIX) or self._by_host(head) is not None
 
     def read(self, head: RequestHead) -> Request | Deny:
         by_host = self._by_host(head)
-        named = direct.by_path(head.target)
+        named = direct.parse_direct_path(head.target)
         if self._misdirected(head, by_host) or (named is not None and by_host not in (None, named.key)):
             return denial.misdirected()
-        if named is None and (by_host is None or head.target.startswith(direct.PREFIX)):
+        if named is None and (by_host is None or head.target.startswith(direct.PATH_PREFIX)):
             return denial.not_found()
         if is_page(head.target):
             # Of the proxy itself: on a connection of their own.
             return denial.misdirected()
-        key, target = named if named is not None else direct.Named(by_host or ObjectKey("", ""), head.target)
+        key, target = named if named is not None else direct.DirectRequest(by_host or ObjectKey("", ""), head.target)
         asked = Asked(key, None, _token(head, key))
         return Request(asked, RequestHead(head.method, target, head.minor, head.headers, head.body))
 
     def write(self, head: RequestHead, address: Address) -> RequestHead:
         """With the path of the address before its own, and the target's Host."""
         if self._last is None or self._last[0] is not head.headers or self._last[1] != address:
-            self._last = (head.headers, address, direct.to_target(head.headers, address))
+            self._last = (head.headers, address, direct.with_target_host(head.headers, address))
         target = address.prefix.encode("ascii") + head.target
         return RequestHead(head.method, target, head.minor, self._last[2], head.body)
 
     def _by_host(self, head: RequestHead) -> ObjectKey | None:
         host = self._host(head)
-        return self._names.connector(host) if host is not None else None
+        return self._names.connector_by_alias(host) if host is not None else None
 
     def _host(self, head: RequestHead) -> str | None:
-        return name_of(head.headers.single_value(b"host") or b"")
+        return host_of_header(head.headers.single_value(b"host") or b"")
 
     def _misdirected(self, head: RequestHead, by_host: ObjectKey | None) -> bool:
         name = self._server_name
         if name is None:
             return False
-        return (by_host is not None or self._names.connector(name) is not None) and self._host(head) != name
+        return (by_host is not None or self._names.connector_by_alias(name) is not None) and self._host(head) != name
 
 
 def _token(head: RequestHead, key: ObjectKey) -> str | ParseError:
     try:
-        return direct.parse_token(head.headers, key)
+        return direct.parse_request_token(head.headers, key)
     except ParseError as error:
         return error

@@ -17,7 +17,7 @@ from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
-from connector_store.domain.decision.warning import lends_less
+from connector_store.domain.decision.warning import permissions_warning
 from connector_store.domain.permissions.permissions import is_self_review, parse_request_attributes
 
 _FOLLOWED = ("log", "exec", "attach", "portforward")
@@ -79,7 +79,7 @@ class Exchange:
         return Live(
             verdict.target,
             decision.token or "",
-            verdict.granted,
+            verdict.grant,
             lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
         )
 
@@ -103,8 +103,8 @@ class Exchange:
         upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
         self.response = self._respond(verdict, upgrade, max_head=max_head)
         self.response.last = self.response.last or last
-        if verdict.target.lending is not None and is_self_review(self._read()):
-            self.response.warnings.append(lends_less(verdict.target.key))
+        if verdict.target.permissions is not None and is_self_review(self._read()):
+            self.response.warnings.append(permissions_warning(verdict.target.key))
         self.audit_id = self.audit_id or _new_audit_id()
         start = inject.request_bytes(
             self.head, verdict, upgrade, self.audit_id, self.source_ip if tells_address else ""
@@ -178,8 +178,8 @@ class Exchange:
         """The request as the API server reads it."""
         if self._info is None:
             verdict = self.decision.verdict if self.decision is not None else None
-            if isinstance(verdict, Deny) and verdict.about is not None:
-                self._info = verdict.about
+            if isinstance(verdict, Deny) and verdict.request_info is not None:
+                self._info = verdict.request_info
                 return self._info
             prefix = verdict.target.address.prefix if isinstance(verdict, Inject | Forward) else ""
             self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)

@@ -29,7 +29,7 @@ from addons.relay.watched import WatchedRequests
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
-from connector_store.domain.objects.matching import host_of
+from connector_store.domain.objects.matching import host_of_authority
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Gate:
             if isinstance(each, RequestHead):
                 self._begin(each, found)
             elif isinstance(each, Invalid):
-                deny = denial.invalid(each.status, each.reason, self._max_head)
+                deny = denial.invalid_message(each.status, each.reason, self._max_head)
                 self._refuse(Decision(deny, None), deny, on_connect=False)
 
     def _shake_hands(self, hello: bytes) -> None:
@@ -99,7 +99,7 @@ class Gate:
             self.read(plain)
 
         def failed(why: str) -> None:
-            self._record(Decision(denial.internal(), None), 0, why)
+            self._record(Decision(denial.internal_error(), None), 0, why)
 
         handshake = Handshake(sockets, shared.times.client, make, then, failed)
         sockets.serve(handshake)
@@ -134,7 +134,7 @@ class Gate:
         else:
             self._sockets.hold()
             work = self._shared.pages.answer(head.method, head.target, head.headers, self._sockets.source_ip)
-            failed: Page | Deny = denial.internal()
+            failed: Page | Deny = denial.internal_error()
             self._sockets.wait_for("a page of the proxy", work, failed, lambda answer: self._show(head, answer))
 
     def _door(self) -> Direct:
@@ -170,7 +170,7 @@ class Gate:
             raise RuntimeError("nobody has asked for a Connector")
         self._record(decision, 200, "")
         authority = head.target.decode("ascii")
-        host = verdict.target.address.host if isinstance(verdict, Inject | Forward) else host_of(authority)
+        host = verdict.target.address.host if isinstance(verdict, Inject | Forward) else host_of_authority(authority)
         grant = Grant(
             key=decision.key,
             authority=authority,
@@ -195,7 +195,7 @@ class Gate:
             requests.begin(plain)
 
         def failed(why: str) -> None:
-            known = Decision(denial.internal(), grant.key, grant.identity)
+            known = Decision(denial.internal_error(), grant.key, grant.identity)
             self._record(known, 0, why)
 
         handshake = Handshake(sockets, shared.times.client, make, then, failed)
@@ -236,7 +236,7 @@ class Gate:
     def _leave(self, why: str) -> None:
         if why:
             logger.debug("client %s: %s", self._sockets.source_ip, why)
-            self._record(Decision(denial.internal(), None), 0, why)
+            self._record(Decision(denial.internal_error(), None), 0, why)
         self._sockets.close(self._sockets.client)
 
 

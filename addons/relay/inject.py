@@ -29,8 +29,8 @@ def request_bytes(
     if forwarded_for:
         # A zone, of a link-local IPv6 address, means something on this machine only (RFC 4007 section 11.2).
         pieces.append(b"X-Forwarded-For: %b\r\n" % forwarded_for.partition("%")[0].encode("ascii"))
-    if verdict.caller:
-        pieces.append(verdict.caller)
+    if verdict.impersonation_headers:
+        pieces.append(verdict.impersonation_headers)
     if head.body is Until.LAST_CHUNK:
         pieces.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade is not None:

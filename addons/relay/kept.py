@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol, get_args
 
 from addons.relay.upstream import Upstream
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.verdict import Found
+from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
@@ -30,7 +30,7 @@ REASONS: Final[tuple[str, ...]] = get_args(Reason)
 
 
 class Lookup(Protocol):
-    def get(self, key: ObjectKey) -> Found: ...
+    def get(self, key: ObjectKey) -> Resolution: ...
 
 
 class Kept:

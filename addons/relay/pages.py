@@ -17,7 +17,7 @@ from connector_store.domain.base.headers import Headers
 from connector_store.domain.callers.caller import BasicAuthorization, parse_basic
 from connector_store.domain.decision import denial, verdict
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.models import Target
 
 _METHODS: Final = (b"GET", b"HEAD")
@@ -65,12 +65,12 @@ class Pages:
             return denial.not_synced()
         if path == b"/ca.crt":
             return Page(content_type=b"application/x-pem-file", body=ca)
-        style = Style(direct=b"direct" in query.split(b"&"))
+        style = KubeconfigStyle(direct=b"direct" in query.split(b"&"))
         return await self._kubeconfig(headers, ca, source, style)
 
-    async def _kubeconfig(self, headers: Headers, ca: bytes, source: str, style: Style) -> Page | Deny:
+    async def _kubeconfig(self, headers: Headers, ca: bytes, source: str, style: KubeconfigStyle) -> Page | Deny:
         checks = self._checks
-        caller = verdict.before_access(full=False, synced=not checks.missing, caller=_caller(headers))
+        caller = verdict.precheck_connect(audit_log_full=False, synced=not checks.missing, credentials=_caller(headers))
         if isinstance(caller, Deny):
             return _login(caller)
         token = caller.token or ""
@@ -81,29 +81,31 @@ class Pages:
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = found.address.authority if isinstance(found, Target) else ""
         decided = verdict.decide_connect(
-            full=False,
+            audit_log_full=False,
             synced=not checks.missing,
-            caller=caller,
-            answer=answer,
-            found=found,
+            credentials=caller,
+            access=answer,
+            resolution=found,
             authority=authority,
-            rules=checks.rules,
-            taken=0,
+            policy=checks.rules,
+            connection_count=0,
         )
         match decided:
             case Deny():
                 return _login(decided)
             case verdict.Inject() | verdict.Forward():
                 return await self._page(token, decided.target, ca, headers, style)
-            case verdict.Defer():
-                return denial.internal()
+            case verdict.AuthenticateInTunnel():
+                return denial.internal_error()
 
-    async def _page(self, token: str, target: Target, ca: bytes, headers: Headers, style: Style) -> Page | Deny:
+    async def _page(
+        self, token: str, target: Target, ca: bytes, headers: Headers, style: KubeconfigStyle
+    ) -> Page | Deny:
         host = (headers.single_value(b"host") or b"").decode("latin-1")
         proxy = await self._proxy(target, host)
         try:
-            entry = Entry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
-            return Page(content_type=b"application/yaml", body=to_yaml(kubeconfig([entry], style)).encode())
+            entry = KubeconfigEntry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
+            return Page(content_type=b"application/yaml", body=to_yaml(build_kubeconfig([entry], style)).encode())
         except ParseError:
             return denial.bad_request("the Host header is not HOST[:PORT]")
 

@@ -35,7 +35,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
-from connector_store.domain.decision.warning import expires_soon, warning
+from connector_store.domain.decision.warning import expiry_warning_text, warning_header
 from connector_store.domain.objects.models import Target
 
 logger = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ class Requests:
             verdict.target,
             self._sockets,
             shared.resolver,
-            shared.checks.rules.policy,
+            shared.checks.rules.addresses,
             shared.trust,
             shared.times.connect,
             lambda outcome: self._dialled(verdict, outcome),
@@ -295,7 +295,7 @@ class Requests:
         trust = self._shared.trust
         self._upstream = Upstream(outcome, verdict.target, trust, self._sockets)
         if not self._upstream.serves(verdict.target, trust):
-            self._refuse(denial.internal())
+            self._refuse(denial.internal_error())
         elif not self._nobody_waits():
             self._send_head(self._current(), verdict, self._upstream)
             self._read_on()
@@ -322,8 +322,8 @@ class Requests:
         ends = target.credential.expires_at if target.credential is not None else None
         if ends is None:
             return []
-        told = expires_soon(target, ends=ends, now=time.time(), within=self._shared.warn_before)
-        return [warning(told)] if told is not None else []
+        told = expiry_warning_text(target, expires_at=ends, now=time.time(), expiry_warning=self._shared.warn_before)
+        return [warning_header(told)] if told is not None else []
 
     def _read_on(self) -> None:
         """The client was not read while something was waited for."""
@@ -436,7 +436,7 @@ class Requests:
             key = self._door.key
             asked = Asked(key, None, ParseError("", invalid.reason)) if key is not None else None
             self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Headers(), 0), asked)
-        self._refuse(denial.invalid(invalid.status, invalid.reason, self._shared.max_header))
+        self._refuse(denial.invalid_message(invalid.status, invalid.reason, self._shared.max_header))
 
     def _retire(self) -> None:
         if self._exchange is None:

@@ -34,7 +34,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.access import Access
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.decision.verdict import Rules
+from connector_store.domain.decision.verdict import AccessPolicy
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
 from connector_store.minter import Minter
@@ -136,22 +136,25 @@ def join(
     store.subscribe(streams.changed)
 
     def why_not_ready() -> str | None:
-        if store.unsynced - {CA}:
+        if store.unsynced_sources - {CA}:
             return "not all Connectors are read yet"
-        if store.unsynced:
+        if store.unsynced_sources:
             return "the proxy's CA is not there yet"
-        stale = store.withheld.get(None)
+        stale = store.not_served.get(None)
         return stale.message if stale is not None else None
 
-    policy = AddressPolicy.make(
-        allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=settings.in_cluster, own=own_addresses
+    policy = AddressPolicy.from_settings(
+        allow=settings.targets_allow,
+        deny=settings.targets_deny,
+        in_cluster=settings.in_cluster,
+        own_addresses=own_addresses,
     )
-    rules = Rules(policy=policy, max_connections=config.max_connections)
+    rules = AccessPolicy(addresses=policy, max_connections=config.max_connections)
     resolver, trust = Resolver(), TrustStore()
     lending = Lending(store.get, _minter(config, records.metrics, resolver, trust, policy))
     store.subscribe(lending.changed)
     checks = Checks(
-        missing=store.unsynced,
+        missing=store.unsynced_sources,
         access=access,
         lending=lending,
         rules=rules,
@@ -234,8 +237,10 @@ def _hosts(config: Config, settings: Settings) -> tuple[str, ...]:
 
 
 def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None:
-    metrics.objects(lambda: store.counts, lambda key: store.connector(key) is not None)
-    metrics.gauge("connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced - {CA}))
+    metrics.objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
+    metrics.gauge(
+        "connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced_sources - {CA})
+    )
     metrics.gauge("connector_ca_expiry_timestamp_seconds", "When the CA ends", lambda: certificates.ca_expires)
 
 

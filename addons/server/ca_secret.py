@@ -13,7 +13,7 @@ from mitmproxy.certs import Cert, CertStore, DHParams
 from connector_store.ca_secret import read_data, signer_of, to_pem, trusted
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.status.rotation import SIGNING
+from connector_store.domain.status.rotation import SIGNING_CA_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def parse_authority(raw: Mapping[str, object]) -> Authority:
     """Read the Secret; ParseError names the key and quotes nothing of it."""
     data = read_data(raw)
     published = to_pem(*trusted(data))
-    found = signer_of(data, SIGNING)
+    found = signer_of(data, SIGNING_CA_KEY)
     chain = [Cert(each) for each in found.sent]
     signer = CertStore(found.key, chain[0], None, b"", DHParams(b""))
     signer.default_chain_certs = chain

@@ -14,7 +14,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity, Unavailable
 from connector_store.domain.config.settings import Settings, parse_settings
 from connector_store.domain.config.source import ClusterSource
-from connector_store.domain.kubeconfig.proxy_service import proxy_for
+from connector_store.domain.kubeconfig.proxy_service import proxy_url_for
 from connector_store.domain.objects.models import Target
 from connector_store.kube import config as kube_config
 from connector_store.kube.access import KubeAccess
@@ -94,7 +94,7 @@ async def connect(
         async with client:
             await source.run()
 
-    records.metrics.watches(source.ages, lambda: len(set(store.withheld) - {None}))
+    records.metrics.watches(source.ages, lambda: len(set(store.not_served) - {None}))
     work: list[assembly.Work] = [("watches", watch)]
     authority = assembly.own_authority()
     if settings.ca_secret is not None:
@@ -122,7 +122,10 @@ async def _proxy(client: KubeClient, settings: Settings, target: Target, host: s
     """By the Connector's own Service if that is ours at this moment, else as this caller has reached us."""
     ours = settings.proxy_host or ""
     seen = await leads_to_proxy(client, target.key, target.uid, ours)
-    return proxy_for(target.key, settings, seen=seen) or f"{'https' if settings.proxy_tls else 'http'}://{host}"
+    return (
+        proxy_url_for(target.key, settings, alias_verified=seen)
+        or f"{'https' if settings.proxy_tls else 'http'}://{host}"
+    )
 
 
 def _shared_authority(
@@ -135,7 +138,7 @@ def _shared_authority(
     def changed(raw: Mapping[str, object] | None) -> None:
         found.on_change(raw)
         if found.signer is not None:
-            store.forget(assembly.CA)
+            store.remove_source(assembly.CA)
 
     reflector = object_reflector(
         client,

@@ -15,7 +15,7 @@ from connector_store.admin import parse_listen
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
 from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
-from connector_store.domain.kubeconfig.own_names import parse_names
+from connector_store.domain.kubeconfig.own_names import parse_host_names
 
 FORCED: Final[Mapping[str, Any]] = {
     "http2": False,
@@ -187,7 +187,7 @@ def _source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
 
 def _names(text: str) -> tuple[str, ...]:
     try:
-        return parse_names(text)
+        return parse_host_names(text)
     except ParseError as error:
         raise ParseError("connector_names", error.reason) from error
 

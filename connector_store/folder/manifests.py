@@ -15,7 +15,7 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.schema import find_unknown_fields
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
 from connector_store.domain.objects.manifest import parse_object
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.domain.permissions.bindings import Binding, Role
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
@@ -26,7 +26,7 @@ DEFAULT_NAMESPACE: Final = "default"
 UNKNOWN_FIELD: Final = "UnknownField"
 """Why a Connector is not used that has a field which there is not: a definition's API server would not take it."""
 
-Object = Connector | Rejected | Secret | ConnectorClass | ClusterRole | Role | Binding
+Object = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding
 
 _CONNECTOR_FIELDS: Final = (
     "spec.connectorClassName",
@@ -121,13 +121,13 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Content:
     return Content(objects=tuple(objects), problems=tuple(problems), broken=broken)
 
 
-def _refused(found: Object, unknown: ParseError) -> Rejected | None:
+def _refused(found: Object, unknown: ParseError) -> InvalidConnector | None:
     """What is left of an object with a field that an API server would not take: of a Connector, why it is not used."""
     match found:
-        case Rejected():
+        case InvalidConnector():
             return found
         case Connector():
-            return Rejected(
+            return InvalidConnector(
                 key=found.key, class_name=found.class_name, reason=UNKNOWN_FIELD, message=str(unknown), uid=found.uid
             )
         case _:
@@ -165,13 +165,15 @@ def describe(found: Object) -> str:
         return f"{type(found).__name__} {found.name}"
     if isinstance(found, Binding):
         return f"RoleBinding {found.key}" if found.key.namespace else f"ClusterRoleBinding {found.key.name}"
-    return f"{'Connector' if isinstance(found, Connector | Rejected) else type(found).__name__} {found.key}"
+    return f"{'Connector' if isinstance(found, Connector | InvalidConnector) else type(found).__name__} {found.key}"
 
 
 def secret_problems(secret: Secret) -> tuple[str, ...]:
     """Why parts of a Secret cannot be used."""
     return tuple(
-        each for each in (secret.credential_problem, secret.ca_problem, secret.pin_problem) if each is not None
+        each
+        for each in (secret.credential_problem, secret.ca_problem, secret.pinned_address_problem)
+        if each is not None
     )
 
 
@@ -187,7 +189,7 @@ def _items(documents: list[Document]) -> Iterator[Document]:
 
 def _placed(found: Object, file: str, document: Document) -> Placed:
     paths: Iterable[str] = ()
-    if isinstance(found, Connector | Rejected):
+    if isinstance(found, Connector | InvalidConnector):
         paths = _CONNECTOR_FIELDS
     elif isinstance(found, Secret):
         paths = map(_key_path, repeat(document), _SECRET_KEYS)
@@ -202,7 +204,7 @@ def _own_problems(found: Object, file: str, document: Document) -> Iterator[Prob
             path, rest = _field_and_reason(reason, document)
             yield Problem(file=file, line=line_of(document, path), subject=describe(found), path=path, reason=rest)
     if isinstance(found, ConnectorClass):
-        for path in found.not_run:
+        for path in found.unsupported_fields:
             line = line_of(document, path.partition(":")[0])
             reason = f"{path} is accepted and not run"
             yield Problem(file=file, line=line, subject=describe(found), reason=reason, fatal=False)

@@ -15,7 +15,7 @@ from typing import Final, Never
 
 from watchfiles import awatch
 
-from connector_store.domain.objects.models import Connector, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Unusable
 from connector_store.domain.permissions.builtin_roles import BUILTIN_ROLES
 from connector_store.folder.files import Look, look
 from connector_store.folder.manifests import (
@@ -26,7 +26,7 @@ from connector_store.folder.manifests import (
     secret_problems,
     unusable_problem,
 )
-from connector_store.store import Identity, Store, identify
+from connector_store.store import ObjectIdentity, Store, identify
 
 NAME: Final = "directory"
 """Of this source in the store."""
@@ -64,7 +64,7 @@ class DirectorySource:
         self._system_namespace = system_namespace
         self._now = now
         self._look = Look()
-        self._held: dict[Identity, _Held] = {}
+        self._held: dict[ObjectIdentity, _Held] = {}
         self._next = 0.0
         self._listed = False
         self._logged: tuple[Problem, ...] = ()
@@ -132,7 +132,7 @@ class DirectorySource:
 
     def _apply(self, found: Look) -> None:
         self._look = found
-        present: dict[Identity, Placed] = {}
+        present: dict[ObjectIdentity, Placed] = {}
         doubles: list[Problem] = []
         for placed in _placed(found):
             known = present.setdefault(identify(placed.object), placed)
@@ -145,7 +145,7 @@ class DirectorySource:
             problems = [*found.problems, *in_files, *doubles, *self._unusable(present)]
             self.problems = tuple(sorted(problems, key=lambda each: (each.file, each.line)))
 
-    def _take(self, present: dict[Identity, Placed]) -> bool:
+    def _take(self, present: dict[ObjectIdentity, Placed]) -> bool:
         """Bring what is held up to date; True if an object came to be gone for good."""
         now = self._now()
         for key, placed in present.items():
@@ -158,12 +158,12 @@ class DirectorySource:
                 del self._held[key]
         return any(key not in self._held for key in missing)
 
-    def _unusable(self, present: dict[Identity, Placed]) -> Iterator[Problem]:
+    def _unusable(self, present: dict[ObjectIdentity, Placed]) -> Iterator[Problem]:
         """Connectors that cannot be used, but for those whose fault, or whose Secret's, is named already."""
         secrets = [each.object for each in present.values() if isinstance(each.object, Secret)]
         named = {(each.key.namespace, text) for each in secrets for text in _as_named_by_connectors(each)}
         for placed in present.values():
-            if isinstance(placed.object, Connector | Rejected):
+            if isinstance(placed.object, Connector | InvalidConnector):
                 key = placed.object.key
                 found = self._store.get(key)
                 if (

@@ -3,7 +3,13 @@
 import logging
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.proxy_service import SELECTOR, Service, parse_service, service_name, will_do
+from connector_store.domain.kubeconfig.proxy_service import (
+    ALIAS_SELECTOR,
+    Service,
+    alias_service_name,
+    is_alias_service,
+    parse_service,
+)
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
@@ -27,7 +33,7 @@ class Aliases:
 
     def take(self, connector: ObjectKey, service: Service | None) -> None:
         """What its Service is now; None: there is none."""
-        if service is not None and will_do(service, connector, service.owner_uid, self._host):
+        if service is not None and is_alias_service(service, connector, service.owner_uid, self._host):
             self._owners[connector] = service.owner_uid
         else:
             self._owners.pop(connector, None)
@@ -38,13 +44,13 @@ async def leads_to_proxy(client: KubeClient, connector: ObjectKey, uid: str, hos
 
     It needs the right to list Services of the namespace.
     """
-    name = service_name(connector.name)
+    name = alias_service_name(connector.name)
     if name is None:
         return False
-    query = {"fieldSelector": f"metadata.name={name}", "labelSelector": SELECTOR}
+    query = {"fieldSelector": f"metadata.name={name}", "labelSelector": ALIAS_SELECTOR}
     try:
         found = (await client.get(SERVICES.path(connector.namespace), query)).get("items") or []
     except ApiError as error:
         logger.warning("services %r in namespace %r cannot be looked at: %s", name, connector.namespace, error)
         return False
-    return any(will_do(parse_service(each), connector, uid, host) for each in found)
+    return any(is_alias_service(parse_service(each), connector, uid, host) for each in found)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Never, Protocol
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.auth import is_ours
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.auth import is_supported
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.models import Connector
 from connector_store.kube.client import KubeClient
 from connector_store.kube.queue import WorkQueue, work
 from connector_store.kube.reflector import Sink
 from connector_store.kube.resources import SECRETS
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 
 READERS: Final = 8
 """Secrets that are asked for at a time."""
@@ -43,7 +43,7 @@ class NamedSecrets:
         self,
         client: KubeClient,
         store: Store,
-        parse: Callable[[Raw], Object | None],
+        parse: Callable[[RawObject], StoreObject | None],
         have: Callable[[ObjectKey], bool],
         feed: Callable[[str | None, Sink[ObjectKey]], Feed],
         *,
@@ -96,7 +96,7 @@ class NamedSecrets:
         former, self._wanted = self._wanted, self._find_wanted()
         for key in former - self._wanted:
             self._known.discard(key)
-            self._store.forget(_source(key))
+            self._store.remove_source(_source(key))
         for scope in {self._scope(key) for key in self._wanted} - self._feeds.keys():
             self._feeds[scope] = self._feed(scope, _Changes(self, scope))
             tasks.create_task(self._follow(scope, self._feeds[scope]))
@@ -119,7 +119,7 @@ class NamedSecrets:
             for connector in self._store.connectors()
             if isinstance(connector, Connector)
             and self._store.serves(connector.key.namespace)
-            and is_ours(connector, self._store.connector_class(connector.class_name))
+            and is_supported(connector, self._store.connector_class(connector.class_name))
             for key in connector.secret_keys
             if not self._have(key)
         )
@@ -146,7 +146,7 @@ class NamedSecrets:
         if key in self._wanted:
             self._take(key, found)
 
-    async def _ask(self, key: ObjectKey) -> list[Object]:
+    async def _ask(self, key: ObjectKey) -> list[StoreObject]:
         """The Secret or nothing; our role has list, and no get."""
         answer = await self._client.get(SECRETS.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"})
         items: list[dict[str, Any]] = answer.get("items") or []
@@ -154,7 +154,7 @@ class NamedSecrets:
         named = ({"apiVersion": "v1", "kind": SECRETS.kind, **item} for item in items)
         return [each for each in map(self._parse, named) if each is not None]
 
-    def _take(self, key: ObjectKey, found: list[Object]) -> None:
+    def _take(self, key: ObjectKey, found: list[StoreObject]) -> None:
         self._store.replace(_source(key), found)
         if key not in self._known:
             self._known.add(key)

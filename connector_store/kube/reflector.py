@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Never, Protocol
 
-from connector_store.domain.objects.cursor import EXPIRED, Cursor, Deleted, Failed, Listed, Put, Raw
+from connector_store.domain.objects.cursor import EXPIRED, Deleted, Listed, Put, RawObject, WatchCursor, WatchError
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import Resource
@@ -59,7 +59,7 @@ class Reflector[T]:
         self,
         client: KubeClient,
         resource: Resource,
-        parse: Callable[[Raw], T | None],
+        parse: Callable[[RawObject], T | None],
         sink: Sink[T],
         *,
         namespace: str | None = None,
@@ -87,7 +87,7 @@ class Reflector[T]:
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._cursor = Cursor(parse)
+        self._cursor = WatchCursor(parse)
         self._streams = True
         self._failures = 0
         self._retry_after = 0
@@ -135,7 +135,7 @@ class Reflector[T]:
 
     async def _step(self) -> None:
         """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
-        self._cursor.begin()
+        self._cursor.start_request()
         self._opened_at, self._retry_after = None, 0
         if self._cursor.resource_version is not None:
             await self._watch()
@@ -148,7 +148,7 @@ class Reflector[T]:
 
     async def _find_position(self) -> None:
         page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata="list")
-        self._take(self._cursor.listed((page.get("metadata") or {}).get("resourceVersion") or ""))
+        self._take(self._cursor.finish_list((page.get("metadata") or {}).get("resourceVersion") or ""))
         self._current()
 
     async def _list(self) -> None:
@@ -156,9 +156,9 @@ class Reflector[T]:
         async for page in self._client.list_pages(self._path, self._selectors):
             # The items of a list have neither apiVersion nor kind.
             named = {"apiVersion": page.get("apiVersion"), "kind": self._resource.kind}
-            self._cursor.page({**named, **item} for item in page.get("items") or ())
+            self._cursor.add_page({**named, **item} for item in page.get("items") or ())
             version = (page.get("metadata") or {}).get("resourceVersion") or ""
-        self._take(self._cursor.listed(version))
+        self._take(self._cursor.finish_list(version))
         self._current()
 
     async def _watch(self) -> None:
@@ -182,12 +182,12 @@ class Reflector[T]:
             self._current()
 
     def _feed(self, data: bytes) -> None:
-        before = self._cursor.progress
+        before = self._cursor.progress_count
         try:
             for event in self._cursor.feed(data):
                 self._take(event)
         finally:
-            if self._cursor.progress > before:
+            if self._cursor.progress_count > before:
                 self._current()
 
     def _current(self) -> None:
@@ -210,7 +210,7 @@ class Reflector[T]:
             return params | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         return params | {"resourceVersion": self._cursor.resource_version}
 
-    def _take(self, event: Put[T] | Deleted[T] | Listed[T] | Failed) -> None:
+    def _take(self, event: Put[T] | Deleted[T] | Listed[T] | WatchError) -> None:
         match event:
             case Put(value):
                 self._sink.put(value)
@@ -220,7 +220,7 @@ class Reflector[T]:
                 self._sink.replace(values)
                 self.synced.set()
                 self.settled.set()
-            case Failed(code, message):
+            case WatchError(code, message):
                 raise ApiError(code, message)
 
     def _broke(self, error: ApiError) -> None:
@@ -230,7 +230,7 @@ class Reflector[T]:
         if error.status in _LOST:
             self._cursor.restart()
         elif self._opened_at is not None:
-            self._cursor.dropped()
+            self._cursor.count_broken_stream()
         if error.status in _REFUSED and self._opened_at is None:
             self._refusals, self._refusal = self._refusals + 1, error
             if self._refusals >= REFUSALS:

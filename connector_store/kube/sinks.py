@@ -6,20 +6,20 @@ from typing import Any, Final
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.manifest import parse_object
 from connector_store.domain.objects.models import Connector, ConnectorClass, Secret
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import Resource
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 
 logger = logging.getLogger(__name__)
 
 _KINDS: Final = (Secret, ConnectorClass, ClusterRole)
 
-Reader = tuple[Callable[[Raw], Any], Sink[Any]]
+Reader = tuple[Callable[[RawObject], Any], Sink[Any]]
 """A parser, which gives None for what is to be passed over, and the sink of what it makes."""
 
 
@@ -31,15 +31,15 @@ class StoreSink:
         self._source = source
         self.names: set[ObjectKey | str] = set()
 
-    def replace(self, objects: tuple[Object, ...]) -> None:
+    def replace(self, objects: tuple[StoreObject, ...]) -> None:
         self.names = {_name(each) for each in objects}
         self._store.replace(self._source, objects)
 
-    def put(self, obj: Object) -> None:
+    def put(self, obj: StoreObject) -> None:
         self.names.add(_name(obj))
         self._store.put(self._source, obj)
 
-    def remove(self, obj: Object) -> None:
+    def remove(self, obj: StoreObject) -> None:
         self.names.discard(_name(obj))
         kind = next((each for each in _KINDS if isinstance(obj, each)), Connector)
         self._store.remove(self._source, kind, _name(obj))
@@ -51,7 +51,7 @@ class Fork:
     def __init__(self, *readers: Reader) -> None:
         self._readers = readers
 
-    def parse(self, raw: Raw) -> tuple[Any, ...] | None:
+    def parse(self, raw: RawObject) -> tuple[Any, ...] | None:
         parts = tuple(parse(raw) for parse, _ in self._readers)
         return parts if any(part is not None for part in parts) else None
 
@@ -73,16 +73,16 @@ class Fork:
 class ObjectSink:
     """One object by its name: `on_change` gets it, or None while there is none."""
 
-    def __init__(self, on_change: Callable[[Raw | None], None]) -> None:
+    def __init__(self, on_change: Callable[[RawObject | None], None]) -> None:
         self._on_change = on_change
 
-    def replace(self, objects: tuple[Raw, ...]) -> None:
+    def replace(self, objects: tuple[RawObject, ...]) -> None:
         self._on_change(objects[0] if objects else None)
 
-    def put(self, obj: Raw) -> None:
+    def put(self, obj: RawObject) -> None:
         self._on_change(obj)
 
-    def remove(self, obj: Raw) -> None:
+    def remove(self, obj: RawObject) -> None:
         self._on_change(None)
 
 
@@ -90,11 +90,11 @@ def object_reflector(
     client: KubeClient,
     resource: Resource,
     key: ObjectKey,
-    on_change: Callable[[Raw | None], None],
+    on_change: Callable[[RawObject | None], None],
     *,
     watch_timeout: float = WATCH_TIMEOUT,
     on_restart: Callable[[str], None] = lambda kind: None,
-) -> Reflector[Raw]:
+) -> Reflector[RawObject]:
     """Watches one object (the settings, the CA); its role needs list and watch for that name, and no get.
 
     An object of no namespace has the empty one in `key`.
@@ -111,10 +111,10 @@ def object_reflector(
     )
 
 
-def parser(system_namespace: str) -> Callable[[Raw], Object | None]:
+def parser(system_namespace: str) -> Callable[[RawObject], StoreObject | None]:
     """`manifest.parse_object`; None, and a line in the log, for what has no identity that we could keep it under."""
 
-    def parse(raw: Raw) -> Object | None:
+    def parse(raw: RawObject) -> StoreObject | None:
         try:
             return _examined(parse_object(raw, system_namespace=system_namespace))
         except ParseError as e:
@@ -124,7 +124,7 @@ def parser(system_namespace: str) -> Callable[[Raw], Object | None]:
     return parse
 
 
-def _name(obj: Object) -> ObjectKey | str:
+def _name(obj: StoreObject) -> ObjectKey | str:
     return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
 
 

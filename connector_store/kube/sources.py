@@ -7,15 +7,15 @@ from typing import Any, Final, Never
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.objects.auth import SECRET_TYPES, SELECTORS
-from connector_store.domain.objects.cursor import Raw
-from connector_store.domain.status.serving import Withheld, not_bound, not_watched
+from connector_store.domain.objects.auth import SECRET_SELECTORS, SECRET_TYPES
+from connector_store.domain.objects.cursor import RawObject
+from connector_store.domain.status.serving import NotServed, namespace_not_readable, not_watched
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import Fork, Reader, StoreSink, parser
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 
 _OTHERS: Final = ",".join(f"type!={each}" for each in SECRET_TYPES)
 _NAMED: Final = "Secrets that Connectors name"
@@ -64,7 +64,7 @@ class ClusterSource:
         self._on_restart = on_restart
         self._on_withheld = on_withheld
         self._readers = readers
-        self._parse: Callable[[Raw], Object | None] = parser(system_namespace)
+        self._parse: Callable[[RawObject], StoreObject | None] = parser(system_namespace)
         self._namespaces = None if namespaces is None else tuple(sorted(set(namespaces)))
         self._watches: list[tuple[str | None, Reflector[Any]]] = []
         """Each with the namespace that depends on it, None: all do."""
@@ -77,7 +77,7 @@ class ClusterSource:
         for scope in (None,) if all_connectors else scopes:
             self._listed(CONNECTORS, scope)
         for scope in scopes:
-            self._tokens += [self._listed(SECRETS, scope, field_selector=each) for each in SELECTORS]
+            self._tokens += [self._listed(SECRETS, scope, field_selector=each) for each in SECRET_SELECTORS]
         store.serve_only(self._namespaces)
         store.expect(_NAMED)
         self._named_secrets = NamedSecrets(
@@ -102,7 +102,7 @@ class ClusterSource:
         now = asyncio.get_running_loop().time()
         found: dict[str, float] = {}
         for scope, watch in self._watches:
-            if scope is None or scope not in self._store.withheld:
+            if scope is None or scope not in self._store.not_served:
                 found[watch.kind] = max(found.get(watch.kind, 0.0), watch.age(now))
         return found
 
@@ -116,7 +116,7 @@ class ClusterSource:
             # Only now is it known which Secrets the others bring.
             tasks.create_task(self._named_secrets.run())
             await self._named_secrets.settled.wait()
-            self._store.forget(_NAMED)
+            self._store.remove_source(_NAMED)
             self.synced.set()
             while True:
                 await asyncio.sleep(LOOK)
@@ -125,29 +125,29 @@ class ClusterSource:
 
     def _look(self) -> None:
         """Withhold what cannot be relied on, and serve again what can."""
-        before = dict(self._store.withheld)
+        before = dict(self._store.not_served)
         now = asyncio.get_running_loop().time()
-        problems: dict[str | None, Withheld] = {}
+        problems: dict[str | None, NotServed] = {}
         for scope, watch in self._watches:
             problem = self._problem(scope, watch, now)
             if problem is not None:
                 problems.setdefault(scope, problem)
         for scope in (None, *(self._namespaces or ())):
-            self._store.withhold(scope, problems.get(scope))
+            self._store.set_not_served(scope, problems.get(scope))
             if scope in problems:
                 for source in self._expected.get(scope, ()):
-                    self._store.excuse(source)
-        if self._store.withheld != before:
+                    self._store.stop_expecting(source)
+        if self._store.not_served != before:
             self._on_withheld()
 
-    def _problem(self, scope: str | None, watch: Reflector[Any], now: float) -> Withheld | None:
+    def _problem(self, scope: str | None, watch: Reflector[Any], now: float) -> NotServed | None:
         refused = watch.refusal is not None
         if not watch.synced.is_set():
-            return not_bound(scope) if scope is not None and refused else None
+            return namespace_not_readable(scope) if scope is not None and refused else None
         if watch.age(now) <= self._stale_after:
             return None
         if scope is not None and refused:
-            return not_bound(scope)
+            return namespace_not_readable(scope)
         return not_watched(watch.kind, self._stale_after, refused=refused)
 
     def _listed(
@@ -205,6 +205,6 @@ class ClusterSource:
         return any(key in sink.names for sink in self._tokens)
 
 
-def _name_of(raw: Raw) -> ObjectKey:
+def _name_of(raw: RawObject) -> ObjectKey:
     metadata = raw["metadata"]
     return ObjectKey(metadata["namespace"], metadata["name"])

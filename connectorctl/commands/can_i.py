@@ -48,12 +48,12 @@ def command(
         raise ParseError("", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}"')
     if isinstance(found, Unusable):
         raise ParseError(f"Connector {key}", found.message)
-    if found.lending is None:
+    if found.permissions is None:
         say("the Connector is not limited: it lends all that its credential may do")
         write("yes\n")
         return
     info = request(verb, resource, name, namespace)
-    answer = found.lending.evaluate(RequestAttributes(info=info, may_create=verb == "update"))
+    answer = found.permissions.evaluate(RequestAttributes(info=info, may_create=verb == "update"))
     if isinstance(answer, NotAllowed):
         why = f"denied by ClusterRole {answer.denied_by}" if answer.denied_by else "no ClusterRole of allow has it"
         say(

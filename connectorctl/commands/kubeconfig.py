@@ -9,7 +9,13 @@ import click
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_parts
+from connector_store.domain.kubeconfig.kubeconfig import (
+    TOKEN_FILE,
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    parse_proxy_url,
+)
 from connectorctl.access import entries, outside_entries
 from connectorctl.command import command as make
 from connectorctl.identity import IdentitySource
@@ -113,14 +119,14 @@ def command(
         _check_proxy(proxy)
         made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
         plugin = plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None
-    style = Style(
+    style = KubeconfigStyle(
         rotating=rotating,
         direct=direct or identity is not None,
-        plugin=plugin,
-        name=context_name or (str(keys[0]) if merge else None),
+        exec_plugin=plugin,
+        context_name=context_name or (str(keys[0]) if merge else None),
         namespace=default_namespace,
     )
-    _deliver(kubeconfig(made, style), place, made[0], merge=merge, force=force, rotating=rotating)
+    _deliver(build_kubeconfig(made, style), place, made[0], merge=merge, force=force, rotating=rotating)
 
 
 def _place(output: str | None, *, merge: bool) -> Place:
@@ -159,12 +165,14 @@ def _check_proxy(url: str | None) -> None:
     if url is None:
         return
     try:
-        proxy_parts(url)
+        parse_proxy_url(url)
     except ParseError as error:
         raise ParseError("--proxy", error.reason) from None
 
 
-def _deliver(config: dict[str, Any], place: Place, first: Entry, *, merge: bool, force: bool, rotating: bool) -> None:
+def _deliver(
+    config: dict[str, Any], place: Place, first: KubeconfigEntry, *, merge: bool, force: bool, rotating: bool
+) -> None:
     from connectorctl.files import write_private
 
     if place.file is None:

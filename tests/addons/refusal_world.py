@@ -111,7 +111,7 @@ async def unsynced(world: World) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        store.forget("later")
+        store.remove_source("later")
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from connector_store.domain.decision.warning import warning
+from connector_store.domain.decision.warning import warning_header
 from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN
@@ -109,7 +109,7 @@ def assert_answer(case: Case, answer: Answer) -> None:
     assert answer.headers == {
         "content-type": "application/json",
         "cache-control": "no-cache, private",
-        "warning": warning(message)[1].decode(),
+        "warning": warning_header(message)[1].decode(),
         "content-length": str(len(answer.body)),
         "connection": "close",
         **case.headers,

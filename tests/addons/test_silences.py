@@ -160,7 +160,7 @@ async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
         secret("s2", ca=ca.pem),
         file="s.yaml",
     )
-    await until(lambda: proxy.service.store.counts["Connector"] == 2)
+    await until(lambda: proxy.service.store.object_counts["Connector"] == 2)
     return await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
 
 
@@ -204,7 +204,7 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
         good = connector("good", f"https://good.example:{named.port}")
         silent = [connector(each, f"https://{each}.example.silent") for each in names]
         write(folder, *silent, good, secret(ca=target_ca.pem), file="names.yaml")
-        await until(lambda: proxy.service.store.counts["Connector"] == SILENT_NAMES + 2)
+        await until(lambda: proxy.service.store.object_counts["Connector"] == SILENT_NAMES + 2)
 
         async def ask(name: str) -> Answer:
             stream = await proxy.open()

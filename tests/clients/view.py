@@ -11,7 +11,13 @@ from pathlib import Path
 from connector_csi import atomic_writer
 from connector_csi.atomic_writer import Owner
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, render, to_yaml
+from connector_store.domain.kubeconfig.kubeconfig import (
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    render_kubeconfig,
+    to_yaml,
+)
 from connector_store.domain.kubeconfig.volume_files import render_files
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
@@ -157,8 +163,8 @@ class View:
         finally:
             connection.close()
 
-    def entry(self, token: str) -> Entry:
-        return Entry(
+    def entry(self, token: str) -> KubeconfigEntry:
+        return KubeconfigEntry(
             key=KEY,
             address=self._connector.address,
             proxy=f"https://{SERVICE}:{self._proxy.port}",
@@ -171,16 +177,16 @@ class View:
         entry = self.entry(token)
         files = {
             **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
-            str(WITH_TOKEN.file): to_yaml(kubeconfig([entry], Style(direct=True))).encode(),
+            str(WITH_TOKEN.file): to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=True))).encode(),
             str(WITH_PLUGIN.file): self._with_plugin(volume).encode(),
             **self._by_plain_proxy(entry),
         }
         atomic_writer.write(volume, files, Owner(gid=None))
 
-    def _by_plain_proxy(self, entry: Entry) -> dict[str, bytes]:
+    def _by_plain_proxy(self, entry: KubeconfigEntry) -> dict[str, bytes]:
         """A kubeconfig that names the proxy by http: the same port takes both."""
         plain = replace(entry, proxy=entry.proxy.replace("https://", "http://"))
-        return {str(BY_CODE.file): render([plain]).encode()}
+        return {str(BY_CODE.file): render_kubeconfig([plain]).encode()}
 
     def _with_plugin(self, volume: Path) -> str:
         places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connector_store.domain.kubeconfig.kubeconfig import Entry, Style, kubeconfig, to_yaml
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.waiting import until
@@ -190,11 +190,11 @@ class World:
         if way is CLUSTER_SECRET:
             self.plane.api.apply(self._cluster_secret(name, entry), namespace=DEPLOYERS)
         elif way is KUBECONFIG_SECRET:
-            direct = to_yaml(kubeconfig([entry], Style(direct=True)))
+            direct = to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=True)))
             self.plane.api.apply(secret(name, kind="Opaque", value=direct), namespace=DEPLOYERS)
         return token
 
-    def _cluster_secret(self, name: str, entry: Entry) -> dict[str, object]:
+    def _cluster_secret(self, name: str, entry: KubeconfigEntry) -> dict[str, object]:
         """https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters"""
         config = {
             "bearerToken": entry.token,

@@ -10,7 +10,7 @@ from connector_controller.services import READY
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.objects.manifest import parse_object
-from connector_store.domain.status.conditions import Answered, Finding, Probes
+from connector_store.domain.status.conditions import Assessment, ProbeOutcomes, ProbeResponse
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from connector_store.probes import ProbeRequest
@@ -19,7 +19,7 @@ from connector_store.trust import TrustStore
 from tests.fakes.api_server import FakeApiServer
 
 KEY = ObjectKey("team-a", "k8s")
-WELL = Probes(liveness=Answered(status=200), auth=Answered(status=200))
+WELL = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
 
 
 def connector(**spec: Any) -> dict[str, Any]:
@@ -49,8 +49,8 @@ class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client, self.store = server, client, Store()
         self.seen: Registry[ObjectKey, SeenConnector] = Registry(lambda each: each.key, lambda key: None)
-        self.finding: Finding = READY
-        self.answer: Probes | None = WELL
+        self.finding: Assessment = READY
+        self.answer: ProbeOutcomes | None = WELL
         self.known = True
         self.ca: bytes | None = b"pem"
         self.requests: list[ProbeRequest] = []
@@ -73,14 +73,14 @@ class World:
             now=lambda: self.now,
         )
 
-    async def ensure(self, connector: ObjectKey, uid: str) -> Finding:
+    async def ensure(self, connector: ObjectKey, uid: str) -> Assessment:
         assert uid.startswith("uid-")
         return self.finding
 
     async def remove(self, connector: ObjectKey) -> None:
         self.removed.append(connector)
 
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> Probes | None:
+    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> ProbeOutcomes | None:
         self.requests.append(request)
         self.was_well.append(was_well)
         return self.answer

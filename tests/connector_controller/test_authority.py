@@ -16,7 +16,7 @@ from connector_controller.authority import (
     utc,
 )
 from connector_store.ca_secret import Signer, load_signer, to_pem
-from connector_store.domain.status.rotation import LIFETIME
+from connector_store.domain.status.rotation import CA_LIFETIME
 from lab.certificates import make_ca
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -27,7 +27,7 @@ def test_a_new_ca_is_as_documented() -> None:
     made = make_signer(NOW)
     assert isinstance(made.key, ec.EllipticCurvePrivateKey)
     assert isinstance(made.key.curve, ec.SECP256R1)
-    assert made.expires == NOW.timestamp() + LIFETIME
+    assert made.expires == NOW.timestamp() + CA_LIFETIME
     assert made.certificate.not_valid_before_utc < NOW
     usage = made.certificate.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.critical
@@ -114,11 +114,11 @@ def test_a_cross_signed_certificate_ends_with_the_first_of_the_two() -> None:
 
 def test_an_old_ca_that_has_ended_leads_nobody() -> None:
     new = make_signer(NOW)
-    assert hand_over(make_signer(NOW - timedelta(seconds=LIFETIME, days=1)), new, NOW) == new
+    assert hand_over(make_signer(NOW - timedelta(seconds=CA_LIFETIME, days=1)), new, NOW) == new
 
 
 def test_what_has_ended_is_sent_no_longer() -> None:
-    ending = make_signer(NOW - timedelta(seconds=LIFETIME) + timedelta(days=1))
+    ending = make_signer(NOW - timedelta(seconds=CA_LIFETIME) + timedelta(days=1))
     theirs, crossed = make_signer(NOW), hand_over(ending, make_signer(NOW), NOW).sent[0]
     chain = Signer(key=theirs.key, certificate=theirs.certificate, sent=(theirs.certificate, crossed))
     assert len(hand_over(chain, make_signer(NOW), NOW).sent) == 2

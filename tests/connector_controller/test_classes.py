@@ -41,7 +41,7 @@ async def world() -> AsyncIterator[World]:
 def test_the_object_means_the_built_in_class() -> None:
     parsed = parse_class(manifest_of_k8s())
     assert replace(parsed, not_run=()) == K8S
-    assert parsed.not_run == ()
+    assert parsed.unsupported_fields == ()
 
 
 async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> None:

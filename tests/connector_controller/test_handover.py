@@ -11,7 +11,7 @@ from connector_controller.authority import make_signer, utc
 from connector_controller.handover import ANNOUNCED, LONGEST, ROTATE, SWITCHED, Handover
 from connector_store.ca_secret import signer_of, to_pem
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS, Resource
@@ -97,31 +97,31 @@ async def test_it_is_made_once_and_published(world) -> None:
     again = await world.settle()
     assert world.writes == 2, "the Secret and the ConfigMap"
     assert again == LONGEST, "two years of a clock that was a year behind would be one too many"
-    assert world.handover.pem == await world.config_map() == (await world.data())[PUBLISHED]
+    assert world.handover.pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
     assert b"PRIVATE" not in await world.config_map()
     assert world.published == 1
-    assert world.handover.expires == signer_of(await world.data(), SIGNING).expires
+    assert world.handover.expires == signer_of(await world.data(), SIGNING_CA_KEY).expires
 
 
 async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(world) -> None:
     await world.settle()
-    first = signer_of(await world.data(), SIGNING).certificate
+    first = signer_of(await world.data(), SIGNING_CA_KEY).certificate
     await world.annotate(ROTATE)
     assert await world.settle() == pytest.approx(600, abs=1)
     assert set(await world.annotations()) == {ANNOUNCED}
     assert count(world.handover.pem) == count(await world.config_map()) == 2
-    assert signer_of(await world.data(), SIGNING).certificate == first
+    assert signer_of(await world.data(), SIGNING_CA_KEY).certificate == first
 
     world.now += 599
     await world.settle()
-    assert signer_of(await world.data(), SIGNING).certificate == first
+    assert signer_of(await world.data(), SIGNING_CA_KEY).certificate == first
     world.now += 2
     await world.settle()
     data = await world.data()
-    second = signer_of(data, SIGNING)
+    second = signer_of(data, SIGNING_CA_KEY)
     assert second.certificate != first
     second.sent[0].verify_directly_issued_by(first)
-    assert NEXT not in data
+    assert NEXT_CA_KEY not in data
     assert count(world.handover.pem) == 2, "the former one is still published"
     assert set(await world.annotations()) == {SWITCHED}
 
@@ -135,27 +135,27 @@ async def test_near_its_end_it_is_rotated_by_itself(world) -> None:
     await world.settle()
     world.now += 2.1 * 365 * 86400
     await world.settle()
-    assert NEXT in await world.data()
+    assert NEXT_CA_KEY in await world.data()
 
 
 async def test_a_users_own_is_published_and_never_changed(world) -> None:
     own = make_ca()
     await world.bring(mitmproxy_ca_pem=b"")
     raw = own.key_pem + own.pem
-    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING: base64.b64encode(raw).decode()}})
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: base64.b64encode(raw).decode()}})
     assert await world.settle() is None
     assert await world.config_map() == own.pem
     before = world.writes
     await world.annotate(ROTATE)
     await world.settle()
     assert await world.annotations() == {}
-    assert (await world.data())[SIGNING] == raw
+    assert (await world.data())[SIGNING_CA_KEY] == raw
     assert world.writes == before + 2, "the annotation, set and taken away"
 
 
 async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
     own, following = make_ca("own"), make_ca("following")
-    encoded = {SIGNING: own.key_pem + own.pem, NEXT: following.key_pem + following.pem}
+    encoded = {SIGNING_CA_KEY: own.key_pem + own.pem, NEXT_CA_KEY: following.key_pem + following.pem}
     body = {key: base64.b64encode(value).decode() for key, value in encoded.items()}
     await world.server.put(SECRETS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": body})
     await world.settle()
@@ -164,7 +164,7 @@ async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
         world.now += 601
         await world.settle()
     data = await world.data()
-    assert signer_of(data, SIGNING).certificate == following.certificate
+    assert signer_of(data, SIGNING_CA_KEY).certificate == following.certificate
     assert await world.config_map() == following.pem
 
 
@@ -173,7 +173,7 @@ async def test_a_secret_without_a_ca_is_filled_and_its_other_keys_kept(world) ->
     await world.settle()
     data = await world.data()
     assert data["note"] == b"hello"
-    assert signer_of(data, SIGNING)
+    assert signer_of(data, SIGNING_CA_KEY)
 
 
 async def test_an_edited_config_map_is_repaired(world) -> None:
@@ -190,7 +190,7 @@ async def test_an_edited_config_map_is_repaired(world) -> None:
 async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays(world, caplog, value) -> None:
     await world.settle()
     pem = world.handover.pem
-    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING: value}})
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: value}})
     before = world.writes
     for _ in range(3):
         assert await world.turn() is None
@@ -207,7 +207,7 @@ async def test_a_stale_view_writes_nothing(world) -> None:
     with pytest.raises(ApiError) as caught:
         await world.handover.reconcile("ca")
     assert caught.value.status == 409
-    assert NEXT not in await world.data()
+    assert NEXT_CA_KEY not in await world.data()
 
 
 async def test_times_that_are_no_times_start_the_overlap_anew(world) -> None:
@@ -262,4 +262,4 @@ async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_
     world.handover._ensure_config_map = ensure
     await world.settle()
     assert theirs in (await world.data())["ca.crt"]
-    assert NEXT in await world.data()
+    assert NEXT_CA_KEY in await world.data()

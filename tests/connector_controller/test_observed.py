@@ -2,7 +2,7 @@ from typing import Any
 
 from connector_controller.observed import Registry, SeenConnector, see_class, see_connector
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.models import Connector, Rejected
+from connector_store.domain.objects.models import Connector, InvalidConnector
 
 
 def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
 def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -> None:
     seen = see_connector(raw(address="ftp://h"))
     assert seen is not None
-    assert isinstance(seen.connector, Rejected)
+    assert isinstance(seen.connector, InvalidConnector)
     assert see_connector({"metadata": {}}) is None
     assert see_class({"metadata": {}}) is None
     assert len(caplog.records) == 2

@@ -7,12 +7,12 @@ from connector_controller import schedule
 from connector_controller.schedule import Schedule
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Address, HttpProbe
-from connector_store.domain.status.conditions import Answered, Probes, Unreachable
+from connector_store.domain.status.conditions import ProbeFailure, ProbeOutcomes, ProbeResponse
 from connector_store.probes import ProbeRequest
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("a", "k8s")
-WELL = Probes(liveness=Answered(status=200))
+WELL = ProbeOutcomes(liveness=ProbeResponse(status=200))
 
 
 def asked(host: str) -> ProbeRequest:
@@ -24,12 +24,12 @@ class World:
         self.hosts: list[str] = []
         self.results: list[ObjectKey] = []
         self.cancelled: list[str] = []
-        self.answers: dict[str, Probes | Exception] = {}
+        self.answers: dict[str, ProbeOutcomes | Exception] = {}
         self.hanging: set[str] = set()
         rng = random.Random(1)  # noqa: S311 - pauses, and the same ones each time
         self.schedule = Schedule(self.probe, self.on_result, interval=interval, places=places, rng=rng)
 
-    async def probe(self, request: ProbeRequest) -> Probes:
+    async def probe(self, request: ProbeRequest) -> ProbeOutcomes:
         host = request.address.host
         self.hosts.append(host)
         if host in self.hanging:
@@ -63,13 +63,13 @@ async def test_it_is_asked_again_every_interval_and_told_only_when_the_answer_di
     world.schedule.ask(KEY, asked("one"))
     await until(lambda: len(world.hosts) >= 3)
     assert world.results == [KEY]
-    world.answers["one"] = Probes(liveness=Unreachable(message="gone"))
+    world.answers["one"] = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
     await until(lambda: len(world.results) == 2)
     assert world.schedule.ask(KEY, asked("one")) == world.answers["one"]
     world.schedule.close()
 
 
-BAD = Probes(liveness=Unreachable(message="gone"))
+BAD = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ BAD = Probes(liveness=Unreachable(message="gone"))
     ],
 )
 async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, told) -> None:
-    left: list[Probes] = list(answers)
+    left: list[ProbeOutcomes] = list(answers)
     asked_all = asyncio.Event()
     results = list[ObjectKey]()
 
-    async def probe(request: ProbeRequest) -> Probes:
+    async def probe(request: ProbeRequest) -> ProbeOutcomes:
         if not left:
             asked_all.set()
             await asyncio.Event().wait()
@@ -158,7 +158,7 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
     await until(lambda: len(world.results) == 1)
     found = world.schedule.ask(KEY, asked("one"))
     assert found is not None
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert "probe of a/k8s" in caplog.text
     del world.answers["one"]
     await until(lambda: len(world.results) == 2)
@@ -168,5 +168,5 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
 async def test_nothing_to_ask_is_answered_at_once() -> None:
     world = World()
     empty = ProbeRequest(address=Address(host="one", port=443))
-    assert world.schedule.ask(KEY, empty) == Probes()
+    assert world.schedule.ask(KEY, empty) == ProbeOutcomes()
     assert world.hosts == []

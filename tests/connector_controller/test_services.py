@@ -14,7 +14,7 @@ from connector_controller.services import (
     wanted,
 )
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.proxy_service import parse_service, will_do
+from connector_store.domain.kubeconfig.proxy_service import is_alias_service, parse_service
 
 KEY = ObjectKey("team-a", "k8s")
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
@@ -30,7 +30,7 @@ GOOD = parse_service(raw())
 
 def test_what_is_wanted_will_do_once_it_is_there() -> None:
     assert (BODY["apiVersion"], BODY["kind"]) == ("v1", "Service")
-    assert will_do(GOOD, KEY, "u1", HOST)
+    assert is_alias_service(GOOD, KEY, "u1", HOST)
     assert is_ours(GOOD, KEY)
     owner = BODY["metadata"]["ownerReferences"][0]
     assert (owner["controller"], owner["blockOwnerDeletion"]) == (True, False)
@@ -49,7 +49,7 @@ def test_what_is_wanted_will_do_once_it_is_there() -> None:
     ],
 )
 def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
-    assert not will_do(service, KEY, "u1", HOST)
+    assert not is_alias_service(service, KEY, "u1", HOST)
     assert is_ours(service, KEY) is ours
 
 

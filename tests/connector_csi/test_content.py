@@ -15,7 +15,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.objects.models import Address, Connector, Rejected
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector
 
 POD = {
     "csi.storage.k8s.io/pod.name": "web",
@@ -60,7 +60,7 @@ class FakeCluster:
     ca: bytes | None = b"PEM"
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     stale: str | None = None
-    connectors: dict[ObjectKey, Connector | Rejected] = field(default_factory=lambda: {KEY: connector()})
+    connectors: dict[ObjectKey, Connector | InvalidConnector] = field(default_factory=lambda: {KEY: connector()})
 
     strangers: set[ObjectKey] = field(default_factory=set)
     """Connectors whose Service is another's."""
@@ -72,7 +72,7 @@ class FakeCluster:
         if self.unreadable:
             await asyncio.Event().wait()
 
-    def connector(self, key: ObjectKey) -> Connector | Rejected | None:
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
         return self.connectors.get(key)
 
     def alias_seen(self, key: ObjectKey) -> bool:
@@ -190,7 +190,9 @@ async def test_a_driver_that_has_just_started_is_waited_for() -> None:
 
 
 async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) -> None:
-    cluster.connectors[KEY] = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad")
+    cluster.connectors[KEY] = InvalidConnector(
+        key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad"
+    )
     failure = await made_by(cluster)
     assert isinstance(failure, Failure)
     assert (failure.code, failure.message) == (

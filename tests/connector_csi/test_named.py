@@ -10,7 +10,7 @@ import pytest
 from connector_csi import named
 from connector_csi.named import UNUSED, Named
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from tests.fakes.api_server import FakeApiServer, refusal
@@ -18,7 +18,7 @@ from tests.fakes.waiting import PATIENCE, until
 
 KEY = ObjectKey("team-a", "k8s")
 OTHER = ObjectKey("team-b", "k8s")
-Taken = dict[ObjectKey, Raw | None]
+Taken = dict[ObjectKey, RawObject | None]
 
 
 def raw(key: ObjectKey = KEY, generation: int = 1, **spec: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from connector_csi.publication import Publication
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from connector_store.domain.objects.models import Rejected
+from connector_store.domain.objects.models import InvalidConnector
 from tests.connector_csi.lab import SINCE, Lab, code
 from tests.connector_csi.test_content import KEY, MAY_NOT, connector
 
@@ -183,7 +183,7 @@ def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:
         pytest.param(lambda lab, key: lab.cluster.connectors.pop(key), "PERMISSION_DENIED", id="gone"),
         pytest.param(
             lambda lab, key: lab.cluster.connectors.update(
-                {key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="spec.address: bad")}
+                {key: InvalidConnector(key=key, class_name="k8s", reason="AddressInvalid", message="spec.address: bad")}
             ),
             "FAILED_PRECONDITION",
             id="rejected",

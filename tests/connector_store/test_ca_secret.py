@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from connector_store.ca_secret import Signer, load_signer, published, read_data, signer_of, to_pem, trusted
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.status.rotation import NEXT, PUBLISHED, SIGNING
+from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from lab.certificates import Issued, cross_signed, make_ca, make_leaf
 
 HOST = "target.example.com"
@@ -26,34 +26,34 @@ def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
 
 
 def test_the_keys_of_the_secret_are_decoded_and_others_passed_over() -> None:
-    raw = {"data": {SIGNING: base64.b64encode(b"a").decode(), NEXT: "", "other": "?"}}
-    assert read_data(raw) == {SIGNING: b"a"}
+    raw = {"data": {SIGNING_CA_KEY: base64.b64encode(b"a").decode(), NEXT_CA_KEY: "", "other": "?"}}
+    assert read_data(raw) == {SIGNING_CA_KEY: b"a"}
     assert read_data({}) == read_data({"data": None}) == {}
 
 
 @pytest.mark.parametrize("value", [pytest.param("s3cret!", id="no base64"), pytest.param(5, id="no text")])
 def test_what_cannot_be_decoded_is_named_without_showing_it(value: object) -> None:
     with pytest.raises(ParseError, match=r"data\[ca\.crt\]") as caught:
-        read_data({"data": {PUBLISHED: value}})
+        read_data({"data": {PUBLISHED_CA_KEY: value}})
     assert "s3cret" not in str(caught.value)
 
 
 def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> None:
     first, second = make_ca("old"), make_ca("new")
     old, new = signer(first), signer(second)
-    assert published({SIGNING: old.to_pem()}) == (old.certificate,)
-    announced = {SIGNING: old.to_pem(), NEXT: new.to_pem()}
+    assert published({SIGNING_CA_KEY: old.to_pem()}) == (old.certificate,)
+    announced = {SIGNING_CA_KEY: old.to_pem(), NEXT_CA_KEY: new.to_pem()}
     both = (old.certificate, new.certificate)
     assert published(announced) == both
-    assert published(announced | {PUBLISHED: to_pem(*both)}) == both
-    switched = {SIGNING: cross_signed(second, first).combined_pem, PUBLISHED: to_pem(*both)}
+    assert published(announced | {PUBLISHED_CA_KEY: to_pem(*both)}) == both
+    switched = {SIGNING_CA_KEY: cross_signed(second, first).combined_pem, PUBLISHED_CA_KEY: to_pem(*both)}
     assert published(switched) == (new.certificate, old.certificate)
-    assert signer_of(switched, SIGNING).certificate == new.certificate
+    assert signer_of(switched, SIGNING_CA_KEY).certificate == new.certificate
 
 
 def test_a_next_ca_that_is_broken_takes_nothing_from_what_signs() -> None:
     ca = make_ca()
-    data = {SIGNING: ca.combined_pem, NEXT: b"broken"}
+    data = {SIGNING_CA_KEY: ca.combined_pem, NEXT_CA_KEY: b"broken"}
     assert trusted(data) == (ca.certificate,)
     with pytest.raises(ParseError, match=r"data\[next.pem\]"):
         published(data)
@@ -61,7 +61,7 @@ def test_a_next_ca_that_is_broken_takes_nothing_from_what_signs() -> None:
 
 def test_published_certificates_that_cannot_be_read_are_named() -> None:
     with pytest.raises(ParseError, match=r"data\[ca.crt\]: not a PEM bundle"):
-        published({SIGNING: make_ca().combined_pem, PUBLISHED: b"hello"})
+        published({SIGNING_CA_KEY: make_ca().combined_pem, PUBLISHED_CA_KEY: b"hello"})
 
 
 GOOD = make_ca()
@@ -92,11 +92,11 @@ LOCKED = GOOD.key.private_bytes(
 )
 def test_what_cannot_sign_is_refused_without_quoting_it(pem, says) -> None:
     with pytest.raises(ParseError, match=says) as caught:
-        signer_of({NEXT: pem}, NEXT)
+        signer_of({NEXT_CA_KEY: pem}, NEXT_CA_KEY)
     assert caught.value.path == "data[next.pem]"
     assert "-----" not in str(caught.value)
 
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ParseError, match=r"data\[mitmproxy-ca.pem\]: is missing"):
-        signer_of({}, SIGNING)
+        signer_of({}, SIGNING_CA_KEY)

@@ -11,8 +11,8 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.objects.models import Address, HttpProbe, Rejected
-from connector_store.domain.status.conditions import Answered, Unreachable
+from connector_store.domain.objects.models import Address, HttpProbe, InvalidConnector
+from connector_store.domain.status.conditions import ProbeFailure, ProbeResponse
 from connector_store.domain.status.facts import Facts
 from connector_store.minter import Minter
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
@@ -24,7 +24,7 @@ from lab.targets import CA, ENDLESS, OK, Target, status, target
 LIVEZ, API = HttpProbe(path="/livez"), HttpProbe(path="/api")
 TOKEN = "canary-token"
 EVERYWHERE = AddressPolicy()
-LOOPBACK_DENIED = AddressPolicy.make(allow=(), deny=(), in_cluster=True)
+LOOPBACK_DENIED = AddressPolicy.from_settings(allow=(), deny=(), in_cluster=True)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def _open_transports() -> list[object]:
 
 async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
     found = await probe(request(server, prefix="/kubernetes/global"))
-    assert found.liveness == found.auth == Answered(status=200)
+    assert found.liveness == found.auth == ProbeResponse(status=200)
     livez, api, who = server.heads
     assert livez.startswith(b"GET /kubernetes/global/livez HTTP/1.1\r\n")
     assert api.startswith(b"GET /kubernetes/global/api HTTP/1.1\r\n")
@@ -88,21 +88,21 @@ async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_
 async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, code) -> None:
     server.answer = lambda head: status(code).replace(b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n")
     found = await probe(request(server))
-    assert found.liveness == Answered(status=code)
-    assert found.auth == (None if code >= 500 else Answered(status=code))
+    assert found.liveness == ProbeResponse(status=code)
+    assert found.auth == (None if code >= 500 else ProbeResponse(status=code))
 
 
 async def test_ten_gigabytes_are_not_read(server) -> None:
     server.answer = lambda head: ENDLESS
     found = await probe(request(server))
-    assert found.liveness == Answered(status=200)
-    assert found.auth == Answered(status=200), "on a connection of its own"
+    assert found.liveness == ProbeResponse(status=200)
+    assert found.auth == ProbeResponse(status=200), "on a connection of its own"
 
 
 async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) -> None:
     server.silent = True
     found = await probe(request(server), seconds=0.3)
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert "did not answer within" in found.liveness.message
     assert found.auth is None
 
@@ -110,8 +110,8 @@ async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) ->
 async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
     server.answer = lambda head: OK if b"/livez" in head else b"HTTP/1.1 "
     found = await probe(request(server), seconds=1.0)
-    assert found.liveness == Answered(status=200)
-    assert isinstance(found.auth, Unreachable)
+    assert found.liveness == ProbeResponse(status=200)
+    assert isinstance(found.auth, ProbeFailure)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
 )
 async def test_what_cannot_be_reached_says_why_and_never_the_token(server, change, says) -> None:
     found = await probe(request(server, **change))
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert says in found.liveness.message
     assert TOKEN not in str(found)
     assert found.auth is None
@@ -140,7 +140,7 @@ async def test_a_proxy_of_the_environment_gets_nothing(server, monkeypatch) -> N
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     found = await probe(request(server))
-    assert (found.liveness, found.auth) == (Answered(status=200), Answered(status=200))
+    assert (found.liveness, found.auth) == (ProbeResponse(status=200), ProbeResponse(status=200))
 
 
 async def test_a_closed_port() -> None:
@@ -148,7 +148,7 @@ async def test_a_closed_port() -> None:
         port = listener.getsockname()[1]
     asked = ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ)
     found = await probe(asked)
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert "check that an API server listens there" in found.liveness.message
 
 
@@ -157,7 +157,7 @@ async def test_plain_http_is_no_tls() -> None:
     async with listener:
         port = listener.sockets[0].getsockname()[1]
         found = await probe(ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ))
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert "does not speak TLS" in found.liveness.message
 
 
@@ -169,7 +169,7 @@ async def _plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_denied_addresses_are_not_dialled(server, host) -> None:
     found = await probe(request(server, host=host), LOOPBACK_DENIED)
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert "denied addresses only (127.0.0.1" in found.liveness.message
     assert "targets-allow" in found.liveness.message
     assert server.heads == []
@@ -178,7 +178,7 @@ async def test_denied_addresses_are_not_dialled(server, host) -> None:
 async def test_denied_ipv6_literals_are_not_dialled_either() -> None:
     asked = ProbeRequest(address=Address(host="::ffff:127.0.0.1", port=443), liveness=LIVEZ)
     found = await probe(asked, LOOPBACK_DENIED)
-    assert isinstance(found.liveness, Unreachable)
+    assert isinstance(found.liveness, ProbeFailure)
     assert found.liveness.message.startswith("[::ffff:127.0.0.1]:443 resolves to denied addresses only")
 
 
@@ -190,5 +190,5 @@ async def test_nothing_to_ask_gives_no_outcome(server) -> None:
 
 
 def test_a_rejected_connector_has_nothing_to_ask() -> None:
-    rejected = Rejected(key=ObjectKey("a", "k8s"), class_name="k8s", reason="AddressInvalid", message="x")
+    rejected = InvalidConnector(key=ObjectKey("a", "k8s"), class_name="k8s", reason="AddressInvalid", message="x")
     assert probe_request(Facts(connector=rejected, cls=None)) is None

@@ -14,7 +14,7 @@ from connector_store.domain.objects.models import (
     AuthType,
     Connector,
     ConnectorClass,
-    Rejected,
+    InvalidConnector,
     Secret,
     Target,
     Unusable,
@@ -22,7 +22,7 @@ from connector_store.domain.objects.models import (
 from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role, RoleRef, Subject
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
-from connector_store.domain.status.serving import not_bound, not_watched
+from connector_store.domain.status.serving import namespace_not_readable, not_watched
 from connector_store.store import Store
 
 KEY = ObjectKey("a", "k8s")
@@ -109,9 +109,9 @@ def test_a_list_drops_what_it_lacks_and_tells_only_of_changes() -> None:
 def test_an_object_stays_while_another_source_has_it() -> None:
     store, _ = filled()
     store.put("named", SECRET)
-    store.forget("secrets")
+    store.remove_source("secrets")
     assert isinstance(store.get(KEY), Target)
-    store.forget("named")
+    store.remove_source("named")
     assert isinstance(store.get(KEY), Unusable)
     assert store.secret(SECRET.key) is None
 
@@ -156,7 +156,7 @@ def test_a_newer_version_that_means_the_same_wakes_nobody_and_counts() -> None:
 
 def test_forgetting_an_unknown_source_is_no_error() -> None:
     store, told = filled()
-    store.forget("never")
+    store.remove_source("never")
     assert told.keys == []
 
 
@@ -170,7 +170,9 @@ def test_a_connector_that_names_another_secret_no_longer_follows_the_first() -> 
 
 def test_a_rejected_connector_is_unusable_and_says_why() -> None:
     store, _ = filled()
-    store.put("connectors", Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: no"))
+    store.put(
+        "connectors", InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: no")
+    )
     found = store.get(KEY)
     assert isinstance(found, Unusable)
     assert found.reason == "AddressInvalid"
@@ -197,7 +199,7 @@ def test_shared_cas_are_joined_in_a_stable_order_and_concern_every_connector() -
     assert store.shared_ca == b"shared\nlast\nfile"
     assert usable(store).ca == b"shared\nlast\nfile"
     assert told.keys == [frozenset({KEY})] * 3
-    store.forget("cas")
+    store.remove_source("cas")
     store.set_ca_file(None)
     assert store.shared_ca is None
 
@@ -208,7 +210,7 @@ def test_is_synced_when_every_expected_source_has_listed() -> None:
     assert not store.synced
     store.replace("connectors", [])
     assert not store.synced
-    store.forget("secrets")
+    store.remove_source("secrets")
     assert store.synced
 
 
@@ -223,12 +225,12 @@ def test_a_role_that_changes_concerns_the_connectors_that_name_it() -> None:
     other = replace(role, name="other")
     told.keys.clear()
     store.put("roles", role)
-    before = usable(store).lending
+    before = usable(store).permissions
     store.put("roles", other)
     assert told.keys == [frozenset({KEY})]
-    assert (store.cluster_role("k8s"), store.counts["ClusterRole"]) == (role, 2)
+    assert (store.cluster_role("k8s"), store.object_counts["ClusterRole"]) == (role, 2)
     store.put("roles", replace(role, rules=()))
-    assert usable(store).lending != before
+    assert usable(store).permissions != before
     store.remove("roles", ClusterRole, "k8s")
     assert isinstance(store.get(KEY), Unusable)
     assert store.cluster_role("k8s") is None
@@ -236,7 +238,7 @@ def test_a_role_that_changes_concerns_the_connectors_that_name_it() -> None:
 
 def test_counts_objects_by_kind() -> None:
     store, _ = filled()
-    assert store.counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1, "ClusterRole": 0}
+    assert store.object_counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1, "ClusterRole": 0}
 
 
 def test_a_subscriber_that_left_is_not_told() -> None:
@@ -267,21 +269,21 @@ def test_an_unknown_key_is_not_remembered() -> None:
 def test_what_is_withheld_is_unusable_whether_it_is_there_or_not_and_nobody_is_told_of_an_outage() -> None:
     store, told = filled()
     unknown = ObjectKey("a", "unknown")
-    outage, unbound = not_watched("Secret", 600, refused=False), not_bound("a")
-    store.withhold(None, outage)
+    outage, unbound = not_watched("Secret", 600, refused=False), namespace_not_readable("a")
+    store.set_not_served(None, outage)
     assert told.keys == []
     for key in (KEY, unknown):
         found = store.get(key)
         assert isinstance(found, Unusable)
         assert (found.reason, found.message) == (outage.reason, outage.message)
-    store.withhold("a", unbound)
-    store.withhold("a", unbound)
+    store.set_not_served("a", unbound)
+    store.set_not_served("a", unbound)
     assert told.keys == [frozenset({KEY})]
-    assert store.why_withheld("a") == unbound
-    assert store.why_withheld("b") == outage
-    store.withhold("a", None)
-    store.withhold(None, None)
-    assert store.withheld == {}
+    assert store.not_served_reason("a") == unbound
+    assert store.not_served_reason("b") == outage
+    store.set_not_served("a", None)
+    store.set_not_served(None, None)
+    assert store.not_served == {}
     assert usable(store).address == CONNECTOR.address
     assert store.get(unknown) is None
 
@@ -300,7 +302,7 @@ def test_only_the_named_namespaces_are_served() -> None:
     store.serve_only(["b"])
     assert isinstance(store.get(KEY), Unusable)
     assert not store.serves("a")
-    assert store.why_withheld("b") is None
+    assert store.not_served_reason("b") is None
     store.serve_only(None)
     assert usable(store)
 
@@ -309,7 +311,7 @@ def test_a_source_that_is_excused_is_not_waited_for() -> None:
     store = Store(expected=["one", "other"])
     store.replace("one", [])
     assert not store.synced
-    store.excuse("other")
+    store.stop_expecting("other")
     assert store.synced
 
 

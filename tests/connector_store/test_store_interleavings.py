@@ -9,16 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.domain.objects.resolve import resolve
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 from tests.connector_store.test_store import CONNECTOR, SECRET
 
 NAMES = st.sampled_from(["k8s", "other"])
 KEYS = st.builds(ObjectKey, st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]))
-OBJECTS: st.SearchStrategy[Object] = st.one_of(
+OBJECTS: st.SearchStrategy[StoreObject] = st.one_of(
     st.builds(
         lambda key, cls, secret, ca, role: replace(
             CONNECTOR, key=key, class_name=cls, secret_name=secret, ca_secret_name=ca, permissions=_only(role)
@@ -29,7 +29,7 @@ OBJECTS: st.SearchStrategy[Object] = st.one_of(
         st.sampled_from([None, "x", "y"]),
         st.none() | NAMES,
     ),
-    st.builds(lambda key: Rejected(key=key, class_name="k8s", reason="AddressInvalid", message="no"), KEYS),
+    st.builds(lambda key: InvalidConnector(key=key, class_name="k8s", reason="AddressInvalid", message="no"), KEYS),
     st.builds(
         lambda key, token, ca, shared: replace(SECRET, key=key, credential=token, ca=ca, is_shared_ca=shared),
         KEYS,
@@ -55,11 +55,11 @@ def _only(role: str | None) -> Permissions | None:
     return Permissions(allow=(RoleEntry(cluster_role=role),)) if role is not None else None
 
 
-def _kind(obj: Object) -> type:
-    return Connector if isinstance(obj, Rejected) else type(obj)
+def _kind(obj: StoreObject) -> type:
+    return Connector if isinstance(obj, InvalidConnector) else type(obj)
 
 
-def _name(obj: Object) -> ObjectKey | str:
+def _name(obj: StoreObject) -> ObjectKey | str:
     return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
 
 
@@ -71,11 +71,11 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.store = Store()
         self.told: set[ObjectKey] = set()
         self.store.subscribe(self.told.update)
-        self.held: dict[tuple[type, Any], dict[str, Object]] = {(ConnectorClass, "k8s"): {"builtin": K8S}}
+        self.held: dict[tuple[type, Any], dict[str, StoreObject]] = {(ConnectorClass, "k8s"): {"builtin": K8S}}
         self.seen: dict[ObjectKey, object] = {}
 
     @rule(source=SOURCES, obj=OBJECTS)
-    def put(self, source: str, obj: Object) -> None:
+    def put(self, source: str, obj: StoreObject) -> None:
         held = self.held.setdefault((_kind(obj), _name(obj)), {})
         # The newest version wins, whoever brought it; the others keep theirs to fall back on.
         others = {name: each for name, each in held.items() if name != source}
@@ -83,7 +83,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.store.put(source, obj)
 
     @rule(source=SOURCES, obj=OBJECTS)
-    def remove(self, source: str, obj: Object) -> None:
+    def remove(self, source: str, obj: StoreObject) -> None:
         self.held.get((_kind(obj), _name(obj)), {}).pop(source, None)
         self.store.remove(source, _kind(obj), _name(obj))
 
@@ -91,7 +91,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def forget(self, source: str) -> None:
         for held in self.held.values():
             held.pop(source, None)
-        self.store.forget(source)
+        self.store.remove_source(source)
 
     @invariant()
     def answers_as_a_fresh_join(self) -> None:

@@ -14,7 +14,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.config.source import ClusterSource
-from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SERVICES
@@ -72,7 +72,7 @@ def where(server: FakeApiServer, tmp_path: Path) -> Where:
     return Where(kubeconfig=str(path))
 
 
-async def entries(where: Where, caller: Caller = CALLER, proxy: str | None = None) -> list[Entry]:
+async def entries(where: Where, caller: Caller = CALLER, proxy: str | None = None) -> list[KubeconfigEntry]:
     return await asyncio.to_thread(cluster.entries, where, ClusterSource(), [KEY], caller, SETTINGS, proxy=proxy)
 
 

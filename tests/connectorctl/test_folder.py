@@ -10,7 +10,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.folder.access import SigningKey, TokenAccess
 from connectorctl import folder
 from connectorctl.example import MANIFESTS, write_example
@@ -39,7 +39,7 @@ def access(caller: Caller, now: float) -> TokenAccess:
     return TokenAccess(key.public, audience=SETTINGS.audience, now=lambda: now)
 
 
-def entries(caller: Caller, place: Path, now: float = 0.0, *, proxy: str | None = None) -> list[Entry]:
+def entries(caller: Caller, place: Path, now: float = 0.0, *, proxy: str | None = None) -> list[KubeconfigEntry]:
     return folder.entries(place, [KEY], caller, SETTINGS, now, proxy=proxy)
 
 

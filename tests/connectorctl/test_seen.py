@@ -6,7 +6,7 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connector_store.domain.status.status import Condition, Truth
+from connector_store.domain.status.status import Condition, ConditionStatus
 from connector_store.store import Store
 from connectorctl.example import MANIFESTS
 from connectorctl.folder import load
@@ -64,7 +64,7 @@ def test_a_namespace_limits_it(store: Store) -> None:
     [("True", "", ""), ("False", "ConnectionFailed", "it is down"), ("Unknown", "NotProbed", "it is down")],
 )
 def test_the_controllers_opinion_stands_beside_the_proxys(
-    store: Store, status: Truth, reason: str, message: str
+    store: Store, status: ConditionStatus, reason: str, message: str
 ) -> None:
     condition = Condition(type="Ready", status=status, reason=reason, message=message)
     [row] = rows(Seen(store=store, ready={KEY: condition}), "default")

@@ -18,13 +18,13 @@ from connector_csi.metrics import Metrics as DriverMetrics
 from connector_store.domain.config.settings import KEYS, Settings
 from connector_store.domain.kubeconfig.volume import ATTRIBUTES
 from connector_store.domain.kubeconfig.volume_files import (
-    BUILT_IN,
+    BUILT_IN_FILES,
     CONFIGURATIONS,
     ERROR_FILE,
     IN_CLUSTER,
-    OF_IN_CLUSTER,
+    IN_CLUSTER_FILES,
 )
-from connector_store.domain.status.conditions import NOT_PROBED, OURS
+from connector_store.domain.status.conditions import NOT_PROBED, OWN_CONDITIONS
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease
 from connector_store.probes import TIMEOUT
@@ -95,13 +95,13 @@ def _default(value: object) -> str:
 
 def test_every_condition_is_there() -> None:
     documented = {name.split("`")[1] for name in rows(section("objects.md", "Conditions"))}
-    assert documented == OURS
+    assert documented == OWN_CONDITIONS
 
 
 def test_every_reason_of_a_condition_is_there() -> None:
     text = section("objects.md", "Conditions")
     table = names("\n".join(line for line in text.splitlines() if line.startswith("|")))
-    assert table - OURS == _reasons() | {NAMESPACE_NOT_SERVED}
+    assert table - OWN_CONDITIONS == _reasons() | {NAMESPACE_NOT_SERVED}
     assert NOT_PROBED in names(text)
 
 
@@ -122,7 +122,7 @@ def _reasons() -> set[str]:
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
     documented = {each for name in rows((REFERENCE / "volume.md").read_text()) for each in names(name)}
-    assert documented == {*ATTRIBUTES, *BUILT_IN, *CONFIGURATIONS, *OF_IN_CLUSTER, ERROR_FILE} - {IN_CLUSTER}
+    assert documented == {*ATTRIBUTES, *BUILT_IN_FILES, *CONFIGURATIONS, *IN_CLUSTER_FILES, ERROR_FILE} - {IN_CLUSTER}
 
 
 def test_every_field_of_an_audit_line_is_there() -> None:

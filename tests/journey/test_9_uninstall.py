@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.kubeconfig.proxy_service import SELECTOR
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR
 from lab.node.csi import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import ROOT, SYSTEM, Product
@@ -78,7 +78,7 @@ def remnants(product: Product) -> list[str]:
 
 def services(product: Product) -> set[str]:
     """The c-NAME Services of all Connectors."""
-    found = product.kubectl("get", "services", "--all-namespaces", "-l", SELECTOR, "-o", f"jsonpath={NAMES_OF}")
+    found = product.kubectl("get", "services", "--all-namespaces", "-l", ALIAS_SELECTOR, "-o", f"jsonpath={NAMES_OF}")
     return set(found.split())
 
 

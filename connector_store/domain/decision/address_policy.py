@@ -10,7 +10,7 @@ from connector_store.domain.config.settings import Network
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-METADATA: Final[tuple[Network, ...]] = tuple(
+METADATA_NETWORKS: Final[tuple[Network, ...]] = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -28,7 +28,7 @@ METADATA: Final[tuple[Network, ...]] = tuple(
 """What clouds tell their machines, credentials among it, at addresses that are not link-local."""
 DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = (
     *map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")),
-    *METADATA,
+    *METADATA_NETWORKS,
 )
 """Unspecified, loopback, link-local (RFC 6890): the proxy's own node and metadata services; and the other of these."""
 
@@ -44,8 +44,13 @@ class AddressPolicy:
     deny: tuple[Network, ...] = ()
 
     @classmethod
-    def make(
-        cls, *, allow: tuple[Network, ...], deny: tuple[Network, ...], in_cluster: bool, own: Iterable[str] = ()
+    def from_settings(
+        cls,
+        *,
+        allow: tuple[Network, ...],
+        deny: tuple[Network, ...],
+        in_cluster: bool,
+        own_addresses: Iterable[str] = (),
     ) -> "AddressPolicy":
         """The policy of the settings `targets-allow` and `targets-deny`.
 
@@ -53,18 +58,18 @@ class AddressPolicy:
         """
         if not in_cluster:
             return cls(allow=allow, deny=deny)
-        itself = tuple(ipaddress.ip_network(normalise(each)) for each in own)
-        return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + itself)
+        own_networks = tuple(ipaddress.ip_network(normalise(each)) for each in own_addresses)
+        return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + own_networks)
 
-    def permits(self, ip: str | IpAddress) -> bool:
+    def allows(self, ip: str | IpAddress) -> bool:
         """False for a denied address, and for text that is no IP address."""
         try:
             address = normalise(ip)
         except ValueError:
             return False
-        if _within(address, self.allow):
+        if _is_in_any(address, self.allow):
             return True
-        return not any(_within(each, self.deny) for each in (address, *_embedded(address)))
+        return not any(_is_in_any(each, self.deny) for each in (address, *_embedded_ipv4(address)))
 
     @cached_property
     def denies(self) -> Callable[[str], bool]:
@@ -76,7 +81,7 @@ class AddressPolicy:
 
     def _denies(self, host: str) -> bool:
         try:
-            return not self.permits(ipaddress.ip_address(host))
+            return not self.allows(ipaddress.ip_address(host))
         except ValueError:
             return False
 
@@ -89,7 +94,7 @@ def normalise(ip: str | IpAddress) -> IpAddress:
     return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
 
 
-def _embedded(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
+def _embedded_ipv4(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
     """IPv4 addresses that a gateway makes of an IPv6 one: 6to4, NAT64 (RFC 6052), IPv4-compatible (RFC 4291)."""
     if isinstance(address, ipaddress.IPv4Address):
         return ()
@@ -100,5 +105,5 @@ def _embedded(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
     return ()
 
 
-def _within(address: IpAddress, networks: tuple[Network, ...]) -> bool:
+def _is_in_any(address: IpAddress, networks: tuple[Network, ...]) -> bool:
     return any(address in each for each in networks)

@@ -13,8 +13,8 @@ from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.credential.minting import IssuedToken
-from connector_store.domain.decision.warning import warning
-from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
+from connector_store.domain.decision.warning import warning_header
+from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
 from connector_store.domain.permissions.permissions import NotAllowed
 
 Cause = Literal[
@@ -27,13 +27,13 @@ Cause = Literal[
 TARGET_REFUSED: Final = "target_refused"
 """The target answered 401 to our credential."""
 
-_PHRASE_MAX: Final = 512
-_HEADER_NAME_MAX: Final = 64
-_NOT_SYNCED_RETRY: Final = 1
-_TOO_MANY_RETRY: Final = 5
-_AUDIT_RETRY: Final = 5
+_MAX_PHRASE: Final = 512
+_MAX_HEADER_NAME: Final = 64
+_NOT_SYNCED_RETRY_AFTER: Final = 1
+_TOO_MANY_RETRY_AFTER: Final = 5
+_AUDIT_RETRY_AFTER: Final = 5
 # metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
-_REASONS: Final = {
+_STATUS_REASONS: Final = {
     400: "BadRequest",
     401: "Unauthorized",
     403: "Forbidden",
@@ -59,19 +59,19 @@ class Deny:
     cause: Cause
     retry_after: int | None = None
     challenge: Literal["Bearer", "Basic"] = "Bearer"
-    about: RequestInfo | None = None
+    request_info: RequestInfo | None = None
     role: str = ""
     """The ClusterRole that denies it."""
 
     @property
     def reason(self) -> str:
         """The StatusReason of the Kubernetes API."""
-        return _REASONS.get(self.status, "InternalError")
+        return _STATUS_REASONS.get(self.status, "InternalError")
 
     @property
     def phrase(self) -> bytes:
         """The reason phrase (RFC 9112 section 4), one line of printable ASCII: all that kubectl shows of a CONNECT."""
-        text = f"{HTTPStatus(self.status).phrase}: {self.message}"[:_PHRASE_MAX]
+        text = f"{HTTPStatus(self.status).phrase}: {self.message}"[:_MAX_PHRASE]
         return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
 
     @property
@@ -88,8 +88,12 @@ class Deny:
         }
         if self.retry_after is not None:
             status["details"] = {"retryAfterSeconds": self.retry_after}
-        if self.about is not None:
-            details = {"name": self.about.name, "group": self.about.group, "kind": self.about.resource}
+        if self.request_info is not None:
+            details = {
+                "name": self.request_info.name,
+                "group": self.request_info.group,
+                "kind": self.request_info.resource,
+            }
             status["details"] = {name: value for name, value in details.items() if value}
         return json.dumps(status, separators=(",", ":")).encode("ascii")
 
@@ -99,15 +103,15 @@ class Deny:
 
         The message is there as a warning too: client-go's discovery makes "unknown" of a Status.
         """
-        found: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
-        found.append(warning(self.message))
+        headers: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
+        headers.append(warning_header(self.message))
         if self.status == 407:
-            found.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
+            headers.append((b"Proxy-Authenticate", b'Basic realm="connectors"'))
         if self.status == 401:
-            found.append((b"WWW-Authenticate", f'{self.challenge} realm="connectors"'.encode()))
+            headers.append((b"WWW-Authenticate", f'{self.challenge} realm="connectors"'.encode()))
         if self.retry_after is not None:
-            found.append((b"Retry-After", b"%d" % self.retry_after))
-        return tuple(found)
+            headers.append((b"Retry-After", b"%d" % self.retry_after))
+        return tuple(headers)
 
 
 def not_synced() -> Deny:
@@ -115,34 +119,34 @@ def not_synced() -> Deny:
         status=503,
         message="the proxy has not read all Connectors yet; try again in a moment",
         cause="not_synced",
-        retry_after=_NOT_SYNCED_RETRY,
+        retry_after=_NOT_SYNCED_RETRY_AFTER,
     )
 
 
-def bad_credentials(error: ParseError, *, inside: bool) -> Deny:
+def bad_credentials(error: ParseError, *, is_request: bool) -> Deny:
     """No credentials of the caller, or unreadable ones."""
-    return Deny(status=401 if inside else 407, message=str(error), cause="credentials")
+    return Deny(status=401 if is_request else 407, message=str(error), cause="credentials")
 
 
-def bad_token(*, inside: bool) -> Deny:
+def bad_token(*, is_request: bool) -> Deny:
     return Deny(
-        status=401 if inside else 407,
+        status=401 if is_request else 407,
         message="the token is not valid, has expired or is for another audience; get a new kubeconfig",
         cause="token",
     )
 
 
-def unavailable(retry_after: int, told: str = "") -> Deny:
+def unavailable(retry_after: int, public_reason: str = "") -> Deny:
     """`told` is what a caller may know of the reason."""
     return Deny(
         status=503,
-        message=f"the caller cannot be checked at the moment{': ' if told else ''}{told}; try again",
+        message=f"the caller cannot be checked at the moment{': ' if public_reason else ''}{public_reason}; try again",
         cause="unavailable",
         retry_after=retry_after,
     )
 
 
-def not_allowed(key: ObjectKey) -> Deny:
+def access_denied(key: ObjectKey) -> Deny:
     """One answer for a Connector that is not there and one that the caller may not use."""
     return Deny(
         status=403,
@@ -152,10 +156,10 @@ def not_allowed(key: ObjectKey) -> Deny:
     )
 
 
-def unusable(found: Unusable) -> Deny:
+def unusable(problem: Unusable) -> Deny:
     """502 where it is the target that grants no token, as where it cannot be reached."""
-    status = 502 if found.reason == NOT_LENT else 503
-    return Deny(status=status, message=f"Connector {found.key} cannot be used: {found.message}", cause="unusable")
+    status = 502 if problem.reason == TOKEN_NOT_ISSUED else 503
+    return Deny(status=status, message=f"Connector {problem.key} cannot be used: {problem.message}", cause="unusable")
 
 
 def wrong_address(key: ObjectKey, address: Address) -> Deny:
@@ -176,7 +180,7 @@ def path_outside(key: ObjectKey, address: Address) -> Deny:
     )
 
 
-def not_plain(key: ObjectKey) -> Deny:
+def path_traversal(key: ObjectKey) -> Deny:
     return Deny(
         status=403,
         message=f"the path of a request to Connector {key} has dot segments, or escapes that might stand for them",
@@ -197,8 +201,8 @@ def wrong_host(key: ObjectKey, address: Address) -> Deny:
     return Deny(status=403, message=f"Connector {key} is for Host {address.authority} only, named once", cause="host")
 
 
-def acts_as_another(header: bytes) -> Deny:
-    name = header[:_HEADER_NAME_MAX].decode("latin-1")
+def impersonation_header(header: bytes) -> Deny:
+    name = header[:_MAX_HEADER_NAME].decode("latin-1")
     return Deny(
         status=403,
         message=f"header {name} is not passed on: impersonation does not work through a Connector",
@@ -206,29 +210,29 @@ def acts_as_another(header: bytes) -> Deny:
     )
 
 
-def not_lent(key: ObjectKey, asked: RequestInfo, found: NotAllowed) -> Deny:
+def not_permitted(key: ObjectKey, info: RequestInfo, result: NotAllowed) -> Deny:
     """In the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
-    missing = found.missing
+    missing = result.missing
     if missing.resource:
         resource = f"{missing.resource}/{missing.subresource}" if missing.subresource else missing.resource
         scope = f'in the namespace "{missing.namespace}"' if missing.namespace else "at the cluster scope"
-        what = f'"{missing.verb}" on resource "{resource}" in API group "{missing.group}" {scope}'
+        missing_right = f'"{missing.verb}" on resource "{resource}" in API group "{missing.group}" {scope}'
     else:
-        what = f'"{missing.verb}" on path "{missing.path}"'
-    subject = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
-    named = f' "{asked.name}"' if asked.name else ""
-    start = f"{subject}{named} is forbidden" if subject else "forbidden"
-    why = f": {found.reason}" if found.reason else ""
+        missing_right = f'"{missing.verb}" on path "{missing.path}"'
+    subject = f"{info.resource}.{info.group}" if info.group else info.resource
+    quoted_name = f' "{info.name}"' if info.name else ""
+    start = f"{subject}{quoted_name} is forbidden" if subject else "forbidden"
+    explanation = f": {result.reason}" if result.reason else ""
     return Deny(
         status=403,
-        message=f'{start}: Connector "{key}" does not lend {what}{why}',
+        message=f'{start}: Connector "{key}" does not lend {missing_right}{explanation}',
         cause="not_lent",
-        about=asked,
-        role=found.denied_by,
+        request_info=info,
+        role=result.denied_by,
     )
 
 
-def not_named(key: ObjectKey, error: ParseError) -> Deny:
+def cannot_impersonate(key: ObjectKey, error: ParseError) -> Deny:
     """The target is to be told who calls, and must not be told of this caller."""
     return Deny(status=403, message=f'Connector "{key}" cannot impersonate you: {error.reason}', cause="impersonation")
 
@@ -241,7 +245,7 @@ def absolute_form() -> Deny:
     )
 
 
-def invalid(status: int, reason: str, limit: int) -> Deny:
+def invalid_message(status: int, reason: str, limit: int) -> Deny:
     """What is no message: too large a head where `status` is 431."""
     return header_too_large(limit) if status == 431 else bad_request(reason)
 
@@ -264,12 +268,12 @@ def header_too_large(limit: int) -> Deny:
     return Deny(status=431, message=f"the header is larger than {limit} bytes", cause="header_too_large")
 
 
-def too_many(limit: int) -> Deny:
+def too_many_connections(limit: int) -> Deny:
     return Deny(
         status=429,
         message=f"more than {limit} connections of one caller to one Connector; close some",
         cause="too_many",
-        retry_after=_TOO_MANY_RETRY,
+        retry_after=_TOO_MANY_RETRY_AFTER,
     )
 
 
@@ -285,11 +289,11 @@ def target_unreachable(target: Target, problem: str) -> Deny:
     )
 
 
-def target_denied(target: Target, resolved: str) -> Deny:
+def target_denied(target: Target, address: str) -> Deny:
     """The target's name leads to `resolved` only, which the address policy denies."""
     return Deny(
         status=503,
-        message=f"target {target.address} of Connector {target.key} resolves to {resolved}, which targets-deny covers; "
+        message=f"target {target.address} of Connector {target.key} resolves to {address}, which targets-deny covers; "
         "add it to targets-allow if it is meant",
         cause="target_denied",
     )
@@ -305,20 +309,20 @@ def target_timeout(target: Target, seconds: float) -> Deny:
 
 def target_refused(target: Target) -> Deny:
     """The target answered 401 to our credential."""
-    renew = f"; renew Secret {target.secret_name}" if target.secret_name else ""
-    message = f"the target refused the credential of Connector {target.key}{renew}"
+    fix = f"; renew Secret {target.secret_name}" if target.secret_name else ""
+    message = f"the target refused the credential of Connector {target.key}{fix}"
     if isinstance(target.credential, IssuedToken):
         message = f"the target refused the token that it granted for Connector {target.key}; try again for another one"
     return Deny(status=502, message=message, cause=TARGET_REFUSED)
 
 
-def not_recorded() -> Deny:
+def audit_log_full() -> Deny:
     """The audit log is full, and the proxy is to serve nothing that it cannot write down."""
     return Deny(
         status=503,
         message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
         cause="audit",
-        retry_after=_AUDIT_RETRY,
+        retry_after=_AUDIT_RETRY_AFTER,
     )
 
 
@@ -328,6 +332,6 @@ def watch_error(reason: str) -> bytes:
     return b'{"type":"ERROR","object":%b}\n' % status.body
 
 
-def internal() -> Deny:
+def internal_error() -> Deny:
     """Something of ours failed; its log line says what."""
     return Deny(status=500, message="the proxy failed; its log says why", cause="internal")

@@ -15,18 +15,18 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.caller import parse_basic, parse_bearer
 from connector_store.domain.objects.models import Address
 
-PREFIX: Final = b"/connectors/"
+PATH_PREFIX: Final = b"/connectors/"
 _PATH: Final = re.compile(rb"/connectors/([a-z0-9.-]+/[a-z0-9.-]+)(/[^?]*)?(\?.*)?")
 
 
-class Named(NamedTuple):
+class DirectRequest(NamedTuple):
     """A Connector, and the request target without what named it."""
 
     key: ObjectKey
     target: bytes
 
 
-def by_path(target: bytes) -> Named | None:
+def parse_direct_path(target: bytes) -> DirectRequest | None:
     """Read a request target in the path form; None if it names no Connector. Nothing of it is decoded."""
     match = _PATH.fullmatch(target)
     if match is None:
@@ -35,10 +35,10 @@ def by_path(target: bytes) -> Named | None:
         key = ObjectKey.parse(match[1].decode("ascii"))
     except ParseError:
         return None
-    return Named(key, (match[2] or b"/") + (match[3] or b""))
+    return DirectRequest(key, (match[2] or b"/") + (match[3] or b""))
 
 
-def parse_token(headers: Headers, key: ObjectKey) -> str:
+def parse_request_token(headers: Headers, key: ObjectKey) -> str:
     """The caller's token: `Bearer TOKEN`, or `Basic base64("NAMESPACE/NAME:TOKEN")` for that very Connector."""
     if headers.values(b"proxy-authorization"):
         raise ParseError("Proxy-Authorization", "is for CONNECT; send the token in Authorization, and only there")
@@ -51,7 +51,7 @@ def parse_token(headers: Headers, key: ObjectKey) -> str:
     return caller.token or ""
 
 
-def to_target(headers: Headers, address: Address) -> Headers:
+def with_target_host(headers: Headers, address: Address) -> Headers:
     """The fields for the target: its own Host in place of the proxy's."""
     return Headers([(b"Host", host_header(address)), *(each for each in headers if each[0].lower() != b"host")])
 

@@ -17,11 +17,11 @@ from connector_store.domain.base.request_info import RequestInfo
 
 MAX_PATH: Final = 2048
 """Characters of a path."""
-MAX_COMMANDS: Final = 16384
+MAX_COMMAND: Final = 16384
 """Characters of all the words of a command."""
-CUT: Final = "..."
+ELLIPSIS: Final = "..."
 
-_NAMES: Final = frozenset(
+_LOGGED_PARAMETERS: Final = frozenset(
     [
         "allowWatchBookmarks",
         "cmd",
@@ -73,59 +73,59 @@ _NAMES: Final = frozenset(
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_NOTHING: Final[frozenset[str]] = frozenset()
-_EXEC: Final = frozenset({"command"})
-_ON_NODES: Final = frozenset({"command", "cmd"})
+_NO_PARAMETERS: Final[frozenset[str]] = frozenset()
+_EXEC_PARAMETERS: Final = frozenset({"command"})
+_NODE_PROXY_PARAMETERS: Final = frozenset({"command", "cmd"})
 
 
-def command_names(info: RequestInfo | None) -> frozenset[str]:
+def command_parameters(info: RequestInfo | None) -> frozenset[str]:
     """The parameters that hold a command: of an exec, or of kubelet's /exec and /run through the proxy of a node."""
     if info is not None and info.subresource == "exec":
-        return _EXEC
+        return _EXEC_PARAMETERS
     if info is not None and info.resource == "nodes" and info.subresource == "proxy":
-        return _ON_NODES
-    return _NOTHING
+        return _NODE_PROXY_PARAMETERS
+    return _NO_PARAMETERS
 
 
-def loggable(target: str, commands: frozenset[str]) -> str:
+def redact_target(target: str, commands: frozenset[str]) -> str:
     """A request target without the values of its query, but for those of `commands`, which come first."""
-    path, mark, query = _without_login(target).partition("?")
-    shown = _cut(without_tokens(path), MAX_PATH)
-    if not mark:
-        return shown
-    told, names = _read(query, commands)
-    words = [_cut("&".join(told), MAX_COMMANDS)] if told else []
+    path, question_mark, query = _remove_userinfo(target).partition("?")
+    logged_path = _truncate(redact_tokens(path), MAX_PATH)
+    if not question_mark:
+        return logged_path
+    command_pairs, names = _split_query(query, commands)
+    parts = [_truncate("&".join(command_pairs), MAX_COMMAND)] if command_pairs else []
     if names:
-        words.append(_cut("&".join(names), MAX_PATH))
-    return f"{shown}?{'&'.join(words)}"
+        parts.append(_truncate("&".join(names), MAX_PATH))
+    return f"{logged_path}?{'&'.join(parts)}"
 
 
-def without_tokens(text: str) -> str:
+def redact_tokens(text: str) -> str:
     """JSON Web Tokens are easily known: no text needs one."""
-    return _JWT.sub(CUT, text) if "eyJ" in text else text
+    return _JWT.sub(ELLIPSIS, text) if "eyJ" in text else text
 
 
-def _read(query: str, commands: frozenset[str]) -> tuple[list[str], list[str]]:
-    told: list[str] = []
+def _split_query(query: str, commands: frozenset[str]) -> tuple[list[str], list[str]]:
+    command_pairs: list[str] = []
     names: list[str] = []
     for pair in query.split("&"):
         raw, _, value = pair.partition("=")
-        name = _decoded(raw)
-        if name is None or name not in _NAMES or ";" in pair or _BAD_ESCAPE.search(value):
-            if pair and names[-1:] != [CUT]:
-                names.append(CUT)
+        name = _decode_name(raw)
+        if name is None or name not in _LOGGED_PARAMETERS or ";" in pair or _BAD_ESCAPE.search(value):
+            if pair and names[-1:] != [ELLIPSIS]:
+                names.append(ELLIPSIS)
         elif name in commands:
-            told.append(f"{name}={value}")
+            command_pairs.append(f"{name}={value}")
         else:
             names.append(name)
-    return told, names
+    return command_pairs, names
 
 
-def _decoded(name: str) -> str | None:
+def _decode_name(name: str) -> str | None:
     return None if _BAD_ESCAPE.search(name) else unquote_plus(name)
 
 
-def _without_login(target: str) -> str:
+def _remove_userinfo(target: str) -> str:
     """Without the userinfo of an absolute or authority form, whatever characters it was written with."""
     if target.startswith("/") and not target.startswith("//"):
         return target
@@ -134,5 +134,5 @@ def _without_login(target: str) -> str:
     return f"{scheme[0] if scheme else ''}{after}"
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - len(CUT)] + CUT
+def _truncate(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - len(ELLIPSIS)] + ELLIPSIS

@@ -16,15 +16,21 @@ from connector_store.domain.callers.caller import BasicAuthorization
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.objects.matching import authority_matches, host_matches, host_of, is_plain, path_within
+from connector_store.domain.objects.matching import (
+    authority_matches,
+    host_matches,
+    host_of_authority,
+    is_path_within,
+    is_traversal_free,
+)
 from connector_store.domain.objects.models import Target, Unusable
 from connector_store.domain.permissions.impersonation import write_impersonation_headers
 from connector_store.domain.permissions.permissions import NotAllowed, parse_request_attributes
 
-METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+ALLOWED_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
 
-Found = Target | Unusable | None
+Resolution = Target | Unusable | None
 """What the store has for a key."""
 
 
@@ -37,9 +43,9 @@ class Inject:
     """
 
     target: Target
-    granted: Granted
+    grant: Granted
     role: str = ""
-    caller: bytes = field(default=b"", repr=False)
+    impersonation_headers: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +53,13 @@ class Forward:
     """Goes on to `target` without a credential: its class makes authentication optional and no Secret is named."""
 
     target: Target
-    granted: Granted
+    grant: Granted
     role: str = ""
-    caller: bytes = field(default=b"", repr=False)
+    impersonation_headers: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Defer:
+class AuthenticateInTunnel:
     """A tunnel for `key` may open; its caller comes inside, and nothing of the Connector is looked at before."""
 
     key: ObjectKey
@@ -63,78 +69,84 @@ Verdict = Inject | Deny | Forward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class AccessPolicy:
     """What the proxy's settings say: addresses that may be dialled, connections per caller and Connector."""
 
-    policy: AddressPolicy = field(default_factory=AddressPolicy)
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
     max_connections: int = 1000
 
 
-def before_access(*, full: bool, synced: bool, caller: BasicAuthorization | ParseError) -> Deny | BasicAuthorization:
+def precheck_connect(
+    *, audit_log_full: bool, synced: bool, credentials: BasicAuthorization | ParseError
+) -> Deny | BasicAuthorization:
     """What of a CONNECT is decided before anybody is asked: Deny, or whom to check."""
-    if full:
-        return denial.not_recorded()
+    if audit_log_full:
+        return denial.audit_log_full()
     if not synced:
         return denial.not_synced()
-    if isinstance(caller, ParseError):
-        return denial.bad_credentials(caller, inside=False)
-    return caller
+    if isinstance(credentials, ParseError):
+        return denial.bad_credentials(credentials, is_request=False)
+    return credentials
 
 
 def decide_connect(
     *,
-    full: bool,
+    audit_log_full: bool,
     synced: bool,
-    caller: BasicAuthorization | ParseError,
-    answer: AccessResult | None,
-    found: Found,
+    credentials: BasicAuthorization | ParseError,
+    access: AccessResult | None,
+    resolution: Resolution,
     authority: str,
-    rules: Rules,
-    taken: int,
-) -> Verdict | Defer:
+    policy: AccessPolicy,
+    connection_count: int,
+) -> Verdict | AuthenticateInTunnel:
     """Decide on a CONNECT.
 
     `full`: it would not be written down. `answer` is None where nobody was asked; `found` is the store's for the
     caller's key; `taken` counts the caller's other connections to that Connector.
     """
-    asked = before_access(full=full, synced=synced, caller=caller)
-    if isinstance(asked, Deny):
-        return asked
-    if asked.token is None:
-        return Defer(key=asked.key) if host_of(authority) is not None else denial.bad_authority()
-    admitted = _admit(asked.key, answer, found, authority, rules, inside=False)
-    if isinstance(admitted, Deny):
-        return admitted
-    if taken >= rules.max_connections:
-        return denial.too_many(rules.max_connections)
-    return _going_on(*admitted)
+    precheck = precheck_connect(audit_log_full=audit_log_full, synced=synced, credentials=credentials)
+    if isinstance(precheck, Deny):
+        return precheck
+    if precheck.token is None:
+        return (
+            AuthenticateInTunnel(key=precheck.key)
+            if host_of_authority(authority) is not None
+            else denial.bad_authority()
+        )
+    usable = _check_access(precheck.key, access, resolution, authority, policy, is_request=False)
+    if isinstance(usable, Deny):
+        return usable
+    if connection_count >= policy.max_connections:
+        return denial.too_many_connections(policy.max_connections)
+    return _inject_or_forward(*usable)
 
 
-def before_request(*, full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
+def precheck_request(*, audit_log_full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
     """What of a request is decided before anybody is asked."""
-    if full:
-        return denial.not_recorded()
-    if method not in METHODS:
+    if audit_log_full:
+        return denial.audit_log_full()
+    if method not in ALLOWED_METHODS:
         return denial.bad_method()
     if not synced:
         return denial.not_synced()
-    return denial.bad_credentials(token, inside=True) if isinstance(token, ParseError) else None
+    return denial.bad_credentials(token, is_request=True) if isinstance(token, ParseError) else None
 
 
 def decide_request(
     *,
-    full: bool,
+    audit_log_full: bool,
     method: bytes,
     synced: bool,
     token: str | ParseError,
     key: ObjectKey,
-    answer: AccessResult | None,
-    found: Found,
+    access: AccessResult | None,
+    resolution: Resolution,
     authority: str | None,
     raw_target: bytes,
     headers: Headers,
-    rules: Rules,
-    taken: int,
+    policy: AccessPolicy,
+    connection_count: int,
 ) -> Verdict:
     """Decide on a request in a tunnel that was opened for `key` and `authority`, or for `key` alone (None).
 
@@ -143,79 +155,87 @@ def decide_request(
     `answer` is the access check's for `token`: the tunnel's or, where that comes inside, this request's, a ParseError
     if it has no readable one. `taken` counts the caller's other connections to that Connector.
     """
-    refused = before_request(full=full, method=method, synced=synced, token=token)
-    if refused is not None:
-        return refused
-    admitted = _admit(key, answer, found, authority, rules, inside=True)
-    if isinstance(admitted, Deny):
-        return admitted
-    target, granted = admitted
+    deny = precheck_request(audit_log_full=audit_log_full, method=method, synced=synced, token=token)
+    if deny is not None:
+        return deny
+    usable = _check_access(key, access, resolution, authority, policy, is_request=True)
+    if isinstance(usable, Deny):
+        return usable
+    target, grant = usable
     if authority is None:
-        if not is_plain(raw_target):
-            return denial.not_plain(key)
+        if not is_traversal_free(raw_target):
+            return denial.path_traversal(key)
         raw_target = target.address.prefix.encode("ascii") + raw_target
     else:
-        host, written = headers.single_value(b"host"), target.address.authority
-        if host is None or (host.decode("latin-1") != written and not host_matches(host, target.address)):
+        host, expected = headers.single_value(b"host"), target.address.authority
+        if host is None or (host.decode("latin-1") != expected and not host_matches(host, target.address)):
             return denial.wrong_host(key, target.address)
-        if not path_within(raw_target, target.address):
+        if not is_path_within(raw_target, target.address):
             return denial.path_outside(key, target.address)
     if headers.impersonation_header is not None:
-        return denial.acts_as_another(headers.impersonation_header)
-    role, caller = "", b""
-    if target.lending is not None or target.impersonation is not None:
-        limits = _limited(target, granted, method, raw_target, headers)
-        if isinstance(limits, Deny):
-            return limits
-        role, caller = limits
-    if taken >= rules.max_connections:
-        return denial.too_many(rules.max_connections)
-    return _going_on(target, granted, role, caller)
+        return denial.impersonation_header(headers.impersonation_header)
+    role, impersonation_headers = "", b""
+    if target.permissions is not None or target.impersonation is not None:
+        permitted = _check_permissions(target, grant, method, raw_target, headers)
+        if isinstance(permitted, Deny):
+            return permitted
+        role, impersonation_headers = permitted
+    if connection_count >= policy.max_connections:
+        return denial.too_many_connections(policy.max_connections)
+    return _inject_or_forward(target, grant, role, impersonation_headers)
 
 
-def _going_on(target: Target, granted: Granted, role: str = "", caller: bytes = b"") -> Inject | Forward:
+def _inject_or_forward(
+    target: Target, grant: Granted, role: str = "", impersonation_headers: bytes = b""
+) -> Inject | Forward:
     kind = Forward if target.credential is None else Inject
-    return kind(target=target, granted=granted, role=role, caller=caller)
+    return kind(target=target, granted=grant, role=role, caller=impersonation_headers)
 
 
-def _limited(
-    target: Target, granted: Granted, method: bytes, raw_target: bytes, headers: Headers
+def _check_permissions(
+    target: Target, grant: Granted, method: bytes, raw_target: bytes, headers: Headers
 ) -> Deny | tuple[str, bytes]:
     """The role by which the Connector lends it, and as whom it goes on."""
-    role, caller = "", b""
-    if target.lending is not None:
-        asked = parse_request_attributes(method, raw_target, headers, target.address.prefix)
-        lent = target.lending.evaluate(asked)
-        if isinstance(lent, NotAllowed):
-            return denial.not_lent(target.key, asked.info, lent)
-        role = lent.role
+    role, impersonation_headers = "", b""
+    if target.permissions is not None:
+        attributes = parse_request_attributes(method, raw_target, headers, target.address.prefix)
+        result = target.permissions.evaluate(attributes)
+        if isinstance(result, NotAllowed):
+            return denial.not_permitted(target.key, attributes.info, result)
+        role = result.role
     if target.impersonation is not None:
         try:
-            caller = write_impersonation_headers(target.impersonation, granted.identity)
+            impersonation_headers = write_impersonation_headers(target.impersonation, grant.identity)
         except ParseError as error:
-            return denial.not_named(target.key, error)
-    return role, caller
+            return denial.cannot_impersonate(target.key, error)
+    return role, impersonation_headers
 
 
-def _admit(
-    key: ObjectKey, answer: AccessResult | None, found: Found, authority: str | None, rules: Rules, *, inside: bool
+def _check_access(
+    key: ObjectKey,
+    access: AccessResult | None,
+    resolution: Resolution,
+    authority: str | None,
+    policy: AccessPolicy,
+    *,
+    is_request: bool,
 ) -> Deny | tuple[Target, Granted]:
-    if not isinstance(answer, Granted):
-        return _refuse(key, answer, inside=inside)
-    if found is None:
-        return denial.not_allowed(key)
-    if isinstance(found, Unusable):
-        return denial.unusable(found)
-    if authority not in (None, found.address.authority) and not authority_matches(authority, found.address):
-        return denial.wrong_address(key, found.address)
-    if rules.policy.denies(found.address.host):
-        return denial.target_denied(found, found.address.host)
-    return found, answer
+    if not isinstance(access, Granted):
+        return _deny_access(key, access, is_request=is_request)
+    if resolution is None:
+        return denial.access_denied(key)
+    if isinstance(resolution, Unusable):
+        return denial.unusable(resolution)
+    if authority not in (None, resolution.address.authority) and not authority_matches(authority, resolution.address):
+        return denial.wrong_address(key, resolution.address)
+    if policy.addresses.denies(resolution.address.host):
+        return denial.target_denied(resolution, resolution.address.host)
+    return resolution, access
 
 
-def _refuse(key: ObjectKey, answer: Refused | Unavailable | None, *, inside: bool) -> Deny:
-    if answer is None:
-        return denial.internal()
-    if isinstance(answer, Unavailable):
-        return denial.unavailable(answer.retry_after, answer.public_reason)
-    return denial.bad_token(inside=inside) if answer.check == "token" else denial.not_allowed(key)
+def _deny_access(key: ObjectKey, access: Refused | Unavailable | None, *, is_request: bool) -> Deny:
+    if access is None:
+        return denial.internal_error()
+    if isinstance(access, Unavailable):
+        return denial.unavailable(access.retry_after, access.public_reason)
+    return denial.bad_token(is_request=is_request) if access.check == "token" else denial.access_denied(key)

@@ -24,13 +24,13 @@ from connector_store.domain.objects.models import Address
 TOKEN_FILE: Final = "context.token"  # noqa: S105 - the name of a file
 PLACEHOLDER: Final = "fake-token"
 """Stands for the target's token, so that clients which insist on one send something."""
-_ONLY: Final = "k8s"
-_PORTS: Final = {"http": 80, "https": 443}
+_SINGLE_CONTEXT_NAME: Final = "k8s"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class KubeconfigEntry:
     """One Connector of a kubeconfig.
 
     `proxy` is the proxy's `http://HOST[:PORT]`, or https; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
+class KubeconfigStyle:
     """How a kubeconfig is made.
 
     `rotating`: the token lies in a file beside it. `direct`: its server is the proxy, by TLS. `ca_file`: where the CA
@@ -56,54 +56,54 @@ class Style:
     rotating: bool = False
     direct: bool = False
     ca_file: str | None = None
-    plugin: Callable[[ObjectKey], Mapping[str, object]] | None = None
-    name: str | None = None
+    exec_plugin: Callable[[ObjectKey], Mapping[str, object]] | None = None
+    context_name: str | None = None
     namespace: str | None = None
 
     @property
-    def token_comes_inside(self) -> bool:
+    def token_in_requests(self) -> bool:
         """Whether the client sends the token with its requests, and not with CONNECT."""
-        return self.rotating or self.plugin is not None
+        return self.rotating or self.exec_plugin is not None
 
 
-def proxy_parts(url: str) -> tuple[str, str, int]:
+def parse_proxy_url(url: str) -> tuple[str, str, int]:
     """Scheme, host (an IPv6 address in brackets) and port of a proxy; ParseError if that is not what the URL names."""
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError:
         raise ParseError("proxy", "is not a URL; write http://HOST:PORT or https://HOST:PORT") from None
     host = parts.hostname or ""
     extra = parts.username is not None or parts.path.strip("/")
-    if not port or parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or extra:
+    if not port or parts.scheme not in _DEFAULT_PORTS or _HOST.fullmatch(host) is None or extra:
         raise ParseError("proxy", "is not the URL of a proxy; write http://HOST:PORT or https://HOST:PORT")
     return parts.scheme, f"[{host}]" if ":" in host else host, port
 
 
-def proxy_url(entry: Entry, *, rotating: bool = False) -> str:
+def proxy_url(entry: KubeconfigEntry, *, rotating: bool = False) -> str:
     """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 
     The port is written out because some clients demand one; ParseError if `proxy` is not the URL of a host.
     """
-    scheme, host, port = proxy_parts(entry.proxy)
+    scheme, host, port = parse_proxy_url(entry.proxy)
     user = quote(str(entry.key), safe="")
     password = TOKEN_IN_TUNNEL if rotating else quote(entry.token, safe="")
     return f"{scheme}://{user}:{password}@{host}:{port}"
 
 
-def direct_url(entry: Entry) -> str:
+def direct_url(entry: KubeconfigEntry) -> str:
     """The proxy as the server itself: by the Connector's own Service where `proxy` is that, else by a path.
 
     One port serves plain and TLS; where the URL names none, each scheme has its own. ParseError as `proxy_url`.
     """
-    scheme, host, port = proxy_parts(entry.proxy)
-    authority = host if port == _PORTS[scheme] else f"{host}:{port}"
+    scheme, host, port = parse_proxy_url(entry.proxy)
+    authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
     return f"https://{authority}" if is_alias(host, entry.key) else f"https://{authority}/connectors/{entry.key}"
 
 
-def render(entries: Sequence[Entry], *, rotating: bool = False) -> str:
+def render_kubeconfig(entries: Sequence[KubeconfigEntry], *, rotating: bool = False) -> str:
     """The kubeconfig as YAML; `entries` is not empty."""
-    return to_yaml(kubeconfig(entries, Style(rotating=rotating)))
+    return to_yaml(build_kubeconfig(entries, KubeconfigStyle(rotating=rotating)))
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:
@@ -112,10 +112,10 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return text
 
 
-def kubeconfig(entries: Sequence[Entry], style: Style) -> dict[str, Any]:
+def build_kubeconfig(entries: Sequence[KubeconfigEntry], style: KubeconfigStyle) -> dict[str, Any]:
     """The kubeconfig (v1 Config, client-go tools/clientcmd/api/v1) as a value; `entries` is not empty."""
-    only = style.name or _ONLY
-    names = [only] if len(entries) == 1 else [str(each.key) for each in entries]
+    single_name = style.context_name or _SINGLE_CONTEXT_NAME
+    names = [single_name] if len(entries) == 1 else [str(each.key) for each in entries]
     namespace = {"namespace": style.namespace} if style.namespace else {}
     return {
         "apiVersion": "v1",
@@ -129,19 +129,19 @@ def kubeconfig(entries: Sequence[Entry], style: Style) -> dict[str, Any]:
     }
 
 
-def _user(entry: Entry, style: Style) -> dict[str, Any]:
-    if style.plugin is not None:
-        return {"exec": dict(style.plugin(entry.key))}
+def _user(entry: KubeconfigEntry, style: KubeconfigStyle) -> dict[str, Any]:
+    if style.exec_plugin is not None:
+        return {"exec": dict(style.exec_plugin(entry.key))}
     if style.rotating:
         return {"tokenFile": TOKEN_FILE}
     return {"token": entry.token if style.direct else PLACEHOLDER}
 
 
-def _cluster(entry: Entry, style: Style) -> dict[str, str]:
+def _cluster(entry: KubeconfigEntry, style: KubeconfigStyle) -> dict[str, str]:
     if style.direct:
         cluster = {"server": direct_url(entry)}
     else:
-        cluster = {"server": str(entry.address), "proxy-url": proxy_url(entry, rotating=style.token_comes_inside)}
+        cluster = {"server": str(entry.address), "proxy-url": proxy_url(entry, rotating=style.token_in_requests)}
     if style.ca_file is not None:
         return cluster | {"certificate-authority": style.ca_file}
     return cluster | {"certificate-authority-data": base64.b64encode(entry.ca).decode("ascii")}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey, is_dns_label
-from connector_store.domain.kubeconfig.proxy_service import PREFIX
-from connector_store.domain.objects.matching import name_of
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
+from connector_store.domain.objects.matching import host_of_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,12 @@ class OwnNames:
     hosts: tuple[str, ...]
     cluster_domain: str
 
-    def connector(self, host: str) -> ObjectKey | None:
+    def connector_by_alias(self, host: str) -> ObjectKey | None:
         """The Connector whose alias that is, in one of the spellings that resolve in a cluster; None if of none.
 
         Whether there is such a Connector is nobody's to learn here.
         """
-        if not host.startswith(PREFIX):
+        if not host.startswith(ALIAS_PREFIX):
             return None
         for ending in (f".svc.{self.cluster_domain}", ".svc"):
             if host.endswith(ending) and "." in host.removesuffix(ending):
@@ -37,20 +37,20 @@ class OwnNames:
         service, dot, namespace = host.partition(".")
         if not dot or not is_dns_label(namespace) or not is_dns_label(service):
             return None
-        name = service.removeprefix(PREFIX)
+        name = service.removeprefix(ALIAS_PREFIX)
         return ObjectKey(namespace, name) if is_dns_label(name) else None
 
 
-def parse_names(text: str) -> tuple[str, ...]:
+def parse_host_names(text: str) -> tuple[str, ...]:
     """Read host names and IP addresses, separated by commas; ParseError, with an empty path, names the first wrong."""
-    return tuple(dict.fromkeys(_parse(each.strip()) for each in text.split(",") if each.strip()))
+    return tuple(dict.fromkeys(_parse_host_name(each.strip()) for each in text.split(",") if each.strip()))
 
 
-def _parse(text: str) -> str:
+def _parse_host_name(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        found = name_of(text.encode())
-    if found is None or found != text.lower().removesuffix("."):
+        host = host_of_header(text.encode())
+    if host is None or host != text.lower().removesuffix("."):
         raise ParseError("", f"{text[:80]!r} is not a host name or an IP address, without a port")
-    return found
+    return host

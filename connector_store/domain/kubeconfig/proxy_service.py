@@ -17,10 +17,10 @@ from connector_store.domain.base.names import ObjectKey, is_dns_label
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.objects.manifest import API_GROUP
 
-PREFIX: Final = "c-"
+ALIAS_PREFIX: Final = "c-"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "connectors-controller"
-SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
+ALIAS_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
 """Label selector of the Services that the controller has made."""
 
 
@@ -30,9 +30,9 @@ class Service:
 
     key: ObjectKey
     uid: str = ""
-    version: str = ""
-    managed: bool = False
-    connector: str | None = None
+    resource_version: str = ""
+    is_managed: bool = False
+    owner_name: str | None = None
     owner_uid: str = ""
     external_name: str | None = None
 
@@ -45,41 +45,41 @@ def parse_service(raw: Mapping[str, Any]) -> Service:
     return Service(
         key=ObjectKey(metadata["namespace"], metadata["name"]),
         uid=metadata.get("uid", ""),
-        version=metadata.get("resourceVersion", ""),
-        managed=(metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER,
-        connector=owner.get("name"),
+        resource_version=metadata.get("resourceVersion", ""),
+        is_managed=(metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER,
+        owner_name=owner.get("name"),
         owner_uid=owner.get("uid", ""),
         external_name=spec.get("externalName") if spec.get("type") == "ExternalName" else None,
     )
 
 
-def will_do(service: Service, connector: ObjectKey, uid: str, host: str) -> bool:
+def is_alias_service(service: Service, connector: ObjectKey, uid: str, host: str) -> bool:
     """True if it is the alias of the Connector with that uid, for the proxy at `host`."""
     return (
-        service.managed
-        and (service.key.namespace, service.key.name) == (connector.namespace, service_name(connector.name))
-        and (service.connector, service.owner_uid) == (connector.name, uid)
+        service.is_managed
+        and (service.key.namespace, service.key.name) == (connector.namespace, alias_service_name(connector.name))
+        and (service.owner_name, service.owner_uid) == (connector.name, uid)
         and service.external_name == host
     )
 
 
-def service_name(connector: str) -> str | None:
+def alias_service_name(connector: str) -> str | None:
     """None for a Connector whose name no Service can have: a DNS label (RFC 1035) of at most 63 characters."""
-    name = PREFIX + connector
+    name = ALIAS_PREFIX + connector
     return name if is_dns_label(name) else None
 
 
-def connector_of(service: ObjectKey) -> ObjectKey:
+def connector_of_alias(service: ObjectKey) -> ObjectKey:
     """The Connector that a Service of that name would belong to."""
-    return ObjectKey(service.namespace, service.name.removeprefix(PREFIX))
+    return ObjectKey(service.namespace, service.name.removeprefix(ALIAS_PREFIX))
 
 
-def service_url(connector: ObjectKey, cluster_domain: str) -> str:
+def alias_url(connector: ObjectKey, cluster_domain: str) -> str:
     """Where the Connector's own Service leads to the proxy: `http://c-NAME.NAMESPACE.svc.DOMAIN`."""
-    return f"http://{PREFIX}{connector.name}.{connector.namespace}.svc.{cluster_domain}"
+    return f"http://{ALIAS_PREFIX}{connector.name}.{connector.namespace}.svc.{cluster_domain}"
 
 
-def proxy_for(connector: ObjectKey, settings: Settings, *, seen: bool) -> str | None:
+def proxy_url_for(connector: ObjectKey, settings: Settings, *, alias_verified: bool) -> str | None:
     """What a kubeconfig names as the proxy: the alias if it was `seen` to be ours, else the proxy's own Service.
 
     By https where the setting `proxy-tls` says so. None where the settings name no Service of the proxy: then nothing
@@ -87,13 +87,13 @@ def proxy_for(connector: ObjectKey, settings: Settings, *, seen: bool) -> str | 
     """
     if settings.proxy_host is None:
         return None
-    url = service_url(connector, settings.cluster_domain) if seen else f"http://{settings.proxy_host}"
+    url = alias_url(connector, settings.cluster_domain) if alias_verified else f"http://{settings.proxy_host}"
     return "https" + url.removeprefix("http") if settings.proxy_tls else url
 
 
 def is_alias(host: str, connector: ObjectKey) -> bool:
     """True for the name of the Connector's own Service with the cluster's domain behind it."""
-    return host.startswith(f"{PREFIX}{connector.name}.{connector.namespace}.svc.")
+    return host.startswith(f"{ALIAS_PREFIX}{connector.name}.{connector.namespace}.svc.")
 
 
 def _is_connector(owner: Mapping[str, Any]) -> bool:

@@ -6,27 +6,34 @@ The configurations that it asked for, and the built-in files, which know one Con
 from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, Style, kubeconfig, proxy_url, to_yaml
+from connector_store.domain.kubeconfig.kubeconfig import (
+    TOKEN_FILE,
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    proxy_url,
+    to_yaml,
+)
 
 CA_FILE: Final = "ca.crt"
 IN_CLUSTER: Final = "in-cluster"
 _STYLES: Final = {
-    "kubeconfig": Style(),
-    "kubeconfig-rotating": Style(rotating=True),
-    "kubeconfig-direct": Style(rotating=True, direct=True, ca_file=CA_FILE),
+    "kubeconfig": KubeconfigStyle(),
+    "kubeconfig-rotating": KubeconfigStyle(rotating=True),
+    "kubeconfig-direct": KubeconfigStyle(rotating=True, direct=True, ca_file=CA_FILE),
 }
 """Configurations that are a kubeconfig, in a file of their name."""
 CONFIGURATIONS: Final = (*_STYLES, IN_CLUSTER)
-NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+REQUIRED_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "kubeconfig-rotating": (TOKEN_FILE,),
     "kubeconfig-direct": (TOKEN_FILE, CA_FILE),
     IN_CLUSTER: (CA_FILE,),
 }
 """Built-in files that configurations read beside their own."""
-OF_IN_CLUSTER: Final = ("token", "namespace")
+IN_CLUSTER_FILES: Final = ("token", "namespace")
 """With ca.crt the files that programs look for at their service account's path (client-go, rest.InClusterConfig)."""
 
-BUILT_IN: Final = (
+BUILT_IN_FILES: Final = (
     TOKEN_FILE,
     CA_FILE,
     "ca.cert",
@@ -43,7 +50,11 @@ NO_PROXY: Final = "localhost,127.0.0.1,::1"
 
 
 def render_files(
-    entries: Sequence[Entry], configurations: Sequence[str], left_out: Set[str] = frozenset(), *, namespace: str
+    entries: Sequence[KubeconfigEntry],
+    configurations: Sequence[str],
+    excluded_files: Set[str] = frozenset(),
+    *,
+    namespace: str,
 ) -> Mapping[str, bytes]:
     """All files of a volume; `entries` is not empty, `configurations` are of CONFIGURATIONS.
 
@@ -60,12 +71,12 @@ def render_files(
     }
     files = {name: text.encode() for name, text in built_in.items()}
     files |= dict.fromkeys((CA_FILE, "ca.cert", "context.proxy.caCert"), first.ca)
-    kept = {name: content for name, content in files.items() if name not in left_out}
+    included = {name: content for name, content in files.items() if name not in excluded_files}
     styles = {name: style for name, style in _STYLES.items() if name in configurations}
-    rendered = {name: to_yaml(kubeconfig(entries, style)).encode() for name, style in styles.items()}
+    rendered = {name: to_yaml(build_kubeconfig(entries, style)).encode() for name, style in styles.items()}
     if IN_CLUSTER in configurations:
         rendered |= {"token": first.token.encode(), "namespace": namespace.encode()}
-    return kept | rendered
+    return included | rendered
 
 
 def _env(url: str) -> str:

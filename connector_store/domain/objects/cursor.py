@@ -14,21 +14,21 @@ from typing import Any, Final
 
 from connector_store.domain.base.document import load_json
 
-Raw = Mapping[str, Any]
+RawObject = Mapping[str, Any]
 
 EXPIRED: Final = 410
 """HTTP status, and Status.code of an ERROR event, of a resourceVersion that the server no longer knows."""
 
-_BUSY: Final = 429
+_TOO_MANY_REQUESTS: Final = 429
 """The one ERROR event that says nothing about the position, as client-go's reflector has it."""
 
-INITIAL_END: Final = "k8s.io/initial-events-end"
+INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a streaming list (KEP-3157)."""
 
-MAX_LINE: Final = 16 * 2**20
+MAX_EVENT: Final = 16 * 2**20
 """Bytes of one event; etcd takes requests of 1.5 MiB unless told otherwise."""
 
-_FRUITLESS_STREAMS: Final = 5
+_MAX_FRUITLESS_STREAMS: Final = 5
 """Streams in a row that broke without progress before the state is listed anew; an ERROR event is no progress."""
 
 
@@ -54,136 +54,136 @@ class Listed[T]:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class WatchError:
     """The server ended the stream with an error (a Status); `code` is its HTTP code, EXPIRED among them."""
 
     code: int
     message: str
 
 
-class Cursor[T]:
+class WatchCursor[T]:
     """Position in the changes of one resource; `parse` gives None for objects that are to be passed over."""
 
-    def __init__(self, parse: Callable[[Raw], T | None]) -> None:
+    def __init__(self, parse: Callable[[RawObject], T | None]) -> None:
         self._parse = parse
-        self._version: str | None = None
-        self._fresh: dict[tuple[str, str], T] = {}
+        self._resource_version: str | None = None
+        self._listed_values: dict[tuple[str, str], T] = {}
         self._buffer = bytearray()
-        self._fruitless = 0
-        self._progress = 0
+        self._fruitless_stream_count = 0
+        self._progress_count = 0
 
     @property
-    def progress(self) -> int:
+    def progress_count(self) -> int:
         """Moves with each change, bookmark and whole state: what proves that the stream is alive and understood."""
-        return self._progress
+        return self._progress_count
 
     @property
     def resource_version(self) -> str | None:
         """Where to resume the watch; None while there is no whole state to resume from."""
-        return self._version
+        return self._resource_version
 
-    def begin(self) -> None:
+    def start_request(self) -> None:
         """A request is about to be made: what the last one left unfinished is worth nothing."""
         self._buffer.clear()
-        self._fresh.clear()
+        self._listed_values.clear()
 
     def restart(self) -> None:
         """Forget the position: the server no longer knows it (EXPIRED), or it cannot be trusted."""
-        self._version = None
-        self.begin()
+        self._resource_version = None
+        self.start_request()
 
-    def page(self, items: Iterable[Raw]) -> None:
+    def add_page(self, items: Iterable[RawObject]) -> None:
         """The objects of one page of a list."""
         for raw in items:
             self._collect(raw, _metadata(raw))
 
-    def listed(self, version: str) -> Listed[T]:
+    def finish_list(self, resource_version: str) -> Listed[T]:
         """All pages are in, or all initial events; the state is that of `version`."""
-        if not version:
+        if not resource_version:
             raise ValueError("a list without metadata.resourceVersion")
-        self._version = version
-        self._progress += 1
-        values = tuple(self._fresh.values())
-        self._fresh.clear()
+        self._resource_version = resource_version
+        self._progress_count += 1
+        values = tuple(self._listed_values.values())
+        self._listed_values.clear()
         return Listed(values)
 
-    def dropped(self) -> None:
+    def count_broken_stream(self) -> None:
         """An open stream broke; after many in a row without progress the position is given up."""
-        self._fruitless += 1
-        if self._fruitless >= _FRUITLESS_STREAMS:
-            self._fruitless = 0
+        self._fruitless_stream_count += 1
+        if self._fruitless_stream_count >= _MAX_FRUITLESS_STREAMS:
+            self._fruitless_stream_count = 0
             self.restart()
 
-    def feed(self, data: bytes) -> Iterator[Put[T] | Deleted[T] | Listed[T] | Failed]:
+    def feed(self, data: bytes) -> Iterator[Put[T] | Deleted[T] | Listed[T] | WatchError]:
         """Changes of the lines that `data` completes, ValueError for what is no watch stream.
 
         The position moves with each line that is read, so take all changes, or call `restart`.
         """
         self._buffer += data
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = rest
-        if len(rest) > MAX_LINE:
-            raise ValueError(f"an event of more than {MAX_LINE} bytes")
+        *lines, incomplete_line = self._buffer.split(b"\n")
+        self._buffer = incomplete_line
+        if len(incomplete_line) > MAX_EVENT:
+            raise ValueError(f"an event of more than {MAX_EVENT} bytes")
         for line in lines:
             if line.strip():
-                yield from self._read(line)
+                yield from self._read_event(line)
 
-    def _read(self, line: bytearray) -> Iterator[Put[T] | Deleted[T] | Listed[T] | Failed]:
+    def _read_event(self, line: bytearray) -> Iterator[Put[T] | Deleted[T] | Listed[T] | WatchError]:
         document = load_json(line)
         kind, raw = (document.get("type"), document.get("object")) if isinstance(document, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(raw, dict):
             raise ValueError("a line without type and object")
         if kind == "ERROR":
-            yield self._error(raw)
+            yield self._read_error(raw)
             return
         metadata = _metadata(raw)
         version = metadata.get("resourceVersion")
         if not isinstance(version, str) or not version:
             raise ValueError("an object without metadata.resourceVersion")
-        if self._version is None:
-            yield from self._initial(kind, raw, metadata, version)
+        if self._resource_version is None:
+            yield from self._read_initial_event(kind, raw, metadata, version)
         else:
-            yield from self._change(kind, raw, version)
+            yield from self._read_change(kind, raw, version)
 
-    def _error(self, status: Raw) -> Failed:
+    def _read_error(self, status: RawObject) -> WatchError:
         code = status.get("code")
-        failed = Failed(code if isinstance(code, int) else 0, str(status.get("message") or "no message"))
+        error = WatchError(code if isinstance(code, int) else 0, str(status.get("message") or "no message"))
         # Whatever it is (an event that cannot be decoded, a webhook that is away), the next watch from here may meet it
         # again, and for ever.
-        if failed.code != _BUSY:
+        if error.code != _TOO_MANY_REQUESTS:
             self.restart()
-        return failed
+        return error
 
-    def _initial(self, kind: str, raw: Raw, metadata: Raw, version: str) -> Iterator[Listed[T]]:
+    def _read_initial_event(self, kind: str, raw: RawObject, metadata: RawObject, version: str) -> Iterator[Listed[T]]:
         # Initial events come in the order of keys: none of them but the last is a place to resume.
-        self._fruitless = 0
+        self._fruitless_stream_count = 0
         if kind in ("ADDED", "MODIFIED"):
             self._collect(raw, metadata)
         elif kind == "DELETED":
-            self._fresh.pop(_key(metadata), None)
-        elif (metadata.get("annotations") or {}).get(INITIAL_END) == "true":
-            yield self.listed(version)
+            self._listed_values.pop(_key(metadata), None)
+        elif (metadata.get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
+            yield self.finish_list(version)
 
-    def _change(self, kind: str, raw: Raw, version: str) -> Iterator[Put[T] | Deleted[T]]:
-        self._version = version
-        self._fruitless = 0
-        self._progress += 1
+    def _read_change(self, kind: str, raw: RawObject, version: str) -> Iterator[Put[T] | Deleted[T]]:
+        self._resource_version = version
+        self._fruitless_stream_count = 0
+        self._progress_count += 1
         value = self._parse(raw) if kind in ("ADDED", "MODIFIED", "DELETED") else None
         if value is not None:
             yield Deleted(value) if kind == "DELETED" else Put(value)
 
-    def _collect(self, raw: Raw, metadata: Raw) -> None:
+    def _collect(self, raw: RawObject, metadata: RawObject) -> None:
         value = self._parse(raw)
         if value is not None:
-            self._fresh[_key(metadata)] = value
+            self._listed_values[_key(metadata)] = value
 
 
-def _metadata(raw: Raw) -> Raw:
+def _metadata(raw: RawObject) -> RawObject:
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict):
         raise ValueError("an object without metadata")
     return metadata
 
 
-def _key(metadata: Raw) -> tuple[str, str]:
+def _key(metadata: RawObject) -> tuple[str, str]:
     return str(metadata.get("namespace") or ""), str(metadata.get("name") or "")

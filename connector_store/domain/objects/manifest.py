@@ -18,7 +18,7 @@ from connector_store.domain.credential.credentials import AuthParams
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.domain.objects.matching import parse_address
-from connector_store.domain.objects.models import Address, Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.models import Address, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.domain.permissions.bindings import (
     Binding,
     Role,
@@ -40,7 +40,7 @@ KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret
 
 def parse_object(
     raw: object, *, system_namespace: str, default_namespace: str = ""
-) -> Connector | Rejected | ConnectorClass | Secret | ClusterRole | Role | Binding:
+) -> Connector | InvalidConnector | ConnectorClass | Secret | ClusterRole | Role | Binding:
     """Read any object of ours by its apiVersion and kind.
 
     Objects without a namespace get `default_namespace`, as kubectl does it.
@@ -63,23 +63,23 @@ def parse_object(
             return parse_role_binding(raw, default_namespace=default_namespace)
         case version, "ClusterRoleBinding" if version == RBAC_VERSION:
             return parse_cluster_role_binding(raw)
-    raise _not_read(fields)
+    raise _unsupported_object(fields)
 
 
-def _not_read(fields: Fields) -> ParseError:
+def _unsupported_object(fields: Fields) -> ParseError:
     version, kind = fields.text("apiVersion") or "", fields.text("kind") or ""
     if kind in KINDS:
-        return ParseError("apiVersion", f"{_quoted(version)} of {kind} is not read here; write {KINDS[kind]}")
+        return ParseError("apiVersion", f"{_quote(version)} of {kind} is not read here; write {KINDS[kind]}")
     hint = suggest_name(kind, KINDS) or "; what is read: " + ", ".join(KINDS)
-    return ParseError("kind", f"{_quoted(kind)} is not read here{hint}")
+    return ParseError("kind", f"{_quote(kind)} is not read here{hint}")
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """What somebody wrote, in one line and not too long."""
     return json.dumps(text[:MAX_SUGGESTION_INPUT])
 
 
-def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | Rejected:
+def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | InvalidConnector:
     """Read a Connector; Rejected with a condition's reason if its spec cannot be used."""
     metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
     spec: Fields | None = None
@@ -92,8 +92,8 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
         address = _address(spec)
         reason = "SecretInvalid"
         auth = spec.child("auth")
-        auth_params, secret_name = _params(auth), _secret_name(auth.child("secretRef"), metadata)
-        ca_secret_name = _name(spec.child("caCertSecretRef"))
+        auth_params, secret_name = _params(auth), _secret_ref_name(auth.child("secretRef"), metadata)
+        ca_secret_name = _referenced_name(spec.child("caCertSecretRef"))
         reason = "PermissionsInvalid"
         return Connector(
             key=metadata.key,
@@ -110,7 +110,7 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
             resource_version=metadata.resource_version,
         )
     except ParseError as error:
-        return _rejected(metadata, spec, reason, str(error))
+        return _invalid(metadata, spec, reason, str(error))
 
 
 def _class_name(spec: Fields) -> str:
@@ -131,17 +131,17 @@ def _address(spec: Fields) -> Address:
 
 
 def _permissions(spec: Fields, address: Address) -> Permissions | None:
-    found = parse_permissions(spec)
-    if found is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
+    permissions = parse_permissions(spec)
+    if permissions is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
         # Of `https://HOST/api` the server would read the path /api/v1/secrets as one of its own, and we /v1/secrets.
         raise ParseError(
             spec.path_of("permissions"),
             "cannot be kept below an address whose path begins with /api or /apis; write the server's base URL",
         )
-    return found
+    return permissions
 
 
-def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
+def _secret_ref_name(ref: Fields, metadata: Metadata) -> str | None:
     """The name in a core/v1 ObjectReference, which must be of a Secret of the Connector's own namespace."""
     if ref.text("kind") not in (None, "Secret"):
         raise ParseError(ref.path_of("kind"), "is not Secret")
@@ -150,15 +150,15 @@ def _secret_name(ref: Fields, metadata: Metadata) -> str | None:
             ref.path_of("namespace"),
             f"is another namespace; a Connector uses Secrets of its own, {metadata.key.namespace}, only",
         )
-    return _name(ref)
+    return _referenced_name(ref)
 
 
 def _params(auth: Fields) -> AuthParams:
     """Values may be anything in a class of somebody else's; what we can make no text of is empty."""
-    return tuple((each.text("name") or "", _value(each.value("value"))) for each in auth.items("params"))
+    return tuple((each.text("name") or "", _param_text(each.value("value"))) for each in auth.items("params"))
 
 
-def _value(value: object) -> str:
+def _param_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
@@ -166,16 +166,16 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _name(ref: Fields) -> str | None:
+def _referenced_name(ref: Fields) -> str | None:
     name = ref.text("name")
     if name is not None and not is_dns_subdomain(name):
         raise ParseError(ref.path_of("name"), "is not the name of a Secret")
     return name
 
 
-def _rejected(metadata: Metadata, spec: Fields | None, reason: str, message: str) -> Rejected:
+def _invalid(metadata: Metadata, spec: Fields | None, reason: str, message: str) -> InvalidConnector:
     name = spec.value("connectorClassName") if spec is not None else None
-    return Rejected(
+    return InvalidConnector(
         key=metadata.key,
         class_name=name if isinstance(name, str) else "",
         reason=reason,

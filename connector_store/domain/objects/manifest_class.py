@@ -13,133 +13,138 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import parse_metadata
 from connector_store.domain.objects.models import AuthType, ConnectorClass, HttpProbe
 
-RENDERED: Final = ("kubeconfig", "kubeconfig-rotating")
+SUPPORTED_CONFIGURATIONS: Final = ("kubeconfig", "kubeconfig-rotating")
 """Configurations that the doors render themselves, whatever template the class has for them."""
 
-_MARKED: Final = "{{"
+_TEMPLATE_MARK: Final = "{{"
 # Probes are relative to the address's path, and an auth probe carries the token: both templates ask for just that.
-_OWN_PREFIX = re.compile(r"\{\{-?\s*trimSuffix \"/\" \(urlParse \.Connector\.Spec\.Address\)\.path\s*-?\}\}")
-_OWN_TOKEN = re.compile(r"Bearer \{\{-?\s*\.Secret\.StringData\.token\s*-?\}\}")
+_ADDRESS_PATH_TEMPLATE = re.compile(r"\{\{-?\s*trimSuffix \"/\" \(urlParse \.Connector\.Spec\.Address\)\.path\s*-?\}\}")
+_TOKEN_TEMPLATE = re.compile(r"Bearer \{\{-?\s*\.Secret\.StringData\.token\s*-?\}\}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~]*")
 _PATH = re.compile(r"/[!-~]*")
-_KNOWN: Final = frozenset({"address", "auth", "authProbes", "livenessProbe", "configurations"})
+_SUPPORTED_FIELDS: Final = frozenset({"address", "auth", "authProbes", "livenessProbe", "configurations"})
 _METHODS: Final = frozenset({"GET", "POST"})
 
 
-class _Notes(list[str]):
+class _UnsupportedFields(list[str]):
     """Paths of fields that are not run."""
 
-    def unrun(self, fields: Fields, *names: str) -> None:
+    def add_if_set(self, fields: Fields, *names: str) -> None:
         self.extend(fields.path_of(each) for each in names if fields.value(each) not in (None, {}, [], "", False))
 
 
 def parse_class(raw: Mapping[str, object]) -> ConnectorClass:
     """Read a ConnectorClass; ParseError only without a usable name."""
     metadata = parse_metadata(raw, namespaced=False)
-    notes = _Notes()
+    unsupported = _UnsupportedFields()
     try:
         spec = Fields(raw, "").child("spec")
     except ParseError as error:
         spec = Fields(None, "spec")
-        notes.append(str(error))
-    types = tuple(_auth_types(spec, notes))
-    auth_probes = dict(_auth_probes(spec, notes))
-    liveness = _probe(spec, "livenessProbe", notes)
-    configurations = tuple(_configurations(spec, notes))
-    notes.unrun(spec, *sorted(set(spec.names()) - _KNOWN))
+        unsupported.append(str(error))
+    types = tuple(_auth_types(spec, unsupported))
+    auth_probes = dict(_auth_probes(spec, unsupported))
+    liveness = _probe(spec, "livenessProbe", unsupported)
+    configurations = tuple(_configurations(spec, unsupported))
+    unsupported.add_if_set(spec, *sorted(set(spec.names()) - _SUPPORTED_FIELDS))
     return ConnectorClass(
         name=metadata.key.name,
         auth_types=types,
         liveness=liveness,
         auth_probes=auth_probes,
         configurations=configurations,
-        not_run=tuple(notes),
+        unsupported_fields=tuple(unsupported),
         uid=metadata.uid,
         generation=metadata.generation,
     )
 
 
-def _auth_types(spec: Fields, notes: _Notes) -> Iterator[AuthType]:
-    for each in _items(spec, ("auth", "types"), notes):
+def _auth_types(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[AuthType]:
+    for each in _items(spec, ("auth", "types"), unsupported):
         try:
             name = each.text("name")
             if name is None:
                 raise ParseError(each.path_of("name"), "is empty")
             yield AuthType(name=name, secret_type=each.text("secretType") or "", optional=each.flag("optional"))
-            notes.unrun(each, "params", "generator")
+            unsupported.add_if_set(each, "params", "generator")
         except ParseError as error:
-            notes.append(str(error))
+            unsupported.append(str(error))
 
 
-def _auth_probes(spec: Fields, notes: _Notes) -> Iterator[tuple[str, HttpProbe]]:
-    for each in _items(spec, ("authProbes",), notes):
+def _auth_probes(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[tuple[str, HttpProbe]]:
+    for each in _items(spec, ("authProbes",), unsupported):
         try:
             name = each.text("authName")
         except ParseError as error:
-            notes.append(str(error))
+            unsupported.append(str(error))
             continue
-        probe = _probe(each, "probe", notes)
+        probe = _probe(each, "probe", unsupported)
         if name is None:
-            notes.append(f"{each.path_of('authName')}: is empty")
+            unsupported.append(f"{each.path_of('authName')}: is empty")
         elif probe is not None:
             yield name, probe
-        notes.unrun(each, "params")
+        unsupported.add_if_set(each, "params")
 
 
-def _configurations(spec: Fields, notes: _Notes) -> Iterator[str]:
-    for each in _items(spec, ("configurations",), notes):
+def _configurations(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[str]:
+    for each in _items(spec, ("configurations",), unsupported):
         name = each.value("name")
-        if name in RENDERED:
+        if name in SUPPORTED_CONFIGURATIONS:
             yield str(name)
-            notes.unrun(each, "data", "params")
+            unsupported.add_if_set(each, "data", "params")
         else:
-            notes.append(each.path)
+            unsupported.append(each.path)
 
 
-def _items(fields: Fields, path: tuple[str, ...], notes: _Notes) -> list[Fields]:
+def _items(fields: Fields, path: tuple[str, ...], unsupported: _UnsupportedFields) -> list[Fields]:
     try:
         for name in path[:-1]:
             fields = fields.child(name)
         return fields.items(path[-1])
     except ParseError as error:
-        notes.append(str(error))
+        unsupported.append(str(error))
         return []
 
 
-def _probe(parent: Fields, name: str, notes: _Notes) -> HttpProbe | None:
+def _probe(parent: Fields, name: str, unsupported: _UnsupportedFields) -> HttpProbe | None:
     try:
         probe = parent.child(name)
-        notes.unrun(probe, "api")
+        unsupported.add_if_set(probe, "api")
         http = probe.child("http")
-        return _http_probe(http, notes) if http else None
+        return _http_probe(http, unsupported) if http else None
     except ParseError as error:
-        notes.append(str(error))
+        unsupported.append(str(error))
         return None
 
 
-def _http_probe(http: Fields, notes: _Notes) -> HttpProbe | None:
-    path = _OWN_PREFIX.sub("", http.text("path") or "", count=1)
+def _http_probe(http: Fields, unsupported: _UnsupportedFields) -> HttpProbe | None:
+    path = _ADDRESS_PATH_TEMPLATE.sub("", http.text("path") or "", count=1)
     method = http.text("method") or "GET"
-    if _PATH.fullmatch(path) is None or _MARKED in path or method not in _METHODS or http.text("scheme") == "http":
-        notes.append(http.path)
+    if (
+        _PATH.fullmatch(path) is None
+        or _TEMPLATE_MARK in path
+        or method not in _METHODS
+        or http.text("scheme") == "http"
+    ):
+        unsupported.append(http.path)
         return None
-    notes.unrun(http, "host", "response")
-    return HttpProbe(path=path, method=method, headers=tuple(_headers(http, notes)))
+    unsupported.add_if_set(http, "host", "response")
+    return HttpProbe(path=path, method=method, headers=tuple(_headers(http, unsupported)))
 
 
-def _headers(http: Fields, notes: _Notes) -> Iterator[tuple[str, str]]:
+def _headers(http: Fields, unsupported: _UnsupportedFields) -> Iterator[tuple[str, str]]:
     """`httpHeaders`, which the schema has as a list and the product's documents as a map."""
-    for name, value, path in _pairs(http):
-        if name.lower() == "authorization" and _OWN_TOKEN.fullmatch(value) is not None:
+    for name, value, path in _header_pairs(http):
+        if name.lower() == "authorization" and _TOKEN_TEMPLATE.fullmatch(value) is not None:
             continue
-        if _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value) and _MARKED not in value:
+        if _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value) and _TEMPLATE_MARK not in value:
             yield name, value
         else:
-            notes.append(path)
+            unsupported.append(path)
 
 
-def _pairs(http: Fields) -> Iterator[tuple[str, str, str]]:
+def _header_pairs(http: Fields) -> Iterator[tuple[str, str, str]]:
     if isinstance(http.value("httpHeaders"), Mapping):
         headers = http.child("httpHeaders")
         for name in headers.names():

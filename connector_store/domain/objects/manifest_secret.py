@@ -18,12 +18,12 @@ _CA_SUFFIXES = (".crt", ".pem")
 _OPAQUE = "Opaque"
 
 
-class _Part[T](NamedTuple):
+class _SecretPart[T](NamedTuple):
     """A part of the Secret, or why it cannot be used; neither if it is not there, for want of the key `lacks`."""
 
     value: T | None = None
     problem: str | None = None
-    lacks: str = ""
+    missing_key: str = ""
 
 
 def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_namespace: str = "") -> Secret:
@@ -34,47 +34,47 @@ def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_na
     kind = kind if isinstance(kind, str) and kind else _OPAQUE
     credential = _credential(fields, kind)
     ca = _ca(fields, kind)
-    pin = _pin(metadata)
+    pinned_address = _pinned_address(metadata)
     return Secret(
         key=metadata.key,
         type=kind,
         credential=credential.value,
         credential_problem=credential.problem,
-        lacks=credential.lacks,
+        missing_key=credential.missing_key,
         ca=ca.value,
         ca_problem=ca.problem,
-        pinned=pin.value,
-        pin_problem=pin.problem,
-        is_shared_ca=metadata.key.namespace == system_namespace and _is_labelled(metadata),
+        pinned_address=pinned_address.value,
+        pinned_address_problem=pinned_address.problem,
+        is_shared_ca=metadata.key.namespace == system_namespace and _has_ca_label(metadata),
         resource_version=metadata.resource_version,
     )
 
 
-def _credential(fields: Fields, kind: str) -> _Part[Credential]:
+def _credential(fields: Fields, kind: str) -> _SecretPart[Credential]:
     secret_type = SECRET_TYPES.get(kind)
     if secret_type is None:
-        return _Part()
+        return _SecretPart()
     values: dict[str, bytes] = {}
     try:
         for key in secret_type.keys:
-            value = _decoded(fields, key)
+            value = _decode(fields, key)
             if value is None:
-                return _Part(lacks=key)
+                return _SecretPart(missing_key=key)
             values[key] = value
-        return _Part(secret_type.read(values))
+        return _SecretPart(secret_type.read(values))
     except ParseError as error:
-        return _Part(problem=str(error))
+        return _SecretPart(problem=str(error))
 
 
-def _ca(fields: Fields, kind: str) -> _Part[bytes]:
-    found: list[bytes] = []
+def _ca(fields: Fields, kind: str) -> _SecretPart[bytes]:
+    certificates_pem: list[bytes] = []
     key = "data"
     try:
         for key in _ca_keys(fields, kind):
-            found.extend(parse_certificates(_decoded(fields, key) or b""))
+            certificates_pem.extend(parse_certificates(_decode(fields, key) or b""))
     except ParseError as error:
-        return _Part(problem=f'key "{key}" {error.reason}')
-    return _Part(b"".join(found)) if found else _Part()
+        return _SecretPart(problem=f'key "{key}" {error.reason}')
+    return _SecretPart(b"".join(certificates_pem)) if certificates_pem else _SecretPart()
 
 
 def _ca_keys(fields: Fields, kind: str) -> list[str]:
@@ -84,18 +84,18 @@ def _ca_keys(fields: Fields, kind: str) -> list[str]:
         return [_CA_KEY]
     if kind in SECRET_TYPES:
         return []
-    named = [each for each in keys if each.endswith(_CA_SUFFIXES)]
-    return named or [each for each in keys if _holds_certificates(fields, each)]
+    certificate_keys = [each for each in keys if each.endswith(_CA_SUFFIXES)]
+    return certificate_keys or [each for each in keys if _holds_certificates(fields, each)]
 
 
 def _holds_certificates(fields: Fields, key: str) -> bool:
     try:
-        return BEGIN in (_decoded(fields, key) or b"")
+        return BEGIN in (_decode(fields, key) or b"")
     except ParseError:
         return False
 
 
-def _decoded(fields: Fields, key: str) -> bytes | None:
+def _decode(fields: Fields, key: str) -> bytes | None:
     """stringData over data, as the API server merges them; base64 may have line breaks, as in Go."""
     plain = fields.child("stringData")
     if key in plain.names():
@@ -110,16 +110,16 @@ def _decoded(fields: Fields, key: str) -> bytes | None:
         raise ParseError(f"data[{key}]", "is not base64; use stringData for plain text") from None
 
 
-def _pin(metadata: Metadata) -> _Part[Address]:
+def _pinned_address(metadata: Metadata) -> _SecretPart[Address]:
     path = f"metadata.annotations[{ADDRESS_ANNOTATION}]"
     try:
         text = metadata.annotation(ADDRESS_ANNOTATION)
-        return _Part(parse_address(text) if text is not None else None)
+        return _SecretPart(parse_address(text) if text is not None else None)
     except ParseError as error:
-        return _Part(problem=f"{path}: {error.reason}")
+        return _SecretPart(problem=f"{path}: {error.reason}")
 
 
-def _is_labelled(metadata: Metadata) -> bool:
+def _has_ca_label(metadata: Metadata) -> bool:
     try:
         return metadata.label(CA_LABEL) == "true"
     except ParseError:

@@ -25,14 +25,14 @@ _MAX_AUTHORITY = 300
 """Characters: RFC 1035 section 2.3.4 has 255 for a name."""
 _MAX_HOST = 253
 _MAX_ADDRESS = 2048
-_MAX_DECODING = 4
+_MAX_DECODING_ROUNDS = 4
 """Rounds of percent-decoding; what still changes after them is outside."""
 
 _LABELS = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 # https://url.spec.whatwg.org/#ends-in-a-number-checker: resolvers take such names for IPv4 addresses.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
-_IN_TARGETS = bytes(each for each in range(0x21, 0x7F) if each != ord("#"))
+_TARGET_BYTES = bytes(each for each in range(0x21, 0x7F) if each != ord("#"))
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -43,54 +43,54 @@ def parse_address(text: str) -> Address:
     """Read `https://HOST[:PORT][/PATH]`. The path of a ParseError is empty: the caller knows the field."""
     if len(text) > _MAX_ADDRESS:
         raise ParseError("", f"is longer than {_MAX_ADDRESS} characters")
-    scheme, found, rest = text.partition("://")
-    if not found or scheme.lower() != "https":
+    scheme, separator, remainder = text.partition("://")
+    if not separator or scheme.lower() != "https":
         raise ParseError("", "is not an https URL; write https://HOST[:PORT][/PATH]")
-    authority, slash, path = rest.partition("/")
-    for sign, name in (("@", "user information"), ("?", "a query"), ("#", "a fragment")):
-        if sign in (authority if sign == "@" else rest):
+    authority, slash, path = remainder.partition("/")
+    for delimiter, name in (("@", "user information"), ("?", "a query"), ("#", "a fragment")):
+        if delimiter in (authority if delimiter == "@" else remainder):
             raise ParseError("", f"has {name}; write https://HOST[:PORT][/PATH]")
-    host, port = _split(authority, DEFAULT_PORT)
-    return Address(host=host, port=port, prefix=_prefix(slash + path))
+    host, port = _split_authority(authority, DEFAULT_PORT)
+    return Address(host=host, port=port, prefix=_parse_prefix(slash + path))
 
 
-def host_of(authority: str) -> str | None:
+def host_of_authority(authority: str) -> str | None:
     """The host of `host:port` (RFC 9110 section 9.3.6), normalised; None if it is nothing like that."""
     if len(authority) > _MAX_AUTHORITY or authority.endswith("]") or ":" not in authority:
         return None
     try:
-        return _split(authority, DEFAULT_PORT)[0]
+        return _split_authority(authority, DEFAULT_PORT)[0]
     except ParseError:
         return None
 
 
-def name_of(host: bytes) -> str | None:
+def host_of_header(host: bytes) -> str | None:
     """The host of a Host header, normalised and without its port; None if it is none."""
     if len(host) > _MAX_AUTHORITY:
         return None
     try:
-        return _split(host.decode("latin-1"), DEFAULT_PORT)[0]
+        return _split_authority(host.decode("latin-1"), DEFAULT_PORT)[0]
     except ParseError:
         return None
 
 
 def authority_matches(authority: str, address: Address) -> bool:
     """True if the authority of a CONNECT (`host:port`, RFC 9110 section 9.3.6) is that of `address`."""
-    return len(authority) <= _MAX_AUTHORITY and _same(authority, address, 0)
+    return len(authority) <= _MAX_AUTHORITY and _authority_equals(authority, address, 0)
 
 
 def host_matches(host: bytes, address: Address) -> bool:
     """True if a Host header (RFC 9110 section 7.2; without a port: 443) is that of `address`."""
-    return len(host) <= _MAX_AUTHORITY and _same(host.decode("latin-1"), address, DEFAULT_PORT)
+    return len(host) <= _MAX_AUTHORITY and _authority_equals(host.decode("latin-1"), address, DEFAULT_PORT)
 
 
-def path_within(raw_target: bytes, address: Address) -> bool:
+def is_path_within(raw_target: bytes, address: Address) -> bool:
     """True if a request target in origin form lies within the address's prefix, however a server may read it.
 
     Servers differ in what they decode, collapse and strip. So a target is within only if it begins with the very bytes
     of the prefix and, decoded as often as one likes, has no segment that a server could take for `.` or `..`.
     """
-    if not raw_target.startswith(b"/") or raw_target.translate(None, _IN_TARGETS):
+    if not raw_target.startswith(b"/") or raw_target.translate(None, _TARGET_BYTES):
         return False
     prefix = address.prefix
     if not prefix:
@@ -103,65 +103,65 @@ def path_within(raw_target: bytes, address: Address) -> bool:
         return False
     if b"/." not in path and b"%" not in path and b"\\" not in path:
         return True
-    return _is_plain(path)
+    return _is_traversal_free(path)
 
 
-def is_plain(raw_target: bytes) -> bool:
+def is_traversal_free(raw_target: bytes) -> bool:
     """True if a request target is a path from which no server could go up, whatever it decodes."""
-    if not raw_target.startswith(b"/") or raw_target.translate(None, _IN_TARGETS):
+    if not raw_target.startswith(b"/") or raw_target.translate(None, _TARGET_BYTES):
         return False
     path = raw_target.partition(b"?")[0]
-    return (b"/." not in path and b"%" not in path and b"\\" not in path) or _is_plain(path)
+    return (b"/." not in path and b"%" not in path and b"\\" not in path) or _is_traversal_free(path)
 
 
-def _is_plain(path: bytes) -> bool:
+def _is_traversal_free(path: bytes) -> bool:
     if _BAD_ESCAPE.search(path) is not None:
         return False
     text = path.decode("ascii")
-    for _ in range(_MAX_DECODING):
+    for _ in range(_MAX_DECODING_ROUNDS):
         if "%" not in text:
             break
         # Compatibility forms too: some servers fold U+FF0E and U+2025 into dots.
-        text, before = unicodedata.normalize("NFKC", unquote(text)), text
-        if text == before:
+        text, previous = unicodedata.normalize("NFKC", unquote(text)), text
+        if text == previous:
             break
     else:
         return False
     if "\ufffd" in text or _CONTROL.search(text) is not None:
         return False
-    return not any(_is_dots(_PARAMETERS.split(each, maxsplit=1)[0]) for each in _SEPARATORS.split(text))
+    return not any(_is_dot_segment(_PARAMETERS.split(each, maxsplit=1)[0]) for each in _SEPARATORS.split(text))
 
 
-def _is_dots(segment: str) -> bool:
+def _is_dot_segment(segment: str) -> bool:
     return "." in segment and not segment.strip(". ")
 
 
 @lru_cache(maxsize=1024)
-def _same(authority: str, address: Address, default_port: int) -> bool:
+def _authority_equals(authority: str, address: Address, default_port: int) -> bool:
     try:
-        return _split(authority, default_port) == (address.host, address.port)
+        return _split_authority(authority, default_port) == (address.host, address.port)
     except ParseError:
         return False
 
 
 @lru_cache(maxsize=1024)
-def _split(authority: str, default_port: int) -> tuple[str, int]:
+def _split_authority(authority: str, default_port: int) -> tuple[str, int]:
     """`host[:port]` -> both, normalised (lower case, shortest IPv6 form, no brackets, no final dot)."""
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
-        return _host(authority), _port(default_port)
+        return _normalise_host(authority), _check_port(default_port)
     if re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is None:
         raise ParseError("", f"has no valid port; it is a number from 1 to {_MAX_PORT}")
-    return _host(host), _port(int(port))
+    return _normalise_host(host), _check_port(int(port))
 
 
-def _port(number: int) -> int:
+def _check_port(number: int) -> int:
     if not 0 < number <= _MAX_PORT:
         raise ParseError("", f"has no valid port; it is a number from 1 to {_MAX_PORT}")
     return number
 
 
-def _host(text: str) -> str:
+def _normalise_host(text: str) -> str:
     host = text.lower()
     try:
         if host.startswith("[") and host.endswith("]"):
@@ -179,7 +179,7 @@ def _host(text: str) -> str:
     return host
 
 
-def _prefix(path: str) -> str:
+def _parse_prefix(path: str) -> str:
     stripped = path.rstrip("/")
     if stripped and any(_SEGMENT.fullmatch(each) is None for each in stripped[1:].split("/")):
         raise ParseError("", "has a path with empty segments or with characters that would need percent-encoding")

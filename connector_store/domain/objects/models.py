@@ -65,7 +65,7 @@ class ConnectorClass:
     liveness: HttpProbe | None = None
     auth_probes: Mapping[str, HttpProbe] = field(default_factory=dict)
     configurations: tuple[str, ...] = ()
-    not_run: tuple[str, ...] = ()
+    unsupported_fields: tuple[str, ...] = ()
     uid: str = ""
     generation: int = 0
 
@@ -110,18 +110,18 @@ class Secret:
     type: str
     credential: Credential | None = None
     credential_problem: str | None = None
-    lacks: str = ""
+    missing_key: str = ""
     ca: bytes | None = None
     ca_problem: str | None = None
-    pinned: Address | None = None
-    pin_problem: str | None = None
+    pinned_address: Address | None = None
+    pinned_address_problem: str | None = None
     is_shared_ca: bool = False
     resource_version: str = field(default="", compare=False)
     """Tells which is the newer one of two sources'; empty in a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class InvalidConnector:
     """A Connector that exists but cannot be read: `reason` is a condition's reason, `message` says what to mend."""
 
     key: ObjectKey
@@ -148,11 +148,11 @@ class Target:
     credential: Credential | None
     secret_name: str | None
     ca: bytes | None
-    lending: PermissionEvaluator | None = None
+    permissions: PermissionEvaluator | None = None
     impersonation: Impersonation | None = None
 
 
-NOT_LENT: Final = "NotLent"
+TOKEN_NOT_ISSUED: Final = "NotLent"
 """Reason of an Unusable whose target grants no token: what the Secret holds may not mint, or the target is away."""
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.objects.auth import accepted, choose, is_ours, kind_of
+from connector_store.domain.objects.auth import accepted_secret_types, choose_auth_type, credential_kind, is_supported
 from connector_store.domain.objects.models import (
     AuthType,
     Connector,
     ConnectorClass,
-    Rejected,
+    InvalidConnector,
     Secret,
     Target,
     Unusable,
@@ -27,37 +27,37 @@ RoleLookup = Callable[[str], ClusterRole | None]
 
 
 def resolve(
-    connector: Connector | Rejected,
+    connector: Connector | InvalidConnector,
     cls: ConnectorClass | None,
-    secret: SecretLookup,
+    lookup_secret: SecretLookup,
     shared_ca: bytes | None,
-    role: RoleLookup,
+    lookup_role: RoleLookup,
 ) -> Target | Unusable | None:
     """Join a Connector with what it names; None if it is not ours.
 
     `shared_ca` is the PEM of the CAs that serve every Connector without one of its own.
     """
-    if not is_ours(connector, cls):
+    if not is_supported(connector, cls):
         return None
-    if isinstance(connector, Rejected):
+    if isinstance(connector, InvalidConnector):
         return Unusable(key=connector.key, reason=connector.reason, message=connector.message)
     if cls is None:
-        return _class_missing(connector)
-    auth = choose(cls, connector.auth_name)
-    if auth is None:
-        return _auth_unknown(connector, cls)
-    found = auth_secret(connector, auth, secret)
-    if isinstance(found, Unusable):
-        return found
-    credential = lent(connector, auth, found)
+        return _class_not_found(connector)
+    auth_type = choose_auth_type(cls, connector.auth_name)
+    if auth_type is None:
+        return _auth_type_not_found(connector, cls)
+    credential_secret = find_credential_secret(connector, auth_type, lookup_secret)
+    if isinstance(credential_secret, Unusable):
+        return credential_secret
+    credential = target_credential(connector, auth_type, credential_secret)
     if isinstance(credential, Unusable):
         return credential
-    ca = target_ca(connector, found, secret, shared_ca)
+    ca = target_ca(connector, credential_secret, lookup_secret, shared_ca)
     if isinstance(ca, Unusable):
         return ca
-    lending = what_is_lent(connector, role)
-    if isinstance(lending, Unusable):
-        return lending
+    permissions = resolve_permissions(connector, lookup_role)
+    if isinstance(permissions, Unusable):
+        return permissions
     return Target(
         key=connector.key,
         uid=connector.uid,
@@ -65,49 +65,55 @@ def resolve(
         credential=credential,
         secret_name=connector.secret_name,
         ca=ca,
-        lending=lending,
+        permissions=permissions,
         impersonation=connector.impersonation,
     )
 
 
-def auth_secret(connector: Connector, auth: AuthType, lookup: SecretLookup) -> Secret | Unusable | None:
+def find_credential_secret(
+    connector: Connector, auth_type: AuthType, lookup_secret: SecretLookup
+) -> Secret | Unusable | None:
     """The Secret with the credential; None where there need not be one; Unusable with the reason of SecretReady."""
     name = connector.secret_name
     if name is None:
-        if auth.optional:
+        if auth_type.optional:
             return None
         return _unusable(
             connector, "SecretNotFound", "spec.auth.secretRef.name is empty; name a Secret that holds the credential"
         )
-    secret = lookup(ObjectKey(connector.key.namespace, name))
+    secret = lookup_secret(ObjectKey(connector.key.namespace, name))
     if secret is None:
         return _unusable(
             connector,
             "SecretNotFound",
             f'secrets "{name}" not found in namespace "{connector.key.namespace}"; '
-            f"create it with type {auth.secret_type}",
+            f"create it with type {auth_type.secret_type}",
         )
-    kind = kind_of(auth)
-    held = next((each for each in accepted(kind, auth) if each.name == secret.type), None) if kind else None
-    if held is None:
+    kind = credential_kind(auth_type)
+    secret_type = (
+        next((each for each in accepted_secret_types(kind, auth_type) if each.name == secret.type), None)
+        if kind
+        else None
+    )
+    if secret_type is None:
         return _unusable(
             connector,
             "SecretTypeMismatch",
-            f'secrets "{name}" has type "{secret.type}"; create it anew with type {auth.secret_type}',
+            f'secrets "{name}" has type "{secret.type}"; create it anew with type {auth_type.secret_type}',
         )
     if secret.credential_problem is not None:
         return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.credential_problem}')
     if secret.credential is None:
-        key = secret.lacks or next(iter(held.keys))
+        key = secret.missing_key or next(iter(secret_type.keys))
         return _unusable(
-            connector, "SecretKeyMissing", f'secrets "{name}" has no key "{key}"; add {held.keys[key]} there'
+            connector, "SecretKeyMissing", f'secrets "{name}" has no key "{key}"; add {secret_type.keys[key]} there'
         )
-    return _pinned(connector, secret)
+    return _check_pinned_address(connector, secret)
 
 
-def lent(connector: Connector, auth: AuthType, secret: Secret | None) -> Credential | Unusable | None:
+def target_credential(connector: Connector, auth_type: AuthType, secret: Secret | None) -> Credential | Unusable | None:
     """What the target is to get of what `auth_secret` has found."""
-    kind = kind_of(auth)
+    kind = credential_kind(auth_type)
     if secret is None or secret.credential is None or kind is None:
         return None
     try:
@@ -116,11 +122,11 @@ def lent(connector: Connector, auth: AuthType, secret: Secret | None) -> Credent
         return _unusable(connector, "SecretInvalid", str(error))
 
 
-def _pinned(connector: Connector, secret: Secret) -> Secret | Unusable:
+def _check_pinned_address(connector: Connector, secret: Secret) -> Secret | Unusable:
     name = secret.key.name
-    if secret.pin_problem is not None:
-        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.pin_problem}')
-    if secret.pinned is not None and secret.pinned != connector.address:
+    if secret.pinned_address_problem is not None:
+        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.pinned_address_problem}')
+    if secret.pinned_address is not None and secret.pinned_address != connector.address:
         return _unusable(
             connector,
             "SecretInvalid",
@@ -131,21 +137,23 @@ def _pinned(connector: Connector, secret: Secret) -> Secret | Unusable:
 
 
 def target_ca(
-    connector: Connector, auth: Secret | None, lookup: SecretLookup, shared_ca: bytes | None
+    connector: Connector, credential_secret: Secret | None, lookup_secret: SecretLookup, shared_ca: bytes | None
 ) -> bytes | Unusable | None:
     """The most specific CA source: the auth Secret's ca.crt, spec.caCertSecretRef, the shared one; None: the system's.
 
     A source that is named but cannot be read makes the Connector unusable: falling back to a wider one would let any
     public CA stand in for a pinned private one.
     """
-    if auth is not None and auth.ca_problem is not None:
-        return _unusable(connector, "InvalidPEM", f'secrets "{auth.key.name}": {auth.ca_problem}')
-    if auth is not None and auth.ca is not None:
-        return auth.ca
+    if credential_secret is not None and credential_secret.ca_problem is not None:
+        return _unusable(
+            connector, "InvalidPEM", f'secrets "{credential_secret.key.name}": {credential_secret.ca_problem}'
+        )
+    if credential_secret is not None and credential_secret.ca is not None:
+        return credential_secret.ca
     name = connector.ca_secret_name
     if name is None:
         return shared_ca
-    secret = lookup(ObjectKey(connector.key.namespace, name))
+    secret = lookup_secret(ObjectKey(connector.key.namespace, name))
     if secret is None:
         return _unusable(
             connector,
@@ -160,15 +168,19 @@ def target_ca(
     return secret.ca
 
 
-def what_is_lent(connector: Connector, role: RoleLookup) -> PermissionEvaluator | Unusable | None:
+def resolve_permissions(connector: Connector, lookup_role: RoleLookup) -> PermissionEvaluator | Unusable | None:
     """The roles of spec.permissions; None where all is lent; Unusable with the reason of PermissionsReady."""
     if connector.permissions is None:
         return None
-    found = build_evaluator(connector.permissions, role)
-    return _unusable(connector, "RoleNotFound", found.message) if isinstance(found, RoleProblem) else found
+    permissions = build_evaluator(connector.permissions, lookup_role)
+    return (
+        _unusable(connector, "RoleNotFound", permissions.message)
+        if isinstance(permissions, RoleProblem)
+        else permissions
+    )
 
 
-def _class_missing(connector: Connector) -> Unusable:
+def _class_not_found(connector: Connector) -> Unusable:
     return _unusable(
         connector,
         "ConnectorClassNotFound",
@@ -177,12 +189,12 @@ def _class_missing(connector: Connector) -> Unusable:
     )
 
 
-def _auth_unknown(connector: Connector, cls: ConnectorClass) -> Unusable:
-    known = ", ".join(each.name for each in cls.auth_types)
+def _auth_type_not_found(connector: Connector, cls: ConnectorClass) -> Unusable:
+    names = ", ".join(each.name for each in cls.auth_types)
     return _unusable(
         connector,
         "SecretInvalid",
-        f'spec.auth.name "{connector.auth_name or ""}" is not an auth type of class {cls.name}; use one of: {known}',
+        f'spec.auth.name "{connector.auth_name or ""}" is not an auth type of class {cls.name}; use one of: {names}',
     )
 
 

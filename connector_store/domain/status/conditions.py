@@ -13,27 +13,34 @@ from datetime import UTC, datetime
 from typing import Final
 
 from connector_store.domain.base import rfc3339
-from connector_store.domain.objects.models import ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.domain.status.facts import Facts
 from connector_store.domain.status.published import HttpAddress
-from connector_store.domain.status.serving import Withheld
-from connector_store.domain.status.status import CONDITION_READY, Condition, Status, Truth
+from connector_store.domain.status.serving import NotServed
+from connector_store.domain.status.status import CONDITION_READY, Condition, ConditionStatus, Status
 
-CLASS: Final = "ConnectorClassReady"
-SECRET: Final = "SecretReady"  # noqa: S105 - the type of a condition
-PERMISSIONS: Final = "PermissionsReady"
-CA_CERT: Final = "CACertReady"
-LIVENESS: Final = "LivenessReady"
-AUTH: Final = "AuthReady"
-SERVICE: Final = "ProxyServiceReady"
-CREDENTIAL: Final = "CredentialFresh"
+CLASS_READY: Final = "ConnectorClassReady"
+SECRET_READY: Final = "SecretReady"  # noqa: S105 - the type of a condition
+PERMISSIONS_READY: Final = "PermissionsReady"
+CA_CERT_READY: Final = "CACertReady"
+LIVENESS_READY: Final = "LivenessReady"
+AUTH_READY: Final = "AuthReady"
+PROXY_SERVICE_READY: Final = "ProxyServiceReady"
+CREDENTIAL_FRESH: Final = "CredentialFresh"
 SERVED: Final = "Served"
 """There only where it is False: of a Connector that is not served nothing else is looked at."""
 
-COUNTED: Final = (CLASS, SECRET, PERMISSIONS, LIVENESS, AUTH, SERVICE)
+COUNTED_IN_READY: Final = (
+    CLASS_READY,
+    SECRET_READY,
+    PERMISSIONS_READY,
+    LIVENESS_READY,
+    AUTH_READY,
+    PROXY_SERVICE_READY,
+)
 """In the order in which the first that is not True is the one that Ready names."""
 
-OURS: Final = frozenset({*COUNTED, CA_CERT, CREDENTIAL, SERVED, CONDITION_READY})
+OWN_CONDITIONS: Final = frozenset({*COUNTED_IN_READY, CA_CERT_READY, CREDENTIAL_FRESH, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
 AS_EXPECTED: Final = "AsExpected"
@@ -43,7 +50,7 @@ MAX_MESSAGE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Assessment:
     """One condition without its history; `holds` None is Unknown."""
 
     holds: bool | None
@@ -52,7 +59,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class ProbeResponse:
     """A probe got an HTTP answer. `account` is as whom the target knows us, as far as it says."""
 
     status: int
@@ -60,229 +67,235 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreachable:
+class ProbeFailure:
     """A probe got none: why, and what to do."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotLent:
+class TokenNotIssued:
     """There was nothing to ask with: no token could be minted. `refused`: the target has said so."""
 
     message: str
     refused: bool
 
 
-Outcome = Answered | Unreachable | NotLent
+ProbeOutcome = ProbeResponse | ProbeFailure | TokenNotIssued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
+class ProbeOutcomes:
     """Outcomes of the probes that the class has and that could be made."""
 
-    liveness: Outcome | None = None
-    auth: Outcome | None = None
+    liveness: ProbeOutcome | None = None
+    auth: ProbeOutcome | None = None
 
     @property
-    def well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether the target answered all that it was asked as a good one does."""
-        alive = self.liveness is None or (isinstance(self.liveness, Answered) and self.liveness.status < 500)
-        accepted = self.auth is None or (isinstance(self.auth, Answered) and 200 <= self.auth.status < 300)
+        alive = self.liveness is None or (isinstance(self.liveness, ProbeResponse) and self.liveness.status < 500)
+        accepted = self.auth is None or (isinstance(self.auth, ProbeResponse) and 200 <= self.auth.status < 300)
         return alive and accepted
 
 
-def assess(facts: Facts, probes: Probes | None, service: Finding, *, now: float, soon: float) -> Mapping[str, Finding]:
+def assess(
+    facts: Facts, probes: ProbeOutcomes | None, service: Assessment, *, now: float, expiry_warning: float
+) -> Mapping[str, Assessment]:
     """`probes` None: they are not back yet. `soon` is how many seconds before its end a credential is warned about."""
-    static = {
-        CLASS: _class(facts),
-        SECRET: _secret(facts),
-        PERMISSIONS: _permissions(facts),
-        CA_CERT: _ca(facts),
-        CREDENTIAL: _fresh(facts, now, soon),
+    unprobed = {
+        CLASS_READY: _class(facts),
+        SECRET_READY: _secret(facts),
+        PERMISSIONS_READY: _permissions(facts),
+        CA_CERT_READY: _ca(facts),
+        CREDENTIAL_FRESH: _credential_fresh(facts, now, expiry_warning),
     }
-    findings = {**static, **_probed(facts, probes, static), SERVICE: service}
-    return {**findings, CONDITION_READY: _ready(findings)}
+    assessments = {**unprobed, **_probe_conditions(facts, probes, unprobed), PROXY_SERVICE_READY: service}
+    return {**assessments, CONDITION_READY: _ready(assessments)}
 
 
-def not_served(why: Withheld) -> Mapping[str, Finding]:
+def not_served(cause: NotServed) -> Mapping[str, Assessment]:
     """Of a Connector whose namespace is not served."""
-    finding = Finding(holds=False, reason=why.reason, message=why.message)
-    return {SERVED: finding, CONDITION_READY: finding}
+    assessment = Assessment(holds=False, reason=cause.reason, message=cause.message)
+    return {SERVED: assessment, CONDITION_READY: assessment}
 
 
 def next_status(
-    findings: Mapping[str, Finding],
+    assessments: Mapping[str, Assessment],
     old: Status,
     *,
     generation: int,
     proxy: HttpAddress | None,
-    expires: float | None = None,
+    credential_expires_at: float | None = None,
     now: datetime,
 ) -> Status:
     """`expires`: the credential's end, unix seconds. Conditions in `old` that are not of OURS are kept as they are."""
-    ours = tuple(_condition(kind, finding, old.condition(kind), now) for kind, finding in findings.items())
-    others = tuple(each for each in old.conditions if each.type not in OURS)
+    own = tuple(_condition(kind, assessment, old.condition(kind), now) for kind, assessment in assessments.items())
+    others = tuple(each for each in old.conditions if each.type not in OWN_CONDITIONS)
     return Status(
-        conditions=ours + others,
+        conditions=own + others,
         observed_generation=generation,
         proxy=proxy,
-        expires=None if expires is None else float(int(expires)),
+        credential_expires_at=None if credential_expires_at is None else float(int(credential_expires_at)),
     )
 
 
-def _condition(kind: str, finding: Finding, old: Condition | None, now: datetime) -> Condition:
-    truth: Truth = "Unknown" if finding.holds is None else "True" if finding.holds else "False"
+def _condition(kind: str, assessment: Assessment, old: Condition | None, now: datetime) -> Condition:
+    status: ConditionStatus = "Unknown" if assessment.holds is None else "True" if assessment.holds else "False"
     new = Condition(
         type=kind,
-        status=truth,
-        reason=finding.reason or AS_EXPECTED,
-        message=finding.message[:MAX_MESSAGE],
-        severity="Info" if kind in (CA_CERT, CREDENTIAL) else "",
-        transition=rfc3339.format_time(now),
+        status=status,
+        reason=assessment.reason or AS_EXPECTED,
+        message=assessment.message[:MAX_MESSAGE],
+        severity="Info" if kind in (CA_CERT_READY, CREDENTIAL_FRESH) else "",
+        last_transition_time=rfc3339.format_time(now),
     )
-    if old is not None and old.status == truth and old.transition:
-        return replace(new, transition=old.transition)
+    if old is not None and old.status == status and old.last_transition_time:
+        return replace(new, transition=old.last_transition_time)
     return new
 
 
-def _class(facts: Facts) -> Finding:
+def _class(facts: Facts) -> Assessment:
     connector = facts.connector
-    if isinstance(connector, Rejected) and not connector.reason.startswith(("Secret", "Permissions")):
-        return Finding(holds=False, reason=connector.reason, message=connector.message)
+    if isinstance(connector, InvalidConnector) and not connector.reason.startswith(("Secret", "Permissions")):
+        return Assessment(holds=False, reason=connector.reason, message=connector.message)
     if facts.cls is None:
-        return Finding(
+        return Assessment(
             holds=False,
             reason="ConnectorClassNotFound",
             message=f'connectorclasses.connectors.alauda.io "{connector.class_name}" not found; '
             "create it, or set spec.connectorClassName to k8s",
         )
-    return Finding(holds=True)
+    return Assessment(holds=True)
 
 
-def _secret(facts: Facts) -> Finding:
+def _secret(facts: Facts) -> Assessment:
     connector = facts.connector
-    if isinstance(connector, Rejected):
+    if isinstance(connector, InvalidConnector):
         if connector.reason.startswith("Secret"):
-            return Finding(holds=False, reason=connector.reason, message=connector.message)
+            return Assessment(holds=False, reason=connector.reason, message=connector.message)
         return _unknown("not looked at while the Connector cannot be read: " + connector.message)
     if facts.cls is None:
         return _unknown("not looked at while the class is missing, which says what Secret is needed")
-    if isinstance(facts.auth, Unusable):
-        return Finding(holds=False, reason=facts.auth.reason, message=facts.auth.message)
-    if facts.auth is None:
-        return Finding(holds=True, reason="SecretOptional", message="the class needs no Secret, and none is named")
-    return Finding(holds=True)
+    if isinstance(facts.secret, Unusable):
+        return Assessment(holds=False, reason=facts.secret.reason, message=facts.secret.message)
+    if facts.secret is None:
+        return Assessment(holds=True, reason="SecretOptional", message="the class needs no Secret, and none is named")
+    return Assessment(holds=True)
 
 
-def _permissions(facts: Facts) -> Finding:
+def _permissions(facts: Facts) -> Assessment:
     connector = facts.connector
-    if isinstance(connector, Rejected):
+    if isinstance(connector, InvalidConnector):
         if connector.reason.startswith("Permissions"):
-            return Finding(holds=False, reason=connector.reason, message=connector.message)
+            return Assessment(holds=False, reason=connector.reason, message=connector.message)
         return _unknown("not looked at while the Connector cannot be read: " + connector.message)
-    if isinstance(facts.lending, Unusable):
-        return Finding(holds=False, reason=facts.lending.reason, message=facts.lending.message)
-    if facts.lending is None:
-        return Finding(holds=True, reason="NotLimited", message="all that the credential may do is lent")
-    return Finding(holds=True)
+    if isinstance(facts.permissions, Unusable):
+        return Assessment(holds=False, reason=facts.permissions.reason, message=facts.permissions.message)
+    if facts.permissions is None:
+        return Assessment(holds=True, reason="NotLimited", message="all that the credential may do is lent")
+    return Assessment(holds=True)
 
 
-def _fresh(facts: Facts, now: float, soon: float) -> Finding:
+def _credential_fresh(facts: Facts, now: float, expiry_warning: float) -> Assessment:
     """When the credential ends, as it says itself; nothing depends on it, because clocks differ."""
     if facts.credential is None:
-        return Finding(holds=None, reason="NoCredential", message="there is no credential that could end")
-    expires = facts.credential.expires_at
-    if expires is None:
-        return Finding(holds=None, reason="NotKnown", message="the credential does not say when it ends")
-    name = facts.auth.key.name if isinstance(facts.auth, Secret) else ""
-    when = rfc3339.format_time(datetime.fromtimestamp(expires, UTC))
-    if expires <= now:
-        return Finding(
+        return Assessment(holds=None, reason="NoCredential", message="there is no credential that could end")
+    expires_at = facts.credential.expires_at
+    if expires_at is None:
+        return Assessment(holds=None, reason="NotKnown", message="the credential does not say when it ends")
+    name = facts.secret.key.name if isinstance(facts.secret, Secret) else ""
+    when = rfc3339.format_time(datetime.fromtimestamp(expires_at, UTC))
+    if expires_at <= now:
+        return Assessment(
             holds=False, reason="Expired", message=f'the credential in secrets "{name}" ended at {when}; renew it there'
         )
-    if expires <= now + soon:
-        return Finding(
+    if expires_at <= now + expiry_warning:
+        return Assessment(
             holds=False,
             reason="ExpiresSoon",
             message=f'the credential in secrets "{name}" ends at {when}; renew it there',
         )
-    return Finding(holds=True, message=f"the credential ends at {when}")
+    return Assessment(holds=True, message=f"the credential ends at {when}")
 
 
-def _ca(facts: Facts) -> Finding:
-    if isinstance(facts.connector, Rejected):
+def _ca(facts: Facts) -> Assessment:
+    if isinstance(facts.connector, InvalidConnector):
         return _unknown("not looked at while the Connector cannot be read: " + facts.connector.message)
     if isinstance(facts.ca, Unusable):
-        return Finding(holds=False, reason=facts.ca.reason, message=facts.ca.message)
+        return Assessment(holds=False, reason=facts.ca.reason, message=facts.ca.message)
     if facts.ca is None:
-        return Finding(holds=True, reason="NoCACert", message="the system's certificate authorities are trusted")
-    return Finding(holds=True, reason="Valid")
+        return Assessment(holds=True, reason="NoCACert", message="the system's certificate authorities are trusted")
+    return Assessment(holds=True, reason="Valid")
 
 
-def _probed(facts: Facts, probes: Probes | None, static: Mapping[str, Finding]) -> Mapping[str, Finding]:
-    blocking = next((static[kind].message for kind in (CLASS, SECRET) if static[kind].holds is not True), "")
+def _probe_conditions(
+    facts: Facts, probes: ProbeOutcomes | None, unprobed: Mapping[str, Assessment]
+) -> Mapping[str, Assessment]:
+    blocking = next(
+        (unprobed[kind].message for kind in (CLASS_READY, SECRET_READY) if unprobed[kind].holds is not True), ""
+    )
     if blocking or facts.cls is None:
         skipped = _unknown("not probed: " + blocking)
-        return {LIVENESS: skipped, AUTH: skipped}
+        return {LIVENESS_READY: skipped, AUTH_READY: skipped}
     if isinstance(facts.ca, Unusable):
         # CACertReady is not counted, but nothing can be reached without the trust that the Connector asks for.
         reason = "no connection is made without the CA that is asked for: " + facts.ca.message
         return {
-            LIVENESS: Finding(holds=False, reason="ConnectionFailed", message=reason),
-            AUTH: _unknown("not probed: " + facts.ca.message),
+            LIVENESS_READY: Assessment(holds=False, reason="ConnectionFailed", message=reason),
+            AUTH_READY: _unknown("not probed: " + facts.ca.message),
         }
-    return {LIVENESS: _liveness(facts.cls, probes), AUTH: _auth(facts, facts.cls, probes)}
+    return {LIVENESS_READY: _liveness(facts.cls, probes), AUTH_READY: _auth(facts, facts.cls, probes)}
 
 
-def _liveness(cls: ConnectorClass, probes: Probes | None) -> Finding:
+def _liveness(cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
     """Any HTTP answer but 5xx proves life: where anonymous access is off, /livez answers 401 or 403."""
     if cls.liveness is None:
-        return Finding(holds=True, reason="NonLivenessProbe", message=f"class {cls.name} has no liveness probe")
+        return Assessment(holds=True, reason="NonLivenessProbe", message=f"class {cls.name} has no liveness probe")
     match probes.liveness if probes else None:
         case None:
             return _unknown("the first probe is not back yet")
-        case Unreachable(message=message):
-            return Finding(holds=False, reason="ConnectionFailed", message=message)
-        case Answered(status=status) if status >= 500:
-            return Finding(
+        case ProbeFailure(message=message):
+            return Assessment(holds=False, reason="ConnectionFailed", message=message)
+        case ProbeResponse(status=status) if status >= 500:
+            return Assessment(
                 holds=False,
                 reason="ConnectionFailed",
                 message=f"the target answered {cls.liveness.path} with status code {status}; "
                 "mend the API server, or what stands before it",
             )
         case _:
-            return Finding(holds=True)
+            return Assessment(holds=True)
 
 
-def _auth(facts: Facts, cls: ConnectorClass, probes: Probes | None) -> Finding:
+def _auth(facts: Facts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
     probe = cls.auth_probes.get(facts.auth_name or "")
     if probe is None:
-        return Finding(holds=True, reason="NonAuthProbe", message=f"class {cls.name} has no probe of this auth type")
+        return Assessment(holds=True, reason="NonAuthProbe", message=f"class {cls.name} has no probe of this auth type")
     if facts.credential is None:
-        return Finding(holds=True, reason="NonAuthProbe", message="there is no token to probe with")
+        return Assessment(holds=True, reason="NonAuthProbe", message="there is no token to probe with")
     match probes.auth if probes else None:
         case None:
             return _unknown("not probed while the target does not answer" if probes else "the probe is not back yet")
-        case Unreachable(message=message):
+        case ProbeFailure(message=message):
             return _unknown(message)
-        case NotLent(message=message, refused=refused):
+        case TokenNotIssued(message=message, refused=refused):
             return _failed(message) if refused else _unknown(message)
-        case Answered(status=status, account=account) if 200 <= status < 300:
-            return Finding(holds=True, message=f"the target knows it as {account}" if account else "")
-        case Answered(status=status) if status == 429 or status >= 500:
+        case ProbeResponse(status=status, account=account) if 200 <= status < 300:
+            return Assessment(holds=True, message=f"the target knows it as {account}" if account else "")
+        case ProbeResponse(status=status) if status == 429 or status >= 500:
             return _unknown(f"the target answered {probe.path} with status code {status}; it is asked again")
         case refused:
-            mend = _mend(facts, probe.path, refused.status)
-            return _failed(f"Authentication failed: status code {refused.status}; {mend}")
+            fix = _fix_hint(facts, probe.path, refused.status)
+            return _failed(f"Authentication failed: status code {refused.status}; {fix}")
 
 
-def _failed(message: str) -> Finding:
-    return Finding(holds=False, reason="AuthenticationFailed", message=message)
+def _failed(message: str) -> Assessment:
+    return Assessment(holds=False, reason="AuthenticationFailed", message=message)
 
 
-def _mend(facts: Facts, path: str, status: int) -> str:
-    secret = facts.auth.key.name if isinstance(facts.auth, Secret) else ""
+def _fix_hint(facts: Facts, path: str, status: int) -> str:
+    secret = facts.secret.key.name if isinstance(facts.secret, Secret) else ""
     if status == 401:
         return f'the target does not accept the token; renew it in secrets "{secret}"'
     if status == 403:
@@ -290,11 +303,11 @@ def _mend(facts: Facts, path: str, status: int) -> str:
     return f"{path} is not there; check that spec.address is the base URL of a Kubernetes API server"
 
 
-def _ready(findings: Mapping[str, Finding]) -> Finding:
-    counted = [findings[kind] for kind in COUNTED]
-    false = next((each for each in counted if each.holds is False), None)
-    return false or next((each for each in counted if each.holds is None), None) or Finding(holds=True)
+def _ready(assessments: Mapping[str, Assessment]) -> Assessment:
+    counted = [assessments[kind] for kind in COUNTED_IN_READY]
+    first_false = next((each for each in counted if each.holds is False), None)
+    return first_false or next((each for each in counted if each.holds is None), None) or Assessment(holds=True)
 
 
-def _unknown(message: str) -> Finding:
-    return Finding(holds=None, reason=NOT_PROBED, message=message)
+def _unknown(message: str) -> Assessment:
+    return Assessment(holds=None, reason=NOT_PROBED, message=message)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.objects.auth import choose
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.objects.auth import choose_auth_type
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.domain.objects.resolve import (
     RoleLookup,
     SecretLookup,
-    auth_secret,
-    lent,
+    find_credential_secret,
     resolve,
+    resolve_permissions,
     target_ca,
-    what_is_lent,
+    target_credential,
 )
 from connector_store.domain.permissions.permissions import PermissionEvaluator
 
@@ -25,57 +25,57 @@ from connector_store.domain.permissions.permissions import PermissionEvaluator
 class Facts:
     """`auth` and `ca` as `resolve.auth_secret` and `resolve.target_ca` give them; None for a Rejected one."""
 
-    connector: Connector | Rejected
+    connector: Connector | InvalidConnector
     cls: ConnectorClass | None
-    auth: Secret | Unusable | None = None
+    secret: Secret | Unusable | None = None
     ca: bytes | Unusable | None = None
     credential: Credential | None = None
     """What the target is to get; None also where `auth` is Unusable."""
-    lending: PermissionEvaluator | Unusable | None = None
+    permissions: PermissionEvaluator | Unusable | None = None
 
     @property
     def auth_name(self) -> str | None:
         """The class's auth type that the Connector uses."""
-        if self.cls is None or isinstance(self.connector, Rejected):
+        if self.cls is None or isinstance(self.connector, InvalidConnector):
             return None
-        chosen = choose(self.cls, self.connector.auth_name)
-        return chosen.name if chosen else None
+        auth_type = choose_auth_type(self.cls, self.connector.auth_name)
+        return auth_type.name if auth_type else None
 
 
-def gather(
-    connector: Connector | Rejected,
+def gather_facts(
+    connector: Connector | InvalidConnector,
     cls: ConnectorClass | None,
-    lookup: SecretLookup,
+    lookup_secret: SecretLookup,
     shared_ca: bytes | None,
-    role: RoleLookup,
+    lookup_role: RoleLookup,
 ) -> Facts:
     """For a Connector of which `auth.is_ours` is true."""
-    if isinstance(connector, Rejected):
+    if isinstance(connector, InvalidConnector):
         return Facts(connector=connector, cls=cls)
     name = connector.secret_name
-    named = None if name is None else lookup(ObjectKey(connector.key.namespace, name))
-    auth, credential = _auth(connector, cls, lookup)
+    referenced_secret = None if name is None else lookup_secret(ObjectKey(connector.key.namespace, name))
+    secret, credential = _secret_and_credential(connector, cls, lookup_secret)
     return Facts(
         connector=connector,
         cls=cls,
-        auth=auth,
-        ca=target_ca(connector, named, lookup, shared_ca),
+        secret=secret,
+        ca=target_ca(connector, referenced_secret, lookup_secret, shared_ca),
         credential=credential,
-        lending=what_is_lent(connector, role),
+        permissions=resolve_permissions(connector, lookup_role),
     )
 
 
-def _auth(
-    connector: Connector, cls: ConnectorClass | None, lookup: SecretLookup
+def _secret_and_credential(
+    connector: Connector, cls: ConnectorClass | None, lookup_secret: SecretLookup
 ) -> tuple[Secret | Unusable | None, Credential | None]:
     if cls is None:
         return None, None
-    auth = choose(cls, connector.auth_name)
-    if auth is None:
-        unknown = resolve(connector, cls, lookup, None, lambda _: None)
-        return (unknown if isinstance(unknown, Unusable) else None), None
-    found = auth_secret(connector, auth, lookup)
-    if isinstance(found, Unusable):
-        return found, None
-    credential = lent(connector, auth, found)
-    return (credential, None) if isinstance(credential, Unusable) else (found, credential)
+    auth_type = choose_auth_type(cls, connector.auth_name)
+    if auth_type is None:
+        problem = resolve(connector, cls, lookup_secret, None, lambda _: None)
+        return (problem if isinstance(problem, Unusable) else None), None
+    secret = find_credential_secret(connector, auth_type, lookup_secret)
+    if isinstance(secret, Unusable):
+        return secret, None
+    credential = target_credential(connector, auth_type, secret)
+    return (credential, None) if isinstance(credential, Unusable) else (secret, credential)

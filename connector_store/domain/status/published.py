@@ -19,12 +19,12 @@ class HttpAddress:
 
 def parse_http_address(raw: Mapping[str, object]) -> HttpAddress | None:
     """Read it from a raw Connector; None while the controller has not published it."""
-    found = Fields(raw, "").child("status").child("proxy").child("httpAddress")
-    url, certificates = found.text("url"), found.text("CACerts")
+    address = Fields(raw, "").child("status").child("proxy").child("httpAddress")
+    url, certificates = address.text("url"), address.text("CACerts")
     if url is None or certificates is None:
         return None
     try:
         ca = base64.b64decode(certificates, validate=True)
     except ValueError:
-        raise ParseError(found.path_of("CACerts"), "is not base64; the controller writes it anew") from None
-    return HttpAddress(url=url, ca=ca, audience=found.text("audience") or "")
+        raise ParseError(address.path_of("CACerts"), "is not base64; the controller writes it anew") from None
+    return HttpAddress(url=url, ca=ca, audience=address.text("audience") or "")

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-SIGNING: Final = "mitmproxy-ca.pem"
-PUBLISHED: Final = "ca.crt"
-NEXT: Final = "next.pem"
+SIGNING_CA_KEY: Final = "mitmproxy-ca.pem"
+PUBLISHED_CA_KEY: Final = "ca.crt"
+NEXT_CA_KEY: Final = "next.pem"
 """Keys of the CA's Secret; `ca.crt` is also that of the ConfigMap with its public half."""
 
-LIFETIME: Final = 3 * 365 * 86400.0
+CA_LIFETIME: Final = 3 * 365 * 86400.0
 """Seconds that a CA of ours is valid."""
 
 RENEW_BEFORE: Final = 365 * 86400.0
 """Seconds before its end; for so long a client that never reads its kubeconfig again goes on."""
 
 
-class Step(Enum):
+class RotationStep(Enum):
     CREATE = "create"
     ANNOUNCE = "announce"
     STAMP = "stamp"
@@ -39,54 +39,58 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
+class CaState:
     """What the Secret and the ConfigMap hold; times in unix seconds."""
 
-    expires: float | None
+    expires_at: float | None
     """Of the CA that signs; None while there is none."""
-    ours: bool = True
-    requested: bool = False
+    is_own: bool = True
+    rotation_requested: bool = False
     has_next: bool = False
-    next_is_public: bool = False
+    next_is_published: bool = False
     """The ConfigMap holds it."""
-    announced: float | None = None
-    switched: float | None = None
+    announced_at: float | None = None
+    switched_at: float | None = None
     """None once the former CA is published no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RotationPlan:
     """A step to take now; or to WAIT, until `at` if that is not None."""
 
-    step: Step
-    at: float | None = None
+    step: RotationStep
+    due_at: float | None = None
 
 
-def plan(authority: Authority, now: float, overlap: float) -> Plan:
+def plan_rotation(ca: CaState, now: float, overlap: float) -> RotationPlan:
     """The one next step; `overlap` is the setting `ca-overlap` in seconds."""
-    if authority.expires is None:
-        return Plan(step=Step.CREATE)
-    if authority.has_next:
-        return _hand_over(authority, now, overlap)
-    if authority.switched is not None:
-        return _after(authority.switched, now, overlap, Step.RETIRE)
-    if authority.requested:
-        return Plan(step=Step.ANNOUNCE if authority.ours else Step.REFUSE)
-    if not authority.ours:
-        return Plan(step=Step.WAIT)
-    due = authority.expires - RENEW_BEFORE
-    return Plan(step=Step.ANNOUNCE) if now >= due else Plan(step=Step.WAIT, at=due)
+    if ca.expires_at is None:
+        return RotationPlan(step=RotationStep.CREATE)
+    if ca.has_next:
+        return _plan_switch(ca, now, overlap)
+    if ca.switched_at is not None:
+        return _plan_after_overlap(ca.switched_at, now, overlap, RotationStep.RETIRE)
+    if ca.rotation_requested:
+        return RotationPlan(step=RotationStep.ANNOUNCE if ca.is_own else RotationStep.REFUSE)
+    if not ca.is_own:
+        return RotationPlan(step=RotationStep.WAIT)
+    due_at = ca.expires_at - RENEW_BEFORE
+    return (
+        RotationPlan(step=RotationStep.ANNOUNCE)
+        if now >= due_at
+        else RotationPlan(step=RotationStep.WAIT, due_at=due_at)
+    )
 
 
-def _hand_over(authority: Authority, now: float, overlap: float) -> Plan:
-    if authority.announced is None:
-        return Plan(step=Step.STAMP if authority.next_is_public else Step.WAIT)
-    return _after(authority.announced, now, overlap, Step.SWITCH)
+def _plan_switch(ca: CaState, now: float, overlap: float) -> RotationPlan:
+    if ca.announced_at is None:
+        return RotationPlan(step=RotationStep.STAMP if ca.next_is_published else RotationStep.WAIT)
+    return _plan_after_overlap(ca.announced_at, now, overlap, RotationStep.SWITCH)
 
 
-def _after(since: float, now: float, overlap: float, step: Step) -> Plan:
+def _plan_after_overlap(since: float, now: float, overlap: float, step: RotationStep) -> RotationPlan:
     if since > now:
         # From a clock that went ahead: the overlap may be longer than asked for, never shorter.
-        return Plan(step=Step.STAMP)
-    due = since + overlap
-    return Plan(step=step) if now >= due else Plan(step=Step.WAIT, at=due)
+        return RotationPlan(step=RotationStep.STAMP)
+    due_at = since + overlap
+    return RotationPlan(step=step) if now >= due_at else RotationPlan(step=RotationStep.WAIT, due_at=due_at)

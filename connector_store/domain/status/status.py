@@ -16,7 +16,7 @@ from connector_store.domain.status.published import HttpAddress, parse_http_addr
 
 CONDITION_READY: Final = "Ready"
 
-Truth = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,11 @@ class Condition:
     """One of status.conditions; `transition` is RFC 3339 text. Empty fields are left out of the object."""
 
     type: str
-    status: Truth
+    status: ConditionStatus
     reason: str = ""
     message: str = ""
     severity: str = ""
-    transition: str = ""
+    last_transition_time: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Status:
     conditions: tuple[Condition, ...] = ()
     observed_generation: int = 0
     proxy: HttpAddress | None = None
-    expires: float | None = None
+    credential_expires_at: float | None = None
     """When the credential ends, in unix seconds; whole ones in the object."""
 
     @property
@@ -58,7 +58,7 @@ def parse_status(raw: Mapping[str, Any]) -> Status:
         conditions=tuple(_conditions(conditions if isinstance(conditions, list) else ())),
         observed_generation=generation if isinstance(generation, int) else 0,
         proxy=_proxy(raw),
-        expires=rfc3339.parse_time(_mapping(status.get("credential")).get("expirationTime")),
+        credential_expires_at=rfc3339.parse_time(_mapping(status.get("credential")).get("expirationTime")),
     )
 
 
@@ -70,22 +70,26 @@ def status_patch(status: Status, *, with_proxy: bool = True) -> dict[str, Any]:
     }
     if with_proxy:
         body["proxy"] = {"httpAddress": _proxy_body(status.proxy)} if status.proxy else None
-        body["credential"] = None if status.expires is None else {"expirationTime": _time(status.expires)}
+        body["credential"] = (
+            None
+            if status.credential_expires_at is None
+            else {"expirationTime": _format_time(status.credential_expires_at)}
+        )
     return body
 
 
 def _conditions(items: Iterable[object]) -> Iterable[Condition]:
     for item in items:
         raw = _mapping(item)
-        kind, truth = _text(raw, "type"), raw.get("status")
-        if kind and (truth == "True" or truth == "False" or truth == "Unknown"):
+        kind, status = _text(raw, "type"), raw.get("status")
+        if kind and (status == "True" or status == "False" or status == "Unknown"):
             yield Condition(
                 type=kind,
-                status=truth,
+                status=status,
                 reason=_text(raw, "reason"),
                 message=_text(raw, "message"),
                 severity=_text(raw, "severity"),
-                transition=_text(raw, "lastTransitionTime"),
+                last_transition_time=_text(raw, "lastTransitionTime"),
             )
 
 
@@ -96,7 +100,7 @@ def _condition_body(condition: Condition) -> dict[str, str]:
         "reason": condition.reason,
         "message": condition.message,
         "severity": condition.severity,
-        "lastTransitionTime": condition.transition,
+        "lastTransitionTime": condition.last_transition_time,
     }
     return {name: value for name, value in body.items() if value}
 
@@ -116,7 +120,7 @@ def _proxy_body(proxy: HttpAddress) -> dict[str, str | None]:
     }
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return rfc3339.format_time(datetime.fromtimestamp(seconds, UTC))
 
 

@@ -25,8 +25,8 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Found, Inject, Rules
-from connector_store.domain.objects.models import NOT_LENT
+from connector_store.domain.decision.verdict import AccessPolicy, Inject, Resolution
+from connector_store.domain.objects.models import TOKEN_NOT_ISSUED
 from connector_store.folder.access import TokenAccess
 from connector_store.minter import Minter
 from tests.addons.relay.test_inject import target as usable
@@ -228,7 +228,7 @@ class World:
             missing=missing,
             access=self.access,
             lending=self.lending,
-            rules=Rules(max_connections=1),
+            rules=AccessPolicy(max_connections=1),
         )
         self.sockets = Waiting()
         self.later: list[Decision] = []
@@ -361,9 +361,9 @@ class Later(Lending):
 
     def __init__(self) -> None:
         super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(Minter, None))
-        self.found: Found = NotYet(key=ObjectKey("a", "b"), reason=NOT_LENT, message="try again")
+        self.found: Resolution = NotYet(key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again")
 
-    def find(self, key: ObjectKey) -> Found:
+    def find(self, key: ObjectKey) -> Resolution:
         return self.found
 
 
@@ -410,7 +410,7 @@ def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:
 
 def test_connections_are_counted_by_caller() -> None:
     world = World()
-    world.checks = replace(world.checks, rules=Rules(max_connections=2))
+    world.checks = replace(world.checks, rules=AccessPolicy(max_connections=2))
     for token in ("t", "t", "u"):
         assert status(world.connect(token)) == 200
     key = ObjectKey("a", "b")
@@ -439,4 +439,4 @@ def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
 
 
 def test_no_text_form_shows_a_token() -> None:
-    assert "canary" not in repr(Decision(denial.internal(), None, None, "canary"))
+    assert "canary" not in repr(Decision(denial.internal_error(), None, None, "canary"))

@@ -7,7 +7,7 @@ import pytest
 from addons.access.checks import REFUSALS, Checks, ask, may_use
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
-from connector_store.domain.decision.verdict import Rules
+from connector_store.domain.decision.verdict import AccessPolicy
 from tests.fakes.lending import as_held
 
 KEY = ObjectKey("n", "a")
@@ -81,7 +81,7 @@ async def test_a_check_that_hangs_has_its_end() -> None:
 
 
 def checks(access: FakeAccess) -> Checks:
-    return Checks(missing=frozenset(), access=access, lending=as_held(lambda key: None), rules=Rules())
+    return Checks(missing=frozenset(), access=access, lending=as_held(lambda key: None), rules=AccessPolicy())
 
 
 @pytest.mark.parametrize(

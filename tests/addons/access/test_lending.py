@@ -8,8 +8,8 @@ from addons.access.lending import Lending, NotYet
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.minting import IssuedToken, IssuingCredential, TokenRequest
-from connector_store.domain.decision.verdict import Found
-from connector_store.domain.objects.models import NOT_LENT, Address, Target, Unusable
+from connector_store.domain.decision.verdict import Resolution
+from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
 from connector_store.minter import Failure, Source
 
 KEY = ObjectKey("team-a", "k8s")
@@ -58,7 +58,7 @@ class Minter:
 class World:
     def __init__(self) -> None:
         self.minter = Minter()
-        self.held: Found = MINTING
+        self.held: Resolution = MINTING
         self.lending = Lending(lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the minter this is all
 
 
@@ -79,7 +79,7 @@ async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None
     world.minter.outcome = Failure(message="the target says no", refused=True)
     await world.lending.lend(KEY)
     found = world.lending.find(KEY)
-    assert found == Unusable(key=KEY, reason=NOT_LENT, message="the target says no")
+    assert found == Unusable(key=KEY, reason=TOKEN_NOT_ISSUED, message="the target says no")
     assert not isinstance(found, NotYet), "nobody waits while the target is left alone"
 
 
@@ -93,11 +93,11 @@ def test_the_minter_is_told_of_its_own_tokens_that_a_target_refuses(world: World
 def test_before_the_first_one_it_is_unusable_too(world: World) -> None:
     found = world.lending.find(KEY)
     assert isinstance(found, Unusable)
-    assert found.reason == NOT_LENT
+    assert found.reason == TOKEN_NOT_ISSUED
 
 
 @pytest.mark.parametrize("held", [PLAIN, None, Unusable(key=KEY, reason="SecretNotFound", message="x")])
-async def test_all_others_are_what_they_are(world: World, held: Found) -> None:
+async def test_all_others_are_what_they_are(world: World, held: Resolution) -> None:
     world.held = held
     assert world.lending.find(KEY) is held
     await world.lending.lend(KEY)

@@ -10,7 +10,7 @@ from addons.access.live import CONCURRENT, LOOKED_AT, Live, Streams
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
-from connector_store.domain.decision.verdict import Found
+from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import Address, Unusable
 from connector_store.domain.permissions.impersonation import Impersonation
 from connector_store.domain.permissions.permissions import PermissionEvaluator, RequestAttributes
@@ -49,11 +49,11 @@ class FakeParts:
     revocation_count = 0
 
     def __init__(self) -> None:
-        self.found: Found = TARGET
+        self.found: Resolution = TARGET
         self.answer: AccessResult = Granted(identity=Identity(user="u"))
         self.asked: list[str] = []
 
-    def get(self, key: ObjectKey) -> Found:
+    def get(self, key: ObjectKey) -> Resolution:
         return self.found
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
@@ -147,7 +147,7 @@ def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -
         pytest.param(replace(TARGET, impersonation=Impersonation()), True, id="of another account"),
     ],
 )
-def test_what_runs_is_cut_when_its_connector_is(found: Found, cut: bool) -> None:
+def test_what_runs_is_cut_when_its_connector_is(found: Resolution, cut: bool) -> None:
     parts, live, idle = FakeParts(), FakeTunnel(), FakeTunnel(idle=True)
     running = streams(parts, live, idle)
     parts.found = found

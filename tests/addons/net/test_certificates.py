@@ -14,7 +14,7 @@ from addons.net import certificates
 from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.kubeconfig.own_names import OwnNames
-from connector_store.domain.status.rotation import SIGNING
+from connector_store.domain.status.rotation import SIGNING_CA_KEY
 from lab.certificates import Issued, make_ca, make_leaf
 
 OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")
@@ -158,7 +158,7 @@ def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
 def sent_by(ca: Issued, *others: Issued) -> list[str]:
     """Subjects of what a client gets beside the CA that it trusts."""
     pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
-    authority = parse_authority({"data": {SIGNING: base64.b64encode(pem).decode()}})
+    authority = parse_authority({"data": {SIGNING_CA_KEY: base64.b64encode(pem).decode()}})
     client = handshake(Certificates(lambda: authority.signer, OWN), "a.example")
     chain = client.get_peer_cert_chain(as_cryptography=True) or []
     return [each.issuer.rfc4514_string() for each in chain[1:]]

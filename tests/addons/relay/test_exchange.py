@@ -76,7 +76,7 @@ def test_a_log_that_is_not_followed_is_no_stream() -> None:
 def test_a_refusal_keeps_its_cause() -> None:
     records: list[Record] = []
     found = turn()
-    found.denied(denial.too_many(1))
+    found.denied(denial.too_many_connections(1))
     found.ended("", (records.append,))
     assert (records[0].status, records[0].cause) == (429, "too_many")
 
@@ -95,7 +95,7 @@ def test_a_body_is_framed_for_the_target() -> None:
 
 def test_its_text_form_shows_no_token() -> None:
     found = turn()
-    found.decision = Decision(denial.too_many(1), KEY, None, "canary")
+    found.decision = Decision(denial.too_many_connections(1), KEY, None, "canary")
     assert "canary" not in repr(found)
 
 
@@ -112,7 +112,7 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
     found = turn(body=body)
     asked = Headers([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
     found.head = found.head._replace(headers=asked)
-    forward = Forward(target=target(None), granted=GRANTED)
+    forward = Forward(target=target(None), grant=GRANTED)
     start = found.forward(forward, max_head=4096, last=False, tells_address=True)
     assert (b"Upgrade: websocket" in start) is upgrade
 
@@ -120,6 +120,6 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
 @pytest.mark.parametrize("tells_address", [True, False])
 def test_the_target_is_told_the_clients_address_if_it_may_know(tells_address: bool) -> None:
     found = turn()
-    forward = Forward(target=target(None), granted=GRANTED)
+    forward = Forward(target=target(None), grant=GRANTED)
     start = found.forward(forward, max_head=4096, last=False, tells_address=tells_address)
     assert (b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in start) is tells_address

@@ -29,8 +29,8 @@ def target(token: str | None) -> Target:
     )
 
 
-INJECT = Inject(target=target("real"), granted=GRANTED)
-FORWARD = Forward(target=target(None), granted=GRANTED)
+INJECT = Inject(target=target("real"), grant=GRANTED)
+FORWARD = Forward(target=target(None), grant=GRANTED)
 
 
 def request(*headers: Header, method: bytes = b"GET", body: Body = 0, minor: int = 1) -> RequestHead:
@@ -83,13 +83,13 @@ def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
     minting = IssuingCredential(BearerToken("real"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
     for bad in (target(None), replace(target(None), credential=minting)):
         with pytest.raises(ValueError, match="without a credential"):
-            inject.request_bytes(request(), Inject(target=bad, granted=GRANTED), None, "1")
+            inject.request_bytes(request(), Inject(target=bad, grant=GRANTED), None, "1")
 
 
 def test_a_client_certificate_needs_no_header_and_the_callers_goes_all_the_same() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"))
     shown = replace(target(None), credential=ClientCertificate(b"chain", b"key"))
-    sent = inject.request_bytes(head, Inject(target=shown, granted=GRANTED), None, "1")
+    sent = inject.request_bytes(head, Inject(target=shown, grant=GRANTED), None, "1")
     assert sent == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 

@@ -422,7 +422,7 @@ async def test_two_connectors_never_share_one(proxy: Proxy, target: Target, targ
         secret("other", ca=target_ca.pem),
         file="o.yaml",
     )
-    await until(lambda: proxy.service.store.counts["Connector"] == 2)
+    await until(lambda: proxy.service.store.object_counts["Connector"] == 2)
     await call(proxy, target)
     client = await proxy.tunnel(here, f"team-a/other:{proxy.token('team-a/other')}")
     await client.say(request(target, "GET /other"))

@@ -13,9 +13,9 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Rules
-from connector_store.domain.kubeconfig.proxy_service import service_url
-from connector_store.domain.objects.models import Address, Connector, Rejected, Secret, Target
+from connector_store.domain.decision.verdict import AccessPolicy
+from connector_store.domain.kubeconfig.proxy_service import alias_url
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Target
 from connector_store.store import Store
 from tests.fakes.lending import as_held
 
@@ -55,19 +55,24 @@ class Proxy:
             [
                 Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), secret_name="s"),
                 Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("target-canary")),
-                Rejected(key=BROKEN, class_name="k8s", reason="AddressInvalid", message="spec.address: no host"),
+                InvalidConnector(
+                    key=BROKEN, class_name="k8s", reason="AddressInvalid", message="spec.address: no host"
+                ),
             ],
         )
         self.landing = Pages(
             checks=Checks(
-                missing=self.store.unsynced, access=self.access, lending=as_held(self.store.get), rules=Rules()
+                missing=self.store.unsynced_sources,
+                access=self.access,
+                lending=as_held(self.store.get),
+                rules=AccessPolicy(),
             ),
             ca=lambda: self.ca,
             proxy=self.url,
         )
 
     async def url(self, target: Target, host: str) -> str:
-        return f"http://{host}" if host else service_url(target.key, "cluster.local")
+        return f"http://{host}" if host else alias_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
         return await self.landing.answer(method, target, Headers(headers), "192.0.2.1")

@@ -7,7 +7,7 @@ import pytest
 from addons.http1.messages import RequestHead
 from addons.relay.response import Broken, Response
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.warning import warning
+from connector_store.domain.decision.warning import warning_header
 from tests.addons.relay.test_inject import request, target
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -139,7 +139,7 @@ def test_only_without_a_length_the_end_of_the_connection_ends_the_answer(data: b
 
 def test_a_warning_goes_with_the_final_head_alone() -> None:
     found = relay()
-    found.warnings.append(warning("it ends soon"))
+    found.warnings.append(warning_header("it ends soon"))
     out = found.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"abc")
     assert out.count(b'Warning: 299 kubernetes-connector "it ends soon"\r\n') == 1
     assert out.index(b"Warning") > out.index(b"HTTP/1.1 200")
@@ -154,7 +154,7 @@ def test_a_warning_goes_with_the_final_head_alone() -> None:
 )
 def test_no_warning_goes_with_what_clients_keep(head: bytes) -> None:
     found = relay()
-    found.warnings.append(warning("it ends soon"))
+    found.warnings.append(warning_header("it ends soon"))
     assert b"Warning" not in found.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + head)
     assert found.unsaid
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from addons.server.ca_secret import SecretAuthority, parse_authority
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.status.rotation import PUBLISHED, SIGNING
+from connector_store.domain.status.rotation import PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from lab.certificates import Issued, cross_signed, make_ca
 
 OLD = make_ca("old")
@@ -17,7 +17,7 @@ CROSSED = cross_signed(NEW, OLD)
 
 
 def secret(**data: bytes) -> dict[str, object]:
-    names = {"signing": SIGNING, "published": PUBLISHED}
+    names = {"signing": SIGNING_CA_KEY, "published": PUBLISHED_CA_KEY}
     return {"data": {names[each]: base64.b64encode(value).decode() for each, value in data.items()}}
 
 
@@ -56,8 +56,8 @@ def locked_key(ca: Issued) -> bytes:
     ("raw", "says"),
     [
         pytest.param({}, "is missing", id="no data"),
-        pytest.param({"data": {SIGNING: "s3cret!"}}, "not base64", id="no base64"),
-        pytest.param({"data": {SIGNING: 5}}, "not a string", id="no text"),
+        pytest.param({"data": {SIGNING_CA_KEY: "s3cret!"}}, "not base64", id="no base64"),
+        pytest.param({"data": {SIGNING_CA_KEY: 5}}, "not a string", id="no text"),
         pytest.param(secret(signing=b"s3cret"), "not a PEM bundle", id="no PEM"),
         pytest.param(secret(signing=NEW.pem), "no private key", id="no key"),
         pytest.param(secret(signing=NEW.key_pem), "not a PEM bundle", id="no certificate"),

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from connector_controller.handover import ROTATE, SWITCHED
-from connector_store.domain.kubeconfig.kubeconfig import Entry, render
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connector_store.domain.status.rotation import NEXT, SIGNING
+from connector_store.domain.status.rotation import NEXT_CA_KEY, SIGNING_CA_KEY
 from lab.controllers import SYSTEM, Controller, World
 from lab.kubectl import Kubectl
 from lab.waiting import until
@@ -64,9 +64,9 @@ class Callers:
         parsed = parse_connector(self._world.connector(self._served.namespace))
         assert isinstance(parsed, Connector)
         proxy = f"http://127.0.0.1:{self._served.proxy.port}"
-        entry = Entry(key=parsed.key, address=parsed.address, proxy=proxy, ca=ca, token=self.token)
+        entry = KubeconfigEntry(key=parsed.key, address=parsed.address, proxy=proxy, ca=ca, token=self.token)
         path = self._folder / f"{name}.kubeconfig"
-        path.write_text(render([entry]))
+        path.write_text(render_kubeconfig([entry]))
         return Kubectl(self._world.plane.kubectl.program, path)
 
 
@@ -124,20 +124,20 @@ def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> 
     old_pem = until(callers.published, "the published CA")
     old = callers.kubectl("old", old_pem)
     assert works(old)
-    signing = ca_secret(world)["data"][SIGNING]
+    signing = ca_secret(world)["data"][SIGNING_CA_KEY]
     with (
         LongLived(served, callers, old_pem) as client,
         Watching(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
     ):
         world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE}=now", namespace=SYSTEM)
-        until(lambda: NEXT in ca_secret(world)["data"], "the next CA")
+        until(lambda: NEXT_CA_KEY in ca_secret(world)["data"], "the next CA")
         both_pem = until(lambda: pem if (pem := callers.published()) != old_pem else None, "both CAs in the status")
         assert both_pem.count(b"BEGIN CERTIFICATE") == 2
         both = callers.kubectl("both", both_pem)
         assert works(old)
         assert works(both)
 
-        until(lambda: ca_secret(world)["data"][SIGNING] != signing, "the next CA's turn")
+        until(lambda: ca_secret(world)["data"][SIGNING_CA_KEY] != signing, "the next CA's turn")
         new_pem = until(
             lambda: pem if (pem := callers.published()).count(b"BEGIN CERTIFICATE") == 1 else None,
             "the end of the rotation",
@@ -174,7 +174,7 @@ def test_proxies_go_on_without_the_controller(
 
 def test_the_ca_key_is_in_no_log_and_no_metric(world: World, controller: Controller) -> None:
     until(lambda: CA_SECRET in world.plane.kubectl("get", "secrets", namespace=SYSTEM), "the CA")
-    pem = world.secret_data(CA_SECRET)[SIGNING].decode()
+    pem = world.secret_data(CA_SECRET)[SIGNING_CA_KEY].decode()
     lines = [line for line in pem.partition("-----END PRIVATE")[0].splitlines() if "-----" not in line]
     until(lambda: controller.metric("connector_ca_expiry_timestamp_seconds") > 0, "the metric of its end")
     shown = controller.log + controller.get("/metrics")

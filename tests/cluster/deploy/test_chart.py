@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from connector_store.domain.config.settings import KEYS
-from connector_store.domain.decision.direct import PREFIX
+from connector_store.domain.decision.direct import PATH_PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout
@@ -374,7 +374,7 @@ def test_the_ingress_leads_what_the_direct_door_serves_to_the_proxys_port(render
     [rule] = spec["rules"]
     [path] = rule["http"]["paths"]
     assert rule["host"] == "connectors.example.com"
-    assert (path["path"], path["pathType"]) == (PREFIX.decode(), "Prefix")
+    assert (path["path"], path["pathType"]) == (PATH_PREFIX.decode(), "Prefix")
     backend = path["backend"]["service"]
     ports = {each["name"]: each for each in objects["Service", SYSTEM, backend["name"]]["spec"]["ports"]}
     assert ports[backend["port"]["name"]]["targetPort"] == "proxy"

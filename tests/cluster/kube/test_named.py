@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from connector_csi.named import Named
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
@@ -17,7 +17,7 @@ from tests.fakes.waiting import PATIENCE, until
 
 
 @asynccontextmanager
-async def following(plane: ControlPlane, taken: list[Raw | None]) -> AsyncIterator[Named]:
+async def following(plane: ControlPlane, taken: list[RawObject | None]) -> AsyncIterator[Named]:
     for file in ("namespace.yaml", "rbac.yaml"):
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
     user = {"token": plane.mint_token("connectors-csi", "connectors-csi")}
@@ -32,13 +32,13 @@ async def following(plane: ControlPlane, taken: list[Raw | None]) -> AsyncIterat
             await asyncio.gather(task, return_exceptions=True)
 
 
-def addresses(taken: list[Raw | None]) -> list[str | None]:
+def addresses(taken: list[RawObject | None]) -> list[str | None]:
     return [each["spec"]["address"] if each is not None else None for each in taken]
 
 
 async def test_it_is_read_once_and_after_each_change_of_its_spec(plane: ControlPlane, own_namespace: str) -> None:
     first, second = "https://192.0.2.1:6443", "https://192.0.2.2:6443"
-    taken: list[Raw | None] = []
+    taken: list[RawObject | None] = []
     plane.api.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
     async with following(plane, taken) as found:
         await asyncio.wait_for(found.know([ObjectKey(own_namespace, "k8s")]), PATIENCE)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import Entry, render
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from connector_store.folder.access import SigningKey
@@ -127,7 +127,7 @@ class RunningProxy:
         """kubectl with the kubeconfig of a workload that uses the Connector of `manifest`."""
         connector = parse_connector(manifest)
         assert isinstance(connector, Connector)
-        entry = Entry(
+        entry = KubeconfigEntry(
             key=connector.key,
             address=connector.address,
             proxy=f"http://127.0.0.1:{self.port}",
@@ -137,5 +137,5 @@ class RunningProxy:
         folder = self.home / "workload"
         folder.mkdir(exist_ok=True)
         path = folder / f"{connector.key.name}-{len(list(folder.iterdir()))}.kubeconfig"
-        path.write_text(render([entry]))
+        path.write_text(render_kubeconfig([entry]))
         return Kubectl(control_plane_kubectl.program, path)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, render
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from lab.certificates import make_ca
@@ -109,9 +109,11 @@ class Scene:
         assert isinstance(connector, Connector)
         token = self.proxy.token(connector.key) if row.token is None else row.token
         proxy = f"http://127.0.0.1:{self.proxy.port}"
-        entry = Entry(key=connector.key, address=connector.address, proxy=proxy, ca=self.proxy.ca(), token=token)
+        entry = KubeconfigEntry(
+            key=connector.key, address=connector.address, proxy=proxy, ca=self.proxy.ca(), token=token
+        )
         path = folder / "kubeconfig"
-        path.write_text(render([entry], rotating=rotating))
+        path.write_text(render_kubeconfig([entry], rotating=rotating))
         (folder / TOKEN_FILE).write_text(token)
         return Kubectl(program, path)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, Entry, render
+from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from lab.control_plane import ControlPlane
@@ -32,7 +32,7 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
     proxy = RunningProxy(tmp_path / "proxy")
     proxy.write("k8s.yaml", raw, secret)
     with proxy:
-        entry = Entry(
+        entry = KubeconfigEntry(
             key=connector.key,
             address=connector.address,
             proxy=f"http://127.0.0.1:{proxy.port}",
@@ -40,7 +40,7 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
             token="",
         )
         path = tmp_path / "kubeconfig-rotating"
-        path.write_text(render([entry], rotating=True))
+        path.write_text(render_kubeconfig([entry], rotating=True))
         token = tmp_path / TOKEN_FILE
         token.write_text(proxy.token(connector.key, ttl=FIRST))
         expires = time.monotonic() + FIRST

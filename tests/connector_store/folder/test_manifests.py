@@ -1,7 +1,7 @@
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.models import Connector, ConnectorClass, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.folder.manifests import Problem, describe, read_manifests, unusable_problem
 
 CONNECTOR = """\
@@ -86,7 +86,7 @@ def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take
     text = f"{CONNECTOR}  caCertSecretReff: {{name: ca}}\n---\n{SECRET}foo: 1\n"
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     [refused] = content.objects
-    assert isinstance(refused.object, Rejected)
+    assert isinstance(refused.object, InvalidConnector)
     assert refused.object.message == "spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"
     assert content.broken
 
@@ -95,7 +95,7 @@ def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown
     text = CONNECTOR.replace("connectorClassName", "connectorClasName")
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     [placed] = content.objects
-    assert isinstance(placed.object, Rejected)
+    assert isinstance(placed.object, InvalidConnector)
     assert placed.object.reason == "ConnectorClassNotFound"
     assert [(each.line, each.path) for each in content.problems] == [(5, "spec.connectorClasName")]
 
@@ -149,7 +149,7 @@ def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, mess
 )
 def test_limits_that_cannot_be_read_are_shown_near_the_field(limits: str, line: int, path: str) -> None:
     placed = read_manifests("f.yaml", f"{CONNECTOR}  {limits}\n".encode(), system_namespace="sys").objects[0]
-    assert isinstance(placed.object, Rejected)
+    assert isinstance(placed.object, InvalidConnector)
     found = unusable_problem(placed, Unusable(key=KEY, reason=placed.object.reason, message=placed.object.message))
     assert (found.line, found.path) == (line, path)
 

@@ -77,8 +77,8 @@ rules:
 def lends(store: Store, target: str) -> bool:
     found = store.get(KEY)
     assert isinstance(found, Target)
-    assert found.lending is not None
-    return isinstance(found.lending.evaluate(RequestAttributes(info=parse_request("GET", target, ""))), Allowed)
+    assert found.permissions is not None
+    return isinstance(found.permissions.evaluate(RequestAttributes(info=parse_request("GET", target, ""))), Allowed)
 
 
 def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, SELECTOR, Service, parse_service
+from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR, MANAGED_BY, MANAGER, Service, parse_service
 from connector_store.kube.aliases import Aliases, leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import SERVICES
@@ -76,7 +76,7 @@ async def test_one_look_tells(server: FakeApiServer, service: dict[str, Any], ex
     async with KubeClient(server.configuration) as client:
         assert await leads_to_proxy(client, KEY, "u1", HOST) is expected
         [(_, _, query)] = server.requests
-        assert (query["fieldSelector"], query["labelSelector"]) == ("metadata.name=c-k8s", SELECTOR)
+        assert (query["fieldSelector"], query["labelSelector"]) == ("metadata.name=c-k8s", ALIAS_SELECTOR)
 
 
 async def test_a_name_that_no_service_has_is_not_asked_for(server: FakeApiServer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.kube import queue
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
@@ -150,7 +150,9 @@ async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World
 async def test_connectors_of_others_and_rejected_ones_need_none(world: World) -> None:
     world.store.put("k", ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="basic"),)))
     world.store.put("c", connector("theirs", secret="s", cls="git"))
-    world.store.put("c", Rejected(key=ObjectKey("a", "bad"), class_name="k8s", reason="AddressInvalid", message=""))
+    world.store.put(
+        "c", InvalidConnector(key=ObjectKey("a", "bad"), class_name="k8s", reason="AddressInvalid", message="")
+    )
     world.store.put("c", connector("ours", secret="t"))
     async with world.reading() as named:
         await until(named.settled.is_set)

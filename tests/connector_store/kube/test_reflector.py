@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.objects.cursor import Raw
+from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import REFUSALS, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS
@@ -42,7 +42,7 @@ class Names:
         self.told.append(what)
 
 
-def name(raw: Raw) -> str:
+def name(raw: RawObject) -> str:
     assert raw["kind"] == "Secret"
     return str(raw["metadata"]["name"])
 
@@ -250,9 +250,9 @@ async def test_its_age_begins_anew_with_each_bookmark_and_grows_while_the_watch_
 
 async def test_changes_alone_come_with_metadata_alone(server: FakeApiServer) -> None:
     sink = Names()
-    seen = list[Raw]()
+    seen = list[RawObject]()
 
-    def parse(raw: Raw) -> str:
+    def parse(raw: RawObject) -> str:
         seen.append(raw)
         return str(raw["metadata"]["name"])
 

@@ -7,35 +7,37 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.cursor import Raw
-from connector_store.domain.objects.models import ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.cursor import RawObject
+from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
 from connector_store.kube.sinks import Fork, ObjectSink, StoreSink, object_reflector, parser
-from connector_store.store import Object, Store
+from connector_store.store import Store, StoreObject
 from tests.fakes.api_server import FakeApiServer
 
 KEY = ObjectKey("a", "x")
 OBJECTS = [
     pytest.param(Secret(key=KEY, type="t"), "Secret", KEY, id="a Secret"),
-    pytest.param(Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message=""), "Connector", KEY, id="one"),
+    pytest.param(
+        InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message=""), "Connector", KEY, id="one"
+    ),
     pytest.param(ConnectorClass(name="x"), "ConnectorClass", "x", id="a class"),
 ]
 
 
 @pytest.mark.parametrize(("obj", "kind", "name"), OBJECTS)
-def test_an_object_comes_and_goes(obj: Object, kind: str, name: ObjectKey | str) -> None:
+def test_an_object_comes_and_goes(obj: StoreObject, kind: str, name: ObjectKey | str) -> None:
     store = Store(expected=["s"])
     sink = StoreSink(store, "s")
-    before = store.counts[kind]
+    before = store.object_counts[kind]
     sink.replace(())
     assert store.synced
     sink.put(obj)
-    assert (store.counts[kind], sink.names) == (before + 1, {name})
+    assert (store.object_counts[kind], sink.names) == (before + 1, {name})
     sink.remove(obj)
-    assert (store.counts[kind], sink.names) == (before, set())
+    assert (store.object_counts[kind], sink.names) == (before, set())
     sink.replace((obj,))
-    assert (store.counts[kind], sink.names) == (before + 1, {name})
+    assert (store.object_counts[kind], sink.names) == (before + 1, {name})
 
 
 def test_the_built_in_class_outlives_its_object() -> None:
@@ -77,7 +79,7 @@ def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
 
 
 def test_one_object_is_told_with_its_changes() -> None:
-    told: list[Raw | None] = []
+    told: list[RawObject | None] = []
     sink = ObjectSink(told.append)
     sink.replace(())
     sink.put({"a": 1})

@@ -29,12 +29,12 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
     ("deny", "status", "reason", "says"),
     [
         (denial.not_synced(), 503, "ServiceUnavailable", "try again"),
-        (denial.bad_credentials(MISSING, inside=False), 407, "Unauthorized", "Proxy-Authorization: is missing"),
-        (denial.bad_credentials(MISSING, inside=True), 401, "Unauthorized", "is missing"),
-        (denial.bad_token(inside=False), 407, "Unauthorized", "get a new kubeconfig"),
-        (denial.bad_token(inside=True), 401, "Unauthorized", "expired"),
+        (denial.bad_credentials(MISSING, is_request=False), 407, "Unauthorized", "Proxy-Authorization: is missing"),
+        (denial.bad_credentials(MISSING, is_request=True), 401, "Unauthorized", "is missing"),
+        (denial.bad_token(is_request=False), 407, "Unauthorized", "get a new kubeconfig"),
+        (denial.bad_token(is_request=True), 401, "Unauthorized", "expired"),
         (denial.unavailable(7), 503, "ServiceUnavailable", "try again"),
-        (denial.not_allowed(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
+        (denial.access_denied(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
         (
             denial.unusable(Unusable(key=KEY, reason="SecretNotFound", message="mend it")),
             503, "ServiceUnavailable", "Connector team-a/k8s cannot be used: mend it",
@@ -43,33 +43,33 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.path_outside(KEY, ADDRESS), 403, "Forbidden", "below /p/"),
         (denial.path_outside(KEY, Address(host="t", port=1)), 403, "Forbidden", "not a path"),
         (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
-        (denial.not_plain(KEY), 403, "Forbidden", "dot segments"),
+        (denial.path_traversal(KEY), 403, "Forbidden", "dot segments"),
         (denial.misdirected(), 421, "BadRequest", "one and the same Connector"),
-        (denial.acts_as_another(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
+        (denial.impersonation_header(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
         (
-            denial.not_lent(KEY, DELETE, NotAllowed(DELETE)), 403, "Forbidden",
+            denial.not_permitted(KEY, DELETE, NotAllowed(DELETE)), 403, "Forbidden",
             'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
             '"deployments" in API group "apps" in the namespace "web"',
         ),
         (
-            denial.not_lent(KEY, NODES, NotAllowed(NODES._replace(verb="create"), "this request opens a stream")),
+            denial.not_permitted(KEY, NODES, NotAllowed(NODES._replace(verb="create"), "this request opens a stream")),
             403, "Forbidden",
             'nodes is forbidden: Connector "team-a/k8s" does not lend "create" on resource "nodes/proxy" in API group '
             '"" at the cluster scope: this request opens a stream',
         ),
         (
-            denial.not_lent(KEY, METRICS, NotAllowed(METRICS, denied_by="no-metrics")), 403, "Forbidden",
+            denial.not_permitted(KEY, METRICS, NotAllowed(METRICS, denied_by="no-metrics")), 403, "Forbidden",
             'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
         ),
-        (denial.not_named(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
+        (denial.cannot_impersonate(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
         (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
         (denial.bad_authority(), 400, "BadRequest", "HOST:PORT"),
         (denial.bad_method(), 400, "BadRequest", "a method"),
         (denial.bad_request("two lengths"), 400, "BadRequest", "two lengths"),
         (denial.header_too_large(65536), 431, "RequestEntityTooLarge", "65536 bytes"),
-        (denial.invalid(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),
-        (denial.invalid(400, "two lengths", 65536), 400, "BadRequest", "two lengths"),
-        (denial.too_many(1000), 429, "TooManyRequests", "1000 connections"),
+        (denial.invalid_message(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),
+        (denial.invalid_message(400, "two lengths", 65536), 400, "BadRequest", "two lengths"),
+        (denial.too_many_connections(1000), 429, "TooManyRequests", "1000 connections"),
         (denial.not_found(), 404, "NotFound", "/ca.crt"),
         (denial.target_unreachable(TARGET, "refused"), 502, "InternalError", "Connector team-a/k8s: refused"),
         (denial.target_denied(TARGET, "127.0.0.1"), 503, "ServiceUnavailable", "127.0.0.1"),
@@ -80,8 +80,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
             "refused the token that it granted for Connector team-a/k8s; try again",
         ),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
-        (denial.not_recorded(), 503, "ServiceUnavailable", "audit log is not read"),
-        (denial.internal(), 500, "InternalError", "log"),
+        (denial.audit_log_full(), 503, "ServiceUnavailable", "audit log is not read"),
+        (denial.internal_error(), 500, "InternalError", "log"),
     ],
     ids=lambda value: value.cause if isinstance(value, Deny) else "",
 )  # fmt: skip
@@ -97,17 +97,17 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: s
 @pytest.mark.parametrize(
     ("deny", "name", "value"),
     [
-        (denial.bad_token(inside=False), b"Proxy-Authenticate", b'Basic realm="connectors"'),
+        (denial.bad_token(is_request=False), b"Proxy-Authenticate", b'Basic realm="connectors"'),
         (
             Deny(status=401, message="", cause="token", challenge="Basic"),
             b"WWW-Authenticate",
             b'Basic realm="connectors"',
         ),
-        (denial.bad_token(inside=True), b"WWW-Authenticate", b'Bearer realm="connectors"'),
+        (denial.bad_token(is_request=True), b"WWW-Authenticate", b'Bearer realm="connectors"'),
         (denial.unavailable(7), b"Retry-After", b"7"),
         (denial.not_synced(), b"Retry-After", b"1"),
-        (denial.internal(), b"Content-Type", b"application/json"),
-        (denial.internal(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
+        (denial.internal_error(), b"Content-Type", b"application/json"),
+        (denial.internal_error(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
     ],
 )
 def test_headers_that_belong_to_a_refusal(deny: Deny, name: bytes, value: bytes) -> None:
@@ -128,14 +128,14 @@ def test_for_every_message_the_phrase_is_one_printable_line(message: str) -> Non
 
 
 def test_a_header_name_is_quoted_in_part() -> None:
-    assert len(denial.acts_as_another(b"Impersonate-" + b"a" * 9000).message) < 200
+    assert len(denial.impersonation_header(b"Impersonate-" + b"a" * 9000).message) < 200
 
 
 def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
-    deny = denial.not_lent(KEY, DELETE, NotAllowed(DELETE, denied_by="no-deletions"))
+    deny = denial.not_permitted(KEY, DELETE, NotAllowed(DELETE, denied_by="no-deletions"))
     assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
     assert b"no-deletions" not in deny.body
-    assert json.loads(denial.not_lent(KEY, METRICS, NotAllowed(METRICS)).body)["details"] == {}
+    assert json.loads(denial.not_permitted(KEY, METRICS, NotAllowed(METRICS)).body)["details"] == {}
 
 
 def test_a_watch_is_ended_by_an_event() -> None:

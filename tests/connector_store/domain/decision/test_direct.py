@@ -5,7 +5,13 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.direct import Named, by_path, host_header, parse_token, to_target
+from connector_store.domain.decision.direct import (
+    DirectRequest,
+    host_header,
+    parse_direct_path,
+    parse_request_token,
+    with_target_host,
+)
 from connector_store.domain.objects.models import Address
 
 KEY = ObjectKey("team-a", "k8s")
@@ -24,7 +30,7 @@ BOTH = Headers([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basi
     ],
 )
 def test_what_names_the_connector_is_taken_away(target: bytes, rest: bytes) -> None:
-    assert by_path(target) == Named(KEY, rest)
+    assert parse_direct_path(target) == DirectRequest(KEY, rest)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_what_names_the_connector_is_taken_away(target: bytes, rest: bytes) -> N
     ],
 )  # fmt: skip
 def test_nothing_is_decoded_and_anything_else_names_none(target: bytes) -> None:
-    assert by_path(target) is None
+    assert parse_direct_path(target) is None
 
 
 def basic(text: str) -> Headers:
@@ -46,10 +52,10 @@ def basic(text: str) -> Headers:
 
 
 def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
-    assert parse_token(Headers([(b"authorization", b"Bearer tok")]), KEY) == "tok"
-    assert parse_token(basic("team-a/k8s:tok"), KEY) == "tok"
+    assert parse_request_token(Headers([(b"authorization", b"Bearer tok")]), KEY) == "tok"
+    assert parse_request_token(basic("team-a/k8s:tok"), KEY) == "tok"
     [(name, value)] = basic("team-a/k8s:tok")
-    assert parse_token(Headers([(name, b"BASIC" + value[5:])]), KEY) == "tok"
+    assert parse_request_token(Headers([(name, b"BASIC" + value[5:])]), KEY) == "tok"
 
 
 @pytest.mark.parametrize(
@@ -68,12 +74,12 @@ def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
 )
 def test_other_credentials_are_none(fields: Headers, words: str) -> None:
     with pytest.raises(ParseError, match=words):
-        parse_token(fields, KEY)
+        parse_request_token(fields, KEY)
 
 
 def test_the_target_sees_its_own_host() -> None:
     fields = Headers([(b"Accept", b"*/*"), (b"host", b"proxy"), (b"HOST", b"other")])
-    assert to_target(fields, Address(host="h", port=6443)) == ((b"Host", b"h:6443"), (b"Accept", b"*/*"))
+    assert with_target_host(fields, Address(host="h", port=6443)) == ((b"Host", b"h:6443"), (b"Accept", b"*/*"))
 
 
 def test_the_port_of_https_is_not_said() -> None:

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.decision.loggable import MAX_COMMANDS, MAX_PATH, command_names, loggable, without_tokens
+from connector_store.domain.decision.loggable import (
+    MAX_COMMAND,
+    MAX_PATH,
+    command_parameters,
+    redact_target,
+    redact_tokens,
+)
 
 NONE: frozenset[str] = frozenset()
 EXEC = frozenset({"command"})
@@ -51,12 +57,12 @@ OPAQUE = "s3cr3t-t0ken"
                      "/x?command=evil&" + ("tty&" * 600)[: MAX_PATH - 3] + "...", id="padding hides no command"),
         pytest.param("/x?" + "command=true&" * 200 + "command=evil", EXEC,
                      "/x?" + "command=true&" * 200 + "command=evil", id="repetition hides no command"),
-        pytest.param("/x?command=" + "a" * 20000, EXEC, "/x?command=" + "a" * (MAX_COMMANDS - 11) + "...",
+        pytest.param("/x?command=" + "a" * 20000, EXEC, "/x?command=" + "a" * (MAX_COMMAND - 11) + "...",
                      id="a very long command is cut, and says so"),
     ],
 )  # fmt: skip
 def test_shows_of_a_target(target: str, commands: frozenset[str], expected: str) -> None:
-    assert loggable(target, commands) == expected
+    assert redact_target(target, commands) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,21 +77,21 @@ def test_shows_of_a_target(target: str, commands: frozenset[str], expected: str)
     ],
 )
 def test_where_a_command_is(target: str, names: set[str]) -> None:
-    assert command_names(parse_request("POST", target, "")) == names
+    assert command_parameters(parse_request("POST", target, "")) == names
 
 
 def test_without_a_request_there_is_no_command() -> None:
-    assert command_names(None) == NONE
+    assert command_parameters(None) == NONE
 
 
 @pytest.mark.parametrize("text", ["kubectl/v1.37 (linux)", "eyJ", ""])
 def test_other_texts_stay(text: str) -> None:
-    assert without_tokens(text) == text
+    assert redact_tokens(text) == text
 
 
 @given(user=st.text(st.characters(codec="ascii")), form=st.sampled_from(["{}@h:1", "http://{}@h/", "//{}@h/"]))
 def test_for_every_login_nothing_of_it_is_shown(user: str, form: str) -> None:
-    shown = loggable(form.format(f"a{user}:{OPAQUE}"), EXEC)
+    shown = redact_target(form.format(f"a{user}:{OPAQUE}"), EXEC)
     assert OPAQUE not in shown
 
 
@@ -93,4 +99,4 @@ def test_for_every_login_nothing_of_it_is_shown(user: str, form: str) -> None:
 def test_for_every_way_to_write_an_exec_its_command_is_shown(padding: str, place: int) -> None:
     pairs = [f"tty={quote(padding, safe='')}"] * 30
     pairs.insert(place, "comma%6ed=evil")
-    assert loggable("/x?" + "&".join(pairs), EXEC).startswith("/x?command=evil&")
+    assert redact_target("/x?" + "&".join(pairs), EXEC).startswith("/x?command=evil&")

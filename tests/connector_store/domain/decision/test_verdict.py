@@ -14,17 +14,17 @@ from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import (
-    METHODS,
-    Defer,
+    ALLOWED_METHODS,
+    AccessPolicy,
+    AuthenticateInTunnel,
     Forward,
-    Found,
     Inject,
-    Rules,
+    Resolution,
     Verdict,
-    before_access,
-    before_request,
     decide_connect,
     decide_request,
+    precheck_connect,
+    precheck_request,
 )
 from connector_store.domain.objects.models import Address, Target, Unusable
 from connector_store.domain.permissions.impersonation import Impersonation
@@ -44,32 +44,38 @@ TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret
 OPEN = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
 BROKEN = Unusable(key=KEY, reason="SecretNotFound", message="mend it")
 HOST: Header = (b"Host", b"t:6443")
-RULES = Rules(max_connections=1)
+RULES = AccessPolicy(max_connections=1)
 AT_AN_IP = Target(key=KEY, uid="", address=Address(host="10.0.0.1", port=1), credential=None, secret_name=None, ca=None)
-NO_TENS = Rules(policy=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
+NO_TENS = AccessPolicy(addresses=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
 
 
 @pytest.mark.parametrize(
     ("caller", "answer", "found", "authority", "verdict"),
     [
-        pytest.param(CALLER, GRANTED, TARGET, "t:6443", Inject(target=TARGET, granted=GRANTED), id="all is well"),
-        pytest.param(CALLER, GRANTED, OPEN, "t:6443", Forward(target=OPEN, granted=GRANTED), id="no Secret is needed"),
+        pytest.param(CALLER, GRANTED, TARGET, "t:6443", Inject(target=TARGET, grant=GRANTED), id="all is well"),
+        pytest.param(CALLER, GRANTED, OPEN, "t:6443", Forward(target=OPEN, grant=GRANTED), id="no Secret is needed"),
         pytest.param(
-            CALLER, GRANTED, TARGET, "T:6443", Inject(target=TARGET, granted=GRANTED), id="the address in other letters"
+            CALLER, GRANTED, TARGET, "T:6443", Inject(target=TARGET, grant=GRANTED), id="the address in other letters"
         ),
-        pytest.param(INSIDE, None, None, "x:1", Defer(key=KEY), id="the token comes inside"),
-        pytest.param(MISSING, None, None, "x:1", denial.bad_credentials(MISSING, inside=False), id="no credentials"),
-        pytest.param(CALLER, NO_TOKEN, TARGET, "t:6443", denial.bad_token(inside=False), id="a bad token"),
-        pytest.param(CALLER, NO_USE, TARGET, "t:6443", denial.not_allowed(KEY), id="may not use it"),
-        pytest.param(CALLER, GRANTED, None, "t:6443", denial.not_allowed(KEY), id="no such Connector"),
+        pytest.param(INSIDE, None, None, "x:1", AuthenticateInTunnel(key=KEY), id="the token comes inside"),
+        pytest.param(
+            MISSING, None, None, "x:1", denial.bad_credentials(MISSING, is_request=False), id="no credentials"
+        ),
+        pytest.param(CALLER, NO_TOKEN, TARGET, "t:6443", denial.bad_token(is_request=False), id="a bad token"),
+        pytest.param(CALLER, NO_USE, TARGET, "t:6443", denial.access_denied(KEY), id="may not use it"),
+        pytest.param(CALLER, GRANTED, None, "t:6443", denial.access_denied(KEY), id="no such Connector"),
         pytest.param(CALLER, AWAY, TARGET, "t:6443", denial.unavailable(7), id="the check is unavailable"),
-        pytest.param(CALLER, None, TARGET, "t:6443", denial.internal(), id="nobody was asked"),
+        pytest.param(CALLER, None, TARGET, "t:6443", denial.internal_error(), id="nobody was asked"),
         pytest.param(CALLER, GRANTED, BROKEN, "x:1", denial.unusable(BROKEN), id="not usable"),
         pytest.param(CALLER, GRANTED, TARGET, "t:443", denial.wrong_address(KEY, ADDRESS), id="another address"),
     ],
 )
 def test_connect(
-    caller: BasicAuthorization | ParseError, answer: AccessResult | None, found: Found, authority: str, verdict: object
+    caller: BasicAuthorization | ParseError,
+    answer: AccessResult | None,
+    found: Resolution,
+    authority: str,
+    verdict: object,
 ) -> None:
     assert connect(caller=caller, answer=answer, found=found, authority=authority) == verdict
 
@@ -77,24 +83,26 @@ def test_connect(
 def test_nothing_is_known_before_the_store_is_synced() -> None:
     unsynced = denial.not_synced()
     for caller in (CALLER, INSIDE, MISSING):
-        assert before_access(full=False, synced=False, caller=caller) == unsynced
+        assert precheck_connect(audit_log_full=False, synced=False, credentials=caller) == unsynced
         assert connect(synced=False, caller=caller) == unsynced
     assert request(synced=False) == unsynced
 
 
 def test_what_would_not_be_written_down_does_not_begin() -> None:
-    assert connect(full=True) == denial.not_recorded()
-    assert before_access(full=True, synced=True, caller=CALLER) == denial.not_recorded()
+    assert connect(full=True) == denial.audit_log_full()
+    assert precheck_connect(audit_log_full=True, synced=True, credentials=CALLER) == denial.audit_log_full()
 
 
 def test_whoever_can_be_read_is_checked() -> None:
-    assert before_access(full=False, synced=True, caller=CALLER) is CALLER
+    assert precheck_connect(audit_log_full=False, synced=True, credentials=CALLER) is CALLER
 
 
 @pytest.mark.parametrize("found", [None, TARGET, OPEN, BROKEN])
 @pytest.mark.parametrize("authority", ["t:6443", "x:1"])
 @pytest.mark.parametrize("answer", [NO_TOKEN, NO_USE, AWAY, None])
-def test_who_may_not_use_it_learns_nothing_of_it(answer: AccessResult | None, found: Found, authority: str) -> None:
+def test_who_may_not_use_it_learns_nothing_of_it(
+    answer: AccessResult | None, found: Resolution, authority: str
+) -> None:
     bare = connect(answer=answer, found=None, authority="")
     assert connect(answer=answer, found=found, authority=authority, taken=2) == bare
     inside = request(answer=answer, found=None, raw_target=b"*", headers=())
@@ -109,20 +117,20 @@ def connect(
     synced: bool = True,
     caller: BasicAuthorization | ParseError = CALLER,
     answer: AccessResult | None = GRANTED,
-    found: Found = TARGET,
+    found: Resolution = TARGET,
     authority: str = "t:6443",
-    rules: Rules = RULES,
+    rules: AccessPolicy = RULES,
     taken: int = 0,
-) -> Verdict | Defer:
+) -> Verdict | AuthenticateInTunnel:
     return decide_connect(
-        full=full,
+        audit_log_full=full,
         synced=synced,
-        caller=caller,
-        answer=answer,
-        found=found,
+        credentials=caller,
+        access=answer,
+        resolution=found,
         authority=authority,
-        rules=rules,
-        taken=taken,
+        policy=rules,
+        connection_count=taken,
     )
 
 
@@ -133,51 +141,51 @@ def request(
     synced: bool = True,
     token: str | ParseError = "t",
     answer: AccessResult | None = GRANTED,
-    found: Found = TARGET,
+    found: Resolution = TARGET,
     authority: str | None = "t:6443",
     raw_target: bytes = b"/p/api",
     headers: tuple[Header, ...] = (HOST,),
-    rules: Rules = RULES,
+    rules: AccessPolicy = RULES,
     taken: int = 0,
 ) -> Verdict:
     return decide_request(
-        full=full,
+        audit_log_full=full,
         method=method,
         synced=synced,
         token=token,
         key=KEY,
-        answer=answer,
-        found=found,
+        access=answer,
+        resolution=found,
         authority=authority,
         raw_target=raw_target,
         headers=Headers(headers),
-        rules=rules,
-        taken=taken,
+        policy=rules,
+        connection_count=taken,
     )
 
 
 def test_a_good_request_gets_the_credential() -> None:
-    assert request() == Inject(target=TARGET, granted=GRANTED)
-    assert request(found=OPEN) == Forward(target=OPEN, granted=GRANTED)
+    assert request() == Inject(target=TARGET, grant=GRANTED)
+    assert request(found=OPEN) == Forward(target=OPEN, grant=GRANTED)
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
 def test_all_methods_but_trace_go_on(method: bytes) -> None:
-    assert request(method=method) == Inject(target=TARGET, granted=GRANTED)
+    assert request(method=method) == Inject(target=TARGET, grant=GRANTED)
 
 
 def test_the_host_and_the_authority_may_be_written_in_other_letters() -> None:
     written = request(authority="T:6443", headers=((b"Host", b"T:06443"),))
-    assert written == Inject(target=TARGET, granted=GRANTED)
+    assert written == Inject(target=TARGET, grant=GRANTED)
 
 
 @pytest.mark.parametrize(
     ("deny", "change"),
     [
-        pytest.param(denial.bad_credentials(MISSING, inside=True), {"token": MISSING}, id="no token inside"),
-        pytest.param(denial.bad_token(inside=True), {"answer": NO_TOKEN}, id="a token no longer good"),
-        pytest.param(denial.not_allowed(KEY), {"answer": NO_USE}, id="may no longer use it"),
-        pytest.param(denial.not_allowed(KEY), {"found": None}, id="deleted"),
+        pytest.param(denial.bad_credentials(MISSING, is_request=True), {"token": MISSING}, id="no token inside"),
+        pytest.param(denial.bad_token(is_request=True), {"answer": NO_TOKEN}, id="a token no longer good"),
+        pytest.param(denial.access_denied(KEY), {"answer": NO_USE}, id="may no longer use it"),
+        pytest.param(denial.access_denied(KEY), {"found": None}, id="deleted"),
         pytest.param(denial.unusable(BROKEN), {"found": BROKEN}, id="became unusable"),
         pytest.param(denial.wrong_address(KEY, ADDRESS), {"authority": "old:1"}, id="the address changed"),
         pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"/q"}, id="outside the prefix"),
@@ -187,7 +195,7 @@ def test_the_host_and_the_authority_may_be_written_in_other_letters() -> None:
         pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": ()}, id="no Host"),
         pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": (HOST, HOST)}, id="two Hosts"),
         pytest.param(
-            denial.acts_as_another(b"Impersonate-User"),
+            denial.impersonation_header(b"Impersonate-User"),
             {"headers": (HOST, (b"Impersonate-User", b"admin"))},
             id="impersonation",
         ),
@@ -199,16 +207,16 @@ def test_inside(deny: Deny, change: dict[str, object], target: Target) -> None:
 
 
 ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
-    ({"full": True}, denial.not_recorded()),
+    ({"full": True}, denial.audit_log_full()),
     ({"method": b"TRACE"}, denial.bad_method()),
     ({"synced": False}, denial.not_synced()),
-    ({"token": MISSING}, denial.bad_credentials(MISSING, inside=True)),
-    ({"answer": NO_TOKEN}, denial.bad_token(inside=True)),
+    ({"token": MISSING}, denial.bad_credentials(MISSING, is_request=True)),
+    ({"answer": NO_TOKEN}, denial.bad_token(is_request=True)),
     ({"found": BROKEN}, denial.unusable(BROKEN)),
     ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
     ({"headers": ()}, denial.wrong_host(KEY, ADDRESS)),
     ({"raw_target": b"/q"}, denial.path_outside(KEY, ADDRESS)),
-    ({"taken": 1}, denial.too_many(1)),
+    ({"taken": 1}, denial.too_many_connections(1)),
 )
 
 
@@ -218,13 +226,13 @@ def test_of_two_faults_the_earlier_check_answers(first: int, second: int) -> Non
 
 
 CONNECT_ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
-    ({"full": True}, denial.not_recorded()),
+    ({"full": True}, denial.audit_log_full()),
     ({"synced": False}, denial.not_synced()),
-    ({"caller": MISSING}, denial.bad_credentials(MISSING, inside=False)),
-    ({"answer": NO_USE}, denial.not_allowed(KEY)),
+    ({"caller": MISSING}, denial.bad_credentials(MISSING, is_request=False)),
+    ({"answer": NO_USE}, denial.access_denied(KEY)),
     ({"found": BROKEN}, denial.unusable(BROKEN)),
     ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
-    ({"taken": 1}, denial.too_many(1)),
+    ({"taken": 1}, denial.too_many_connections(1)),
 )
 
 
@@ -237,8 +245,8 @@ def test_whom_a_request_acts_as_is_looked_at_behind_where_it_goes() -> None:
     acting = (b"Impersonate-User", b"admin")
     assert request(raw_target=b"/q", headers=(HOST, acting)) == denial.path_outside(KEY, ADDRESS)
     assert request(headers=((b"Host", b"x"), acting)) == denial.wrong_host(KEY, ADDRESS)
-    assert request(authority=None, raw_target=b"/../q", headers=(acting,)) == denial.not_plain(KEY)
-    assert request(headers=(HOST, acting), taken=1) == denial.acts_as_another(b"Impersonate-User")
+    assert request(authority=None, raw_target=b"/../q", headers=(acting,)) == denial.path_traversal(KEY)
+    assert request(headers=(HOST, acting), taken=1) == denial.impersonation_header(b"Impersonate-User")
 
 
 def test_another_address_is_said_before_one_that_may_not_be_dialled() -> None:
@@ -255,8 +263,8 @@ def test_an_address_that_may_not_be_dialled_is_said_before_anybody_resolves_it()
 
 
 def test_a_caller_has_so_many_connections() -> None:
-    assert connect(taken=1) == denial.too_many(1)
-    assert request(taken=1) == denial.too_many(1)
+    assert connect(taken=1) == denial.too_many_connections(1)
+    assert request(taken=1) == denial.too_many_connections(1)
 
 
 @pytest.mark.parametrize("authority", ["t", "t:", "t:0", "t:6443/path", "u@t:443", ":1", "[::1]", "a" * 301 + ":1"])
@@ -265,16 +273,16 @@ def test_where_the_token_comes_inside_the_authority_has_to_be_one(authority: str
 
 
 def test_a_request_that_nobody_needs_to_be_asked_about_is_refused_before() -> None:
-    assert before_request(full=False, method=b"TRACE", synced=True, token="t") == denial.bad_method()
-    assert before_request(full=False, method=b"GET", synced=False, token="t") == denial.not_synced()
-    assert before_request(full=False, method=b"GET", synced=True, token=MISSING) == denial.bad_credentials(
-        MISSING, inside=True
+    assert precheck_request(audit_log_full=False, method=b"TRACE", synced=True, token="t") == denial.bad_method()
+    assert precheck_request(audit_log_full=False, method=b"GET", synced=False, token="t") == denial.not_synced()
+    assert precheck_request(audit_log_full=False, method=b"GET", synced=True, token=MISSING) == denial.bad_credentials(
+        MISSING, is_request=True
     )
-    assert before_request(full=False, method=b"GET", synced=True, token="t") is None
+    assert precheck_request(audit_log_full=False, method=b"GET", synced=True, token="t") is None
 
 
 def test_trace_would_show_the_credential() -> None:
-    assert b"TRACE" not in METHODS
+    assert b"TRACE" not in ALLOWED_METHODS
 
 
 READ_PODS = PolicyRule(verbs=("get", "list"), api_groups=("",), resources=("pods",))
@@ -283,7 +291,7 @@ NAMED = replace(TARGET, impersonation=Impersonation(user_prefix="c:"))
 
 
 def test_a_limited_connector_lends_by_a_role() -> None:
-    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods") == Inject(target=LIMITED, granted=GRANTED, role="pods")
+    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods") == Inject(target=LIMITED, grant=GRANTED, role="pods")
 
 
 @pytest.mark.parametrize(
@@ -320,21 +328,21 @@ def test_what_is_not_lent_is_said_before_connections_are_counted_and_after_heade
     assert isinstance(refused, Deny)
     assert refused.cause == "not_lent"
     acting = (HOST, (b"Impersonate-User", b"a"))
-    assert request(found=LIMITED, headers=acting) == denial.acts_as_another(b"Impersonate-User")
-    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods", taken=1) == denial.too_many(1)
+    assert request(found=LIMITED, headers=acting) == denial.impersonation_header(b"Impersonate-User")
+    assert request(found=LIMITED, raw_target=b"/p/api/v1/pods", taken=1) == denial.too_many_connections(1)
 
 
 def test_the_target_is_told_who_calls() -> None:
     found = request(found=NAMED)
     assert isinstance(found, Inject)
-    assert found.caller.startswith(b"Impersonate-User: c:")
+    assert found.impersonation_headers.startswith(b"Impersonate-User: c:")
     bare = replace(TARGET, impersonation=Impersonation(user_prefix=""))
     system = replace(GRANTED, identity=replace(GRANTED.identity, user="system:admin"))
     refused = request(found=bare, answer=system)
     assert isinstance(refused, Deny)
     assert refused.cause == "impersonation"
     assert "Impersonate-User" not in repr(found)
-    both = replace(bare, lending=LIMITED.lending)
+    both = replace(bare, lending=LIMITED.permissions)
     not_lent = request(found=both, answer=system, raw_target=b"/p/api/v1/secrets")
     assert isinstance(not_lent, Deny)
     assert not_lent.cause == "not_lent"
@@ -342,15 +350,15 @@ def test_the_target_is_told_who_calls() -> None:
 
 def test_at_the_direct_door_host_is_the_proxys_and_the_path_lies_below_that_of_the_address() -> None:
     assert request(authority=None, raw_target=b"/api", headers=((b"Host", b"proxy"),)) == Inject(
-        target=TARGET, granted=GRANTED
+        target=TARGET, grant=GRANTED
     )
 
 
 @pytest.mark.parametrize("target", [pytest.param(TARGET, id="injected"), pytest.param(OPEN, id="forwarded")])
 @pytest.mark.parametrize("raw_target", [b"/../x", b"/a/%2e%2e/x", b"/..%2fx", b"/a/..;/x", b"*", b"https://t:6443/api"])
 def test_at_the_direct_door_no_path_leads_up(raw_target: bytes, target: Target) -> None:
-    assert request(found=target, authority=None, raw_target=raw_target, headers=()) == denial.not_plain(KEY)
-    assert request(authority=None, raw_target=raw_target, headers=(), answer=NO_USE) == denial.not_allowed(KEY)
+    assert request(found=target, authority=None, raw_target=raw_target, headers=()) == denial.path_traversal(KEY)
+    assert request(authority=None, raw_target=raw_target, headers=(), answer=NO_USE) == denial.access_denied(KEY)
 
 
 def test_at_the_direct_door_what_is_lent_is_decided_on_by_the_path_that_the_target_sees() -> None:

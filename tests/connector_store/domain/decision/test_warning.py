@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.warning import MAX_WARNING, expires_soon, lends_less, warning
+from connector_store.domain.decision.warning import (
+    MAX_WARNING,
+    expiry_warning_text,
+    permissions_warning,
+    warning_header,
+)
 from connector_store.domain.objects.models import Address, Target
 
 HOUR = 3600.0
@@ -48,13 +53,13 @@ def read(value: bytes) -> str:
     ],
 )
 def test_a_warning_is_one_quoted_line(text: str, shown: str) -> None:
-    name, value = warning(text)
+    name, value = warning_header(text)
     assert (name, read(value)) == (b"Warning", shown)
 
 
 @given(st.text())
 def test_for_every_text_the_value_can_be_read_and_is_short(text: str) -> None:
-    _, value = warning(text)
+    _, value = warning_header(text)
     assert len(value) <= MAX_WARNING
     assert all(0x20 <= each <= 0x7E for each in value)
     shown = read(value)
@@ -74,17 +79,17 @@ def test_for_every_text_the_value_can_be_read_and_is_short(text: str) -> None:
     ],
 )
 def test_a_credential_that_ends_soon_is_said(left: float, says: str | None) -> None:
-    found = expires_soon(target(), ends=1e9 + left, now=1e9, within=DAY)
+    found = expiry_warning_text(target(), expires_at=1e9 + left, now=1e9, expiry_warning=DAY)
     assert found == (says and f"the credential of Connector team-a/k8s {says}; renew Secret target-token")
 
 
 def test_a_long_time_to_warn_is_counted_in_days() -> None:
-    found = expires_soon(target(None), ends=1e9 + 6 * DAY, now=1e9, within=7 * DAY)
+    found = expiry_warning_text(target(None), expires_at=1e9 + 6 * DAY, now=1e9, expiry_warning=7 * DAY)
     assert found == "the credential of Connector team-a/k8s ends in 6 d"
 
 
 def test_a_review_of_oneself_is_said_to_be_of_the_credential() -> None:
-    name, value = lends_less(ObjectKey("team-a", "prod"))
+    name, value = permissions_warning(ObjectKey("team-a", "prod"))
     assert name == b"Warning"
     assert read(value) == (
         "Connector team-a/prod lends less than the target says here of its credential; see: connectorctl can-i VERB "

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.kubeconfig import (
-    Entry,
-    Style,
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
     direct_url,
-    kubeconfig,
-    proxy_parts,
+    parse_proxy_url,
     proxy_url,
-    render,
+    render_kubeconfig,
     to_yaml,
 )
 from connector_store.domain.objects.models import Address
 
-ENTRY = Entry(
+ENTRY = KubeconfigEntry(
     key=ObjectKey("team-a", "k8s"),
     address=Address(host="192.168.1.100", port=6443, prefix="/kubernetes/global"),
     proxy="http://c-k8s.team-a.svc.cluster.local",
@@ -32,7 +32,7 @@ ENTRY = Entry(
 )
 LABELS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 ENTRIES = st.builds(
-    Entry,
+    KubeconfigEntry,
     key=st.builds(ObjectKey, LABELS, LABELS),
     address=st.builds(
         Address,
@@ -47,7 +47,7 @@ ENTRIES = st.builds(
 
 
 def test_has_the_shape_of_the_api_page() -> None:
-    assert render([ENTRY]) == (
+    assert render_kubeconfig([ENTRY]) == (
         "apiVersion: v1\n"
         "kind: Config\n"
         "clusters:\n"
@@ -70,15 +70,15 @@ def test_has_the_shape_of_the_api_page() -> None:
 
 
 def test_the_rotating_form_has_the_token_in_a_file() -> None:
-    config = yaml.safe_load(render([ENTRY], rotating=True))
+    config = yaml.safe_load(render_kubeconfig([ENTRY], rotating=True))
     assert ":x@" in config["clusters"][0]["cluster"]["proxy-url"]
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
-    assert ENTRY.token not in render([ENTRY], rotating=True)
+    assert ENTRY.token not in render_kubeconfig([ENTRY], rotating=True)
 
 
 def test_several_are_named_by_namespace_and_name_and_the_first_is_current() -> None:
     other = replace(ENTRY, key=ObjectKey("team-b", "k8s"))
-    config = yaml.safe_load(render([other, ENTRY]))
+    config = yaml.safe_load(render_kubeconfig([other, ENTRY]))
     assert [each["name"] for each in config["clusters"]] == ["team-b/k8s", "team-a/k8s"]
     assert config["contexts"][1] == {"name": "team-a/k8s", "context": {"cluster": "team-a/k8s", "user": "team-a/k8s"}}
     assert [each["name"] for each in config["users"]] == ["team-b/k8s", "team-a/k8s"]
@@ -91,8 +91,8 @@ def test_the_proxy_may_be_reached_by_tls() -> None:
 
 
 @given(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda each: each.key))
-def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[Entry]) -> None:
-    config = yaml.safe_load(render(entries))
+def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[KubeconfigEntry]) -> None:
+    config = yaml.safe_load(render_kubeconfig(entries))
     for entry, cluster in zip(entries, config["clusters"], strict=True):
         proxy = urlsplit(cluster["cluster"]["proxy-url"])
         assert unquote(proxy.username or "") == str(entry.key)
@@ -123,8 +123,8 @@ def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
 
 
 def test_a_proxy_has_a_scheme_a_host_and_a_port() -> None:
-    assert proxy_parts("https://[::1]/") == ("https", "[::1]", 443)
-    assert proxy_parts("http://p:3128") == ("http", "p", 3128)
+    assert parse_proxy_url("https://[::1]/") == ("https", "[::1]", 443)
+    assert parse_proxy_url("http://p:3128") == ("http", "p", 3128)
 
 
 TLS = replace(ENTRY, proxy="https://c-k8s.team-a.svc.cluster.local")
@@ -149,14 +149,14 @@ def test_by_tls_the_proxy_is_named_by_https() -> None:
 def test_directly_the_proxy_is_the_server(proxy: str, server: str) -> None:
     entry = replace(ENTRY, proxy=proxy)
     assert direct_url(entry) == server
-    [cluster] = kubeconfig([entry], Style(direct=True))["clusters"]
+    [cluster] = build_kubeconfig([entry], KubeconfigStyle(direct=True))["clusters"]
     assert cluster["cluster"].keys() == {"server", "certificate-authority-data"}
 
 
 def test_the_direct_form_has_the_callers_token_itself_or_in_a_file() -> None:
-    [user] = kubeconfig([ENTRY], Style(direct=True))["users"]
+    [user] = build_kubeconfig([ENTRY], KubeconfigStyle(direct=True))["users"]
     assert user["user"] == {"token": ENTRY.token}
-    config = kubeconfig([ENTRY], Style(direct=True, rotating=True, ca_file="ca.crt"))
+    config = build_kubeconfig([ENTRY], KubeconfigStyle(direct=True, rotating=True, ca_file="ca.crt"))
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
     assert config["clusters"][0]["cluster"]["certificate-authority"] == "ca.crt"
     assert ENTRY.token not in to_yaml(config)
@@ -167,18 +167,18 @@ def test_an_entry_hides_its_token_in_text() -> None:
 
 
 def test_a_name_and_a_namespace_are_those_that_were_chosen() -> None:
-    config = kubeconfig([ENTRY], Style(name="team", namespace="web"))
+    config = build_kubeconfig([ENTRY], KubeconfigStyle(context_name="team", namespace="web"))
     assert config["contexts"] == [{"name": "team", "context": {"cluster": "team", "user": "team", "namespace": "web"}}]
     assert config["current-context"] == "team"
 
 
 def test_a_plugin_stands_in_place_of_every_token() -> None:
-    style = Style(plugin=lambda key: {"command": "c", "args": [str(key)]})
-    config = kubeconfig([ENTRY], style)
+    style = KubeconfigStyle(exec_plugin=lambda key: {"command": "c", "args": [str(key)]})
+    config = build_kubeconfig([ENTRY], style)
     assert config["users"][0]["user"] == {"exec": {"command": "c", "args": [str(ENTRY.key)]}}
     assert ENTRY.token not in repr(config)
 
 
 def test_several_keep_the_names_of_their_connectors() -> None:
     other = replace(ENTRY, key=ObjectKey("b", "other"))
-    assert kubeconfig([ENTRY, other], Style(name="team"))["current-context"] == str(ENTRY.key)
+    assert build_kubeconfig([ENTRY, other], KubeconfigStyle(context_name="team"))["current-context"] == str(ENTRY.key)

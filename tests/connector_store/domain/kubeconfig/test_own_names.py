@@ -2,7 +2,7 @@ import pytest
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.own_names import OwnNames, parse_names
+from connector_store.domain.kubeconfig.own_names import OwnNames, parse_host_names
 
 NAMES = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")
 
@@ -24,15 +24,15 @@ NAMES = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")
     ],
 )
 def test_an_alias_names_its_connector(host: str, key: ObjectKey | None) -> None:
-    assert NAMES.connector(host) == key
+    assert NAMES.connector_by_alias(host) == key
 
 
 def test_names_are_hosts_and_addresses() -> None:
-    assert parse_names("") == ()
-    assert parse_names("A.example, 10.0.0.1,fd00:0::1,a.example") == ("a.example", "10.0.0.1", "fd00::1")
+    assert parse_host_names("") == ()
+    assert parse_host_names("A.example, 10.0.0.1,fd00:0::1,a.example") == ("a.example", "10.0.0.1", "fd00::1")
 
 
 @pytest.mark.parametrize("text", ["a.example:443", "https://a.example", "*.a.example", "a b", "x" * 300])
 def test_anything_else_is_said_to_be_wrong(text: str) -> None:
     with pytest.raises(ParseError, match="is not a host name or an IP address"):
-        parse_names(text)
+        parse_host_names(text)

@@ -6,17 +6,17 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import (
+    ALIAS_SELECTOR,
     MANAGED_BY,
     MANAGER,
-    SELECTOR,
     Service,
-    connector_of,
+    alias_service_name,
+    alias_url,
+    connector_of_alias,
     is_alias,
+    is_alias_service,
     parse_service,
-    proxy_for,
-    service_name,
-    service_url,
-    will_do,
+    proxy_url_for,
 )
 
 KEY = ObjectKey("team-a", "k8s")
@@ -50,20 +50,20 @@ GOOD = parse_service(raw())
     ],
 )
 def test_names(connector, name) -> None:
-    assert service_name(connector) == name
+    assert alias_service_name(connector) == name
 
 
 def test_the_connector_of_a_service() -> None:
-    assert connector_of(ObjectKey("team-a", "c-k8s")) == ObjectKey("team-a", "k8s")
+    assert connector_of_alias(ObjectKey("team-a", "c-k8s")) == ObjectKey("team-a", "k8s")
 
 
 def test_a_connector_has_a_service_of_its_own() -> None:
-    url = service_url(ObjectKey("team-a", "k8s"), "cluster.local")
+    url = alias_url(ObjectKey("team-a", "k8s"), "cluster.local")
     assert url == "http://c-k8s.team-a.svc.cluster.local"
 
 
 def test_the_selector_finds_what_carries_the_label() -> None:
-    assert SELECTOR == f"{MANAGED_BY}={MANAGER}" == "app.kubernetes.io/managed-by=connectors-controller"
+    assert ALIAS_SELECTOR == f"{MANAGED_BY}={MANAGER}" == "app.kubernetes.io/managed-by=connectors-controller"
 
 
 def test_what_is_read_of_a_service() -> None:
@@ -71,9 +71,9 @@ def test_what_is_read_of_a_service() -> None:
         Service(
             key=ObjectKey("team-a", "c-k8s"),
             uid="s1",
-            version="7",
-            managed=True,
-            connector="k8s",
+            resource_version="7",
+            is_managed=True,
+            owner_name="k8s",
             owner_uid="u1",
             external_name=HOST,
         )
@@ -116,12 +116,12 @@ def test_what_is_read_of_a_service() -> None:
     ],
 )
 def test_it_will_do_if_it_leads_to_the_proxy_for_that_connector(service: dict[str, Any], expected: bool) -> None:
-    assert will_do(parse_service(service), KEY, "u1", HOST) is expected
+    assert is_alias_service(parse_service(service), KEY, "u1", HOST) is expected
 
 
 def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
-    assert not will_do(GOOD, KEY, "u2", HOST)
-    assert not will_do(replace(GOOD, connector="other"), KEY, "u1", HOST)
+    assert not is_alias_service(GOOD, KEY, "u2", HOST)
+    assert not is_alias_service(replace(GOOD, connector="other"), KEY, "u1", HOST)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
     ],
 )
 def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:
-    assert proxy_for(KEY, settings, seen=seen) == expected
+    assert proxy_url_for(KEY, settings, alias_verified=seen) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from connector_store.domain.kubeconfig.volume import (
     MAX_CONNECTORS,
     Pod,
     VolumeRequest,
-    own_attributes,
+    author_attributes,
+    parse_pod,
     parse_volume,
-    pod_of,
 )
 
 POD = {
@@ -44,7 +44,7 @@ def test_reads_a_volume_written_for_alauda() -> None:
     )
     assert request.connectors == (ObjectKey("team-a", "k8s"),)
     assert request.configurations == ()
-    assert request.expiration == 3600
+    assert request.token_expiration == 3600
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_reads_a_volume_written_for_alauda() -> None:
     ],
 )
 def test_what_does_nothing_is_said(attributes: dict[str, str], ignored: list[str]) -> None:
-    found = parse_volume(GOOD | attributes).ignored
+    found = parse_volume(GOOD | attributes).warnings
     assert len(found) == len(ignored)
     for text, beginning in zip(found, ignored, strict=True):
         assert text.startswith(beginning)
@@ -89,7 +89,7 @@ def test_connectors(attributes: dict[str, str], connectors: list[tuple[str, str]
 def test_files_are_left_out_and_configurations_asked_for_once() -> None:
     request = parse_volume(GOOD | {"configuration.names": "kubeconfig, !.env,kubeconfig-rotating,kubeconfig,!ca.cert"})
     assert request.configurations == ("kubeconfig", "kubeconfig-rotating")
-    assert request.left_out == {".env", "ca.cert"}
+    assert request.excluded_files == {".env", "ca.cert"}
 
 
 def test_as_many_connectors_as_are_allowed_are_taken() -> None:
@@ -104,7 +104,7 @@ def test_as_many_connectors_as_are_allowed_are_taken() -> None:
     ids=lambda value: str(value),
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert parse_volume(GOOD | {"token.expiration": text}).expiration == seconds
+    assert parse_volume(GOOD | {"token.expiration": text}).token_expiration == seconds
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_every_context_is_a_request_or_a_parse_error(context: dict[str, str]) ->
 
 
 def test_what_kubelet_adds_is_not_the_authors() -> None:
-    assert own_attributes(GOOD) == {"connector.name": "k8s", "configuration.names": "kubeconfig"}
+    assert author_attributes(GOOD) == {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 
 
 def test_the_pod_is_known_where_all_else_is_wrong() -> None:
-    assert pod_of(POD | {"x": "y"}) == parse_volume(GOOD).pod
-    assert pod_of({"connector.name": "k8s"}) is None
+    assert parse_pod(POD | {"x": "y"}) == parse_volume(GOOD).pod
+    assert parse_pod({"connector.name": "k8s"}) is None

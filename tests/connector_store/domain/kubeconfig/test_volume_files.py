@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import Entry
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.kubeconfig.volume_files import (
-    BUILT_IN,
+    BUILT_IN_FILES,
     CONFIGURATIONS,
     IN_CLUSTER,
-    NEEDED,
-    OF_IN_CLUSTER,
+    IN_CLUSTER_FILES,
+    REQUIRED_FILES,
     render_files,
 )
 from connector_store.domain.objects.models import Address
 
-ENTRY = Entry(
+ENTRY = KubeconfigEntry(
     key=ObjectKey("team-a", "k8s"),
     address=Address(host="192.168.1.100", port=6443),
     proxy="http://c-k8s.team-a.svc.cluster.local",
@@ -29,7 +29,7 @@ ENTRY = Entry(
 URL = "http://team-a%2Fk8s:tok@c-k8s.team-a.svc.cluster.local:80"
 
 
-def rendered(configurations: list[str], *more: Entry) -> Mapping[str, bytes]:
+def rendered(configurations: list[str], *more: KubeconfigEntry) -> Mapping[str, bytes]:
     return render_files([ENTRY, *more], configurations, namespace="web")
 
 
@@ -61,11 +61,11 @@ def test_of_several_connectors_the_built_in_files_know_the_first() -> None:
     assert len(yaml.safe_load(files["kubeconfig"])["clusters"]) == 2
 
 
-@given(st.sets(st.sampled_from(BUILT_IN)), st.sets(st.sampled_from(CONFIGURATIONS)))
+@given(st.sets(st.sampled_from(BUILT_IN_FILES)), st.sets(st.sampled_from(CONFIGURATIONS)))
 def test_every_file_is_there_unless_it_was_left_out(left_out: set[str], wanted: set[str]) -> None:
     files = render_files([ENTRY], sorted(wanted), left_out, namespace="web")
-    own = set(OF_IN_CLUSTER) if IN_CLUSTER in wanted else set()
-    assert set(files) == (set(BUILT_IN) - left_out) | (wanted - {IN_CLUSTER}) | own
+    own = set(IN_CLUSTER_FILES) if IN_CLUSTER in wanted else set()
+    assert set(files) == (set(BUILT_IN_FILES) - left_out) | (wanted - {IN_CLUSTER}) | own
 
 
 def test_directly_a_kubeconfig_reads_the_files_beside_it() -> None:
@@ -90,10 +90,10 @@ def test_what_a_kubeconfig_reads_is_known_to_be_needed() -> None:
             config["users"][0]["user"].get("tokenFile"),
             config["clusters"][0]["cluster"].get("certificate-authority"),
         )
-        assert NEEDED.get(name, ()) == tuple(filter(None, read))
-    assert NEEDED[IN_CLUSTER] == ("ca.crt",)
+        assert REQUIRED_FILES.get(name, ()) == tuple(filter(None, read))
+    assert REQUIRED_FILES[IN_CLUSTER] == ("ca.crt",)
 
 
 def test_what_a_configuration_reads_is_a_built_in_file() -> None:
-    assert NEEDED.keys() <= set(CONFIGURATIONS)
-    assert {each for files in NEEDED.values() for each in files} <= set(BUILT_IN)
+    assert REQUIRED_FILES.keys() <= set(CONFIGURATIONS)
+    assert {each for files in REQUIRED_FILES.values() for each in files} <= set(BUILT_IN_FILES)

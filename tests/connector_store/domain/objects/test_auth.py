@@ -8,20 +8,20 @@ from connector_store.domain.credential.bearer_token import BEARER_TOKEN
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE
 from connector_store.domain.objects.auth import (
     KINDS,
+    SECRET_SELECTORS,
     SECRET_TYPES,
-    SELECTORS,
-    accepted,
-    choose,
-    class_is_ours,
-    is_ours,
-    kind_of,
+    accepted_secret_types,
+    choose_auth_type,
+    credential_kind,
+    is_class_supported,
+    is_supported,
 )
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, Rejected
+from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, InvalidConnector
 
 KEY = ObjectKey("team-a", "k8s")
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), auth_name="bearerTokenAuth")
-REJECTED = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
+REJECTED = InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
 BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
 BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
 ONE = AuthType(name="bearerTokenAuth", secret_type="t")
@@ -30,28 +30,28 @@ BEARER = AuthType(name="tokenAuth", secret_type=BEARER_TOKEN.name)
 
 
 def test_each_type_of_secret_is_selected_once() -> None:
-    assert tuple(f"type={each}" for each in SECRET_TYPES) == SELECTORS
+    assert tuple(f"type={each}" for each in SECRET_TYPES) == SECRET_SELECTORS
     assert {each.name for kind in KINDS for each in kind.secret_types} == set(SECRET_TYPES)
 
 
 def test_a_foreign_class_may_use_our_kinds_under_its_own_names() -> None:
-    kind = kind_of(BEARER)
+    kind = credential_kind(BEARER)
     assert kind is not None
     assert kind.name == "bearerTokenAuth"
-    assert accepted(kind, BEARER) == (BEARER_TOKEN,)
-    assert kind_of(TWO) is None
-    assert kind_of(AuthType(name="serviceAccountTokenAuth", secret_type="t")) is None
-    assert class_is_ours(K8S)
-    assert not class_is_ours(BASIC)
+    assert accepted_secret_types(kind, BEARER) == (BEARER_TOKEN,)
+    assert credential_kind(TWO) is None
+    assert credential_kind(AuthType(name="serviceAccountTokenAuth", secret_type="t")) is None
+    assert is_class_supported(K8S)
+    assert not is_class_supported(BASIC)
 
 
 def test_tokens_are_minted_where_the_auth_type_says_so_by_what_is_of_either_type() -> None:
     auth = AuthType(name=minting.KIND.name, secret_type=CLIENT_CERTIFICATE.name)
-    assert kind_of(auth) is minting.KIND
-    assert accepted(minting.KIND, auth) == (CLIENT_CERTIFICATE, BEARER_TOKEN)
+    assert credential_kind(auth) is minting.KIND
+    assert accepted_secret_types(minting.KIND, auth) == (CLIENT_CERTIFICATE, BEARER_TOKEN)
     by_token = replace(auth, secret_type=BEARER_TOKEN.name)
-    assert accepted(minting.KIND, by_token) == (BEARER_TOKEN, CLIENT_CERTIFICATE)
-    assert kind_of(replace(auth, name="certs")) is client_certificate.KIND
+    assert accepted_secret_types(minting.KIND, by_token) == (BEARER_TOKEN, CLIENT_CERTIFICATE)
+    assert credential_kind(replace(auth, name="certs")) is client_certificate.KIND
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_tokens_are_minted_where_the_auth_type_says_so_by_what_is_of_either_type
 def test_a_connector_finds_its_auth_type(
     types: tuple[AuthType, ...], name: str | None, expected: AuthType | None
 ) -> None:
-    assert choose(ConnectorClass(name="c", auth_types=types), name) == expected
+    assert choose_auth_type(ConnectorClass(name="c", auth_types=types), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ def test_a_connector_finds_its_auth_type(
     ],
 )
 def test_connectors_with_a_credential_of_our_kinds_are_ours(
-    connector: Connector | Rejected, cls: ConnectorClass | None, ours: bool
+    connector: Connector | InvalidConnector, cls: ConnectorClass | None, ours: bool
 ) -> None:
-    assert is_ours(connector, cls) is ours
+    assert is_supported(connector, cls) is ours

@@ -1,12 +1,12 @@
 """The built-in class k8s."""
 
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.objects.auth import choose
+from connector_store.domain.objects.auth import choose_auth_type
 from connector_store.domain.objects.builtin import K8S
 
 
 def test_the_class_k8s_uses_a_bearer_token_and_two_probes() -> None:
-    auth = choose(K8S, None)
+    auth = choose_auth_type(K8S, None)
     assert auth is not None
     assert auth.name == "bearerTokenAuth"
     assert (auth.secret_type, auth.optional) == (BEARER_TOKEN_SECRET, False)

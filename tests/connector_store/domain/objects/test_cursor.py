@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from connector_store.domain.objects.cursor import (
     EXPIRED,
-    INITIAL_END,
-    MAX_LINE,
-    Cursor,
+    INITIAL_EVENTS_END,
+    MAX_EVENT,
     Deleted,
-    Failed,
     Listed,
     Put,
-    Raw,
+    RawObject,
+    WatchCursor,
+    WatchError,
 )
 
 
@@ -29,17 +29,17 @@ def line(kind: str, raw: object) -> bytes:
 
 
 def bookmark(version: int, *, ends_initial: bool = False) -> bytes:
-    annotations = {"annotations": {INITIAL_END: "true"}} if ends_initial else {}
+    annotations = {"annotations": {INITIAL_EVENTS_END: "true"}} if ends_initial else {}
     return line("BOOKMARK", {"metadata": {"resourceVersion": str(version), **annotations}})
 
 
-def name(raw: Raw) -> str:
+def name(raw: RawObject) -> str:
     return str(raw["metadata"]["name"])
 
 
-def watching(version: str = "1") -> Cursor[str]:
-    cursor = Cursor(name)
-    cursor.listed(version)
+def watching(version: str = "1") -> WatchCursor[str]:
+    cursor = WatchCursor(name)
+    cursor.finish_list(version)
     return cursor
 
 
@@ -56,17 +56,17 @@ def watching(version: str = "1") -> Cursor[str]:
         pytest.param(line("ADDED", obj("a", 7))[:-1], [], "1", id="an unfinished line is not read"),
         pytest.param(
             line("ERROR", {"code": 500, "message": "no"}),
-            [Failed(500, "no")],
+            [WatchError(500, "no")],
             None,
             id="an error gives the position up",
         ),
         pytest.param(
-            line("ERROR", {"code": 429, "message": "busy"}), [Failed(429, "busy")], "1", id="a busy server does not"
+            line("ERROR", {"code": 429, "message": "busy"}), [WatchError(429, "busy")], "1", id="a busy server does not"
         ),
         pytest.param(
-            line("ERROR", {"code": EXPIRED, "message": "old"}), [Failed(EXPIRED, "old")], None, id="410 gives it up"
+            line("ERROR", {"code": EXPIRED, "message": "old"}), [WatchError(EXPIRED, "old")], None, id="410 gives it up"
         ),
-        pytest.param(line("ERROR", {}), [Failed(0, "no message")], None, id="an error may say nothing"),
+        pytest.param(line("ERROR", {}), [WatchError(0, "no message")], None, id="an error may say nothing"),
     ],
 )
 def test_reads_a_line(data: bytes, events: list[object], version: str | None) -> None:
@@ -86,7 +86,7 @@ def test_reads_a_line(data: bytes, events: list[object], version: str | None) ->
         pytest.param(line("ADDED", {}), id="an object without metadata"),
         pytest.param(line("ADDED", {"metadata": {}}), id="an object without a version"),
         pytest.param(line("ADDED", {"metadata": {"resourceVersion": ""}}), id="an object with an empty version"),
-        pytest.param(b"x" * (MAX_LINE + 1), id="a line without an end"),
+        pytest.param(b"x" * (MAX_EVENT + 1), id="a line without an end"),
     ],
 )
 def test_refuses_what_is_no_watch_stream(data: bytes) -> None:
@@ -95,11 +95,11 @@ def test_refuses_what_is_no_watch_stream(data: bytes) -> None:
 
 
 def test_the_annotation_is_kubernetes_own() -> None:
-    assert INITIAL_END == "k8s.io/initial-events-end"
+    assert INITIAL_EVENTS_END == "k8s.io/initial-events-end"
 
 
 def test_a_line_of_the_limit_is_waited_for() -> None:
-    assert list(watching().feed(b"x" * MAX_LINE)) == []
+    assert list(watching().feed(b"x" * MAX_EVENT)) == []
 
 
 def test_each_line_is_read_once_however_the_stream_is_cut() -> None:
@@ -121,29 +121,29 @@ def test_a_position_that_was_given_up_is_begun_anew() -> None:
 
 
 def test_a_whole_state_is_progress_and_holds_nothing_of_the_last() -> None:
-    cursor = Cursor(name)
-    cursor.page([obj("a", 1)])
-    before = cursor.progress
-    assert cursor.listed("4") == Listed(("a",))
-    assert cursor.progress > before
-    assert cursor.listed("5") == Listed(())
+    cursor = WatchCursor(name)
+    cursor.add_page([obj("a", 1)])
+    before = cursor.progress_count
+    assert cursor.finish_list("4") == Listed(("a",))
+    assert cursor.progress_count > before
+    assert cursor.finish_list("5") == Listed(())
 
 
 def test_objects_that_parse_gives_none_for_are_passed_over() -> None:
-    cursor: Cursor[str] = Cursor(lambda raw: None)
-    cursor.page([obj("a", 1)])
-    assert cursor.listed("4") == Listed(())
+    cursor: WatchCursor[str] = WatchCursor(lambda raw: None)
+    cursor.add_page([obj("a", 1)])
+    assert cursor.finish_list("4") == Listed(())
     assert list(cursor.feed(line("ADDED", obj("b", 5)))) == []
     assert cursor.resource_version == "5"
 
 
 def test_a_list_without_a_version_is_refused() -> None:
     with pytest.raises(ValueError, match="resourceVersion"):
-        Cursor(name).listed("")
+        WatchCursor(name).finish_list("")
 
 
 def test_initial_events_are_one_state_and_no_place_to_resume() -> None:
-    cursor = Cursor(name)
+    cursor = WatchCursor(name)
     early = line("ADDED", obj("a", 9)) + line("ADDED", obj("b", 3)) + line("MODIFIED", obj("b", 10)) + bookmark(10)
     assert list(cursor.feed(early + line("DELETED", obj("a", 11)))) == []
     assert cursor.resource_version is None
@@ -152,34 +152,34 @@ def test_initial_events_are_one_state_and_no_place_to_resume() -> None:
 
 
 def test_what_a_broken_start_collected_is_forgotten() -> None:
-    cursor = Cursor(name)
+    cursor = WatchCursor(name)
     assert list(cursor.feed(line("ADDED", obj("gone", 9)) + b'{"type"')) == []
-    cursor.begin()
+    cursor.start_request()
     assert list(cursor.feed(line("ADDED", obj("a", 10)) + bookmark(12, ends_initial=True))) == [Listed(("a",))]
 
 
 def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew() -> None:
     cursor = watching()
     for _ in range(4):
-        cursor.dropped()
+        cursor.count_broken_stream()
     assert list(cursor.feed(bookmark(2))) == []
     for _ in range(4):
-        cursor.dropped()
+        cursor.count_broken_stream()
     assert cursor.resource_version == "2"
-    cursor.dropped()
+    cursor.count_broken_stream()
     assert cursor.resource_version is None
-    cursor.listed("3")
+    cursor.finish_list("3")
     for _ in range(4):
-        cursor.dropped()
+        cursor.count_broken_stream()
     assert cursor.resource_version == "3"
 
 
 def test_the_start_of_a_state_counts_anew() -> None:
-    cursor = Cursor(name)
+    cursor = WatchCursor(name)
     for _ in range(4):
-        cursor.dropped()
+        cursor.count_broken_stream()
     assert list(cursor.feed(line("ADDED", obj("a", 1)))) == []
-    cursor.dropped()
+    cursor.count_broken_stream()
     assert list(cursor.feed(bookmark(2, ends_initial=True))) == [Listed(("a",))]
 
 
@@ -187,7 +187,7 @@ def test_streams_that_bring_only_error_events_are_fruitless() -> None:
     cursor = watching()
     for _ in range(5):
         list(cursor.feed(line("ERROR", {"code": 429, "message": "busy"})))
-        cursor.dropped()
+        cursor.count_broken_stream()
     assert cursor.resource_version is None
 
 
@@ -202,9 +202,9 @@ def test_streams_that_bring_only_error_events_are_fruitless() -> None:
 )
 def test_progress_is_what_brings_the_position_on(data: bytes, moves: bool) -> None:
     cursor = watching()
-    before = cursor.progress
+    before = cursor.progress_count
     list(cursor.feed(data))
-    assert (cursor.progress > before) is moves
+    assert (cursor.progress_count > before) is moves
 
 
 class Server:
@@ -242,12 +242,12 @@ class Client:
     """The loop around a cursor, without its time and its network."""
 
     def __init__(self) -> None:
-        self.cursor: Cursor[Pair] = Cursor(lambda raw: (name(raw), int(raw["value"])))
+        self.cursor: WatchCursor[Pair] = WatchCursor(lambda raw: (name(raw), int(raw["value"])))
         self.store: dict[str, int] = {}
 
     def connect(self, server: Server, draw: st.DrawFn | None) -> None:
         """One list, or one stream; `draw` breaks it somewhere, None lets it arrive whole."""
-        self.cursor.begin()
+        self.cursor.start_request()
         version = self.cursor.resource_version
         if version is None:
             if draw is not None and draw(st.booleans()):
@@ -266,10 +266,10 @@ class Client:
     def list(self, server: Server, draw: st.DrawFn) -> None:
         items = [obj(each, 1, value) for each, value in sorted(server.state.items())]
         middle = draw(st.integers(0, len(items)))
-        self.cursor.page(items[:middle])
+        self.cursor.add_page(items[:middle])
         if draw(st.booleans()):
-            self.cursor.page(items[middle:])
-            self.apply(self.cursor.listed(str(server.version)))
+            self.cursor.add_page(items[middle:])
+            self.apply(self.cursor.finish_list(str(server.version)))
 
     def receive(self, data: bytes, draw: st.DrawFn | None) -> None:
         whole = draw is None or draw(st.booleans())
@@ -280,9 +280,9 @@ class Client:
             for event in self.cursor.feed(data[start:end]):
                 self.apply(event)
         if not whole:
-            self.cursor.dropped()
+            self.cursor.count_broken_stream()
 
-    def apply(self, event: Put[Pair] | Deleted[Pair] | Listed[Pair] | Failed) -> None:
+    def apply(self, event: Put[Pair] | Deleted[Pair] | Listed[Pair] | WatchError) -> None:
         match event:
             case Put((which, value)):
                 self.store[which] = value

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.manifest import API_VERSION, parse_connector, parse_object
-from connector_store.domain.objects.models import Address, Connector, ConnectorClass, Rejected, Secret
+from connector_store.domain.objects.models import Address, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role
 from connector_store.domain.permissions.impersonation import Impersonation
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
@@ -118,7 +118,7 @@ def test_a_connector_that_cannot_be_used_says_why(path: str, value: object, reas
     raw = changed(path, value)
     spec = raw["spec"] if isinstance(raw["spec"], dict) else {}
     class_name = spec.get("connectorClassName")
-    assert parse_connector(raw) == Rejected(
+    assert parse_connector(raw) == InvalidConnector(
         key=ObjectKey("team-a", "k8s"),
         class_name=class_name if isinstance(class_name, str) else "",
         reason=reason,

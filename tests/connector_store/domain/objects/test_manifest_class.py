@@ -98,7 +98,7 @@ def test_every_field_of_the_schema_is_read_or_named() -> None:
     assert found.auth_probes == {"u": HttpProbe(path="/a", method="POST", headers=(("X-A", "1"),))}
     assert found.liveness == HttpProbe(path="/livez", headers=(("X-A", ""),))
     assert found.configurations == ("kubeconfig",)
-    assert set(found.not_run) == {
+    assert set(found.unsupported_fields) == {
         "spec.auth.types[0].params",
         "spec.auth.types[0].generator",
         "spec.authProbes[0].probe.api",
@@ -130,7 +130,7 @@ def test_every_field_of_the_schema_is_read_or_named() -> None:
 )
 def test_a_probe_that_cannot_run_is_named(http: dict[str, Any]) -> None:
     found = read({"livenessProbe": {"http": http}})
-    assert (found.liveness, found.not_run) == (None, ("spec.livenessProbe.http",))
+    assert (found.liveness, found.unsupported_fields) == (None, ("spec.livenessProbe.http",))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_probe_that_cannot_run_is_named(http: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named(spec: object, named: tuple[str, ...]) -> None:
-    assert read(spec).not_run == named
+    assert read(spec).unsupported_fields == named
 
 
 def test_a_class_without_a_name_is_refused() -> None:

@@ -71,7 +71,7 @@ def test_tokens(changes: dict[str, object], token: str) -> None:
 @pytest.mark.parametrize("changes", [{}, {"data": None}, {"data": {"other": "YQ=="}}])
 def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> None:
     found = read(**changes)
-    assert (found.credential, found.credential_problem, found.lacks) == (None, None, "token")
+    assert (found.credential, found.credential_problem, found.missing_key) == (None, None, "token")
 
 
 @pytest.mark.parametrize(
@@ -149,15 +149,15 @@ def pinned(value: object) -> Secret:
 
 
 def test_a_pinned_secret_names_its_address() -> None:
-    assert pinned("https://H:6443/").pinned == Address(host="h", port=6443)
-    assert read().pinned is None
+    assert pinned("https://H:6443/").pinned_address == Address(host="h", port=6443)
+    assert read().pinned_address is None
 
 
 @pytest.mark.parametrize("value", ["http://h", 5])
 def test_a_pin_that_cannot_be_read_is_a_problem(value: object) -> None:
     found = pinned(value)
-    assert found.pinned is None
-    assert (found.pin_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
+    assert found.pinned_address is None
+    assert (found.pinned_address_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.objects.matching import (
     authority_matches,
     host_matches,
-    host_of,
-    is_plain,
-    name_of,
+    host_of_authority,
+    host_of_header,
+    is_path_within,
+    is_traversal_free,
     parse_address,
-    path_within,
 )
 from connector_store.domain.objects.models import Address
 
@@ -196,7 +196,7 @@ def test_for_every_spelling_of_an_ipv6_address_it_is_the_address(
     ],
 )
 def test_paths_below_the_prefix_are_within(target: bytes) -> None:
-    assert path_within(target, PREFIXED)
+    assert is_path_within(target, PREFIXED)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_paths_below_the_prefix_are_within(target: bytes) -> None:
     ],
 )  # fmt: skip
 def test_paths_beside_the_prefix_are_outside(target: bytes) -> None:
-    assert not path_within(target, PREFIXED)
+    assert not is_path_within(target, PREFIXED)
 
 
 @pytest.mark.parametrize(
@@ -224,17 +224,17 @@ def test_paths_beside_the_prefix_are_outside(target: bytes) -> None:
     ],
 )  # fmt: skip
 def test_no_spelling_leaves_the_prefix(tail: bytes) -> None:
-    assert not path_within(b"/kubernetes/global/" + tail, PREFIXED)
+    assert not is_path_within(b"/kubernetes/global/" + tail, PREFIXED)
 
 
 @pytest.mark.parametrize("target", [b"/", b"/api", b"/a/../b", b"/%2e%2e/", b"//x", b"/?", b"/!", b"/~"])
 def test_without_a_prefix_every_path_is_within(target: bytes) -> None:
-    assert path_within(target, PLAIN)
+    assert is_path_within(target, PLAIN)
 
 
 @pytest.mark.parametrize("target", [b"", b"*", b"api", b"https://k8s.example:6443/", b"/a b", b"/a\n", b"/\x7f", b"/#"])
 def test_without_a_prefix_what_is_no_path_is_outside(target: bytes) -> None:
-    assert not path_within(target, PLAIN)
+    assert not is_path_within(target, PLAIN)
 
 
 PIECES = st.sampled_from(
@@ -256,7 +256,7 @@ def readings(path: str) -> set[str]:
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_for_every_spelling_outside_the_prefix_there_is_no_match(tail: str) -> None:
     path = f"{PREFIXED.prefix}/{tail}"
-    if not path_within(path.encode(), PREFIXED):
+    if not is_path_within(path.encode(), PREFIXED):
         return
     for text in readings(path.partition("?")[0]):
         collapsed = posixpath.normpath(text)
@@ -267,8 +267,8 @@ def test_for_every_spelling_outside_the_prefix_there_is_no_match(tail: str) -> N
 def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) -> None:
     paths = [f"{PREFIXED.prefix}/{head}", f"{PREFIXED.prefix}/{head}/{tail}"]
     for shorter, longer in pairwise(each.encode() for each in paths):
-        if b"?" not in shorter and not path_within(shorter, PREFIXED):
-            assert not path_within(longer, PREFIXED)
+        if b"?" not in shorter and not is_path_within(shorter, PREFIXED):
+            assert not is_path_within(longer, PREFIXED)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) ->
     ],
 )
 def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) -> None:
-    assert host_of(authority) == host
+    assert host_of_authority(authority) == host
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) ->
      (b"a:b:c", None), (b"a" * 301, None), (b"\xff", None)],
 )  # fmt: skip
 def test_a_host_header_has_a_name(host: bytes, name: str | None) -> None:
-    assert name_of(host) == name
+    assert host_of_header(host) == name
 
 
 @pytest.mark.parametrize(
@@ -318,4 +318,4 @@ def test_a_host_header_has_a_name(host: bytes, name: str | None) -> None:
     ],
 )
 def test_a_plain_path_leads_nowhere_up(path: bytes, plain: bool) -> None:
-    assert is_plain(path) is plain
+    assert is_traversal_free(path) is plain

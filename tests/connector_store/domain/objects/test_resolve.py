@@ -16,7 +16,7 @@ from connector_store.domain.objects.models import (
     AuthType,
     Connector,
     ConnectorClass,
-    Rejected,
+    InvalidConnector,
     Secret,
     Target,
     Unusable,
@@ -38,11 +38,11 @@ LIMITED = replace(
     CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)), impersonation=Impersonation()
 )
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
-REJECTED = Rejected(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
+REJECTED = InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
 
 
 def join(
-    connector: Connector | Rejected = CONNECTOR,
+    connector: Connector | InvalidConnector = CONNECTOR,
     cls: ConnectorClass | None = K8S,
     secrets: tuple[Secret, ...] = (SECRET, CA_SECRET),
     shared_ca: bytes | None = None,
@@ -58,7 +58,7 @@ def test_a_whole_connector_is_a_target() -> None:
 def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
     found = join(LIMITED)
     assert isinstance(found, Target)
-    assert isinstance(found.lending, PermissionEvaluator)
+    assert isinstance(found.permissions, PermissionEvaluator)
     assert found.impersonation == Impersonation()
 
 

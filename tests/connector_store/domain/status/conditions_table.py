@@ -9,10 +9,16 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Address, Connector, Rejected, Secret
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole
-from connector_store.domain.status.conditions import Answered, Finding, NotLent, Probes, Unreachable
+from connector_store.domain.status.conditions import (
+    Assessment,
+    ProbeFailure,
+    ProbeOutcomes,
+    ProbeResponse,
+    TokenNotIssued,
+)
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -24,16 +30,16 @@ CONNECTOR = Connector(
 SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
 LIMITED = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
-WELL = Probes(liveness=Answered(status=200), auth=Answered(status=200))
-GOOD = Finding(holds=True)
+WELL = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
+GOOD = Assessment(holds=True)
 
 
-def rejected(reason: str) -> Rejected:
-    return Rejected(key=CONNECTOR.key, class_name="k8s", reason=reason, message="spec.x: write it so")
+def rejected(reason: str) -> InvalidConnector:
+    return InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason=reason, message="spec.x: write it so")
 
 
 def probed(liveness=WELL.liveness, auth=WELL.auth):
-    return {"probes": Probes(liveness=liveness, auth=auth)}
+    return {"probes": ProbeOutcomes(liveness=liveness, auth=auth)}
 
 
 def ends(year: int, month: int, day: int):
@@ -143,7 +149,7 @@ ROWS = [
         id="no liveness probe",
     ),
     row(
-        probed(Unreachable(message="connection refused; start it"), None),
+        probed(ProbeFailure(message="connection refused; start it"), None),
         "LivenessReady",
         False,
         "ConnectionFailed",
@@ -151,7 +157,7 @@ ROWS = [
         id="nobody answers",
     ),
     row(
-        probed(Answered(status=503), None),
+        probed(ProbeResponse(status=503), None),
         "LivenessReady",
         False,
         "ConnectionFailed",
@@ -159,8 +165,8 @@ ROWS = [
         "503",
         id="the target is broken",
     ),
-    row(probed(Answered(status=401)), "LivenessReady", True, "", ready="yes", id="anonymous access is off"),
-    row(probed(Answered(status=302)), "LivenessReady", True, "", ready="yes", id="a redirect is a sign of life"),
+    row(probed(ProbeResponse(status=401)), "LivenessReady", True, "", ready="yes", id="anonymous access is off"),
+    row(probed(ProbeResponse(status=302)), "LivenessReady", True, "", ready="yes", id="a redirect is a sign of life"),
     row(
         {"cls": replace(K8S, auth_probes={})},
         "AuthReady",
@@ -178,7 +184,7 @@ ROWS = [
         id="no token to probe with",
     ),
     row(
-        probed(auth=Answered(status=401)),
+        probed(auth=ProbeResponse(status=401)),
         "AuthReady",
         False,
         "AuthenticationFailed",
@@ -187,7 +193,7 @@ ROWS = [
         id="the token is refused",
     ),
     row(
-        probed(auth=Answered(status=403)),
+        probed(auth=ProbeResponse(status=403)),
         "AuthReady",
         False,
         "AuthenticationFailed",
@@ -196,7 +202,7 @@ ROWS = [
         id="the token may nothing",
     ),
     row(
-        probed(auth=Answered(status=302)),
+        probed(auth=ProbeResponse(status=302)),
         "AuthReady",
         False,
         "AuthenticationFailed",
@@ -204,10 +210,10 @@ ROWS = [
         "base URL",
         id="a login page",
     ),
-    row(probed(auth=Answered(status=429)), "AuthReady", None, "NotProbed", "429", id="too many requests"),
-    row(probed(auth=Answered(status=500)), "AuthReady", None, "NotProbed", "500", id="a broken /api"),
-    row(probed(auth=Unreachable(message="reset")), "AuthReady", None, "NotProbed", "reset", id="reset at /api"),
-    row(probed(Unreachable(message="x"), None), "AuthReady", None, "NotProbed", ready="other", id="no auth if dead"),
+    row(probed(auth=ProbeResponse(status=429)), "AuthReady", None, "NotProbed", "429", id="too many requests"),
+    row(probed(auth=ProbeResponse(status=500)), "AuthReady", None, "NotProbed", "500", id="a broken /api"),
+    row(probed(auth=ProbeFailure(message="reset")), "AuthReady", None, "NotProbed", "reset", id="reset at /api"),
+    row(probed(ProbeFailure(message="x"), None), "AuthReady", None, "NotProbed", ready="other", id="no auth if dead"),
     row({"probes": None}, "LivenessReady", None, "NotProbed", "not back", id="not probed yet"),
     row({"probes": None}, "AuthReady", None, "NotProbed", "not back", ready="other", id="not probed yet either"),
     row({"cls": None}, "SecretReady", None, "NotProbed", ready="other", id="no class says which Secret"),
@@ -216,7 +222,7 @@ ROWS = [
     row({"connector": rejected("AddressInvalid")}, "SecretReady", None, "NotProbed", ready="other", id="unread"),
     row({"connector": rejected("AddressInvalid")}, "CACertReady", None, "NotProbed", ready="other", id="unread CA"),
     row(
-        {"service": Finding(holds=False, reason="ProxyServiceConflict", message="delete it")},
+        {"service": Assessment(holds=False, reason="ProxyServiceConflict", message="delete it")},
         "ProxyServiceReady",
         False,
         "ProxyServiceConflict",
@@ -252,7 +258,7 @@ ROWS = [
         id="it has ended, and yet nothing is refused",
     ),
     row(
-        probed(auth=Answered(status=200, account="system:serviceaccount:ci:deployer")),
+        probed(auth=ProbeResponse(status=200, account="system:serviceaccount:ci:deployer")),
         "AuthReady",
         True,
         "",
@@ -261,7 +267,7 @@ ROWS = [
         id="the account that answered",
     ),
     row(
-        probed(auth=NotLent(message="may not create serviceaccounts/token", refused=True)),
+        probed(auth=TokenNotIssued(message="may not create serviceaccounts/token", refused=True)),
         "AuthReady",
         False,
         "AuthenticationFailed",
@@ -269,7 +275,7 @@ ROWS = [
         id="no token is minted",
     ),
     row(
-        probed(auth=NotLent(message="status code 500", refused=False)),
+        probed(auth=TokenNotIssued(message="status code 500", refused=False)),
         "AuthReady",
         None,
         "NotProbed",

@@ -5,9 +5,9 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Address, Connector, Rejected, Secret, Unusable
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Unusable
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
-from connector_store.domain.status.facts import Facts, gather
+from connector_store.domain.status.facts import Facts, gather_facts
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -22,7 +22,7 @@ CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 
 
 def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> Facts:
-    return gather(connector, cls, {each.key: each for each in secrets}.get, shared_ca, lambda _: None)
+    return gather_facts(connector, cls, {each.key: each for each in secrets}.get, shared_ca, lambda _: None)
 
 
 def reason(value) -> object:
@@ -54,7 +54,7 @@ def reason(value) -> object:
 )
 def test_each_part_is_joined_on_its_own(change, auth, ca) -> None:
     found = facts(**change)
-    assert reason(found.auth) == auth
+    assert reason(found.secret) == auth
     assert reason(found.ca) == ca
 
 
@@ -68,7 +68,7 @@ def test_auth_name_and_credential() -> None:
 
 
 def test_of_a_rejected_one_nothing_is_looked_up() -> None:
-    rejected = Rejected(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
+    rejected = InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
     found = facts(rejected)
     assert found == Facts(connector=rejected, cls=K8S)
     assert found.auth_name is None
@@ -77,5 +77,5 @@ def test_of_a_rejected_one_nothing_is_looked_up() -> None:
 def test_a_role_that_is_not_there_is_said_beside_the_rest() -> None:
     limited = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
     found = facts(limited)
-    assert (reason(found.auth), reason(found.lending)) == (SECRET, "RoleNotFound")
-    assert facts().lending is None
+    assert (reason(found.secret), reason(found.permissions)) == (SECRET, "RoleNotFound")
+    assert facts().permissions is None

@@ -31,12 +31,12 @@ READ = Status(
             reason="SecretNotFound",
             message="create it",
             severity="Info",
-            transition="2026-01-02T03:04:05Z",
+            last_transition_time="2026-01-02T03:04:05Z",
         ),
     ),
     observed_generation=7,
     proxy=HttpAddress(url="http://c-k8s.a.svc", ca=PEM, audience="x"),
-    expires=1798859045.0,
+    credential_expires_at=1798859045.0,
 )
 
 
