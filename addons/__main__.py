@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import uvloop
 
-from connector_store.logs import early, formatter
+from connector_store.logs import initial_format, make_formatter
 
 PACKAGE: Final = "mitmproxy.addons"
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         def __init__(self, opts: options.Options) -> None:
             super().__init__(opts, with_termlog=True)
             handler = self.addons.get("termlog").logger
-            handler.setFormatter(formatter(early(os.environ), handler.file, handler.formatter))
+            handler.setFormatter(make_formatter(initial_format(os.environ), handler.file, handler.formatter))
             self.addons.add(*serving())
 
     run(Service, cmdline.mitmdump, arguments)

@@ -13,22 +13,22 @@ from pathlib import Path
 
 from prometheus_client import generate_latest
 
-from connector_controller.controller import WORKERS, Options, Term
-from connector_controller.metrics import Metrics
+from connector_controller.controller import WORKERS, ControllerOptions, Term
+from connector_controller.metrics import ControllerMetrics
 from connector_store import logs
-from connector_store.admin import AdminServer, parse_listen
+from connector_store.admin import AdminServer, parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.config import in_pod, load
-from connector_store.kube.lease import Election
+from connector_store.kube.config import in_pod, load_configuration
+from connector_store.kube.lease import LeaderElector
 from connector_store.kube.shared_settings import read_settings
 from connector_store.version import VERSION
 
 logger = logging.getLogger("connector_controller")
 
-LEASE = "connectors-controller"
+LEASE_NAME = "connectors-controller"
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -45,29 +45,29 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-class Process:
+class ControllerProcess:
     """The candidate: its admin address serves from the first second, whether it leads or not."""
 
     def __init__(self, client: KubeClient, arguments: argparse.Namespace) -> None:
         self._client = client
-        self._explicit = dict(_pair(each) for each in arguments.set)
+        self._explicit = dict(_parse_setting(each) for each in arguments.set)
         self._workers: int = arguments.workers
-        self._metrics = Metrics()
+        self._metrics = ControllerMetrics()
         self._problem: str | None = "the settings are not read yet"
         self._term: Term | None = None
-        self._election: Election | None = None
-        self._admin = AdminServer(component="controller", why_not_ready=self._why_not_ready, metrics=self._scrape)
-        self._listen = parse_listen(arguments.admin, "--admin")
+        self._election: LeaderElector | None = None
+        self._admin = AdminServer(component="controller", not_ready_reason=self._not_ready_reason, metrics=self._scrape)
+        self._listen_address = parse_listen_address(arguments.admin, "--admin")
 
     async def run(self) -> None:
-        host, port = await self._admin.start(*self._listen)
+        host, port = await self._admin.start(*self._listen_address)
         logger.info("health and metrics on %s:%d", host, port)
         try:
-            await self._stand()
+            await self._run_election()
         finally:
             await self._admin.stop()
 
-    async def _stand(self) -> None:
+    async def _run_election(self) -> None:
         """For election, once the settings are known; until then an API server that is away is waited for."""
         settings = await read_settings(
             self._client,
@@ -76,30 +76,30 @@ class Process:
             in_cluster=in_pod(),
             on_problem=self._set_problem,
         )
-        logs.use(settings.log_format)
+        logs.set_format(settings.log_format)
         identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
-        options = Options(instance=identity, ca_file=_read(settings.ca_file), workers=self._workers)
-        self._election = Election(self._client, ObjectKey(settings.system_namespace, LEASE), identity)
+        options = ControllerOptions(instance=identity, ca_file=_read_file(settings.ca_file), workers=self._workers)
+        self._election = LeaderElector(self._client, ObjectKey(settings.system_namespace, LEASE_NAME), identity)
         self._problem = None
         await self._election.run(lambda: self._lead(settings, options))
 
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
 
-    async def _lead(self, settings: Settings, options: Options) -> None:
+    async def _lead(self, settings: Settings, options: ControllerOptions) -> None:
         self._term = Term(self._client, settings, options, self._metrics)
         try:
             await self._term.run()
         finally:
             self._term = None
 
-    def _why_not_ready(self) -> str | None:
-        return self._problem or (self._term.why_not_ready() if self._term is not None else None)
+    def _not_ready_reason(self) -> str | None:
+        return self._problem or (self._term.not_ready_reason() if self._term is not None else None)
 
     def _scrape(self) -> bytes:
-        self._metrics.leading.set(self._election is not None and self._election.leading)
+        self._metrics.leading.set(self._election is not None and self._election.is_leading)
         if self._term is not None:
-            self._term.collect()
+            self._term.update_gauges()
         return generate_latest(self._metrics.registry)
 
 
@@ -121,23 +121,23 @@ async def main(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    configuration = await load(arguments.context, kubeconfig=arguments.kubeconfig)
+    configuration = await load_configuration(arguments.context, kubeconfig=arguments.kubeconfig)
     async with KubeClient(configuration, user_agent="connectors-controller") as client:
-        await Process(client, arguments).run()
+        await ControllerProcess(client, arguments).run()
 
 
-def _read(path: str | None) -> bytes | None:
+def _read_file(path: str | None) -> bytes | None:
     return Path(path).read_bytes() if path else None
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
+def _parse_setting(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
         raise ParseError("--set", f"{text} is not KEY=VALUE")
     return key, value
 
 
 if __name__ == "__main__":
     options = parse_arguments(sys.argv[1:])
-    logs.begin(sys.stderr, level=options.log_level, environ=os.environ)
+    logs.configure(sys.stderr, level=options.log_level, environ=os.environ)
     sys.exit(asyncio.run(main(options)))

@@ -5,7 +5,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from connector_controller.observed import Registry, SeenClass
+from connector_controller.observed import ObjectCache, ObservedClass
 from connector_store.domain.objects.auth import is_class_supported
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.manifest import API_VERSION
@@ -20,43 +20,45 @@ from connector_store.kube.resources import CONNECTOR_CLASSES
 class ClassReconciler:
     """Level-triggered, by the class's name."""
 
-    def __init__(self, client: KubeClient, seen: Registry[str, SeenClass], *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: KubeClient, observed_classes: ObjectCache[str, ObservedClass], *, now: Callable[[], datetime]
+    ) -> None:
         self._client = client
-        self._seen = seen
+        self._observed_classes = observed_classes
         self._now = now
 
     async def reconcile(self, name: str) -> float | None:
-        seen = self._seen.get(name)
-        if seen is None:
+        observed = self._observed_classes.get(name)
+        if observed is None:
             if name == K8S.name:
                 await self._create()
             return None
-        if is_class_supported(seen.cls):
-            await self._update(seen)
+        if is_class_supported(observed.cls):
+            await self._update(observed)
         return None
 
     async def _create(self) -> None:
         try:
-            await self._client.create(CONNECTOR_CLASSES.path(), manifest_of_k8s())
+            await self._client.create(CONNECTOR_CLASSES.path(), builtin_class_manifest())
         except ApiError as error:
             # Somebody made one meanwhile, which is as good.
             if error.status != HTTPStatus.CONFLICT:
                 raise
 
-    async def _update(self, seen: SeenClass) -> None:
+    async def _update(self, observed: ObservedClass) -> None:
         status = next_status(
-            {CONDITION_READY: readiness(seen.cls)},
-            seen.status,
-            generation=seen.cls.generation,
-            proxy=seen.status.proxy,
+            {CONDITION_READY: readiness(observed.cls)},
+            observed.status,
+            generation=observed.cls.generation,
+            proxy=observed.status.proxy,
             now=self._now(),
         )
-        if status == seen.status:
+        if status == observed.status:
             return
-        metadata = {"uid": seen.cls.uid, "resourceVersion": seen.version}
+        metadata = {"uid": observed.cls.uid, "resourceVersion": observed.resource_version}
         body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status, with_proxy=False)}
         try:
-            await self._client.patch(CONNECTOR_CLASSES.path(None, seen.key, "status"), body)
+            await self._client.patch(CONNECTOR_CLASSES.path(None, observed.key, "status"), body)
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -69,7 +71,7 @@ def readiness(cls: ConnectorClass) -> Assessment:
     return Assessment(holds=True, message="accepted and not run: " + ", ".join(cls.unsupported_fields))
 
 
-def manifest_of_k8s() -> dict[str, Any]:
+def builtin_class_manifest() -> dict[str, Any]:
     """The object for the built-in class."""
     return {
         "apiVersion": API_VERSION,

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from connector_controller.events import Regarding
-from connector_controller.observed import Registry, SeenConnector
+from connector_controller.observed import ObjectCache, ObservedConnector
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
@@ -39,26 +39,26 @@ from connector_store.probes import ProbeRequest, probe_request
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 
-_LONGEST: Final = 7 * 86400.0
+_MAX_REQUEUE: Final = 7 * 86400.0
 """Seconds after which a credential is looked at again, however far its end is."""
-_CA_EVENTS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
+_CA_EVENT_REASONS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
 """Reasons of events about CACertReady, which tell them from those about the auth Secret."""
 
 
-class Services(Protocol):
+class ServiceEnsurer(Protocol):
     async def ensure(self, connector: ObjectKey, uid: str) -> Assessment: ...
 
     async def remove(self, connector: ObjectKey) -> None: ...
 
 
-class Probing(Protocol):
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> ProbeOutcomes | None: ...
+class ProbeLookup(Protocol):
+    def get_result(self, key: ObjectKey, request: ProbeRequest, *, was_ready: bool) -> ProbeOutcomes | None: ...
 
     def forget(self, key: ObjectKey) -> None: ...
 
 
-class Events(Protocol):
-    def record(self, regarding: Regarding, kind: EventType, reason: str, note: str) -> None: ...
+class EventSink(Protocol):
+    def record(self, regarding: Regarding, event_type: EventType, reason: str, note: str) -> None: ...
 
 
 class ConnectorReconciler:
@@ -68,59 +68,63 @@ class ConnectorReconciler:
         self,
         client: KubeClient,
         store: Store,
-        seen: Registry[ObjectKey, SeenConnector],
+        observed_connectors: ObjectCache[ObjectKey, ObservedConnector],
         *,
-        services: Services,
-        probing: Probing,
-        events: Events,
+        services: ServiceEnsurer,
+        probe_schedule: ProbeLookup,
+        events: EventSink,
         trust: TrustStore,
         settings: Settings,
-        knows: Callable[[ObjectKey], bool],
-        ca: Callable[[], bytes | None],
+        has_read_secret: Callable[[ObjectKey], bool],
+        ca_pem: Callable[[], bytes | None],
         now: Callable[[], datetime],
     ) -> None:
         self._client = client
         self._store = store
-        self._seen = seen
+        self._observed_connectors = observed_connectors
         self._services = services
-        self._probing = probing
+        self._probe_schedule = probe_schedule
         self._events = events
         self._trust = trust
         self._settings = settings
-        self._knows = knows
-        self._ca = ca
+        self._has_read_secret = has_read_secret
+        self._ca_pem = ca_pem
         self._now = now
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Seconds until it must be looked at again although nothing changed; ApiError to be tried again."""
-        seen = self._seen.get(key)
-        cls = self._store.connector_class(seen.connector.class_name) if seen else None
-        if seen is None or not is_supported(seen.connector, cls):
-            self._probing.forget(key)
+        observed = self._observed_connectors.get(key)
+        cls = self._store.connector_class(observed.connector.class_name) if observed else None
+        if observed is None or not is_supported(observed.connector, cls):
+            self._probe_schedule.forget(key)
             await self._services.remove(key)
             return None
-        if seen.deleting:
+        if observed.is_deleting:
             # Its Service is the garbage collector's by now.
-            self._probing.forget(key)
+            self._probe_schedule.forget(key)
             return None
-        withheld = self._store.not_served_reason(key.namespace)
-        if withheld is not None and withheld.reason == NAMESPACE_NOT_SERVED:
-            self._probing.forget(key)
-            await self._show(seen, not_served(withheld), None, None, self._now())
+        not_served_reason = self._store.not_served_reason(key.namespace)
+        if not_served_reason is not None and not_served_reason.reason == NAMESPACE_NOT_SERVED:
+            self._probe_schedule.forget(key)
+            await self._update_status(observed, not_served(not_served_reason), None, None, self._now())
             return None
-        facts = gather_facts(seen.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role)
-        if self._unknown(seen):
+        facts = gather_facts(
+            observed.connector, cls, self._store.secret, self._store.shared_ca, self._store.cluster_role
+        )
+        if self._awaits_secret(observed):
             return None
-        return await self._update(seen, self._checked(facts))
+        return await self._update(observed, self._check_ca(facts))
 
-    def _unknown(self, seen: SeenConnector) -> bool:
+    def _awaits_secret(self, observed: ObservedConnector) -> bool:
         """True while a Secret that it names may be there and has not come yet; the change comes by `knows`."""
-        connector = seen.connector
+        connector = observed.connector
         if not isinstance(connector, Connector):
             return False
-        return any(self._store.secret(each) is None and not self._knows(each) for each in connector.secret_keys)
+        return any(
+            self._store.secret(each) is None and not self._has_read_secret(each) for each in connector.secret_keys
+        )
 
-    def _checked(self, facts: Facts) -> Facts:
+    def _check_ca(self, facts: Facts) -> Facts:
         """With a CA that looks like PEM and cannot be loaded made unusable."""
         if not isinstance(facts.ca, bytes):
             return facts
@@ -131,100 +135,107 @@ class ConnectorReconciler:
             return replace(facts, ca=ca)
         return facts
 
-    async def _update(self, seen: SeenConnector, facts: Facts) -> float | None:
+    async def _update(self, observed: ObservedConnector, facts: Facts) -> float | None:
         request = probe_request(facts)
-        probes = self._probing.ask(seen.key, request, was_well=_was_well(seen)) if request else None
+        probes = (
+            self._probe_schedule.get_result(observed.key, request, was_ready=_was_ready(observed)) if request else None
+        )
         if request is None:
-            self._probing.forget(seen.key)
-        elif probes is None and seen.status.conditions:
+            self._probe_schedule.forget(observed.key)
+        elif probes is None and observed.status.conditions:
             # What is shown stays until the probe is back, which is soon: nothing flaps when a controller starts.
             return None
-        service = await self._services.ensure(seen.key, seen.connector.uid)
-        now, soon = self._now(), self._settings.expiry_warning
-        findings = assess(facts, probes, service, now=now.timestamp(), expiry_warning=soon)
-        expires = facts.credential.expires_at if facts.credential is not None else None
-        await self._show(seen, findings, self._address(seen, service), expires, now)
-        return _sooner(None if service.holds else self._settings.probe_interval, _until(expires, now.timestamp(), soon))
+        service = await self._services.ensure(observed.key, observed.connector.uid)
+        now, expiry_warning = self._now(), self._settings.expiry_warning
+        assessments = assess(facts, probes, service, now=now.timestamp(), expiry_warning=expiry_warning)
+        expires_at = facts.credential.expires_at if facts.credential is not None else None
+        await self._update_status(observed, assessments, self._published_address(observed, service), expires_at, now)
+        return _earliest(
+            None if service.holds else self._settings.probe_interval,
+            _seconds_until_expiry_step(expires_at, now.timestamp(), expiry_warning),
+        )
 
-    async def _show(
+    async def _update_status(
         self,
-        seen: SeenConnector,
-        findings: Mapping[str, Assessment],
+        observed: ObservedConnector,
+        assessments: Mapping[str, Assessment],
         proxy: HttpAddress | None,
-        expires: float | None,
+        expires_at: float | None,
         now: datetime,
     ) -> None:
         status = next_status(
-            findings,
-            seen.status,
-            generation=seen.connector.generation,
+            assessments,
+            observed.status,
+            generation=observed.connector.generation,
             proxy=proxy,
-            credential_expires_at=expires,
+            credential_expires_at=expires_at,
             now=now,
         )
-        if status != seen.status:
-            await self._write(seen, status)
-            self._tell(seen, status)
+        if status != observed.status:
+            await self._patch_status(observed, status)
+            self._record_events(observed, status)
 
-    def _address(self, seen: SeenConnector, service: Assessment) -> HttpAddress | None:
+    def _published_address(self, observed: ObservedConnector, assessment: Assessment) -> HttpAddress | None:
         # Of a Service that is not ours nobody may learn as the proxy's: callers send their tokens there.
-        if service.reason or not service.holds:
+        if assessment.reason or not assessment.holds:
             return None
-        ca = self._ca()
+        ca = self._ca_pem()
         if ca is None:
             # None yet, or one that cannot be read: what was published stays.
-            return seen.status.proxy
-        url = alias_url(seen.key, self._settings.cluster_domain)
+            return observed.status.proxy
+        url = alias_url(observed.key, self._settings.cluster_domain)
         return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
 
-    async def _write(self, seen: SeenConnector, status: Status) -> None:
-        metadata = {"uid": seen.connector.uid, "resourceVersion": seen.connector.resource_version}
+    async def _patch_status(self, observed: ObservedConnector, status: Status) -> None:
+        metadata = {"uid": observed.connector.uid, "resourceVersion": observed.connector.resource_version}
         body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status)}
         try:
-            await self._client.patch(CONNECTORS.path(*seen.key, "status"), body)
+            await self._client.patch(CONNECTORS.path(*observed.key, "status"), body)
         except ApiError as error:
             # Deleted meanwhile.
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
-    def _tell(self, seen: SeenConnector, status: Status) -> None:
-        regarding = Regarding("Connector", seen.key, seen.connector.uid)
-        for kind, reason, note in transitions(seen.status, status):
+    def _record_events(self, observed: ObservedConnector, status: Status) -> None:
+        regarding = Regarding("Connector", observed.key, observed.connector.uid)
+        for kind, reason, note in transitions(observed.status, status):
             self._events.record(regarding, kind, reason, note)
 
 
-def _was_well(seen: SeenConnector) -> bool:
+def _was_ready(observed: ObservedConnector) -> bool:
     """Whether what is shown of this very spec is that it works."""
-    ready = seen.status.ready
-    current = seen.status.observed_generation == seen.connector.generation
+    ready = observed.status.ready
+    current = observed.status.observed_generation == observed.connector.generation
     return current and ready is not None and ready.status == "True"
 
 
 def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
     """What is worth an event: a condition that became False, Ready becoming True, a credential that has ended."""
-    told: list[tuple[EventType, str, str]] = []
+    events: list[tuple[EventType, str, str]] = []
     for each in new.conditions:
-        before = old.condition(each.type)
-        if before is not None and before.status == each.status and not _ended(before, each):
+        previous = old.condition(each.type)
+        if previous is not None and previous.status == each.status and not _reason_changed(previous, each):
             continue
         if each.type == CONDITION_READY:
             if each.status == "True":
-                told.append(("Normal", "Ready", "the target can be used"))
+                events.append(("Normal", "Ready", "the target can be used"))
         elif each.status == "False":
-            reason = _CA_EVENTS.get(each.reason, each.reason) if each.type == CA_CERT_READY else each.reason
-            told.append(("Warning", reason, each.message))
-    return told
+            reason = _CA_EVENT_REASONS.get(each.reason, each.reason) if each.type == CA_CERT_READY else each.reason
+            events.append(("Warning", reason, each.message))
+    return events
 
 
-def _ended(before: Condition, now: Condition) -> bool:
-    return now.type == CREDENTIAL_FRESH and before.reason != now.reason
+def _reason_changed(previous: Condition, now: Condition) -> bool:
+    return now.type == CREDENTIAL_FRESH and previous.reason != now.reason
 
 
-def _until(expires: float | None, now: float, soon: float) -> float | None:
+def _seconds_until_expiry_step(expires_at: float | None, now: float, expiry_warning: float) -> float | None:
     """Seconds until a credential is to be warned about, or has ended; None where neither is to come."""
-    ahead = [] if expires is None else [each - now for each in (expires - soon, expires) if each > now]
-    return min(ahead[0], _LONGEST) if ahead else None
+    delays = (
+        [] if expires_at is None else [each - now for each in (expires_at - expiry_warning, expires_at) if each > now]
+    )
+    return min(delays[0], _MAX_REQUEUE) if delays else None
 
 
-def _sooner(one: float | None, other: float | None) -> float | None:
-    return min((each for each in (one, other) if each is not None), default=None)
+def _earliest(first: float | None, second: float | None) -> float | None:
+    return min((each for each in (first, second) if each is not None), default=None)

@@ -17,13 +17,13 @@ from connector_store.domain.base.rfc3339 import format_micro_time
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.events import NOTE_MAX, EventType, event_body, event_name
+from connector_store.kube.events import MAX_NOTE, EventType, event_body, event_name
 from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
 
-CONTROLLER: Final = "connectors.alauda.io/controller"
-SERIES: Final = 600.0
+REPORTING_CONTROLLER: Final = "connectors.alauda.io/controller"
+SERIES_WINDOW: Final = 600.0
 """Seconds within which the same event again is counted and not made anew; API servers keep events for an hour."""
 
 MAX_SERIES: Final = 4096
@@ -38,9 +38,9 @@ class Regarding(NamedTuple):
     uid: str
 
 
-class _Same(NamedTuple):
+class _EventKey(NamedTuple):
     regarding: Regarding
-    type: EventType
+    event_type: EventType
     reason: str
     note: str
 
@@ -49,29 +49,29 @@ class _Same(NamedTuple):
 class _Series:
     name: str
     count: int
-    last: float
+    last_at: float
 
 
-class Recorder:
+class EventRecorder:
     """`record` never waits; `run` writes what was recorded."""
 
     def __init__(
         self, client: KubeClient, instance: str, *, now: Callable[[], float], max_series: int = MAX_SERIES
     ) -> None:
         """`instance` names this process (the pod); `now` gives unix seconds."""
-        self.dropped = 0
+        self.dropped_count = 0
         self._client = client
         self._instance = instance
         self._now = now
         self._numbers = itertools.count()
-        self._series = Lru[_Same, _Series](max_series)
-        self._queue: asyncio.Queue[_Same] = asyncio.Queue(MAX_QUEUE)
+        self._series = Lru[_EventKey, _Series](max_series)
+        self._queue: asyncio.Queue[_EventKey] = asyncio.Queue(MAX_QUEUE)
 
-    def record(self, regarding: Regarding, kind: EventType, reason: str, note: str) -> None:
+    def record(self, regarding: Regarding, event_type: EventType, reason: str, note: str) -> None:
         try:
-            self._queue.put_nowait(_Same(regarding, kind, reason, note[:NOTE_MAX]))
+            self._queue.put_nowait(_EventKey(regarding, event_type, reason, note[:MAX_NOTE]))
         except asyncio.QueueFull:
-            self.dropped += 1
+            self.dropped_count += 1
 
     async def run(self) -> Never:
         while True:
@@ -81,16 +81,16 @@ class Recorder:
             except ApiError as error:
                 logger.warning("event %s about %s is lost: %s", event.reason, event.regarding.key, error)
 
-    async def _write(self, event: _Same) -> None:
+    async def _write(self, event: _EventKey) -> None:
         now = self._now()
         series = self._series.get(event)
         namespace = event.regarding.key.namespace or "default"
-        if series is None or now - series.last > SERIES:
+        if series is None or now - series.last_at > SERIES_WINDOW:
             name = event_name(event.regarding.key.name, f"{int(now * 1e6):x}{next(self._numbers):x}")
             await self._client.create(EVENTS.path(namespace), self._body(event, name, namespace, now))
-            self._series.put(event, _Series(name=name, count=1, last=now))
+            self._series.put(event, _Series(name=name, count=1, last_at=now))
             return
-        series.count, series.last = series.count + 1, now
+        series.count, series.last_at = series.count + 1, now
         patch = {"series": {"count": series.count, "lastObservedTime": format_micro_time(_utc(now))}}
         try:
             await self._client.patch(EVENTS.path(namespace, series.name), patch)
@@ -99,7 +99,7 @@ class Recorder:
             self._series.drop(event)
             raise
 
-    def _body(self, event: _Same, name: str, namespace: str, now: float) -> dict[str, Any]:
+    def _body(self, event: _EventKey, name: str, namespace: str, now: float) -> dict[str, Any]:
         regarding = event.regarding
         reference = {"apiVersion": API_VERSION, "kind": regarding.kind, "name": regarding.key.name}
         if regarding.key.namespace:
@@ -110,13 +110,13 @@ class Recorder:
             name=name,
             namespace=namespace,
             regarding=reference,
-            kind=event.type,
+            event_type=event.event_type,
             reason=event.reason,
             note=event.note,
             action="Reconcile",
-            controller=CONTROLLER,
+            controller=REPORTING_CONTROLLER,
             instance=self._instance,
-            when=_utc(now),
+            event_time=_utc(now),
         )
 
 

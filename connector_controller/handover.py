@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from connector_controller.authority import hand_over, make_signer, utc
-from connector_store.ca_secret import published, read_data, signer_of, to_pem
+from connector_controller.authority import create_ca, cross_sign, utc
+from connector_store.ca_secret import published_certificates, read_data, read_signer, to_pem
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import Settings
@@ -37,17 +37,17 @@ from connector_store.kube.resources import CONFIG_MAPS, SECRETS
 
 logger = logging.getLogger(__name__)
 
-ROTATE: Final = "connectors.alauda.io/rotate"
-ANNOUNCED: Final = "connectors.alauda.io/ca-announced"
-SWITCHED: Final = "connectors.alauda.io/ca-switched"
+ROTATE_ANNOTATION: Final = "connectors.alauda.io/rotate"
+ANNOUNCED_ANNOTATION: Final = "connectors.alauda.io/ca-announced"
+SWITCHED_ANNOTATION: Final = "connectors.alauda.io/ca-switched"
 
-LONGEST: Final = 86400.0
+MAX_REQUEUE: Final = 86400.0
 """Seconds to the next look, however far the next step is: a clock that is set meanwhile moves no timer."""
 
 Raw = Mapping[str, Any]
 
 
-class Handover:
+class CaRotation:
     """`secret` and `config_map` are what the watches last brought; `on_published` is called when `pem` changes."""
 
     def __init__(
@@ -60,9 +60,9 @@ class Handover:
     ) -> None:
         self.secret: Raw | None = None
         self.config_map: Raw | None = None
-        self.pem: bytes | None = None
+        self.published_pem: bytes | None = None
         """What callers shall trust; None while there is no CA."""
-        self.expires: float | None = None
+        self.expires_at: float | None = None
         """Unix seconds."""
         self._client = client
         self._settings = settings
@@ -78,45 +78,46 @@ class Handover:
         try:
             # One state for all that is decided and written: what the watches bring meanwhile is another turn's, and the
             # version of this one makes a write over it fail.
-            return await self._step(self.secret, self.config_map)
+            return await self._reconcile_ca(self.secret, self.config_map)
         except ParseError as error:
             # What is published stays: it belongs to the CA with which the proxies go on.
-            self._tell(f"secrets {self._settings.ca_secret}: {error}")
+            self._log_problem(f"secrets {self._settings.ca_secret}: {error}")
             return None
 
-    async def _step(self, secret: Raw | None, config_map: Raw | None) -> float | None:
+    async def _reconcile_ca(self, secret: Raw | None, config_map: Raw | None) -> float | None:
         data = read_data(secret or {})
         if SIGNING_CA_KEY not in data:
             await self._create(secret)
             return None
-        certificates = published(data)
-        signer = signer_of(data, SIGNING_CA_KEY)
-        self._tell("")
-        self.expires = signer.expires
+        certificates = published_certificates(data)
+        signer = read_signer(data, SIGNING_CA_KEY)
+        self._log_problem("")
+        self.expires_at = signer.expires_at
         pem = to_pem(*certificates)
         self._publish(pem)
         await self._ensure_config_map(config_map, pem)
         now = self._now()
-        next_plan = plan_rotation(self._authority(secret, config_map, data), now, self._settings.ca_overlap)
+        next_plan = plan_rotation(self._ca_state(secret, config_map, data), now, self._settings.ca_overlap)
         if next_plan.step is not RotationStep.WAIT:
             logger.info("CA: %s", next_plan.step.value)
-        await self._take(next_plan.step, secret, data, certificates, utc(now))
-        return None if next_plan.due_at is None else min(max(0.0, next_plan.due_at - now), LONGEST)
+        await self._run_step(next_plan.step, secret, data, certificates, utc(now))
+        return None if next_plan.due_at is None else min(max(0.0, next_plan.due_at - now), MAX_REQUEUE)
 
-    def _authority(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> CaState:
+    def _ca_state(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> CaState:
         annotations = _metadata(secret).get("annotations") or {}
-        public = _config_map_pem(config_map)
+        config_map_pem = _config_map_pem(config_map)
         return CaState(
-            expires_at=self.expires,
+            expires_at=self.expires_at,
             is_own=(_metadata(secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
-            rotation_requested=ROTATE in annotations,
+            rotation_requested=ROTATE_ANNOTATION in annotations,
             has_next=NEXT_CA_KEY in data,
-            next_is_published=NEXT_CA_KEY in data and to_pem(signer_of(data, NEXT_CA_KEY).certificate) in public,
-            announced_at=rfc3339.parse_time(annotations.get(ANNOUNCED)),
-            switched_at=rfc3339.parse_time(annotations.get(SWITCHED)),
+            next_is_published=NEXT_CA_KEY in data
+            and to_pem(read_signer(data, NEXT_CA_KEY).certificate) in config_map_pem,
+            announced_at=rfc3339.parse_time(annotations.get(ANNOUNCED_ANNOTATION)),
+            switched_at=rfc3339.parse_time(annotations.get(SWITCHED_ANNOTATION)),
         )
 
-    async def _take(
+    async def _run_step(
         self,
         step: RotationStep,
         secret: Raw | None,
@@ -126,33 +127,39 @@ class Handover:
     ) -> None:
         match step:
             case RotationStep.ANNOUNCE:
-                new = make_signer(now)
-                union = (certificates[0], new.certificate, *certificates[1:])
-                await self._patch(secret, {ROTATE: None}, {NEXT_CA_KEY: new.to_pem(), PUBLISHED_CA_KEY: to_pem(*union)})
+                new = create_ca(now)
+                all_certificates = (certificates[0], new.certificate, *certificates[1:])
+                await self._patch(
+                    secret,
+                    {ROTATE_ANNOTATION: None},
+                    {NEXT_CA_KEY: new.to_pem(), PUBLISHED_CA_KEY: to_pem(*all_certificates)},
+                )
             case RotationStep.STAMP:
-                name = ANNOUNCED if NEXT_CA_KEY in data else SWITCHED
+                name = ANNOUNCED_ANNOTATION if NEXT_CA_KEY in data else SWITCHED_ANNOTATION
                 await self._patch(secret, {name: rfc3339.format_time(now)}, {PUBLISHED_CA_KEY: to_pem(*certificates)})
             case RotationStep.SWITCH:
-                old, new = signer_of(data, SIGNING_CA_KEY), signer_of(data, NEXT_CA_KEY)
-                rest = (each for each in certificates if each != new.certificate)
+                old, new = read_signer(data, SIGNING_CA_KEY), read_signer(data, NEXT_CA_KEY)
+                others = (each for each in certificates if each != new.certificate)
                 content = {
-                    SIGNING_CA_KEY: hand_over(old, new, now).to_pem(),
-                    PUBLISHED_CA_KEY: to_pem(new.certificate, *rest),
+                    SIGNING_CA_KEY: cross_sign(old, new, now).to_pem(),
+                    PUBLISHED_CA_KEY: to_pem(new.certificate, *others),
                     NEXT_CA_KEY: None,
                 }
-                await self._patch(secret, {ANNOUNCED: None, SWITCHED: rfc3339.format_time(now)}, content)
+                await self._patch(
+                    secret, {ANNOUNCED_ANNOTATION: None, SWITCHED_ANNOTATION: rfc3339.format_time(now)}, content
+                )
             case RotationStep.RETIRE:
-                await self._patch(secret, {SWITCHED: None}, {PUBLISHED_CA_KEY: to_pem(certificates[0])})
+                await self._patch(secret, {SWITCHED_ANNOTATION: None}, {PUBLISHED_CA_KEY: to_pem(certificates[0])})
             case RotationStep.REFUSE:
                 logger.warning(
                     "the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT_CA_KEY
                 )
-                await self._patch(secret, {ROTATE: None}, {})
+                await self._patch(secret, {ROTATE_ANNOTATION: None}, {})
             case RotationStep.CREATE | RotationStep.WAIT:
                 return
 
     async def _create(self, secret: Raw | None) -> None:
-        signer = make_signer(utc(self._now()))
+        signer = create_ca(utc(self._now()))
         content = {SIGNING_CA_KEY: signer.to_pem(), PUBLISHED_CA_KEY: to_pem(signer.certificate)}
         if secret is not None:
             # A Secret without a CA in it: its other keys are let alone.
@@ -164,7 +171,7 @@ class Handover:
             "kind": "Secret",
             "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}},
             "type": "Opaque",
-            "data": _encoded(content),
+            "data": _encode(content),
         }
         await self._client.create(SECRETS.path(self._settings.system_namespace), body)
 
@@ -182,7 +189,7 @@ class Handover:
         if labels:
             metadata["labels"] = dict(labels)
         path = SECRETS.path(self._settings.system_namespace, self._settings.ca_secret)
-        await self._client.patch(path, {"metadata": metadata, "data": _encoded(content)})
+        await self._client.patch(path, {"metadata": metadata, "data": _encode(content)})
 
     async def _ensure_config_map(self, config_map: Raw | None, pem: bytes) -> None:
         if _config_map_pem(config_map) == pem:
@@ -198,11 +205,11 @@ class Handover:
         await self._client.patch(CONFIG_MAPS.path(namespace, name), {"metadata": version, "data": data})
 
     def _publish(self, pem: bytes | None) -> None:
-        if pem != self.pem:
-            self.pem = pem
+        if pem != self.published_pem:
+            self.published_pem = pem
             self._on_published()
 
-    def _tell(self, problem: str) -> None:
+    def _log_problem(self, problem: str) -> None:
         if problem and problem != self._problem:
             logger.error("%s; the CA stays as it is until that is mended", problem)
         self._problem = problem
@@ -213,7 +220,7 @@ def _metadata(raw: Raw | None) -> Raw:
     return metadata if isinstance(metadata, Mapping) else {}
 
 
-def _encoded(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
+def _encode(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
     return {key: None if value is None else base64.b64encode(value).decode() for key, value in content.items()}
 
 

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _NAME: Final = "connector_controller"
 
 
-class Metrics:
+class ControllerMetrics:
     """Names begin with `connector_controller_`; labels have few values; one metric has the names of Connectors."""
 
     def __init__(self) -> None:
@@ -42,16 +42,16 @@ class Metrics:
         self.watch_age = Gauge(
             "connector_watch_age_seconds", "Age of what the watches brought, by kind", ["kind"], registry=self.registry
         )
-        self.not_served = Gauge(
+        self.namespaces_not_served = Gauge(
             "connector_namespaces_not_served", "Namespaces that cannot be read", registry=self.registry
         )
-        self.credential_expires = Gauge(
+        self.credential_expiry = Gauge(
             "connector_credential_expiry_timestamp_seconds",
             "End of the credential that a Connector lends, unix seconds; absent where it says none",
             ["connector"],
             registry=self.registry,
         )
-        self.ca_expires = Gauge(
+        self.ca_expiry = Gauge(
             "connector_ca_expiry_timestamp_seconds",
             "End of the proxy's CA that signs, unix seconds; 0: none",
             registry=self.registry,
@@ -59,7 +59,7 @@ class Metrics:
 
     def end_term(self) -> None:
         """Forget what a leader alone knows; what is counted stays."""
-        for each in (self.connectors, self.queue_depth, self.watch_age, self.credential_expires):
+        for each in (self.connectors, self.queue_depth, self.watch_age, self.credential_expiry):
             each.clear()
-        for each in (self.not_served, self.ca_expires):
+        for each in (self.namespaces_not_served, self.ca_expiry):
             each.set(0)

@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenConnector:
+class ObservedConnector:
     """A Connector and the status that we gave it, of one version. `deleting`: it waits for finalizers."""
 
     connector: Connector | InvalidConnector
     status: Status
-    deleting: bool = False
+    is_deleting: bool = False
 
     @property
     def key(self) -> ObjectKey:
@@ -32,70 +32,70 @@ class SeenConnector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenClass:
+class ObservedClass:
     """A ConnectorClass and its status; `version` is its resourceVersion."""
 
     cls: ConnectorClass
     status: Status
-    version: str = field(compare=False)
+    resource_version: str = field(compare=False)
 
     @property
     def key(self) -> str:
         return self.cls.name
 
 
-def see_connector(raw: Mapping[str, Any]) -> SeenConnector | None:
+def parse_observed_connector(raw: Mapping[str, Any]) -> ObservedConnector | None:
     """None for what has no identity."""
     try:
         connector = parse_connector(raw)
     except ParseError as error:
         logger.warning("a Connector is passed over: %s", error)
         return None
-    deleting = bool((raw.get("metadata") or {}).get("deletionTimestamp"))
-    return SeenConnector(connector=connector, status=parse_status(raw), deleting=deleting)
+    is_deleting = bool((raw.get("metadata") or {}).get("deletionTimestamp"))
+    return ObservedConnector(connector=connector, status=parse_status(raw), is_deleting=is_deleting)
 
 
-def see_class(raw: Mapping[str, Any]) -> SeenClass | None:
+def parse_observed_class(raw: Mapping[str, Any]) -> ObservedClass | None:
     try:
         cls = parse_class(raw)
     except ParseError as error:
         logger.warning("a ConnectorClass is passed over: %s", error)
         return None
-    version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
-    return SeenClass(cls=cls, status=parse_status(raw), version=version)
+    resource_version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
+    return ObservedClass(cls=cls, status=parse_status(raw), resource_version=resource_version)
 
 
-class Registry[K: Hashable, V]:
+class ObjectCache[K: Hashable, V]:
     """The last state of each object; `on_change` gets the key of every change."""
 
-    def __init__(self, key: Callable[[V], K], on_change: Callable[[K], None]) -> None:
-        self._key = key
+    def __init__(self, key_of: Callable[[V], K], on_change: Callable[[K], None]) -> None:
+        self._key_of = key_of
         self._on_change = on_change
-        self._held: dict[K, V] = {}
+        self._objects: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
-        return self._held.get(key)
+        return self._objects.get(key)
 
     def __iter__(self) -> Iterator[V]:
-        return iter(self._held.values())
+        return iter(self._objects.values())
 
     def replace(self, objects: tuple[V, ...]) -> None:
-        fresh = {self._key(each): each for each in objects}
-        gone = [key for key in self._held if key not in fresh]
-        changed = [key for key, each in fresh.items() if self._held.get(key) != each]
-        self._held = fresh
-        for key in gone + changed:
+        current = {self._key_of(each): each for each in objects}
+        removed = [key for key in self._objects if key not in current]
+        changed = [key for key, each in current.items() if self._objects.get(key) != each]
+        self._objects = current
+        for key in removed + changed:
             self._on_change(key)
 
     def put(self, obj: V) -> None:
-        key = self._key(obj)
-        changed = self._held.get(key) != obj
+        key = self._key_of(obj)
+        changed = self._objects.get(key) != obj
         # Also one that is equal: it has the version that the next write needs.
-        self._held[key] = obj
+        self._objects[key] = obj
         if changed:
             self._on_change(key)
 
     def remove(self, obj: V) -> None:
-        key = self._key(obj)
-        if self._held.pop(key, None) is not None:
+        key = self._key_of(obj)
+        if self._objects.pop(key, None) is not None:
             self._on_change(key)

@@ -4,17 +4,17 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from connector_controller.observed import Registry
+from connector_controller.observed import ObjectCache
 from connector_controller.services import (
     NAME_NOT_ALLOWED,
     NON_PROXY,
     READY,
+    belongs_to,
+    build_service,
     conflict,
-    is_ours,
     not_found,
     proxy_missing,
-    repair,
-    wanted,
+    repair_patch,
 )
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
@@ -30,7 +30,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
 
-_REFUSED: Final = frozenset({400, 403, 422})
+_REFUSAL_STATUSES: Final = frozenset({400, 403, 422})
 """Quotas, admission, a namespace that ends: told in the condition, and tried again later."""
 
 
@@ -39,22 +39,22 @@ class ProxyServices:
 
     def __init__(self, client: KubeClient, settings: Settings, on_change: Callable[[ObjectKey], None]) -> None:
         self._on_change = on_change
-        self._registries: dict[str | None, Registry[ObjectKey, Service]] = {}
-        self.proxy_is_there = True
+        self._caches: dict[str | None, ObjectCache[ObjectKey, Service]] = {}
+        self.proxy_exists = True
         self._client = client
         self._settings = settings
 
-    def registry_of(self, namespace: str | None) -> Registry[ObjectKey, Service]:
+    def cache_of(self, namespace: str | None) -> ObjectCache[ObjectKey, Service]:
         """What holds the Services with our label of a namespace, None: of all; filled by a watch."""
-        if namespace not in self._registries:
-            self._registries[namespace] = Registry(
+        if namespace not in self._caches:
+            self._caches[namespace] = ObjectCache(
                 lambda service: service.key, lambda key: self._on_change(connector_of_alias(key))
             )
-        return self._registries[namespace]
+        return self._caches[namespace]
 
-    def _held(self, key: ObjectKey) -> Service | None:
-        registry = self._registries.get(key.namespace) or self._registries.get(None)
-        return registry.get(key) if registry is not None else None
+    def _cached_service(self, key: ObjectKey) -> Service | None:
+        cache = self._caches.get(key.namespace) or self._caches.get(None)
+        return cache.get(key) if cache is not None else None
 
     async def ensure(self, connector: ObjectKey, uid: str) -> Assessment:
         """The Connector's Service as it should be, and what there is to say about it."""
@@ -66,17 +66,17 @@ class ProxyServices:
         if name is None:
             return NAME_NOT_ALLOWED
         try:
-            finding = await self._ensure(ObjectKey(connector.namespace, name), connector, uid, host)
+            assessment = await self._ensure(ObjectKey(connector.namespace, name), connector, uid, host)
         except ApiError as error:
-            if error.status not in _REFUSED:
+            if error.status not in _REFUSAL_STATUSES:
                 raise
             return not_found(name, error.message)
-        return finding if finding.holds is not True or self.proxy_is_there else proxy_missing(proxy)
+        return assessment if assessment.holds is not True or self.proxy_exists else proxy_missing(proxy)
 
     async def remove(self, connector: ObjectKey) -> None:
         """Delete the Service of a Connector that is gone or no longer ours."""
         name = alias_service_name(connector.name)
-        service = self._held(ObjectKey(connector.namespace, name)) if name else None
+        service = self._cached_service(ObjectKey(connector.namespace, name)) if name else None
         if service is None or service.owner_name != connector.name:
             return
         try:
@@ -87,19 +87,19 @@ class ProxyServices:
                 raise
 
     async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Assessment:
-        held = self._held(key)
-        body = wanted(connector, uid, host)
-        if held is None:
+        service = self._cached_service(key)
+        body = build_service(connector, uid, host)
+        if service is None:
             try:
                 # Looked at first: a Service of somebody else's has not our label, and stays there for long.
-                held = parse_service(await self._client.get(SERVICES.path(*key)))
+                service = parse_service(await self._client.get(SERVICES.path(*key)))
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 await self._client.create(SERVICES.path(key.namespace), body)
                 return READY
-        if not is_ours(held, connector):
+        if not belongs_to(service, connector):
             return conflict(key.name)
-        if not is_alias_service(held, connector, uid, host):
-            await self._client.patch(SERVICES.path(*key), repair(held, body))
+        if not is_alias_service(service, connector, uid, host):
+            await self._client.patch(SERVICES.path(*key), repair_patch(service, body))
         return READY

@@ -20,17 +20,17 @@ from connector_store.probes import ProbeRequest
 
 logger = logging.getLogger(__name__)
 
-PLACES: Final = 64
-PATIENCE: Final = 0.5
+START_SLOTS: Final = 64
+SLOT_TIMEOUT: Final = 0.5
 """Seconds; with probes of at most 5 s, at most 640 are open at any time."""
 
-FAILURES: Final = 3
+FAILURE_THRESHOLD: Final = 3
 """Bad answers in a row that end a good state, as the failureThreshold of kubelet's probes."""
 
-CONFIRM: Final = 5.0
+CONFIRM_INTERVAL: Final = 5.0
 """Seconds between them, or the interval if that is shorter."""
 
-PER_SECOND: Final = 30.0
+MAX_RATE: Final = 30.0
 """Probes a second at rest: some quarter of a core. 10,000 Connectors are asked every six minutes."""
 
 JITTER: Final = 0.2
@@ -41,13 +41,13 @@ JITTER: Final = 0.2
 class _Entry:
     request: ProbeRequest
     task: asyncio.Task[Never]
-    confirm: bool
+    needs_confirmation: bool
     """Bad answers are not news before there were enough of them: the last that was told was good."""
     result: ProbeOutcomes | None = None
-    failures: int = 0
+    failure_count: int = 0
 
 
-class Schedule:
+class ProbeSchedule:
     """One probe loop per Connector; `on_result` gets the key when an answer differs from the last."""
 
     def __init__(
@@ -56,26 +56,26 @@ class Schedule:
         on_result: Callable[[ObjectKey], None],
         *,
         interval: float,
-        confirm: float = CONFIRM,
-        per_second: float = PER_SECOND,
-        places: int = PLACES,
+        confirm_interval: float = CONFIRM_INTERVAL,
+        max_rate: float = MAX_RATE,
+        start_slots: int = START_SLOTS,
         rng: random.Random | None = None,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._interval = interval
-        self._confirm = min(confirm, interval)
-        self._per_second = per_second
-        self._places = asyncio.Semaphore(places)
+        self._confirm_interval = min(confirm_interval, interval)
+        self._max_rate = max_rate
+        self._start_slots = asyncio.Semaphore(start_slots)
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._entries: dict[ObjectKey, _Entry] = {}
 
     @property
     def interval(self) -> float:
         """Seconds between two probes of a Connector, with as many of them as there are now."""
-        return max(self._interval, len(self._entries) / self._per_second)
+        return max(self._interval, len(self._entries) / self._max_rate)
 
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool = False) -> ProbeOutcomes | None:
+    def get_result(self, key: ObjectKey, request: ProbeRequest, *, was_ready: bool = False) -> ProbeOutcomes | None:
         """The last answer to `request`; None while there is none, and then `on_result` will be called.
 
         `was_well`: what is shown is good, so a first bad answer is confirmed as any later one is.
@@ -86,8 +86,8 @@ class Schedule:
         self.forget(key)
         if request.liveness is None and request.auth is None:
             return ProbeOutcomes()
-        task = asyncio.create_task(self._loop(key, request))
-        self._entries[key] = _Entry(request=request, task=task, confirm=was_well)
+        task = asyncio.create_task(self._probe_loop(key, request))
+        self._entries[key] = _Entry(request=request, task=task, needs_confirmation=was_ready)
         return None
 
     def forget(self, key: ObjectKey) -> None:
@@ -100,36 +100,36 @@ class Schedule:
         for key in tuple(self._entries):
             self.forget(key)
 
-    async def _loop(self, key: ObjectKey, request: ProbeRequest) -> Never:
+    async def _probe_loop(self, key: ObjectKey, request: ProbeRequest) -> Never:
         while True:
             try:
-                result = await self._placed(request)
+                result = await self._probe_in_slot(request)
             except Exception:  # the loop's one: without a result the Connector's status would stand still
                 logger.exception("probe of %s", key)
                 result = ProbeOutcomes(liveness=ProbeFailure(message="the probe failed; see the controller's log"))
-            pause = self._take(key, self._entries[key], result)
-            await asyncio.sleep(pause * self._random.uniform(1 - JITTER, 1 + JITTER))
+            delay = self._record_result(key, self._entries[key], result)
+            await asyncio.sleep(delay * self._random.uniform(1 - JITTER, 1 + JITTER))
 
-    def _take(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
+    def _record_result(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
         """Seconds to the next probe."""
-        well = result.is_healthy
-        entry.failures = 0 if well else entry.failures + 1
-        if not well and entry.confirm and entry.failures < FAILURES:
-            return self._confirm
-        entry.confirm = well
+        is_healthy = result.is_healthy
+        entry.failure_count = 0 if is_healthy else entry.failure_count + 1
+        if not is_healthy and entry.needs_confirmation and entry.failure_count < FAILURE_THRESHOLD:
+            return self._confirm_interval
+        entry.needs_confirmation = is_healthy
         if entry.result != result:
             entry.result = result
             self._on_result(key)
         return self.interval
 
-    async def _placed(self, request: ProbeRequest) -> ProbeOutcomes:
-        await self._places.acquire()
-        probing = asyncio.ensure_future(self._probe(request))
+    async def _probe_in_slot(self, request: ProbeRequest) -> ProbeOutcomes:
+        await self._start_slots.acquire()
+        probe_task = asyncio.ensure_future(self._probe(request))
         try:
             try:
-                await asyncio.wait({probing}, timeout=PATIENCE)
+                await asyncio.wait({probe_task}, timeout=SLOT_TIMEOUT)
             finally:
-                self._places.release()
-            return await probing
+                self._start_slots.release()
+            return await probe_task
         finally:
-            probing.cancel()
+            probe_task.cancel()

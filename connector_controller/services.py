@@ -12,7 +12,7 @@ from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.domain.status.conditions import Assessment
 
 
-def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
+def build_service(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
     """The Service that a Connector shall have; `host` is the proxy's name in the cluster."""
     return {
         "apiVersion": "v1",
@@ -37,7 +37,7 @@ def wanted(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
     }
 
 
-def is_ours(service: Service, connector: ObjectKey) -> bool:
+def belongs_to(service: Service, connector: ObjectKey) -> bool:
     """True for one with our label that a Connector of that name owns, also of before it was made anew.
 
     Without the label it is another's, whoever owns it: we keep off what the admission policy keeps us off.
@@ -45,7 +45,7 @@ def is_ours(service: Service, connector: ObjectKey) -> bool:
     return service.is_managed and service.owner_name == connector.name
 
 
-def repair(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
+def repair_patch(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
     """The merge patch that makes `service` what `body` says; the version guards against what was not seen."""
     metadata = body["metadata"]
     return {
@@ -77,8 +77,8 @@ def conflict(name: str) -> Assessment:
     )
 
 
-def not_found(name: str, why: str) -> Assessment:
-    return Assessment(holds=False, reason="ProxyServiceNotFound", message=f'services "{name}": {why}')
+def not_found(name: str, reason: str) -> Assessment:
+    return Assessment(holds=False, reason="ProxyServiceNotFound", message=f'services "{name}": {reason}')
 
 
 def proxy_missing(service: ObjectKey) -> Assessment:

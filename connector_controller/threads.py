@@ -11,15 +11,15 @@ from queue import SimpleQueue
 from typing import Any
 
 
-class DaemonThreads(Executor):
+class DaemonThreadPool(Executor):
     """At most `limit` threads, started when they are needed; calls beyond that wait in order."""
 
-    def __init__(self, limit: int, name: str) -> None:
-        self._limit = limit
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._max_threads = max_threads
         self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
-        self._threads = 0
+        self._thread_count = 0
         self._closed = False
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -28,18 +28,18 @@ class DaemonThreads(Executor):
             raise RuntimeError("there are no threads any more")
         future: Future[T] = Future()
         self._calls.put(_Call(future, lambda: fn(*args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._threads < self._limit:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        if not self._idle.acquire(blocking=False) and self._thread_count < self._max_threads:
+            self._thread_count += 1
+            threading.Thread(target=self._run_calls, name=f"{self._name}-{self._thread_count}", daemon=True).start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Threads end after their present call; `wait` and `cancel_futures` have no effect: who asked has gone."""
         self._closed = True
-        for _ in range(self._threads):
+        for _ in range(self._thread_count):
             self._calls.put(None)
 
-    def _work(self) -> None:
+    def _run_calls(self) -> None:
         while (call := self._calls.get()) is not None:
             call.run()
             self._idle.release()

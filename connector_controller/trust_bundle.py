@@ -14,7 +14,7 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.queue import WorkQueue, work
+from connector_store.kube.queue import WorkQueue, run_workers
 from connector_store.kube.resources import NAMESPACES, Resource
 from connector_store.kube.sinks import object_reflector
 
@@ -24,21 +24,21 @@ _GROUP: Final = "certificates.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
 """The newest first: v1 since Kubernetes 1.37, v1beta1 since 1.33 where it is turned on."""
 
-PAUSE: Final = 10.0
+RETRY_DELAY: Final = 10.0
 """Seconds until the API server is asked again which kinds it has."""
 
 
-async def served(client: KubeClient) -> Resource | None:
+async def find_resource(client: KubeClient) -> Resource | None:
     """The kind in the newest version that this API server has."""
     for version in VERSIONS:
         resource = Resource(_GROUP, version, "clustertrustbundles", "ClusterTrustBundle")
         try:
-            found = (await client.get(f"/apis/{_GROUP}/{version}")).get("resources") or []
+            resources = (await client.get(f"/apis/{_GROUP}/{version}")).get("resources") or []
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             continue
-        if any(each.get("name") == resource.plural for each in found):
+        if any(each.get("name") == resource.plural for each in resources):
             return resource
     return None
 
@@ -53,7 +53,7 @@ class TrustBundle:
         pem: Callable[[], bytes | None],
         *,
         on_restart: Callable[[str], None] = lambda kind: None,
-        pause: float = PAUSE,
+        retry_delay: float = RETRY_DELAY,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue("bundle")
         self._client = client
@@ -61,18 +61,18 @@ class TrustBundle:
         self._name = settings.ca_configmap
         self._pem = pem
         self._on_restart = on_restart
-        self._pause = pause
-        self._held: Mapping[str, Any] | None = None
+        self._retry_delay = retry_delay
+        self._bundle: Mapping[str, Any] | None = None
         self._resource = Resource(_GROUP, VERSIONS[0], "clustertrustbundles", "ClusterTrustBundle")
-        self._left_alone = False
+        self._logged_unmanaged = False
 
-    def changed(self) -> None:
+    def enqueue(self) -> None:
         """`pem` gives something else by now."""
         self.queue.add(self._name)
 
     async def run(self, reconcile: Callable[[str], Awaitable[float | None]]) -> None:
         """Returns at once where there is no such kind; `reconcile` is ours, or one around it."""
-        resource = await self._kind()
+        resource = await self._wait_for_resource()
         if resource is None:
             return
         self._resource = resource
@@ -80,25 +80,25 @@ class TrustBundle:
             self._client,
             resource,
             ObjectKey("", self._name),
-            self._seen,
+            self._on_bundle_changed,
             watch_timeout=self._settings.watch_timeout,
             on_restart=self._on_restart,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reflector.run())
             await reflector.synced.wait()
-            tasks.create_task(work(self.queue, reconcile))
+            tasks.create_task(run_workers(self.queue, reconcile))
 
-    async def _kind(self) -> Resource | None:
+    async def _wait_for_resource(self) -> Resource | None:
         while True:
             try:
-                return await served(self._client)
+                return await find_resource(self._client)
             except ApiError as error:
                 logger.warning("whether there are ClusterTrustBundles cannot be told: %s", error)
-                await asyncio.sleep(self._pause)
+                await asyncio.sleep(self._retry_delay)
 
-    def _seen(self, raw: Mapping[str, Any] | None) -> None:
-        self._held = raw
+    def _on_bundle_changed(self, raw: Mapping[str, Any] | None) -> None:
+        self._bundle = raw
         self.queue.add(self._name)
 
     async def reconcile(self, _: str) -> float | None:
@@ -107,15 +107,15 @@ class TrustBundle:
         if pem is None:
             return None
         spec = {"trustBundle": pem.decode()}
-        if self._held is None:
+        if self._bundle is None:
             await self._create(spec)
             return None
-        metadata = self._held["metadata"]
+        metadata = self._bundle["metadata"]
         if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER:
-            if not self._left_alone:
+            if not self._logged_unmanaged:
                 logger.warning("%s %r has not the controller's label and is left alone", self._resource, self._name)
-            self._left_alone = True
-        elif (self._held.get("spec") or {}).get("trustBundle") != spec["trustBundle"]:
+            self._logged_unmanaged = True
+        elif (self._bundle.get("spec") or {}).get("trustBundle") != spec["trustBundle"]:
             version = {"resourceVersion": metadata["resourceVersion"]}
             await self._client.patch(self._resource.path(None, self._name), {"metadata": version, "spec": spec})
         return None

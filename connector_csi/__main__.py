@@ -20,7 +20,7 @@ async def _run(options: Options) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     mounts = KernelMounts(sys=options.sys, selinux_context=options.selinux_context)
     try:
-        configuration = await config.load(options.context, kubeconfig=options.kubeconfig)
+        configuration = await config.load_configuration(options.context, kubeconfig=options.kubeconfig)
         async with KubeClient(configuration, user_agent="connectors-csi") as client:
             return await run(options, client, mounts, os.environ, stop)
     except (OSError, ValueError) as e:
@@ -29,7 +29,7 @@ async def _run(options: Options) -> int:
 
 
 def main() -> int:
-    logs.begin(sys.stderr, level="INFO", environ=os.environ)
+    logs.configure(sys.stderr, level="INFO", environ=os.environ)
     # Before any socket is made: only root may connect, also in the moment before its mode is set.
     os.umask(0o077)
     return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))

@@ -33,7 +33,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from connector_store.kube.shared_settings import read_settings
-from connector_store.kube.sinks import StoreSink, object_reflector, parser
+from connector_store.kube.sinks import StoreSink, make_parser, object_reflector
 from connector_store.store import Store, StoreObject
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Cluster:
         self._environ = environ
         self._metrics = metrics
         self._store = Store(expected=(CONNECTOR_CLASSES.kind,))
-        self._parse = parser(_DEFAULTS.system_namespace)
+        self._parse = make_parser(_DEFAULTS.system_namespace)
         self._connectors: Named | None = None
         self._aliases: Aliases | None = None
         self._services: Named | None = None
@@ -94,7 +94,7 @@ class Cluster:
     def alias_seen(self, key: ObjectKey) -> bool:
         """True if the Connector's own Service is known to lead to the proxy."""
         found = self.connector(key)
-        return found is not None and self._aliases is not None and self._aliases.seen(key, found.uid)
+        return found is not None and self._aliases is not None and self._aliases.has_alias(key, found.uid)
 
     async def run(self) -> Never:
         """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
@@ -102,7 +102,7 @@ class Cluster:
         self.settings = await read_settings(
             self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._waits
         )
-        logs.use(self.settings.log_format)
+        logs.set_format(self.settings.log_format)
         self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
         self.access = self._make_access(await self._client.issuer())
         watched: list[Reflector[Any]] = [self._classes(), self._object(self.settings.ca_configmap, self._take_ca)]
@@ -124,7 +124,7 @@ class Cluster:
 
     def _make_named(self) -> list[Named]:
         named = partial(Named, self._client, watch_timeout=self.settings.watch_timeout, spread=self._spread)
-        self._parse = parser(self.settings.system_namespace)
+        self._parse = make_parser(self.settings.system_namespace)
         self._connectors = named(CONNECTORS, self._take_connector)
         if self.settings.proxy_host is None:
             return [self._connectors]
@@ -148,7 +148,7 @@ class Cluster:
 
     def _take_service(self, key: ObjectKey, raw: RawObject | None) -> None:
         if self._aliases is not None:
-            self._aliases.take(connector_of_alias(key), parse_service(raw) if raw is not None else None)
+            self._aliases.update(connector_of_alias(key), parse_service(raw) if raw is not None else None)
 
     def _age(self, kind: str) -> float:
         """Of the oldest watch of that kind."""
@@ -164,7 +164,7 @@ class Cluster:
             audience=self.settings.audience,
             rule=self.settings.access,
             # Who was just granted the right is served by kubelet's next try.
-            refused_for=0,
+            refusal_ttl=0,
             # All pods of a node that starts come at once, and kubelet sends nobody else's tokens.
             issuers=[issued_by],
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
@@ -174,7 +174,7 @@ class Cluster:
         return Reflector(
             self._client,
             CONNECTOR_CLASSES,
-            parser(self.settings.system_namespace),
+            make_parser(self.settings.system_namespace),
             StoreSink(self._store, CONNECTOR_CLASSES.kind),
             watch_timeout=self.settings.watch_timeout,
         )

@@ -60,11 +60,11 @@ class Events:
                 "name": pod.name,
                 "uid": pod.uid,
             },
-            kind="Warning",
+            event_type="Warning",
             reason=reason,
             note=note,
             action="NodePublishVolume",
             controller="connectors-csi",
             instance=self._node,
-            when=self._now(),
+            event_time=self._now(),
         )

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Never
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
-from connector_store.kube.queue import WorkQueue, work
+from connector_store.kube.queue import WorkQueue, run_workers
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import Resource
 
@@ -69,7 +69,7 @@ class Named:
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._held: OrderedDict[ObjectKey, _Held] = OrderedDict()
         # What keeps us from reading one object keeps the watch too, which says so once.
-        self._queue: WorkQueue[ObjectKey] = WorkQueue(resource.plural, level=logging.DEBUG)
+        self._queue: WorkQueue[ObjectKey] = WorkQueue(resource.plural, log_level=logging.DEBUG)
         self.watch: Final = Reflector(
             client,
             resource,
@@ -99,7 +99,7 @@ class Named:
     async def run(self) -> Never:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watch.run())
-            tasks.create_task(work(self._queue, self._read, workers=READERS))
+            tasks.create_task(run_workers(self._queue, self._read, workers=READERS))
             while True:
                 await asyncio.sleep(LOOK)
                 self.forget_unused()

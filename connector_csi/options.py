@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector_csi.identity import DRIVER
-from connector_store.admin import parse_listen
+from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.version import VERSION
 
@@ -74,7 +74,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
     if _CONTEXT.fullmatch(read.selinux_context) is None:
         parser.error("--selinux-context: write USER:ROLE:TYPE:LEVEL, as system_u:object_r:container_file_t:s0")
     try:
-        admin = parse_listen(read.admin, "--admin")
+        admin = parse_listen_address(read.admin, "--admin")
     except ParseError as error:
         parser.error(str(error))
     return Options(

@@ -14,9 +14,9 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 
-KEEP_ALIVE: Final = 15.0
+KEEPALIVE_TIMEOUT: Final = 15.0
 """Seconds that an idle connection of a scraper is kept."""
-SHUTDOWN: Final = 1.0
+SHUTDOWN_TIMEOUT: Final = 1.0
 """Seconds that a running answer has when the process stops."""
 
 
@@ -27,9 +27,9 @@ class AdminServer:
     """
 
     def __init__(
-        self, *, component: str, why_not_ready: Callable[[], str | None], metrics: Callable[[], bytes]
+        self, *, component: str, not_ready_reason: Callable[[], str | None], metrics: Callable[[], bytes]
     ) -> None:
-        self._why_not_ready = why_not_ready
+        self._not_ready_reason = not_ready_reason
         self._metrics = metrics
         self._process = ProcessMetrics(component)
         self._runner: web.AppRunner | None = None
@@ -40,7 +40,9 @@ class AdminServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._serve_metrics)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=SHUTDOWN)
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=KEEPALIVE_TIMEOUT, shutdown_timeout=SHUTDOWN_TIMEOUT
+        )
         await runner.setup()
         try:
             await web.SockSite(runner, listen(host, port)).start()
@@ -49,8 +51,8 @@ class AdminServer:
             raise
         self._runner = runner
         self._process.start()
-        bound: tuple[str, int] = runner.addresses[0][:2]
-        return bound
+        address: tuple[str, int] = runner.addresses[0][:2]
+        return address
 
     async def stop(self) -> None:
         runner, self._runner = self._runner, None
@@ -62,7 +64,7 @@ class AdminServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        problem = self._why_not_ready()
+        problem = self._not_ready_reason()
         return web.Response(text="ok\n") if problem is None else web.Response(status=503, text=problem + "\n")
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
@@ -70,17 +72,17 @@ class AdminServer:
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-def parse_listen(text: str, option: str = "connector_admin") -> tuple[str, int]:
+def parse_listen_address(text: str, option: str = "connector_admin") -> tuple[str, int]:
     """`host:port`, IPv6 in brackets, of the option that a ParseError shall name; `[::]` is all addresses, IPv4 too.
 
     >>> parse_listen("127.0.0.1:9091")
     ('127.0.0.1', 9091)
     """
     host, colon, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not bare or (":" in bare and not host.startswith("[")) or not _is_port(port):
+    unbracketed = host.removeprefix("[").removesuffix("]")
+    if not colon or not unbracketed or (":" in unbracketed and not host.startswith("[")) or not _is_port(port):
         raise ParseError(option, "is not HOST:PORT; write 127.0.0.1:9091 for example")
-    return bare, int(port)
+    return unbracketed, int(port)
 
 
 def _is_port(text: str) -> bool:

@@ -11,15 +11,15 @@ class TokenBucket:
         self._rate = rate
         self._burst = burst
         self._now = now
-        self._left = burst
-        self._at = now()
+        self._tokens = burst
+        self._refilled_at = now()
 
     def take(self) -> bool:
         """Take one token; False if there is none."""
         now = self._now()
-        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
+        self._refilled_at = now
+        if self._tokens < 1:
             return False
-        self._left -= 1
+        self._tokens -= 1
         return True

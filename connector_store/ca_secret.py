@@ -35,15 +35,15 @@ class Signer:
 
     key: PrivateKey = field(repr=False)
     certificate: x509.Certificate
-    sent: tuple[x509.Certificate, ...]
+    chain: tuple[x509.Certificate, ...]
 
     @property
-    def expires(self) -> float:
+    def expires_at(self) -> float:
         return self.certificate.not_valid_after_utc.timestamp()
 
     def to_pem(self) -> bytes:
         """As `mitmproxy-ca.pem`."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(*self.sent)
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(*self.chain)
 
 
 def load_signer(pem: bytes, anchors: Sequence[x509.Certificate] = ()) -> Signer:
@@ -51,26 +51,26 @@ def load_signer(pem: bytes, anchors: Sequence[x509.Certificate] = ()) -> Signer:
 
     The certificate that callers trust is that of the same key in `anchors`, else the first one of the PEM.
     """
-    sent = load_certificates(pem)
+    chain = load_certificates(pem)
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
         raise ParseError("", "has no private key that can be read; put it before the certificate, in clear") from error
     if not isinstance(key, PrivateKey):
         raise ParseError("", "has a private key of another kind than EC or RSA; take one of those")
-    public = key.public_key()
-    if public != sent[0].public_key():
+    public_key = key.public_key()
+    if public_key != chain[0].public_key():
         raise ParseError("", "has a private key of another certificate than its first; put that certificate first")
-    if not _is_ca(sent[0]):
+    if not _is_ca(chain[0]):
         raise ParseError("", "has a first certificate that is no CA; take one with basic constraints CA:TRUE")
-    trusted = next((each for each in anchors if each.public_key() == public), sent[0])
-    return Signer(key=key, certificate=trusted, sent=tuple(sent))
+    certificate = next((each for each in anchors if each.public_key() == public_key), chain[0])
+    return Signer(key=key, certificate=certificate, chain=tuple(chain))
 
 
 def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
     """Our keys of the Secret, decoded, those that are empty left out; ParseError names the key, and quotes nothing."""
     data = Fields(raw, "").child("data")
-    found: dict[str, bytes] = {}
+    decoded: dict[str, bytes] = {}
     for key in (SIGNING_CA_KEY, NEXT_CA_KEY, PUBLISHED_CA_KEY):
         try:
             value = base64.b64decode(data.text(key) or "", validate=True)
@@ -79,24 +79,24 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
         except ValueError:
             raise ParseError(f"data[{key}]", "is not base64") from None
         if value:
-            found[key] = value
-    return found
+            decoded[key] = value
+    return decoded
 
 
-def published(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
+def published_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
     """What to publish, the CA that signs first, then the next one; ParseError names the key."""
-    found = list(trusted(data))
+    certificates = list(trusted_certificates(data))
     if NEXT_CA_KEY in data:
-        found.insert(1, signer_of(data, NEXT_CA_KEY).certificate)
-    return tuple(dict.fromkeys(found))
+        certificates.insert(1, read_signer(data, NEXT_CA_KEY).certificate)
+    return tuple(dict.fromkeys(certificates))
 
 
-def trusted(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
+def trusted_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
     """The CA that signs, and what is published beside it already; a next one that is broken breaks nothing here."""
-    return tuple(dict.fromkeys((signer_of(data, SIGNING_CA_KEY).certificate, *_anchors(data))))
+    return tuple(dict.fromkeys((read_signer(data, SIGNING_CA_KEY).certificate, *_anchors(data))))
 
 
-def signer_of(data: Mapping[str, bytes], key: str) -> Signer:
+def read_signer(data: Mapping[str, bytes], key: str) -> Signer:
     """The CA under a key of the Secret; ParseError names that key."""
     anchors = _anchors(data)
     try:

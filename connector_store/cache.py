@@ -53,15 +53,15 @@ class ExpiringCache[K: Hashable, V]:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def put(self, key: K, value: V, *, until: float) -> None:
-        self._entries.put(key, (until, value))
+    def put(self, key: K, value: V, *, expires_at: float) -> None:
+        self._entries.put(key, (expires_at, value))
 
     def get(self, key: K, *, now: float) -> V | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        until, value = entry
-        if now >= until:
+        expires_at, value = entry
+        if now >= expires_at:
             self._entries.drop(key)
             return None
         return value

@@ -12,17 +12,17 @@ from connector_store.domain.objects.models import Secret
 from connector_store.trust import PrivateKey
 
 
-def examined[T](found: T) -> T | Secret:
+def validate_secret[T](obj: T) -> T | Secret:
     """A Secret with a client certificate gets its end, or why it cannot be used; all else stays as it is."""
-    if not isinstance(found, Secret) or not isinstance(found.credential, ClientCertificate):
-        return found
+    if not isinstance(obj, Secret) or not isinstance(obj.credential, ClientCertificate):
+        return obj
     try:
-        return replace(found, credential=load(found.credential))
+        return replace(obj, credential=validate_certificate(obj.credential))
     except ParseError as error:
-        return replace(found, credential=None, credential_problem=str(error))
+        return replace(obj, credential=None, credential_problem=str(error))
 
 
-def load(certificate: ClientCertificate) -> ClientCertificate:
+def validate_certificate(certificate: ClientCertificate) -> ClientCertificate:
     """The same with its end; ParseError names the key that is wrong, and quotes nothing of it."""
     try:
         chain = x509.load_pem_x509_certificates(certificate.chain)
@@ -36,5 +36,5 @@ def load(certificate: ClientCertificate) -> ClientCertificate:
         raise invalid_key(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
     if key.public_key() != chain[0].public_key():
         raise invalid_key(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
-    ends = min(each.not_valid_after_utc for each in chain).timestamp()
-    return ClientCertificate(certificate.chain, certificate.key, ends)
+    expires_at = min(each.not_valid_after_utc for each in chain).timestamp()
+    return ClientCertificate(certificate.chain, certificate.key, expires_at)

@@ -16,8 +16,8 @@ from connector_store.domain.config.settings import LogFormat, environment_name, 
 
 logger = logging.getLogger(__name__)
 
-TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-ROOM_IN: Final = 100
+TEXT_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+WRITABLE_TIMEOUT_MS: Final = 100
 """Milliseconds in which a pipe should have room again, once; while lines are being lost none waits."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -26,9 +26,9 @@ class JsonFormatter(logging.Formatter):
     """`time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        timestamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
-            "time": when.replace("+00:00", "Z"),
+            "time": timestamp.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -38,13 +38,13 @@ class JsonFormatter(logging.Formatter):
         return _encode(line)
 
 
-def formatter(form: LogFormat, stream: IO[str], text: logging.Formatter) -> logging.Formatter:
+def make_formatter(log_format: LogFormat, stream: IO[str], text: logging.Formatter) -> logging.Formatter:
     """`text` itself, or JSON; `auto` is text where `stream` is a terminal."""
-    plain = form == "text" or (form == "auto" and stream.isatty())
-    return text if plain else JsonFormatter()
+    is_text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    return text if is_text else JsonFormatter()
 
 
-class WholeLines(io.TextIOBase):
+class LineBufferedStream(io.TextIOBase):
     """Gives `stream` each line in one write: `print` makes two, and what another thread writes may come between.
 
     Nobody waits long for a reader: lines for which a pipe has no room in time are lost, and a later one says how many.
@@ -52,31 +52,31 @@ class WholeLines(io.TextIOBase):
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._begun = ""
-        self._has_room = _room_of(stream)
-        self._lost = 0
+        self._partial_line = ""
+        self._is_writable = _make_writable_check(stream)
+        self._lost_count = 0
 
     def write(self, text: str) -> int:
-        whole, end, rest = (self._begun + text).rpartition("\n")
-        self._begun = rest
-        if end:
-            self._give(whole + end)
+        complete, newline, partial = (self._partial_line + text).rpartition("\n")
+        self._partial_line = partial
+        if newline:
+            self._write_lines(complete + newline)
         return len(text)
 
-    def _give(self, lines: str) -> None:
-        if not self._has_room(0 if self._lost else ROOM_IN):
-            self._lost += lines.count("\n")
+    def _write_lines(self, lines: str) -> None:
+        if not self._is_writable(0 if self._lost_count else WRITABLE_TIMEOUT_MS):
+            self._lost_count += lines.count("\n")
             return
-        lost, self._lost = self._lost, 0
-        if lost:
-            logger.warning("%d lines of the log were lost: nobody read it in time", lost)
+        lost_count, self._lost_count = self._lost_count, 0
+        if lost_count:
+            logger.warning("%d lines of the log were lost: nobody read it in time", lost_count)
         self._stream.write(lines)
 
     def isatty(self) -> bool:
         return self._stream.isatty()
 
 
-def _room_of(stream: IO[str]) -> Callable[[int], bool]:
+def _make_writable_check(stream: IO[str]) -> Callable[[int], bool]:
     """Whether it takes a line within so many milliseconds; only what is read at another end may have no room."""
     try:
         descriptor = stream.fileno()
@@ -91,7 +91,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Ours among the root logger's."""
 
 
-def early(environ: Mapping[str, str], explicit: Mapping[str, str] = {}) -> LogFormat:
+def initial_format(environ: Mapping[str, str], explicit: Mapping[str, str] = {}) -> LogFormat:
     """What is known before the settings are read; what is wrong is told with them, and is `auto` until then."""
     key = "log-format"
     try:
@@ -100,17 +100,17 @@ def early(environ: Mapping[str, str], explicit: Mapping[str, str] = {}) -> LogFo
         return "auto"
 
 
-def begin(stream: TextIO, *, level: str, environ: Mapping[str, str]) -> None:
+def configure(stream: TextIO, *, level: str, environ: Mapping[str, str]) -> None:
     """Log to `stream`."""
     handler = _Handler(stream)
     root = logging.getLogger()
     root.setLevel(level)
     root.addHandler(handler)
-    handler.setFormatter(formatter(early(environ), stream, logging.Formatter(TEXT)))
+    handler.setFormatter(make_formatter(initial_format(environ), stream, logging.Formatter(TEXT_FORMAT)))
 
 
-def use(form: LogFormat) -> None:
+def set_format(log_format: LogFormat) -> None:
     """From now on; nothing where `begin` was not called."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
-            handler.setFormatter(formatter(form, handler.stream, logging.Formatter(TEXT)))
+            handler.setFormatter(make_formatter(log_format, handler.stream, logging.Formatter(TEXT_FORMAT)))

@@ -28,39 +28,39 @@ from connector_store.domain.credential.minting import (
     parse_token_response,
 )
 from connector_store.domain.objects.models import Address
-from connector_store.target_client import Answer, TargetClient, TargetError
+from connector_store.target_client import TargetClient, TargetError, TargetResponse
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS: Final = 10_000
 """Connectors whose tokens are held; some 4 kB each. The one not used for the longest time goes first."""
-MINTING: Final = 32
+MAX_CONCURRENT_REQUESTS: Final = 32
 """Token requests under way; more wait their turn."""
-ANSWER: Final = 65536
+MAX_RESPONSE_BYTES: Final = 65536
 """Bytes of a TokenRequest's answer."""
-FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 60.0
+INITIAL_BACKOFF: Final = 1.0
+MAX_BACKOFF: Final = 60.0
 """Seconds between two tries of what fails; doubled each time, spread over half to all of that."""
 
-REFUSED_AGAIN: Final = 10.0
+MIN_AGE_TO_INVALIDATE: Final = 10.0
 """Seconds that a token has to be old before its refusal by the target brings about another."""
 
 _JITTER: Final = 0.1
 """Of a token's life: replicas and Connectors do not renew at one moment."""
 
 
-class Source(NamedTuple):
+class TokenEndpoint(NamedTuple):
     """Whose token: two that are equal have the same. `secret` is the name of the Secret, for messages."""
 
     key: ObjectKey
     address: Address
     ca: bytes | None
-    right: IssuingCredential
-    secret: str
+    issuing_credential: IssuingCredential
+    secret_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class TokenFailure:
     """Why there is no token. `refused`: the target has said so; else it may be there later."""
 
     message: str
@@ -69,172 +69,180 @@ class Failure:
 
 
 @dataclass(slots=True, eq=False)
-class _Held:
+class _TokenEntry:
     """Times are of the monotonic clock."""
 
-    source: Source
+    endpoint: TokenEndpoint
     token: BearerToken | None = field(default=None, repr=False)
-    since: float = 0.0
-    ends: float = 0.0
-    renew: float = 0.0
-    failure: Failure | None = None
-    pause: float = 0.0
-    again: float = 0.0
-    flight: asyncio.Task[None] | None = None
+    requested_at: float = 0.0
+    expires_at: float = 0.0
+    renew_at: float = 0.0
+    failure: TokenFailure | None = None
+    backoff: float = 0.0
+    retry_at: float = 0.0
+    request_task: asyncio.Task[None] | None = None
 
 
-class Minter:
+class TokenManager:
     """`seconds` are for one request and its answer; `on_mint` is told of each `ok`, `refused` or `error`."""
 
     def __init__(
         self,
         client: TargetClient,
         *,
-        seconds: float,
-        limit: int = MAX_TOKENS,
-        first_pause: float = FIRST_PAUSE,
+        timeout: float,
+        max_tokens: int = MAX_TOKENS,
+        initial_backoff: float = INITIAL_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
-        on_mint: Callable[[str], None] = lambda result: None,
+        on_token_request: Callable[[str], None] = lambda result: None,
     ) -> None:
         self._client = client
-        self._seconds = seconds
-        self._first_pause = first_pause
+        self._timeout = timeout
+        self._initial_backoff = initial_backoff
         self._clock = clock
         self._now = now
-        self._on_mint = on_mint
-        self._held = Lru[ObjectKey, _Held](limit)
-        self._slots = asyncio.Semaphore(MINTING)
+        self._on_token_request = on_token_request
+        self._entries = Lru[ObjectKey, _TokenEntry](max_tokens)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._entries)
 
-    def current(self, source: Source) -> BearerToken | None:
+    def cached_token(self, endpoint: TokenEndpoint) -> BearerToken | None:
         """The token that is good now, without waiting; one that is due is renewed beside."""
-        held = self._of(source)
-        return None if held is None else self._good(held)
+        entry = self._find_entry(endpoint)
+        return None if entry is None else self._valid_token(entry)
 
-    async def lend(self, source: Source) -> BearerToken | Failure:
+    async def get_token(self, endpoint: TokenEndpoint) -> BearerToken | TokenFailure:
         """The token, minted first if there is none; whoever asks meanwhile waits for the same one."""
-        held = self._of(source)
-        if held is None:
-            held = _Held(source)
-            self._held.put(source.key, held)
-        token = self._good(held)
+        entry = self._find_entry(endpoint)
+        if entry is None:
+            entry = _TokenEntry(endpoint)
+            self._entries.put(endpoint.key, entry)
+        token = self._valid_token(entry)
         if token is not None:
             return token
-        if held.failure is not None and held.flight is None and self._clock() < held.again:
-            return held.failure
+        if entry.failure is not None and entry.request_task is None and self._clock() < entry.retry_at:
+            return entry.failure
         # Whoever goes away takes the token from nobody else.
-        await asyncio.shield(self._start(held))
-        return self._good(held) or held.failure or Failure(message="the token that was granted has ended already")
+        await asyncio.shield(self._start_request(entry))
+        return (
+            self._valid_token(entry)
+            or entry.failure
+            or TokenFailure(message="the token that was granted has ended already")
+        )
 
-    def failure(self, source: Source) -> Failure | None:
+    def current_failure(self, endpoint: TokenEndpoint) -> TokenFailure | None:
         """Why there is no token, while the target is not to be asked again."""
-        held = self._of(source)
-        if held is None or held.flight is not None or self._clock() >= held.again:
+        entry = self._find_entry(endpoint)
+        if entry is None or entry.request_task is not None or self._clock() >= entry.retry_at:
             return None
-        return held.failure
+        return entry.failure
 
-    def refused(self, key: ObjectKey, token: Credential) -> None:
+    def invalidate(self, key: ObjectKey, token: Credential) -> None:
         """The target took a token no more before its end: its account was made anew, or the target's own keys."""
-        held = self._held.get(key)
-        if held is not None and held.token == token and self._clock() - held.since >= REFUSED_AGAIN:
-            held.token = None
+        entry = self._entries.get(key)
+        if entry is not None and entry.token == token and self._clock() - entry.requested_at >= MIN_AGE_TO_INVALIDATE:
+            entry.token = None
 
-    def keep(self, source: Source) -> None:
+    def discard_unless(self, endpoint: TokenEndpoint) -> None:
         """Drop the token of that Connector unless it is this source's."""
-        self._of(source)
+        self._find_entry(endpoint)
 
     def forget(self, key: ObjectKey) -> None:
         """Its Connector, or something that it names, has changed or is gone."""
-        self._held.drop(key)
+        self._entries.drop(key)
 
-    def _of(self, source: Source) -> _Held | None:
-        held = self._held.get(source.key)
-        if held is None:
+    def _find_entry(self, endpoint: TokenEndpoint) -> _TokenEntry | None:
+        entry = self._entries.get(endpoint.key)
+        if entry is None:
             return None
-        if held.source is not source and held.source != source:
-            self._held.drop(source.key)
+        if entry.endpoint is not endpoint and entry.endpoint != endpoint:
+            self._entries.drop(endpoint.key)
             return None
-        return held
+        return entry
 
-    def _good(self, held: _Held) -> BearerToken | None:
+    def _valid_token(self, entry: _TokenEntry) -> BearerToken | None:
         now = self._clock()
-        if held.token is None or now >= held.ends:
-            held.token = None
+        if entry.token is None or now >= entry.expires_at:
+            entry.token = None
             return None
-        if now >= held.renew and now >= held.again:
-            self._start(held)
-        return held.token
+        if now >= entry.renew_at and now >= entry.retry_at:
+            self._start_request(entry)
+        return entry.token
 
-    def _start(self, held: _Held) -> asyncio.Task[None]:
-        if held.flight is None:
-            held.flight = asyncio.create_task(self._mint(held))
-        return held.flight
+    def _start_request(self, entry: _TokenEntry) -> asyncio.Task[None]:
+        if entry.request_task is None:
+            entry.request_task = asyncio.create_task(self._renew(entry))
+        return entry.request_task
 
-    async def _mint(self, held: _Held) -> None:
+    async def _renew(self, entry: _TokenEntry) -> None:
         try:
             async with self._slots:
-                started = self._clock()
-                outcome = await self._ask(held.source)
+                requested_at = self._clock()
+                outcome = await self._request_token(entry.endpoint)
         except Exception as error:
             # Neither its text nor its locals may be shown: the answer holds a token.
-            logger.error("token request for Connector %s failed: %s", held.source.key, type(error).__name__)
-            outcome = Failure(message="the request for a token failed")
+            logger.error("token request for Connector %s failed: %s", entry.endpoint.key, type(error).__name__)
+            outcome = TokenFailure(message="the request for a token failed")
         finally:
-            held.flight = None
-        if isinstance(outcome, Failure):
-            self._failed(held, outcome)
+            entry.request_task = None
+        if isinstance(outcome, TokenFailure):
+            self._record_failure(entry, outcome)
             return
-        token, life = outcome
-        held.token, held.since, held.ends = token, started, started + life
-        held.renew = started + life * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
-        held.failure, held.pause, held.again = None, 0.0, 0.0
-        self._on_mint("ok")
+        token, lifetime = outcome
+        entry.token, entry.requested_at, entry.expires_at = token, requested_at, requested_at + lifetime
+        entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
+        entry.failure, entry.backoff, entry.retry_at = None, 0.0, 0.0
+        self._on_token_request("ok")
 
-    def _failed(self, held: _Held, failure: Failure) -> None:
-        if held.failure is None or held.failure.message != failure.message:
-            logger.warning("Connector %s: no new token of the target: %s", held.source.key, failure.message)
-        held.failure = failure
-        held.pause = min(held.pause * 2, LONGEST_PAUSE) if held.pause else self._first_pause
-        spread = held.pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, protects nothing
-        held.again = self._clock() + max(spread, min(failure.retry_after or 0, LONGEST_PAUSE))
-        self._on_mint("refused" if failure.refused else "error")
+    def _record_failure(self, entry: _TokenEntry, failure: TokenFailure) -> None:
+        if entry.failure is None or entry.failure.message != failure.message:
+            logger.warning("Connector %s: no new token of the target: %s", entry.endpoint.key, failure.message)
+        entry.failure = failure
+        entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else self._initial_backoff
+        delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, protects nothing
+        entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
+        self._on_token_request("refused" if failure.refused else "error")
 
-    async def _ask(self, source: Source) -> tuple[BearerToken, float] | Failure:
-        by, order = source.right.credential, source.right.request
-        identity = by if isinstance(by, ClientCertificate) else None
+    async def _request_token(self, endpoint: TokenEndpoint) -> tuple[BearerToken, float] | TokenFailure:
+        credential, token_request = endpoint.issuing_credential.credential, endpoint.issuing_credential.request
+        identity = credential if isinstance(credential, ClientCertificate) else None
         headers = [("Content-Type", "application/json")]
-        if by.authorization is not None:
-            headers.append(("Authorization", by.authorization.decode("ascii")))
-        body = json.dumps(order.body).encode()
+        if credential.authorization is not None:
+            headers.append(("Authorization", credential.authorization.decode("ascii")))
+        body = json.dumps(token_request.body).encode()
         try:
-            async with self._client.connect(source.address, source.ca, identity, seconds=self._seconds) as session:
-                answer = await session.request("POST", order.path, headers, body=body, most=ANSWER)
+            async with self._client.connect(endpoint.address, endpoint.ca, identity, seconds=self._timeout) as session:
+                response = await session.request(
+                    "POST", token_request.path, headers, body=body, max_body=MAX_RESPONSE_BYTES
+                )
         except TargetError as error:
-            return Failure(message=str(error))
-        if answer.status != 201:
-            refused = answer.status in (400, 401, 403, 404, 422)
-            message = describe_failure(answer.status, order, source.secret)
-            return Failure(message=message, refused=refused, retry_after=_retry_after(answer))
+            return TokenFailure(message=str(error))
+        if response.status != 201:
+            refused = response.status in (400, 401, 403, 404, 422)
+            message = describe_failure(response.status, token_request, endpoint.secret_name)
+            return TokenFailure(message=message, refused=refused, retry_after=_retry_after(response))
         try:
-            grant = parse_token_response(_document(answer), source.right, now=self._now())
+            token_response = parse_token_response(
+                _parse_response(response), endpoint.issuing_credential, now=self._now()
+            )
         except ParseError as error:
-            return Failure(message=f"the target {error.reason}")
-        return grant.token, grant.lifetime
+            return TokenFailure(message=f"the target {error.reason}")
+        return token_response.token, token_response.lifetime
 
 
-def _document(answer: Answer) -> object:
-    if not answer.whole:
-        raise ParseError("", f"answered the request for a token with more than {ANSWER} bytes")
+def _parse_response(response: TargetResponse) -> object:
+    if not response.is_complete:
+        raise ParseError("", f"answered the request for a token with more than {MAX_RESPONSE_BYTES} bytes")
     try:
-        return load_json(answer.body)
+        return load_json(response.body)
     except ValueError:
         raise ParseError("", "answered the request for a token with something else than JSON") from None
 
 
-def _retry_after(answer: Answer) -> int | None:
+def _retry_after(response: TargetResponse) -> int | None:
     """Seconds (RFC 9110 section 10.2.3); a date is passed over."""
-    value = answer.header(b"retry-after") or b""
+    value = response.header(b"retry-after") or b""
     return int(value) if value.isdigit() and len(value) < 6 else None

@@ -26,20 +26,22 @@ from connector_store.domain.status.conditions import (
     TokenNotIssued,
 )
 from connector_store.domain.status.facts import Facts
-from connector_store.minter import Failure, Minter, Source
-from connector_store.target_client import Session, TargetClient, TargetError
+from connector_store.minter import TokenEndpoint, TokenFailure, TokenManager
+from connector_store.target_client import TargetClient, TargetError, TargetSession
 
 TIMEOUT: Final = 5.0
-BODY: Final = 16384
-_SELF: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-_NOBODY: Final = ObjectKey("", "")
-_WHO: Final = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).encode()
-ACCOUNTS: Final = 10_000
+MAX_BODY: Final = 16384
+_REVIEW_PATH: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_NO_KEY: Final = ObjectKey("", "")
+_REVIEW_BODY: Final = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).encode()
+MAX_ACCOUNTS: Final = 10_000
 """Connectors whose account is remembered."""
 _NAME_MAX: Final = 256
 """Characters of an account's name that are shown."""
 
-_OURS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"})
+_RESERVED_HEADERS: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"}
+)
 """Headers that a class cannot set: they belong to the connection."""
 
 
@@ -52,9 +54,9 @@ class ProbeRequest:
     liveness: HttpProbe | None = None
     auth: HttpProbe | None = None
     credential: Credential | None = None
-    key: ObjectKey = _NOBODY
+    key: ObjectKey = _NO_KEY
     """The Connector's, whose token is minted where the credential is a right to do so."""
-    secret: str = ""
+    secret_name: str = ""
 
 
 def probe_request(facts: Facts) -> ProbeRequest | None:
@@ -72,94 +74,100 @@ def probe_request(facts: Facts) -> ProbeRequest | None:
         auth=auth if facts.credential else None,
         credential=facts.credential if auth else None,
         key=connector.key,
-        secret=connector.secret_name or "",
+        secret_name=connector.secret_name or "",
     )
 
 
 class Prober:
     """Makes probes by `client`; what has to be minted first, `minter` mints."""
 
-    def __init__(self, client: TargetClient, minter: Minter, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, client: TargetClient, token_manager: TokenManager, *, timeout: float = TIMEOUT) -> None:
         self._client = client
-        self._minter = minter
+        self._token_manager = token_manager
         self._timeout = timeout
-        self._accounts = Lru[ObjectKey, tuple[Credential, str]](ACCOUNTS)
+        self._accounts = Lru[ObjectKey, tuple[Credential, str]](MAX_ACCOUNTS)
 
     async def probe(self, request: ProbeRequest) -> ProbeOutcomes:
         """Never raises for what the target does."""
         outcomes: dict[str, ProbeOutcome] = {}
         try:
-            await self._ask(request, outcomes)
+            await self._run_probes(request, outcomes)
         except TargetError as error:
-            failed = "liveness" if request.liveness is not None and "liveness" not in outcomes else "auth"
-            outcomes[failed] = ProbeFailure(message=str(error))
+            failed_probe = "liveness" if request.liveness is not None and "liveness" not in outcomes else "auth"
+            outcomes[failed_probe] = ProbeFailure(message=str(error))
         return ProbeOutcomes(liveness=outcomes.get("liveness"), auth=outcomes.get("auth"))
 
-    async def _ask(self, request: ProbeRequest, outcomes: dict[str, ProbeOutcome]) -> None:
+    async def _run_probes(self, request: ProbeRequest, outcomes: dict[str, ProbeOutcome]) -> None:
         identity = request.credential if isinstance(request.credential, ClientCertificate) else None
         async with self._client.connect(request.address, request.ca, identity, seconds=self._timeout) as session:
             if request.liveness is not None:
                 outcomes["liveness"] = await _send(session, request.liveness, {})
-            if request.auth is None or not _alive(outcomes.get("liveness")):
+            if request.auth is None or not _is_alive(outcomes.get("liveness")):
                 return
-            lent = await self._lent(request)
-            if isinstance(lent, Failure):
-                outcomes["auth"] = TokenNotIssued(message=lent.message, refused=lent.refused)
-            elif lent is not None:
-                answered = await _send(session, request.auth, _headers(lent))
-                outcomes["auth"] = answered
-                if answered.status == HTTPStatus.UNAUTHORIZED:
-                    self._minter.refused(request.key, lent)
-                if answered.status < 300:
-                    outcomes["auth"] = replace(answered, account=await self._account(session, request, lent))
+            credential = await self._get_credential(request)
+            if isinstance(credential, TokenFailure):
+                outcomes["auth"] = TokenNotIssued(message=credential.message, refused=credential.refused)
+            elif credential is not None:
+                result = await _send(session, request.auth, _authorization_headers(credential))
+                outcomes["auth"] = result
+                if result.status == HTTPStatus.UNAUTHORIZED:
+                    self._token_manager.invalidate(request.key, credential)
+                if result.status < 300:
+                    outcomes["auth"] = replace(result, account=await self._account_name(session, request, credential))
 
-    async def _account(self, session: Session, request: ProbeRequest, lent: Credential) -> str:
+    async def _account_name(self, session: TargetSession, request: ProbeRequest, credential: Credential) -> str:
         """Asked once for each credential: whose it is does not change."""
-        known = self._accounts.get(request.key)
-        if known is not None and known[0] == request.credential:
-            return known[1]
+        cached = self._accounts.get(request.key)
+        if cached is not None and cached[0] == request.credential:
+            return cached[1]
         try:
-            found = await _who(session, lent)
+            account = await _read_own_username(session, credential)
         except TargetError:
             # The probe itself was answered; whose account it was is asked by the next one.
             return ""
         if request.credential is not None:
-            self._accounts.put(request.key, (request.credential, found))
-        return found
+            self._accounts.put(request.key, (request.credential, account))
+        return account
 
-    async def _lent(self, request: ProbeRequest) -> Credential | Failure | None:
-        right = request.credential
-        if not isinstance(right, IssuingCredential):
-            return right
-        return await self._minter.lend(Source(request.key, request.address, request.ca, right, request.secret))
+    async def _get_credential(self, request: ProbeRequest) -> Credential | TokenFailure | None:
+        credential = request.credential
+        if not isinstance(credential, IssuingCredential):
+            return credential
+        return await self._token_manager.get_token(
+            TokenEndpoint(request.key, request.address, request.ca, credential, request.secret_name)
+        )
 
 
-async def _who(session: Session, credential: Credential) -> str:
+async def _read_own_username(session: TargetSession, credential: Credential) -> str:
     """As whom the target knows us (SelfSubjectReview); empty where it does not say, as before Kubernetes 1.28."""
-    headers = [("Content-Type", "application/json"), *_headers(credential).items()]
-    answer = await session.request("POST", _SELF, headers, body=_WHO, most=BODY)
-    if answer.status != HTTPStatus.CREATED or not answer.whole:
+    headers = [("Content-Type", "application/json"), *_authorization_headers(credential).items()]
+    response = await session.request("POST", _REVIEW_PATH, headers, body=_REVIEW_BODY, max_body=MAX_BODY)
+    if response.status != HTTPStatus.CREATED or not response.is_complete:
         return ""
     try:
-        found = Fields(load_json(answer.body), "").child("status").child("userInfo").text("username") or ""
+        username = Fields(load_json(response.body), "").child("status").child("userInfo").text("username") or ""
     except ValueError:
         return ""
-    return found if found.isprintable() and len(found) <= _NAME_MAX else ""
+    return username if username.isprintable() and len(username) <= _NAME_MAX else ""
 
 
-def _headers(credential: Credential) -> Mapping[str, str]:
+def _authorization_headers(credential: Credential) -> Mapping[str, str]:
     """What a request of our own carries of a credential."""
-    written = credential.authorization
-    return {} if written is None else {"Authorization": written.decode("ascii")}
+    authorization = credential.authorization
+    return {} if authorization is None else {"Authorization": authorization.decode("ascii")}
 
 
-async def _send(session: Session, probe: HttpProbe, ours: Mapping[str, str]) -> ProbeResponse:
-    mine = {name.lower() for name in ours}
-    theirs = [(name, value) for name, value in probe.headers if name.lower() not in _OURS | mine]
+async def _send(session: TargetSession, probe: HttpProbe, headers: Mapping[str, str]) -> ProbeResponse:
+    own_names = {name.lower() for name in headers}
+    probe_headers = [
+        (name, value) for name, value in probe.headers if name.lower() not in _RESERVED_HEADERS | own_names
+    ]
     body = b"" if probe.method == "POST" else None
-    answer = await session.request(probe.method, probe.path, [*theirs, *ours.items()], body=body, most=BODY)
-    return ProbeResponse(status=answer.status)
+    response = await session.request(
+        probe.method, probe.path, [*probe_headers, *headers.items()], body=body, max_body=MAX_BODY
+    )
+    return ProbeResponse(status=response.status)
 
 
-def _alive(outcome: ProbeOutcome | None) -> bool:
+def _is_alive(outcome: ProbeOutcome | None) -> bool:
     return outcome is None or (isinstance(outcome, ProbeResponse) and outcome.status < 500)

@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from connector_store.version import VERSION
 
-BEAT: Final = 0.5
+LAG_INTERVAL: Final = 0.5
 """Seconds between two looks at how late the event loop is."""
-ON_TIME: Final = 0.05
+LAG_TOLERANCE: Final = 0.05
 """Seconds of lateness that are nobody's fault: timers and the scheduler of the machine."""
 
 
@@ -23,33 +23,35 @@ class ProcessMetrics(Collector):
     def __init__(self, component: str) -> None:
         """`component` is the door: proxy, controller or csi."""
         self._component = component
-        self._late = 0.0
-        self._beat: asyncio.TimerHandle | None = None
+        self._lag_seconds = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._beat = loop.call_at(loop.time() + BEAT, self._look, loop, loop.time() + BEAT)
+        self._timer = loop.call_at(loop.time() + LAG_INTERVAL, self._measure_lag, loop, loop.time() + LAG_INTERVAL)
 
     def stop(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _look(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _measure_lag(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         now = loop.time()
-        if now - due > ON_TIME:
-            self._late += now - due
-        self._beat = loop.call_at(now + BEAT, self._look, loop, now + BEAT)
+        if now - due > LAG_TOLERANCE:
+            self._lag_seconds += now - due
+        self._timer = loop.call_at(now + LAG_INTERVAL, self._measure_lag, loop, now + LAG_INTERVAL)
 
     def collect(self) -> Iterator[Metric]:
         labels = {"version": VERSION, "component": self._component, "python": platform.python_version()}
-        built = GaugeMetricFamily("connector_build_info", "What runs; always 1", labels=list(labels))
-        built.add_metric(list(labels.values()), 1)
-        yield built
-        yield CounterMetricFamily("connector_loop_late_seconds", "Seconds that timers came late", value=self._late)
+        build_info = GaugeMetricFamily("connector_build_info", "What runs; always 1", labels=list(labels))
+        build_info.add_metric(list(labels.values()), 1)
+        yield build_info
+        yield CounterMetricFamily(
+            "connector_loop_late_seconds", "Seconds that timers came late", value=self._lag_seconds
+        )
 
     def render(self) -> bytes:
         """Text to append to a scrape (Prometheus exposition format 0.0.4)."""

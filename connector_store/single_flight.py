@@ -14,18 +14,18 @@ from connector_store.domain.callers.access import Unavailable
 class SingleFlight:
     """`most` questions are under way at once; `what` names them in the plural, for whoever comes too late."""
 
-    def __init__(self, *, most: int, what: str) -> None:
-        self._most = most
-        self._what = what
-        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+    def __init__(self, *, max_in_flight: int, description: str) -> None:
+        self._max_in_flight = max_in_flight
+        self._description = description
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def once[V](self, question: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
+    async def do[V](self, key: Hashable, fetch: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
         """The answer that is under way for the same `question`, or that of `ask`; what that raises, all get."""
-        task: asyncio.Task[V] | None = self._flights.get(question)
+        task: asyncio.Task[V] | None = self._tasks.get(key)
         if task is None:
-            if len(self._flights) >= self._most:
-                return Unavailable(reason=f"{self._most} {self._what} are under way already")
-            task = self._flights[question] = asyncio.create_task(ask())
-            task.add_done_callback(lambda _: self._flights.pop(question))
+            if len(self._tasks) >= self._max_in_flight:
+                return Unavailable(reason=f"{self._max_in_flight} {self._description} are under way already")
+            task = self._tasks[key] = asyncio.create_task(fetch())
+            task.add_done_callback(lambda _: self._tasks.pop(key))
         # A caller that goes away takes the answer from nobody else.
         return await asyncio.shield(task)

@@ -22,11 +22,11 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.trust import TrustStore, why_tls_failed
+from connector_store.trust import TrustStore, describe_tls_error
 
-HEAD: Final = 16384
+MAX_HEAD: Final = 16384
 """Bytes of an answer's head."""
-_READ: Final = 65536
+_READ_SIZE: Final = 65536
 
 Headers = Iterable[tuple[str, str]]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -37,13 +37,13 @@ class TargetError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class TargetResponse:
     """`body` is what was read of it; `whole` if that is all."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-    whole: bool
+    is_complete: bool
 
     def header(self, name: bytes) -> bytes | None:
         """By its name in lower case; the first, if there are several."""
@@ -61,18 +61,18 @@ class TargetClient:
 
     @asynccontextmanager
     async def connect(
-        self, address: Address, ca: bytes | None, identity: ClientCertificate | None = None, *, seconds: float
-    ) -> AsyncIterator["Session"]:
+        self, address: Address, ca: bytes | None, identity: ClientCertificate | None = None, *, timeout: float
+    ) -> AsyncIterator["TargetSession"]:
         """Dials when the first request is made; all requests together have that many seconds."""
-        session = Session(self, address, ca, identity, seconds)
+        session = TargetSession(self, address, ca, identity, timeout)
         try:
             yield session
         finally:
             session.close()
 
-    async def open(
+    async def open_connection(
         self, address: Address, ca: bytes | None, identity: ClientCertificate | None, deadline: float
-    ) -> "_Connection":
+    ) -> "_TlsConnection":
         """A connection with its handshake done; TargetError with what the last address said.
 
         Every address gets an equal share of the time left until `deadline`, by the loop's clock.
@@ -82,27 +82,27 @@ class TargetClient:
             self._trust.openssl_context(ca, identity)
         except ParseError as error:
             raise TargetError(f"the CA of the target is {error.reason}") from None
-        addresses = await self._addresses(address)
+        addresses = await self._resolve_allowed(address)
         now = asyncio.get_running_loop().time
-        for left in range(len(addresses), 1, -1):
+        for remaining in range(len(addresses), 1, -1):
             try:
-                async with asyncio.timeout((deadline - now()) / left):
-                    return await self._open(addresses[-left], address, ca, identity)
+                async with asyncio.timeout((deadline - now()) / remaining):
+                    return await self._connect(addresses[-remaining], address, ca, identity)
             except OSError:
                 continue
         try:
-            return await self._open(addresses[-1], address, ca, identity)
+            return await self._connect(addresses[-1], address, ca, identity)
         except TimeoutError:
             raise
         except OSError as error:
-            raise TargetError(_why(error, address)) from None
+            raise TargetError(_describe_failure(error, address)) from None
 
-    async def _open(
+    async def _connect(
         self, ip: str, address: Address, ca: bytes | None, identity: ClientCertificate | None
-    ) -> "_Connection":
+    ) -> "_TlsConnection":
         reader, writer = await asyncio.open_connection(ip, address.port)
         tls = self._trust.openssl_connection(ca, address.host, identity)
-        connection = _Connection(reader, writer, tls)
+        connection = _TlsConnection(reader, writer, tls)
         try:
             await connection.handshake()
         except BaseException:
@@ -110,33 +110,41 @@ class TargetClient:
             raise
         return connection
 
-    async def _addresses(self, address: Address) -> list[str]:
-        found = [address.host] if _is_ip(address.host) else await self._resolve(address.host, address.port)
-        if not found:
+    async def _resolve_allowed(self, address: Address) -> list[str]:
+        addresses = [address.host] if _is_ip(address.host) else await self._resolve(address.host, address.port)
+        if not addresses:
             raise TargetError(
                 f"{address.authority}: the name cannot be resolved; check spec.address and the cluster's DNS"
             )
-        permitted = [each for each in found if self.policy.allows(each)]
-        if not permitted:
+        allowed_addresses = [each for each in addresses if self.policy.allows(each)]
+        if not allowed_addresses:
             raise TargetError(
-                f"{address.authority} resolves to denied addresses only ({', '.join(sorted(found)[:4])}); "
+                f"{address.authority} resolves to denied addresses only ({', '.join(sorted(addresses)[:4])}); "
                 "targets-allow of the ConfigMap connectors-config can allow them"
             )
-        return permitted
+        return allowed_addresses
 
-    def head(self, address: Address, headers: Headers, length: int | None) -> list[tuple[str, str]]:
+    def build_headers(self, address: Address, headers: Headers, content_length: int | None) -> list[tuple[str, str]]:
         """What a request says before what its maker wants to say."""
-        ours = [("Host", address.authority), ("User-Agent", self._user_agent), ("Accept", "application/json, */*")]
-        given = list(headers)
-        names = {name.lower() for name, _ in given}
-        first = [each for each in ours if each[0].lower() not in names]
-        return [*first, *given, *([("Content-Length", str(length))] if length is not None else [])]
+        default_headers = [
+            ("Host", address.authority),
+            ("User-Agent", self._user_agent),
+            ("Accept", "application/json, */*"),
+        ]
+        explicit_headers = list(headers)
+        names = {name.lower() for name, _ in explicit_headers}
+        missing_headers = [each for each in default_headers if each[0].lower() not in names]
+        return [
+            *missing_headers,
+            *explicit_headers,
+            *([("Content-Length", str(content_length))] if content_length is not None else []),
+        ]
 
-    def keep(self, connection: "_Connection", host: str) -> None:
-        self._trust.keep_session(connection.tls, host)
+    def store_session(self, connection: "_TlsConnection", host: str) -> None:
+        self._trust.store_session(connection.tls, host)
 
 
-class Session:
+class TargetSession:
     """One request after the other, over one connection as long as the target keeps it."""
 
     def __init__(
@@ -145,72 +153,72 @@ class Session:
         address: Address,
         ca: bytes | None,
         identity: ClientCertificate | None,
-        seconds: float,
+        timeout: float,
     ) -> None:
         self._client = client
         self._address = address
         self._ca = ca
         self._identity = identity
-        self._seconds = seconds
-        self._deadline = asyncio.get_running_loop().time() + seconds
-        self._open: _Connection | None = None
+        self._timeout = timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._connection: _TlsConnection | None = None
 
     async def request(
-        self, method: str, path: str, headers: Headers = (), *, body: bytes | None = None, most: int
-    ) -> Answer:
+        self, method: str, path: str, headers: Headers = (), *, body: bytes | None = None, max_body: int
+    ) -> TargetResponse:
         """`path` is below the address's prefix; of the answer's body at most `most` bytes are read.
 
         TargetError if there is none, or none in time.
         """
-        head = self._client.head(self._address, headers, None if body is None else len(body))
+        request_headers = self._client.build_headers(self._address, headers, None if body is None else len(body))
         try:
-            asked = h11.Request(method=method, target=f"{self._address.prefix}{path}", headers=head)
+            request = h11.Request(method=method, target=f"{self._address.prefix}{path}", headers=request_headers)
         except (h11.LocalProtocolError, ValueError):
             raise TargetError(
                 f"{self._address.authority} cannot be asked: the class's probe is not a valid request"
             ) from None
         try:
             async with asyncio.timeout_at(self._deadline):
-                return await self._exchange(asked, body, most)
+                return await self._exchange(request, body, max_body)
         except TimeoutError:
             self.close()
             raise TargetError(
-                f"{self._address.authority} did not answer within {self._seconds:.0f} s; "
+                f"{self._address.authority} did not answer within {self._timeout:.0f} s; "
                 "check the address, and firewalls on the way"
             ) from None
 
-    async def _exchange(self, asked: h11.Request, body: bytes | None, most: int) -> Answer:
-        connection = self._open
+    async def _exchange(self, request: h11.Request, body: bytes | None, max_body: int) -> TargetResponse:
+        connection = self._connection
         if connection is None:
-            connection = await self._client.open(self._address, self._ca, self._identity, self._deadline)
-            self._open = connection
+            connection = await self._client.open_connection(self._address, self._ca, self._identity, self._deadline)
+            self._connection = connection
         try:
-            answer = await connection.exchange(asked, body, most)
+            response = await connection.exchange(request, body, max_body)
         except TimeoutError:
             raise
         except (OSError, h11.ProtocolError) as error:
             self.close()
-            raise TargetError(_why(error, self._address)) from None
-        if not connection.again():
+            raise TargetError(_describe_failure(error, self._address)) from None
+        if not connection.start_next_request():
             self.close()
-        return answer
+        return response
 
     def close(self) -> None:
-        connection, self._open = self._open, None
+        connection, self._connection = self._connection, None
         if connection is not None:
-            self._client.keep(connection, self._address.host)
+            self._client.store_session(connection, self._address.host)
             connection.close()
 
 
-class _Connection:
+class _TlsConnection:
     """TLS over a socket; ConnectionError with words of its own for what goes wrong with it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: SSL.Connection) -> None:
         self.tls = tls
         self._reader = reader
         self._writer = writer
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
-        self._ended = False
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._at_eof = False
 
     async def handshake(self) -> None:
         while True:
@@ -218,42 +226,42 @@ class _Connection:
                 self.tls.do_handshake()
             except SSL.WantReadError:
                 await self._flush()
-                await self._more()
+                await self._receive()
             except SSL.Error as error:
-                raise _TlsError(why_tls_failed(self.tls, error)) from None
+                raise _TlsError(describe_tls_error(self.tls, error)) from None
             else:
                 await self._flush()
                 return
-            if self._ended:
+            if self._at_eof:
                 raise _TlsError("it closed the connection during the TLS handshake")
 
-    async def exchange(self, asked: h11.Request, body: bytes | None, most: int) -> Answer:
-        pieces = [self._http.send(asked)]
+    async def exchange(self, request: h11.Request, body: bytes | None, max_body: int) -> TargetResponse:
+        request_bytes = [self._http.send(request)]
         if body:
-            pieces.append(self._http.send(h11.Data(data=body)))
-        pieces.append(self._http.send(h11.EndOfMessage()))
-        self.tls.sendall(b"".join(each or b"" for each in pieces))
+            request_bytes.append(self._http.send(h11.Data(data=body)))
+        request_bytes.append(self._http.send(h11.EndOfMessage()))
+        self.tls.sendall(b"".join(each or b"" for each in request_bytes))
         await self._flush()
-        head: h11.Response | None = None
-        found = bytearray()
+        response: h11.Response | None = None
+        response_body = bytearray()
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._read())
             elif isinstance(event, h11.Response):
-                head = event
+                response = event
             elif isinstance(event, h11.Data):
-                found += event.data
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return _answer(head, found, most, whole=len(found) <= most)
+                response_body += event.data
+            elif isinstance(event, h11.EndOfMessage) and response is not None:
+                return _make_response(response, response_body, max_body, is_complete=len(response_body) <= max_body)
             elif not isinstance(event, h11.InformationalResponse):
                 raise ConnectionError("broke off its answer")
-            if head is not None and len(found) > most:
-                return _answer(head, found, most, whole=False)
+            if response is not None and len(response_body) > max_body:
+                return _make_response(response, response_body, max_body, is_complete=False)
 
-    def again(self) -> bool:
+    def start_next_request(self) -> bool:
         """True if another request may follow."""
-        if self._ended or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if self._at_eof or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
         return True
@@ -265,29 +273,29 @@ class _Connection:
     async def _read(self) -> bytes:
         while True:
             try:
-                return self.tls.recv(_READ)
+                return self.tls.recv(_READ_SIZE)
             except SSL.WantReadError:
                 await self._flush()
-                await self._more()
-                if self._ended:
+                await self._receive()
+                if self._at_eof:
                     return b""
             except SSL.ZeroReturnError:
-                self._ended = True
+                self._at_eof = True
                 return b""
             except SSL.Error as error:
-                raise _TlsError(why_tls_failed(self.tls, error)) from None
+                raise _TlsError(describe_tls_error(self.tls, error)) from None
 
-    async def _more(self) -> None:
-        data = await self._reader.read(_READ)
+    async def _receive(self) -> None:
+        data = await self._reader.read(_READ_SIZE)
         if data:
             self.tls.bio_write(data)
         else:
-            self._ended = True
+            self._at_eof = True
 
     async def _flush(self) -> None:
         while True:
             try:
-                self._writer.write(self.tls.bio_read(_READ))
+                self._writer.write(self.tls.bio_read(_READ_SIZE))
             except SSL.WantReadError:
                 break
         await self._writer.drain()
@@ -297,27 +305,32 @@ class _TlsError(ConnectionError):
     """Of TLS, in words that may be shown."""
 
 
-def _answer(head: h11.Response, body: bytearray, most: int, *, whole: bool) -> Answer:
-    return Answer(status=head.status_code, headers=tuple(head.headers), body=bytes(body[:most]), whole=whole)
+def _make_response(response: h11.Response, body: bytearray, max_body: int, *, is_complete: bool) -> TargetResponse:
+    return TargetResponse(
+        status=response.status_code,
+        headers=tuple(response.headers),
+        body=bytes(body[:max_body]),
+        is_complete=is_complete,
+    )
 
 
-def _why(error: Exception, address: Address) -> str:
-    where = address.authority
+def _describe_failure(error: Exception, address: Address) -> str:
+    authority = address.authority
     match error:
         case _TlsError() if "certificate is not valid" in str(error):
-            return f"{where}: {error}; put the CA of the target under ca.crt"
+            return f"{authority}: {error}; put the CA of the target under ca.crt"
         case _TlsError() if "does not speak TLS" in str(error):
-            return f"{where} does not speak TLS as it should; check the port in spec.address"
+            return f"{authority} does not speak TLS as it should; check the port in spec.address"
         case _TlsError():
-            return f"{where}: {error}; check what listens there"
+            return f"{authority}: {error}; check what listens there"
         case OSError(errno=int(number)) if number:
             # asyncio puts words of its own into strerror.
-            return f"{where}: {os.strerror(number)}; check that an API server listens there"
+            return f"{authority}: {os.strerror(number)}; check that an API server listens there"
         case _:
-            return f"{where} broke off its answer; check that an API server listens there"
+            return f"{authority} broke off its answer; check that an API server listens there"
 
 
-def resolve_by(executor: Executor | None) -> Resolve:
+def make_resolver(executor: Executor | None) -> Resolve:
     """The system's resolver, on threads that a dead name server may hold."""
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -330,8 +343,8 @@ def resolve_by(executor: Executor | None) -> Resolve:
 
 
 def _getaddrinfo(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+    infos = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return list(dict.fromkeys(str(each[4][0]) for each in infos))
 
 
 def _is_ip(host: str) -> bool:

@@ -26,7 +26,7 @@ MAX_CONTEXTS: Final = 256
 """Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""
 MAX_SESSIONS: Final = 1024
 """Sessions that may be resumed; one costs some 5 kB."""
-SESSION_SECONDS: Final = 3600.0
+SESSION_LIFETIME: Final = 3600.0
 """From the handshake that has checked the certificate: RFC 8446 section 4.6.1 would allow a week."""
 
 _ALPN: Final = b"http/1.1"
@@ -34,7 +34,7 @@ _ALPN: Final = b"http/1.1"
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 """What TLS 1.2 and 1.3 sign with."""
 
-_Tls = tuple[bytes | None, ClientCertificate | None]
+_ContextKey = tuple[bytes | None, ClientCertificate | None]
 """What a context is made of: whom it trusts, and who it says that we are."""
 
 
@@ -45,20 +45,24 @@ class TrustStore:
     """
 
     def __init__(
-        self, *, limit: int = MAX_CONTEXTS, sessions: int = MAX_SESSIONS, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_contexts: int = MAX_CONTEXTS,
+        max_sessions: int = MAX_SESSIONS,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ssl = Lru[bytes | None, ssl.SSLContext](limit)
-        self._openssl = Lru[_Tls, SSL.Context](limit)
+        self._ssl_contexts = Lru[bytes | None, ssl.SSLContext](max_contexts)
+        self._openssl_contexts = Lru[_ContextKey, SSL.Context](max_contexts)
         self._now = now
-        self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](sessions)
+        self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](max_sessions)
 
     def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
         """For asyncio and aiohttp, which check the host name against `server_hostname`."""
-        found = self._ssl.get(ca)
-        if found is None:
-            found = _make_ssl_context(ca)
-            self._ssl.put(ca, found)
-        return found
+        context = self._ssl_contexts.get(ca)
+        if context is None:
+            context = _make_ssl_context(ca)
+            self._ssl_contexts.put(ca, context)
+        return context
 
     def openssl_context(self, ca: bytes | None, identity: ClientCertificate | None = None) -> SSL.Context:
         """For pyOpenSSL. It checks no host name by itself: take `openssl_connection` for a target.
@@ -67,11 +71,11 @@ class TrustStore:
         """
         # PEM is one object for a target, whose hash is worked out once: no digest for each request.
         key = (ca, identity)
-        found = self._openssl.get(key)
-        if found is None:
-            found = _make_openssl_context(ca, identity)
-            self._openssl.put(key, found)
-        return found
+        context = self._openssl_contexts.get(key)
+        if context is None:
+            context = _make_openssl_context(ca, identity)
+            self._openssl_contexts.put(key, context)
+        return context
 
     def openssl_connection(
         self, ca: bytes | None, host: str, identity: ClientCertificate | None = None
@@ -83,16 +87,16 @@ class TrustStore:
         """
         context = self.openssl_context(ca, identity)
         connection = SSL.Connection(context)
-        _expect_host(connection, host)
+        _set_expected_host(connection, host)
         connection.set_connect_state()
         now = self._now()
-        checked, session = self._sessions.get((context, host)) or (now, None)
-        if session is not None and now < checked + SESSION_SECONDS:
+        verified_at, session = self._sessions.get((context, host)) or (now, None)
+        if session is not None and now < verified_at + SESSION_LIFETIME:
             connection.set_session(session)
-        connection.set_app_data((checked, now))
+        connection.set_app_data((verified_at, now))
         return connection
 
-    def keep_session(self, connection: SSL.Connection, host: str) -> None:
+    def store_session(self, connection: SSL.Connection, host: str) -> None:
         """`connection` has served: the next one to `host` with the same trust may resume its session.
 
         A resumed session is as good as its first handshake: what was trusted then was checked for this very host.
@@ -102,12 +106,12 @@ class TrustStore:
         connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         if session is None:
             return
-        place = (connection.get_context(), host)
-        resumed, made = connection.get_app_data()
-        checked = resumed if _is_resumed(connection) else made
-        held = self._sessions.get(place)
-        if held is None or checked >= held[0]:
-            self._sessions.put(place, (checked, session))
+        session_key = (connection.get_context(), host)
+        resumed_verified_at, handshake_at = connection.get_app_data()
+        verified_at = resumed_verified_at if _is_resumed(connection) else handshake_at
+        entry = self._sessions.get(session_key)
+        if entry is None or verified_at >= entry[0]:
+            self._sessions.put(session_key, (verified_at, session))
 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
@@ -153,23 +157,23 @@ def _make_openssl_context(ca: bytes | None, identity: ClientCertificate | None) 
         for each in load_certificates(ca):
             store.add_cert(crypto.X509.from_cryptography(each))
     if identity is not None:
-        _show(context, identity)
+        _use_client_certificate(context, identity)
     return context
 
 
-def _show(context: SSL.Context, identity: ClientCertificate) -> None:
-    own, *rest = load_certificates(identity.chain)
+def _use_client_certificate(context: SSL.Context, identity: ClientCertificate) -> None:
+    leaf, *intermediates = load_certificates(identity.chain)
     try:
-        context.use_certificate(own)
-        context.use_privatekey(_private_key(identity))
+        context.use_certificate(leaf)
+        context.use_privatekey(_load_private_key(identity))
         context.check_privatekey()
     except SSL.Error:
         raise ParseError("", "a client certificate that TLS does not take; renew it from its source") from None
-    for each in rest:
+    for each in intermediates:
         context.add_extra_chain_cert(each)
 
 
-def _private_key(identity: ClientCertificate) -> PrivateKey:
+def _load_private_key(identity: ClientCertificate) -> PrivateKey:
     try:
         key = load_pem_private_key(identity.key, None)
     except (ValueError, TypeError):
@@ -179,23 +183,23 @@ def _private_key(identity: ClientCertificate) -> PrivateKey:
     return key
 
 
-def why_tls_failed(tls: SSL.Connection, error: SSL.Error) -> str:
+def describe_tls_error(tls: SSL.Connection, error: SSL.Error) -> str:
     """What went wrong in words: the certificate's fault, or OpenSSL's own last reason."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    last = reasons[-1][-1] if reasons else type(error).__name__
-    if last == "certificate verify failed":
+    last_reason = reasons[-1][-1] if reasons else type(error).__name__
+    if last_reason == "certificate verify failed":
         # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
         lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
-        verdict = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
-        return f"its certificate is not valid: {ffi.string(verdict).decode()}"
-    if tls.get_finished() is None and last in (
+        verify_error = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
+        return f"its certificate is not valid: {ffi.string(verify_error).decode()}"
+    if tls.get_finished() is None and last_reason in (
         "wrong version number",
         "packet length too long",
         "record layer failure",
         "http request",
     ):
         return "it does not speak TLS"
-    return f"TLS failed: {last or 'unexpected end'}"
+    return f"TLS failed: {last_reason or 'unexpected end'}"
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:
@@ -203,7 +207,7 @@ def _is_resumed(connection: SSL.Connection) -> bool:
     return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
 
 
-def _expect_host(connection: SSL.Connection, host: str) -> None:
+def _set_expected_host(connection: SSL.Connection, host: str) -> None:
     # pyOpenSSL has no public way to the verify parameters (X509_VERIFY_PARAM_set1_host(3)); mitmproxy does the same.
     lib = SSL._lib  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
     param = lib.SSL_get0_param(connection._ssl)
@@ -214,8 +218,8 @@ def _expect_host(connection: SSL.Connection, host: str) -> None:
     except ValueError:
         name = host.encode("ascii")
         connection.set_tlsext_host_name(name)
-        done = lib.X509_VERIFY_PARAM_set1_host(param, name, len(name))
+        result = lib.X509_VERIFY_PARAM_set1_host(param, name, len(name))
     else:
-        done = lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed))
-    if done != 1:
+        result = lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed))
+    if result != 1:
         raise RuntimeError("OpenSSL refused the host name to verify")

@@ -16,8 +16,8 @@ from connector_store.domain.credential.placeholder import is_example_host, is_pl
 from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Target
 from connector_store.domain.status.facts import Facts, gather_facts
 from connector_store.folder.files import SUFFIXES
-from connector_store.folder.manifests import Placed, Problem, describe
-from connector_store.folder.source import DirectorySource
+from connector_store.folder.manifests import LocatedObject, Problem, describe
+from connector_store.folder.source import FolderWatch
 from connector_store.store import Store
 
 Severity = Literal["error", "warning", "info"]
@@ -51,7 +51,7 @@ class Report:
 
     findings: tuple[Finding, ...]
     connectors: int
-    targets: tuple[tuple[Facts, Placed], ...]
+    targets: tuple[tuple[Facts, LocatedObject], ...]
 
     @property
     def fatal(self) -> int:
@@ -79,9 +79,9 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     if not folder.is_dir():
         raise ParseError(str(path), f"is not there; make it with: connectorctl init {path}")
     store = Store()
-    source = DirectorySource(folder, store, system_namespace=settings.system_namespace)
+    source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
-    placed = [each for each in source.placed if only is None or Path(each.file).name == only]
+    placed = [each for each in source.located_objects if only is None or Path(each.file).name == only]
     connectors = [each for each in placed if isinstance(each.object, Connector | InvalidConnector)]
     findings = [
         *(_of_problem(each) for each in problems if only is None or Path(each.file).name == only),
@@ -92,7 +92,7 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     return Report(findings=_sorted(findings), connectors=len(connectors), targets=tuple(_targets(store, connectors)))
 
 
-def _targets(store: Store, connectors: Iterable[Placed]) -> Iterator[tuple[Facts, Placed]]:
+def _targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterator[tuple[Facts, LocatedObject]]:
     for placed in connectors:
         found = placed.object
         if isinstance(found, Connector) and isinstance(store.get(found.key), Target):
@@ -113,7 +113,7 @@ def _of_problem(problem: Problem) -> Finding:
     )
 
 
-def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
+def _of_object(placed: LocatedObject, now: float) -> Iterator[Finding]:
     """What a proxy does not say: that a value is an example's, that a credential has ended."""
     match placed.object:
         case Connector(address=address) if is_example_host(address.host):
@@ -129,19 +129,19 @@ def _of_object(placed: Placed, now: float) -> Iterator[Finding]:
             yield from _of_end(placed, _line_of(placed, CERTIFICATE_KEY), "certificate", expires, now)
 
 
-def _line_of(placed: Placed, key: str) -> str:
+def _line_of(placed: LocatedObject, key: str) -> str:
     """Path of a Secret's key, in data or in stringData."""
     return next(each for each in placed.lines if each.endswith(f"[{key}]"))
 
 
-def _of_end(placed: Placed, path: str, what: str, expires: float | None, now: float) -> Iterator[Finding]:
+def _of_end(placed: LocatedObject, path: str, what: str, expires: float | None, now: float) -> Iterator[Finding]:
     if expires is not None and expires <= now:
         yield at(placed, path, "error", f"the {what} expired {format_relative_time(expires - now)}; renew it")
     elif expires is not None and expires <= now + DEFAULT_EXPIRY_WARNING:
         yield at(placed, path, "warning", f"the {what} expires {format_relative_time(expires - now)}; renew it before")
 
 
-def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:
+def _of_modes(placed: Iterable[LocatedObject]) -> Iterator[Finding]:
     """Files with a credential that others than their owner can read, as ssh looks at keys."""
     files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.credential is not None}
     for file in sorted(files):
@@ -150,7 +150,7 @@ def _of_modes(placed: Iterable[Placed]) -> Iterator[Finding]:
             yield Finding(severity="warning", file=file, reason=reason)
 
 
-def _of_folder(folder: Path, connectors: list[Placed]) -> Iterator[Finding]:
+def _of_folder(folder: Path, connectors: list[LocatedObject]) -> Iterator[Finding]:
     """Files that are passed over, and a folder in which there is nothing: a gate on the wrong folder must not open."""
     entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
     manifests = [each for each in entries if each.name.endswith(SUFFIXES) and not each.is_dir()]
@@ -164,7 +164,7 @@ def _of_folder(folder: Path, connectors: list[Placed]) -> Iterator[Finding]:
         yield Finding(severity="error", file=str(folder), reason="there is no Connector in it")
 
 
-def at(placed: Placed, path: str, severity: Severity, reason: str) -> Finding:
+def at(placed: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:
     """A finding at a field of an object."""
     line = placed.lines.get(path, placed.line)
     return Finding(

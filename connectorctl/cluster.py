@@ -72,7 +72,7 @@ def token(where: Where, cluster: ClusterSource, key: ObjectKey, caller: Caller, 
 
 
 async def _connected[T](where: Where, cluster: ClusterSource, work: Callable[[KubeClient], Awaitable[T]]) -> T:
-    configuration = await config.load(cluster.context, kubeconfig=where.kubeconfig)
+    configuration = await config.load_configuration(cluster.context, kubeconfig=where.kubeconfig)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         return await work(client)
 

@@ -10,7 +10,7 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.folder.access import SigningKey
-from connector_store.folder.source import DirectorySource
+from connector_store.folder.source import FolderWatch
 from connector_store.store import Store
 from connectorctl.options import Caller
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
@@ -25,7 +25,7 @@ def load(folder: Path, settings: Settings) -> Store:
     if not folder.is_dir():
         raise ParseError(str(folder), f"is not there; make it with: connectorctl init {folder}")
     store = Store()
-    DirectorySource(folder, store, system_namespace=settings.system_namespace).load_once()
+    FolderWatch(folder, store, system_namespace=settings.system_namespace).load_once()
     return store
 
 
@@ -68,4 +68,4 @@ def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
 
 def _mint(key: ObjectKey, caller: Caller, settings: Settings, now: float) -> str:
     signing = SigningKey.load_or_create(confdir_or_default(caller.confdir))
-    return signing.mint(key, ttl=caller.ttl, now=now, audience=settings.audience)
+    return signing.issue(key, ttl=caller.ttl, now=now, audience=settings.audience)

@@ -11,7 +11,7 @@ from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
-from connector_store.kube.sinks import parser
+from connector_store.kube.sinks import make_parser
 from connector_store.store import Store, StoreObject
 
 
@@ -28,7 +28,7 @@ async def fill(
         *((SECRETS, namespace, {"fieldSelector": each}) for each in SECRET_SELECTORS),
         (SECRETS, system_namespace, {"labelSelector": CA_SECRETS}),
     )
-    parse = parser(system_namespace)
+    parse = make_parser(system_namespace)
     ready: dict[ObjectKey, Condition] = {}
     for number, (resource, place, selector) in enumerate(wanted):
         items = await _list(client, resource, place, selector)
@@ -86,7 +86,7 @@ async def _roles(store: Store, client: KubeClient, system_namespace: str) -> lis
 
 async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[StoreObject]:
     """The objects at these paths, but for those that are not there."""
-    parse = parser(system_namespace)
+    parse = make_parser(system_namespace)
     found: list[StoreObject] = []
     for path in paths:
         try:

@@ -10,10 +10,10 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.status.conditions import AUTH_READY, LIVENESS_READY, Assessment, assess
 from connector_store.domain.status.facts import Facts
-from connector_store.folder.manifests import Placed
-from connector_store.minter import Minter
+from connector_store.folder.manifests import LocatedObject
+from connector_store.minter import TokenManager
 from connector_store.probes import TIMEOUT, Prober, probe_request
-from connector_store.target_client import TargetClient, resolve_by
+from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
 from connectorctl import check
 
@@ -23,19 +23,19 @@ _ADDRESS: Final = "spec.address"
 _SECRET: Final = "spec.auth.secretRef.name"  # noqa: S105 - the path of a field
 
 
-def probe_targets(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -> list[check.Finding]:
+def probe_targets(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     """What keeps targets from being used, each at the field that has to change."""
     return asyncio.run(_probe(targets, settings))
 
 
-async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) -> list[check.Finding]:
+async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     policy = AddressPolicy.from_settings(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
     free = asyncio.Semaphore(MOST)
     with ThreadPoolExecutor(MOST) as executor:
-        client = TargetClient(TrustStore(), policy, resolve_by(executor), user_agent="connectorctl")
-        prober = Prober(client, Minter(client, seconds=TIMEOUT))
+        client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectorctl")
+        prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
 
-        async def ask(facts: Facts, placed: Placed) -> list[check.Finding]:
+        async def ask(facts: Facts, placed: LocatedObject) -> list[check.Finding]:
             request = probe_request(facts)
             if request is None:
                 return []
@@ -50,7 +50,7 @@ async def _probe(targets: Sequence[tuple[Facts, Placed]], settings: Settings) ->
         return [each for found in await asyncio.gather(*(ask(*each) for each in targets)) for each in found]
 
 
-def _failed(placed: Placed, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
+def _failed(placed: LocatedObject, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
     """The first that does not hold: where nothing answers, the credential is not known to be at fault."""
     for path, finding in found:
         if finding.holds is not True:

@@ -12,7 +12,7 @@ from addons.access.lending import Lending
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
 from connector_store.domain.decision.verdict import AccessPolicy
-from connector_store.kube.budget import Budgets
+from connector_store.kube.budget import RateLimiterBySource
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Checks:
     taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Connections by caller and Connector."""
     tally: Tally = field(default_factory=Tally)
-    refusals: Budgets = field(default_factory=lambda: Budgets(REFUSALS_PER_SECOND, REFUSALS))
+    refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSALS_PER_SECOND, REFUSALS))
     """By client address."""
     full: Callable[[], bool] | None = None
     """True while nothing may begin, because it would not be written down; None where that does not count."""
@@ -59,7 +59,7 @@ async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> Access
         return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
     answer = await may_use(checks.access, token, key, then=checks.lending.lend)
     if not (isinstance(answer, Refused) and answer.check == "token"):
-        checks.refusals.give_back(source)
+        checks.refusals.refund(source)
     return answer
 
 

@@ -11,7 +11,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.minting import IssuedToken, IssuingCredential
 from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Target, Unusable
-from connector_store.minter import Minter, Source
+from connector_store.minter import TokenEndpoint, TokenManager
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class NotYet(Unusable):
 class Lending:
     """`find` and `lend` are for the decision, `changed` is for the store."""
 
-    def __init__(self, held: Callable[[ObjectKey], Resolution], minter: Minter) -> None:
+    def __init__(self, held: Callable[[ObjectKey], Resolution], minter: TokenManager) -> None:
         self.held = held
         """What the store holds, which may be a right to mint."""
         self._minter = minter
@@ -33,10 +33,10 @@ class Lending:
         if not isinstance(found, Target) or not isinstance(found.credential, IssuingCredential):
             return found
         source = _source(found, found.credential)
-        token = self._minter.current(source)
+        token = self._minter.cached_token(source)
         if token is not None:
             return replace(found, credential=token)
-        failure = self._minter.failure(source)
+        failure = self._minter.current_failure(source)
         if failure is not None:
             return Unusable(key=found.key, reason=TOKEN_NOT_ISSUED, message=failure.message)
         return NotYet(key=found.key, reason=TOKEN_NOT_ISSUED, message="no token of the target is there yet; try again")
@@ -45,22 +45,22 @@ class Lending:
         """Wait for a token where one is needed. How that went is what `find` says."""
         found = self.held(key)
         if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
-            await self._minter.lend(_source(found, found.credential))
+            await self._minter.get_token(_source(found, found.credential))
 
     def refused(self, target: Target) -> None:
         """The target has answered 401 to what was lent: one that was minted is not lent again."""
         if isinstance(target.credential, IssuedToken):
-            self._minter.refused(target.key, target.credential)
+            self._minter.invalidate(target.key, target.credential)
 
     def changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: tokens of what is another now are dropped at once."""
         for key in keys:
             found = self.held(key)
             if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
-                self._minter.keep(_source(found, found.credential))
+                self._minter.discard_unless(_source(found, found.credential))
             else:
                 self._minter.forget(key)
 
 
-def _source(found: Target, right: IssuingCredential) -> Source:
-    return Source(found.key, found.address, found.ca, right, found.secret_name or "")
+def _source(found: Target, right: IssuingCredential) -> TokenEndpoint:
+    return TokenEndpoint(found.key, found.address, found.ca, right, found.secret_name or "")

@@ -113,7 +113,7 @@ class Resolver:
         # Of /etc/hosts it is 0: that is read anew when it has changed.
         ttl = min(*(each.ttl for each in found.nodes), *(each.ttl for each in found.cnames), LONGEST_KEPT)
         if ttl > 0:
-            self._kept.put(host, answer, until=self._now() + ttl)
+            self._kept.put(host, answer, expires_at=self._now() + ttl)
         return answer
 
 

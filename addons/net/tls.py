@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
 
-from connector_store.trust import why_tls_failed
+from connector_store.trust import describe_tls_error
 
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
 
@@ -181,7 +181,7 @@ class TlsStream:
             self._swollen = True
         done = _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data))
         if done <= 0:
-            raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
+            raise ConnectionError(describe_tls_error(self.tls, self._error(done)))
         self._send_records()
         if self._waits:
             self._waits = False
@@ -206,7 +206,7 @@ class TlsStream:
         if done == 1:
             self.established = True
         elif _lib.SSL_get_error(self._ssl, done) != _lib.SSL_ERROR_WANT_READ:
-            raise ConnectionError(why_tls_failed(self.tls, self._error(done)))
+            raise ConnectionError(describe_tls_error(self.tls, self._error(done)))
         return self.established
 
     def _read(self) -> int:
@@ -231,7 +231,7 @@ class TlsStream:
         if reason == _lib.SSL_ERROR_ZERO_RETURN:
             self.ended = True
         elif reason != _lib.SSL_ERROR_WANT_READ:
-            raise ConnectionError(why_tls_failed(self.tls, self._error(size)))
+            raise ConnectionError(describe_tls_error(self.tls, self._error(size)))
 
     def _read_from(self, into: Any) -> None:
         """Have OpenSSL read that; the one before is freed (SSL_set_bio(3))."""

@@ -168,4 +168,4 @@ class Upstream:
             self.connection.state = ConnectionState.CLOSED
             self._tcp.leave_alone()
             self._tcp.abort()
-        self._trust.keep_session(self._stream.tls, self.connection.sni or "")
+        self._trust.store_session(self._stream.tls, self.connection.sni or "")

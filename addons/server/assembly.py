@@ -37,7 +37,7 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.verdict import AccessPolicy
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
-from connector_store.minter import Minter
+from connector_store.minter import TokenManager
 from connector_store.oidc.access import UseAuthorizer
 from connector_store.store import Store
 from connector_store.target_client import TargetClient
@@ -75,7 +75,7 @@ class Parts:
 
     service: Shared
     settings: Settings
-    why_not_ready: Callable[[], str | None]
+    not_ready_reason: Callable[[], str | None]
     work: tuple[Work, ...]
 
 
@@ -135,7 +135,7 @@ def join(
     streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(streams.changed)
 
-    def why_not_ready() -> str | None:
+    def not_ready_reason() -> str | None:
         if store.unsynced_sources - {CA}:
             return "not all Connectors are read yet"
         if store.unsynced_sources:
@@ -186,7 +186,7 @@ def join(
     return Parts(
         service=service,
         settings=settings,
-        why_not_ready=why_not_ready,
+        not_ready_reason=not_ready_reason,
         work=(*work, ("recheck of streams", streams.run), *([("issuers", follow_issuers)] if follow_issuers else [])),
     )
 
@@ -202,7 +202,9 @@ def _kept(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> 
     return found
 
 
-def _minter(config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy) -> Minter:
+def _minter(
+    config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy
+) -> TokenManager:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return (await resolver.resolve(host, port)).addresses
 
@@ -210,7 +212,7 @@ def _minter(config: Config, metrics: Metrics, resolver: Resolver, trust: TrustSt
         metrics.token_requests[result] += 1
 
     client = TargetClient(trust, policy, resolve, user_agent="connectors-proxy")
-    return Minter(client, seconds=config.times.connect, on_mint=minted)
+    return TokenManager(client, timeout=config.times.connect, on_token_request=minted)
 
 
 def own_authority() -> Authority:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mitmproxy.certs import Cert, CertStore, DHParams
 
-from connector_store.ca_secret import read_data, signer_of, to_pem, trusted
+from connector_store.ca_secret import read_data, read_signer, to_pem, trusted_certificates
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.status.rotation import SIGNING_CA_KEY
@@ -57,9 +57,9 @@ class SecretAuthority:
 def parse_authority(raw: Mapping[str, object]) -> Authority:
     """Read the Secret; ParseError names the key and quotes nothing of it."""
     data = read_data(raw)
-    published = to_pem(*trusted(data))
-    found = signer_of(data, SIGNING_CA_KEY)
-    chain = [Cert(each) for each in found.sent]
+    published = to_pem(*trusted_certificates(data))
+    found = read_signer(data, SIGNING_CA_KEY)
+    chain = [Cert(each) for each in found.chain]
     signer = CertStore(found.key, chain[0], None, b"", DHParams(b""))
     signer.default_chain_certs = chain
     return Authority(signer=signer, published=published)

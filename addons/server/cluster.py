@@ -22,10 +22,10 @@ from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config import in_pod
 from connector_store.kube.resources import SECRETS
-from connector_store.kube.review import AccessReviews
-from connector_store.kube.shared_settings import FIRST_PAUSE, read_settings
+from connector_store.kube.review import ReviewAuthorizer
+from connector_store.kube.shared_settings import INITIAL_BACKOFF, read_settings
 from connector_store.kube.sinks import object_reflector
-from connector_store.kube.sources import ClusterSource
+from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 
 
@@ -69,18 +69,18 @@ async def connect(
     records: assembly.Records,
     on_problem: Callable[[str], None] = lambda problem: None,
     *,
-    first_pause: float = FIRST_PAUSE,
+    first_pause: float = INITIAL_BACKOFF,
 ) -> assembly.Parts:
     """Find the API server, read the shared settings, join the parts. ValueError if that can never work.
 
     `on_problem` is told why the settings are not there yet.
     """
-    client = KubeClient(await kube_config.load(cluster.context))
+    client = KubeClient(await kube_config.load_configuration(cluster.context))
     settings = await read_settings(
-        client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, first_pause=first_pause
+        client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, initial_backoff=first_pause
     )
     store = Store()
-    source = ClusterSource(
+    source = ClusterWatches(
         client,
         store,
         system_namespace=settings.system_namespace,
@@ -94,7 +94,7 @@ async def connect(
         async with client:
             await source.run()
 
-    records.metrics.watches(source.ages, lambda: len(set(store.not_served) - {None}))
+    records.metrics.watches(source.watch_ages, lambda: len(set(store.not_served) - {None}))
     work: list[assembly.Work] = [("watches", watch)]
     authority = assembly.own_authority()
     if settings.ca_secret is not None:
@@ -106,7 +106,7 @@ async def connect(
         records,
         store=store,
         access=_access(client, config, settings, records.metrics, await client.issuer()),
-        rights=AccessReviews(client, settings.access),
+        rights=ReviewAuthorizer(client, settings.access),
         authority=authority,
         proxy=lambda target, host: _proxy(client, settings, target, host),
         work=work,
@@ -172,7 +172,7 @@ def _restarted(metrics: Metrics, kind: str) -> None:
 
 
 async def own_addresses(
-    names: Iterable[str | None], on_problem: Callable[[str], None], *, patient: bool, pause: float = FIRST_PAUSE
+    names: Iterable[str | None], on_problem: Callable[[str], None], *, patient: bool, pause: float = INITIAL_BACKOFF
 ) -> set[str]:
     """The proxy's own addresses, of its pod and of its Service, which are no targets.
 

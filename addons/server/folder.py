@@ -8,8 +8,8 @@ from addons.server import assembly
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import Settings, parse_settings
-from connector_store.folder.access import BoundRights, SigningKey, TokenAccess
-from connector_store.folder.source import NAME, DirectorySource
+from connector_store.folder.access import BindingAuthorizer, SigningKey, TokenAccess
+from connector_store.folder.source import SOURCE_NAME, FolderWatch
 from connector_store.store import Store
 
 
@@ -22,16 +22,16 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
             "connector_source", f"{folder} cannot be read; give the proxy's user the right: chmod u+rx {folder}"
         )
     settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=False)
-    store = Store(expected=[NAME])
+    store = Store(expected=[SOURCE_NAME])
     key = SigningKey.load_or_create(config.confdir)
-    source = DirectorySource(folder, store, system_namespace=settings.system_namespace)
+    source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
     return assembly.join(
         config,
         settings,
         records,
         store=store,
-        access=TokenAccess(key.public, audience=settings.audience, now=time.time),
-        rights=BoundRights(store, settings.access),
+        access=TokenAccess(key.public_key, audience=settings.audience, now=time.time),
+        rights=BindingAuthorizer(store, settings.access),
         authority=assembly.own_authority(),
         proxy=lambda _, host: _proxy(settings, host),
         work=[("folder", source.run)],

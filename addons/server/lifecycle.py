@@ -27,7 +27,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import LogFormat
 from connector_store.domain.config.source import ClusterSource
 from connector_store.kube.config import in_pod
-from connector_store.logs import WholeLines, early, formatter
+from connector_store.logs import LineBufferedStream, initial_format, make_formatter
 
 logger = logging.getLogger(__name__)
 
@@ -101,15 +101,15 @@ class Lifecycle:
             # mitmproxy has no other way to end with another code than 0.
             sys.exit(1)
 
-    def why_not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         if self._draining is not None and self._draining.begun:
             return "the proxy is about to end"
         if self._problem is not None:
             return self._problem
-        return self._parts.why_not_ready() if self._parts is not None else "the proxy is not configured"
+        return self._parts.not_ready_reason() if self._parts is not None else "the proxy is not configured"
 
     def _make(self, config: Config) -> None:
-        _use_log_format(early(os.environ, config.explicit))
+        _use_log_format(initial_format(os.environ, config.explicit))
         records = assembly.make_records(config)
         if isinstance(config.source, ClusterSource):
             self._take(cluster.waiting(config, records))
@@ -164,7 +164,9 @@ class Lifecycle:
         """Serve health and metrics until cancelled."""
         if self._config is None or self._records is None or self._config.admin is None:
             return
-        admin = AdminServer(component="proxy", why_not_ready=self.why_not_ready, metrics=self._records.metrics.render)
+        admin = AdminServer(
+            component="proxy", not_ready_reason=self.not_ready_reason, metrics=self._records.metrics.render
+        )
         try:
             host, port = await admin.start(*self._config.admin)
         except OSError as error:
@@ -181,7 +183,7 @@ class Lifecycle:
 
     async def _say_what_is_served(self, config: Config) -> None:
         """One line, once all is read."""
-        while self._parts is None or self.why_not_ready() is not None:  # noqa: ASYNC110 - several parts decide on it
+        while self._parts is None or self.not_ready_reason() is not None:  # noqa: ASYNC110 - several parts decide on it
             await asyncio.sleep(LOOK)
         logger.info(
             summary(config.source, self._parts.service.store, ctx.master.addons.get("proxyserver").listen_addrs())
@@ -227,9 +229,9 @@ def _use_log_format(form: LogFormat) -> None:
 
 def log_as(form: LogFormat, handler: TermLogHandler) -> None:
     """Audit lines go to the same place, by another thread."""
-    if not isinstance(handler.file, WholeLines):
-        handler.file = cast(IO[str], WholeLines(handler.file))
-    handler.setFormatter(formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
+    if not isinstance(handler.file, LineBufferedStream):
+        handler.file = cast(IO[str], LineBufferedStream(handler.file))
+    handler.setFormatter(make_formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
 
 
 def _give_up(error: ParseError | OSError) -> NoReturn:

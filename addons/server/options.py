@@ -11,7 +11,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
 from addons.relay.shared import Times
-from connector_store.admin import parse_listen
+from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
 from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
@@ -162,7 +162,7 @@ def read(*, in_pod: bool) -> Config:
         audit=_choice("connector_audit", ("auto", "json", "text")),
         audit_refuses=_choice("connector_audit_when_full", ("count", "refuse")) == "refuse",
         audit_commands=options.connector_audit_commands,
-        admin=parse_listen(options.connector_admin) if options.connector_admin else None,
+        admin=parse_listen_address(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
         times=Times(
             client=_seconds("connector_client_timeout"),

@@ -29,20 +29,20 @@ ISSUER: Final = "kubernetes-connector"
 ALGORITHM: Final = "ES256"
 MAX_TTL: Final = 24 * 3600
 """Seconds. A caller's token is meant for one job; whoever needs longer mints again."""
-MAX_TOKEN: Final = 4096
+MAX_TOKEN_LENGTH: Final = 4096
 """Characters of a token that is looked at; ours have about 400."""
-MAX_VERIFIED: Final = 4096
+MAX_CACHED_TOKENS: Final = 4096
 """Verified tokens that are remembered; the least recently used goes first."""
-_KEY_BYTES: Final = 16 * 1024
-_FOR_ANOTHER: Final = Refused(check="use", reason="the token is for another Connector")
+_MAX_KEY_BYTES: Final = 16 * 1024
+_OTHER_CONNECTOR: Final = Refused(check="use", reason="the token is for another Connector")
 
 
 class SigningKey:
     """The proxy's key for callers' tokens: EC P-256, PKCS #8 PEM, mode 0600."""
 
-    def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
-        self._private = private
-        self.public: Final = private.public_key()
+    def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
+        self._private_key = private_key
+        self.public_key: Final = private_key.public_key()
 
     @classmethod
     def load_or_create(cls, confdir: Path) -> Self:
@@ -53,12 +53,12 @@ class SigningKey:
         path = confdir / KEY_FILE
         try:
             if not path.exists():
-                _create(path)
-            return cls(_read(path))
+                _create_key(path)
+            return cls(_read_key(path))
         except OSError as error:
             raise ParseError(str(path), f"{error.strerror}; make it a file that only this user can read") from error
 
-    def mint(self, key: ObjectKey, *, ttl: int, now: float, audience: str) -> str:
+    def issue(self, key: ObjectKey, *, ttl: int, now: float, audience: str) -> str:
         """A token for Connector `key` that is good for `ttl` seconds from `now` (unix seconds)."""
         if not 0 < ttl <= MAX_TTL:
             raise ParseError("ttl", f"not between 1 s and {MAX_TTL} s")
@@ -70,48 +70,48 @@ class SigningKey:
             "exp": int(now) + ttl,
             "jti": secrets.token_urlsafe(12),
         }
-        return jwt.encode(claims, self._private, algorithm=ALGORITHM)
+        return jwt.encode(claims, self._private_key, algorithm=ALGORITHM)
 
 
-def _create(path: Path) -> None:
+def _create_key(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(file, "wb") as stream:
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(pem)
             stream.flush()
             os.fsync(stream.fileno())
         try:
-            path.hardlink_to(draft)
+            path.hardlink_to(temporary)
         except FileExistsError:
             return
     finally:
-        draft.unlink()
+        temporary.unlink()
 
 
-def _read(path: Path) -> ec.EllipticCurvePrivateKey:
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     with path.open("rb") as stream:
         if os.fstat(stream.fileno()).st_mode & 0o077:
             raise ParseError(str(path), f"others than its owner may use it; run: chmod 600 {path}")
-        pem = stream.read(_KEY_BYTES)
+        pem = stream.read(_MAX_KEY_BYTES)
     try:
-        private = serialization.load_pem_private_key(pem, password=None)
+        private_key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
         raise ParseError(str(path), "not a PEM private key; delete it to have a new one made") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+    if not isinstance(private_key, ec.EllipticCurvePrivateKey) or not isinstance(private_key.curve, ec.SECP256R1):
         raise ParseError(str(path), "not an EC P-256 key; delete it to have a new one made")
-    return private
+    return private_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Verified:
+class _VerifiedToken:
     key: ObjectKey | None
     """Of the Connector that it is for; None where its subject names none."""
-    expires: float
+    expires_at: float
     granted: Granted
 
 
@@ -123,75 +123,75 @@ class TokenAccess:
 
     def __init__(
         self,
-        public: ec.EllipticCurvePublicKey,
+        public_key: ec.EllipticCurvePublicKey,
         *,
         audience: str,
         now: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
-        limit: int = MAX_VERIFIED,
+        max_cached: int = MAX_CACHED_TOKENS,
     ) -> None:
         """`now` is in unix seconds, `clock` that of `Granted.holds_until`."""
-        self._public = public
+        self._public_key = public_key
         self._audience = audience
         self._now = now
         self._clock = clock
-        self._verified = Lru[bytes, _Verified](limit)
+        self._cache = Lru[bytes, _VerifiedToken](max_cached)
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult:
         """Verify, from memory if this token was seen before."""
-        found = self._verify(token)
-        if isinstance(found, Refused):
-            return found
-        if found.expires <= self._now():
+        result = self._verify(token)
+        if isinstance(result, Refused):
+            return result
+        if result.expires_at <= self._now():
             return Refused(check="token", reason="the token has expired")
-        return found.granted if found.key == key else _FOR_ANOTHER
+        return result.granted if result.key == key else _OTHER_CONNECTOR
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
         return self.check_cached(token, key)
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """For a live stream: the signature and the Connector count, expiry alone does not."""
-        found = self._verify(token)
-        if isinstance(found, Refused):
-            return found
-        if found.granted.identity != identity:
+        result = self._verify(token)
+        if isinstance(result, Refused):
+            return result
+        if result.granted.identity != identity:
             return Refused(check="token", reason="another caller's token")
-        return found.granted if found.key == key else _FOR_ANOTHER
+        return result.granted if result.key == key else _OTHER_CONNECTOR
 
-    def _verify(self, token: str) -> _Verified | Refused:
+    def _verify(self, token: str) -> _VerifiedToken | Refused:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        found = self._verified.get(digest)
-        if found is not None:
-            return found
-        fresh = self._decode(token)
-        if isinstance(fresh, _Verified):
-            self._verified.put(digest, fresh)
-        return fresh
+        cached = self._cache.get(digest)
+        if cached is not None:
+            return cached
+        result = self._decode(token)
+        if isinstance(result, _VerifiedToken):
+            self._cache.put(digest, result)
+        return result
 
-    def _decode(self, token: str) -> _Verified | Refused:
-        if len(token) > MAX_TOKEN or not token.isascii():
-            return Refused(check="token", reason=f"not ASCII, or longer than {MAX_TOKEN} characters")
+    def _decode(self, token: str) -> _VerifiedToken | Refused:
+        if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+            return Refused(check="token", reason=f"not ASCII, or longer than {MAX_TOKEN_LENGTH} characters")
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self._public,
+                self._public_key,
                 algorithms=[ALGORITHM],
                 audience=self._audience,
                 issuer=ISSUER,
                 options={"require": ["exp", "sub", "jti", "aud", "iss"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.InvalidTokenError as error:
-            return Refused(check="token", reason=_why(error))
-        subject, expires = claims["sub"], claims["exp"]
-        if not isinstance(expires, int):
+            return Refused(check="token", reason=_refusal_reason(error))
+        subject, expires_at = claims["sub"], claims["exp"]
+        if not isinstance(expires_at, int):
             return Refused(check="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
-        holds_until = self._clock() + (expires - self._now())
-        granted = Granted(identity=identity, token_expires_at=expires, valid_until=holds_until)
-        return _Verified(key=_key(subject), expires=expires, granted=granted)
+        holds_until = self._clock() + (expires_at - self._now())
+        granted = Granted(identity=identity, token_expires_at=expires_at, valid_until=holds_until)
+        return _VerifiedToken(key=_parse_subject(subject), expires_at=expires_at, granted=granted)
 
 
-class BoundRights:
+class BindingAuthorizer:
     """The right to use Connectors of callers whom an issuer has named: Roles and bindings among the manifests."""
 
     def __init__(self, store: Store, rule: AccessRule) -> None:
@@ -205,7 +205,7 @@ class BoundRights:
         return Refused(check="use", reason=f"{identity.user} may not {self._rule} {key}")
 
 
-def _why(error: jwt.InvalidTokenError) -> str:
+def _refusal_reason(error: jwt.InvalidTokenError) -> str:
     # PyJWT's own texts may quote the token's claims.
     match error:
         case jwt.InvalidAudienceError():
@@ -216,7 +216,7 @@ def _why(error: jwt.InvalidTokenError) -> str:
             return "not a token of this proxy"
 
 
-def _key(subject: str) -> ObjectKey | None:
+def _parse_subject(subject: str) -> ObjectKey | None:
     try:
         return ObjectKey.parse(subject)
     except ParseError:

@@ -17,7 +17,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.authentication import Issuer, parse_authentication_configuration
 from connector_store.folder.yaml_documents import line_of, parse_documents
 
-MAX_FILE: Final = 1024 * 1024
+MAX_FILE_BYTES: Final = 1024 * 1024
 """Bytes; a ConfigMap has no more."""
 POLL_MS: Final = 1000
 """Milliseconds between two looks without a notice: a link may change its end far away."""
@@ -31,14 +31,14 @@ class AuthenticationFile:
     def __init__(self, path: Path, apply: Callable[[Sequence[Issuer]], None]) -> None:
         self._path = path
         self._apply = apply
-        self._seen: bytes | None = None
+        self._applied_content: bytes | None = None
         self._problem = ""
 
     def load(self) -> None:
         """Read and apply it; ParseError names file, line and field. Blocks."""
         content = self._read()
         issuers = _parse(self._path, content)
-        self._seen = content
+        self._applied_content = content
         self._apply(issuers)
 
     async def run(self) -> Never:
@@ -50,25 +50,25 @@ class AuthenticationFile:
             try:
                 async with aclosing(changes):
                     async for _ in changes:
-                        await self._look()
+                        await self._reload()
             except OSError as error:
-                self._say(f"{self._path.parent}: {error.strerror}")
+                self._log_problem(f"{self._path.parent}: {error.strerror}")
             await asyncio.sleep(POLL_MS / 1000)
 
-    async def _look(self) -> None:
+    async def _reload(self) -> None:
         try:
             content = await asyncio.to_thread(self._read)
-            if content == self._seen:
+            if content == self._applied_content:
                 return
             issuers = _parse(self._path, content)
         except ParseError as error:
-            self._say(error.reason)
+            self._log_problem(error.reason)
             return
-        self._seen, self._problem = content, ""
+        self._applied_content, self._problem = content, ""
         self._apply(issuers)
         logger.info("%s: callers of %d issuers are trusted now", self._path, len(issuers))
 
-    def _say(self, problem: str) -> None:
+    def _log_problem(self, problem: str) -> None:
         if problem != self._problem:
             logger.error("%s; the issuers of before stay trusted", problem)
         self._problem = problem
@@ -76,18 +76,18 @@ class AuthenticationFile:
     def _read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
-                content = file.read(MAX_FILE + 1)
+                content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ParseError("connector_authentication", f"{self._path}: {error.strerror}") from error
-        if len(content) > MAX_FILE:
-            raise ParseError("connector_authentication", f"{self._path}: is larger than {MAX_FILE} bytes")
+        if len(content) > MAX_FILE_BYTES:
+            raise ParseError("connector_authentication", f"{self._path}: is larger than {MAX_FILE_BYTES} bytes")
         return content
 
 
 def _parse(path: Path, content: bytes) -> tuple[Issuer, ...]:
-    documents, fault = parse_documents(content)
-    if fault is not None:
-        raise ParseError("connector_authentication", f"{path}:{fault.line}: {fault.reason}")
+    documents, yaml_problem = parse_documents(content)
+    if yaml_problem is not None:
+        raise ParseError("connector_authentication", f"{path}:{yaml_problem.line}: {yaml_problem.reason}")
     if len(documents) != 1:
         raise ParseError("connector_authentication", f"{path}: has {len(documents)} YAML documents; write one")
     try:

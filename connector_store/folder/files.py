@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from connector_store.folder.manifests import Content, Placed, Problem, read_manifests
+from connector_store.folder.manifests import LocatedObject, ManifestContent, Problem, read_manifests
 from connector_store.store import identify
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-MAX_FILE: Final = 8 * 1024 * 1024
+MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 MAX_FILES: Final = 10_000
-MAX_FOLDER: Final = 64 * 1024 * 1024
+MAX_FOLDER_BYTES: Final = 64 * 1024 * 1024
 """Bytes of all files together."""
 
-_SETTLED: Final = 0.1
+_MIN_AGE: Final = 0.1
 """Seconds that a file must be old when it is read: younger, a second write may leave the same times and size."""
 
 
@@ -29,53 +29,53 @@ class _Signature(NamedTuple):
     device: int
     inode: int
     size: int
-    modified: int
+    modified_at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class ManifestFile:
     """What a file gave when it was read last; `signature` is None if it has to be read again."""
 
     signature: _Signature | None
-    objects: tuple[Placed, ...] = ()
+    objects: tuple[LocatedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class FolderSnapshot:
     """All files by name, and problems of the folder itself. `changed` if anything differs from the look before."""
 
-    files: Mapping[str, File] = field(default_factory=dict)
+    files: Mapping[str, ManifestFile] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     changed: bool = True
 
 
-def look(folder: Path, before: Look, *, system_namespace: str) -> Look:
+def read_folder(folder: Path, previous: FolderSnapshot, *, system_namespace: str) -> FolderSnapshot:
     """Read what changed. A folder that is not there is empty; one that cannot be listed keeps what it had."""
     try:
         names = sorted(each.name for each in folder.iterdir() if _is_manifest(each.name))
     except (FileNotFoundError, NotADirectoryError):
         problem = Problem(file=str(folder), line=0, reason="is not a folder; make it with: connectorctl init")
-        return _compared(Look(problems=(problem,)), before)
+        return _mark_changed(FolderSnapshot(problems=(problem,)), previous)
     except OSError as error:
         problem = Problem(file=str(folder), line=0, reason=f"cannot be listed: {error.strerror}")
-        return _compared(Look(files=before.files, problems=(problem,)), before)
-    files: dict[str, File] = {}
-    total = 0
+        return _mark_changed(FolderSnapshot(files=previous.files, problems=(problem,)), previous)
+    files: dict[str, ManifestFile] = {}
+    total_size = 0
     for name in names[:MAX_FILES]:
-        found = _file(folder / name, before.files.get(name), MAX_FOLDER - total, system_namespace)
-        if found is not None:
-            files[name] = found
-            total += found.signature.size if found.signature else 0
-    return _compared(Look(files=files, problems=tuple(_too_many(folder, names))), before)
+        file = _read_file(folder / name, previous.files.get(name), MAX_FOLDER_BYTES - total_size, system_namespace)
+        if file is not None:
+            files[name] = file
+            total_size += file.signature.size if file.signature else 0
+    return _mark_changed(FolderSnapshot(files=files, problems=tuple(_file_limit_problems(folder, names))), previous)
 
 
-def _compared(now: Look, before: Look) -> Look:
-    same = now.problems == before.problems and now.files == before.files
-    return Look(files=now.files, problems=now.problems, changed=not same)
+def _mark_changed(snapshot: FolderSnapshot, previous: FolderSnapshot) -> FolderSnapshot:
+    is_same = snapshot.problems == previous.problems and snapshot.files == previous.files
+    return FolderSnapshot(files=snapshot.files, problems=snapshot.problems, changed=not is_same)
 
 
-def _too_many(folder: Path, names: list[str]) -> Iterator[Problem]:
+def _file_limit_problems(folder: Path, names: list[str]) -> Iterator[Problem]:
     if len(names) > MAX_FILES:
         yield Problem(file=str(folder), line=0, reason=f"has more than {MAX_FILES} files; the others are not read")
 
@@ -84,52 +84,54 @@ def _is_manifest(name: str) -> bool:
     return not name.startswith(".") and name.endswith(SUFFIXES)
 
 
-def _file(path: Path, before: File | None, room: int, system_namespace: str) -> File | None:
+def _read_file(
+    path: Path, previous: ManifestFile | None, remaining_bytes: int, system_namespace: str
+) -> ManifestFile | None:
     """None if it is gone, or is no file."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             return None
-        if before is not None and before.signature == _signature(status):
-            return before
-        data, status = _read(path)
+        if previous is not None and previous.signature == _signature(status):
+            return previous
+        data, status = _read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _kept(path, before, f"cannot be read: {error.strerror}")
+        return _keep_previous(path, previous, f"cannot be read: {error.strerror}")
     if data is None:
-        return _kept(path, before, "is not a regular file")
-    if len(data) > MAX_FILE:
-        return _kept(path, before, f"is larger than {MAX_FILE} bytes; split it")
-    if len(data) > room:
-        return _kept(path, before, f"is one too many: the folder is larger than {MAX_FOLDER} bytes")
+        return _keep_previous(path, previous, "is not a regular file")
+    if len(data) > MAX_FILE_BYTES:
+        return _keep_previous(path, previous, f"is larger than {MAX_FILE_BYTES} bytes; split it")
+    if len(data) > remaining_bytes:
+        return _keep_previous(path, previous, f"is one too many: the folder is larger than {MAX_FOLDER_BYTES} bytes")
     content = read_manifests(str(path), data, system_namespace=system_namespace)
-    settled = time.time() - status.st_mtime > _SETTLED and len(data) == status.st_size
-    return File(
-        signature=_signature(status) if settled else None,
-        objects=_merged(content, before),
+    is_settled = time.time() - status.st_mtime > _MIN_AGE and len(data) == status.st_size
+    return ManifestFile(
+        signature=_signature(status) if is_settled else None,
+        objects=_merge_previous(content, previous),
         problems=content.problems,
     )
 
 
-def _read(path: Path) -> tuple[bytes | None, os.stat_result]:
+def _read_bytes(path: Path) -> tuple[bytes | None, os.stat_result]:
     # Without O_NONBLOCK, a pipe that somebody put here would hold us.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
         status = os.fstat(file.fileno())
-        return (file.read(MAX_FILE + 1) if stat.S_ISREG(status.st_mode) else None), status
+        return (file.read(MAX_FILE_BYTES + 1) if stat.S_ISREG(status.st_mode) else None), status
 
 
-def _kept(path: Path, before: File | None, reason: str) -> File:
+def _keep_previous(path: Path, previous: ManifestFile | None, reason: str) -> ManifestFile:
     problem = Problem(file=str(path), line=0, reason=reason)
-    return File(signature=None, objects=before.objects if before else (), problems=(problem,))
+    return ManifestFile(signature=None, objects=previous.objects if previous else (), problems=(problem,))
 
 
-def _merged(content: Content, before: File | None) -> tuple[Placed, ...]:
+def _merge_previous(content: ManifestContent, previous: ManifestFile | None) -> tuple[LocatedObject, ...]:
     """What was read and, of a broken file, also what it had before."""
-    if not content.broken or before is None:
+    if not content.is_incomplete or previous is None:
         return content.objects
-    fresh = {identify(each.object) for each in content.objects}
-    return (*content.objects, *(each for each in before.objects if identify(each.object) not in fresh))
+    identities = {identify(each.object) for each in content.objects}
+    return (*content.objects, *(each for each in previous.objects if identify(each.object) not in identities))
 
 
 def _signature(status: os.stat_result) -> _Signature:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
-from connector_store.client_certificates import examined
+from connector_store.client_certificates import validate_secret
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.schema import find_unknown_fields
@@ -52,8 +52,8 @@ _FIELD_OF_REASON: Final = {
     "RoleNotFound": "spec.permissions",
     "PermissionsInvalid": "spec.permissions",
 }
-_LAST_STEP: Final = re.compile(r"(?:^|\.|\[)[^.\[]*$")
-_KEY: Final = re.compile(r'key "(.*?)"')
+_LAST_STEP_PATTERN: Final = re.compile(r"(?:^|\.|\[)[^.\[]*$")
+_KEY_PATTERN: Final = re.compile(r'key "(.*?)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class LocatedObject:
     """An object, and the lines of it that its problems may point to."""
 
     object: Object
@@ -87,85 +87,85 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class ManifestContent:
     """What a file holds. `broken` if not all of it could be read."""
 
-    objects: tuple[Placed, ...] = ()
+    objects: tuple[LocatedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
-    broken: bool = False
+    is_incomplete: bool = False
 
 
-def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Content:
+def read_manifests(file: str, data: bytes, *, system_namespace: str) -> ManifestContent:
     """Read the documents of one file; `file` is its name in problems."""
-    documents, fault = parse_documents(data)
-    objects: list[Placed] = []
+    documents, yaml_problem = parse_documents(data)
+    objects: list[LocatedObject] = []
     problems: list[Problem] = []
     for each in _items(documents):
         try:
-            found = examined(
+            obj = validate_secret(
                 parse_object(each.value, system_namespace=system_namespace, default_namespace=DEFAULT_NAMESPACE)
             )
         except ParseError as error:
-            problems.append(_at(error, file, each))
+            problems.append(_problem_at(error, file, each))
             continue
-        unknown = find_unknown_fields(each.value) if isinstance(each.value, Mapping) else []
-        problems += [_at(error, file, each, describe(found)) for error in unknown]
-        taken = _refused(found, unknown[0]) if unknown else found
-        if taken is None:
+        unknown_field_errors = find_unknown_fields(each.value) if isinstance(each.value, Mapping) else []
+        problems += [_problem_at(error, file, each, describe(obj)) for error in unknown_field_errors]
+        accepted = _reject_unknown_field(obj, unknown_field_errors[0]) if unknown_field_errors else obj
+        if accepted is None:
             continue
-        objects.append(_placed(taken, file, each))
-        problems.extend(_own_problems(found, file, each))
-    broken = fault is not None or len(objects) < sum(1 for _ in _items(documents))
-    if fault is not None:
-        problems.append(Problem(file=file, line=fault.line, reason=fault.reason))
-    return Content(objects=tuple(objects), problems=tuple(problems), broken=broken)
+        objects.append(_locate(accepted, file, each))
+        problems.extend(_object_problems(obj, file, each))
+    is_incomplete = yaml_problem is not None or len(objects) < sum(1 for _ in _items(documents))
+    if yaml_problem is not None:
+        problems.append(Problem(file=file, line=yaml_problem.line, reason=yaml_problem.reason))
+    return ManifestContent(objects=tuple(objects), problems=tuple(problems), is_incomplete=is_incomplete)
 
 
-def _refused(found: Object, unknown: ParseError) -> InvalidConnector | None:
+def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | None:
     """What is left of an object with a field that an API server would not take: of a Connector, why it is not used."""
-    match found:
+    match obj:
         case InvalidConnector():
-            return found
+            return obj
         case Connector():
             return InvalidConnector(
-                key=found.key, class_name=found.class_name, reason=UNKNOWN_FIELD, message=str(unknown), uid=found.uid
+                key=obj.key, class_name=obj.class_name, reason=UNKNOWN_FIELD, message=str(error), uid=obj.uid
             )
         case _:
             return None
 
 
-def _at(error: ParseError, file: str, document: Document, subject: str = "") -> Problem:
+def _problem_at(error: ParseError, file: str, document: Document, subject: str = "") -> Problem:
     return Problem(file=file, line=line_of(document, error.path), subject=subject, path=error.path, reason=error.reason)
 
 
-def unusable_problem(placed: Placed, found: Unusable) -> Problem:
+def unusable_problem(located: LocatedObject, unusable: Unusable) -> Problem:
     """Why a Connector cannot be used, at the field that has to change."""
-    path, colon, reason = found.message.partition(": ")
+    path, colon, reason = unusable.message.partition(": ")
     if not colon or not path.startswith("spec"):
-        path, reason = _FIELD_OF_REASON.get(found.reason, "spec.auth.secretRef.name"), found.message
+        path, reason = _FIELD_OF_REASON.get(unusable.reason, "spec.auth.secretRef.name"), unusable.message
     return Problem(
-        file=placed.file,
-        line=_line(placed, path),
-        subject=describe(placed.object),
+        file=located.file,
+        line=_nearest_line(located, path),
+        subject=describe(located.object),
         path=path,
         reason=reason,
     )
 
 
-def _line(placed: Placed, path: str) -> int:
+def _nearest_line(located: LocatedObject, path: str) -> int:
     """Of the field, or of the nearest one around it."""
-    while path and path not in placed.lines:
-        path = _LAST_STEP.sub("", path)
-    return placed.lines.get(path, placed.line)
+    while path and path not in located.lines:
+        path = _LAST_STEP_PATTERN.sub("", path)
+    return located.lines.get(path, located.line)
 
 
-def describe(found: Object) -> str:
+def describe(obj: Object) -> str:
     """Kind and name, for people."""
-    if isinstance(found, ConnectorClass | ClusterRole):
-        return f"{type(found).__name__} {found.name}"
-    if isinstance(found, Binding):
-        return f"RoleBinding {found.key}" if found.key.namespace else f"ClusterRoleBinding {found.key.name}"
-    return f"{'Connector' if isinstance(found, Connector | InvalidConnector) else type(found).__name__} {found.key}"
+    if isinstance(obj, ConnectorClass | ClusterRole):
+        return f"{type(obj).__name__} {obj.name}"
+    if isinstance(obj, Binding):
+        return f"RoleBinding {obj.key}" if obj.key.namespace else f"ClusterRoleBinding {obj.key.name}"
+    return f"{'Connector' if isinstance(obj, Connector | InvalidConnector) else type(obj).__name__} {obj.key}"
 
 
 def secret_problems(secret: Secret) -> tuple[str, ...]:
@@ -187,35 +187,35 @@ def _items(documents: list[Document]) -> Iterator[Document]:
             yield each
 
 
-def _placed(found: Object, file: str, document: Document) -> Placed:
+def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
     paths: Iterable[str] = ()
-    if isinstance(found, Connector | InvalidConnector):
+    if isinstance(obj, Connector | InvalidConnector):
         paths = _CONNECTOR_FIELDS
-    elif isinstance(found, Secret):
+    elif isinstance(obj, Secret):
         paths = map(_key_path, repeat(document), _SECRET_KEYS)
     lines = {path: line_of(document, path) for path in paths}
-    return Placed(object=found, file=file, line=document.line, lines=lines)
+    return LocatedObject(object=obj, file=file, line=document.line, lines=lines)
 
 
-def _own_problems(found: Object, file: str, document: Document) -> Iterator[Problem]:
+def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Problem]:
     """What is wrong with a Secret or a class, whoever uses it; a Connector's are found when it is joined."""
-    if isinstance(found, Secret):
-        for reason in secret_problems(found):
-            path, rest = _field_and_reason(reason, document)
-            yield Problem(file=file, line=line_of(document, path), subject=describe(found), path=path, reason=rest)
-    if isinstance(found, ConnectorClass):
-        for path in found.unsupported_fields:
+    if isinstance(obj, Secret):
+        for reason in secret_problems(obj):
+            path, detail = _split_reason(reason, document)
+            yield Problem(file=file, line=line_of(document, path), subject=describe(obj), path=path, reason=detail)
+    if isinstance(obj, ConnectorClass):
+        for path in obj.unsupported_fields:
             line = line_of(document, path.partition(":")[0])
             reason = f"{path} is accepted and not run"
-            yield Problem(file=file, line=line, subject=describe(found), reason=reason, fatal=False)
+            yield Problem(file=file, line=line, subject=describe(obj), reason=reason, fatal=False)
 
 
-def _field_and_reason(text: str, document: Document) -> tuple[str, str]:
+def _split_reason(text: str, document: Document) -> tuple[str, str]:
     """`FIELD: REASON` or `key "KEY" REASON` -> the field and the rest."""
-    path, colon, rest = text.partition(": ")
+    path, colon, detail = text.partition(": ")
     if colon and " " not in path:
-        return path, rest
-    key = _KEY.match(text)
+        return path, detail
+    key = _KEY_PATTERN.match(text)
     if key is None:
         return "", text
     return _key_path(document, key[1]), text
@@ -223,5 +223,5 @@ def _field_and_reason(text: str, document: Document) -> tuple[str, str]:
 
 def _key_path(document: Document, key: str) -> str:
     """Where the value of a Secret's key stands: stringData wins, as for an API server."""
-    plain = Fields(document.value, "").value("stringData")
-    return f"{'stringData' if isinstance(plain, Mapping) and key in plain else 'data'}[{key}]"
+    string_data = Fields(document.value, "").value("stringData")
+    return f"{'stringData' if isinstance(string_data, Mapping) and key in string_data else 'data'}[{key}]"

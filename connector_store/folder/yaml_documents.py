@@ -33,9 +33,9 @@ _FLOAT: Final = re.compile(
 )
 _TEXT_TAGS: Final = frozenset({"!", "tag:yaml.org,2002:str"})
 _CONTAINER_TAGS: Final = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
-_TAGGED: Final = "has a tag that is not read here; remove it"
-_MERGE: Final = "<<"
-_STEP: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+_TAG_NOT_SUPPORTED: Final = "has a tag that is not read here; remove it"
+_MERGE_KEY: Final = "<<"
+_STEP_PATTERN: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
 class LocatedMapping(dict[str, object]):
@@ -83,7 +83,7 @@ def parse_documents(data: bytes) -> tuple[list[Document], YamlProblem | None]:
     builder = _Builder()
     try:
         while loader.check_event():
-            builder.take(loader.get_event())
+            builder.handle(loader.get_event())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark is not None else 1
@@ -100,7 +100,7 @@ def parse_documents(data: bytes) -> tuple[list[Document], YamlProblem | None]:
 def line_of(document: Document, path: str) -> int:
     """The line of a field (`spec.auth.types[0].name`, `data[ca.crt]`), or of the innermost part of it that is there."""
     value, line = document.value, document.line
-    for match in _STEP.finditer(path):
+    for match in _STEP_PATTERN.finditer(path):
         step = match[1] if match[1] is not None else match[2]
         if isinstance(value, LocatedMapping) and step in value:
             line, value = value.lines.get(step, line), value[step]
@@ -124,7 +124,7 @@ class _Frame:
     container: LocatedMapping | LocatedList
     line: int
     anchor: str | None
-    nodes: int
+    node_count: int
     key: str | None = None
     """A mapping's key that waits for its value, and the key's line."""
     key_line: int = 0
@@ -139,19 +139,19 @@ class _Builder:
         self._anchors: dict[str, tuple[object, int]] = {}
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
+    def handle(self, event: yaml.Event) -> None:
         line = event.start_mark.line + 1  # type: ignore[union-attr]  # the stubs' None is for events made by hand
         match event:
             case yaml.ScalarEvent():
                 self._count(line, 1)
-                self._finish(line, _scalar(line, event, self._wants_key()), event.anchor, 1)
+                self._finish(line, _parse_scalar(line, event, self._expects_key()), event.anchor, 1)
             case yaml.MappingStartEvent():
                 self._open(LocatedMapping(), line, event)
             case yaml.SequenceStartEvent():
                 self._open(LocatedList(), line, event)
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 frame = self._stack.pop()
-                self._finish(frame.line, frame.container, frame.anchor, self._nodes - frame.nodes)
+                self._finish(frame.line, frame.container, frame.anchor, self._nodes - frame.node_count)
             case yaml.AliasEvent():
                 self._alias(line, event.anchor)
             case yaml.DocumentStartEvent():
@@ -162,7 +162,7 @@ class _Builder:
         if self._nodes > MAX_NODES:
             raise _StopError(line, f"has more than {MAX_NODES} values; split the file")
 
-    def _wants_key(self) -> bool:
+    def _expects_key(self) -> bool:
         if not self._stack:
             return False
         return isinstance(self._stack[-1].container, LocatedMapping) and self._stack[-1].key is None
@@ -170,19 +170,19 @@ class _Builder:
     def _open(self, container: LocatedMapping | LocatedList, line: int, event: yaml.CollectionStartEvent) -> None:
         if len(self._stack) >= MAX_DEPTH:
             raise _StopError(line, f"is nested deeper than {MAX_DEPTH} levels")
-        if self._wants_key():
+        if self._expects_key():
             raise _StopError(line, "has a key that is not text")
         if event.tag is not None and event.tag not in _CONTAINER_TAGS:
-            raise _StopError(line, _TAGGED)
+            raise _StopError(line, _TAG_NOT_SUPPORTED)
         self._stack.append(_Frame(container, line, event.anchor, self._nodes))
         self._count(line, 1)
 
     def _alias(self, line: int, anchor: str | None) -> None:
-        found = self._anchors.get(anchor or "")
-        if found is None:
+        definition = self._anchors.get(anchor or "")
+        if definition is None:
             raise _StopError(line, "refers to an anchor that is not defined above it")
-        self._count(line, found[1])
-        self._finish(line, found[0], None, found[1])
+        self._count(line, definition[1])
+        self._finish(line, definition[0], None, definition[1])
 
     def _finish(self, line: int, value: object, anchor: str | None, nodes: int) -> None:
         if anchor is not None:
@@ -196,25 +196,25 @@ class _Builder:
             frame.container.append(value)
             frame.container.lines.append(line)
         elif frame.key is None:
-            frame.key, frame.key_line = _checked_key(line, value, frame.container), line
+            frame.key, frame.key_line = _check_key(line, value, frame.container), line
         else:
             key, frame.key = frame.key, None
-            if key == _MERGE:
+            if key == _MERGE_KEY:
                 _merge(line, value, frame.container)
             else:
                 frame.container[key] = value
                 frame.container.lines[key] = frame.key_line
 
 
-def _scalar(line: int, event: yaml.ScalarEvent, is_key: bool) -> object:
+def _parse_scalar(line: int, event: yaml.ScalarEvent, is_key: bool) -> object:
     if event.tag is not None and event.tag not in _TEXT_TAGS:
-        raise _StopError(line, _TAGGED)
+        raise _StopError(line, _TAG_NOT_SUPPORTED)
     if event.tag is None and event.implicit[0] and not is_key:
-        return _plain(event.value)
+        return _parse_plain(event.value)
     return event.value
 
 
-def _checked_key(line: int, key: object, container: LocatedMapping) -> str:
+def _check_key(line: int, key: object, container: LocatedMapping) -> str:
     if not isinstance(key, str):
         raise _StopError(line, "has a key that is not text")
     if key in container.lines:
@@ -231,17 +231,17 @@ def _merge(line: int, value: object, container: LocatedMapping) -> None:
             container.setdefault(key, inner)
 
 
-def _plain(text: str) -> object:
+def _parse_plain(text: str) -> object:
     if text in _NULLS:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     if _INTEGER.fullmatch(text) is not None:
-        return _integer(text.replace("_", ""))
+        return _parse_integer(text.replace("_", ""))
     return float("nan") if _FLOAT.fullmatch(text) is not None else text
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:

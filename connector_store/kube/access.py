@@ -18,7 +18,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.token_claims import parse_issuer, rejection_reason
 from connector_store.domain.config.settings import AccessRule
-from connector_store.kube.budget import Budget
+from connector_store.kube.budget import RateLimiter
 from connector_store.kube.client import KubeClient
 from connector_store.kube.review import review_access, review_owner, review_token, service_account
 from connector_store.single_flight import SingleFlight
@@ -26,32 +26,32 @@ from connector_store.single_flight import SingleFlight
 RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
 
-REFUSED_FOR: Final = 3.0
+REFUSAL_TTL: Final = 3.0
 """Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
 
-_GRANTED_SIZE: Final = 20_000
-_REFUSED_SIZE: Final = 2_000
-IN_FLIGHT: Final = 500
+_MAX_GRANTED: Final = 20_000
+_MAX_REFUSED: Final = 2_000
+MAX_IN_FLIGHT: Final = 500
 """Reviews under way; more are Unavailable at once."""
 
-UNKNOWN_PER_SECOND: Final = 1.0
-UNKNOWN_BURST: Final = 100
+UNKNOWN_ISSUER_RATE: Final = 1.0
+UNKNOWN_ISSUER_BURST: Final = 100
 """Reviews of tokens whose issuer nobody's accepted token has had yet: enough to learn a new one, and no load."""
 
-_ISSUERS: Final = 64
+_MAX_ISSUERS: Final = 64
 """Issuers that are known at most; an API server has one, and two while it changes."""
 
-_SKEW: Final = 10.0
+_EXPIRY_SKEW: Final = 10.0
 """Seconds before its expiry from which a token's refusal may mean no more than that."""
 
 _Digest = bytes
-_Observe = Callable[[Literal["token", "use", "owner"], str], None]
+_ReviewObserver = Callable[[Literal["token", "use", "owner"], str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Known[V]:
+class _Reviewed[V]:
     value: V
-    asked_at: float
+    reviewed_at: float
 
 
 class KubeAccess:
@@ -64,12 +64,12 @@ class KubeAccess:
         audience: str,
         rule: AccessRule,
         recheck: float = RECHECK,
-        refused_for: float = REFUSED_FOR,
-        in_flight: int = IN_FLIGHT,
+        refusal_ttl: float = REFUSAL_TTL,
+        max_in_flight: int = MAX_IN_FLIGHT,
         issuers: Iterable[str] = (),
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        on_review: _Observe = lambda what, result: None,
+        on_review: _ReviewObserver = lambda what, result: None,
     ) -> None:
         """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`.
 
@@ -80,43 +80,49 @@ class KubeAccess:
         self._audience = audience
         self._rule = rule
         self._recheck = recheck
-        self._refused_for = refused_for
+        self._refusal_ttl = refusal_ttl
         self._now = now
         self._clock = clock
         self._issuers = {each for each in issuers if each}
-        self._unknown = Budget(UNKNOWN_PER_SECOND, UNKNOWN_BURST)
+        self._unknown_issuer_limiter = RateLimiter(UNKNOWN_ISSUER_RATE, UNKNOWN_ISSUER_BURST)
         self._on_review = on_review
         self.revocation_count = 0
         # Apart from each other, so that a flood of bad tokens pushes no good one out.
-        self._tokens = ExpiringCache[_Digest, _Known[Granted]](_GRANTED_SIZE)
-        self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Known[Literal[True]]](_GRANTED_SIZE)
-        self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSED_SIZE)
-        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSED_SIZE)
-        self._owners = ExpiringCache[Identity, Literal[True]](_GRANTED_SIZE)
-        self._flights = SingleFlight(most=in_flight, what="reviews")
+        self._tokens = ExpiringCache[_Digest, _Reviewed[Granted]](_MAX_GRANTED)
+        self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Reviewed[Literal[True]]](_MAX_GRANTED)
+        self._refused_tokens = ExpiringCache[_Digest, Refused](_MAX_REFUSED)
+        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_MAX_REFUSED)
+        self._owners = ExpiringCache[Identity, Literal[True]](_MAX_GRANTED)
+        self._reviews = SingleFlight(max_in_flight=max_in_flight, description="reviews")
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         """The answer if it is known; None if it must be asked for. Never waits."""
         digest = _digest(token)
         now = self._clock()
-        who = self._known_token(digest, now) or self._impossible(token)
-        if not isinstance(who, Granted):
-            return who
-        used = self._uses.get((digest, key), now=now)
-        if used is None:
+        authentication = self._cached_authentication(digest, now) or self._refuse_without_review(token)
+        if not isinstance(authentication, Granted):
+            return authentication
+        use_entry = self._uses.get((digest, key), now=now)
+        if use_entry is None:
             return self._refused_uses.get((digest, key), now=now)
-        return replace(who, holds_until=min(who.valid_until, used.asked_at + self._recheck))
+        return replace(
+            authentication, holds_until=min(authentication.valid_until, use_entry.reviewed_at + self._recheck)
+        )
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
         """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
         digest = _digest(token)
-        who = (
-            self._known_token(digest, self._clock()) or self._impossible(token) or await self._ask_token(digest, token)
+        authentication = (
+            self._cached_authentication(digest, self._clock())
+            or self._refuse_without_review(token)
+            or await self._review_token(digest, token)
         )
-        if not isinstance(who, Granted):
-            return who
-        use = self._known_use(digest, key, self._clock()) or await self._ask_use(digest, who.identity, key)
-        return who if use is True else use
+        if not isinstance(authentication, Granted):
+            return authentication
+        use = self._cached_authorization(digest, key, self._clock()) or await self._review_use(
+            digest, authentication.identity, key
+        )
+        return authentication if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         """The answer for a live stream; expiry alone is no refusal while the token's owner is there.
@@ -125,48 +131,48 @@ class KubeAccess:
         was taken away is noticed within `recheck`.
         """
         digest = _digest(token)
-        since = self._clock() - self._recheck / 3
-        expires = read_token_times(token).expires_at
-        who: AccessResult = Granted(identity=identity, token_expires_at=expires)
-        if expires is not None and expires <= self._now() + _SKEW:
+        fresh_since = self._clock() - self._recheck / 3
+        expires_at = read_token_times(token).expires_at
+        authentication: AccessResult = Granted(identity=identity, token_expires_at=expires_at)
+        if expires_at is not None and expires_at <= self._now() + _EXPIRY_SKEW:
             # The token can be reviewed no more: its owner is looked for instead.
-            owner = self._owners.get(identity, now=self._clock()) or await self._ask_owner(identity, expires)
+            owner = self._owners.get(identity, now=self._clock()) or await self._review_owner(identity, expires_at)
             if owner is not True:
                 return owner
         else:
-            known = self._tokens.get(digest, now=self._clock())
-            fresh = known.value if known is not None and known.asked_at >= since else None
-            who = fresh or await self._ask_token(digest, token)
-            if not isinstance(who, Granted):
-                return who
-        used = self._uses.get((digest, key), now=self._clock())
-        if used is not None and used.asked_at >= since:
-            return who
-        use = await self._ask_use(digest, identity, key)
-        return who if use is True else use
+            token_entry = self._tokens.get(digest, now=self._clock())
+            fresh = token_entry.value if token_entry is not None and token_entry.reviewed_at >= fresh_since else None
+            authentication = fresh or await self._review_token(digest, token)
+            if not isinstance(authentication, Granted):
+                return authentication
+        use_entry = self._uses.get((digest, key), now=self._clock())
+        if use_entry is not None and use_entry.reviewed_at >= fresh_since:
+            return authentication
+        use = await self._review_use(digest, identity, key)
+        return authentication if use is True else use
 
-    def _impossible(self, token: str) -> Refused | None:
+    def _refuse_without_review(self, token: str) -> Refused | None:
         """What no API server would accept need not be asked for."""
-        why = rejection_reason(token, self._audience, now=self._now())
-        return Refused(check="token", reason=why) if why is not None else None
+        reason = rejection_reason(token, self._audience, now=self._now())
+        return Refused(check="token", reason=reason) if reason is not None else None
 
-    def _known_token(self, digest: _Digest, now: float) -> Granted | Refused | None:
-        known = self._tokens.get(digest, now=now)
-        return known.value if known is not None else self._refused_tokens.get(digest, now=now)
+    def _cached_authentication(self, digest: _Digest, now: float) -> Granted | Refused | None:
+        entry = self._tokens.get(digest, now=now)
+        return entry.value if entry is not None else self._refused_tokens.get(digest, now=now)
 
-    def _known_use(self, digest: _Digest, key: ObjectKey, now: float) -> Literal[True] | Refused | None:
-        known = self._uses.get((digest, key), now=now)
-        return known.value if known is not None else self._refused_uses.get((digest, key), now=now)
+    def _cached_authorization(self, digest: _Digest, key: ObjectKey, now: float) -> Literal[True] | Refused | None:
+        entry = self._uses.get((digest, key), now=now)
+        return entry.value if entry is not None else self._refused_uses.get((digest, key), now=now)
 
-    async def _ask_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
-        async def ask() -> Granted | Refused | Unavailable:
-            asked_at = self._clock()
-            named = parse_issuer(token)
-            if named not in self._issuers and not self._unknown.take(asked_at):
+    async def _review_token(self, digest: _Digest, token: str) -> Granted | Refused | Unavailable:
+        async def review() -> Granted | Refused | Unavailable:
+            reviewed_at = self._clock()
+            token_issuer = parse_issuer(token)
+            if token_issuer not in self._issuers and not self._unknown_issuer_limiter.take(reviewed_at):
                 return Unavailable(reason="too many tokens of unknown issuers", retry_after=1)
             answer = await review_token(self._client, token, self._audience)
-            if isinstance(answer, Granted) and len(self._issuers) < _ISSUERS:
-                self._issuers.add(named)
+            if isinstance(answer, Granted) and len(self._issuers) < _MAX_ISSUERS:
+                self._issuers.add(token_issuer)
             if (
                 isinstance(answer, Granted)
                 and answer.token_expires_at is not None
@@ -176,56 +182,56 @@ class KubeAccess:
                 answer = Refused(check="token", reason="the token has expired")
             match answer:
                 case Granted(token_expires_at=expires):
-                    life = math.inf if expires is None else expires - self._now()
-                    until = min(asked_at + self._recheck, self._clock() + life)
-                    known = _Known(replace(answer, holds_until=until), asked_at)
-                    self._tokens.put(digest, known, until=until)
+                    lifetime = math.inf if expires is None else expires - self._now()
+                    valid_until = min(reviewed_at + self._recheck, self._clock() + lifetime)
+                    entry = _Reviewed(replace(answer, holds_until=valid_until), reviewed_at)
+                    self._tokens.put(digest, entry, expires_at=valid_until)
                 case Refused():
                     self._tokens.drop(digest)
                     self.revocation_count += 1
-                    self._refused_tokens.put(digest, answer, until=asked_at + self._refused_for)
-            self._on_review("token", _result(answer))
+                    self._refused_tokens.put(digest, answer, expires_at=reviewed_at + self._refusal_ttl)
+            self._on_review("token", _result_label(answer))
             return answer
 
-        return await self._flights.once(digest, ask)
+        return await self._reviews.do(digest, review)
 
-    async def _ask_owner(self, identity: Identity, expires: float) -> Literal[True] | Refused | Unavailable:
-        if service_account(identity) is None and expires > self._now():
+    async def _review_owner(self, identity: Identity, expires_at: float) -> Literal[True] | Refused | Unavailable:
+        if service_account(identity) is None and expires_at > self._now():
             return True
 
-        async def ask() -> Literal[True] | Refused | Unavailable:
-            asked_at = self._clock()
+        async def review() -> Literal[True] | Refused | Unavailable:
+            reviewed_at = self._clock()
             answer = await review_owner(self._client, identity)
             if answer is True:
-                self._owners.put(identity, answer, until=asked_at + self._recheck / 3)
-            self._on_review("owner", _result(answer))
+                self._owners.put(identity, answer, expires_at=reviewed_at + self._recheck / 3)
+            self._on_review("owner", _result_label(answer))
             return answer
 
-        return await self._flights.once(identity, ask)
+        return await self._reviews.do(identity, review)
 
-    async def _ask_use(
+    async def _review_use(
         self, digest: _Digest, identity: Identity, key: ObjectKey
     ) -> Literal[True] | Refused | Unavailable:
-        async def ask() -> Literal[True] | Refused | Unavailable:
-            asked_at = self._clock()
+        async def review() -> Literal[True] | Refused | Unavailable:
+            reviewed_at = self._clock()
             answer = await review_access(self._client, identity, key, self._rule)
             if answer is True:
-                self._uses.put((digest, key), _Known(answer, asked_at), until=asked_at + self._recheck)
+                self._uses.put((digest, key), _Reviewed(answer, reviewed_at), expires_at=reviewed_at + self._recheck)
             elif isinstance(answer, Refused):
                 self._uses.drop((digest, key))
                 self.revocation_count += 1
-                self._refused_uses.put((digest, key), answer, until=asked_at + self._refused_for)
-            self._on_review("use", _result(answer))
+                self._refused_uses.put((digest, key), answer, expires_at=reviewed_at + self._refusal_ttl)
+            self._on_review("use", _result_label(answer))
             return answer
 
-        return await self._flights.once((digest, key), ask)
+        return await self._reviews.do((digest, key), review)
 
 
 def _digest(token: str) -> _Digest:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _result(answer: object) -> str:
+def _result_label(answer: object) -> str:
     match answer:
         case Refused():
             return "refused"

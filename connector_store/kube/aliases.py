@@ -27,11 +27,11 @@ class Aliases:
     def __len__(self) -> int:
         return len(self._owners)
 
-    def seen(self, connector: ObjectKey, uid: str) -> bool:
+    def has_alias(self, connector: ObjectKey, uid: str) -> bool:
         """True if that Connector's Service is ours, as far as is known."""
         return bool(uid) and self._owners.get(connector) == uid
 
-    def take(self, connector: ObjectKey, service: Service | None) -> None:
+    def update(self, connector: ObjectKey, service: Service | None) -> None:
         """What its Service is now; None: there is none."""
         if service is not None and is_alias_service(service, connector, service.owner_uid, self._host):
             self._owners[connector] = service.owner_uid
@@ -49,8 +49,8 @@ async def leads_to_proxy(client: KubeClient, connector: ObjectKey, uid: str, hos
         return False
     query = {"fieldSelector": f"metadata.name={name}", "labelSelector": ALIAS_SELECTOR}
     try:
-        found = (await client.get(SERVICES.path(connector.namespace), query)).get("items") or []
+        services = (await client.get(SERVICES.path(connector.namespace), query)).get("items") or []
     except ApiError as error:
         logger.warning("services %r in namespace %r cannot be looked at: %s", name, connector.namespace, error)
         return False
-    return any(is_alias_service(parse_service(each), connector, uid, host) for each in found)
+    return any(is_alias_service(parse_service(each), connector, uid, host) for each in services)

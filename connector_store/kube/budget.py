@@ -8,55 +8,55 @@
 from collections import OrderedDict
 from typing import Final
 
-SOURCES: Final = 10_000
+MAX_SOURCES: Final = 10_000
 """Sources that are told apart; the one not heard of for the longest time is forgotten first."""
 
 
-class Budget:
+class RateLimiter:
     """Times are the caller's, in seconds."""
 
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._per_second = per_second
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
         self._burst = float(burst)
-        self._left = float(burst)
-        self._at = 0.0
+        self._tokens = float(burst)
+        self._refilled_at = 0.0
 
     def take(self, now: float) -> bool:
         """One less, if there is one."""
-        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1.0:
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
+        self._refilled_at = now
+        if self._tokens < 1.0:
             return False
-        self._left -= 1.0
+        self._tokens -= 1.0
         return True
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """It was not what the budget is for."""
-        self._left = min(self._burst, self._left + 1.0)
+        self._tokens = min(self._burst, self._tokens + 1.0)
 
 
-class Budgets:
+class RateLimiterBySource:
     """One for each source, a client's address for instance."""
 
-    def __init__(self, per_second: float, burst: int, *, size: int = SOURCES) -> None:
-        self._per_second = per_second
+    def __init__(self, rate: float, burst: int, *, max_sources: int = MAX_SOURCES) -> None:
+        self._rate = rate
         self._burst = burst
-        self._size = size
-        self._held: OrderedDict[str, Budget] = OrderedDict()
+        self._max_sources = max_sources
+        self._limiters: OrderedDict[str, RateLimiter] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._limiters)
 
     def take(self, source: str, now: float) -> bool:
         """One less of that source's, if there is one."""
-        budget = self._held.get(source)
-        if budget is None:
-            budget = self._held[source] = Budget(self._per_second, self._burst)
-            if len(self._held) > self._size:
-                self._held.popitem(last=False)
-        self._held.move_to_end(source)
-        return budget.take(now)
+        limiter = self._limiters.get(source)
+        if limiter is None:
+            limiter = self._limiters[source] = RateLimiter(self._rate, self._burst)
+            if len(self._limiters) > self._max_sources:
+                self._limiters.popitem(last=False)
+        self._limiters.move_to_end(source)
+        return limiter.take(now)
 
-    def give_back(self, source: str) -> None:
-        if (budget := self._held.get(source)) is not None:
-            budget.give_back()
+    def refund(self, source: str) -> None:
+        if (limiter := self._limiters.get(source)) is not None:
+            limiter.refund()

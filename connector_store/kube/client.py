@@ -24,7 +24,7 @@ from connector_store.domain.callers.token_claims import parse_issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICE_ACCOUNTS
-from connector_store.outbound_proxy import of_environment
+from connector_store.outbound_proxy import proxy_from_environment
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ Json = dict[str, Any]
 TIMEOUT: Final = 30.0
 """Seconds for one request and its answer; watches have their own."""
 
-RETRY_AFTER_MAX: Final = 120
+MAX_RETRY_AFTER: Final = 120
 """Seconds that we wait at most where a server names a time: what stands before an API server may name hours."""
 
-PAGE: Final = 500
+PAGE_SIZE: Final = 500
 """Objects of one page of a list, as client-go."""
 
 _JSON: Final = "application/json"
@@ -48,14 +48,14 @@ _CONNECT_TIMEOUT: Final = 10.0
 _CA_PERIOD: Final = 60.0
 """Seconds between looks at the file with the API server's CA."""
 
-_CLOSING: Final = 1.0
+_CLOSE_TIMEOUT: Final = 1.0
 """Seconds for connections to be gone once the client is closed."""
-_CHUNK: Final = 64 * 1024
-_ERROR_BODY: Final = 64 * 1024
+_CHUNK_SIZE: Final = 64 * 1024
+_MAX_ERROR_BODY: Final = 64 * 1024
 
 # asyncio holds a buffer for each TLS connection for as long as it lives, and has no setting for its size: its own
 # 256 kB are 3 MB for the watches of a door, each of which brings an object now and then.
-asyncio.sslproto.SSLProtocol.max_size = _CHUNK
+asyncio.sslproto.SSLProtocol.max_size = _CHUNK_SIZE
 
 # A peer that vanished without a FIN is noticed within a minute.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -76,8 +76,8 @@ class KubeClient:
         self._now = now
         self._ca = _read_ca(configuration)
         self._ca_read_at = now()
-        self._rest = _Rest(configuration)
-        self._former: _Rest | None = None
+        self._pool = _ConnectionPool(configuration)
+        self._previous_pool: _ConnectionPool | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,11 +86,11 @@ class KubeClient:
         await self.close()
 
     async def close(self) -> None:
-        if self._former is not None:
-            await self._former.close()
-        await self._rest.close()
+        if self._previous_pool is not None:
+            await self._previous_pool.close()
+        await self._pool.close()
 
-    async def _follow_ca(self) -> None:
+    async def _reload_ca(self) -> None:
         """A file with the API server's CA is looked at every minute: a new one is for new connections.
 
         Watches of before go on until they end, five minutes at most, as in client-go (transport/ca_rotation.go).
@@ -102,15 +102,15 @@ class KubeClient:
         if ca is None or ca == self._ca:
             return
         try:
-            fresh = _Rest(self._configuration)
+            pool = _ConnectionPool(self._configuration)
         except (OSError, ValueError) as e:
             # Half written, or not a certificate: what there is goes on, and it is looked at again.
             logger.warning("the CA of the API server, %s: %s", self._configuration.ssl_ca_cert, e)
             return
-        former, self._former, self._rest, self._ca = self._former, self._rest, fresh, ca
+        previous_pool, self._previous_pool, self._pool, self._ca = self._previous_pool, self._pool, pool, ca
         logger.info("the CA of the API server was read anew")
-        if former is not None:
-            await former.close()
+        if previous_pool is not None:
+            await previous_pool.close()
 
     @property
     def host(self) -> str:
@@ -128,36 +128,36 @@ class KubeClient:
     ) -> Json:
         """With `metadata` the object, or those of the list, are PartialObjectMetadata: no spec, no data."""
         accept = {None: _JSON, "object": _METADATA, "list": _METADATA_LIST}[metadata]
-        return await self._json("GET", path, params=params, accept=accept)
+        return await self._request_json("GET", path, params=params, accept=accept)
 
-    async def create(self, path: str, body: Json, *, seconds: float = TIMEOUT, dry_run: bool = False) -> Json:
+    async def create(self, path: str, body: Json, *, timeout: float = TIMEOUT, dry_run: bool = False) -> Json:
         """POST; with `dry_run` it is admitted or refused as it would be, and not stored."""
         params = {"dryRun": "All"} if dry_run else None
-        return await self._json("POST", path, params=params, body=body, seconds=seconds)
+        return await self._request_json("POST", path, params=params, body=body, timeout=timeout)
 
     async def replace(self, path: str, body: Json) -> Json:
         """PUT; with metadata.resourceVersion in the body a 409 tells that somebody else was first."""
-        return await self._json("PUT", path, body=body)
+        return await self._request_json("PUT", path, body=body)
 
     async def patch(self, path: str, body: Json | list[Json], kind: Literal["merge", "json"] = "merge") -> Json:
         """A merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
-        return await self._json("PATCH", path, body=body, content_type=f"application/{kind}-patch+json")
+        return await self._request_json("PATCH", path, body=body, content_type=f"application/{kind}-patch+json")
 
     async def delete(self, path: str, *, uid: str | None = None) -> Json:
         """With `uid` only that very object."""
         body = {"preconditions": {"uid": uid}} if uid else None
-        return await self._json("DELETE", path, body=body)
+        return await self._request_json("DELETE", path, body=body)
 
     async def list_pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Json]:
         """The list in pages; each is a List object, and the last one has no metadata.continue."""
-        query = {**(params or {}), "limit": str(PAGE)}
+        query = {**(params or {}), "limit": str(PAGE_SIZE)}
         while True:
             page = await self.get(path, query)
             yield page
-            proceed = (page.get("metadata") or {}).get("continue")
-            if not proceed:
+            continue_token = (page.get("metadata") or {}).get("continue")
+            if not continue_token:
                 return
-            query["continue"] = proceed
+            query["continue"] = continue_token
 
     async def create_token(self, namespace: str, name: str, audience: str, ttl: int) -> str:
         """A token of that ServiceAccount (TokenRequest); `ttl` in seconds, at least 600."""
@@ -166,27 +166,27 @@ class KubeClient:
             "kind": "TokenRequest",
             "spec": {"audiences": [audience], "expirationSeconds": ttl},
         }
-        answer = await self.create(SERVICE_ACCOUNTS.path(namespace, name, "token"), body)
-        return str(answer["status"]["token"])
+        token_request = await self.create(SERVICE_ACCOUNTS.path(namespace, name, "token"), body)
+        return str(token_request["status"]["token"])
 
     @asynccontextmanager
-    async def stream(
-        self, path: str, params: Mapping[str, str], *, seconds: float, metadata_only: bool = False
+    async def watch(
+        self, path: str, params: Mapping[str, str], *, timeout: float, metadata_only: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """A watch; `seconds` are for all of it, so a stream that died without a word ends too.
 
         With `metadata_only` its objects are PartialObjectMetadata.
         """
-        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
+        client_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
         accept = _METADATA if metadata_only else _JSON
-        response = await self._send("GET", path, params, None, _JSON, accept, limits)
+        response = await self._send("GET", path, params, None, _JSON, accept, client_timeout)
         try:
-            yield _chunks(response)
+            yield _read_chunks(response)
         finally:
             # Not released to the pool: what is left of the stream would be read first.
             response.close()
 
-    async def _json(
+    async def _request_json(
         self,
         method: str,
         path: str,
@@ -195,14 +195,14 @@ class KubeClient:
         body: object = None,
         content_type: str = _JSON,
         accept: str = _JSON,
-        seconds: float = TIMEOUT,
+        timeout: float = TIMEOUT,
     ) -> Json:
-        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
-        response = await self._send(method, path, params, body, content_type, accept, limits)
+        client_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
+        response = await self._send(method, path, params, body, content_type, accept, client_timeout)
         try:
             document = load_json(await response.read())
         except (aiohttp.ClientError, OSError, ValueError) as e:
-            raise _failure(e) from e
+            raise _error_from_exception(e) from e
         if not isinstance(document, dict):
             raise ApiError(0, "the API server answered something else than a JSON object")
         return document
@@ -215,11 +215,11 @@ class KubeClient:
         body: object,
         content_type: str,
         accept: str,
-        limits: aiohttp.ClientTimeout,
+        client_timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         url = self.host + path + ("?" + urlencode(params) if params else "")
         try:
-            await self._follow_ca()
+            await self._reload_ca()
             headers = {
                 "Accept": accept,
                 # The API server is near: packing and unpacking would cost more than it saves.
@@ -230,11 +230,11 @@ class KubeClient:
             authorization = await self._configuration.authorization()
             if authorization:
                 headers["Authorization"] = authorization
-            response = await self._rest.request(method, url, headers=headers, body=body, limits=limits)
+            response = await self._pool.request(method, url, headers=headers, body=body, client_timeout=client_timeout)
             if response.status >= 300:
-                raise _refusal(response, await response.content.read(_ERROR_BODY))
+                raise _error_from_response(response, await response.content.read(_MAX_ERROR_BODY))
         except (aiohttp.ClientError, OSError, CredentialError, ValueError) as e:
-            raise _failure(e) from e
+            raise _error_from_exception(e) from e
         return response
 
 
@@ -247,13 +247,13 @@ def _read_ca(configuration: Configuration) -> bytes | None:
         return None
 
 
-class _Rest:
+class _ConnectionPool:
     """A pool of connections, made with its first request."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         # For tests alone without TLS, and then without its 30 ms.
-        self._context = configuration.context() if configuration.host.startswith("https://") else True
+        self._ssl_context = configuration.ssl_context() if configuration.host.startswith("https://") else True
         self._proxy = configuration.proxy
         self._session: aiohttp.ClientSession | None = None
         self._sockets = WeakSet[socket.socket]()
@@ -263,20 +263,20 @@ class _Rest:
             return
         await self._session.close()
         # aiohttp waits for none that it has given up before, and those wait for the server's part of TLS's farewell.
-        for each in self._open():
+        for each in self._open_sockets():
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSING):
-                while self._open():  # noqa: ASYNC110 - a transport tells nobody that it is gone
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while self._open_sockets():  # noqa: ASYNC110 - a transport tells nobody that it is gone
                     await asyncio.sleep(0.005)
 
-    def _open(self) -> list[socket.socket]:
+    def _open_sockets(self) -> list[socket.socket]:
         return [each for each in self._sockets if each.fileno() >= 0]
 
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, _ = info
-        sock = socket.socket(family=family, type=kind, proto=protocol)
+    def _create_socket(self, address_info: tuple[Any, ...]) -> socket.socket:
+        family, socket_type, protocol, _, _ = address_info
+        sock = socket.socket(family=family, type=socket_type, proto=protocol)
         self._sockets.add(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
@@ -284,55 +284,55 @@ class _Rest:
         return sock
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: object, limits: aiohttp.ClientTimeout
+        self, method: str, url: str, *, headers: Mapping[str, str], body: object, client_timeout: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         """Its head; `body` is sent as JSON."""
         if self._session is None:
             # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._context, socket_factory=self._socket)
-            self._proxy = self._proxy or of_environment(self._configuration.host)
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl_context, socket_factory=self._create_socket)
+            self._proxy = self._proxy or proxy_from_environment(self._configuration.host)
             self._session = aiohttp.ClientSession(connector=connector)
         return await self._session.request(
             method,
             url,
             data=None if body is None else json.dumps(body),
             headers=headers,
-            timeout=limits,
+            timeout=client_timeout,
             proxy=self._proxy,
             server_hostname=self._configuration.tls_server_name,
         )
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _read_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
-        while data := await response.content.read(_CHUNK):
+        while data := await response.content.read(_CHUNK_SIZE):
             yield data
     except (aiohttp.ClientError, OSError) as e:
-        raise _failure(e) from e
+        raise _error_from_exception(e) from e
 
 
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
+def _error_from_response(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     """An answer of 300 and more; the message is that of the Status in the body, if it is one."""
     response.close()
     try:
         status = load_json(body)
     except ValueError:
         status = None
-    named = status if isinstance(status, dict) else {}
+    status_fields = status if isinstance(status, dict) else {}
     return ApiError(
         response.status,
-        str(named.get("message") or response.reason or "no message"),
-        reason=str(named.get("reason") or ""),
-        retry_after=_seconds(response.headers.get("Retry-After", "")),
+        str(status_fields.get("message") or response.reason or "no message"),
+        reason=str(status_fields.get("reason") or ""),
+        retry_after=_parse_retry_after(response.headers.get("Retry-After", "")),
     )
 
 
-def _seconds(text: str) -> int | None:
+def _parse_retry_after(text: str) -> int | None:
     """Of Retry-After; a date is passed over."""
-    return min(int(text), RETRY_AFTER_MAX) if text.isascii() and text.isdigit() and len(text) < 6 else None
+    return min(int(text), MAX_RETRY_AFTER) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def _failure(error: Exception) -> ApiError:
+def _error_from_exception(error: Exception) -> ApiError:
     """No answer; the text names what failed, and never the URL of a proxy, which may hold a password."""
     match error:
         case TimeoutError():
@@ -340,9 +340,9 @@ def _failure(error: Exception) -> ApiError:
         case aiohttp.ClientHttpProxyError():
             return ApiError(0, f"the proxy on the way to the API server answered {error.status}")
         case aiohttp.ClientConnectorError():
-            proxied = isinstance(error, aiohttp.ClientProxyConnectionError)
-            what = "the proxy on the way to the API server" if proxied else "the API server"
-            return ApiError(0, f"cannot connect to {what}, {error.host}:{error.port}: {error.os_error}")
+            is_proxy_error = isinstance(error, aiohttp.ClientProxyConnectionError)
+            peer = "the proxy on the way to the API server" if is_proxy_error else "the API server"
+            return ApiError(0, f"cannot connect to {peer}, {error.host}:{error.port}: {error.os_error}")
         case aiohttp.InvalidURL():
             return ApiError(0, "the URL of the API server, or of the proxy on the way, is not valid")
         case CredentialError() | OSError():

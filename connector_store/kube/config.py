@@ -22,7 +22,7 @@ def in_pod(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(environ.get(SERVICE_HOST))
 
 
-async def load(
+async def load_configuration(
     context: str | None = None,
     *,
     kubeconfig: str | None = None,
@@ -38,24 +38,24 @@ async def load(
     """
     if context is None and kubeconfig is None and in_pod(environ):
         try:
-            return _of_the_pod(environ, service_account, clock)
+            return _load_in_pod(environ, service_account, clock)
         except (CredentialError, OSError) as e:
             raise ValueError(f"no access to an API server: {e}") from e
-    from connector_store.kube.kubeconfig import read
+    from connector_store.kube.kubeconfig import read_kubeconfig
 
     paths = kubeconfig or environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    return await read(paths, context, now, clock)
+    return await read_kubeconfig(paths, context, now, clock)
 
 
-def _of_the_pod(environ: Mapping[str, str], folder: Path, clock: Callable[[], float]) -> Configuration:
+def _load_in_pod(environ: Mapping[str, str], folder: Path, clock: Callable[[], float]) -> Configuration:
     host, port = environ[SERVICE_HOST], environ.get(SERVICE_PORT, "")
     if not port:
         raise CredentialError(f"{SERVICE_HOST} is set, and {SERVICE_PORT} is not")
-    ca = folder / "ca.crt"
-    if not ca.read_bytes():
-        raise CredentialError(f"{ca} is empty")
+    ca_file = folder / "ca.crt"
+    if not ca_file.read_bytes():
+        raise CredentialError(f"{ca_file} is empty")
     return Configuration(
         host=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        ssl_ca_cert=str(ca),
+        ssl_ca_cert=str(ca_file),
         authorization=TokenFile(folder / "token", clock).authorization,
     )

@@ -16,7 +16,7 @@ class CredentialError(Exception):
     """No credential at the moment; the message says what to mend, and holds none."""
 
 
-async def _nobody() -> str | None:
+async def _no_authorization() -> str | None:
     return None
 
 
@@ -34,9 +34,9 @@ class Configuration:
     tls_server_name: str | None = None
     proxy: str | None = None
     """URL; None: that of the environment, if it names one."""
-    authorization: Callable[[], Awaitable[str | None]] = _nobody
+    authorization: Callable[[], Awaitable[str | None]] = _no_authorization
 
-    def context(self) -> ssl.SSLContext:
+    def ssl_context(self) -> ssl.SSLContext:
         """TLS with the CA and the certificate as their files are now; OSError or ssl.SSLError if they are no good."""
         context = ssl.create_default_context(cafile=self.ssl_ca_cert)
         # kubectl accepts CAs without key usage or authority key id, which OpenSSL's strict mode refuses (RFC 5280),

@@ -23,7 +23,9 @@ _EXPIRY_LEEWAY: Final = 60.0
 """Seconds before its expiry that a plugin's credential is asked for again."""
 
 
-async def read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
+async def read_kubeconfig(
+    paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]
+) -> Configuration:
     """Of the files in `paths`, separated as in KUBECONFIG; ValueError says what is missing and where.
 
     `now` is in unix seconds, `clock` one that nobody sets back.
@@ -39,39 +41,39 @@ async def read(paths: str, context: str | None, now: Callable[[], float], clock:
 
 
 async def _read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
-    merged = _merged(paths)
-    user = _user(merged, context)
+    merged = _merge_files(paths)
+    user = _find_user(merged, context)
     # The library would run the plugin itself, and log and pass over what goes wrong with it.
     plugin = user.value.pop("exec", None)
     # A token file wins over an inline token (client-go), which the library reads the other way round.
-    file = user.value.pop("tokenFile", None)
-    if file is not None:
+    token_file = user.value.pop("tokenFile", None)
+    if token_file is not None:
         user.value.pop("token", None)
-    loaded = Loaded()
-    await KubeConfigLoader(merged, active_context=context, config_base_path=None).load_and_set(loaded)
-    certificate = (loaded.cert_file, loaded.key_file)
-    authorization = _always(loaded.api_key.get("BearerToken"))
+    library_configuration = Loaded()
+    await KubeConfigLoader(merged, active_context=context, config_base_path=None).load_and_set(library_configuration)
+    certificate = (library_configuration.cert_file, library_configuration.key_file)
+    authorization = _static_authorization(library_configuration.api_key.get("BearerToken"))
     if plugin is not None:
-        at = f"{user.name}/exec"
-        _check_plugin(plugin, at)
-        runner = _Plugin(ConfigNode(at, plugin, user.path), now)
-        certificate = await runner.start() or certificate
-        authorization = runner.authorization
-    elif file is not None:
-        authorization = TokenFile(Path(user.path or "").parent / file, clock).authorization
+        location = f"{user.name}/exec"
+        _check_plugin(plugin, location)
+        exec_plugin = _ExecPlugin(ConfigNode(location, plugin, user.path), now)
+        certificate = await exec_plugin.start() or certificate
+        authorization = exec_plugin.authorization
+    elif token_file is not None:
+        authorization = TokenFile(Path(user.path or "").parent / token_file, clock).authorization
     return Configuration(
-        host=str(loaded.host),
-        ssl_ca_cert=loaded.ssl_ca_cert,
+        host=str(library_configuration.host),
+        ssl_ca_cert=library_configuration.ssl_ca_cert,
         cert_file=certificate[0],
         key_file=certificate[1],
-        verify_ssl=loaded.verify_ssl,
-        tls_server_name=loaded.tls_server_name,
-        proxy=loaded.proxy,
+        verify_ssl=library_configuration.verify_ssl,
+        tls_server_name=library_configuration.tls_server_name,
+        proxy=library_configuration.proxy,
         authorization=authorization,
     )
 
 
-def _merged(paths: str) -> ConfigNode:
+def _merge_files(paths: str) -> ConfigNode:
     if not any(Path(each).expanduser().is_file() for each in paths.split(os.pathsep) if each):
         raise ConfigException(f"kubeconfig {paths} not found; set KUBECONFIG or name another")
     try:
@@ -88,48 +90,48 @@ def _merged(paths: str) -> ConfigNode:
     return merged
 
 
-def _user(merged: ConfigNode, context: str | None) -> ConfigNode:
+def _find_user(merged: ConfigNode, context: str | None) -> ConfigNode:
     name = context if context is not None else merged["current-context"]
     contexts = merged["contexts"]
     if all(each["name"] != name for each in contexts.value):
         raise ConfigException(f'the kubeconfig has no context "{name}"; kubectl config get-contexts lists those it has')
-    chosen = contexts.get_with_name(name)["context"]
-    user: ConfigNode = merged["users"].get_with_name(chosen["user"])["user"]
+    context_entry = contexts.get_with_name(name)["context"]
+    user: ConfigNode = merged["users"].get_with_name(context_entry["user"])["user"]
     return user
 
 
-def _check_plugin(plugin: object, at: str) -> None:
+def _check_plugin(plugin: object, location: str) -> None:
     """CredentialError if `users[].user.exec` has other values than the library takes for granted."""
-    _check_strings(plugin, ("apiVersion", "command"), at)
+    _check_strings(plugin, ("apiVersion", "command"), location)
     assert isinstance(plugin, dict)  # noqa: S101 - else it was refused
     for name in ("args", "env"):
         if not isinstance(plugin.get(name) or [], list):
-            raise CredentialError(f"{at}/{name}: is not a list")
+            raise CredentialError(f"{location}/{name}: is not a list")
     for number, each in enumerate(plugin.get("args") or []):
         if not isinstance(each, str):
-            raise CredentialError(f"{at}/args[{number}]: is not a string; write it in quotes")
+            raise CredentialError(f"{location}/args[{number}]: is not a string; write it in quotes")
     for number, each in enumerate(plugin.get("env") or []):
-        _check_strings(each, ("name", "value"), f"{at}/env[{number}]")
+        _check_strings(each, ("name", "value"), f"{location}/env[{number}]")
 
 
-def _check_strings(value: object, names: tuple[str, ...], at: str) -> None:
+def _check_strings(value: object, names: tuple[str, ...], location: str) -> None:
     if not isinstance(value, dict):
-        raise CredentialError(f"{at}: is not a mapping")
+        raise CredentialError(f"{location}: is not a mapping")
     for name in names:
         if name not in value:
-            raise CredentialError(f"{at}/{name}: is missing")
+            raise CredentialError(f"{location}/{name}: is missing")
         if not isinstance(value[name], str):
-            raise CredentialError(f"{at}/{name}: is not a string; write it in quotes")
+            raise CredentialError(f"{location}/{name}: is not a string; write it in quotes")
 
 
-def _always(header: str | None) -> Callable[[], Awaitable[str | None]]:
+def _static_authorization(header: str | None) -> Callable[[], Awaitable[str | None]]:
     async def authorization() -> str | None:
         return header
 
     return authorization
 
 
-class _Plugin:
+class _ExecPlugin:
     """`users[].user.exec`: client.authentication.k8s.io, run at start and when its token is about to expire.
 
     A certificate is taken at the start only: connections keep the TLS context that they were made with.
@@ -138,7 +140,7 @@ class _Plugin:
     def __init__(self, config: ConfigNode, now: Callable[[], float]) -> None:
         self._config = config
         self._now = now
-        self._until = 0.0
+        self._refresh_at = 0.0
         self._header: str | None = None
 
     async def start(self) -> tuple[str, str] | None:
@@ -148,16 +150,16 @@ class _Plugin:
             return None
         if not status.get("clientCertificateData") or not status.get("clientKeyData"):
             raise CredentialError(f"{self._config.name}: gave neither token nor clientCertificateData with its key")
-        return _file(status, "clientCertificateData"), _file(status, "clientKeyData")
+        return _credential_file(status, "clientCertificateData"), _credential_file(status, "clientKeyData")
 
     async def authorization(self) -> str | None:
-        if self._now() >= self._until:
+        if self._now() >= self._refresh_at:
             await self._run()
         return self._header
 
     async def _run(self) -> Mapping[str, Any]:
         # Set first: the requests that come meanwhile use what there is, instead of running the plugin too.
-        self._until = self._now() + _EXPIRY_LEEWAY
+        self._refresh_at = self._now() + _EXPIRY_LEEWAY
         try:
             status: object = await ExecProvider(self._config).run()
         except OSError as e:
@@ -168,20 +170,20 @@ class _Plugin:
             raise CredentialError(f"{self._config.name}: its answer's status is not an object")
         if status.get("token"):
             self._header = f"Bearer {status['token']}"
-        expires = status.get("expirationTimestamp")
-        if expires:
-            self._until = max(self._until, self._moment(expires) - _EXPIRY_LEEWAY)
+        expires_at = status.get("expirationTimestamp")
+        if expires_at:
+            self._refresh_at = max(self._refresh_at, self._parse_timestamp(expires_at) - _EXPIRY_LEEWAY)
         else:
-            self._until = math.inf
+            self._refresh_at = math.inf
         return status
 
-    def _moment(self, text: object) -> float:
+    def _parse_timestamp(self, text: object) -> float:
         try:
             return datetime.fromisoformat(str(text)).timestamp()
         except (ValueError, OverflowError):
             raise CredentialError(f"{self._config.name}: its answer's expirationTimestamp is no time") from None
 
 
-def _file(status: Mapping[str, Any], key: str) -> str:
+def _credential_file(status: Mapping[str, Any], key: str) -> str:
     path: str = FileOrData(status, None, data_key_name=key, base64_file_content=False).as_file()
     return path

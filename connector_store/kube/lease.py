@@ -22,67 +22,67 @@ from connector_store.kube.resources import LEASES
 
 logger = logging.getLogger(__name__)
 
-DURATION: Final = 15
+LEASE_DURATION: Final = 15
 RENEW_DEADLINE: Final = 10.0
-RETRY: Final = 2.0
+RETRY_PERIOD: Final = 2.0
 """Seconds; as kube-controller-manager and controller-runtime (LeaderElectionConfiguration of k8s.io/component-base)."""
 
 _RELEASE_TIMEOUT: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class ObservedLease:
     """A Lease as it was last seen to change, at `seen` (monotonic seconds)."""
 
     holder: str
-    version: str
+    resource_version: str
     duration: float
     transitions: int
-    acquired: str
-    seen: float
+    acquire_time: str
+    observed_at: float
 
 
-def observe(raw: Mapping[str, Any], last: Held | None, now: float) -> Held:
+def observe(raw: Mapping[str, Any], previous: ObservedLease | None, now: float) -> ObservedLease:
     """Read a Lease; its time runs anew only if it changed since `last`."""
     spec = raw.get("spec") or {}
-    version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
-    if last is not None and last.version == version:
-        return last
-    return Held(
+    resource_version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
+    if previous is not None and previous.resource_version == resource_version:
+        return previous
+    return ObservedLease(
         holder=str(spec.get("holderIdentity") or ""),
-        version=version,
-        duration=float(spec.get("leaseDurationSeconds") or DURATION),
+        resource_version=resource_version,
+        duration=float(spec.get("leaseDurationSeconds") or LEASE_DURATION),
         transitions=int(spec.get("leaseTransitions") or 0),
-        acquired=str(spec.get("acquireTime") or ""),
-        seen=now,
+        acquire_time=str(spec.get("acquireTime") or ""),
+        observed_at=now,
     )
 
 
-def may_take(held: Held, identity: str, now: float) -> bool:
+def may_acquire(lease: ObservedLease, identity: str, now: float) -> bool:
     """True if it is ours, nobody's, or not renewed for as long as its holder promised to."""
-    return held.holder in ("", identity) or now >= held.seen + held.duration
+    return lease.holder in ("", identity) or now >= lease.observed_at + lease.duration
 
 
-def spec_for(identity: str, held: Held | None, now: datetime) -> dict[str, Any]:
+def lease_spec(identity: str, lease: ObservedLease | None, now: datetime) -> dict[str, Any]:
     """The `spec` with which `identity` takes or renews it."""
-    time_text = rfc3339.format_micro_time(now)
-    renewing = held is not None and held.holder == identity
-    transitions = 0 if held is None else held.transitions + (0 if renewing else 1)
+    timestamp = rfc3339.format_micro_time(now)
+    is_renewal = lease is not None and lease.holder == identity
+    transitions = 0 if lease is None else lease.transitions + (0 if is_renewal else 1)
     return {
         "holderIdentity": identity,
-        "leaseDurationSeconds": DURATION,
-        "acquireTime": held.acquired if held is not None and renewing and held.acquired else time_text,
-        "renewTime": time_text,
+        "leaseDurationSeconds": LEASE_DURATION,
+        "acquireTime": lease.acquire_time if lease is not None and is_renewal and lease.acquire_time else timestamp,
+        "renewTime": timestamp,
         "leaseTransitions": transitions,
     }
 
 
-def patience_for(left: float) -> float:
+def attempt_timeout(remaining: float) -> float:
     """Seconds for one try, where `left` are left: one request that hangs leaves time for another."""
-    return max(0.0, min(left, RENEW_DEADLINE / 2))
+    return max(0.0, min(remaining, RENEW_DEADLINE / 2))
 
 
-class Election:
+class LeaderElector:
     """One candidate. `leading` is True while the Lease is ours."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Election:
         rng: random.Random | None = None,
     ) -> None:
         """`identity` must differ between all candidates, restarts included."""
-        self.leading = False
+        self.is_leading = False
         self._client = client
         self._collection = LEASES.path(key.namespace)
         self._path = LEASES.path(key.namespace, key.name)
@@ -103,111 +103,111 @@ class Election:
         self._identity = identity
         self._clock = clock
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._held: Held | None = None
-        self._stale = True
-        self._told: str | None = None
+        self._lease: ObservedLease | None = None
+        self._must_read = True
+        self._logged_problem: str | None = None
 
     async def run(self, lead: Callable[[], Awaitable[object]]) -> Never:
         """Run `lead` whenever we lead, and cancel it before anybody else may; cancelling this releases the Lease."""
         while True:
             await self._acquire()
             logger.info("%s leads", self._identity)
-            self.leading = True
-            await self._lead(lead)
+            self.is_leading = True
+            await self._run_leader(lead)
             logger.warning(
                 "%s leads no longer: the Lease could not be renewed for %s s", self._identity, RENEW_DEADLINE
             )
 
     async def _acquire(self) -> None:
         while True:
-            if await self._try(RENEW_DEADLINE):
+            if await self._try_acquire_or_renew(RENEW_DEADLINE):
                 return
-            await asyncio.sleep(RETRY * self._random.uniform(0.8, 1.2))
+            await asyncio.sleep(RETRY_PERIOD * self._random.uniform(0.8, 1.2))
 
-    async def _lead(self, lead: Callable[[], Awaitable[object]]) -> None:
+    async def _run_leader(self, lead: Callable[[], Awaitable[object]]) -> None:
         """Returns when the Lease is lost; raises what `lead` raises."""
         work = asyncio.ensure_future(lead())
-        keeping = asyncio.ensure_future(self._keep())
+        renewal = asyncio.ensure_future(self._renew_until_lost())
         try:
-            await asyncio.wait({work, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, renewal}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _end(work)
-            await _end(keeping)
-            self.leading = False
+            await _cancel_and_wait(work)
+            await _cancel_and_wait(renewal)
+            self.is_leading = False
             # Only now, when nothing of ours writes any more, may the next one begin.
             await self._release()
-        for each in (work, keeping):
+        for each in (work, renewal):
             if not each.cancelled():
                 each.result()
 
-    async def _keep(self) -> None:
-        while self._held is not None:
-            await asyncio.sleep(RETRY)
-            deadline = self._held.seen + RENEW_DEADLINE
-            renewed = await self._try(deadline - self._clock())
-            if not renewed and (self._clock() >= deadline or self._held.holder != self._identity):
+    async def _renew_until_lost(self) -> None:
+        while self._lease is not None:
+            await asyncio.sleep(RETRY_PERIOD)
+            deadline = self._lease.observed_at + RENEW_DEADLINE
+            renewed = await self._try_acquire_or_renew(deadline - self._clock())
+            if not renewed and (self._clock() >= deadline or self._lease.holder != self._identity):
                 return
 
-    async def _try(self, left: float) -> bool:
+    async def _try_acquire_or_renew(self, remaining: float) -> bool:
         """Take or renew the Lease; False if it is somebody else's, or cannot be had. `left` is in seconds."""
         try:
-            async with asyncio.timeout(patience_for(left)):
-                return await self._take()
+            async with asyncio.timeout(attempt_timeout(remaining)):
+                return await self._acquire_or_renew()
         except TimeoutError:
-            self._tell("no answer")
+            self._log_problem("no answer")
         except ApiError as error:
-            self._tell(str(error))
+            self._log_problem(str(error))
         return False
 
-    def _tell(self, problem: str) -> None:
-        if problem != self._told:
-            self._told = problem
+    def _log_problem(self, problem: str) -> None:
+        if problem != self._logged_problem:
+            self._logged_problem = problem
             logger.warning("lease %s: %s; it is tried again", self._name, problem)
 
-    async def _take(self) -> bool:
-        began = self._clock()
-        ours = self._held is not None and self._held.holder == self._identity
-        held = self._held if ours and not self._stale else await self._read()
-        if held is not None and not may_take(held, self._identity, self._clock()):
+    async def _acquire_or_renew(self) -> bool:
+        started_at = self._clock()
+        is_holder = self._lease is not None and self._lease.holder == self._identity
+        lease = self._lease if is_holder and not self._must_read else await self._read()
+        if lease is not None and not may_acquire(lease, self._identity, self._clock()):
             return False
         # Whatever becomes of the write, only a read tells what is there then; until it is known to be ours.
-        self._stale = True
-        answer = await self._write(held)
+        self._must_read = True
+        response = await self._write(lease)
         # Counted from before the request: it may have been written long before the answer came.
-        self._held = observe(answer, None, began)
-        self._stale, self._told = False, None
+        self._lease = observe(response, None, started_at)
+        self._must_read, self._logged_problem = False, None
         return True
 
-    async def _write(self, held: Held | None) -> Mapping[str, Any]:
-        metadata = {"name": self._name} | ({"resourceVersion": held.version} if held else {})
-        spec = spec_for(self._identity, held, datetime.now(UTC))
+    async def _write(self, lease: ObservedLease | None) -> Mapping[str, Any]:
+        metadata = {"name": self._name} | ({"resourceVersion": lease.resource_version} if lease else {})
+        spec = lease_spec(self._identity, lease, datetime.now(UTC))
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-        if held is None:
+        if lease is None:
             return await self._client.create(self._collection, body)
         return await self._client.replace(self._path, body)
 
-    async def _read(self) -> Held | None:
+    async def _read(self) -> ObservedLease | None:
         try:
             raw = await self._client.get(self._path)
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        found = observe(raw, self._held, self._clock())
+        observed = observe(raw, self._lease, self._clock())
         # A write of ours of which the answer was lost changed the version, and not since when we may lead.
-        if self._held is None or found.holder != self._identity or self._held.holder != self._identity:
-            self._held = found
+        if self._lease is None or observed.holder != self._identity or self._lease.holder != self._identity:
+            self._lease = observed
         else:
-            self._held = replace(found, seen=self._held.seen)
-        return self._held
+            self._lease = replace(observed, seen=self._lease.observed_at)
+        return self._lease
 
     async def _release(self) -> None:
         """Give the Lease up, if it is still ours, so that the next one need not wait for its end."""
-        held, self._held, self._stale = self._held, None, True
-        if held is None or held.holder != self._identity:
+        lease, self._lease, self._must_read = self._lease, None, True
+        if lease is None or lease.holder != self._identity:
             return
         spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
-        body = {"metadata": {"resourceVersion": held.version}, "spec": spec}
+        body = {"metadata": {"resourceVersion": lease.resource_version}, "spec": spec}
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT):
                 await self._client.patch(self._path, body)
@@ -215,6 +215,6 @@ class Election:
             logger.info("lease %s is not released and ends by itself: %s", self._name, error)
 
 
-async def _end(task: asyncio.Future[Any]) -> None:
+async def _cancel_and_wait(task: asyncio.Future[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})

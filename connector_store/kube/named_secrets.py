@@ -15,23 +15,23 @@ from connector_store.domain.objects.auth import is_supported
 from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.models import Connector
 from connector_store.kube.client import KubeClient
-from connector_store.kube.queue import WorkQueue, work
+from connector_store.kube.queue import WorkQueue, run_workers
 from connector_store.kube.reflector import Sink
 from connector_store.kube.resources import SECRETS
 from connector_store.store import Store, StoreObject
 
-READERS: Final = 8
+READ_WORKERS: Final = 8
 """Secrets that are asked for at a time."""
 
-_SETTLE: Final = 0.2
+_DEBOUNCE: Final = 0.2
 """Seconds from a change to a look at it: a Secret applied beside its Connector comes by the watch of its type."""
 
 
-class Feed(Protocol):
+class ChangeFeed(Protocol):
     """What tells of changes in one scope; see `Reflector` with `changes_only`."""
 
     synced: asyncio.Event
-    settled: asyncio.Event
+    synced_or_refused: asyncio.Event
 
     async def run(self) -> Never: ...
 
@@ -44,76 +44,76 @@ class NamedSecrets:
         client: KubeClient,
         store: Store,
         parse: Callable[[RawObject], StoreObject | None],
-        have: Callable[[ObjectKey], bool],
-        feed: Callable[[str | None, Sink[ObjectKey]], Feed],
+        is_watched: Callable[[ObjectKey], bool],
+        make_feed: Callable[[str | None, Sink[ObjectKey]], ChangeFeed],
         *,
         by_namespace: bool,
-        settle: float = _SETTLE,
-        on_known: Callable[[ObjectKey], None] = lambda key: None,
+        debounce: float = _DEBOUNCE,
+        on_secret_read: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
         """`feed` makes what tells `sink` of changes in a namespace, or in all of them (None).
 
         `on_known` is called when `knows` turns true.
         """
-        self.settled = asyncio.Event()
+        self.initial_reads_done = asyncio.Event()
         """Set once each Secret that was named at first has been read, or is known to be out of reach."""
         self._client = client
         self._store = store
         self._parse = parse
-        self._have = have
-        self._feed = feed
+        self._is_watched = is_watched
+        self._make_feed = make_feed
         self._by_namespace = by_namespace
-        self._settle = settle
-        self._on_known = on_known
-        self._wanted: frozenset[ObjectKey] = frozenset()
-        self._known: set[ObjectKey] = set()
-        self._first: set[ObjectKey] | None = None
-        self._feeds: dict[str | None, Feed] = {}
+        self._debounce = debounce
+        self._on_secret_read = on_secret_read
+        self._required: frozenset[ObjectKey] = frozenset()
+        self._read_keys: set[ObjectKey] = set()
+        self._pending_initial: set[ObjectKey] | None = None
+        self._feeds: dict[str | None, ChangeFeed] = {}
         # What keeps us from reading one Secret keeps its feed too, which says so once.
-        self._queue: WorkQueue[ObjectKey] = WorkQueue("secrets", level=logging.DEBUG)
+        self._queue: WorkQueue[ObjectKey] = WorkQueue("secrets", log_level=logging.DEBUG)
 
-    def knows(self, key: ObjectKey) -> bool:
+    def has_read(self, key: ObjectKey) -> bool:
         """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
-        return key in self._known
+        return key in self._read_keys
 
     async def run(self) -> Never:
-        changed = asyncio.Event()
-        changed.set()
-        unsubscribe = self._store.subscribe(lambda keys: changed.set())
+        store_changed = asyncio.Event()
+        store_changed.set()
+        unsubscribe = self._store.subscribe(lambda keys: store_changed.set())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(work(self._queue, self._read, workers=READERS))
+                tasks.create_task(run_workers(self._queue, self._read, workers=READ_WORKERS))
                 while True:
-                    await changed.wait()
-                    await asyncio.sleep(self._settle)
-                    changed.clear()
+                    await store_changed.wait()
+                    await asyncio.sleep(self._debounce)
+                    store_changed.clear()
                     self._reconcile(tasks)
         finally:
             unsubscribe()
         raise AssertionError("a reader ended")
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
-        former, self._wanted = self._wanted, self._find_wanted()
-        for key in former - self._wanted:
-            self._known.discard(key)
+        previous, self._required = self._required, self._find_required()
+        for key in previous - self._required:
+            self._read_keys.discard(key)
             self._store.remove_source(_source(key))
-        for scope in {self._scope(key) for key in self._wanted} - self._feeds.keys():
-            self._feeds[scope] = self._feed(scope, _Changes(self, scope))
-            tasks.create_task(self._follow(scope, self._feeds[scope]))
-        for key in sorted(self._wanted - former):
+        for scope in {self._scope(key) for key in self._required} - self._feeds.keys():
+            self._feeds[scope] = self._make_feed(scope, _ChangeSink(self, scope))
+            tasks.create_task(self._run_feed(scope, self._feeds[scope]))
+        for key in sorted(self._required - previous):
             self._queue.add(key)
-        if self._first is None:
-            self._first = set(self._wanted)
-            self._answered(())
+        if self._pending_initial is None:
+            self._pending_initial = set(self._required)
+            self._mark_initial_done(())
 
-    async def _follow(self, scope: str | None, feed: Feed) -> None:
+    async def _run_feed(self, scope: str | None, feed: ChangeFeed) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(feed.run())
-            await feed.settled.wait()
+            await feed.synced_or_refused.wait()
             if not feed.synced.is_set():
-                self._answered(key for key in self._wanted if self._scope(key) == scope)
+                self._mark_initial_done(key for key in self._required if self._scope(key) == scope)
 
-    def _find_wanted(self) -> frozenset[ObjectKey]:
+    def _find_required(self) -> frozenset[ObjectKey]:
         return frozenset(
             key
             for connector in self._store.connectors()
@@ -121,54 +121,54 @@ class NamedSecrets:
             and self._store.serves(connector.key.namespace)
             and is_supported(connector, self._store.connector_class(connector.class_name))
             for key in connector.secret_keys
-            if not self._have(key)
+            if not self._is_watched(key)
         )
 
     def _scope(self, key: ObjectKey) -> str | None:
         return key.namespace if self._by_namespace else None
 
-    def changed(self, key: ObjectKey) -> None:
+    def enqueue(self, key: ObjectKey) -> None:
         """That Secret is another one now, or gone."""
-        if key in self._wanted:
+        if key in self._required:
             self._queue.add(key)
 
-    def all_changed(self, scope: str | None) -> None:
+    def enqueue_scope(self, scope: str | None) -> None:
         """What happened in that scope is not known."""
-        for key in self._wanted:
+        for key in self._required:
             if self._scope(key) == scope:
                 self._queue.add(key)
 
     async def _read(self, key: ObjectKey) -> None:
         # Once the feed has begun, which adds all keys again, what is read cannot change unnoticed.
-        if key not in self._wanted or not self._feeds[self._scope(key)].synced.is_set():
+        if key not in self._required or not self._feeds[self._scope(key)].synced.is_set():
             return
-        found = await self._ask(key)
-        if key in self._wanted:
-            self._take(key, found)
+        objects = await self._fetch(key)
+        if key in self._required:
+            self._apply(key, objects)
 
-    async def _ask(self, key: ObjectKey) -> list[StoreObject]:
+    async def _fetch(self, key: ObjectKey) -> list[StoreObject]:
         """The Secret or nothing; our role has list, and no get."""
-        answer = await self._client.get(SECRETS.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"})
-        items: list[dict[str, Any]] = answer.get("items") or []
+        response = await self._client.get(SECRETS.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"})
+        items: list[dict[str, Any]] = response.get("items") or []
         # The items of a list have neither apiVersion nor kind.
-        named = ({"apiVersion": "v1", "kind": SECRETS.kind, **item} for item in items)
-        return [each for each in map(self._parse, named) if each is not None]
+        typed_items = ({"apiVersion": "v1", "kind": SECRETS.kind, **item} for item in items)
+        return [each for each in map(self._parse, typed_items) if each is not None]
 
-    def _take(self, key: ObjectKey, found: list[StoreObject]) -> None:
-        self._store.replace(_source(key), found)
-        if key not in self._known:
-            self._known.add(key)
-            self._on_known(key)
-        self._answered([key])
+    def _apply(self, key: ObjectKey, objects: list[StoreObject]) -> None:
+        self._store.replace(_source(key), objects)
+        if key not in self._read_keys:
+            self._read_keys.add(key)
+            self._on_secret_read(key)
+        self._mark_initial_done([key])
 
-    def _answered(self, keys: Iterable[ObjectKey]) -> None:
-        if self._first is not None:
-            self._first.difference_update(keys)
-            if not self._first:
-                self.settled.set()
+    def _mark_initial_done(self, keys: Iterable[ObjectKey]) -> None:
+        if self._pending_initial is not None:
+            self._pending_initial.difference_update(keys)
+            if not self._pending_initial:
+                self.initial_reads_done.set()
 
 
-class _Changes:
+class _ChangeSink:
     """The sink of one scope's feed."""
 
     def __init__(self, secrets: NamedSecrets, scope: str | None) -> None:
@@ -176,13 +176,13 @@ class _Changes:
         self._scope = scope
 
     def replace(self, objects: tuple[ObjectKey, ...]) -> None:
-        self._secrets.all_changed(self._scope)
+        self._secrets.enqueue_scope(self._scope)
 
     def put(self, obj: ObjectKey) -> None:
-        self._secrets.changed(obj)
+        self._secrets.enqueue(obj)
 
     def remove(self, obj: ObjectKey) -> None:
-        self._secrets.changed(obj)
+        self._secrets.enqueue(obj)
 
 
 def _source(key: ObjectKey) -> str:

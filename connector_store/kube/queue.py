@@ -14,57 +14,57 @@ from connector_store.kube.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 60.0
+INITIAL_BACKOFF: Final = 0.2
+MAX_BACKOFF: Final = 60.0
 """Seconds; the pause doubles with each failure, and is spread over half to all of that."""
 
 
 class WorkQueue[K: Hashable]:
     """Keys to reconcile. Not thread-safe: every call is made on one event loop."""
 
-    def __init__(self, name: str, *, level: int = logging.WARNING, rng: random.Random | None = None) -> None:
+    def __init__(self, name: str, *, log_level: int = logging.WARNING, rng: random.Random | None = None) -> None:
         """`level` of the log is that of a failure that is tried again: DEBUG where somebody else tells of it."""
         self.name = name
-        self.level = level
+        self.log_level = log_level
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._ready: deque[K] = deque()
-        self._waiting: set[K] = set()
-        self._working: set[K] = set()
-        self._failures: dict[K, int] = {}
+        self._dirty: set[K] = set()
+        self._processing: set[K] = set()
+        self._failure_counts: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._waiting)
+        return len(self._dirty)
 
     def add(self, key: K) -> None:
         """Have `key` worked on; once more after the work that is under way, if there is any."""
-        if key in self._waiting:
+        if key in self._dirty:
             return
-        self._waiting.add(key)
-        if key not in self._working:
+        self._dirty.add(key)
+        if key not in self._processing:
             self._push(key)
 
-    def add_after(self, key: K, seconds: float) -> None:
+    def add_after(self, key: K, delay: float) -> None:
         """As `add`, later; of several times the first counts."""
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         if timer is not None:
-            if timer.when() <= loop.time() + seconds:
+            if timer.when() <= loop.time() + delay:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self._due, key)
+        self._timers[key] = loop.call_later(delay, self._add_due, key)
 
-    def retry(self, key: K, at_least: float = 0.0) -> None:
+    def add_rate_limited(self, key: K, min_delay: float = 0.0) -> None:
         """As `add`, after the pause that this key's failures have earned it."""
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16)) * self._random.uniform(0.5, 1.0)
-        self.add_after(key, max(pause, at_least))
+        failures = self._failure_counts[key] = self._failure_counts.get(key, 0) + 1
+        backoff = min(MAX_BACKOFF, INITIAL_BACKOFF * 2 ** min(failures - 1, 16)) * self._random.uniform(0.5, 1.0)
+        self.add_after(key, max(backoff, min_delay))
 
     def forget(self, key: K) -> int:
         """The work succeeded; returns how often it had failed before."""
-        return self._failures.pop(key, 0)
+        return self._failure_counts.pop(key, 0)
 
     async def get(self) -> K:
         """The next key, which is then this worker's until `done`."""
@@ -72,13 +72,13 @@ class WorkQueue[K: Hashable]:
             self._wake.clear()
             await self._wake.wait()
         key = self._ready.popleft()
-        self._waiting.discard(key)
-        self._working.add(key)
+        self._dirty.discard(key)
+        self._processing.add(key)
         return key
 
     def done(self, key: K) -> None:
-        self._working.discard(key)
-        if key in self._waiting:
+        self._processing.discard(key)
+        if key in self._dirty:
             self._push(key)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class WorkQueue[K: Hashable]:
             timer.cancel()
         self._timers.clear()
 
-    def _due(self, key: K) -> None:
+    def _add_due(self, key: K) -> None:
         del self._timers[key]
         self.add(key)
 
@@ -95,7 +95,7 @@ class WorkQueue[K: Hashable]:
         self._wake.set()
 
 
-async def work[K: Hashable](
+async def run_workers[K: Hashable](
     queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | None]], *, workers: int = 1
 ) -> Never:
     """Reconcile keys for ever; what `reconcile` returns is seconds until the key is looked at again, None for never."""
@@ -112,23 +112,23 @@ async def _worker[K: Hashable](queue: WorkQueue[K], reconcile: Callable[[K], Awa
     while True:
         key = await queue.get()
         try:
-            again = await reconcile(key)
+            requeue_after = await reconcile(key)
         except ApiError as error:
-            _failed(queue, key, error)
+            _retry_failed(queue, key, error)
         except Exception:  # the worker loop's one: a key that cannot be worked on must not end all others' work
             logger.exception("%s %s", queue.name, key)
-            queue.retry(key)
+            queue.add_rate_limited(key)
         else:
             if queue.forget(key):
-                logger.log(min(queue.level, logging.INFO), "%s %s: done after all", queue.name, key)
-            if again is not None:
-                queue.add_after(key, again)
+                logger.log(min(queue.log_level, logging.INFO), "%s %s: done after all", queue.name, key)
+            if requeue_after is not None:
+                queue.add_after(key, requeue_after)
         finally:
             queue.done(key)
 
 
-def _failed[K: Hashable](queue: WorkQueue[K], key: K, error: ApiError) -> None:
-    queue.retry(key, float(error.retry_after or 0))
+def _retry_failed[K: Hashable](queue: WorkQueue[K], key: K, error: ApiError) -> None:
+    queue.add_rate_limited(key, float(error.retry_after or 0))
     # A conflict says that the cache is behind: the next look is at what is there by then.
     if error.status != HTTPStatus.CONFLICT:
-        logger.log(queue.level, "%s %s: %s; it is tried again", queue.name, key, error)
+        logger.log(queue.log_level, "%s %s: %s; it is tried again", queue.name, key, error)

@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 WATCH_TIMEOUT: Final = 300.0
 """Seconds; the setting `watch-timeout`."""
 
-_GRACE: Final = 10.0
+_WATCH_GRACE: Final = 10.0
 """Seconds that we wait longer than the server was told to: a stream that is silent for so long is dead."""
 
-_BACKOFF_FIRST: Final = 0.5
-_BACKOFF_MAX: Final = 10.0
+_INITIAL_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 10.0
 
-REFUSALS: Final = 3
+REFUSAL_THRESHOLD: Final = 3
 """Refusals in a row that are taken for an answer: an API server that starts refuses for a moment what it will grant."""
 
-_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+_REFUSAL_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
-_NOT_OFFERED: Final = frozenset({400, 422})
+_WATCH_LIST_UNSUPPORTED: Final = frozenset({400, 422})
 """A server without WatchList, or with it turned off, refuses sendInitialEvents so."""
 
-_LOST: Final = frozenset({EXPIRED, *_NOT_OFFERED})
+_RELIST_STATUSES: Final = frozenset({EXPIRED, *_WATCH_LIST_UNSUPPORTED})
 """Answers to a resume that no repetition will change: a list anew will."""
 
 
@@ -76,7 +76,7 @@ class Reflector[T]:
         objects `parse` sees the metadata alone: PartialObjectMetadata of meta.k8s.io/v1.
         """
         self.synced = asyncio.Event()
-        self.settled = asyncio.Event()
+        self.synced_or_refused = asyncio.Event()
         self.kind = resource.kind
         self.namespace = namespace
         self._client = client
@@ -88,16 +88,16 @@ class Reflector[T]:
         self._on_restart = on_restart
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._cursor = WatchCursor(parse)
-        self._streams = True
-        self._failures = 0
+        self._uses_watch_list = True
+        self._failure_count = 0
         self._retry_after = 0
         self._opened_at: float | None = None
-        self._current_at: float | None = None
-        self._refusals = 0
+        self._in_sync_at: float | None = None
+        self._refusal_count = 0
         self._refusal: ApiError | None = None
         scope = f" in namespace {namespace}" if namespace is not None else ""
         selector = field_selector or label_selector
-        self._log = _Log(f"{resource}{scope}" + (f" ({selector})" if selector else ""))
+        self._log = _OutageLog(f"{resource}{scope}" + (f" ({selector})" if selector else ""))
         self._selectors = {
             key: value for key, value in (("fieldSelector", field_selector), ("labelSelector", label_selector)) if value
         }
@@ -105,7 +105,7 @@ class Reflector[T]:
     @property
     def refusal(self) -> ApiError | None:
         """Why the API server lets us watch this no more, or not at all: the last of REFUSALS in a row."""
-        return self._refusal if self._refusals >= REFUSALS else None
+        return self._refusal if self._refusal_count >= REFUSAL_THRESHOLD else None
 
     def age(self, now: float) -> float:
         """Seconds since the sink was last known to be equal to the server; `now` is of the event loop's clock.
@@ -113,25 +113,25 @@ class Reflector[T]:
         Counted from the first call where it never was. A server sends bookmarks every minute; one that does not ends
         the watch after `watch_timeout` without an error, which proves as much.
         """
-        if self._current_at is None:
-            self._current_at = now
-        return now - self._current_at
+        if self._in_sync_at is None:
+            self._in_sync_at = now
+        return now - self._in_sync_at
 
     async def run(self) -> Never:
         while True:
             try:
                 await self._step()
             except ApiError as e:
-                self._broke(e)
+                self._handle_error(e)
             except Exception as e:  # the loop's one: what the sink has would stand still
                 self._cursor.restart()
                 self._on_restart(self._resource.kind)
-                self._log.failed(type(e).__name__, "is not understood and listed anew", e)
+                self._log.report_failure(type(e).__name__, "is not understood and listed anew", e)
             else:
-                self._failures = 0
+                self._failure_count = 0
                 continue
-            self._failures += 1
-            await asyncio.sleep(self._pause)
+            self._failure_count += 1
+            await asyncio.sleep(self._backoff)
 
     async def _step(self) -> None:
         """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
@@ -140,66 +140,69 @@ class Reflector[T]:
         if self._cursor.resource_version is not None:
             await self._watch()
         elif self._changes_only:
-            await self._find_position()
-        elif self._streams:
+            await self._read_position()
+        elif self._uses_watch_list:
             await self._watch()
         else:
             await self._list()
 
-    async def _find_position(self) -> None:
+    async def _read_position(self) -> None:
         page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata="list")
-        self._take(self._cursor.finish_list((page.get("metadata") or {}).get("resourceVersion") or ""))
-        self._current()
+        self._apply(self._cursor.finish_list((page.get("metadata") or {}).get("resourceVersion") or ""))
+        self._mark_in_sync()
 
     async def _list(self) -> None:
-        version = ""
+        resource_version = ""
         async for page in self._client.list_pages(self._path, self._selectors):
             # The items of a list have neither apiVersion nor kind.
-            named = {"apiVersion": page.get("apiVersion"), "kind": self._resource.kind}
-            self._cursor.add_page({**named, **item} for item in page.get("items") or ())
-            version = (page.get("metadata") or {}).get("resourceVersion") or ""
-        self._take(self._cursor.finish_list(version))
-        self._current()
+            type_meta = {"apiVersion": page.get("apiVersion"), "kind": self._resource.kind}
+            self._cursor.add_page({**type_meta, **item} for item in page.get("items") or ())
+            resource_version = (page.get("metadata") or {}).get("resourceVersion") or ""
+        self._apply(self._cursor.finish_list(resource_version))
+        self._mark_in_sync()
 
     async def _watch(self) -> None:
-        resuming = self._cursor.resource_version is not None
+        is_resume = self._cursor.resource_version is not None
         seconds = max(1, round(self._watch_timeout * self._random.uniform(0.75, 1.0)))
         try:
-            async with self._client.stream(
-                self._path, self._params(seconds), seconds=seconds + _GRACE, metadata_only=self._changes_only
+            async with self._client.watch(
+                self._path,
+                self._watch_params(seconds),
+                seconds=seconds + _WATCH_GRACE,
+                metadata_only=self._changes_only,
             ) as chunks:
                 self._opened_at = asyncio.get_running_loop().time()
                 async for data in chunks:
                     self._feed(data)
         except ApiError as e:
-            if resuming or e.status not in _NOT_OFFERED:
+            if is_resume or e.status not in _WATCH_LIST_UNSUPPORTED:
                 raise
-            self._streams = False
+            self._uses_watch_list = False
             return
-        if self._open_for() < seconds - 1:
+        if self._open_duration() < seconds - 1:
             raise ApiError(0, "the API server ended the watch early")
         if self._cursor.resource_version is not None:
-            self._current()
+            self._mark_in_sync()
 
     def _feed(self, data: bytes) -> None:
-        before = self._cursor.progress_count
+        previous_progress = self._cursor.progress_count
         try:
             for event in self._cursor.feed(data):
-                self._take(event)
+                self._apply(event)
         finally:
-            if self._cursor.progress_count > before:
-                self._current()
+            if self._cursor.progress_count > previous_progress:
+                self._mark_in_sync()
 
-    def _current(self) -> None:
+    def _mark_in_sync(self) -> None:
         """The sink is equal to the server: what failed before is over."""
-        self._current_at = asyncio.get_running_loop().time()
-        self._refusals, self._refusal = 0, None
-        self._log.recovered()
+        self._in_sync_at = asyncio.get_running_loop().time()
+        self._refusal_count, self._refusal = 0, None
+        self._log.report_recovery()
 
-    def _open_for(self) -> float:
+    def _open_duration(self) -> float:
         return 0.0 if self._opened_at is None else asyncio.get_running_loop().time() - self._opened_at
 
-    def _params(self, seconds: int) -> dict[str, str]:
+    def _watch_params(self, seconds: int) -> dict[str, str]:
         params = {
             **self._selectors,
             "watch": "true",
@@ -210,7 +213,7 @@ class Reflector[T]:
             return params | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         return params | {"resourceVersion": self._cursor.resource_version}
 
-    def _take(self, event: Put[T] | Deleted[T] | Listed[T] | WatchError) -> None:
+    def _apply(self, event: Put[T] | Deleted[T] | Listed[T] | WatchError) -> None:
         match event:
             case Put(value):
                 self._sink.put(value)
@@ -219,52 +222,52 @@ class Reflector[T]:
             case Listed(values):
                 self._sink.replace(values)
                 self.synced.set()
-                self.settled.set()
+                self.synced_or_refused.set()
             case WatchError(code, message):
                 raise ApiError(code, message)
 
-    def _broke(self, error: ApiError) -> None:
-        if self._open_for() > _BACKOFF_MAX:
-            self._failures = 0
+    def _handle_error(self, error: ApiError) -> None:
+        if self._open_duration() > _MAX_BACKOFF:
+            self._failure_count = 0
         self._retry_after = error.retry_after or 0
-        if error.status in _LOST:
+        if error.status in _RELIST_STATUSES:
             self._cursor.restart()
         elif self._opened_at is not None:
             self._cursor.count_broken_stream()
-        if error.status in _REFUSED and self._opened_at is None:
-            self._refusals, self._refusal = self._refusals + 1, error
-            if self._refusals >= REFUSALS:
-                self.settled.set()
+        if error.status in _REFUSAL_STATUSES and self._opened_at is None:
+            self._refusal_count, self._refusal = self._refusal_count + 1, error
+            if self._refusal_count >= REFUSAL_THRESHOLD:
+                self.synced_or_refused.set()
         self._on_restart(self._resource.kind)
-        self._log.failed(str(error.status), _advice(error, self._resource))
+        self._log.report_failure(str(error.status), _describe_error(error, self._resource))
 
     @property
-    def _pause(self) -> float:
-        longest = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 8))
-        return max(longest * self._random.uniform(0.5, 1.0), self._retry_after)
+    def _backoff(self) -> float:
+        max_backoff = min(_MAX_BACKOFF, _INITIAL_BACKOFF * 2.0 ** min(self._failure_count - 1, 8))
+        return max(max_backoff * self._random.uniform(0.5, 1.0), self._retry_after)
 
 
-class _Log:
+class _OutageLog:
     """One line when a kind of failure begins, one when the watch works again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def failed(self, what: str, text: str, error: Exception | None = None) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def report_failure(self, failure: str, text: str, error: Exception | None = None) -> None:
+        if failure not in self._reported:
+            self._reported.add(failure)
             # That a position expired is how the protocol works, and no trouble.
-            level = logging.INFO if what == str(EXPIRED) else logging.WARNING
+            level = logging.INFO if failure == str(EXPIRED) else logging.WARNING
             logger.log(level, "watch of %s: %s", self._name, text, exc_info=error)
 
-    def recovered(self) -> None:
-        if self._told:
-            self._told.clear()
+    def report_recovery(self) -> None:
+        if self._reported:
+            self._reported.clear()
             logger.info("watch of %s: up to date again", self._name)
 
 
-def _advice(error: ApiError, resource: Resource) -> str:
+def _describe_error(error: ApiError, resource: Resource) -> str:
     match error.status:
         case 401:
             return (

@@ -22,8 +22,8 @@ from connector_store.kube.resources import (
 TIMEOUT: Final = 10.0
 """Seconds for one review; a client of ours waits no longer for its CONNECT."""
 
-_RETRY_AFTER: Final = 1
-_RETRY_AFTER_MAX: Final = 60
+_MIN_RETRY_AFTER: Final = 1
+_MAX_RETRY_AFTER: Final = 60
 
 
 async def review_token(client: KubeClient, token: str, audience: str) -> Granted | Refused | Unavailable:
@@ -34,10 +34,10 @@ async def review_token(client: KubeClient, token: str, audience: str) -> Granted
         "spec": {"token": token, "audiences": [audience]},
     }
     try:
-        answer = await client.create(TOKEN_REVIEWS.path(), body, seconds=TIMEOUT)
+        review = await client.create(TOKEN_REVIEWS.path(), body, timeout=TIMEOUT)
     except ApiError as e:
         return _unavailable("TokenReview", e)
-    status = answer.get("status") or {}
+    status = review.get("status") or {}
     if status.get("authenticated") is not True:
         return Refused(check="token", reason=f"token not accepted: {status.get('error') or 'not authenticated'}")
     # An authenticator that knows no audiences leaves this empty, and then the token may be anybody's.
@@ -69,16 +69,16 @@ async def review_access(
     }
     body: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
     try:
-        answer = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, seconds=TIMEOUT)
+        review = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, timeout=TIMEOUT)
     except ApiError as e:
         return _unavailable("SubjectAccessReview", e)
-    status = answer.get("status") or {}
+    status = review.get("status") or {}
     if status.get("allowed") is True and not status.get("denied"):
         return True
     return Refused(check="use", reason=f"{identity.user} may not {rule} {key}")
 
 
-class AccessReviews:
+class ReviewAuthorizer:
     """Asks the API server for the right of callers whom somebody else has verified."""
 
     def __init__(self, client: KubeClient, rule: AccessRule) -> None:
@@ -99,13 +99,13 @@ async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] 
     account = service_account(identity)
     if account is None:
         return Refused(check="token", reason="the token has expired, and its user is no ServiceAccount to look for")
-    wanted = [(SERVICE_ACCOUNTS, account, identity.uid)]
+    owners = [(SERVICE_ACCOUNTS, account, identity.uid)]
     if identity.pod:
-        wanted.insert(0, (PODS, ObjectKey(account.namespace, identity.pod), identity.pod_uid))
-    for resource, key, uid in wanted:
-        found = await _look(client, resource, key, uid)
-        if found is not True:
-            return found
+        owners.insert(0, (PODS, ObjectKey(account.namespace, identity.pod), identity.pod_uid))
+    for resource, key, uid in owners:
+        result = await _check_exists(client, resource, key, uid)
+        if result is not True:
+            return result
     return True
 
 
@@ -115,16 +115,16 @@ def service_account(identity: Identity) -> ObjectKey | None:
     return ObjectKey(parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
 
 
-async def _look(
+async def _check_exists(
     client: KubeClient, resource: Resource, key: ObjectKey, uid: str
 ) -> Literal[True] | Refused | Unavailable:
     try:
-        found = await client.get(resource.path(key.namespace, key.name), metadata="object")
+        obj = await client.get(resource.path(key.namespace, key.name), metadata="object")
     except ApiError as e:
         if e.status == HTTPStatus.NOT_FOUND:
             return Refused(check="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is gone')
         return _unavailable(f"{resource.kind} of the caller", e)
-    if (found.get("metadata") or {}).get("uid") == uid:
+    if (obj.get("metadata") or {}).get("uid") == uid:
         return True
     return Refused(check="token", reason=f'{resource} "{key.name}" in namespace "{key.namespace}" is another one now')
 
@@ -139,7 +139,7 @@ def _identity(user: Mapping[str, Any]) -> Identity:
 
 
 def _unavailable(review: str, error: ApiError) -> Unavailable:
-    after = max(_RETRY_AFTER, min(error.retry_after or 0, _RETRY_AFTER_MAX))
+    retry_after = max(_MIN_RETRY_AFTER, min(error.retry_after or 0, _MAX_RETRY_AFTER))
     if error.status == 403:
-        return Unavailable(reason=f"{review}: {error}; apply deploy/rbac", retry_after=after)
-    return Unavailable(reason=f"{review}: {error}", retry_after=after)
+        return Unavailable(reason=f"{review}: {error}; apply deploy/rbac", retry_after=retry_after)
+    return Unavailable(reason=f"{review}: {error}", retry_after=retry_after)

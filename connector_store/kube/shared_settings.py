@@ -21,11 +21,11 @@ from connector_store.kube.resources import CONFIG_MAPS
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 10.0
+INITIAL_BACKOFF: Final = 0.5
+MAX_BACKOFF: Final = 10.0
 """Seconds between two tries; the pause doubles, and is spread over half to all of that."""
 
-_NO_RIGHT: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_FORBIDDEN_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 async def read_settings(
@@ -36,7 +36,7 @@ async def read_settings(
     in_cluster: bool = True,
     until_valid: bool = False,
     on_problem: Callable[[str], None] = lambda problem: None,
-    first_pause: float = FIRST_PAUSE,
+    initial_backoff: float = INITIAL_BACKOFF,
 ) -> Settings:
     """The settings with what the ConfigMap says; `on_problem` is told at each try why they are not there yet.
 
@@ -48,30 +48,30 @@ async def read_settings(
         return parse_settings(explicit=explicit, environ=environ, config_map=config_map, in_cluster=in_cluster)
 
     namespace = parse({}).system_namespace
-    told, pause = "", first_pause
+    logged_problem, backoff = "", initial_backoff
     while True:
         try:
-            return parse(await _config_map(client, namespace, guess=not in_pod(environ)))
+            return parse(await _read_config_map(client, namespace, default_if_forbidden=not in_pod(environ)))
         except ApiError as error:
             problem = f'configmaps "{CONFIG_MAP}" in namespace "{namespace}" cannot be read: {error}'
-            wait = max(pause, float(error.retry_after or 0))
+            delay = max(backoff, float(error.retry_after or 0))
         except ParseError as error:
             if not until_valid:
                 raise
-            problem, wait = str(error), pause
+            problem, delay = str(error), backoff
         on_problem(problem)
-        if problem != told:
+        if problem != logged_problem:
             logger.warning("%s; it is tried again until it can be used", problem)
-        told, pause = problem, min(pause * 2, LONGEST_PAUSE)
-        await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, protects nothing
+        logged_problem, backoff = problem, min(backoff * 2, MAX_BACKOFF)
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, protects nothing
 
 
-async def _config_map(client: KubeClient, namespace: str, *, guess: bool) -> Mapping[str, str]:
+async def _read_config_map(client: KubeClient, namespace: str, *, default_if_forbidden: bool) -> Mapping[str, str]:
     """The ConfigMap's data, empty if there is none; the doors' roles have list for that name, and no get."""
     try:
-        found = await client.get(CONFIG_MAPS.path(namespace), {"fieldSelector": f"metadata.name={CONFIG_MAP}"})
+        config_maps = await client.get(CONFIG_MAPS.path(namespace), {"fieldSelector": f"metadata.name={CONFIG_MAP}"})
     except ApiError as error:
-        if not guess or error.status not in _NO_RIGHT:
+        if not default_if_forbidden or error.status not in _FORBIDDEN_STATUSES:
             raise
         logger.warning(
             'configmaps "%s" in namespace "%s" may not be read: %s; without it defaults hold',
@@ -80,5 +80,5 @@ async def _config_map(client: KubeClient, namespace: str, *, guess: bool) -> Map
             error,
         )
         return {}
-    items: list[dict[str, Any]] = found.get("items") or []
+    items: list[dict[str, Any]] = config_maps.get("items") or []
     return (items[0].get("data") or {}) if items else {}

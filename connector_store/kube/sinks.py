@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _KINDS: Final = (Secret, ConnectorClass, ClusterRole)
 
-Reader = tuple[Callable[[RawObject], Any], Sink[Any]]
+Consumer = tuple[Callable[[RawObject], Any], Sink[Any]]
 """A parser, which gives None for what is to be passed over, and the sink of what it makes."""
 
 
@@ -29,43 +29,43 @@ class StoreSink:
     def __init__(self, store: Store, source: str) -> None:
         self._store = store
         self._source = source
-        self.names: set[ObjectKey | str] = set()
+        self.keys: set[ObjectKey | str] = set()
 
     def replace(self, objects: tuple[StoreObject, ...]) -> None:
-        self.names = {_name(each) for each in objects}
+        self.keys = {_key_of(each) for each in objects}
         self._store.replace(self._source, objects)
 
     def put(self, obj: StoreObject) -> None:
-        self.names.add(_name(obj))
+        self.keys.add(_key_of(obj))
         self._store.put(self._source, obj)
 
     def remove(self, obj: StoreObject) -> None:
-        self.names.discard(_name(obj))
+        self.keys.discard(_key_of(obj))
         kind = next((each for each in _KINDS if isinstance(obj, each)), Connector)
-        self._store.remove(self._source, kind, _name(obj))
+        self._store.remove(self._source, kind, _key_of(obj))
 
 
-class Fork:
+class FanOutSink:
     """Several readers of one watch: each parses for itself, and is told of what it could parse."""
 
-    def __init__(self, *readers: Reader) -> None:
-        self._readers = readers
+    def __init__(self, *consumers: Consumer) -> None:
+        self._consumers = consumers
 
     def parse(self, raw: RawObject) -> tuple[Any, ...] | None:
-        parts = tuple(parse(raw) for parse, _ in self._readers)
+        parts = tuple(parse(raw) for parse, _ in self._consumers)
         return parts if any(part is not None for part in parts) else None
 
     def replace(self, objects: tuple[tuple[Any, ...], ...]) -> None:
-        for number, (_, sink) in enumerate(self._readers):
-            sink.replace(tuple(parts[number] for parts in objects if parts[number] is not None))
+        for index, (_, sink) in enumerate(self._consumers):
+            sink.replace(tuple(parts[index] for parts in objects if parts[index] is not None))
 
     def put(self, obj: tuple[Any, ...]) -> None:
-        for part, (_, sink) in zip(obj, self._readers, strict=True):
+        for part, (_, sink) in zip(obj, self._consumers, strict=True):
             if part is not None:
                 sink.put(part)
 
     def remove(self, obj: tuple[Any, ...]) -> None:
-        for part, (_, sink) in zip(obj, self._readers, strict=True):
+        for part, (_, sink) in zip(obj, self._consumers, strict=True):
             if part is not None:
                 sink.remove(part)
 
@@ -111,12 +111,12 @@ def object_reflector(
     )
 
 
-def parser(system_namespace: str) -> Callable[[RawObject], StoreObject | None]:
+def make_parser(system_namespace: str) -> Callable[[RawObject], StoreObject | None]:
     """`manifest.parse_object`; None, and a line in the log, for what has no identity that we could keep it under."""
 
     def parse(raw: RawObject) -> StoreObject | None:
         try:
-            return _examined(parse_object(raw, system_namespace=system_namespace))
+            return _validate(parse_object(raw, system_namespace=system_namespace))
         except ParseError as e:
             logger.warning("an object that the API server sent is passed over: %s", e)
             return None
@@ -124,14 +124,14 @@ def parser(system_namespace: str) -> Callable[[RawObject], StoreObject | None]:
     return parse
 
 
-def _name(obj: StoreObject) -> ObjectKey | str:
+def _key_of(obj: StoreObject) -> ObjectKey | str:
     return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
 
 
-def _examined[T](found: T) -> T | Secret:
-    if not isinstance(found, Secret):
-        return found
+def _validate[T](obj: T) -> T | Secret:
+    if not isinstance(obj, Secret):
+        return obj
     # Only there: the driver, which is on every node, reads no Secret and does without the 11 MB of cryptography.
-    from connector_store.client_certificates import examined
+    from connector_store.client_certificates import validate_secret
 
-    return examined(found)
+    return validate_secret(obj)

@@ -68,7 +68,7 @@ class IssuerAccess:
         self._now = now
         self._clock = clock
         self._issuers: dict[str, _TrustedIssuer] = {}
-        self._flights = SingleFlight(most=max_in_flight, what="checks")
+        self._flights = SingleFlight(max_in_flight=max_in_flight, description="checks")
         self._generation = 0
         """Of the configuration: what was asked under another one answers nobody."""
         self._clear_caches()
@@ -139,7 +139,7 @@ class IssuerAccess:
             return None
         unverified = read_unverified(token)
         if unverified is None or unverified.issuer not in self._issuers:
-            self._other_tokens.put(digest, True, until=math.inf)
+            self._other_tokens.put(digest, True, expires_at=math.inf)
             return None
         return unverified
 
@@ -150,7 +150,7 @@ class IssuerAccess:
         return (
             cached
             if cached is not None
-            else await self._flights.once(
+            else await self._flights.do(
                 (self._generation, digest), lambda: self._verify_token(digest, token, unverified)
             )
         )
@@ -161,9 +161,7 @@ class IssuerAccess:
         cached = self._cached_use(digest, key)
         if cached is not None:
             return cached
-        return await self._flights.once(
-            (self._generation, digest, key), lambda: self._review_use(digest, identity, key)
-        )
+        return await self._flights.do((self._generation, digest, key), lambda: self._review_use(digest, identity, key))
 
     async def _verify_token(
         self, digest: _Digest, token: str, unverified: UnverifiedToken
@@ -178,10 +176,10 @@ class IssuerAccess:
         match result:
             case Granted(token_expires_at=expires_at):
                 self._granted_tokens.put(
-                    digest, result, until=started_at + min(self._recheck, (expires_at or now) - now)
+                    digest, result, expires_at=started_at + min(self._recheck, (expires_at or now) - now)
                 )
             case Refused():
-                self._refused_tokens.put(digest, result, until=started_at + self._refusal_ttl)
+                self._refused_tokens.put(digest, result, expires_at=started_at + self._refusal_ttl)
         return result
 
     async def _review_use(
@@ -192,9 +190,9 @@ class IssuerAccess:
         if generation != self._generation:
             return Unavailable(reason="the issuers have changed meanwhile")
         if result is True:
-            self._granted_uses.put((digest, key), True, until=started_at + self._recheck)
+            self._granted_uses.put((digest, key), True, expires_at=started_at + self._recheck)
         elif isinstance(result, Refused):
-            self._refused_uses.put((digest, key), result, until=started_at + self._refusal_ttl)
+            self._refused_uses.put((digest, key), result, expires_at=started_at + self._refusal_ttl)
         return result
 
     def _clear_caches(self) -> None:

@@ -7,7 +7,7 @@ import aiohttp
 from yarl import URL
 
 from connector_store.domain.base.document import load_json
-from connector_store.outbound_proxy import of_environment
+from connector_store.outbound_proxy import proxy_from_environment
 
 FETCH_TIMEOUT: Final = 5.0
 """Seconds for a document, redirects included; a caller's check waits for two of them at most."""
@@ -54,7 +54,7 @@ class HttpsFetcher:
 async def _get(session: aiohttp.ClientSession, url: URL) -> bytes:
     origin = url.origin()
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False, proxy=of_environment(str(url))) as response:
+        async with session.get(url, allow_redirects=False, proxy=proxy_from_environment(str(url))) as response:
             if response.status in _REDIRECT_STATUSES:
                 url = _resolve_redirect(url, response.headers.get("Location", ""), origin)
                 continue

@@ -63,7 +63,7 @@ def command(
 async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
     """Both or, where one is refused, neither; ApiError is what the API server said."""
     namespace = secret["metadata"]["namespace"]
-    configuration = await config.load(None, environ=os.environ)
+    configuration = await config.load_configuration(None, environ=os.environ)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         await _rehearse(client, SECRETS.path(namespace), secret)
         await _rehearse(client, CONNECTORS.path(namespace), connector)

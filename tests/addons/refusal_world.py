@@ -41,7 +41,7 @@ class Checks:
 
     def __init__(self, confdir: Path) -> None:
         self.ahead = 0.0
-        public = SigningKey.load_or_create(confdir).public
+        public = SigningKey.load_or_create(confdir).public_key
         self.tokens = TokenAccess(public, audience=AUDIENCE, now=lambda: time.time() + self.ahead)
         self.current: Access = self.tokens
 

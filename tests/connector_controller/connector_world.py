@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connector_controller.connectors import ConnectorReconciler
-from connector_controller.observed import Registry, SeenConnector, see_connector
+from connector_controller.observed import ObjectCache, ObservedConnector, parse_observed_connector
 from connector_controller.services import READY
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
@@ -19,7 +19,7 @@ from connector_store.trust import TrustStore
 from tests.fakes.api_server import FakeApiServer
 
 KEY = ObjectKey("team-a", "k8s")
-WELL = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
+HEALTHY = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
 
 
 def connector(**spec: Any) -> dict[str, Any]:
@@ -48,13 +48,15 @@ def secret(name: str = "s", **data: str) -> dict[str, Any]:
 class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client, self.store = server, client, Store()
-        self.seen: Registry[ObjectKey, SeenConnector] = Registry(lambda each: each.key, lambda key: None)
-        self.finding: Assessment = READY
-        self.answer: ProbeOutcomes | None = WELL
-        self.known = True
-        self.ca: bytes | None = b"pem"
+        self.observed_connectors: ObjectCache[ObjectKey, ObservedConnector] = ObjectCache(
+            lambda each: each.key, lambda key: None
+        )
+        self.assessment: Assessment = READY
+        self.outcomes: ProbeOutcomes | None = HEALTHY
+        self.secrets_read = True
+        self.ca_pem: bytes | None = b"pem"
         self.requests: list[ProbeRequest] = []
-        self.was_well: list[bool] = []
+        self.was_ready: list[bool] = []
         self.forgotten: list[ObjectKey] = []
         self.removed: list[ObjectKey] = []
         self.events: list[tuple[str, str]] = []
@@ -62,64 +64,64 @@ class World:
         self.reconciler = ConnectorReconciler(
             client,
             self.store,
-            self.seen,
+            self.observed_connectors,
             services=self,
-            probing=self,
+            probe_schedule=self,
             events=self,
             trust=TrustStore(),
             settings=Settings(),
-            knows=lambda key: self.known,
-            ca=lambda: self.ca,
+            has_read_secret=lambda key: self.secrets_read,
+            ca_pem=lambda: self.ca_pem,
             now=lambda: self.now,
         )
 
     async def ensure(self, connector: ObjectKey, uid: str) -> Assessment:
         assert uid.startswith("uid-")
-        return self.finding
+        return self.assessment
 
     async def remove(self, connector: ObjectKey) -> None:
         self.removed.append(connector)
 
-    def ask(self, key: ObjectKey, request: ProbeRequest, *, was_well: bool) -> ProbeOutcomes | None:
+    def get_result(self, key: ObjectKey, request: ProbeRequest, *, was_ready: bool) -> ProbeOutcomes | None:
         self.requests.append(request)
-        self.was_well.append(was_well)
-        return self.answer
+        self.was_ready.append(was_ready)
+        return self.outcomes
 
     def forget(self, key: ObjectKey) -> None:
         self.forgotten.append(key)
 
-    def record(self, regarding, kind: str, reason: str, note: str) -> None:
+    def record(self, regarding, event_type: str, reason: str, note: str) -> None:
         assert regarding.key == KEY
-        self.events.append((kind, reason))
+        self.events.append((event_type, reason))
 
     async def put(self, raw: dict[str, Any]) -> None:
         await self.server.put(CONNECTORS, raw)
-        await self.see()
+        await self.observe()
 
     def put_secret(self, raw: dict[str, Any]) -> None:
         self.store.put("secrets", parse_object(raw, system_namespace="sys"))
 
-    async def see(self) -> None:
+    async def observe(self) -> None:
         raw = await self.client.get(CONNECTORS.path(*KEY))
-        found = see_connector(raw)
-        assert found is not None
-        self.seen.put(found)
+        observed = parse_observed_connector(raw)
+        assert observed is not None
+        self.observed_connectors.put(observed)
 
     async def reconcile(self) -> float | None:
         return await self.reconciler.reconcile(KEY)
 
     async def status(self) -> dict[str, Any]:
-        held = await self.client.get(CONNECTORS.path(*KEY))
-        status: dict[str, Any] = held.get("status") or {}
+        obj = await self.client.get(CONNECTORS.path(*KEY))
+        status: dict[str, Any] = obj.get("status") or {}
         return status
 
     async def ready(self) -> tuple[str, str]:
-        (found,) = [each for each in (await self.status())["conditions"] if each["type"] == "Ready"]
-        return found["status"], found.get("reason", "")
+        (condition,) = [each for each in (await self.status())["conditions"] if each["type"] == "Ready"]
+        return condition["status"], condition.get("reason", "")
 
     async def fresh(self) -> str:
-        (found,) = [each for each in (await self.status())["conditions"] if each["type"] == "CredentialFresh"]
-        return str(found["status"])
+        (condition,) = [each for each in (await self.status())["conditions"] if each["type"] == "CredentialFresh"]
+        return str(condition["status"])
 
     @property
     def writes(self) -> int:

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mitmproxy import certs
 
 from connector_controller.authority import (
-    CHAIN_LIMIT,
-    hand_over,
-    make_signer,
+    MAX_CHAIN,
+    create_ca,
+    cross_sign,
     utc,
 )
 from connector_store.ca_secret import Signer, load_signer, to_pem
@@ -24,25 +24,25 @@ HOST = "target.example.com"
 
 
 def test_a_new_ca_is_as_documented() -> None:
-    made = make_signer(NOW)
+    made = create_ca(NOW)
     assert isinstance(made.key, ec.EllipticCurvePrivateKey)
     assert isinstance(made.key.curve, ec.SECP256R1)
-    assert made.expires == NOW.timestamp() + CA_LIFETIME
+    assert made.expires_at == NOW.timestamp() + CA_LIFETIME
     assert made.certificate.not_valid_before_utc < NOW
     usage = made.certificate.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.critical
     assert usage.value.key_cert_sign
-    assert made.certificate.subject != make_signer(NOW).certificate.subject
+    assert made.certificate.subject != create_ca(NOW).certificate.subject
     assert "PRIVATE" not in repr(made)
     assert "key" not in repr(made)
 
 
 def test_what_is_written_is_read() -> None:
-    old, new = make_signer(NOW), make_signer(NOW)
-    handed = hand_over(old, new, NOW)
+    old, new = create_ca(NOW), create_ca(NOW)
+    handed = cross_sign(old, new, NOW)
     back = load_signer(handed.to_pem(), [old.certificate, new.certificate])
     assert back.certificate == new.certificate
-    assert back.sent == handed.sent
+    assert back.chain == handed.chain
     assert back.key.private_numbers() == new.key.private_numbers()
     assert utc(0) == datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -80,54 +80,54 @@ def verify(signer: Signer, trusted: x509.Certificate, folder: Path) -> None:
 
 
 def test_whoever_trusts_one_of_the_cas_before_goes_on_and_strangers_do_not(tmp_path) -> None:
-    first = make_signer(NOW)
-    second = hand_over(first, make_signer(NOW), NOW)
-    third = hand_over(second, make_signer(NOW), NOW)
+    first = create_ca(NOW)
+    second = cross_sign(first, create_ca(NOW), NOW)
+    third = cross_sign(second, create_ca(NOW), NOW)
     for number, trusted in enumerate((first, second, third)):
         verify(third, trusted.certificate, tmp_path / str(number))
     with pytest.raises(ssl.SSLCertVerificationError):
-        verify(third, make_signer(NOW).certificate, tmp_path / "stranger")
+        verify(third, create_ca(NOW).certificate, tmp_path / "stranger")
 
 
 def test_an_rsa_ca_of_a_users_own_hands_over_too(tmp_path) -> None:
     key, certificate = certs.create_ca("someone", "someone", 2048)
-    theirs = load_signer(Signer(key=key, certificate=certificate, sent=(certificate,)).to_pem())
+    theirs = load_signer(Signer(key=key, certificate=certificate, chain=(certificate,)).to_pem())
     assert isinstance(theirs.key, rsa.RSAPrivateKey)
     verify(theirs, theirs.certificate, tmp_path / "before")
-    verify(hand_over(theirs, make_signer(NOW), NOW), theirs.certificate, tmp_path / "after")
+    verify(cross_sign(theirs, create_ca(NOW), NOW), theirs.certificate, tmp_path / "after")
 
 
 def test_a_ca_without_key_identifiers_hands_over() -> None:
     bare = make_ca(bare=True)
-    handed = hand_over(
-        Signer(key=bare.key, certificate=bare.certificate, sent=(bare.certificate,)), make_signer(NOW), NOW
+    handed = cross_sign(
+        Signer(key=bare.key, certificate=bare.certificate, chain=(bare.certificate,)), create_ca(NOW), NOW
     )
-    handed.sent[0].verify_directly_issued_by(bare.certificate)
+    handed.chain[0].verify_directly_issued_by(bare.certificate)
 
 
 def test_a_cross_signed_certificate_ends_with_the_first_of_the_two() -> None:
-    old = make_signer(NOW - timedelta(days=700))
-    handed = hand_over(old, make_signer(NOW), NOW)
-    assert handed.sent[0].not_valid_after_utc == old.certificate.not_valid_after_utc
-    handed.sent[0].verify_directly_issued_by(old.certificate)
+    old = create_ca(NOW - timedelta(days=700))
+    handed = cross_sign(old, create_ca(NOW), NOW)
+    assert handed.chain[0].not_valid_after_utc == old.certificate.not_valid_after_utc
+    handed.chain[0].verify_directly_issued_by(old.certificate)
 
 
 def test_an_old_ca_that_has_ended_leads_nobody() -> None:
-    new = make_signer(NOW)
-    assert hand_over(make_signer(NOW - timedelta(seconds=CA_LIFETIME, days=1)), new, NOW) == new
+    new = create_ca(NOW)
+    assert cross_sign(create_ca(NOW - timedelta(seconds=CA_LIFETIME, days=1)), new, NOW) == new
 
 
 def test_what_has_ended_is_sent_no_longer() -> None:
-    ending = make_signer(NOW - timedelta(seconds=CA_LIFETIME) + timedelta(days=1))
-    theirs, crossed = make_signer(NOW), hand_over(ending, make_signer(NOW), NOW).sent[0]
-    chain = Signer(key=theirs.key, certificate=theirs.certificate, sent=(theirs.certificate, crossed))
-    assert len(hand_over(chain, make_signer(NOW), NOW).sent) == 2
+    ending = create_ca(NOW - timedelta(seconds=CA_LIFETIME) + timedelta(days=1))
+    theirs, crossed = create_ca(NOW), cross_sign(ending, create_ca(NOW), NOW).chain[0]
+    chain = Signer(key=theirs.key, certificate=theirs.certificate, chain=(theirs.certificate, crossed))
+    assert len(cross_sign(chain, create_ca(NOW), NOW).chain) == 2
     later = NOW + timedelta(days=2)
-    assert len(hand_over(chain, make_signer(later), later).sent) == 1
+    assert len(cross_sign(chain, create_ca(later), later).chain) == 1
 
 
 def test_the_chain_is_bounded() -> None:
-    signer = make_signer(NOW)
-    for _ in range(CHAIN_LIMIT + 2):
-        signer = hand_over(signer, make_signer(NOW), NOW)
-    assert len(signer.sent) == CHAIN_LIMIT
+    signer = create_ca(NOW)
+    for _ in range(MAX_CHAIN + 2):
+        signer = cross_sign(signer, create_ca(NOW), NOW)
+    assert len(signer.chain) == MAX_CHAIN

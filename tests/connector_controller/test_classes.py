@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_controller.classes import ClassReconciler, manifest_of_k8s, readiness
-from connector_controller.observed import Registry, SeenClass, see_class
+from connector_controller.classes import ClassReconciler, builtin_class_manifest, readiness
+from connector_controller.observed import ObjectCache, ObservedClass, parse_observed_class
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.kube.client import KubeClient
@@ -19,11 +19,11 @@ BASIC = {"spec": {"auth": {"types": [{"name": "basic", "secretType": "kubernetes
 class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client = server, client
-        self.seen: Registry[str, SeenClass] = Registry(lambda each: each.key, lambda key: None)
+        self.seen: ObjectCache[str, ObservedClass] = ObjectCache(lambda each: each.key, lambda key: None)
         self.reconciler = ClassReconciler(client, self.seen, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
     async def see(self, name: str = "k8s") -> None:
-        found = see_class(await self.client.get(CONNECTOR_CLASSES.path(None, name)))
+        found = parse_observed_class(await self.client.get(CONNECTOR_CLASSES.path(None, name)))
         assert found is not None
         self.seen.put(found)
 
@@ -39,7 +39,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def test_the_object_means_the_built_in_class() -> None:
-    parsed = parse_class(manifest_of_k8s())
+    parsed = parse_class(builtin_class_manifest())
     assert replace(parsed, not_run=()) == K8S
     assert parsed.unsupported_fields == ()
 
@@ -59,7 +59,7 @@ async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> No
 
 
 async def test_an_edited_one_is_let_alone_and_what_is_not_run_is_named(world) -> None:
-    edited = manifest_of_k8s()
+    edited = builtin_class_manifest()
     edited["spec"]["auth"]["types"][0]["generator"] = {"rego": "package x"}
     await world.server.put(CONNECTOR_CLASSES, edited)
     await world.see()

@@ -16,7 +16,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from lab.certificates import make_ca
-from tests.connector_controller.connector_world import KEY, WELL, World, connector, secret
+from tests.connector_controller.connector_world import HEALTHY, KEY, World, connector, secret
 from tests.fakes.api_server import FakeApiServer, refusal
 
 
@@ -54,7 +54,7 @@ async def test_the_first_status_does_not_wait_for_the_probe_and_a_later_one_does
     await world.put(connector(address="https://other:6443") | {"status": await world.status()})
     await world.reconcile()
     assert world.writes == 1, "what is shown stays until the probe is back"
-    world.answer = WELL
+    world.answer = HEALTHY
     await world.reconcile()
     assert await world.ready() == ("True", "AsExpected")
     assert [each.address.host for each in world.requests] == ["h", "other", "other"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from connector_controller.controller import Options, Term
-from connector_controller.metrics import Metrics
+from connector_controller.controller import ControllerOptions, Term
+from connector_controller.metrics import ControllerMetrics
 from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import (
@@ -37,8 +37,8 @@ SETTINGS = Settings(ca_secret="connectors-proxy-ca", probe_interval=0.2)
 class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client = server, client
-        self.metrics = Metrics()
-        self.term = Term(client, SETTINGS, Options(instance="pod-1", workers=2), self.metrics)
+        self.metrics = ControllerMetrics()
+        self.term = Term(client, SETTINGS, ControllerOptions(instance="pod-1", workers=2), self.metrics)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = "a") -> dict[str, Any]:
         return await self.client.get(resource.path(namespace, name))
@@ -122,7 +122,7 @@ def gauges(world: World) -> dict[str, float]:
 
 
 def scraped(world: World) -> dict[str, float]:
-    world.term.collect()
+    world.term.update_gauges()
     return gauges(world)
 
 
@@ -186,7 +186,7 @@ async def test_a_deleted_connector_leaves_no_service(world) -> None:
 
 async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world) -> None:
     bare = replace(SETTINGS, ca_secret=None, proxy_service=None)
-    world.term = Term(world.client, bare, Options(instance="pod-1"), Metrics())
+    world.term = Term(world.client, bare, ControllerOptions(instance="pod-1"), ControllerMetrics())
     with target() as server:
         await put_all(world, server)
         async with running(world.term):
@@ -205,7 +205,7 @@ IN_CLUSTER = replace(SETTINGS, in_cluster=True, targets_allow=(ip_network("127.0
 
 
 async def test_the_proxys_own_address_is_not_probed(world) -> None:
-    world.term = Term(world.client, IN_CLUSTER, Options(instance="pod-1"), Metrics())
+    world.term = Term(world.client, IN_CLUSTER, ControllerOptions(instance="pod-1"), ControllerMetrics())
     await put_proxy(world, "192.0.2.1")
     with target() as server:
         await put_all(world, server)
@@ -220,7 +220,7 @@ async def test_the_proxys_own_address_is_not_probed(world) -> None:
 
 
 async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(world) -> None:
-    world.term = Term(world.client, IN_CLUSTER, Options(instance="pod-1"), Metrics())
+    world.term = Term(world.client, IN_CLUSTER, ControllerOptions(instance="pod-1"), ControllerMetrics())
     await put_proxy(world, "None")
     with target() as server:
         await put_all(world, server)
@@ -230,7 +230,7 @@ async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(worl
 
 async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_probe(world) -> None:
     rare = replace(SETTINGS, probe_interval=3600)
-    world.term = Term(world.client, rare, Options(instance="pod-1"), Metrics())
+    world.term = Term(world.client, rare, ControllerOptions(instance="pod-1"), ControllerMetrics())
     with target() as server:
         await put_all(world, server)
         async with running(world.term):

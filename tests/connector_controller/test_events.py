@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connector_controller import events
-from connector_controller.events import Recorder, Regarding
+from connector_controller.events import EventRecorder, Regarding
 from connector_store.cache import Lru
 from connector_store.domain.base.names import ObjectKey
 from connector_store.kube.client import KubeClient
@@ -19,7 +19,7 @@ class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client = server, client
         self.now = 1_000_000_000.0
-        self.recorder = Recorder(client, "pod-1", now=lambda: self.now)
+        self.recorder = EventRecorder(client, "pod-1", now=lambda: self.now)
 
     def record(self, reason: str = "SecretNotFound", note: str = "create it", regarding=REGARDING) -> None:
         self.recorder.record(regarding, "Warning", reason, note)
@@ -60,7 +60,7 @@ async def test_the_same_again_is_counted_and_after_a_while_made_anew(world) -> N
     await until(lambda: len(world.server.requests) == 3)
     (event,) = await world.held()
     assert event["series"]["count"] == 3
-    world.now += events.SERIES + 1
+    world.now += events.SERIES_WINDOW + 1
     world.record()
     world.record(reason="SecretInvalid")
     await until(lambda: world.server.count("POST", "events") == 3)

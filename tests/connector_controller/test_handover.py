@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from connector_controller.authority import make_signer, utc
-from connector_controller.handover import ANNOUNCED, LONGEST, ROTATE, SWITCHED, Handover
-from connector_store.ca_secret import signer_of, to_pem
+from connector_controller.authority import create_ca, utc
+from connector_controller.handover import (
+    ANNOUNCED_ANNOTATION,
+    MAX_REQUEUE,
+    ROTATE_ANNOTATION,
+    SWITCHED_ANNOTATION,
+    CaRotation,
+)
+from connector_store.ca_secret import read_signer, to_pem
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from connector_store.kube.client import KubeClient
@@ -27,7 +33,7 @@ class World:
         self.server, self.client = server, client
         self.now = 1_800_000_000.0
         self.published = 0
-        self.handover = Handover(client, settings, now=lambda: self.now, on_published=self.on_published)
+        self.handover = CaRotation(client, settings, now=lambda: self.now, on_published=self.on_published)
 
     def on_published(self) -> None:
         self.published += 1
@@ -96,34 +102,34 @@ def count(pem: bytes | None) -> int:
 async def test_it_is_made_once_and_published(world) -> None:
     again = await world.settle()
     assert world.writes == 2, "the Secret and the ConfigMap"
-    assert again == LONGEST, "two years of a clock that was a year behind would be one too many"
+    assert again == MAX_REQUEUE, "two years of a clock that was a year behind would be one too many"
     assert world.handover.pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
     assert b"PRIVATE" not in await world.config_map()
     assert world.published == 1
-    assert world.handover.expires == signer_of(await world.data(), SIGNING_CA_KEY).expires
+    assert world.handover.expires == read_signer(await world.data(), SIGNING_CA_KEY).expires_at
 
 
 async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(world) -> None:
     await world.settle()
-    first = signer_of(await world.data(), SIGNING_CA_KEY).certificate
-    await world.annotate(ROTATE)
+    first = read_signer(await world.data(), SIGNING_CA_KEY).certificate
+    await world.annotate(ROTATE_ANNOTATION)
     assert await world.settle() == pytest.approx(600, abs=1)
-    assert set(await world.annotations()) == {ANNOUNCED}
+    assert set(await world.annotations()) == {ANNOUNCED_ANNOTATION}
     assert count(world.handover.pem) == count(await world.config_map()) == 2
-    assert signer_of(await world.data(), SIGNING_CA_KEY).certificate == first
+    assert read_signer(await world.data(), SIGNING_CA_KEY).certificate == first
 
     world.now += 599
     await world.settle()
-    assert signer_of(await world.data(), SIGNING_CA_KEY).certificate == first
+    assert read_signer(await world.data(), SIGNING_CA_KEY).certificate == first
     world.now += 2
     await world.settle()
     data = await world.data()
-    second = signer_of(data, SIGNING_CA_KEY)
+    second = read_signer(data, SIGNING_CA_KEY)
     assert second.certificate != first
-    second.sent[0].verify_directly_issued_by(first)
+    second.chain[0].verify_directly_issued_by(first)
     assert NEXT_CA_KEY not in data
     assert count(world.handover.pem) == 2, "the former one is still published"
-    assert set(await world.annotations()) == {SWITCHED}
+    assert set(await world.annotations()) == {SWITCHED_ANNOTATION}
 
     world.now += 601
     assert (await world.settle() or 0) > 600
@@ -146,7 +152,7 @@ async def test_a_users_own_is_published_and_never_changed(world) -> None:
     assert await world.settle() is None
     assert await world.config_map() == own.pem
     before = world.writes
-    await world.annotate(ROTATE)
+    await world.annotate(ROTATE_ANNOTATION)
     await world.settle()
     assert await world.annotations() == {}
     assert (await world.data())[SIGNING_CA_KEY] == raw
@@ -164,7 +170,7 @@ async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
         world.now += 601
         await world.settle()
     data = await world.data()
-    assert signer_of(data, SIGNING_CA_KEY).certificate == following.certificate
+    assert read_signer(data, SIGNING_CA_KEY).certificate == following.certificate
     assert await world.config_map() == following.pem
 
 
@@ -173,7 +179,7 @@ async def test_a_secret_without_a_ca_is_filled_and_its_other_keys_kept(world) ->
     await world.settle()
     data = await world.data()
     assert data["note"] == b"hello"
-    assert signer_of(data, SIGNING_CA_KEY)
+    assert read_signer(data, SIGNING_CA_KEY)
 
 
 async def test_an_edited_config_map_is_repaired(world) -> None:
@@ -201,7 +207,7 @@ async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays
 
 async def test_a_stale_view_writes_nothing(world) -> None:
     await world.settle()
-    await world.annotate(ROTATE)
+    await world.annotate(ROTATE_ANNOTATION)
     world.handover.secret = await world.raw(SECRETS)
     await world.annotate("other")
     with pytest.raises(ApiError) as caught:
@@ -212,30 +218,30 @@ async def test_a_stale_view_writes_nothing(world) -> None:
 
 async def test_times_that_are_no_times_start_the_overlap_anew(world) -> None:
     await world.settle()
-    await world.annotate(ROTATE)
+    await world.annotate(ROTATE_ANNOTATION)
     await world.settle()
-    await world.annotate(ANNOUNCED, "yesterday")
+    await world.annotate(ANNOUNCED_ANNOTATION, "yesterday")
     await world.settle()
-    assert (await world.annotations())[ANNOUNCED] == "2027-01-15T08:00:00Z"
+    assert (await world.annotations())[ANNOUNCED_ANNOTATION] == "2027-01-15T08:00:00Z"
 
 
 async def test_without_a_ca_secret_the_config_map_is_what_is_published(world) -> None:
     bare = World(world.server, world.client, Settings())
     await bare.turn()
-    assert bare.handover.pem is None
-    pem = to_pem(make_signer(utc(bare.now)).certificate)
+    assert bare.handover.published_pem is None
+    pem = to_pem(create_ca(utc(bare.now)).certificate)
     await bare.server.put(
         CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": {"ca.crt": pem.decode()}}
     )
     await bare.turn()
-    assert bare.handover.pem == pem
+    assert bare.handover.published_pem == pem
     assert bare.writes == 0
 
 
 async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_taken_anew(world) -> None:
     """Their change comes by the watch while the ConfigMap is written, before the Secret is."""
     await world.settle()
-    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE: "now"}}})
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
     world.handover.secret = await world.raw(SECRETS)
     world.handover.config_map = await world.raw(CONFIG_MAPS)
     await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "edited"}})

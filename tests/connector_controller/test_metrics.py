@@ -1,6 +1,6 @@
 from prometheus_client import generate_latest
 
-from connector_controller.metrics import Metrics
+from connector_controller.metrics import ControllerMetrics
 
 OURS = (
     "connector_controller_",
@@ -12,7 +12,7 @@ OURS = (
 
 
 def test_each_process_has_its_own_and_all_have_a_help_text() -> None:
-    one, other = Metrics(), Metrics()
+    one, other = ControllerMetrics(), ControllerMetrics()
     one.leading.set(1)
     text = generate_latest(other.registry).decode()
     assert "connector_controller_leading 0.0" in text

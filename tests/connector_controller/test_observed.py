@@ -1,6 +1,6 @@
 from typing import Any
 
-from connector_controller.observed import Registry, SeenConnector, see_class, see_connector
+from connector_controller.observed import ObjectCache, ObservedConnector, parse_observed_class, parse_observed_connector
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Connector, InvalidConnector
 
@@ -19,46 +19,46 @@ def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:
 
 
 def test_a_connector_is_seen_with_its_status() -> None:
-    seen = see_connector(raw())
+    seen = parse_observed_connector(raw())
     assert seen is not None
     assert isinstance(seen.connector, Connector)
     assert seen.key == ObjectKey("a", "k8s")
     assert (seen.connector.resource_version, seen.status.observed_generation) == ("7", 1)
-    assert not seen.deleting
+    assert not seen.is_deleting
 
 
 def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
     going = raw()
     going["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
-    seen = see_connector(going)
+    seen = parse_observed_connector(going)
     assert seen is not None
-    assert seen.deleting
+    assert seen.is_deleting
 
 
 def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -> None:
-    seen = see_connector(raw(address="ftp://h"))
+    seen = parse_observed_connector(raw(address="ftp://h"))
     assert seen is not None
     assert isinstance(seen.connector, InvalidConnector)
-    assert see_connector({"metadata": {}}) is None
-    assert see_class({"metadata": {}}) is None
+    assert parse_observed_connector({"metadata": {}}) is None
+    assert parse_observed_class({"metadata": {}}) is None
     assert len(caplog.records) == 2
 
 
 def test_a_class_is_seen_with_its_version() -> None:
-    seen = see_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
+    seen = parse_observed_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
     assert seen is not None
-    assert (seen.key, seen.version) == ("k8s", "9")
+    assert (seen.key, seen.resource_version) == ("k8s", "9")
 
 
 def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None:
     """A write of ours that changes nothing, or one of fields that we do not read: the next write needs its version."""
     told: list[ObjectKey] = []
-    registry: Registry[ObjectKey, SeenConnector] = Registry(lambda each: each.key, told.append)
+    registry: ObjectCache[ObjectKey, ObservedConnector] = ObjectCache(lambda each: each.key, told.append)
     versions = list[str]()
     for version in ("1", "2"):
         one = raw()
         one["metadata"]["resourceVersion"] = version
-        seen = see_connector(one)
+        seen = parse_observed_connector(one)
         assert seen is not None
         registry.put(seen)
         held = registry.get(seen.key)
@@ -70,7 +70,7 @@ def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None
 
 def test_a_registry_tells_what_changed_and_only_that() -> None:
     told: list[str] = []
-    registry: Registry[str, tuple[str, int]] = Registry(lambda each: each[0], told.append)
+    registry: ObjectCache[str, tuple[str, int]] = ObjectCache(lambda each: each[0], told.append)
     registry.replace((("a", 1), ("b", 1)))
     registry.replace((("a", 1), ("c", 1)))
     assert sorted(told) == ["a", "b", "b", "c"]

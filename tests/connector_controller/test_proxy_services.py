@@ -27,7 +27,7 @@ class World:
 
     async def see(self) -> None:
         """What the watch would bring."""
-        self.services.registry_of(None).replace((parse_service(await self.held()),))
+        self.services.cache_of(None).replace((parse_service(await self.held()),))
 
     @property
     def writes(self) -> list[str]:

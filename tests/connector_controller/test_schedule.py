@@ -4,7 +4,7 @@ import random
 import pytest
 
 from connector_controller import schedule
-from connector_controller.schedule import Schedule
+from connector_controller.schedule import ProbeSchedule
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Address, HttpProbe
 from connector_store.domain.status.conditions import ProbeFailure, ProbeOutcomes, ProbeResponse
@@ -27,7 +27,7 @@ class World:
         self.answers: dict[str, ProbeOutcomes | Exception] = {}
         self.hanging: set[str] = set()
         rng = random.Random(1)  # noqa: S311 - pauses, and the same ones each time
-        self.schedule = Schedule(self.probe, self.on_result, interval=interval, places=places, rng=rng)
+        self.schedule = ProbeSchedule(self.probe, self.on_result, interval=interval, start_slots=places, rng=rng)
 
     async def probe(self, request: ProbeRequest) -> ProbeOutcomes:
         host = request.address.host
@@ -49,23 +49,23 @@ class World:
 
 async def test_a_new_question_is_asked_at_once_and_the_answer_kept() -> None:
     world = World()
-    assert world.schedule.ask(KEY, asked("one")) is None
+    assert world.schedule.get_result(KEY, asked("one")) is None
     await until(lambda: world.results == [KEY])
-    assert world.schedule.ask(KEY, asked("one")) == WELL
+    assert world.schedule.get_result(KEY, asked("one")) == WELL
     assert world.hosts == ["one"]
-    assert world.schedule.ask(KEY, asked("two")) is None
+    assert world.schedule.get_result(KEY, asked("two")) is None
     await until(lambda: world.hosts == ["one", "two"])
     world.schedule.close()
 
 
 async def test_it_is_asked_again_every_interval_and_told_only_when_the_answer_differs() -> None:
     world = World(interval=0.01)
-    world.schedule.ask(KEY, asked("one"))
+    world.schedule.get_result(KEY, asked("one"))
     await until(lambda: len(world.hosts) >= 3)
     assert world.results == [KEY]
     world.answers["one"] = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
     await until(lambda: len(world.results) == 2)
-    assert world.schedule.ask(KEY, asked("one")) == world.answers["one"]
+    assert world.schedule.get_result(KEY, asked("one")) == world.answers["one"]
     world.schedule.close()
 
 
@@ -96,8 +96,8 @@ async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_we
             await asyncio.Event().wait()
         return left.pop(0)
 
-    made = Schedule(probe, results.append, interval=0.001)
-    made.ask(KEY, asked("one"), was_well=was_well)
+    made = ProbeSchedule(probe, results.append, interval=0.001)
+    made.get_result(KEY, asked("one"), was_ready=was_well)
     async with asyncio.timeout(30):
         await asked_all.wait()
     made.close()
@@ -107,7 +107,7 @@ async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_we
 async def test_the_interval_grows_with_the_number() -> None:
     world = World(interval=60.0)
     for number in range(3000):
-        world.schedule.ask(ObjectKey("a", str(number)), asked("one"))
+        world.schedule.get_result(ObjectKey("a", str(number)), asked("one"))
         if number == 99:
             assert world.schedule.interval == 60.0
     assert world.schedule.interval == 100.0
@@ -117,9 +117,9 @@ async def test_the_interval_grows_with_the_number() -> None:
 async def test_what_is_forgotten_or_asked_anew_ends_its_probe() -> None:
     world = World()
     world.hanging = {"one", "two"}
-    world.schedule.ask(KEY, asked("one"))
+    world.schedule.get_result(KEY, asked("one"))
     await until(lambda: world.hosts == ["one"])
-    world.schedule.ask(KEY, asked("two"))
+    world.schedule.get_result(KEY, asked("two"))
     await until(lambda: world.cancelled == ["one"] and world.hosts == ["one", "two"])
     world.schedule.forget(KEY)
     await until(lambda: world.cancelled == ["one", "two"])
@@ -133,7 +133,7 @@ async def test_dead_targets_give_up_their_places_and_keep_no_living_one_waiting(
     dead = [f"dead-{number}" for number in range(20)]
     world.hanging = set(dead)
     for number, host in enumerate([*dead, "alive"]):
-        world.schedule.ask(ObjectKey("a", f"c{number}"), asked(host))
+        world.schedule.get_result(ObjectKey("a", f"c{number}"), asked(host))
     await until(lambda: world.results == [ObjectKey("a", "c20")])
     world.schedule.close()
     await until(lambda: len(world.cancelled) == len(dead))
@@ -143,7 +143,7 @@ async def test_at_most_so_many_start_together() -> None:
     world = World(places=2)
     world.hanging = {"one", "two", "three"}
     for number, host in enumerate(["one", "two", "three"]):
-        world.schedule.ask(ObjectKey("a", f"c{number}"), asked(host))
+        world.schedule.get_result(ObjectKey("a", f"c{number}"), asked(host))
     await until(lambda: len(world.hosts) == 2)
     assert world.hosts == ["one", "two"]
     world.schedule.forget(ObjectKey("a", "c0"))
@@ -154,9 +154,9 @@ async def test_at_most_so_many_start_together() -> None:
 async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> None:
     world = World(interval=0.01)
     world.answers["one"] = RuntimeError("bug")
-    world.schedule.ask(KEY, asked("one"))
+    world.schedule.get_result(KEY, asked("one"))
     await until(lambda: len(world.results) == 1)
-    found = world.schedule.ask(KEY, asked("one"))
+    found = world.schedule.get_result(KEY, asked("one"))
     assert found is not None
     assert isinstance(found.liveness, ProbeFailure)
     assert "probe of a/k8s" in caplog.text
@@ -168,5 +168,5 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
 async def test_nothing_to_ask_is_answered_at_once() -> None:
     world = World()
     empty = ProbeRequest(address=Address(host="one", port=443))
-    assert world.schedule.ask(KEY, empty) == ProbeOutcomes()
+    assert world.schedule.get_result(KEY, empty) == ProbeOutcomes()
     assert world.hosts == []

@@ -6,19 +6,19 @@ import pytest
 from connector_controller.services import (
     NAME_NOT_ALLOWED,
     NON_PROXY,
+    belongs_to,
+    build_service,
     conflict,
-    is_ours,
     not_found,
     proxy_missing,
-    repair,
-    wanted,
+    repair_patch,
 )
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.proxy_service import is_alias_service, parse_service
 
 KEY = ObjectKey("team-a", "k8s")
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
-BODY = wanted(KEY, "u1", HOST)
+BODY = build_service(KEY, "u1", HOST)
 
 
 def raw(**metadata: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ GOOD = parse_service(raw())
 def test_what_is_wanted_will_do_once_it_is_there() -> None:
     assert (BODY["apiVersion"], BODY["kind"]) == ("v1", "Service")
     assert is_alias_service(GOOD, KEY, "u1", HOST)
-    assert is_ours(GOOD, KEY)
+    assert belongs_to(GOOD, KEY)
     owner = BODY["metadata"]["ownerReferences"][0]
     assert (owner["controller"], owner["blockOwnerDeletion"]) == (True, False)
 
@@ -50,11 +50,11 @@ def test_what_is_wanted_will_do_once_it_is_there() -> None:
 )
 def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
     assert not is_alias_service(service, KEY, "u1", HOST)
-    assert is_ours(service, KEY) is ours
+    assert belongs_to(service, KEY) is ours
 
 
 def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> None:
-    assert repair(replace(GOOD, external_name="evil"), BODY) == {
+    assert repair_patch(replace(GOOD, external_name="evil"), BODY) == {
         "metadata": {
             "resourceVersion": "7",
             "labels": BODY["metadata"]["labels"],

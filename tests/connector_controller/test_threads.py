@@ -7,13 +7,13 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from connector_controller.threads import DaemonThreads
+from connector_controller.threads import DaemonThreadPool
 
 PATIENCE = 30.0
 
 
 def test_calls_give_their_results_and_errors_and_share_the_threads() -> None:
-    threads = DaemonThreads(2, "t")
+    threads = DaemonThreadPool(2, "t")
     assert [threads.submit(lambda value: value + 1, each).result(PATIENCE) for each in range(20)] == list(range(1, 21))
     with pytest.raises(ZeroDivisionError):
         threads.submit(lambda: 1 // 0).result(PATIENCE)
@@ -25,7 +25,7 @@ def test_calls_give_their_results_and_errors_and_share_the_threads() -> None:
 
 
 def test_what_is_cancelled_before_its_turn_is_not_called() -> None:
-    threads, go, called = DaemonThreads(1, "t"), threading.Event(), list[int]()
+    threads, go, called = DaemonThreadPool(1, "t"), threading.Event(), list[int]()
     first = threads.submit(go.wait, PATIENCE)
     second: Future[None] = threads.submit(called.append, 2)
     assert second.cancel()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_controller.trust_bundle import TrustBundle, served
+from connector_controller.trust_bundle import TrustBundle, find_resource
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
@@ -28,7 +28,7 @@ class World:
         self.server, self.client = server, client
         self.versions = ["v1"]
         self.pem: bytes | None = b"PEM"
-        self.bundle = TrustBundle(client, Settings(), lambda: self.pem, pause=0.01)
+        self.bundle = TrustBundle(client, Settings(), lambda: self.pem, retry_delay=0.01)
         server.faults.append(self._discovery)
 
     def _discovery(self, request: web.Request) -> web.Response | None:
@@ -83,22 +83,22 @@ async def world() -> AsyncIterator[World]:
 )
 async def test_the_kind_is_looked_for(world: World, versions: list[str], expected: str | None) -> None:
     world.versions = versions
-    found = await served(world.client)
+    found = await find_resource(world.client)
     assert (found.version if found else None) == expected
 
 
 async def test_a_group_that_is_not_there_is_no_kind() -> None:
     async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
-        assert await served(client) is None
+        assert await find_resource(client) is None
 
 
 async def test_it_is_made_once_and_follows_the_ca(world: World) -> None:
     async with world.running():
         await world.until_text("PEM")
         world.pem = b"NEXT"
-        world.bundle.changed()
+        world.bundle.enqueue()
         await world.until_text("NEXT")
-        world.bundle.changed()
+        world.bundle.enqueue()
         await until(lambda: len(world.bundle.queue) == 0)
     assert world.writes == ["POST", "PATCH"]
     made = await world.client.get(BUNDLES.path(None, NAME))
@@ -120,7 +120,7 @@ async def test_somebody_elses_is_left_alone_and_told_once(world: World, caplog: 
     await world.server.put(BUNDLES, {"metadata": {"name": NAME}, "spec": {"trustBundle": "THEIRS"}})
     async with world.running():
         await until(lambda: "is left alone" in caplog.text)
-        world.bundle.changed()
+        world.bundle.enqueue()
         await until(lambda: len(world.bundle.queue) == 0)
     assert await world.text() == "THEIRS"
     assert caplog.text.count("is left alone") == 1
@@ -130,10 +130,10 @@ async def test_somebody_elses_is_left_alone_and_told_once(world: World, caplog: 
 async def test_without_a_ca_there_is_nothing_to_say(world: World) -> None:
     world.pem = None
     async with world.running():
-        world.bundle.changed()
+        world.bundle.enqueue()
         await until(lambda: any(path.endswith("clustertrustbundles") for _, path, _ in world.server.requests))
         world.pem = b"PEM"
-        world.bundle.changed()
+        world.bundle.enqueue()
         await world.until_text("PEM")
     assert world.writes == ["POST"]
 

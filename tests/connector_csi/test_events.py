@@ -10,7 +10,7 @@ import pytest
 from connector_csi.events import Events
 from connector_store.domain.kubeconfig.volume import Pod
 from connector_store.kube.client import KubeClient
-from connector_store.kube.events import NOTE_MAX
+from connector_store.kube.events import MAX_NOTE
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import until
 
@@ -38,7 +38,7 @@ async def test_a_warning_becomes_an_event_of_the_pod() -> None:
     assert (method, path) == ("POST", "/apis/events.k8s.io/v1/namespaces/team-a/events")
     body = sent["body"]
     assert body["eventTime"] == "2026-01-02T03:04:05.000006Z"
-    assert (body["reason"], body["type"], len(body["note"])) == ("Reason", "Warning", NOTE_MAX)
+    assert (body["reason"], body["type"], len(body["note"])) == ("Reason", "Warning", MAX_NOTE)
     assert body["regarding"] == {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", "uid": "u"}
 
 

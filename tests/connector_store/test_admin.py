@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from connector_store.admin import AdminServer, parse_listen
+from connector_store.admin import AdminServer, parse_listen_address
 from connector_store.domain.base.errors import ParseError
 
 
@@ -14,7 +14,7 @@ class Served:
     def __init__(self) -> None:
         self.problem: str | None = "Connectors are not listed yet"
         self.server = AdminServer(
-            component="proxy", why_not_ready=lambda: self.problem, metrics=lambda: b"connector_x 1\n"
+            component="proxy", not_ready_reason=lambda: self.problem, metrics=lambda: b"connector_x 1\n"
         )
         self.base = ""
 
@@ -49,7 +49,7 @@ async def test_serves_metrics_those_of_the_process_too_and_nothing_else(served: 
 
 async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Served) -> None:
     taken = int(served.base.rpartition(":")[2])
-    other = AdminServer(component="proxy", why_not_ready=lambda: None, metrics=lambda: b"")
+    other = AdminServer(component="proxy", not_ready_reason=lambda: None, metrics=lambda: b"")
     with pytest.raises(OSError, match="ddress already in use"):
         await other.start("127.0.0.1", taken)
     await other.stop()
@@ -72,10 +72,10 @@ async def test_a_stopped_server_listens_no_more() -> None:
     ],
 )
 def test_reads_where_to_listen(text: str, expected: tuple[str, int]) -> None:
-    assert parse_listen(text) == expected
+    assert parse_listen_address(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "9091", ":9091", "host:", "host:65536", "host:x", "::1:9091", "host:9_1"])
 def test_refuses_what_is_no_address(text: str) -> None:
     with pytest.raises(ParseError, match="HOST:PORT"):
-        parse_listen(text)
+        parse_listen_address(text)

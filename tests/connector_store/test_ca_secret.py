@@ -4,7 +4,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from connector_store.ca_secret import Signer, load_signer, published, read_data, signer_of, to_pem, trusted
+from connector_store.ca_secret import (
+    Signer,
+    load_signer,
+    published_certificates,
+    read_data,
+    read_signer,
+    to_pem,
+    trusted_certificates,
+)
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from lab.certificates import Issued, cross_signed, make_ca, make_leaf
@@ -13,15 +21,15 @@ HOST = "target.example.com"
 
 
 def signer(issued: Issued) -> Signer:
-    return Signer(key=issued.key, certificate=issued.certificate, sent=(issued.certificate, *issued.chain))
+    return Signer(key=issued.key, certificate=issued.certificate, chain=(issued.certificate, *issued.chain))
 
 
 def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
     made = signer(make_ca())
     back = load_signer(made.to_pem())
     assert back.certificate == made.certificate
-    assert back.sent == made.sent
-    assert back.expires == made.certificate.not_valid_after_utc.timestamp()
+    assert back.chain == made.chain
+    assert back.expires_at == made.certificate.not_valid_after_utc.timestamp()
     assert "key" not in repr(back)
 
 
@@ -41,27 +49,27 @@ def test_what_cannot_be_decoded_is_named_without_showing_it(value: object) -> No
 def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> None:
     first, second = make_ca("old"), make_ca("new")
     old, new = signer(first), signer(second)
-    assert published({SIGNING_CA_KEY: old.to_pem()}) == (old.certificate,)
+    assert published_certificates({SIGNING_CA_KEY: old.to_pem()}) == (old.certificate,)
     announced = {SIGNING_CA_KEY: old.to_pem(), NEXT_CA_KEY: new.to_pem()}
     both = (old.certificate, new.certificate)
-    assert published(announced) == both
-    assert published(announced | {PUBLISHED_CA_KEY: to_pem(*both)}) == both
+    assert published_certificates(announced) == both
+    assert published_certificates(announced | {PUBLISHED_CA_KEY: to_pem(*both)}) == both
     switched = {SIGNING_CA_KEY: cross_signed(second, first).combined_pem, PUBLISHED_CA_KEY: to_pem(*both)}
-    assert published(switched) == (new.certificate, old.certificate)
-    assert signer_of(switched, SIGNING_CA_KEY).certificate == new.certificate
+    assert published_certificates(switched) == (new.certificate, old.certificate)
+    assert read_signer(switched, SIGNING_CA_KEY).certificate == new.certificate
 
 
 def test_a_next_ca_that_is_broken_takes_nothing_from_what_signs() -> None:
     ca = make_ca()
     data = {SIGNING_CA_KEY: ca.combined_pem, NEXT_CA_KEY: b"broken"}
-    assert trusted(data) == (ca.certificate,)
+    assert trusted_certificates(data) == (ca.certificate,)
     with pytest.raises(ParseError, match=r"data\[next.pem\]"):
-        published(data)
+        published_certificates(data)
 
 
 def test_published_certificates_that_cannot_be_read_are_named() -> None:
     with pytest.raises(ParseError, match=r"data\[ca.crt\]: not a PEM bundle"):
-        published({SIGNING_CA_KEY: make_ca().combined_pem, PUBLISHED_CA_KEY: b"hello"})
+        published_certificates({SIGNING_CA_KEY: make_ca().combined_pem, PUBLISHED_CA_KEY: b"hello"})
 
 
 GOOD = make_ca()
@@ -92,11 +100,11 @@ LOCKED = GOOD.key.private_bytes(
 )
 def test_what_cannot_sign_is_refused_without_quoting_it(pem, says) -> None:
     with pytest.raises(ParseError, match=says) as caught:
-        signer_of({NEXT_CA_KEY: pem}, NEXT_CA_KEY)
+        read_signer({NEXT_CA_KEY: pem}, NEXT_CA_KEY)
     assert caught.value.path == "data[next.pem]"
     assert "-----" not in str(caught.value)
 
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ParseError, match=r"data\[mitmproxy-ca.pem\]: is missing"):
-        signer_of({}, SIGNING_CA_KEY)
+        read_signer({}, SIGNING_CA_KEY)

@@ -5,7 +5,7 @@ from connector_store.cache import ExpiringCache, Lru
 
 def test_an_entry_lives_until_its_time() -> None:
     cache = ExpiringCache[str, int](2)
-    cache.put("a", 1, until=10)
+    cache.put("a", 1, expires_at=10)
     assert cache.get("a", now=9.9) == 1
     assert cache.get("a", now=10) is None
     assert len(cache) == 0
@@ -14,15 +14,15 @@ def test_an_entry_lives_until_its_time() -> None:
 def test_the_longest_unused_entry_goes_first() -> None:
     cache = ExpiringCache[str, int](2)
     for key in ("a", "b"):
-        cache.put(key, 1, until=10)
+        cache.put(key, 1, expires_at=10)
     cache.get("a", now=0)
-    cache.put("c", 1, until=10)
+    cache.put("c", 1, expires_at=10)
     assert [key for key in ("a", "b", "c") if cache.get(key, now=0)] == ["a", "c"]
 
 
 def test_a_dropped_entry_is_gone_and_an_unknown_one_may_be_dropped() -> None:
     cache = ExpiringCache[str, int](2)
-    cache.put("a", 1, until=10)
+    cache.put("a", 1, expires_at=10)
     cache.drop("a")
     cache.drop("b")
     assert cache.get("a", now=0) is None

@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from connector_store.client_certificates import examined
+from connector_store.client_certificates import validate_secret
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET, ClientCertificate
 from connector_store.domain.objects.models import Secret
@@ -29,10 +29,10 @@ def end(issued: Issued) -> float:
 
 
 def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
-    found = examined(secret(LEAF.pem + CA.pem, LEAF.key_pem))
+    found = validate_secret(secret(LEAF.pem + CA.pem, LEAF.key_pem))
     assert found.credential is not None
     assert found.credential.expires_at == min(end(LEAF), end(CA))
-    over = examined(secret(LEAF.pem + ENDED.pem, LEAF.key_pem))
+    over = validate_secret(secret(LEAF.pem + ENDED.pem, LEAF.key_pem))
     assert over.credential is not None
     assert over.credential.expires_at == end(ENDED), "the first of the chain to end"
 
@@ -61,7 +61,7 @@ def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
     ],
 )
 def test_what_does_not_belong_together_is_a_problem_of_the_secret(chain: bytes, key: bytes, says: str) -> None:
-    found = examined(secret(chain, key))
+    found = validate_secret(secret(chain, key))
     assert found.credential is None
     assert says in (found.credential_problem or "")
     assert "-----" not in (found.credential_problem or "")
@@ -69,5 +69,5 @@ def test_what_does_not_belong_together_is_a_problem_of_the_secret(chain: bytes, 
 
 def test_all_else_stays_as_it_is() -> None:
     plain = replace(secret(LEAF.pem, LEAF.key_pem), credential=None)
-    assert examined(plain) is plain
-    assert examined("x") == "x"
+    assert validate_secret(plain) is plain
+    assert validate_secret("x") == "x"

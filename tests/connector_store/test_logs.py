@@ -41,7 +41,7 @@ def root() -> Iterator[None]:
 )
 def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> None:
     out = stream()
-    logs.begin(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": form})
+    logs.configure(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": form})
     logging.getLogger("a.b").info('waits for "%s"', "c")
     line = out.getvalue()
     if is_json:
@@ -55,15 +55,15 @@ def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> Non
 @pytest.mark.parametrize(("form", "first"), [("json", "{"), ("text", "2"), ("auto", "{")])
 def test_it_changes_once_the_settings_are_read(form: LogFormat, first: str) -> None:
     out = io.StringIO()
-    logs.begin(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
-    logs.use(form)
+    logs.configure(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
+    logs.set_format(form)
     logging.getLogger().warning("x")
     assert out.getvalue().startswith(first)
 
 
 def test_an_error_brings_its_traceback_in_the_same_line() -> None:
     out = io.StringIO()
-    logs.begin(out, level="INFO", environ={})
+    logs.configure(out, level="INFO", environ={})
     try:
         raise ValueError("so")
     except ValueError:
@@ -75,13 +75,13 @@ def test_an_error_brings_its_traceback_in_the_same_line() -> None:
 def test_handlers_of_others_stay_as_they_are() -> None:
     other = logging.StreamHandler(io.StringIO())
     logging.getLogger().addHandler(other)
-    logs.use("json")
+    logs.set_format("json")
     assert other.formatter is None
 
 
 def test_each_line_is_one_write_however_many_it_comes_in() -> None:
     out = Writes()
-    lines = logs.WholeLines(out)
+    lines = logs.LineBufferedStream(out)
     assert [lines.write(text) for text in ("a", "", "b\n", "\n", "c\nd\ne", "\n")] == [1, 0, 2, 1, 5, 1]
     assert out.made == ["ab\n", "\n", "c\nd\n", "e\n"]
 
@@ -89,7 +89,7 @@ def test_each_line_is_one_write_however_many_it_comes_in() -> None:
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_lines_are_for_whom_the_stream_is(stream: type[io.StringIO]) -> None:
     out = stream()
-    assert logs.WholeLines(out).isatty() is out.isatty()
+    assert logs.LineBufferedStream(out).isatty() is out.isatty()
 
 
 def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
@@ -98,8 +98,8 @@ def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
     with os.fdopen(reader, "rb", 0) as read, io.TextIOWrapper(os.fdopen(writer, "wb", 0), write_through=True) as out:
         while out.buffer.write(b"." * 4096) == 4096:
             pass
-        lines = logs.WholeLines(out)
-        logs.begin(cast(TextIO, lines), level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
+        lines = logs.LineBufferedStream(out)
+        logs.configure(cast(TextIO, lines), level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
         for text in ("a\n", "b\nc\n"):
             lines.write(text)
         read.read(1 << 20)

@@ -15,8 +15,8 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.minter import REFUSED_AGAIN, Failure, Minter, Source
-from connector_store.target_client import TargetClient, resolve_by
+from connector_store.minter import MIN_AGE_TO_INVALIDATE, TokenEndpoint, TokenFailure, TokenManager
+from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
 from lab.targets import CA, Target, status, target
 from tests.fakes.waiting import until
@@ -66,21 +66,23 @@ class World:
         self.server = server
         self.clock = Clock()
         self.told: list[str] = []
-        client = TargetClient(TrustStore(), AddressPolicy(), resolve_by(None), user_agent="test")
-        self.minter = Minter(client, seconds=30, clock=self.clock, on_mint=self.told.append)
+        client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+        self.minter = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.told.append)
 
-    def source(self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem) -> Source:
+    def source(
+        self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem
+    ) -> TokenEndpoint:
         address = Address(host="127.0.0.1", port=self.server.port)
-        return Source(key, address, ca, right, "target-secret")
+        return TokenEndpoint(key, address, ca, right, "target-secret")
 
     async def token(self) -> BearerToken:
-        found = await self.minter.lend(self.source())
+        found = await self.minter.get_token(self.source())
         assert isinstance(found, BearerToken)
         return found
 
-    async def failure(self) -> Failure:
-        found = await self.minter.lend(self.source())
-        assert isinstance(found, Failure)
+    async def failure(self) -> TokenFailure:
+        found = await self.minter.get_token(self.source())
+        assert isinstance(found, TokenFailure)
         return found
 
 
@@ -90,10 +92,10 @@ def world(server: Target) -> World:
 
 
 async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: World) -> None:
-    assert world.minter.current(world.source()) is None
+    assert world.minter.cached_token(world.source()) is None
     first = await world.token()
     assert await world.token() is first
-    assert world.minter.current(world.source()) is first
+    assert world.minter.cached_token(world.source()) is first
     (head,) = world.server.heads
     assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
     assert f"Authorization: Bearer {HELD}\r\n".encode() in head
@@ -102,14 +104,14 @@ async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: Wor
 
 
 async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
-    found = await asyncio.gather(*(world.minter.lend(world.source()) for _ in range(50)))
+    found = await asyncio.gather(*(world.minter.get_token(world.source()) for _ in range(50)))
     assert len({id(each) for each in found}) == 1
     assert len(world.server.heads) == 1
 
 
 async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
-    impatient = asyncio.ensure_future(world.minter.lend(world.source()))
-    patient = asyncio.ensure_future(world.minter.lend(world.source()))
+    impatient = asyncio.ensure_future(world.minter.get_token(world.source()))
+    patient = asyncio.ensure_future(world.minter.get_token(world.source()))
     await asyncio.sleep(0)
     impatient.cancel()
     assert isinstance(await patient, BearerToken)
@@ -118,11 +120,11 @@ async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) 
 async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_it(world: World) -> None:
     first = await world.token()
     world.clock.now += 600 * 0.69
-    assert world.minter.current(world.source()) is first
+    assert world.minter.cached_token(world.source()) is first
     assert len(world.server.heads) == 1
     world.clock.now = 1000 + 600 * 0.8
-    assert world.minter.current(world.source()) is first, "nobody waits for the new one"
-    await until(lambda: world.minter.current(world.source()) != first)
+    assert world.minter.cached_token(world.source()) is first, "nobody waits for the new one"
+    await until(lambda: world.minter.cached_token(world.source()) != first)
     assert len(world.server.heads) == 2
 
 
@@ -130,17 +132,17 @@ async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_
     first = await world.token()
     world.server.answer = lambda head: status(403)
     world.clock.now = 1000 + 500
-    assert world.minter.current(world.source()) is first
+    assert world.minter.cached_token(world.source()) is first
     await until(lambda: world.told == ["ok", "refused"])
-    assert world.minter.current(world.source()) is first
+    assert world.minter.cached_token(world.source()) is first
     world.clock.now = 1000 + 600
     failed = await world.failure()
     assert failed.refused
     assert 'the credential in secrets "target-secret" may not create serviceaccounts/token' in failed.message
-    assert world.minter.current(world.source()) is None
-    assert world.minter.failure(world.source()) is failed
+    assert world.minter.cached_token(world.source()) is None
+    assert world.minter.current_failure(world.source()) is failed
     world.clock.now += 60
-    assert world.minter.failure(world.source()) is None, "then it is asked again"
+    assert world.minter.current_failure(world.source()) is None, "then it is asked again"
 
 
 async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
@@ -151,10 +153,10 @@ async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world
         assert len(world.server.heads) == number
         assert await world.failure()
         assert len(world.server.heads) == number, "not asked again at once"
-        held = world.minter._held.get(KEY)
+        held = world.minter._entries.get(KEY)
         assert held is not None
-        pauses.append(held.pause)
-        world.clock.now = held.again
+        pauses.append(held.backoff)
+        world.clock.now = held.retry_at
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     world.server.answer = Grants()
     await world.token()
@@ -167,9 +169,9 @@ async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
             b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
         )
         await world.failure()
-        held = world.minter._held.get(KEY)
+        held = world.minter._entries.get(KEY)
         assert held is not None
-        assert least <= held.again - world.clock.now <= max(least, 1)
+        assert least <= held.retry_at - world.clock.now <= max(least, 1)
 
 
 @pytest.mark.parametrize(
@@ -212,60 +214,60 @@ async def test_shorter_than_asked_is_what_counts(world: World) -> None:
     world.server.answer = Grants(life=60)
     first = await world.token()
     world.clock.now += 60
-    assert world.minter.current(world.source()) is None
+    assert world.minter.cached_token(world.source()) is None
     assert await world.token() != first
 
 
 async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(world: World) -> None:
     first = await world.token()
     other = IssuingCredential(BearerToken("another"), RIGHT.request)
-    assert world.minter.current(world.source(other)) is None
-    assert await world.minter.lend(world.source(other)) != first
-    assert world.minter.current(world.source()) is None
+    assert world.minter.cached_token(world.source(other)) is None
+    assert await world.minter.get_token(world.source(other)) != first
+    assert world.minter.cached_token(world.source()) is None
     await world.token()
-    assert world.minter.current(world.source(ca=CA.pem + b"\n")) is None
+    assert world.minter.cached_token(world.source(ca=CA.pem + b"\n")) is None
     await world.token()
-    world.minter.keep(world.source())
-    assert world.minter.current(world.source()) is not None, "what is the same stays"
-    world.minter.keep(world.source(ca=None))
-    assert world.minter.current(world.source()) is None
+    world.minter.discard_unless(world.source())
+    assert world.minter.cached_token(world.source()) is not None, "what is the same stays"
+    world.minter.discard_unless(world.source(ca=None))
+    assert world.minter.cached_token(world.source()) is None
     await world.token()
     world.minter.forget(KEY)
-    assert world.minter.current(world.source()) is None
+    assert world.minter.cached_token(world.source()) is None
 
 
 async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over(world: World) -> None:
     first = await world.token()
-    world.minter.refused(KEY, first)
-    assert world.minter.current(world.source()) is first, "a target that refuses all is not asked for each request"
-    world.clock.now += REFUSED_AGAIN
-    world.minter.refused(KEY, BearerToken("of before"))
-    world.minter.refused(ObjectKey("team-a", "other"), first)
-    assert world.minter.current(world.source()) is first
-    world.minter.refused(KEY, first)
+    world.minter.invalidate(KEY, first)
+    assert world.minter.cached_token(world.source()) is first, "a target that refuses all is not asked for each request"
+    world.clock.now += MIN_AGE_TO_INVALIDATE
+    world.minter.invalidate(KEY, BearerToken("of before"))
+    world.minter.invalidate(ObjectKey("team-a", "other"), first)
+    assert world.minter.cached_token(world.source()) is first
+    world.minter.invalidate(KEY, first)
     second = await world.token()
     assert second != first
-    world.minter.refused(KEY, first)
-    assert world.minter.current(world.source()) is second
+    world.minter.invalidate(KEY, first)
+    assert world.minter.cached_token(world.source()) is second
     assert len(world.server.heads) == 2
 
 
 async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
-    flight = asyncio.ensure_future(world.minter.lend(world.source()))
+    flight = asyncio.ensure_future(world.minter.get_token(world.source()))
     await until(lambda: world.server.heads)
     world.minter.forget(KEY)
     await flight
-    assert world.minter.current(world.source()) is None
+    assert world.minter.cached_token(world.source()) is None
 
 
 async def test_what_is_held_is_bounded(server: Target) -> None:
-    client = TargetClient(TrustStore(), AddressPolicy(), resolve_by(None), user_agent="test")
-    minter = Minter(client, seconds=30, limit=2)
+    client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+    minter = TokenManager(client, timeout=30, max_tokens=2)
     world = World(server)
     for name in ("a", "b", "c"):
-        await minter.lend(world.source(key=ObjectKey("n", name)))
+        await minter.get_token(world.source(key=ObjectKey("n", name)))
     assert len(minter) == 2
-    assert minter.current(world.source(key=ObjectKey("n", "a"))) is None
+    assert minter.cached_token(world.source(key=ObjectKey("n", "a"))) is None
 
 
 async def test_an_error_of_ours_is_a_failure_and_names_nothing(
@@ -284,17 +286,17 @@ async def test_an_error_of_ours_is_a_failure_and_names_nothing(
 async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None:
     sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(1000)]
     began = time.monotonic()
-    found = await asyncio.gather(*(world.minter.lend(each) for each in sources))
+    found = await asyncio.gather(*(world.minter.get_token(each) for each in sources))
     assert all(isinstance(each, BearerToken) for each in found), time.monotonic() - began
     assert len(world.server.heads) == 1000
-    assert all(world.minter.current(each) is token for each, token in zip(sources, found, strict=True))
+    assert all(world.minter.cached_token(each) is token for each, token in zip(sources, found, strict=True))
 
 
 async def test_a_target_that_is_away_is_named(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     source = world.source()._replace(address=Address(host="127.0.0.1", port=port))
-    failed = await world.minter.lend(source)
-    assert isinstance(failed, Failure)
+    failed = await world.minter.get_token(source)
+    assert isinstance(failed, TokenFailure)
     assert not failed.refused
     assert "check that an API server listens there" in failed.message

@@ -2,7 +2,7 @@
 
 import pytest
 
-from connector_store.outbound_proxy import of_environment
+from connector_store.outbound_proxy import proxy_from_environment
 
 PROXY = "http://me:hunter2@proxy.example:3128"
 
@@ -30,7 +30,7 @@ def test_the_proxy_is_that_of_the_scheme(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert of_environment(url) == found
+    assert proxy_from_environment(url) == found
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_what_is_near_is_reached_without_it(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    assert of_environment(url) == (None if direct else PROXY)
+    assert proxy_from_environment(url) == (None if direct else PROXY)

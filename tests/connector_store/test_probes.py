@@ -14,9 +14,9 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address, HttpProbe, InvalidConnector
 from connector_store.domain.status.conditions import ProbeFailure, ProbeResponse
 from connector_store.domain.status.facts import Facts
-from connector_store.minter import Minter
+from connector_store.minter import TokenManager
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
-from connector_store.target_client import TargetClient, resolve_by
+from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.targets import CA, ENDLESS, OK, Target, status, target
@@ -46,8 +46,8 @@ def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change)
 
 async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, seconds: float = TIMEOUT):
     with ThreadPoolExecutor(1) as executor:
-        client = TargetClient(TrustStore(), policy, resolve_by(executor), user_agent="connectors-controller")
-        found = await Prober(client, Minter(client, seconds=seconds), timeout=seconds).probe(asked)
+        client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectors-controller")
+        found = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(asked)
     # A TLS connection takes leave of its peer after it was closed; this test's loop must not end before.
     deadline = time.monotonic() + 30
     while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody

@@ -42,15 +42,15 @@ def test_a_session_is_resumed_for_the_same_host_and_trust_within_an_hour() -> No
     def connect(host: str = "a.example", pem: bytes = ca.pem) -> bool:
         client = store.openssl_connection(pem, host)
         resumed = server.serve(client)
-        store.keep_session(client, host)
+        store.store_session(client, host)
         return resumed
 
     assert [connect(), connect()] == [False, True]
     assert not connect("b.example")
     assert not connect(pem=ca.pem + make_ca("another").pem)
-    clock[0] = trust.SESSION_SECONDS - 1
+    clock[0] = trust.SESSION_LIFETIME - 1
     assert connect()
-    clock[0] = trust.SESSION_SECONDS + 1
+    clock[0] = trust.SESSION_LIFETIME + 1
     assert not connect()
     assert connect()
 
@@ -66,27 +66,27 @@ def test_the_hour_is_that_of_the_handshake_however_long_connections_last() -> No
         return client
 
     old = open_()
-    clock[0] = trust.SESSION_SECONDS + 1
-    store.keep_session(old, "a.example")
+    clock[0] = trust.SESSION_LIFETIME + 1
+    store.store_session(old, "a.example")
     assert not server.serve(store.openssl_connection(ca.pem, "a.example"))
     young = open_()
-    store.keep_session(young, "a.example")
-    store.keep_session(old, "a.example")
+    store.store_session(young, "a.example")
+    store.store_session(old, "a.example")
     assert server.serve(store.openssl_connection(ca.pem, "a.example"))
 
 
 def test_sessions_are_bounded() -> None:
     ca = make_ca("a")
-    store, server = TrustStore(sessions=1), Remembering(make_leaf(ca, ["a.example", "b.example"]))
+    store, server = TrustStore(max_sessions=1), Remembering(make_leaf(ca, ["a.example", "b.example"]))
     for host in ("a.example", "b.example"):
         client = store.openssl_connection(ca.pem, host)
         server.serve(client)
-        store.keep_session(client, host)
+        store.store_session(client, host)
     assert not server.serve(store.openssl_connection(ca.pem, "a.example"))
     assert server.serve(store.openssl_connection(ca.pem, "b.example"))
 
 
 def test_a_connection_that_has_no_session_leaves_none() -> None:
     store = TrustStore()
-    store.keep_session(store.openssl_connection(make_ca("a").pem, "a.example"), "a.example")
+    store.store_session(store.openssl_connection(make_ca("a").pem, "a.example"), "a.example")
     assert not store._sessions

@@ -13,7 +13,7 @@ class World:
     """Questions that are answered with their number when `go_on` is set."""
 
     def __init__(self, most: int = 2) -> None:
-        self.flights = SingleFlight(most=most, what="reviews")
+        self.flights = SingleFlight(max_in_flight=most, description="reviews")
         self.asked: list[Hashable] = []
         self.go_on = asyncio.Event()
         self.error: Exception | None = None
@@ -27,7 +27,7 @@ class World:
                 raise self.error
             return number
 
-        return await self.flights.once(question, ask)
+        return await self.flights.do(question, ask)
 
     async def begun(self, *questions: Hashable) -> list[asyncio.Future[int | Unavailable]]:
         """All of them wait for their answers, as far as they do."""

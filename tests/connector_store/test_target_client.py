@@ -10,7 +10,7 @@ from OpenSSL import SSL
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.target_client import Answer, TargetClient, TargetError, resolve_by
+from connector_store.target_client import TargetClient, TargetError, TargetResponse, make_resolver
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from lab.targets import CA, ENDLESS, OK, Target, status, target
@@ -28,21 +28,21 @@ def server() -> Iterator[Target]:
 
 
 def client(policy: AddressPolicy | None = None) -> TargetClient:
-    return TargetClient(TrustStore(), policy or AddressPolicy(), resolve_by(None), user_agent="us/1")
+    return TargetClient(TrustStore(), policy or AddressPolicy(), make_resolver(None), user_agent="us/1")
 
 
 def at(server: Target, host: str = "127.0.0.1", prefix: str = "") -> Address:
     return Address(host=host, port=server.port, prefix=prefix)
 
 
-async def ask(server: Target, *paths: str, most: int = 100) -> list[Answer]:
+async def ask(server: Target, *paths: str, most: int = 100) -> list[TargetResponse]:
     async with client().connect(at(server, prefix="/p"), CA.pem, seconds=30) as session:
-        return [await session.request("GET", each, [("X-A", "b")], most=most) for each in paths]
+        return [await session.request("GET", each, [("X-A", "b")], max_body=most) for each in paths]
 
 
 async def test_requests_follow_one_another_on_one_connection(server: Target) -> None:
     answers = await ask(server, "/a", "/b%2F?c=%20d")
-    assert [(each.status, each.body, each.whole) for each in answers] == [(200, b"ok", True)] * 2
+    assert [(each.status, each.body, each.is_complete) for each in answers] == [(200, b"ok", True)] * 2
     first, second = server.heads
     assert first.startswith(b"GET /p/a HTTP/1.1\r\n")
     assert second.startswith(b"GET /p/b%2F?c=%20d HTTP/1.1\r\n")
@@ -60,13 +60,13 @@ async def test_a_target_that_closes_is_dialled_again(server: Target) -> None:
 async def test_of_a_long_answer_a_part_is_read(server: Target) -> None:
     server.answer = lambda head: ENDLESS
     (answer,) = await ask(server, "/")
-    assert (len(answer.body), answer.whole) == (100, False)
+    assert (len(answer.body), answer.is_complete) == (100, False)
 
 
 async def test_a_body_is_sent_with_its_length_and_headers_are_found_in_lower_case(server: Target) -> None:
     server.answer = lambda head: status(201).replace(b"\r\n\r\n", b"\r\nRetry-After: 7\r\n\r\n")
     async with client().connect(at(server), CA.pem, seconds=30) as session:
-        answer = await session.request("POST", "/", body=b"{}", most=10)
+        answer = await session.request("POST", "/", body=b"{}", max_body=10)
     assert (answer.status, answer.header(b"retry-after"), answer.header(b"x")) == (201, b"7", None)
     assert b"Content-Length: 2\r\n" in server.heads[0]
 
@@ -96,19 +96,19 @@ async def test_after_an_address_that_refuses_the_next_one_is_tried(
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in ("127.0.0.9", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with ThreadPoolExecutor(1) as executor:
-        made = TargetClient(TrustStore(), AddressPolicy(), resolve_by(executor), user_agent="us/1")
+        made = TargetClient(TrustStore(), AddressPolicy(), make_resolver(executor), user_agent="us/1")
         address = Address(host="localhost", port=server.port)
         with pytest.raises(TargetError, match="certificate is not valid"):
             # The second answers; its certificate is not for the name that was asked for.
             async with made.connect(address, CA.pem, seconds=30) as session:
-                await session.request("GET", "/", most=1)
+                await session.request("GET", "/", max_body=1)
 
 
 async def test_time_is_for_all_requests_together(server: Target) -> None:
     server.silent = True
     with pytest.raises(TargetError, match="did not answer within 0 s"):
         async with client().connect(at(server), CA.pem, seconds=0.2) as session:
-            await session.request("GET", "/", most=1)
+            await session.request("GET", "/", max_body=1)
 
 
 def asking() -> Remembering:
@@ -123,7 +123,7 @@ def test_a_session_is_resumed_by_its_own_identity_only() -> None:
     admin, guest = (ClientCertificate(each.pem, each.key_pem) for each in (ADMIN, GUEST))
     first = store.openssl_connection(CA.pem, "a.example", admin)
     assert not server.serve(first)
-    store.keep_session(first, "a.example")
+    store.store_session(first, "a.example")
     assert not server.serve(store.openssl_connection(CA.pem, "a.example", guest)), "another identity"
     assert server.serve(store.openssl_connection(CA.pem, "a.example", admin)), "its own"
     assert store.openssl_context(CA.pem, admin) is not store.openssl_context(CA.pem, guest)

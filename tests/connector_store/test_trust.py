@@ -161,7 +161,7 @@ def test_the_server_name_is_sent_for_names_only(tmp_path) -> None:
 
 
 def test_contexts_are_shared_by_what_they_trust_and_bounded() -> None:
-    store = TrustStore(limit=2)
+    store = TrustStore(max_contexts=2)
     first, second = store.ssl_context(ROOT.pem), store.openssl_context(ROOT.pem)
     other = store.ssl_context(OTHER.pem)
     assert store.ssl_context(bytes(bytearray(ROOT.pem))) is first

@@ -36,7 +36,7 @@ def caller(tmp_path: Path) -> Caller:
 def access(caller: Caller, now: float) -> TokenAccess:
     assert caller.confdir is not None
     key = SigningKey.load_or_create(caller.confdir)
-    return TokenAccess(key.public, audience=SETTINGS.audience, now=lambda: now)
+    return TokenAccess(key.public_key, audience=SETTINGS.audience, now=lambda: now)
 
 
 def entries(caller: Caller, place: Path, now: float = 0.0, *, proxy: str | None = None) -> list[KubeconfigEntry]:

@@ -13,7 +13,7 @@ from addons.records.audit import line
 from addons.records.metrics import Metrics
 from addons.records.record import Record
 from addons.server import draining, options
-from connector_controller.metrics import Metrics as ControllerMetrics
+from connector_controller.metrics import ControllerMetrics as ControllerMetrics
 from connector_csi.metrics import Metrics as DriverMetrics
 from connector_store.domain.config.settings import KEYS, Settings
 from connector_store.domain.kubeconfig.volume import ATTRIBUTES
@@ -52,7 +52,10 @@ REASONED = (
         ("reference/telemetry.md", f"and {audit.STRANGERS_BURST:g} at once"),
         ("reference/answers.md", f"takes new connections for {draining.ACCEPT_MORE:g} s more"),
         ("reference/objects.md", f"A probe has {TIMEOUT:g} s"),
-        ("decisions/0026-a-lease-of-our-own.md", f"{lease.DURATION} s, {lease.RENEW_DEADLINE:g} s, {lease.RETRY:g} s"),
+        (
+            "decisions/0026-a-lease-of-our-own.md",
+            f"{lease.LEASE_DURATION} s, {lease.RENEW_DEADLINE:g} s, {lease.RETRY_PERIOD:g} s",
+        ),
     ],
 )
 def test_bounds_that_pages_name_in_numbers_are_those_of_the_source(page: str, said: str) -> None:

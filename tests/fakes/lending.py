@@ -6,10 +6,10 @@ from typing import cast
 from addons.access.lending import Lending
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.verdict import Resolution
-from connector_store.minter import Minter
+from connector_store.minter import TokenManager
 from connector_store.target_client import TargetClient
 
 
 def as_held(held: Callable[[ObjectKey], Resolution]) -> Lending:
     """What `held` gives is what is lent."""
-    return Lending(held, Minter(cast(TargetClient, None), seconds=0.0))
+    return Lending(held, TokenManager(cast(TargetClient, None), timeout=0.0))

@@ -137,7 +137,7 @@ class Proxy:
         return found
 
     def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
-        return self._key.mint(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
+        return self._key.issue(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
 
     async def open(self) -> Stream:
         """A TCP connection, nothing said."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
-from connector_store.folder.source import DirectorySource
+from connector_store.folder.source import FolderWatch
 from connector_store.store import Store
 from lab.certificates import make_ca
 from lab.manifests import connector, secret, write
@@ -19,7 +19,7 @@ def test_they_are_read_as_a_connector_with_the_token_of_its_secret(tmp_path: Pat
         secret("k8s", namespace="team-a", token="t", ca=ca),
     )
     store = Store()
-    assert DirectorySource(tmp_path / "connectors", store, system_namespace="sys").load_once() == ()
+    assert FolderWatch(tmp_path / "connectors", store, system_namespace="sys").load_once() == ()
     found = store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(found, Target)
     assert (str(found.address), found.ca) == ("https://h:6443", ca.encode())

@@ -28,7 +28,7 @@ from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import AccessPolicy, Inject, Resolution
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED
 from connector_store.folder.access import TokenAccess
-from connector_store.minter import Minter
+from connector_store.minter import TokenManager
 from tests.addons.relay.test_inject import target as usable
 from tests.fakes.lending import as_held
 from tests.fakes.proxy import Proxy, running_proxy
@@ -360,7 +360,7 @@ class Later(Lending):
     """Lends once its first token was waited for; the store holds a right to mint."""
 
     def __init__(self) -> None:
-        super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(Minter, None))
+        super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(TokenManager, None))
         self.found: Resolution = NotYet(key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again")
 
     def find(self, key: ObjectKey) -> Resolution:

@@ -10,7 +10,7 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.minting import IssuedToken, IssuingCredential, TokenRequest
 from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
-from connector_store.minter import Failure, Source
+from connector_store.minter import TokenEndpoint, TokenFailure
 
 KEY = ObjectKey("team-a", "k8s")
 RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
@@ -19,37 +19,37 @@ PLAIN = replace(MINTING, credential=BearerToken("held"))
 MINTED = BearerToken("minted")
 
 
-class Minter:
+class FakeTokenManager:
     """Grants `token` when it is asked to lend, or fails."""
 
     def __init__(self) -> None:
-        self.outcome: BearerToken | Failure = MINTED
+        self.outcome: BearerToken | TokenFailure = MINTED
         self.token: BearerToken | None = None
-        self.failed: Failure | None = None
-        self.asked: list[Source] = []
+        self.failed: TokenFailure | None = None
+        self.asked: list[TokenEndpoint] = []
         self.kept: list[ObjectKey] = []
         self.forgotten: list[ObjectKey] = []
         self.told: list[ObjectKey] = []
 
-    def current(self, source: Source) -> BearerToken | None:
+    def cached_token(self, endpoint: TokenEndpoint) -> BearerToken | None:
         return self.token
 
-    def failure(self, source: Source) -> Failure | None:
+    def current_failure(self, endpoint: TokenEndpoint) -> TokenFailure | None:
         return self.failed
 
-    async def lend(self, source: Source) -> BearerToken | Failure:
-        self.asked.append(source)
+    async def get_token(self, endpoint: TokenEndpoint) -> BearerToken | TokenFailure:
+        self.asked.append(endpoint)
         if isinstance(self.outcome, BearerToken):
             self.token = self.outcome
         else:
             self.failed = self.outcome
         return self.outcome
 
-    def refused(self, key: ObjectKey, token: BearerToken) -> None:
+    def invalidate(self, key: ObjectKey, token: BearerToken) -> None:
         self.told.append(key)
 
-    def keep(self, source: Source) -> None:
-        self.kept.append(source.key)
+    def discard_unless(self, endpoint: TokenEndpoint) -> None:
+        self.kept.append(endpoint.key)
 
     def forget(self, key: ObjectKey) -> None:
         self.forgotten.append(key)
@@ -57,7 +57,7 @@ class Minter:
 
 class World:
     def __init__(self) -> None:
-        self.minter = Minter()
+        self.minter = FakeTokenManager()
         self.held: Resolution = MINTING
         self.lending = Lending(lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the minter this is all
 
@@ -71,12 +71,12 @@ async def test_after_the_first_token_was_waited_for_it_is_lent(world: World) -> 
     assert isinstance(world.lending.find(KEY), NotYet)
     assert world.minter.asked == [], "nothing is asked of the target before the caller is checked"
     await world.lending.lend(KEY)
-    assert world.minter.asked == [Source(KEY, MINTING.address, b"pem", RIGHT, "s")]
+    assert world.minter.asked == [TokenEndpoint(KEY, MINTING.address, b"pem", RIGHT, "s")]
     assert world.lending.find(KEY) == replace(MINTING, credential=MINTED)
 
 
 async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None:
-    world.minter.outcome = Failure(message="the target says no", refused=True)
+    world.minter.outcome = TokenFailure(message="the target says no", refused=True)
     await world.lending.lend(KEY)
     found = world.lending.find(KEY)
     assert found == Unusable(key=KEY, reason=TOKEN_NOT_ISSUED, message="the target says no")

@@ -58,5 +58,5 @@ def test_what_is_missing_at_the_start_is_named(tmp_path: Path, explicit: dict[st
 def test_a_folder_is_followed_and_callers_tokens_are_checked(tmp_path: Path) -> None:
     parts = folder.make(config(tmp_path), tmp_path, records())
     assert [name for name, _ in parts.work] == ["folder", "recheck of streams"]
-    assert parts.why_not_ready() == "not all Connectors are read yet"
+    assert parts.not_ready_reason() == "not all Connectors are read yet"
     assert not parts.settings.in_cluster

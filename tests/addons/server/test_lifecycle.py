@@ -59,7 +59,7 @@ async def test_it_is_not_ready_as_soon_as_it_is_told_to_end(proxy: Proxy, target
 
 def test_before_it_is_configured_it_is_not_ready() -> None:
     found = Lifecycle(Connections())
-    assert found.why_not_ready() == "the proxy is not configured"
+    assert found.not_ready_reason() == "the proxy is not configured"
     found.done()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connector_controller.handover import ROTATE, SWITCHED
+from connector_controller.handover import ROTATE_ANNOTATION, SWITCHED_ANNOTATION
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
@@ -129,7 +129,7 @@ def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> 
         LongLived(served, callers, old_pem) as client,
         Watching(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
     ):
-        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE}=now", namespace=SYSTEM)
+        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE_ANNOTATION}=now", namespace=SYSTEM)
         until(lambda: NEXT_CA_KEY in ca_secret(world)["data"], "the next CA")
         both_pem = until(lambda: pem if (pem := callers.published()) != old_pem else None, "both CAs in the status")
         assert both_pem.count(b"BEGIN CERTIFICATE") == 2
@@ -142,7 +142,7 @@ def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> 
             lambda: pem if (pem := callers.published()).count(b"BEGIN CERTIFICATE") == 1 else None,
             "the end of the rotation",
         )
-        assert SWITCHED not in (ca_secret(world)["metadata"].get("annotations") or {})
+        assert SWITCHED_ANNOTATION not in (ca_secret(world)["metadata"].get("annotations") or {})
         assert new_pem != old_pem
         new = callers.kubectl("new", new_pem)
         until(lambda: works(new), "the proxy to sign with the new CA")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from connector_controller.handover import ROTATE
+from connector_controller.handover import ROTATE_ANNOTATION
 from lab.controllers import SYSTEM, Controller, World
 from lab.waiting import until
 
@@ -31,7 +31,7 @@ def test_it_holds_what_callers_shall_trust_through_a_rotation(world: World, cont
     first = text(world)
     [owner] = bundle(world)["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"]) == ("Namespace", SYSTEM)
-    world.api.must("PATCH", SECRET, {"metadata": {"annotations": {ROTATE: "now"}}})
+    world.api.must("PATCH", SECRET, {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
     until(lambda: text(world).count("BEGIN CERTIFICATE") > 1 and first.strip() in text(world), "both CAs in it")
     until(lambda: text(world) == published(world) and first.strip() not in text(world), "the new one alone")
 

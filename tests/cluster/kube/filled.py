@@ -8,7 +8,7 @@ from typing import Any, Final
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target, Unusable
 from connector_store.kube.client import KubeClient
-from connector_store.kube.sources import ClusterSource
+from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 from tests.cluster.kube.installed import SYSTEM
 
@@ -19,7 +19,7 @@ DEADLINE: Final = 60.0
 @asynccontextmanager
 async def following(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
     store = Store()
-    source = ClusterSource(client, store, system_namespace=SYSTEM, **options)
+    source = ClusterWatches(client, store, system_namespace=SYSTEM, **options)
     task = asyncio.create_task(source.run())
     try:
         yield store

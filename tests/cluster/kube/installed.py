@@ -46,7 +46,7 @@ def proxy_kubeconfig(plane: ControlPlane, *, server: str | None = None, ca_pem: 
 @asynccontextmanager
 async def proxy_client(plane: ControlPlane, *, server: str | None = None) -> AsyncIterator[KubeClient]:
     path = proxy_kubeconfig(plane, server=server)
-    async with KubeClient(await config.load(kubeconfig=str(path))) as client:
+    async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
         yield client
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def made(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
-    return KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=recheck, refused_for=0)
+    return KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=recheck, refusal_ttl=0)
 
 
 async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane, own_namespace: str) -> None:
@@ -85,7 +85,10 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
     may_use(plane, own_namespace, subject=account(own_namespace))
-    async with KubeClient(await config.load(kubeconfig=str(plane.kubeconfig))) as admin, proxy_client(plane) as client:
+    async with (
+        KubeClient(await config.load_configuration(kubeconfig=str(plane.kubeconfig))) as admin,
+        proxy_client(plane) as client,
+    ):
         caller = await admin.create_token(own_namespace, "default", AUDIENCE, 600)
         access = made(client, recheck=0.001)
         answer = await access.check(caller, key)

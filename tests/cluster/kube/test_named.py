@@ -22,7 +22,7 @@ async def following(plane: ControlPlane, taken: list[RawObject | None]) -> Async
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
     user = {"token": plane.mint_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
-    async with KubeClient(await config.load(kubeconfig=str(path))) as client:
+    async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
         found = Named(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, spread=0.01)
         task = asyncio.ensure_future(found.run())
         try:

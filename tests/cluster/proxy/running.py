@@ -105,7 +105,7 @@ class RunningProxy:
         return [json.loads(each) for each in lines if each.startswith('{"time"') and '"event":' in each]
 
     def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
-        return SigningKey.load_or_create(self.confdir).mint(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
+        return SigningKey.load_or_create(self.confdir).issue(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
 
     def connect(self, key: ObjectKey, authority: str) -> bytes:
         """A CONNECT with a good token."""

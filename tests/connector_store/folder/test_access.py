@@ -23,7 +23,14 @@ from connector_store.domain.config.settings import AccessRule
 from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Subject
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 from connector_store.folder import access as subject
-from connector_store.folder.access import KEY_FILE, MAX_TTL, MAX_VERIFIED, BoundRights, SigningKey, TokenAccess
+from connector_store.folder.access import (
+    KEY_FILE,
+    MAX_CACHED_TOKENS,
+    MAX_TTL,
+    BindingAuthorizer,
+    SigningKey,
+    TokenAccess,
+)
 from connector_store.store import Store
 
 KEY = ObjectKey("team-a", "k8s")
@@ -42,13 +49,13 @@ class Clock:
         return self.now
 
 
-def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_VERIFIED) -> TokenAccess:
+def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_CACHED_TOKENS) -> TokenAccess:
     now = clock or Clock()
-    return TokenAccess(SIGNER.public, audience=audience, now=now, clock=lambda: now() - BOOTED, limit=limit)
+    return TokenAccess(SIGNER.public_key, audience=audience, now=now, clock=lambda: now() - BOOTED, max_cached=limit)
 
 
 def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
-    return SIGNER.mint(key, ttl=ttl, now=Clock().now, audience=audience)
+    return SIGNER.issue(key, ttl=ttl, now=Clock().now, audience=audience)
 
 
 def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -> str:
@@ -144,15 +151,15 @@ def test_remembers_a_bounded_number_of_tokens() -> None:
     checker = access(limit=2)
     minted = [mint() for _ in range(4)]
     assert all(isinstance(checker.check_cached(each, KEY), Granted) for each in minted)
-    assert len(checker._verified) == 2
-    assert MAX_VERIFIED > 1000
+    assert len(checker._cache) == 2
+    assert MAX_CACHED_TOKENS > 1000
 
 
 def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
     checker, (first, second, third) = access(limit=2), [mint() for _ in range(3)]
     for each in (first, second, first, third):
         checker.check_cached(each, KEY)
-    known = set(checker._verified._entries)
+    known = set(checker._cache._entries)
     assert known == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
 
 
@@ -177,13 +184,13 @@ def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     again = SigningKey.load_or_create(tmp_path / "conf")
     assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
     assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
-    token = first.mint(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
-    assert isinstance(TokenAccess(again.public, audience=AUDIENCE, now=time.time).check_cached(token, KEY), Granted)
+    token = first.issue(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
+    assert isinstance(TokenAccess(again.public_key, audience=AUDIENCE, now=time.time).check_cached(token, KEY), Granted)
 
 
 def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: SigningKey.load_or_create(tmp_path).public.public_numbers(), range(8)))
+        keys = list(pool.map(lambda _: SigningKey.load_or_create(tmp_path).public_key.public_numbers(), range(8)))
     assert len(set(keys)) == 1
 
 
@@ -218,16 +225,16 @@ def test_a_confdir_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_key_made_by_another_process_in_between_is_taken(tmp_path: Path) -> None:
-    subject._create(tmp_path / KEY_FILE)
+    subject._create_key(tmp_path / KEY_FILE)
     before = (tmp_path / KEY_FILE).read_bytes()
-    subject._create(tmp_path / KEY_FILE)
+    subject._create_key(tmp_path / KEY_FILE)
     assert (tmp_path / KEY_FILE).read_bytes() == before
     assert os.listdir(tmp_path) == [KEY_FILE]  # noqa: PTH208 - hidden drafts count too
 
 
 async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None:
     store, rule = Store(), AccessRule("use", "connectors", "proxy")
-    rights = BoundRights(store, rule)
+    rights = BindingAuthorizer(store, rule)
     me = Identity(user="ci:me")
     use = PolicyRule(verbs=("use",), api_groups=("connectors.alauda.io",), resources=("connectors/proxy",))
     binding = Binding(

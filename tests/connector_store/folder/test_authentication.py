@@ -10,7 +10,7 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.authentication import Issuer
 from connector_store.folder import authentication
-from connector_store.folder.authentication import MAX_FILE, AuthenticationFile
+from connector_store.folder.authentication import MAX_FILE_BYTES, AuthenticationFile
 from tests.fakes.waiting import until
 
 ONE = """\
@@ -61,7 +61,7 @@ async def followed(path: Path) -> AsyncIterator[Applied]:
         pytest.param(ONE + "---\n" + ONE, "has 2 YAML documents", id="two documents"),
         pytest.param(ONE.replace("https:", "http:"), "auth.yaml:5: jwt[0].issuer.url: is not an https", id="a field"),
         pytest.param(ONE.replace("claim: sub", "expression: claims.sub"), "auth.yaml:8: jwt[0]", id="an expression"),
-        pytest.param("#" * (MAX_FILE + 1), "larger than", id="too large"),
+        pytest.param("#" * (MAX_FILE_BYTES + 1), "larger than", id="too large"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, content: str | None, reason: str) -> None:

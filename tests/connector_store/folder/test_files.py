@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.folder import files as subject
-from connector_store.folder.files import Look, look
+from connector_store.folder.files import FolderSnapshot, read_folder
 from connector_store.folder.manifests import describe
 
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {{name: {}}}\n"
@@ -21,17 +21,17 @@ def write(path: Path, text: str | bytes, *, age: float = 10) -> None:
     os.utime(path, (time.time() - age, time.time() - age))
 
 
-def see(folder: Path, before: Look | None = None) -> Look:
-    return look(folder, before or Look(), system_namespace="sys")
+def see(folder: Path, before: FolderSnapshot | None = None) -> FolderSnapshot:
+    return read_folder(folder, before or FolderSnapshot(), system_namespace="sys")
 
 
-def names(found: Look) -> list[str]:
+def names(found: FolderSnapshot) -> list[str]:
     return [
         describe(each.object).removeprefix("Secret default/") for file in found.files.values() for each in file.objects
     ]
 
 
-def reasons(found: Look) -> list[str]:
+def reasons(found: FolderSnapshot) -> list[str]:
     return [
         each.reason for each in (*found.problems, *(each for file in found.files.values() for each in file.problems))
     ]

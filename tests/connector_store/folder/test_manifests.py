@@ -34,7 +34,7 @@ def test_several_documents_in_a_file() -> None:
     content = read_manifests("f.yaml", f"{CONNECTOR}---\n---\n{SECRET}".encode(), system_namespace="sys")
     assert [type(each.object) for each in content.objects] == [Connector, Secret]
     assert [each.line for each in content.objects] == [1, 12]
-    assert (content.problems, content.broken) == ((), False)
+    assert (content.problems, content.is_incomplete) == ((), False)
 
 
 def test_a_list_is_unfolded() -> None:
@@ -88,7 +88,7 @@ def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take
     [refused] = content.objects
     assert isinstance(refused.object, InvalidConnector)
     assert refused.object.message == "spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"
-    assert content.broken
+    assert content.is_incomplete
 
 
 def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown_field() -> None:
@@ -112,13 +112,13 @@ def test_what_of_a_class_is_not_run_is_named_and_not_fatal() -> None:
             file="f.yaml", line=5, subject="ConnectorClass c", reason="spec.api is accepted and not run", fatal=False
         ),
     )
-    assert not content.broken
+    assert not content.is_incomplete
 
 
 @pytest.mark.parametrize("text", [f"{SECRET}---\na: b: c", f"{SECRET}---\nkind: Foo"])
 def test_a_file_of_which_not_all_is_read_is_broken(text: str) -> None:
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
-    assert content.broken
+    assert content.is_incomplete
     assert len(content.objects) == 1
 
 

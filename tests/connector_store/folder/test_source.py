@@ -11,7 +11,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.objects.models import Target, Unusable
 from connector_store.domain.permissions.permissions import Allowed, RequestAttributes
-from connector_store.folder.source import GRACE, NAME, DirectorySource
+from connector_store.folder.source import REMOVAL_GRACE, SOURCE_NAME, FolderWatch
 from connector_store.store import Store
 
 KEY = ObjectKey("default", "k8s")
@@ -43,9 +43,9 @@ class Clock:
         return self.now
 
 
-def source(folder: Path, clock: Clock | None = None) -> tuple[DirectorySource, Store]:
-    store = Store(expected=[NAME])
-    return DirectorySource(folder, store, system_namespace="sys", now=clock or Clock()), store
+def source(folder: Path, clock: Clock | None = None) -> tuple[FolderWatch, Store]:
+    store = Store(expected=[SOURCE_NAME])
+    return FolderWatch(folder, store, system_namespace="sys", now=clock or Clock()), store
 
 
 def authorization(store: Store) -> bytes | None:
@@ -92,7 +92,7 @@ def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -
     assert (lends(store, "/api/v1/pods"), lends(store, "/api/v1/namespaces/a/secrets/b")) == (False, True)
     (tmp_path / "role.yaml").unlink()
     directory.load_once()
-    clock.now += GRACE
+    clock.now += REMOVAL_GRACE
     directory.load_once()
     assert lends(store, "/api/v1/pods")
 
@@ -140,10 +140,10 @@ def test_what_vanishes_is_gone_only_after_a_second(tmp_path: Path) -> None:
     directory.load_once()
     (tmp_path / "a.yaml").unlink()
     directory.load_once()
-    clock.now += GRACE / 2
+    clock.now += REMOVAL_GRACE / 2
     directory.load_once()
     assert authorization(store) == b"Bearer one"
-    clock.now += GRACE / 2
+    clock.now += REMOVAL_GRACE / 2
     directory.load_once()
     assert store.get(KEY) is None
 
@@ -156,10 +156,10 @@ def test_what_is_back_within_a_second_was_never_gone(tmp_path: Path) -> None:
     directory.load_once()
     for name in ("b.yaml", "c.yaml"):
         path = path.rename(tmp_path / f"{name}.moving")
-        clock.now += GRACE / 2
+        clock.now += REMOVAL_GRACE / 2
         directory.load_once()
         path = path.rename(tmp_path / name)
-        clock.now += GRACE / 4
+        clock.now += REMOVAL_GRACE / 4
         directory.load_once()
         assert authorization(store) == b"Bearer one"
 
@@ -209,10 +209,10 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def following(folder: Path) -> AsyncIterator[tuple[DirectorySource, Store]]:
+async def following(folder: Path) -> AsyncIterator[tuple[FolderWatch, Store]]:
     """A source that runs, and looks more often than it would."""
-    store = Store(expected=[NAME])
-    directory = DirectorySource(folder, store, system_namespace="sys")
+    store = Store(expected=[SOURCE_NAME])
+    directory = FolderWatch(folder, store, system_namespace="sys")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("connector_store.folder.source.POLL", 0.05)
         patch.setattr("connector_store.folder.source.GRACE", 0.2)

@@ -13,7 +13,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube import access
-from connector_store.kube.access import UNKNOWN_BURST, KubeAccess
+from connector_store.kube.access import UNKNOWN_ISSUER_BURST, KubeAccess
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS, Resource
 from tests.fakes.api_server import FakeApiServer, refusal, user
@@ -224,8 +224,8 @@ async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accept
 ) -> None:
     fresh = "https://fresh.example"
     answers = [await world.access.check(world.forged(number, fresh), KEY) for number in range(3000)]
-    assert sum(isinstance(each, Refused) for each in answers) == UNKNOWN_BURST
-    assert world.asked == (UNKNOWN_BURST, 0)
+    assert sum(isinstance(each, Refused) for each in answers) == UNKNOWN_ISSUER_BURST
+    assert world.asked == (UNKNOWN_ISSUER_BURST, 0)
     assert isinstance(await world.access.check(world.token, KEY), Granted), "known issuers are not held up"
     world.now += 1
     token = world.forged(0, fresh)

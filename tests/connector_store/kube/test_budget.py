@@ -1,14 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.kube.budget import Budget, Budgets
+from connector_store.kube.budget import RateLimiter, RateLimiterBySource
 
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0.1, 5), st.integers(1, 10))
 def test_for_every_sequence_no_more_is_taken_than_the_burst_and_what_came_back(
     pauses: list[float], per_second: float, burst: int
 ) -> None:
-    budget, now, taken = Budget(per_second, burst), 0.0, 0
+    budget, now, taken = RateLimiter(per_second, burst), 0.0, 0
     for pause in pauses:
         now += pause
         taken += budget.take(now)
@@ -16,17 +16,17 @@ def test_for_every_sequence_no_more_is_taken_than_the_burst_and_what_came_back(
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    budget = Budget(1.0, 1)
+    budget = RateLimiter(1.0, 1)
     assert budget.take(100.0)
     assert not budget.take(50.0)
     assert budget.take(51.0)
 
 
 def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
-    budgets = Budgets(1.0, 1, size=2)
+    budgets = RateLimiterBySource(1.0, 1, max_sources=2)
     assert [budgets.take(each, 0.0) for each in ("a", "a", "b")] == [True, False, True]
-    budgets.give_back("a")
-    budgets.give_back("unknown")
+    budgets.refund("a")
+    budgets.refund("unknown")
     assert budgets.take("a", 0.0)
     assert budgets.take("c", 0.0)
     assert len(budgets) == 2

@@ -19,7 +19,7 @@ import yaml
 from aiohttp import web
 
 from connector_store.kube import config
-from connector_store.kube.client import PAGE, KubeClient
+from connector_store.kube.client import PAGE_SIZE, KubeClient
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
@@ -74,10 +74,10 @@ async def test_patches_carry_their_kind(client: KubeClient, server: FakeApiServe
 
 
 async def test_lists_come_in_pages(client: KubeClient, server: FakeApiServer) -> None:
-    for number in range(PAGE + 1):
+    for number in range(PAGE_SIZE + 1):
         await server.put(SECRETS, {"metadata": {"name": f"s{number:04}", "namespace": "a"}})
     pages = [page async for page in client.list_pages(SECRETS.path())]
-    assert [len(page["items"]) for page in pages] == [PAGE, 1]
+    assert [len(page["items"]) for page in pages] == [PAGE_SIZE, 1]
 
 
 async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:
@@ -157,9 +157,9 @@ async def test_a_request_has_its_time() -> None:
         port = listener.sockets[0].getsockname()[1]
         async with KubeClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
             with pytest.raises(ApiError, match="in time"):
-                await client.create("/x", {}, seconds=0.05)
+                await client.create("/x", {}, timeout=0.05)
             with pytest.raises(ApiError, match="in time"):
-                async with client.stream("/x", {}, seconds=0.05):
+                async with client.watch("/x", {}, seconds=0.05):
                     pass
 
 
@@ -277,7 +277,7 @@ BARE = make_ca("bare", bare=True)
 )
 async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issued, trusted: bool) -> None:
     async with tls_server(leaf) as url:
-        loaded = await config.load(kubeconfig=kubeconfig(tmp_path, url, ca))
+        loaded = await config.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ca))
         async with KubeClient(loaded) as client:
             if trusted:
                 assert await client.get("/x") == {}
@@ -289,7 +289,7 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issu
 async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
     async with (
         tls_server(make_leaf(ROOT, ["127.0.0.1"])) as url,
-        KubeClient(await config.load(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
+        KubeClient(await config.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
     ):
         tracemalloc.start()
         try:
@@ -346,7 +346,7 @@ async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_
         serving = asyncio.get_running_loop().run_in_executor(None, begin_a_watch, listening)
         configuration = Configuration(host=host, ssl_ca_cert=str(tmp_path / "ca.crt"))
         async with KubeClient(configuration) as client:
-            async with client.stream("/api/v1/pods", {}, seconds=60) as chunks:
+            async with client.watch("/api/v1/pods", {}, seconds=60) as chunks:
                 assert await anext(chunks) == b"{}"
             served = await serving
         with served:

@@ -20,16 +20,18 @@ def service_account(tmp_path: Path) -> Path:
 
 async def test_a_pods_service_account_comes_before_the_kubeconfig(service_account: Path, tmp_path: Path) -> None:
     environ = POD | {"KUBECONFIG": str(tmp_path / "none")}
-    found = await config.load(environ=environ, service_account=service_account)
+    found = await config.load_configuration(environ=environ, service_account=service_account)
     assert (found.host, found.ssl_ca_cert) == ("https://[fd00::1]:443", str(service_account / "ca.crt"))
     assert await found.authorization() == "Bearer pod-token"
     with pytest.raises(ValueError, match="none not found"):
-        await config.load("x", environ=environ, service_account=service_account)
+        await config.load_configuration("x", environ=environ, service_account=service_account)
 
 
 async def test_a_new_token_is_used_within_a_minute_though_the_clock_is_set_back(service_account: Path) -> None:
     now, clock = [1_000_000.0], [100.0]
-    found = await config.load(environ=POD, service_account=service_account, now=lambda: now[0], clock=lambda: clock[0])
+    found = await config.load_configuration(
+        environ=POD, service_account=service_account, now=lambda: now[0], clock=lambda: clock[0]
+    )
     (service_account / "token").write_text("next-token")
     now[0] -= 8 * 3600
     clock[0] += 60
@@ -38,7 +40,9 @@ async def test_a_new_token_is_used_within_a_minute_though_the_clock_is_set_back(
 
 async def test_an_address_is_written_as_it_is(service_account: Path) -> None:
     environ = POD | {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
-    assert (await config.load(environ=environ, service_account=service_account)).host == "https://10.96.0.1:443"
+    assert (
+        await config.load_configuration(environ=environ, service_account=service_account)
+    ).host == "https://10.96.0.1:443"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ async def test_says_what_a_pod_misses(
     else:
         path.write_text(content)
     with pytest.raises(ValueError, match=f"no access to an API server: .*{reason}"):
-        await config.load(environ=environ, service_account=service_account)
+        await config.load_configuration(environ=environ, service_account=service_account)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ async def test_nobody_is_nobody() -> None:
 
 def test_trusts_what_kubectl_trusts(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_bytes(make_ca().pem)
-    context = Configuration(host=HOST, ssl_ca_cert=str(tmp_path / "ca.crt")).context()
+    context = Configuration(host=HOST, ssl_ca_cert=str(tmp_path / "ca.crt")).ssl_context()
     assert len(context.get_ca_certs()) == 1
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -25,7 +25,7 @@ def test_trusts_what_kubectl_trusts(tmp_path: Path) -> None:
 
 
 def test_verifies_nothing_where_that_is_said(tmp_path: Path) -> None:
-    context = Configuration(host=HOST, verify_ssl=False).context()
+    context = Configuration(host=HOST, verify_ssl=False).ssl_context()
     assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_NONE)
 
 
@@ -34,7 +34,7 @@ def test_a_certificate_of_another_key_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cert").write_bytes(one.pem)
     (tmp_path / "key").write_bytes(other.key_pem)
     with pytest.raises(ssl.SSLError):
-        Configuration(host=HOST, cert_file=str(tmp_path / "cert"), key_file=str(tmp_path / "key")).context()
+        Configuration(host=HOST, cert_file=str(tmp_path / "cert"), key_file=str(tmp_path / "key")).ssl_context()
 
 
 async def test_a_token_is_read_again_after_its_time(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_store.kube.events import NOTE_MAX, event_body, event_name
+from connector_store.kube.events import MAX_NOTE, event_body, event_name
 from lab.control_plane import ControlPlane
 
 POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", "uid": "u"}
@@ -13,20 +13,20 @@ def body(namespace: str, note: str = "x" * 5000) -> dict:
         name=event_name("n" * 300, "0123456789abcdef"),
         namespace=namespace,
         regarding=POD | {"namespace": namespace},
-        kind="Warning",
+        event_type="Warning",
         reason="Reason",
         note=note,
         action="Reconcile",
         controller="connectors.alauda.io/controller",
         instance="i" * 300,
-        when=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+        event_time=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
     )
 
 
 def test_everything_is_within_the_limits_of_the_api() -> None:
     made = body("team-a")
     assert made["eventTime"] == "2026-01-02T03:04:05.000006Z"
-    assert (len(made["note"]), len(made["reportingInstance"])) == (NOTE_MAX, 128)
+    assert (len(made["note"]), len(made["reportingInstance"])) == (MAX_NOTE, 128)
     assert len(made["metadata"]["name"]) <= 253
     assert made["regarding"] == POD
 
@@ -39,7 +39,7 @@ def test_a_name_is_cut_where_one_may_end(end: str) -> None:
 def test_a_note_in_another_script_is_cut_by_its_bytes_between_two_characters() -> None:
     note = body("team-a", "x" + "\u4e2d" * 1000)["note"]
     assert note == "x" + "\u4e2d" * 341
-    assert len(note.encode()) == NOTE_MAX
+    assert len(note.encode()) == MAX_NOTE
 
 
 def test_what_no_encoding_has_is_replaced() -> None:

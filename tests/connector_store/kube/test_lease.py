@@ -12,15 +12,15 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.kube import lease
 from connector_store.kube.client import KubeClient
 from connector_store.kube.lease import (
-    DURATION,
+    LEASE_DURATION,
     RENEW_DEADLINE,
-    RETRY,
-    Election,
-    Held,
-    may_take,
+    RETRY_PERIOD,
+    LeaderElector,
+    ObservedLease,
+    attempt_timeout,
+    lease_spec,
+    may_acquire,
     observe,
-    patience_for,
-    spec_for,
 )
 from connector_store.kube.resources import LEASES
 from tests.fakes.api_server import Silence, refusal
@@ -29,7 +29,9 @@ from tests.fakes.waiting import until
 KEY = ObjectKey("sys", "controller")
 PATH = LEASES.path(*KEY)
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-HELD = Held(holder="a", version="1", duration=10, transitions=3, acquired="then", seen=100.0)
+HELD = ObservedLease(
+    holder="a", resource_version="1", duration=10, transitions=3, acquire_time="then", observed_at=100.0
+)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,10 @@ HELD = Held(holder="a", version="1", duration=10, transitions=3, acquired="then"
     ],
 )
 def test_who_may_take_it(holder, now, may) -> None:
-    held = Held(holder=holder, version="1", duration=10, transitions=0, acquired="", seen=100.0)
-    assert may_take(held, "b", now) is may
+    held = ObservedLease(
+        holder=holder, resource_version="1", duration=10, transitions=0, acquire_time="", observed_at=100.0
+    )
+    assert may_acquire(held, "b", now) is may
 
 
 def test_time_runs_anew_only_when_the_lease_changed() -> None:
@@ -51,31 +55,31 @@ def test_time_runs_anew_only_when_the_lease_changed() -> None:
     first = observe(raw, None, 100.0)
     assert observe(raw, first, 105.0) is first
     changed = {**raw, "metadata": {"resourceVersion": "2"}}
-    assert observe(changed, first, 105.0).seen == 105.0
-    assert observe({}, None, 1.0) == Held(
-        holder="", version="", duration=lease.DURATION, transitions=0, acquired="", seen=1.0
+    assert observe(changed, first, 105.0).observed_at == 105.0
+    assert observe({}, None, 1.0) == ObservedLease(
+        holder="", resource_version="", duration=lease.LEASE_DURATION, transitions=0, acquire_time="", observed_at=1.0
     )
 
 
 def test_taking_counts_a_transition_and_renewing_does_not() -> None:
     text = "2026-01-02T03:04:05.000678Z"
-    assert spec_for("b", HELD, NOW) == {
+    assert lease_spec("b", HELD, NOW) == {
         "holderIdentity": "b",
-        "leaseDurationSeconds": lease.DURATION,
+        "leaseDurationSeconds": lease.LEASE_DURATION,
         "acquireTime": text,
         "renewTime": text,
         "leaseTransitions": 4,
     }
-    renewed = spec_for("a", HELD, NOW)
+    renewed = lease_spec("a", HELD, NOW)
     assert (renewed["acquireTime"], renewed["leaseTransitions"]) == ("then", 3)
-    assert spec_for("a", None, NOW)["leaseTransitions"] == 0
+    assert lease_spec("a", None, NOW)["leaseTransitions"] == 0
 
 
 def test_a_leader_stops_before_its_lease_ends_and_has_tried_more_than_once_by_then() -> None:
-    assert DURATION > RENEW_DEADLINE
-    assert RETRY + patience_for(RENEW_DEADLINE) < RENEW_DEADLINE, "after one request that hangs comes another"
-    assert patience_for(1.0) == 1.0
-    assert patience_for(-1.0) == 0.0
+    assert LEASE_DURATION > RENEW_DEADLINE
+    assert RETRY_PERIOD + attempt_timeout(RENEW_DEADLINE) < RENEW_DEADLINE, "after one request that hangs comes another"
+    assert attempt_timeout(1.0) == 1.0
+    assert attempt_timeout(-1.0) == 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +91,7 @@ def quick(monkeypatch) -> None:
 
 class Candidate:
     def __init__(self, client: KubeClient, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.election = Election(client, KEY, name, clock=clock)
+        self.election = LeaderElector(client, KEY, name, clock=clock)
         self.began, self.ended = asyncio.Event(), asyncio.Event()
         self.task = asyncio.ensure_future(self.election.run(self.lead))
 
@@ -119,14 +123,14 @@ async def test_one_of_two_leads_and_hands_over_at_once_when_it_stops(server, cli
 
     one = Candidate(client, "one")
     await soon(one.began)
-    assert one.election.leading
+    assert one.election.is_leading
     before = looks()
     other = Candidate(client, "other")
     await until(lambda: looks() > before + 2)
     assert not other.began.is_set()
     await one.stop()
     assert one.ended.is_set()
-    assert not one.election.leading
+    assert not one.election.is_leading
     await soon(other.began)
     assert await holder(client) == "other"
     await other.stop()
@@ -151,7 +155,7 @@ async def test_a_leader_that_cannot_renew_stops_leading_and_leads_again_later(
     one.began.clear()
     server.faults.append(lambda request: refusal(500, "InternalError", "etcd is away"))
     await soon(one.ended)
-    await until(lambda: not one.election.leading)
+    await until(lambda: not one.election.is_leading)
     server.faults.clear()
     await soon(one.began)
     assert caplog.text.count("etcd is away") <= 3, "told when it begins, not at each try"
@@ -223,7 +227,7 @@ async def test_what_the_work_raises_ends_the_election(client) -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        await Election(client, KEY, "one").run(fail)
+        await LeaderElector(client, KEY, "one").run(fail)
     assert await holder(client) == ""
 
 

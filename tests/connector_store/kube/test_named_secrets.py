@@ -15,7 +15,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import Reflector, Sink
 from connector_store.kube.resources import SECRETS
-from connector_store.kube.sinks import parser
+from connector_store.kube.sinks import make_parser
 from connector_store.store import Store
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import until
@@ -55,12 +55,12 @@ class World:
             named = NamedSecrets(
                 client,
                 self.store,
-                parser("connectors-system"),
+                make_parser("connectors-system"),
                 self.have.__contains__,
                 feed,
                 by_namespace=by_namespace,
-                settle=0,
-                on_known=self.known.append,
+                debounce=0,
+                on_secret_read=self.known.append,
             )
             task = asyncio.create_task(named.run())
             try:
@@ -94,10 +94,10 @@ async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_chang
     await world.server.put(SECRETS, opaque("ca"))
     world.store.put("c", connector("one", secret="s", ca="ca"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         assert kind_of(world, "ca") == "Opaque"
         assert kind_of(world, "s") is None
-        assert named.knows(ObjectKey("a", "s"))
+        assert named.has_read(ObjectKey("a", "s"))
         assert set(world.known) == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
         await world.server.put(SECRETS, opaque("s", kind="late"))
         await until(lambda: kind_of(world, "s") == "late")
@@ -105,13 +105,13 @@ async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_chang
         await until(lambda: kind_of(world, "ca") is None)
         world.store.remove("c", Connector, ObjectKey("a", "one"))
         await until(lambda: kind_of(world, "s") is None)
-        assert not named.knows(ObjectKey("a", "s"))
+        assert not named.has_read(ObjectKey("a", "s"))
 
 
 async def test_changes_of_secrets_that_nobody_names_are_asked_for_by_nobody(world: World) -> None:
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         await world.server.put(SECRETS, opaque("foreign"))
         await world.server.put(SECRETS, opaque("s"))
         await until(lambda: kind_of(world, "s") == "Opaque")
@@ -123,7 +123,7 @@ async def test_no_secret_is_left_out_however_many_there_are_and_however_many_nam
         await world.server.put(SECRETS, opaque(f"ca-{number}"))
         world.store.put("c", connector(f"broken-{number}", secret=f"aaa-{number}", ca=f"ca-{number}"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         assert all(kind_of(world, f"ca-{number}") == "Opaque" for number in range(150))
     watches = [path for _, path, query in world.server.requests if query.get("watch")]
     assert len(watches) <= 1
@@ -131,7 +131,7 @@ async def test_no_secret_is_left_out_however_many_there_are_and_however_many_nam
 
 async def test_nothing_is_asked_where_nobody_names_anything(world: World) -> None:
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
     assert world.server.requests == []
 
 
@@ -139,11 +139,11 @@ async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         key = ObjectKey("a", "s")
         world.have.add(key)
         world.store.put("typed", Secret(key=key, type="typed"))
-        await until(lambda: not named.knows(key))
+        await until(lambda: not named.has_read(key))
         assert kind_of(world, "s") == "typed"
 
 
@@ -155,7 +155,7 @@ async def test_connectors_of_others_and_rejected_ones_need_none(world: World) ->
     )
     world.store.put("c", connector("ours", secret="t"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
     assert world.read() == ["t"]
 
 
@@ -163,7 +163,7 @@ async def test_what_changed_while_the_watch_was_lost_is_read_anew(world: World) 
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         world.server.faults.append(lambda request: refusal(503, "", "away"))
         world.server.drop_streams()
         await world.server.delete(SECRETS, "s", "a")
@@ -182,11 +182,11 @@ async def test_one_that_cannot_be_read_is_tried_again_and_is_not_known_meanwhile
 
     world.server.faults.append(fault)
     async with world.reading() as named:
-        await until(lambda: world.read().count("s") >= 2 and named.knows(ObjectKey("a", "ca")))
-        assert not named.knows(ObjectKey("a", "s"))
-        assert not named.settled.is_set()
+        await until(lambda: world.read().count("s") >= 2 and named.has_read(ObjectKey("a", "ca")))
+        assert not named.has_read(ObjectKey("a", "s"))
+        assert not named.initial_reads_done.is_set()
         world.server.faults.clear()
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         assert kind_of(world, "s") == "Opaque"
 
 
@@ -202,8 +202,8 @@ async def test_a_namespace_that_may_not_be_read_keeps_no_other_one_waiting(world
 
     world.server.faults.append(fault)
     async with world.reading(by_namespace=True) as named:
-        await until(named.settled.is_set)
+        await until(named.initial_reads_done.is_set)
         assert kind_of(world, "s") == "Opaque"
-        assert not named.knows(ObjectKey("b", "s"))
+        assert not named.has_read(ObjectKey("b", "s"))
         world.server.faults.clear()
         await until(lambda: world.store.secret(ObjectKey("b", "s")) is not None)

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from connector_store.kube.errors import ApiError
-from connector_store.kube.queue import FIRST_PAUSE, LONGEST_PAUSE, WorkQueue, work
+from connector_store.kube.queue import INITIAL_BACKOFF, MAX_BACKOFF, WorkQueue, run_workers
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -55,18 +55,18 @@ async def test_pauses_double_up_to_the_longest_and_begin_anew_after_success(monk
     pauses: list[float] = []
     monkeypatch.setattr(q, "add_after", lambda key, seconds: pauses.append(seconds))
     for _ in range(20):
-        q.retry("a")
+        q.add_rate_limited("a")
     for number, pause in enumerate(pauses):
-        whole = min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
+        whole = min(MAX_BACKOFF, INITIAL_BACKOFF * 2**number)
         assert whole / 2 <= pause <= whole
     assert q.forget("a") == 20
     assert q.forget("a") == 0
-    q.retry("a", at_least=77)
+    q.add_rate_limited("a", min_delay=77)
     assert pauses[-1] == 77
 
 
 async def run(q: WorkQueue[str], reconcile, until: asyncio.Event, workers: int = 1) -> None:
-    task = asyncio.ensure_future(work(q, reconcile, workers=workers))
+    task = asyncio.ensure_future(run_workers(q, reconcile, workers=workers))
     async with asyncio.timeout(30):
         await until.wait()
     task.cancel()

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
-from connector_store.kube.reflector import REFUSALS, Reflector
+from connector_store.kube.reflector import REFUSAL_THRESHOLD, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import until
@@ -180,9 +180,9 @@ async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_
     async with running(server, sink, on_restart=restarts.append) as reflector:
         await until(lambda: bool(restarts))
         assert reflector.refusal is None
-        assert not reflector.settled.is_set()
+        assert not reflector.synced_or_refused.is_set()
         async with asyncio.timeout(DEADLINE):
-            await reflector.settled.wait()
+            await reflector.synced_or_refused.wait()
         assert reflector.refusal is not None
         assert reflector.refusal.status == 403
         assert not reflector.synced.is_set()
@@ -190,7 +190,7 @@ async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_
         await until(lambda: bool(sink.told))
         assert reflector.refusal is None
     assert restarts == ["Secret"] * len(restarts)
-    assert len(restarts) >= REFUSALS
+    assert len(restarts) >= REFUSAL_THRESHOLD
 
 
 async def test_a_position_that_only_yields_error_events_is_given_up(
@@ -336,7 +336,7 @@ class Unpausing(Reflector[str]):
 
     @property
     def _pause(self) -> float:
-        self.pauses.append(super()._pause)
+        self.pauses.append(super()._backoff)
         return 0.0
 
 

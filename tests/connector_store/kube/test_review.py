@@ -11,7 +11,7 @@ from connector_store.domain.callers.access import POD_NAME, POD_UID, Granted, Id
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS
-from connector_store.kube.review import AccessReviews, review_access, review_owner, review_token
+from connector_store.kube.review import ReviewAuthorizer, review_access, review_owner, review_token
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
@@ -107,7 +107,7 @@ async def test_what_cannot_be_asked_is_no_refusal(client, server, status, header
 async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
     client: KubeClient, server: FakeApiServer
 ) -> None:
-    rights = AccessReviews(client, RULE)
+    rights = ReviewAuthorizer(client, RULE)
     assert isinstance(await rights.authorize_use(Identity(user="ci:me"), KEY), Refused)
     server.allowed.add(("ci:me", str(KEY)))
     assert await rights.authorize_use(Identity(user="ci:me", groups=("ci:g",)), KEY) is True

@@ -11,7 +11,7 @@ from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
-from connector_store.kube.sinks import Fork, ObjectSink, StoreSink, object_reflector, parser
+from connector_store.kube.sinks import FanOutSink, ObjectSink, StoreSink, make_parser, object_reflector
 from connector_store.store import Store, StoreObject
 from tests.fakes.api_server import FakeApiServer
 
@@ -33,11 +33,11 @@ def test_an_object_comes_and_goes(obj: StoreObject, kind: str, name: ObjectKey |
     sink.replace(())
     assert store.synced
     sink.put(obj)
-    assert (store.object_counts[kind], sink.names) == (before + 1, {name})
+    assert (store.object_counts[kind], sink.keys) == (before + 1, {name})
     sink.remove(obj)
-    assert (store.object_counts[kind], sink.names) == (before, set())
+    assert (store.object_counts[kind], sink.keys) == (before, set())
     sink.replace((obj,))
-    assert (store.object_counts[kind], sink.names) == (before + 1, {name})
+    assert (store.object_counts[kind], sink.keys) == (before + 1, {name})
 
 
 def test_the_built_in_class_outlives_its_object() -> None:
@@ -66,7 +66,7 @@ class Kept:
 
 def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
     one, two = Kept(), Kept()
-    fork = Fork((lambda raw: raw.get("a"), one), (lambda raw: raw.get("b"), two))
+    fork = FanOutSink((lambda raw: raw.get("a"), one), (lambda raw: raw.get("b"), two))
     assert fork.parse({"c": "x"}) is None
     parsed = [fork.parse(raw) for raw in ({"a": "x"}, {"b": "y"}, {"a": "x2", "b": "y2"})]
     objects = tuple(each for each in parsed if each is not None)
@@ -101,7 +101,7 @@ async def test_a_reflector_of_one_object_asks_for_its_name() -> None:
 
 def test_what_cannot_be_kept_is_passed_over_and_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    parse = parser("connectors-system")
+    parse = make_parser("connectors-system")
     assert parse({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "a"}}) == Secret(
         key=KEY, type="Opaque"
     )

@@ -15,7 +15,7 @@ from connector_store.domain.credential.client_certificate import CLIENT_CERTIFIC
 from connector_store.domain.objects.models import CA_LABEL, Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS
-from connector_store.kube.sources import ClusterSource
+from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, Fault, refusal
@@ -51,7 +51,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 async def filled(server: FakeApiServer, **options: Any) -> AsyncIterator[Store]:
     store = Store()
     async with KubeClient(server.configuration) as client:
-        source = ClusterSource(client, store, system_namespace="connectors-system", **options)
+        source = ClusterWatches(client, store, system_namespace="connectors-system", **options)
         assert not store.synced
         task = asyncio.create_task(source.run())
         try:
@@ -167,11 +167,11 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
 async def test_the_age_of_each_kinds_oldest_watch_is_told(server: FakeApiServer) -> None:
     store = Store()
     async with KubeClient(server.configuration) as client:
-        source = ClusterSource(client, store, system_namespace="connectors-system", namespaces=["a", "b"])
+        source = ClusterWatches(client, store, system_namespace="connectors-system", namespaces=["a", "b"])
         server.faults.append(refused("b"))
         task = asyncio.create_task(source.run())
         await until(lambda: store.synced)
-        ages = source.ages()
+        ages = source.watch_ages()
         assert set(ages) == {"ClusterRole", "Connector", "ConnectorClass", "Secret"}
         assert all(age < 20 for age in ages.values())
         task.cancel()
