@@ -23,41 +23,41 @@ class ChunkedReader:
     """Reads one chunked body; what follows it is in `rest`."""
 
     def __init__(self, *, max_trailers: int) -> None:
-        self.done = False
+        self.is_complete = False
         self.trailers = b"\r\n"
         """The lines of the trailer section, up to and with the empty one."""
-        self.rest = b""
+        self.trailing_data = b""
         self._max_trailers = max_trailers
-        self._left = 0
-        self._step: Callable[[ChunkedReader, bytes, int, list[memoryview]], int] = ChunkedReader._size
-        self._kept = b""
+        self._remaining = 0
+        self._read_next: Callable[[ChunkedReader, bytes, int, list[memoryview]], int] = ChunkedReader._read_size
+        self._buffer = b""
         """Of a line, or of the trailers, whose end has not come."""
 
     @property
-    def between(self) -> bool:
+    def is_between_chunks(self) -> bool:
         """True if nothing of the next chunk has come."""
-        return self._step is ChunkedReader._size and not self._kept
+        return self._read_next is ChunkedReader._read_size and not self._buffer
 
     def receive(self, data: bytes) -> bytes:
         """The content that `data` completes, all chunks of it joined."""
-        if self._left > len(data):
+        if self._remaining > len(data):
             # The middle of a chunk: no copy.
-            self._left -= len(data)
+            self._remaining -= len(data)
             return data
-        data = self._kept + data
+        data = self._buffer + data
         pieces: list[memoryview] = []
         position = 0
-        while not self.done:
-            following = self._step(self, data, position, pieces)
-            if following < 0:
+        while not self.is_complete:
+            next_position = self._read_next(self, data, position, pieces)
+            if next_position < 0:
                 break
-            position = following
-        self._kept = data[position:]
-        if self.done:
-            self.rest, self._kept = self._kept, b""
+            position = next_position
+        self._buffer = data[position:]
+        if self.is_complete:
+            self.trailing_data, self._buffer = self._buffer, b""
         return b"".join(pieces)
 
-    def _size(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+    def _read_size(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
         end = data.find(b"\n", start, start + MAX_SIZE_LINE)
         if end < 0:
             if len(data) - start >= MAX_SIZE_LINE:
@@ -66,39 +66,39 @@ class ChunkedReader:
         match = _SIZE.fullmatch(data, start, end + 1)
         if match is None:
             raise ValueError("malformed chunk size")
-        self._left = int(match[1], 16)
-        self._step = ChunkedReader._content if self._left else ChunkedReader._trailer
+        self._remaining = int(match[1], 16)
+        self._read_next = ChunkedReader._read_content if self._remaining else ChunkedReader._read_trailers
         return end + 1
 
-    def _content(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
-        piece = memoryview(data)[start : start + self._left]
+    def _read_content(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+        piece = memoryview(data)[start : start + self._remaining]
         if not piece:
             return -1
         pieces.append(piece)
-        self._left -= len(piece)
-        if not self._left:
-            self._step = ChunkedReader._content_end
+        self._remaining -= len(piece)
+        if not self._remaining:
+            self._read_next = ChunkedReader._read_content_end
         return start + len(piece)
 
-    def _content_end(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+    def _read_content_end(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
         end = data[start : start + 2]
         if not b"\r\n".startswith(end):
             raise ValueError("chunk longer than its size")
         if len(end) < 2:
             return -1
-        self._step = ChunkedReader._size
+        self._read_next = ChunkedReader._read_size
         return start + 2
 
-    def _trailer(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
+    def _read_trailers(self, data: bytes, start: int, pieces: list[memoryview]) -> int:
         if data.startswith(b"\r\n", start):
-            self.done = True
+            self.is_complete = True
             return start + 2
         end = data.find(b"\r\n\r\n", start)
-        following = end + 4 if end >= 0 else len(data)
-        if following - start > self._max_trailers:
+        next_position = end + 4 if end >= 0 else len(data)
+        if next_position - start > self._max_trailers:
             raise ValueError("trailer section too large")
         if end < 0:
             return -1
-        self.trailers = data[start:following]
-        self.done = True
-        return following
+        self.trailers = data[start:next_position]
+        self.is_complete = True
+        return next_position

@@ -7,14 +7,14 @@ from typing import NamedTuple
 from connector_store.domain.base.headers import Header, Headers
 
 
-class Until(Enum):
+class BodyEnd(Enum):
     """Where a body without a length ends."""
 
     LAST_CHUNK = "chunked"
     CLOSE = "close"
 
 
-Body = int | Until
+BodyFraming = int | BodyEnd
 """A body's framing; an int is its length in bytes."""
 
 
@@ -26,9 +26,9 @@ class RequestHead(NamedTuple):
 
     method: bytes
     target: bytes
-    minor: int
+    minor_version: int
     headers: Headers
-    body: Body
+    body: BodyFraming
 
 
 class ResponseHead(NamedTuple):
@@ -36,30 +36,30 @@ class ResponseHead(NamedTuple):
 
     status: int
     reason: bytes
-    minor: int
+    minor_version: int
     headers: Headers
-    body: Body
+    body: BodyFraming
 
 
-class End(NamedTuple):
+class EndOfMessage(NamedTuple):
     """The message is complete."""
 
     trailers: Headers = Headers()
 
 
-class Invalid(NamedTuple):
+class InvalidMessage(NamedTuple):
     """Not a message that everybody would read alike. `status` answers it where it is a request."""
 
     status: int
     reason: str
 
 
-Event = RequestHead | ResponseHead | bytes | End | Invalid
+MessageEvent = RequestHead | ResponseHead | bytes | EndOfMessage | InvalidMessage
 
 
-def render_head(start: bytes, headers: Iterable[Header]) -> bytes:
+def render_head(start_line: bytes, headers: Iterable[Header]) -> bytes:
     """A start line and fields -> the bytes of a head."""
-    lines = [start]
+    lines = [start_line]
     lines.extend([b"%b: %b" % each for each in headers])
     lines.append(b"\r\n")
     return b"\r\n".join(lines)

@@ -24,60 +24,60 @@ _EXTENDED: Final = {126: 2, 127: 8}
 """Bytes of the length where it does not fit into the second byte of the header."""
 
 
-class FrameEnds:
+class FrameTracker:
     """Follows one direction, and reads nothing but lengths. `skip` is the number of bytes before the first frame."""
 
     def __init__(self, *, skip: int) -> None:
-        self._left = skip
+        self._remaining = skip
         self._header = b""
 
     @property
-    def between(self) -> bool:
+    def is_between_frames(self) -> bool:
         """True if a frame of somebody else may follow; also within a message (section 5.4)."""
-        return not self._left and not self._header
+        return not self._remaining and not self._header
 
     def receive(self, data: bytes) -> None:
         """These bytes have passed."""
-        if self._left >= len(data):
-            self._left -= len(data)
+        if self._remaining >= len(data):
+            self._remaining -= len(data)
             return
         if self._header:
             data = self._header + data
             self._header = b""
-        position, self._left = self._left, 0
+        position, self._remaining = self._remaining, 0
         while position < len(data):
-            size = _size(data, position)
-            if not size:
+            frame_size = _frame_size(data, position)
+            if not frame_size:
                 self._header = data[position:]
                 return
-            position += size
-        self._left = position - len(data)
+            position += frame_size
+        self._remaining = position - len(data)
 
 
-def _size(data: bytes, start: int) -> int:
+def _frame_size(data: bytes, start: int) -> int:
     """Bytes of the frame that begins at `start`, header and all; 0 if the header is not whole (section 5.2)."""
     if len(data) - start < 2:
         return 0
     length = data[start + 1] & ~_MASKED
     extended = _EXTENDED.get(length, 0)
-    header = 2 + extended + (4 if data[start + 1] & _MASKED else 0)
-    if len(data) - start < header:
+    header_size = 2 + extended + (4 if data[start + 1] & _MASKED else 0)
+    if len(data) - start < header_size:
         return 0
     if extended:
         length = int.from_bytes(data[start + 2 : start + 2 + extended])
-    return header + length
+    return header_size + length
 
 
-def going_away(reason: str) -> bytes:
+def render_going_away(reason: str) -> bytes:
     """A server's Close frame when the server ends; kubectl shows `reason`."""
-    return _close(GOING_AWAY, reason)
+    return _render_close(GOING_AWAY, reason)
 
 
-def not_allowed(reason: str) -> bytes:
+def render_policy_violation(reason: str) -> bytes:
     """A server's Close frame when its client may not go on."""
-    return _close(POLICY_VIOLATION, reason)
+    return _render_close(POLICY_VIOLATION, reason)
 
 
-def _close(code: int, reason: str) -> bytes:
+def _render_close(code: int, reason: str) -> bytes:
     payload = code.to_bytes(2) + reason.encode("ascii", "replace")[:_MAX_REASON]
     return bytes((0x88, len(payload))) + payload

@@ -14,18 +14,18 @@ from mitmproxy.proxy import events
 from addons.access.admission import Admission, Decision
 from addons.access.grant import Grant
 from addons.http1.framing import RequestReader
-from addons.http1.messages import Event, Invalid, RequestHead
+from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.net.events import Retire, TakeLeave, TimeUp, Wait
 from addons.net.sockets import PlainStream, Sockets
 from addons.net.tls import Stream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
-from addons.relay.doors import Direct, Door, Tunnel
+from addons.relay.doors import DirectRoute, Route, TunnelRoute
 from addons.relay.handshake import Handshake
 from addons.relay.pages import Page
 from addons.relay.requests import Requests
-from addons.relay.shared import Shared
-from addons.relay.watched import WatchedRequests
+from addons.relay.shared import SharedContext
+from addons.relay.watched import FlowRequests
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
@@ -37,16 +37,16 @@ MAX_FIRST_HEAD: Final = 32768
 """Bytes of a first head: whoever sends it is not known. A CONNECT with the longest token has 17 kB."""
 _CLIENT_HELLO = 0x16
 """RFC 8446 section 5.1: the first byte of a handshake record. No HTTP message begins with it."""
-_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_CONNECTION_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Gate:
     """See the module's text."""
 
-    def __init__(self, shared: Shared, sockets: Sockets) -> None:
+    def __init__(self, shared: SharedContext, sockets: Sockets) -> None:
         self._shared = shared
         self._sockets = sockets
-        self._outer: TlsStream | None = None
+        self._port_tls: TlsStream | None = None
         """TLS at the port."""
         self._client: Stream | None = None
         """None until the first byte has come, or TLS at the port stands."""
@@ -56,187 +56,189 @@ class Gate:
         self._await_head()
 
     def _await_head(self) -> None:
-        self._began = time.perf_counter()
+        self._started_at = time.perf_counter()
         self._sockets.serve(self)
-        self._sockets.arm(self._shared.times.client, Wait.CLIENT)
+        self._sockets.arm(self._shared.timeouts.client, Wait.CLIENT)
 
     def received(self, connection: Connection, data: memoryview) -> None:
         client = self._client
         if client is None:
             if data[0] == _CLIENT_HELLO:
-                self._shake_hands(bytes(data))
+                self._start_tls(bytes(data))
                 return
             client = self._client = PlainStream(connection, self._sockets)
         try:
-            plain = client.receive(data)
+            plaintext = client.receive(data)
         except ConnectionError as error:
-            self._leave(str(error))
+            self._close(str(error))
             return
-        self.read(plain)
+        self.handle_plaintext(plaintext)
         if client.ended and self._head is None:
-            self._leave("closed before CONNECT and TLS were whole")
+            self._close("closed before CONNECT and TLS were whole")
 
-    def read(self, plain: bytes) -> None:
+    def handle_plaintext(self, plaintext: bytes) -> None:
         """What the client said."""
-        found = self._reader.receive(plain)
-        for each in found[:1]:
-            if isinstance(each, RequestHead):
-                self._begin(each, found)
-            elif isinstance(each, Invalid):
-                deny = denial.invalid_message(each.status, each.reason, self._max_head)
+        messages = self._reader.receive(plaintext)
+        for message in messages[:1]:
+            if isinstance(message, RequestHead):
+                self._handle_head(message, messages)
+            elif isinstance(message, InvalidMessage):
+                deny = denial.invalid_message(message.status, message.reason, self._max_head)
                 self._refuse(Decision(deny, None), deny, on_connect=False)
 
-    def _shake_hands(self, hello: bytes) -> None:
+    def _start_tls(self, initial_data: bytes) -> None:
         """TLS at the port: then the first head is awaited within."""
         shared, sockets = self._shared, self._sockets
 
-        def make() -> TlsStream:
+        def create_session() -> TlsStream:
             return TlsStream(sockets.client, shared.certificates.at_port(sockets.local_ip), sockets)
 
-        def then(client: TlsStream, plain: bytes) -> None:
-            self._outer = self._client = client
+        def on_established(client: TlsStream, plaintext: bytes) -> None:
+            self._port_tls = self._client = client
             self._await_head()
-            self.read(plain)
+            self.handle_plaintext(plaintext)
 
-        def failed(why: str) -> None:
-            self._record(Decision(denial.internal_error(), None), 0, why)
+        def on_failed(reason: str) -> None:
+            self._record(Decision(denial.internal_error(), None), 0, reason)
 
-        handshake = Handshake(sockets, shared.times.client, make, then, failed)
+        handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
         sockets.serve(handshake)
-        handshake.begin(hello)
+        handshake.start(initial_data)
 
     def ended(self, connection: Connection) -> None:
-        self._leave("closed before CONNECT and TLS were whole" if self._reader.kept else "")
+        self._close("closed before CONNECT and TLS were whole" if self._reader.buffer else "")
 
     def tell(self, event: events.Event) -> None:
         if isinstance(event, TimeUp):
-            self._leave("no CONNECT in time")
+            self._close("no CONNECT in time")
         elif isinstance(event, TakeLeave) or (isinstance(event, Retire) and self._head is None):
-            self._leave("")
+            self._close("")
 
     def closed(self) -> None:
         """Nothing is left to do."""
 
-    def _begin(self, head: RequestHead, found: list[Event]) -> None:
+    def _handle_head(self, head: RequestHead, messages: list[MessageEvent]) -> None:
         """`found` begins with the head."""
         self._head = head
         self._sockets.disarm()
         if head.method == b"CONNECT":
-            admission = Admission(self._shared.checks, self._sockets)
-            decision = admission.connect(head, lambda decision: self._waited_for(head, admission, decision))
-            if decision is not None:
-                self._decided(head, admission, decision)
+            authorizer = Admission(self._shared.checks, self._sockets)
+            authorization = authorizer.connect(head, lambda decision: self._on_decision(head, authorizer, decision))
+            if authorization is not None:
+                self._apply_decision(head, authorizer, authorization)
         elif not head.target.startswith(b"/"):
             deny = denial.absolute_form()
             self._refuse(Decision(deny, None), deny, on_connect=False)
-        elif not pages.is_page(head.target) and (door := self._door()).leads_on(head):
-            self._serve(door, found)
+        elif not pages.is_page(head.target) and (route := self._direct_route()).is_for_connector(head):
+            self._serve_direct(route, messages)
         else:
             self._sockets.hold()
-            work = self._shared.pages.answer(head.method, head.target, head.headers, self._sockets.source_ip)
-            failed: Page | Deny = denial.internal_error()
-            self._sockets.wait_for("a page of the proxy", work, failed, lambda answer: self._show(head, answer))
+            response = self._shared.pages.respond(head.method, head.target, head.headers, self._sockets.source_ip)
+            fallback: Page | Deny = denial.internal_error()
+            self._sockets.wait_for(
+                "a page of the proxy", response, fallback, lambda answer: self._send_page(head, answer)
+            )
 
-    def _door(self) -> Direct:
-        return Direct(self._shared.names, _server_name(self._outer) if self._outer is not None else None)
+    def _direct_route(self) -> DirectRoute:
+        return DirectRoute(self._shared.names, _server_name(self._port_tls) if self._port_tls is not None else None)
 
-    def _serve(self, door: Direct, found: list[Event]) -> None:
+    def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
         """Hand the sockets on to requests that name their Connector themselves."""
-        admission = Admission(self._shared.checks, self._sockets)
-        requests = self._requests(admission, door, self._open(), self._reader)
+        authorizer = Admission(self._shared.checks, self._sockets)
+        requests = self._create_requests(authorizer, route, self._require_client(), self._reader)
         self._sockets.serve(requests)
-        requests.take_over(found)
+        requests.take_over(messages)
 
-    def _requests(self, admission: Admission, door: Door, client: Stream, reader: RequestReader) -> Requests:
-        make = WatchedRequests if self._shared.watched else Requests
-        return make(self._shared, self._sockets, admission, door, client, reader)
+    def _create_requests(self, authorizer: Admission, route: Route, client: Stream, reader: RequestReader) -> Requests:
+        requests_class = FlowRequests if self._shared.shows_flows else Requests
+        return requests_class(self._shared, self._sockets, authorizer, route, client, reader)
 
-    def _show(self, head: RequestHead, answer: Page | Deny) -> None:
-        if isinstance(answer, Deny):
-            self._refuse(Decision(answer, None), answer, on_connect=False)
+    def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
+        if isinstance(page, Deny):
+            self._refuse(Decision(page, None), page, on_connect=False)
             return
-        self._say_last(replies.page(answer, with_body=head.method != b"HEAD"))
+        self._send_final_response(replies.render_page(page, with_body=head.method != b"HEAD"))
 
-    def _waited_for(self, head: RequestHead, admission: Admission, decision: Decision) -> None:
-        self._decided(head, admission, decision)
+    def _on_decision(self, head: RequestHead, authorizer: Admission, authorization: Decision) -> None:
+        self._apply_decision(head, authorizer, authorization)
         self._sockets.release()
 
-    def _decided(self, head: RequestHead, admission: Admission, decision: Decision) -> None:
-        verdict = decision.verdict
+    def _apply_decision(self, head: RequestHead, authorizer: Admission, authorization: Decision) -> None:
+        verdict = authorization.verdict
         if isinstance(verdict, Deny):
-            self._refuse(decision, verdict, on_connect=True)
+            self._refuse(authorization, verdict, on_connect=True)
             return
-        if decision.key is None:
+        if authorization.key is None:
             raise RuntimeError("nobody has asked for a Connector")
-        self._record(decision, 200, "")
+        self._record(authorization, 200, "")
         authority = head.target.decode("ascii")
         host = verdict.target.address.host if isinstance(verdict, Inject | Forward) else host_of_authority(authority)
         grant = Grant(
-            key=decision.key,
+            key=authorization.key,
             authority=authority,
             host=host or "",
-            token=decision.token,
-            identity=decision.identity,
+            token=authorization.token,
+            identity=authorization.identity,
         )
-        self._open().send(_ESTABLISHED)
-        self._tunnel(admission, grant)
+        self._require_client().send(_CONNECTION_ESTABLISHED)
+        self._open_tunnel(authorizer, grant)
 
-    def _tunnel(self, admission: Admission, grant: Grant) -> None:
+    def _open_tunnel(self, authorizer: Admission, grant: Grant) -> None:
         """Hand the sockets on to the handshake in the tunnel, and that to its requests."""
-        shared, sockets, outer = self._shared, self._sockets, self._outer
+        shared, sockets, port_tls = self._shared, self._sockets, self._port_tls
 
-        def make() -> TlsStream:
-            return TlsStream(sockets.client, shared.certificates.connection(grant.host), sockets, outer=outer)
+        def create_session() -> TlsStream:
+            return TlsStream(sockets.client, shared.certificates.connection(grant.host), sockets, outer=port_tls)
 
-        def then(client: TlsStream, plain: bytes) -> None:
+        def on_established(client: TlsStream, plaintext: bytes) -> None:
             reader = RequestReader(max_head=shared.max_header)
-            requests = self._requests(admission, Tunnel(grant), client, reader)
+            requests = self._create_requests(authorizer, TunnelRoute(grant), client, reader)
             sockets.serve(requests)
-            requests.begin(plain)
+            requests.start(plaintext)
 
-        def failed(why: str) -> None:
-            known = Decision(denial.internal_error(), grant.key, grant.identity)
-            self._record(known, 0, why)
+        def on_failed(reason: str) -> None:
+            authorization = Decision(denial.internal_error(), grant.key, grant.identity)
+            self._record(authorization, 0, reason)
 
-        handshake = Handshake(sockets, shared.times.client, make, then, failed)
+        handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
         sockets.serve(handshake)
-        handshake.begin(self._reader.take_pending())
+        handshake.start(self._reader.take_pending())
 
-    def _refuse(self, decision: Decision, deny: Deny, *, on_connect: bool) -> None:
-        self._record(decision, deny.status, deny.cause)
-        self._say_last(replies.refusal(deny, on_connect=on_connect))
+    def _refuse(self, authorization: Decision, deny: Deny, *, on_connect: bool) -> None:
+        self._record(authorization, deny.status, deny.cause)
+        self._send_final_response(replies.render_refusal(deny, on_connect=on_connect))
 
-    def _record(self, decision: Decision, status: int, cause: str) -> None:
+    def _record(self, authorization: Decision, status: int, cause: str) -> None:
         head = self._head
         record = Record(
             event="connect",
-            connector=decision.key,
+            connector=authorization.key,
             status=status,
             source_ip=self._sockets.source_ip,
-            duration=time.perf_counter() - self._began,
-            identity=decision.identity,
+            duration=time.perf_counter() - self._started_at,
+            identity=authorization.identity,
             target=head.target.decode("ascii") if head is not None else "",
             user_agent=head.headers.user_agent if head is not None else "",
             cause=cause,
         )
-        for tell in self._shared.recorders:
-            tell(record)
+        for recorder in self._shared.recorders:
+            recorder(record)
 
-    def _say_last(self, answer: bytes) -> None:
-        client = self._open()
-        client.send(answer)
+    def _send_final_response(self, response: bytes) -> None:
+        client = self._require_client()
+        client.send(response)
         client.finish()
         self._sockets.linger(patient=False)
 
-    def _open(self) -> Stream:
+    def _require_client(self) -> Stream:
         if self._client is None:
             raise RuntimeError("nothing was said yet")
         return self._client
 
-    def _leave(self, why: str) -> None:
-        if why:
-            logger.debug("client %s: %s", self._sockets.source_ip, why)
-            self._record(Decision(denial.internal_error(), None), 0, why)
+    def _close(self, reason: str) -> None:
+        if reason:
+            logger.debug("client %s: %s", self._sockets.source_ip, reason)
+            self._record(Decision(denial.internal_error(), None), 0, reason)
         self._sockets.close(self._sockets.client)
 
 

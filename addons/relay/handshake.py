@@ -28,61 +28,61 @@ class Handshake:
     def __init__(
         self,
         sockets: Sockets,
-        seconds: float,
-        make: Callable[[], TlsStream],
-        then: Callable[[TlsStream, bytes], None],
-        failed: Callable[[str], None],
+        timeout: float,
+        create_session: Callable[[], TlsStream],
+        on_established: Callable[[TlsStream, bytes], None],
+        on_failed: Callable[[str], None],
     ) -> None:
         self._sockets = sockets
-        self._make = make
-        self._then = then
-        self._failed = failed
+        self._create_session = create_session
+        self._on_established = on_established
+        self._on_failed = on_failed
         self._client: TlsStream | None = None
-        self._taken = 0
-        sockets.arm(seconds, Wait.CLIENT)
+        self._received_size = 0
+        sockets.arm(timeout, Wait.CLIENT)
 
-    def begin(self, early: bytes) -> None:
+    def start(self, initial_data: bytes) -> None:
         """`early` is what has come of it already."""
-        if early:
-            self._take(early)
+        if initial_data:
+            self._receive(initial_data)
 
     def received(self, connection: Connection, data: memoryview) -> None:
-        self._take(data)
+        self._receive(data)
 
     def ended(self, connection: Connection) -> None:
-        self._leave("closed before CONNECT and TLS were whole")
+        self._close("closed before CONNECT and TLS were whole")
 
     def tell(self, event: events.Event) -> None:
         if isinstance(event, TimeUp):
-            self._leave("no TLS handshake in time")
+            self._close("no TLS handshake in time")
         elif isinstance(event, TakeLeave):
-            self._leave("")
+            self._close("")
 
     def closed(self) -> None:
         """Nothing is left to do."""
 
-    def _take(self, data: bytes | memoryview) -> None:
-        self._taken += len(data)
+    def _receive(self, data: bytes | memoryview) -> None:
+        self._received_size += len(data)
         try:
             client = self._client
             if client is None:
-                client = self._client = self._make()
+                client = self._client = self._create_session()
             plain = client.receive(data)
         except ConnectionError as error:
-            self._leave(str(error))
+            self._close(str(error))
             return
         if client.established:
             client.connection.tls = True
             client.connection.timestamp_tls_setup = time.time()
             client.connection.alpn = b"http/1.1"
-            self._then(client, plain)
-        elif self._taken > MAX_HANDSHAKE:
-            self._leave(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
+            self._on_established(client, plain)
+        elif self._received_size > MAX_HANDSHAKE:
+            self._close(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
         elif client.ended:
-            self._leave("closed before CONNECT and TLS were whole")
+            self._close("closed before CONNECT and TLS were whole")
 
-    def _leave(self, why: str) -> None:
-        if why:
-            logger.debug("client %s: %s", self._sockets.source_ip, why)
-            self._failed(why)
+    def _close(self, reason: str) -> None:
+        if reason:
+            logger.debug("client %s: %s", self._sockets.source_ip, reason)
+            self._on_failed(reason)
         self._sockets.close(self._sockets.client)

@@ -20,13 +20,13 @@ from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.models import Target
 
-_METHODS: Final = (b"GET", b"HEAD")
-_PATHS: Final = (b"/ca.crt", b"/kubeconfig")
+_PAGE_METHODS: Final = (b"GET", b"HEAD")
+_PAGE_PATHS: Final = (b"/ca.crt", b"/kubeconfig")
 
 
 def is_page(target: bytes) -> bool:
     """True for what the proxy itself serves; no Kubernetes API has such paths."""
-    return target.partition(b"?")[0] in _PATHS
+    return target.partition(b"?")[0] in _PAGE_PATHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +49,16 @@ class Pages:
         *,
         checks: Checks,
         ca: Callable[[], bytes | None],
-        proxy: Callable[[Target, str], Awaitable[str]],
+        proxy_url: Callable[[Target, str], Awaitable[str]],
     ) -> None:
         self._checks = checks
         self._ca = ca
-        self._proxy = proxy
+        self._proxy_url = proxy_url
 
-    async def answer(self, method: bytes, target: bytes, headers: Headers, source: str) -> Page | Deny:
+    async def respond(self, method: bytes, target: bytes, headers: Headers, source_ip: str) -> Page | Deny:
         """The answer to an origin-form request from the address `source`; it may wait for the access check."""
         path, _, query = target.partition(b"?")
-        if method not in _METHODS or path not in _PATHS:
+        if method not in _PAGE_METHODS or path not in _PAGE_PATHS:
             return denial.not_found()
         ca = self._ca()
         if ca is None:
@@ -66,57 +66,61 @@ class Pages:
         if path == b"/ca.crt":
             return Page(content_type=b"application/x-pem-file", body=ca)
         style = KubeconfigStyle(direct=b"direct" in query.split(b"&"))
-        return await self._kubeconfig(headers, ca, source, style)
+        return await self._authorize_kubeconfig(headers, ca, source_ip, style)
 
-    async def _kubeconfig(self, headers: Headers, ca: bytes, source: str, style: KubeconfigStyle) -> Page | Deny:
+    async def _authorize_kubeconfig(
+        self, headers: Headers, ca: bytes, source_ip: str, style: KubeconfigStyle
+    ) -> Page | Deny:
         checks = self._checks
-        caller = verdict.precheck_connect(audit_log_full=False, synced=not checks.missing, credentials=_caller(headers))
+        caller = verdict.precheck_connect(
+            audit_log_full=False, synced=not checks.missing, credentials=_parse_caller(headers)
+        )
         if isinstance(caller, Deny):
-            return _login(caller)
+            return _as_origin_refusal(caller)
         token = caller.token or ""
-        answer, found = known(checks, token, caller.key)
-        if answer is None:
-            answer = await ask(checks, token, caller.key, source)
-            found = checks.lending.find(caller.key)
+        access, resolution = known(checks, token, caller.key)
+        if access is None:
+            access = await ask(checks, token, caller.key, source_ip)
+            resolution = checks.lending.find(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
-        authority = found.address.authority if isinstance(found, Target) else ""
-        decided = verdict.decide_connect(
+        authority = resolution.address.authority if isinstance(resolution, Target) else ""
+        decision = verdict.decide_connect(
             audit_log_full=False,
             synced=not checks.missing,
             credentials=caller,
-            access=answer,
-            resolution=found,
+            access=access,
+            resolution=resolution,
             authority=authority,
             policy=checks.rules,
             connection_count=0,
         )
-        match decided:
+        match decision:
             case Deny():
-                return _login(decided)
+                return _as_origin_refusal(decision)
             case verdict.Inject() | verdict.Forward():
-                return await self._page(token, decided.target, ca, headers, style)
+                return await self._render_kubeconfig(token, decision.target, ca, headers, style)
             case verdict.AuthenticateInTunnel():
                 return denial.internal_error()
 
-    async def _page(
+    async def _render_kubeconfig(
         self, token: str, target: Target, ca: bytes, headers: Headers, style: KubeconfigStyle
     ) -> Page | Deny:
         host = (headers.single_value(b"host") or b"").decode("latin-1")
-        proxy = await self._proxy(target, host)
+        proxy_url = await self._proxy_url(target, host)
         try:
-            entry = KubeconfigEntry(key=target.key, address=target.address, proxy=proxy, ca=ca, token=token)
+            entry = KubeconfigEntry(key=target.key, address=target.address, proxy=proxy_url, ca=ca, token=token)
             return Page(content_type=b"application/yaml", body=to_yaml(build_kubeconfig([entry], style)).encode())
         except ParseError:
             return denial.bad_request("the Host header is not HOST[:PORT]")
 
 
-def _caller(headers: Headers) -> BasicAuthorization | ParseError:
+def _parse_caller(headers: Headers) -> BasicAuthorization | ParseError:
     try:
         return parse_basic(headers.single_value(b"authorization"))
     except ParseError as error:
         return error
 
 
-def _login(deny: Deny) -> Deny:
+def _as_origin_refusal(deny: Deny) -> Deny:
     """The refusal of a CONNECT, as an origin server says it (RFC 9110 section 15.5.2)."""
     return replace(deny, status=401, challenge="Basic") if deny.status == 407 else deny

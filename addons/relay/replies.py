@@ -6,19 +6,19 @@ from connector_store.domain.base.headers import Header
 from connector_store.domain.decision.denial import Deny
 
 
-def refusal(deny: Deny, *, on_connect: bool = False, with_body: bool = True) -> bytes:
+def render_refusal(deny: Deny, *, on_connect: bool = False, with_body: bool = True) -> bytes:
     """The answer that refuses. On CONNECT the phrase says it all: no client reads more."""
     head = b"HTTP/1.1 %d %b" % (deny.status, deny.phrase)
-    return _whole(head, list(deny.headers), b"" if on_connect else deny.body, with_body=with_body)
+    return _render_response(head, list(deny.headers), b"" if on_connect else deny.body, with_body=with_body)
 
 
-def page(found: Page, *, with_body: bool) -> bytes:
+def render_page(page: Page, *, with_body: bool) -> bytes:
     """A page of the proxy itself."""
-    headers = [(b"Content-Type", found.content_type), (b"Cache-Control", b"no-store")]
-    return _whole(b"HTTP/1.1 200 OK", headers, found.body, with_body=with_body)
+    headers = [(b"Content-Type", page.content_type), (b"Cache-Control", b"no-store")]
+    return _render_response(b"HTTP/1.1 200 OK", headers, page.body, with_body=with_body)
 
 
-def _whole(start: bytes, headers: list[Header], body: bytes, *, with_body: bool) -> bytes:
+def _render_response(status_line: bytes, headers: list[Header], body: bytes, *, with_body: bool) -> bytes:
     framing = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
-    head = render_head(start, headers + framing)
+    head = render_head(status_line, headers + framing)
     return head + body if with_body else head

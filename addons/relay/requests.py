@@ -17,18 +17,18 @@ from addons.access.admission import Admission, Decision
 from addons.access.grant import Asked
 from addons.access.live import Live
 from addons.http1.framing import RequestReader
-from addons.http1.messages import Event, Invalid, RequestHead
+from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.net.dial import Dial
 from addons.net.events import Retire, TakeLeave, TimeUp, Wait
 from addons.net.sockets import Sockets
 from addons.net.tls import Stream, TlsStream
 from addons.relay import replies
-from addons.relay.doors import Door
+from addons.relay.doors import Route
 from addons.relay.exchange import Exchange
 from addons.relay.pipe import Pipe
-from addons.relay.response import Broken
-from addons.relay.shared import Shared
-from addons.relay.upstream import Upstream
+from addons.relay.response import TruncatedResponse
+from addons.relay.shared import SharedContext
+from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
@@ -46,9 +46,9 @@ class Phase(Enum):
 
     HEAD = "a head has its time to come"
     IDLE = "nothing is awaited"
-    ADMISSION = "the decision, or the connection to the target, is awaited"
+    DECISION = "the decision, or the connection to the target, is awaited"
     RESPONSE = "the target has the head of the request"
-    OVER = "nothing more is served"
+    CLOSED = "nothing more is served"
 
 
 class Requests:
@@ -56,44 +56,44 @@ class Requests:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedContext,
         sockets: Sockets,
-        admission: Admission,
-        door: Door,
+        authorizer: Admission,
+        route: Route,
         client: Stream,
         reader: RequestReader,
     ) -> None:
         """`reader` is new, or has read what `take_over` gets."""
         self.key: ObjectKey | None = None
         """The Connector of the request that runs, or was the last."""
-        self._door = door
+        self._route = route
         self._shared = shared
         self._sockets = sockets
-        self._admission = admission
+        self._authorizer = authorizer
         self._client = client
         self._reader = reader
         reader.max_head = shared.max_header
         self._phase = Phase.IDLE
         self._exchange: Exchange | None = None
-        self._upstream: Upstream | None = None
+        self._upstream: UpstreamConnection | None = None
         self._dial: Dial | None = None
-        self._warned = False
+        self._has_warned = False
         """The client has been told of that Connector's credential, if it ends soon."""
 
-    def take_over(self, found: list[Event]) -> None:
+    def take_over(self, messages: list[MessageEvent]) -> None:
         """Go on where another stage has read: `found` begins with a head."""
-        self._take(found)
-        if self._client.ended and self._phase is not Phase.OVER:
+        self._handle_messages(messages)
+        if self._client.ended and self._phase is not Phase.CLOSED:
             # What comes of it from now on is not told any more.
-            self._client_left("closed the connection")
+            self._handle_client_gone("closed the connection")
 
-    def begin(self, early: bytes) -> None:
+    def start(self, initial_data: bytes) -> None:
         """`early` is what the client has said with the end of its handshake."""
         self._await_head()
-        if early:
-            self._take(self._reader.receive(early))
-        if self._client.ended and self._phase is not Phase.OVER:
-            self._client_left("closed the connection")
+        if initial_data:
+            self._handle_messages(self._reader.receive(initial_data))
+        if self._client.ended and self._phase is not Phase.CLOSED:
+            self._handle_client_gone("closed the connection")
 
     # What is live, for `Streams`
 
@@ -105,71 +105,71 @@ class Requests:
     def cut(self, reason: str) -> None:
         """End both sides at once, with nothing that could look like an end; a watch between two events is told why."""
         exchange = self._exchange
-        if exchange is not None and exchange.response is not None and exchange.stream == "watch":
-            told = exchange.response.broken_off(reason)
-            exchange.bytes_out += len(told)
-            self._client.send(told)
+        if exchange is not None and exchange.response is not None and exchange.long_running_kind == "watch":
+            error_event = exchange.response.render_error_event(reason)
+            exchange.bytes_out += len(error_event)
+            self._client.send(error_event)
         self._end_exchange(reason)
-        self._phase = Phase.OVER
+        self._phase = Phase.CLOSED
         self._sockets.cut()
 
     def look(self) -> None:
         """A client that is not read, as what came waits for something else, does not tell that it has gone."""
-        if self._phase is not Phase.OVER and self._sockets.client_left_unread:
-            self._client_left("closed the connection")
+        if self._phase is not Phase.CLOSED and self._sockets.client_left_unread:
+            self._handle_client_gone("closed the connection")
 
     # The stage
 
     def received(self, connection: Connection, data: memoryview) -> None:
         if connection is self._client.connection:
-            self._from_client(data)
+            self._receive_from_client(data)
         elif self._dial is not None:
             self._dial.receive(connection, data)
-        elif self._upstream is not None and connection is self._upstream.connection and not self._upstream.ended:
-            self._from_target(self._upstream, data)
+        elif self._upstream is not None and connection is self._upstream.connection and not self._upstream.at_eof:
+            self._receive_from_target(self._upstream, data)
 
     def ended(self, connection: Connection) -> None:
         if connection is self._client.connection:
             if not self._client.ended:
                 self._client.ended = self._client.cut_off = True
-                self._client_left("closed the connection")
+                self._handle_client_gone("closed the connection")
         elif self._dial is not None:
             self._dial.closed(connection)
-        elif (upstream := self._upstream) is not None and connection is upstream.connection and not upstream.ended:
-            upstream.closed()
-            self._target_ended(upstream)
+        elif (upstream := self._upstream) is not None and connection is upstream.connection and not upstream.at_eof:
+            upstream.on_eof()
+            self._handle_target_eof(upstream)
 
     def tell(self, event: events.Event) -> None:
         if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
-            self._client_left("sent no whole request in time")
+            self._handle_client_gone("sent no whole request in time")
         elif isinstance(event, Retire):
-            self._retire()
+            self._drain()
         elif isinstance(event, TakeLeave):
-            self._take_leave(event.reason)
+            self._shut_down(event.reason)
         elif self._dial is not None:
             self._dial.handle(event)
 
     def closed(self) -> None:
-        self._phase = Phase.OVER
+        self._phase = Phase.CLOSED
         self._shared.streams.remove(self)
         self._end_exchange("the connection ended")
 
     # From the client
 
-    def _from_client(self, data: memoryview) -> None:
+    def _receive_from_client(self, data: memoryview) -> None:
         try:
-            plain = self._client.receive(data)
+            plaintext = self._client.receive(data)
         except ConnectionError as error:
             logger.debug("client %s: %s", self._sockets.source_ip, error)
-            self._phase = Phase.OVER
+            self._phase = Phase.CLOSED
             self._sockets.close(self._client.connection)
             return
-        if plain:
-            self._take(self._reader.receive(plain))
-        if self._client.ended and self._phase is not Phase.OVER:
-            self._client_left("closed the connection")
+        if plaintext:
+            self._handle_messages(self._reader.receive(plaintext))
+        if self._client.ended and self._phase is not Phase.CLOSED:
+            self._handle_client_gone("closed the connection")
 
-    def _look_behind(self) -> None:
+    def _handle_buffered_input(self) -> None:
         """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
         if self._exchange is not None:
             self._sockets.hold()
@@ -178,26 +178,26 @@ class Requests:
 
     def _await_head(self) -> None:
         self._phase = Phase.HEAD
-        self._sockets.arm(self._shared.times.client, Wait.CLIENT)
+        self._sockets.arm(self._shared.timeouts.client, Wait.CLIENT)
 
-    def _take(self, found: list[Event]) -> None:
+    def _handle_messages(self, messages: list[MessageEvent]) -> None:
         """What the client said."""
-        out: list[bytes] = []
-        for event in found:
-            if isinstance(event, RequestHead):
-                self._begin(event)
-            elif isinstance(event, Invalid):
-                self._refuse_invalid(event)
+        body: list[bytes] = []
+        for message in messages:
+            if isinstance(message, RequestHead):
+                self._start_request(message)
+            elif isinstance(message, InvalidMessage):
+                self._refuse_invalid(message)
             elif self._exchange is not None:
-                self._exchange.take(event, out)
-            if self._phase is Phase.OVER:
+                self._exchange.append_body(message, body)
+            if self._phase is Phase.CLOSED:
                 return
-        if out:
-            self._to_target(b"".join(out))
-        if self._reader.kept and self._phase is not Phase.OVER:
-            self._look_behind()
+        if body:
+            self._send_to_target(b"".join(body))
+        if self._reader.buffer and self._phase is not Phase.CLOSED:
+            self._handle_buffered_input()
 
-    def _to_target(self, data: bytes) -> None:
+    def _send_to_target(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
             return
@@ -205,297 +205,319 @@ class Requests:
         if self._phase is Phase.RESPONSE and self._upstream is not None:
             self._upstream.send(data)
         else:
-            exchange.backlog.append(data)
+            exchange.unsent_body.append(data)
 
     # One request
 
-    def _begin(self, head: RequestHead) -> None:
+    def _start_request(self, head: RequestHead) -> None:
         if self._phase is Phase.HEAD:
             self._sockets.disarm()
-        self._phase = Phase.ADMISSION
-        asked = self._door.asked
-        if asked is None:
-            request = self._door.read(head)
+        self._phase = Phase.DECISION
+        connector_request = self._route.connector_request
+        if connector_request is None:
+            request = self._route.resolve(head)
             if isinstance(request, Deny):
-                self._exchange = self._make_exchange(head, None)
+                self._exchange = self._create_exchange(head, None)
                 self._refuse(request)
                 return
-            asked, head = request
-        if asked.key != self.key:
-            self._register(asked.key)
-        self._exchange = self._make_exchange(head, asked)
-        decision = self._admission.request(head, asked, self._waited_for)
-        if decision is not None:
-            self._decided(self._exchange, decision)
+            connector_request, head = request
+        if connector_request.key != self.key:
+            self._set_connector(connector_request.key)
+        self._exchange = self._create_exchange(head, connector_request)
+        authorization = self._authorizer.request(head, connector_request, self._on_decision)
+        if authorization is not None:
+            self._apply_decision(self._exchange, authorization)
 
-    def _make_exchange(self, head: RequestHead, asked: Asked | None) -> Exchange:
-        return Exchange(head=head, asked=asked, identity=self._door.identity, source_ip=self._sockets.source_ip)
+    def _create_exchange(self, head: RequestHead, connector_request: Asked | None) -> Exchange:
+        return Exchange(
+            head=head,
+            connector_request=connector_request,
+            identity=self._route.identity,
+            source_ip=self._sockets.source_ip,
+        )
 
-    def _register(self, key: ObjectKey) -> None:
+    def _set_connector(self, key: ObjectKey) -> None:
         """What runs is that Connector's from now on."""
         self._shared.streams.remove(self)
         self.key = key
-        self._warned = False
+        self._has_warned = False
         self._shared.streams.add(self)
 
-    def _waited_for(self, decision: Decision) -> None:
-        exchange = self._current()
-        exchange.decision = decision
-        if isinstance(decision.verdict, Deny) or not self._nobody_waits():
-            self._decided(exchange, decision)
-            self._read_on()
+    def _on_decision(self, authorization: Decision) -> None:
+        exchange = self._require_exchange()
+        exchange.authorization = authorization
+        if isinstance(authorization.verdict, Deny) or not self._close_if_client_gone():
+            self._apply_decision(exchange, authorization)
+            self._resume_reading()
 
-    def _decided(self, exchange: Exchange, decision: Decision) -> None:
-        exchange.decision = decision
-        if isinstance(decision.verdict, Deny):
-            self._refuse(decision.verdict)
-        elif isinstance(decision.verdict, Inject | Forward):
-            if exchange.asked is not None and exchange.asked.authority is None:
-                self._address(exchange, exchange.asked, decision.verdict)
-            self._admitted(exchange, decision.verdict)
+    def _apply_decision(self, exchange: Exchange, authorization: Decision) -> None:
+        exchange.authorization = authorization
+        if isinstance(authorization.verdict, Deny):
+            self._refuse(authorization.verdict)
+        elif isinstance(authorization.verdict, Inject | Forward):
+            if exchange.connector_request is not None and exchange.connector_request.authority is None:
+                self._rewrite_for_target(exchange, exchange.connector_request, authorization.verdict)
+            self._connect_target(exchange, authorization.verdict)
 
-    def _address(self, exchange: Exchange, asked: Asked, verdict: Inject | Forward) -> None:
+    def _rewrite_for_target(self, exchange: Exchange, connector_request: Asked, decision: Inject | Forward) -> None:
         """A request to the proxy becomes one to the target."""
-        address = verdict.target.address
-        exchange.head = self._door.write(exchange.head, address)
-        exchange.asked = Asked(asked.key, address.authority, asked.token)
+        address = decision.target.address
+        exchange.head = self._route.rewrite_head(exchange.head, address)
+        exchange.connector_request = Asked(connector_request.key, address.authority, connector_request.token)
 
-    def _admitted(self, exchange: Exchange, verdict: Inject | Forward) -> None:
+    def _connect_target(self, exchange: Exchange, decision: Inject | Forward) -> None:
         upstream = self._upstream
-        if upstream is not None and upstream.serves(verdict.target, self._shared.trust):
-            self._send_head(exchange, verdict, upstream)
+        if upstream is not None and upstream.can_serve(decision.target, self._shared.trust):
+            self._send_head(exchange, decision, upstream)
             return
-        self._leave_target()
+        self._release_target()
         shared = self._shared
         # The target may be ending it just now, which only a client that has used it before would take into account.
-        kept = shared.kept.take(verdict.target, shared.trust) if exchange.repeatable and not exchange.again else None
-        if kept is not None:
-            self._upstream = kept
-            kept.join(self._sockets)
-            self._send_head(exchange, verdict, kept)
+        idle_connection = (
+            shared.upstream_pool.acquire(decision.target, shared.trust)
+            if exchange.is_replayable and not exchange.is_retry
+            else None
+        )
+        if idle_connection is not None:
+            self._upstream = idle_connection
+            idle_connection.attach(self._sockets)
+            self._send_head(exchange, decision, idle_connection)
             return
         self._sockets.hold()
         self._dial = Dial(
-            verdict.target,
+            decision.target,
             self._sockets,
             shared.resolver,
             shared.checks.rules.addresses,
             shared.trust,
-            shared.times.connect,
-            lambda outcome: self._dialled(verdict, outcome),
+            shared.timeouts.connect,
+            lambda outcome: self._on_dial_outcome(decision, outcome),
         )
         self._dial.start()
 
-    def _dialled(self, verdict: Inject | Forward, outcome: TlsStream | Deny) -> None:
+    def _on_dial_outcome(self, decision: Inject | Forward, outcome: TlsStream | Deny) -> None:
         """The decision is the one that the credential is written for: between the check and that nothing waits."""
         self._dial = None
         if isinstance(outcome, Deny):
             self._refuse(outcome)
             return
         trust = self._shared.trust
-        self._upstream = Upstream(outcome, verdict.target, trust, self._sockets)
-        if not self._upstream.serves(verdict.target, trust):
+        self._upstream = UpstreamConnection(outcome, decision.target, trust, self._sockets)
+        if not self._upstream.can_serve(decision.target, trust):
             self._refuse(denial.internal_error())
-        elif not self._nobody_waits():
-            self._send_head(self._current(), verdict, self._upstream)
-            self._read_on()
+        elif not self._close_if_client_gone():
+            self._send_head(self._require_exchange(), decision, self._upstream)
+            self._resume_reading()
 
-    def _nobody_waits(self) -> bool:
+    def _close_if_client_gone(self) -> bool:
         """True if the client has gone meanwhile: then the target is not asked."""
         if self._sockets.client_gone:
-            self._end("the client closed the connection")
-        return self._phase is Phase.OVER
+            self._terminate("the client closed the connection")
+        return self._phase is Phase.CLOSED
 
-    def _send_head(self, exchange: Exchange, verdict: Inject | Forward, upstream: Upstream) -> None:
-        exchange.used = upstream.served > 0
+    def _send_head(self, exchange: Exchange, decision: Inject | Forward, upstream: UpstreamConnection) -> None:
+        exchange.is_connection_reused = upstream.request_count > 0
         shared = self._shared
-        start = exchange.forward(
-            verdict, max_head=shared.max_header, last=self._sockets.retiring, tells_address=shared.forwarded_for
+        request_bytes = exchange.forward(
+            decision, max_head=shared.max_header, must_close=self._sockets.retiring, forwarded_for=shared.forwarded_for
         )
-        if exchange.response is not None and not self._warned:
-            exchange.response.warnings += self._foresight(verdict.target)
-        upstream.begin(start)
+        if exchange.response is not None and not self._has_warned:
+            exchange.response.warnings += self._expiry_warnings(decision.target)
+        upstream.start_request(request_bytes)
         self._phase = Phase.RESPONSE
 
-    def _foresight(self, target: Target) -> list[Header]:
+    def _expiry_warnings(self, target: Target) -> list[Header]:
         """What the first answer of a connection says of a credential that ends soon."""
-        ends = target.credential.expires_at if target.credential is not None else None
-        if ends is None:
+        expires_at = target.credential.expires_at if target.credential is not None else None
+        if expires_at is None:
             return []
-        told = expiry_warning_text(target, expires_at=ends, now=time.time(), expiry_warning=self._shared.warn_before)
-        return [warning_header(told)] if told is not None else []
+        text = expiry_warning_text(
+            target, expires_at=expires_at, now=time.time(), expiry_warning=self._shared.expiry_warning
+        )
+        return [warning_header(text)] if text is not None else []
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         """The client was not read while something was waited for."""
-        if self._phase is Phase.RESPONSE and not self._reader.kept:
+        if self._phase is Phase.RESPONSE and not self._reader.buffer:
             self._sockets.release()
 
     # From the target
 
-    def _from_target(self, upstream: Upstream, data: memoryview) -> None:
-        plain = upstream.receive(data)
+    def _receive_from_target(self, upstream: UpstreamConnection, data: memoryview) -> None:
+        plaintext = upstream.receive(data)
         exchange = self._exchange
-        if plain and exchange is not None and exchange.response is not None:
-            self._progress(exchange, exchange.response.receive(plain))
-        elif plain:
-            self._end("the target sent what was not asked for")
-        if upstream.ended and self._phase is not Phase.OVER and self._upstream is upstream:
-            self._target_ended(upstream)
+        if plaintext and exchange is not None and exchange.response is not None:
+            self._forward_response(exchange, exchange.response.receive(plaintext))
+        elif plaintext:
+            self._terminate("the target sent what was not asked for")
+        if upstream.at_eof and self._phase is not Phase.CLOSED and self._upstream is upstream:
+            self._handle_target_eof(upstream)
 
-    def _target_ended(self, upstream: Upstream) -> None:
+    def _handle_target_eof(self, upstream: UpstreamConnection) -> None:
         exchange = self._exchange
         response = exchange.response if exchange is not None else None
-        asked = exchange.asked if exchange is not None else None
-        if exchange is not None and asked is not None and exchange.may_be_sent_again and not upstream.broken:
-            self._send_again(exchange, asked)
-        elif exchange is None or response is None or (exchange.used and response.untouched and not upstream.broken):
+        connector_request = exchange.connector_request if exchange is not None else None
+        if exchange is not None and connector_request is not None and exchange.should_retry and not upstream.tls_error:
+            self._retry(exchange, connector_request)
+        elif (
+            exchange is None
+            or response is None
+            or (exchange.is_connection_reused and response.is_empty and not upstream.tls_error)
+        ):
             # As without a proxy: the client itself knows whether it may send a request once more.
             self._end_exchange("the target closed the connection")
-            self._close()
+            self._close_gracefully()
         else:
-            self._progress(exchange, response.receive_eof(proper=upstream.whole, fault=upstream.broken))
+            self._forward_response(
+                exchange, response.receive_eof(clean_eof=upstream.clean_eof, tls_error=upstream.tls_error)
+            )
 
-    def _send_again(self, exchange: Exchange, asked: Asked) -> None:
+    def _retry(self, exchange: Exchange, connector_request: Asked) -> None:
         """On a new connection; what the request may do is decided anew."""
-        exchange.again = True
+        exchange.is_retry = True
         exchange.response = None
-        self._shared.kept.sent_again += 1
-        self._leave_target()
-        self._phase = Phase.ADMISSION
-        decision = self._admission.request(exchange.head, asked, self._waited_for)
-        if decision is not None:
-            self._decided(exchange, decision)
+        self._shared.upstream_pool.retry_count += 1
+        self._release_target()
+        self._phase = Phase.DECISION
+        authorization = self._authorizer.request(exchange.head, connector_request, self._on_decision)
+        if authorization is not None:
+            self._apply_decision(exchange, authorization)
 
-    def _progress(self, exchange: Exchange, out: bytes) -> None:
+    def _forward_response(self, exchange: Exchange, data: bytes) -> None:
         """`out` is what the client gets of the response now."""
         response = exchange.response
         if response is None:
             return
-        if out:
-            exchange.answered(self._shared.recorders)
-            exchange.bytes_out += len(out)
-            self._client.send(out)
+        if data:
+            exchange.record_response(self._shared.recorders)
+            exchange.bytes_out += len(data)
+            self._client.send(data)
         if isinstance(response.failure, Deny):
             if response.failure.cause == denial.TARGET_REFUSED:
                 self._shared.checks.lending.refused(response.target)
             self._refuse(response.failure)
-        elif isinstance(response.failure, Broken):
+        elif isinstance(response.failure, TruncatedResponse):
             self.cut(response.failure.reason)
-        elif response.switched:
+        elif response.is_upgraded:
             self._upgrade(exchange)
-        elif response.complete:
-            self._finish(exchange)
+        elif response.is_complete:
+            self._complete_exchange(exchange)
 
     def _upgrade(self, exchange: Exchange) -> None:
         """Both sides speak another protocol from now on: a pipe takes the place of this stage."""
         if self._upstream is None:
             raise RuntimeError("no target to pass bytes to")
-        self._phase, self._exchange = Phase.OVER, None
+        self._phase, self._exchange = Phase.CLOSED, None
         self._shared.streams.remove(self)
         pipe = Pipe(self._shared, self._sockets, self._client, self._upstream, exchange)
         self._sockets.serve(pipe)
-        pipe.begin(self._reader.take_pending())
+        pipe.start(self._reader.take_pending())
 
-    def _finish(self, exchange: Exchange) -> None:
+    def _complete_exchange(self, exchange: Exchange) -> None:
         response, upstream = exchange.response, self._upstream
-        clean = response is not None and response.clean
-        if clean and exchange.whole and upstream is not None and not upstream.ended:
-            upstream.rests = time.monotonic()
-        self._warned = response is None or not response.unsaid
+        allows_reuse = response is not None and response.allows_reuse
+        if allows_reuse and exchange.is_request_complete and upstream is not None and not upstream.at_eof:
+            upstream.idle_since = time.monotonic()
+        self._has_warned = response is None or not response.warnings_omitted
         self._end_exchange("")
-        last = response is None or response.last or (not clean and response.surplus) or self._sockets.retiring
-        if last or not exchange.whole or upstream is None or upstream.ended:
-            self._close()
+        must_close = (
+            response is None
+            or response.must_close
+            or (not allows_reuse and response.has_unsolicited_data)
+            or self._sockets.retiring
+        )
+        if must_close or not exchange.is_request_complete or upstream is None or upstream.at_eof:
+            self._close_gracefully()
             return
         self._phase = Phase.IDLE
-        waiting = self._reader.next_message()
-        if waiting is not None:
+        messages = self._reader.next_message()
+        if messages is not None:
             self._sockets.release()
-            self._take(waiting)
+            self._handle_messages(messages)
 
     # The end
 
     def _refuse(self, deny: Deny) -> None:
         """Answer at once, whatever of the request is still to come; the connection ends with it."""
-        exchange = self._current()
-        exchange.denied(deny)
-        self._say_last(exchange, replies.refusal(deny, with_body=exchange.head.method != b"HEAD"))
+        exchange = self._require_exchange()
+        exchange.set_refusal(deny)
+        self._send_final_response(exchange, replies.render_refusal(deny, with_body=exchange.head.method != b"HEAD"))
 
-    def _say_last(self, exchange: Exchange, answer: bytes) -> None:
-        exchange.bytes_out += len(answer)
-        self._client.send(answer)
+    def _send_final_response(self, exchange: Exchange, response: bytes) -> None:
+        exchange.bytes_out += len(response)
+        self._client.send(response)
         self._end_exchange("")
-        self._close(patient=False)
+        self._close_gracefully(patient=False)
 
-    def _refuse_invalid(self, invalid: Invalid) -> None:
+    def _refuse_invalid(self, message: InvalidMessage) -> None:
         if self._phase is Phase.RESPONSE:
             # The target has a part of it: that must not look whole.
-            self.cut(f"the request is not HTTP/1.1: {invalid.reason}")
+            self.cut(f"the request is not HTTP/1.1: {message.reason}")
             return
         if self._exchange is None:
-            key = self._door.key
-            asked = Asked(key, None, ParseError("", invalid.reason)) if key is not None else None
-            self._exchange = self._make_exchange(RequestHead(b"", b"", 1, Headers(), 0), asked)
-        self._refuse(denial.invalid_message(invalid.status, invalid.reason, self._shared.max_header))
+            key = self._route.key
+            connector_request = Asked(key, None, ParseError("", message.reason)) if key is not None else None
+            self._exchange = self._create_exchange(RequestHead(b"", b"", 1, Headers(), 0), connector_request)
+        self._refuse(denial.invalid_message(message.status, message.reason, self._shared.max_header))
 
-    def _retire(self) -> None:
+    def _drain(self) -> None:
         if self._exchange is None:
-            self._close()
+            self._close_gracefully()
         elif self._exchange.response is not None:
-            self._exchange.response.last = True
+            self._exchange.response.must_close = True
 
-    def _take_leave(self, reason: str) -> None:
+    def _shut_down(self, reason: str) -> None:
         """End what runs in an orderly way; not in the middle of an event: then it is asked again."""
         exchange = self._exchange
         response = exchange.response if exchange is not None else None
         if exchange is not None and response is not None:
-            if response.until_close:
+            if response.is_close_delimited:
                 # Its end would look like the whole response's.
                 self.cut(reason)
                 return
-            last = response.farewell() if exchange.stream == "watch" else b""
-            if last is None:
+            final_chunk = response.render_end() if exchange.long_running_kind == "watch" else b""
+            if final_chunk is None:
                 return
-            if last and (self._upstream is None or not self._upstream.ended):
-                exchange.bytes_out += len(last)
-                self._client.send(last)
+            if final_chunk and (self._upstream is None or not self._upstream.at_eof):
+                exchange.bytes_out += len(final_chunk)
+                self._client.send(final_chunk)
         self._end_exchange(reason)
-        self._close()
+        self._close_gracefully()
 
-    def _client_left(self, how: str) -> None:
-        if self._exchange is None and self._reader.kept:
-            logger.debug("client %s: %s in the middle of a head", self._sockets.source_ip, how)
-        self._end(f"the client {how}")
+    def _handle_client_gone(self, cause: str) -> None:
+        if self._exchange is None and self._reader.buffer:
+            logger.debug("client %s: %s in the middle of a head", self._sockets.source_ip, cause)
+        self._terminate(f"the client {cause}")
 
-    def _close(self, *, patient: bool = True) -> None:
+    def _close_gracefully(self, *, patient: bool = True) -> None:
         """The response is whole: take leave of the client properly, and of the target. `patient`: see `Sockets`."""
-        self._phase = Phase.OVER
-        self._leave_target()
+        self._phase = Phase.CLOSED
+        self._release_target()
         self._client.finish()
         self._sockets.linger(patient=patient)
 
-    def _end(self, reason: str) -> None:
+    def _terminate(self, reason: str) -> None:
         """One side has gone, and with it the tunnel."""
         self._end_exchange(reason)
-        self._phase = Phase.OVER
-        self._leave_target()
+        self._phase = Phase.CLOSED
+        self._release_target()
         self._client.finish()
         self._sockets.close(self._client.connection)
 
-    def _leave_target(self) -> None:
+    def _release_target(self) -> None:
         if self._dial is not None:
             self._dial.abandon()
             self._dial = None
         if self._upstream is not None:
-            self._shared.kept.put(self._upstream)
+            self._shared.upstream_pool.release(self._upstream)
             self._upstream = None
 
     def _end_exchange(self, reason: str) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.ended(reason, self._shared.recorders)
+            exchange.record_end(reason, self._shared.recorders)
 
-    def _current(self) -> Exchange:
+    def _require_exchange(self) -> Exchange:
         if self._exchange is None:
             raise RuntimeError("no request runs")
         return self._exchange

@@ -8,7 +8,7 @@ from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
 from addons.net.sockets import Farewell
 from addons.records.record import Recorders
-from addons.relay.kept import Kept
+from addons.relay.kept import UpstreamPool
 from addons.relay.pages import Pages
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.store import Store
@@ -16,7 +16,7 @@ from connector_store.trust import TrustStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
+class Timeouts:
     """Seconds; the options `connector_…_timeout`, read by `server/options`."""
 
     client: float
@@ -24,7 +24,7 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedContext:
     """The parts, and the limits that a connection keeps."""
 
     checks: Checks
@@ -32,19 +32,19 @@ class Shared:
     pages: Pages
     resolver: Resolver
     trust: TrustStore
-    kept: Kept
+    upstream_pool: UpstreamPool
     certificates: Certificates
     names: OwnNames
     recorders: Recorders
     streams: Streams
-    times: Times
+    timeouts: Timeouts
     farewell: Farewell
     max_header: int
-    warn_before: float
+    expiry_warning: float
     """Seconds before the end of a credential from which callers are told."""
     forwarded_for: bool
     """Targets are told the clients' addresses."""
-    watched: bool
+    shows_flows: bool
     """Flows are made of inner requests."""
     keep_body: int
     """Bytes of each body that a flow keeps."""

@@ -16,7 +16,7 @@ from connector_store.trust import TrustStore
 logger = logging.getLogger(__name__)
 
 
-class Upstream:
+class UpstreamConnection:
     """The one owner of an open connection to a target; `stream` was made for `target`, with `trust`.
 
     It is with one client at a time, in the `Sockets` of that, or with none, from `part` to `join`.
@@ -25,20 +25,20 @@ class Upstream:
     def __init__(self, stream: TlsStream, target: Target, trust: TrustStore, sockets: Sockets) -> None:
         self.connection: Connection = stream.connection
         self.key = target.key
-        self.made = time.monotonic()
-        self.rests: float | None = None
+        self.created_at = time.monotonic()
+        self.idle_since: float | None = None
         """Since when, on the monotonic clock: after an exchange that ended clean, both messages whole and the target
         waiting for another one, until the next one begins."""
-        self.served = 0
+        self.request_count = 0
         """Requests that it was given."""
-        self.ended = False
+        self.at_eof = False
         """The target sends nothing more."""
-        self.whole = True
+        self.clean_eof = True
         """If it has ended, then by the end of its TLS session."""
-        self.broken = ""
+        self.tls_error = ""
         """Why what came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
-        self._records = stream.records or RecordEnds()
+        self._record_tracker = stream.records or RecordEnds()
         self._target = target
         """What it served last, or was made for."""
         self._trust = trust
@@ -46,40 +46,42 @@ class Upstream:
         """None while it is with nobody."""
         self._tcp: TcpConnection = sockets.tcp(self.connection)
 
-    def serves(self, target: Target, trust: TrustStore) -> bool:
+    def can_serve(self, target: Target, trust: TrustStore) -> bool:
         """True if it may serve `target` now: it leads there, and the target has said nothing since the exchange before,
         read or not. To be asked at the moment of writing."""
-        return self.leads_to(target, trust) and (not self.served or (self._records.between and self._tcp.quiet))
+        return self.matches(target, trust) and (
+            not self.request_count or (self._record_tracker.between and self._tcp.quiet)
+        )
 
-    def leads_to(self, target: Target, trust: TrustStore) -> bool:
+    def matches(self, target: Target, trust: TrustStore) -> bool:
         """True if Connector, address, trust and TLS identity are those that it was made for."""
         return (
             self._stream.established
-            and not self.ended
+            and not self.at_eof
             and trust is self._trust
             # The store gives the same one until something changes.
-            and (target is self._target or self._same(target))
+            and (target is self._target or self._has_same_handshake(target))
         )
 
-    def _same(self, target: Target) -> bool:
+    def _has_same_handshake(self, target: Target) -> bool:
         """True if a handshake for it would be the one that was made; then it is what is compared with next."""
-        made_for = self._target
-        same = (
-            target.key == made_for.key
-            and target.uid == made_for.uid
-            and target.ca == made_for.ca
-            and target.address.port == made_for.address.port
-            and target.address.host == made_for.address.host
-            and client_certificate_of(target.credential) == client_certificate_of(made_for.credential)
+        previous = self._target
+        is_same = (
+            target.key == previous.key
+            and target.uid == previous.uid
+            and target.ca == previous.ca
+            and target.address.port == previous.address.port
+            and target.address.host == previous.address.host
+            and client_certificate_of(target.credential) == client_certificate_of(previous.credential)
         )
-        if same:
+        if is_same:
             self._target = target
-        return same
+        return is_same
 
-    def begin(self, data: bytes) -> None:
+    def start_request(self, data: bytes) -> None:
         """Send the beginning of a request; what comes from now on answers it."""
-        self.rests = None
-        self.served += 1
+        self.idle_since = None
+        self.request_count += 1
         self._stream.send(data)
 
     def send(self, data: bytes) -> None:
@@ -91,26 +93,26 @@ class Upstream:
         try:
             plain = self._stream.receive(data)
         except ConnectionError as error:
-            self.broken = str(error)
-            self.closed()
+            self.tls_error = str(error)
+            self.on_eof()
             return b""
-        self.ended = self._stream.ended
+        self.at_eof = self._stream.ended
         if plain:
             # Where it rests, nobody has asked for this; more of it may follow.
-            self.rests = None
+            self.idle_since = None
         return plain
 
-    def closed(self) -> None:
+    def on_eof(self) -> None:
         """Its connection gives nothing more."""
-        if not self.ended:
-            self.ended = True
-            self.whole = False
+        if not self.at_eof:
+            self.at_eof = True
+            self.clean_eof = False
 
-    def finish(self, *, whole: bool) -> None:
+    def send_eof(self, *, clean: bool) -> None:
         """Send nothing more; the target may go on."""
-        self._stream.finish(whole=whole)
+        self._stream.finish(whole=clean)
 
-    def part(self, tell: Callable[[bool], None]) -> None:
+    def detach(self, on_unusable: Callable[[bool], None]) -> None:
         """Its client goes on without it. `tell` is called when it is good for nobody any more: the target has ended it
         (True), or said what was not asked for (False)."""
         if self._sockets is None:
@@ -119,35 +121,35 @@ class Upstream:
         self._sockets = None
         self._stream.carried_by(None)
 
-        def received(data: memoryview) -> None:
+        def on_data(data: memoryview) -> None:
             if self.receive(data):
-                tell(False)
-            elif self.ended:
-                tell(True)
+                on_unusable(False)
+            elif self.at_eof:
+                on_unusable(True)
 
-        def ended(_: bool) -> None:
-            self.closed()
-            tell(True)
+        def on_eof(_: bool) -> None:
+            self.on_eof()
+            on_unusable(True)
 
-        def failed(error: Exception) -> None:
+        def on_error(error: Exception) -> None:
             # The text might hold what was sent.
             logger.error("a kept connection failed: %s", type(error).__name__)
-            tell(True)
+            on_unusable(True)
 
         tcp = self._tcp
-        tcp.deliver, tcp.ended, tcp.failed = received, ended, failed
+        tcp.deliver, tcp.ended, tcp.failed = on_data, on_eof, on_error
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Of what was read nothing is left over, and nothing has to go out."""
-        return self.rests is not None and not self.ended and self._records.between and not self._tcp.unsent
+        return self.idle_since is not None and not self.at_eof and self._record_tracker.between and not self._tcp.unsent
 
     @property
-    def quiet(self) -> bool:
+    def has_unread_input(self) -> bool:
         """The kernel has nothing of it that nobody has read yet."""
         return self._tcp.quiet
 
-    def join(self, sockets: Sockets) -> None:
+    def attach(self, sockets: Sockets) -> None:
         """Serve the client of `sockets` from now on."""
         if self._sockets is not None:
             raise RuntimeError("it is with somebody")
@@ -160,7 +162,7 @@ class Upstream:
             raise
         self._sockets = sockets
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close it; its session may be resumed."""
         if self._sockets is not None:
             self._sockets.close(self.connection)

@@ -10,158 +10,167 @@ from mitmproxy.connection import Server
 
 from addons.access.admission import Decision
 from addons.access.grant import Asked
-from addons.http1.messages import Event, Invalid, RequestHead
+from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.relay.exchange import Exchange
-from addons.relay.flows import Observation
+from addons.relay.flows import FlowMirror
 from addons.relay.requests import Phase, Requests
 from addons.relay.response import Response
-from addons.relay.upstream import Upstream
+from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.verdict import Forward, Inject
 
 
-class WatchedResponse(Response):
+class FlowResponse(Response):
     """The flow keeps what begins its body."""
 
-    observation: Observation
+    mirror: FlowMirror
 
-    def _take(self, event: Event, out: list[bytes]) -> None:
-        if isinstance(event, bytes):
-            self.observation.keep("response", event)
-        super()._take(event, out)
+    def _handle_message(self, message: MessageEvent, out: list[bytes]) -> None:
+        if isinstance(message, bytes):
+            self.mirror.append_body("response", message)
+        super()._handle_message(message, out)
 
 
 @dataclass(slots=True, kw_only=True)
-class WatchedExchange(Exchange):
+class FlowExchange(Exchange):
     """`observation` is None until it was decided that its Connector may be known."""
 
-    observation: Observation | None = None
-    showing: bool = False
+    mirror: FlowMirror | None = None
+    is_head_pending: bool = False
     """The response's head is being shown."""
-    shown: bool = False
+    is_head_shown: bool = False
     """It was, or is."""
-    withheld: bytes = b""
+    withheld_data: bytes = b""
     """Of the response, until its head was shown."""
 
-    def take(self, event: Event, out: list[bytes]) -> None:
-        if isinstance(event, bytes) and self.observation is not None:
-            self.observation.keep("request", event)
-        Exchange.take(self, event, out)
+    def append_body(self, message: MessageEvent, out: list[bytes]) -> None:
+        if isinstance(message, bytes) and self.mirror is not None:
+            self.mirror.append_body("request", message)
+        Exchange.append_body(self, message, out)
 
-    def _respond(self, verdict: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
-        response = WatchedResponse(self.head, verdict.target, upgrade, max_head=max_head)
-        if self.observation is None:
+    def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
+        response = FlowResponse(self.head, decision.target, upgrade, max_head=max_head)
+        if self.mirror is None:
             raise RuntimeError("nobody was shown the request")
-        response.observation = self.observation
+        response.mirror = self.mirror
         return response
 
 
-class WatchedRequests(Requests):
+class FlowRequests(Requests):
     """See the module's text."""
 
-    _exchange: WatchedExchange | None
+    _exchange: FlowExchange | None
 
-    def _make_exchange(self, head: RequestHead, asked: Asked | None) -> WatchedExchange:
-        return WatchedExchange(head=head, asked=asked, identity=self._door.identity, source_ip=self._sockets.source_ip)
+    def _create_exchange(self, head: RequestHead, connector_request: Asked | None) -> FlowExchange:
+        return FlowExchange(
+            head=head,
+            connector_request=connector_request,
+            identity=self._route.identity,
+            source_ip=self._sockets.source_ip,
+        )
 
     # The request
 
-    def _decided(self, exchange: Exchange, decision: Decision) -> None:
-        watched = self._watched()
-        watched.decision = decision
-        if watched.observation is not None or isinstance(decision.verdict, Deny):
-            super()._decided(watched, decision)
-        elif isinstance(decision.verdict, Inject | Forward):
-            if watched.asked is not None and watched.asked.authority is None:
-                self._address(watched, watched.asked, decision.verdict)
-            self._show_request(watched, decision.verdict)
+    def _apply_decision(self, exchange: Exchange, authorization: Decision) -> None:
+        flow_exchange = self._require_flow_exchange()
+        flow_exchange.authorization = authorization
+        if flow_exchange.mirror is not None or isinstance(authorization.verdict, Deny):
+            super()._apply_decision(flow_exchange, authorization)
+        elif isinstance(authorization.verdict, Inject | Forward):
+            if flow_exchange.connector_request is not None and flow_exchange.connector_request.authority is None:
+                self._rewrite_for_target(flow_exchange, flow_exchange.connector_request, authorization.verdict)
+            self._show_request(flow_exchange, authorization.verdict)
 
-    def _show_request(self, exchange: WatchedExchange, verdict: Inject | Forward) -> None:
-        keep = self._shared.keep_body
-        found = exchange.observation = Observation(self._sockets.client, exchange.head, verdict.target, keep=keep)
+    def _show_request(self, exchange: FlowExchange, decision: Inject | Forward) -> None:
+        keep_body = self._shared.keep_body
+        mirror = exchange.mirror = FlowMirror(self._sockets.client, exchange.head, decision.target, keep_body=keep_body)
         self._sockets.hold()
-        self._sockets.ask(found.request_headers_hook(), lambda: self._headers_shown(found))
+        self._sockets.ask(mirror.request_headers_hook(), lambda: self._on_headers_shown(mirror))
 
-    def _headers_shown(self, found: Observation) -> None:
-        if not self._killed(found):
-            self._sockets.ask(found.request_hook(), lambda: self._request_shown(found))
+    def _on_headers_shown(self, mirror: FlowMirror) -> None:
+        if not self._cut_if_killed(mirror):
+            self._sockets.ask(mirror.request_hook(), lambda: self._on_request_shown(mirror))
 
-    def _request_shown(self, found: Observation) -> None:
+    def _on_request_shown(self, mirror: FlowMirror) -> None:
         """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
-        exchange, answer, edited = self._watched(), found.answer(), found.edited()
-        if self._killed(found):
+        exchange, response, edited_head = (
+            self._require_flow_exchange(),
+            mirror.render_addon_response(),
+            mirror.parse_edited_head(),
+        )
+        if self._cut_if_killed(mirror):
             return
-        if answer is not None:
-            exchange.status = answer[0]
-            self._say_last(exchange, answer[1])
-        elif isinstance(edited, Invalid):
-            self._refuse(denial.bad_request(f"the edited request: {edited.reason}"))
-        elif exchange.asked is not None:
-            exchange.head = edited or exchange.head
-            asked = exchange.asked._replace(authority=found.authority)
-            decision = self._admission.request(exchange.head, asked, self._waited_for)
-            if decision is not None:
-                self._waited_for(decision)
+        if response is not None:
+            exchange.status = response[0]
+            self._send_final_response(exchange, response[1])
+        elif isinstance(edited_head, InvalidMessage):
+            self._refuse(denial.bad_request(f"the edited request: {edited_head.reason}"))
+        elif exchange.connector_request is not None:
+            exchange.head = edited_head or exchange.head
+            connector_request = exchange.connector_request._replace(authority=mirror.authority)
+            authorization = self._authorizer.request(exchange.head, connector_request, self._on_decision)
+            if authorization is not None:
+                self._on_decision(authorization)
 
-    def _killed(self, found: Observation) -> bool:
-        if found.killed:
+    def _cut_if_killed(self, mirror: FlowMirror) -> bool:
+        if mirror.is_killed:
             self.cut("killed by a watcher")
-        return found.killed
+        return mirror.is_killed
 
-    def _send_head(self, exchange: Exchange, verdict: Inject | Forward, upstream: Upstream) -> None:
-        found = self._watched().observation
-        if found is not None and isinstance(upstream.connection, Server):
-            found.reached(upstream.connection)
-        super()._send_head(exchange, verdict, upstream)
+    def _send_head(self, exchange: Exchange, decision: Inject | Forward, upstream: UpstreamConnection) -> None:
+        mirror = self._require_flow_exchange().mirror
+        if mirror is not None and isinstance(upstream.connection, Server):
+            mirror.set_server(upstream.connection)
+        super()._send_head(exchange, decision, upstream)
 
     # The response
 
-    def _progress(self, exchange: Exchange, out: bytes) -> None:
-        watched, response = self._watched(), exchange.response
-        if response is None or response.head is None or response.failure is not None or watched.observation is None:
-            super()._progress(exchange, out)
-        elif watched.showing or not watched.shown:
-            watched.withheld += out
-            if not watched.shown and self._upstream is not None:
-                watched.showing = watched.shown = True
+    def _forward_response(self, exchange: Exchange, data: bytes) -> None:
+        flow_exchange, response = self._require_flow_exchange(), exchange.response
+        if response is None or response.head is None or response.failure is not None or flow_exchange.mirror is None:
+            super()._forward_response(exchange, data)
+        elif flow_exchange.is_head_pending or not flow_exchange.is_head_shown:
+            flow_exchange.withheld_data += data
+            if not flow_exchange.is_head_shown and self._upstream is not None:
+                flow_exchange.is_head_pending = flow_exchange.is_head_shown = True
                 self._sockets.hold(self._upstream.connection)
-                hook = watched.observation.response_headers_hook(response.head)
-                self._sockets.ask(hook, lambda: self._response_shown(watched))
+                hook = flow_exchange.mirror.response_headers_hook(response.head)
+                self._sockets.ask(hook, lambda: self._on_response_shown(flow_exchange))
         else:
-            super()._progress(exchange, out)
+            super()._forward_response(exchange, data)
 
-    def _response_shown(self, watched: WatchedExchange) -> None:
-        watched.showing = False
-        if watched.observation is None or self._killed(watched.observation):
+    def _on_response_shown(self, flow_exchange: FlowExchange) -> None:
+        flow_exchange.is_head_pending = False
+        if flow_exchange.mirror is None or self._cut_if_killed(flow_exchange.mirror):
             return
         upstream = self._upstream
         if upstream is not None:
             self._sockets.release(upstream.connection)
-        out, watched.withheld = watched.withheld, b""
-        self._progress(watched, out)
-        if upstream is not None and upstream.ended and self._phase is not Phase.OVER:
-            self._target_ended(upstream)
+        data, flow_exchange.withheld_data = flow_exchange.withheld_data, b""
+        self._forward_response(flow_exchange, data)
+        if upstream is not None and upstream.at_eof and self._phase is not Phase.CLOSED:
+            self._handle_target_eof(upstream)
 
-    def _target_ended(self, upstream: Upstream) -> None:
+    def _handle_target_eof(self, upstream: UpstreamConnection) -> None:
         """What was withheld comes first."""
-        if self._exchange is None or not self._exchange.showing:
-            super()._target_ended(upstream)
+        if self._exchange is None or not self._exchange.is_head_pending:
+            super()._handle_target_eof(upstream)
 
     def _upgrade(self, exchange: Exchange) -> None:
-        self._end_observation(self._watched(), "")
+        self._finish_mirror(self._require_flow_exchange(), "")
         super()._upgrade(exchange)
 
     def _end_exchange(self, reason: str) -> None:
         if self._exchange is not None:
-            self._end_observation(self._exchange, self._exchange.problem or reason)
+            self._finish_mirror(self._exchange, self._exchange.refusal_message or reason)
         super()._end_exchange(reason)
 
-    def _end_observation(self, exchange: WatchedExchange, problem: str) -> None:
-        if exchange.observation is not None:
-            exchange.observation.end(problem, self._sockets.tell)
+    def _finish_mirror(self, exchange: FlowExchange, error: str) -> None:
+        if exchange.mirror is not None:
+            exchange.mirror.finish(error, self._sockets.tell)
 
-    def _watched(self) -> WatchedExchange:
+    def _require_flow_exchange(self) -> FlowExchange:
         if self._exchange is None:
             raise RuntimeError("no request runs")
         return self._exchange

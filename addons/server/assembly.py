@@ -23,9 +23,9 @@ from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.output import Output
 from addons.records.record import Recorders
-from addons.relay.kept import Kept
+from addons.relay.kept import UpstreamPool
 from addons.relay.pages import Pages
-from addons.relay.shared import Shared
+from addons.relay.shared import SharedContext
 from addons.server import descriptors
 from addons.server.callers import with_issuers
 from addons.server.options import Config
@@ -73,7 +73,7 @@ class Authority:
 class Parts:
     """What `lifecycle` serves with, and what it keeps running meanwhile."""
 
-    service: Shared
+    service: SharedContext
     settings: Settings
     not_ready_reason: Callable[[], str | None]
     work: tuple[Work, ...]
@@ -164,23 +164,23 @@ def join(
     records.metrics.counter("connector_access_cache_hits", "Checks answered from memory", lambda: tally.remembered)
     kept = _kept(config, records.metrics, store, trust)
     _measure(records.metrics, store, certificates)
-    service = Shared(
+    service = SharedContext(
         store=store,
         checks=checks,
-        pages=Pages(checks=checks, ca=authority.published, proxy=proxy),
+        pages=Pages(checks=checks, ca=authority.published, proxy_url=proxy),
         resolver=resolver,
         trust=trust,
-        kept=kept,
+        upstream_pool=kept,
         certificates=certificates,
         names=names,
         recorders=records.recorders,
         streams=streams,
-        times=config.times,
+        timeouts=config.times,
         farewell=FAREWELL,
         max_header=config.max_header,
-        warn_before=settings.expiry_warning,
+        expiry_warning=settings.expiry_warning,
         forwarded_for=config.forwarded_for,
-        watched=is_watched(config.flows),
+        shows_flows=is_watched(config.flows),
         keep_body=config.keep_body,
     )
     return Parts(
@@ -191,14 +191,14 @@ def join(
     )
 
 
-def _kept(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> Kept:
+def _kept(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> UpstreamPool:
     most = descriptors.kept(descriptors.raise_limit())
-    found = Kept(store, trust, seconds=config.keep_target, most=most)
-    store.subscribe(found.changed)
-    metrics.kept(lambda: found.dropped)
+    found = UpstreamPool(store, trust, keepalive_expiry=config.keep_target, max_idle=most)
+    store.subscribe(found.on_connectors_changed)
+    metrics.kept(lambda: found.discard_counts)
     metrics.gauge("connector_kept_connections", "Connections to targets that serve nobody", lambda: float(len(found)))
-    metrics.counter("connector_kept_connections_taken", "Kept connections that served again", lambda: found.taken)
-    metrics.counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: found.sent_again)
+    metrics.counter("connector_kept_connections_taken", "Kept connections that served again", lambda: found.reuse_count)
+    metrics.counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: found.retry_count)
     return found
 
 

@@ -64,7 +64,7 @@ class Connections:
 
     def retire(self) -> None:
         """End each connection as soon as it has no request, and those to targets that nobody has."""
-        self.parts().service.kept.close()
+        self.parts().service.upstream_pool.close()
         for sockets in tuple(self._open.values()):
             sockets.deliver(Retire())
 

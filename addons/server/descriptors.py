@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from addons.relay.kept import MOST
+from addons.relay.kept import MAX_IDLE
 from connector_store.bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def raise_limit() -> int:
 
 def kept(descriptors: int) -> int:
     """Connections to targets that may be kept for nobody: where descriptors are few, they are for clients."""
-    return min(MOST, descriptors // 8)
+    return min(MAX_IDLE, descriptors // 8)
 
 
 def connections(descriptors: int) -> int:

@@ -81,7 +81,7 @@ class Lifecycle:
         descriptors.be_quiet(asyncio.get_running_loop())
         self._start("descriptors", descriptors.tell())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
-        if not self._parts.service.watched:
+        if not self._parts.service.shows_flows:
             self._connections.asked = Takers(ctx.master.addons).any
         self._start("listeners", self._listen(self._config))
         if isinstance(self._config.source, ClusterSource):
@@ -94,7 +94,7 @@ class Lifecycle:
             task.cancel()
         if self._parts is not None:
             self._parts.service.resolver.close()
-            self._parts.service.kept.close()
+            self._parts.service.upstream_pool.close()
         if self._records is not None:
             self._records.close()
         if self._failed:

@@ -10,7 +10,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
-from addons.relay.shared import Times
+from addons.relay.shared import Timeouts
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
@@ -76,7 +76,7 @@ class Config:
     audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
-    times: Times
+    times: Timeouts
     keep_target: float
     """0: nothing is kept."""
     max_unauthenticated: int
@@ -164,7 +164,7 @@ def read(*, in_pod: bool) -> Config:
         audit_commands=options.connector_audit_commands,
         admin=parse_listen_address(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
-        times=Times(
+        times=Timeouts(
             client=_seconds("connector_client_timeout"),
             connect=_seconds("connector_connect_timeout"),
         ),

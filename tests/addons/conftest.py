@@ -17,7 +17,7 @@ from lab.certificates import Issued, make_ca, make_leaf
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -69,13 +69,13 @@ def target_certificate(target_ca: Issued) -> Issued:
 
 
 @pytest.fixture
-async def target(target_certificate: Issued, tmp_path: Path) -> AsyncIterator[Target]:
-    async with Target(target_certificate, tmp_path) as running:
+async def target(target_certificate: Issued, tmp_path: Path) -> AsyncIterator[FakeTarget]:
+    async with FakeTarget(target_certificate, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
+def folder(tmp_path: Path, target: FakeTarget, target_ca: Issued) -> Path:
     """Connector team-a/k8s leads to `target`."""
     path = tmp_path / "connectors"
     path.mkdir()
@@ -105,7 +105,7 @@ async def proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     """Of requests and streams."""
     found: list[Record] = []
-    tell = Exchange._tell
+    tell = Exchange._write_record
 
     def keep(self: Exchange, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         tell(self, (*recorders, found.append), event)

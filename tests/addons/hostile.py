@@ -17,7 +17,7 @@ from typing import Final, Self
 from hypothesis import strategies as st
 
 from lab.certificates import Issued
-from tests.fakes.proxy import Proxy, Stream
+from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.waiting import PATIENCE, until
 
 KEY: Final = "team-a/k8s"
@@ -294,14 +294,14 @@ async def _call(proxy: Proxy, target: HostileTarget, turn: Turn) -> dict[int, by
         if now.when == "has":
             await target.acted(number)
     client.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     for number in got:
         target.told[number].add("left")
         await target.done(number)
     return got
 
 
-async def _ask(proxy: Proxy, target: HostileTarget, client: Stream, turn: Turn, number: int) -> bytes:
+async def _ask(proxy: Proxy, target: HostileTarget, client: ClientConnection, turn: Turn, number: int) -> bytes:
     """Ask, and read until the answer is whole, the connection has ended, or the target is silent."""
     path = f"/{number}" if turn.tunnel else f"/connectors/{KEY}/{number}"
     lines = [f"{turn.method} {path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}"]
@@ -312,14 +312,14 @@ async def _ask(proxy: Proxy, target: HostileTarget, client: Stream, turn: Turn, 
         body = b"x" * BODY
     received = bytearray()
     with suppress(OSError):
-        await client.say(("\r\n".join(lines) + "\r\n\r\n").encode() + body[: BODY // 2])
+        await client.send(("\r\n".join(lines) + "\r\n\r\n").encode() + body[: BODY // 2])
         if not (turn.early and body and await _read(target, client, turn, number, received)):
-            await client.say(body[BODY // 2 :])
+            await client.send(body[BODY // 2 :])
             await _read(target, client, turn, number, received)
     return bytes(received)
 
 
-async def _read(target: HostileTarget, client: Stream, turn: Turn, number: int, received: bytearray) -> bool:
+async def _read(target: HostileTarget, client: ClientConnection, turn: Turn, number: int, received: bytearray) -> bool:
     """True where something of an answer has come, or nothing will."""
     if turn.answer in SILENT:
         # Nothing tells a client that an answer has no end; it may have one all the same, if it is the proxy's.

@@ -5,22 +5,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from lab.certificates import Issued, make_leaf
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import FakeTarget, TargetConnection
 
 
 @asynccontextmanager
-async def running_targets(home: Path, ca: Issued) -> AsyncIterator[Mapping[str, Target]]:
+async def running_targets(home: Path, ca: Issued) -> AsyncIterator[Mapping[str, FakeTarget]]:
     """By the name of the Connector that leads to each."""
     leaf = make_leaf(ca, ["127.0.0.1"])
     targets = {
-        "k8s": Target(leaf, home),
-        "garbage": Target(leaf, home, _garbage),
-        "refusing": Target(leaf, home, _refusing),
-        "verbose": Target(leaf, home, _verbose),
-        "leaving": Target(leaf, home, _leaving),
-        "plain": Target(None, home, _plain),
-        "silent": Target(None, home, _silent),
-        "hanging-up": Target(None, home, _hanging_up),
+        "k8s": FakeTarget(leaf, home),
+        "garbage": FakeTarget(leaf, home, _garbage),
+        "refusing": FakeTarget(leaf, home, _refusing),
+        "verbose": FakeTarget(leaf, home, _verbose),
+        "leaving": FakeTarget(leaf, home, _leaving),
+        "plain": FakeTarget(None, home, _plain),
+        "silent": FakeTarget(None, home, _silent),
+        "hanging-up": FakeTarget(None, home, _hanging_up),
     }
     async with AsyncExitStack() as stack:
         for each in targets.values():
@@ -28,34 +28,34 @@ async def running_targets(home: Path, ca: Issued) -> AsyncIterator[Mapping[str, 
         yield targets
 
 
-async def _garbage(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
+async def _garbage(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
 
 
-async def _refusing(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+async def _refusing(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
 
-async def _verbose(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: %b\r\n\r\n" % (b"a" * 70_000))
+async def _verbose(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: %b\r\n\r\n" % (b"a" * 70_000))
 
 
-async def _leaving(conversation: Conversation) -> None:
-    await conversation.head()
+async def _leaving(conversation: TargetConnection) -> None:
+    await conversation.read_head()
 
 
-async def _plain(conversation: Conversation) -> None:
-    await conversation.say(b"220 mail.example ESMTP\r\n")
-    await conversation.some()
+async def _plain(conversation: TargetConnection) -> None:
+    await conversation.send(b"220 mail.example ESMTP\r\n")
+    await conversation.read_some()
 
 
-async def _silent(conversation: Conversation) -> None:
-    while await conversation.some():
+async def _silent(conversation: TargetConnection) -> None:
+    while await conversation.read_some():
         pass
 
 
-async def _hanging_up(conversation: Conversation) -> None:
-    await conversation.some()
+async def _hanging_up(conversation: TargetConnection) -> None:
+    await conversation.read_some()

@@ -25,7 +25,7 @@ from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 PREFIX = "/kubernetes/global"
@@ -71,7 +71,7 @@ class World:
     """`targets` are known by the Connector that leads to each, `authorities` are those of all Connectors."""
 
     proxy: Proxy
-    targets: Mapping[str, Target]
+    targets: Mapping[str, FakeTarget]
     authorities: Mapping[str, str]
     checks: Checks
     fading: tuple[dict[str, Any], dict[str, Any]]
@@ -79,7 +79,7 @@ class World:
 
     def heard(self) -> dict[str, list[bytes]]:
         """What each target was sent, by connection."""
-        return {name: [bytes(each.received) for each in found.conversations] for name, found in self.targets.items()}
+        return {name: [bytes(each.received) for each in found.connections] for name, found in self.targets.items()}
 
     def counts(self) -> Counter[tuple[str, ...]]:
         """Denials by reason, and requests by Connector and code, as a scrape shows them."""
@@ -98,7 +98,7 @@ class World:
             write(self.proxy.folder, *objects, file="fading.yaml")
         else:
             (self.proxy.folder / "fading.yaml").unlink(missing_ok=True)
-        await until(lambda: isinstance(self.proxy.service.store.get(FADING), until_it_is))
+        await until(lambda: isinstance(self.proxy.shared.store.get(FADING), until_it_is))
 
 
 Meanwhile = Callable[[World], AbstractAsyncContextManager[None]]
@@ -106,7 +106,7 @@ Meanwhile = Callable[[World], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def unsynced(world: World) -> AsyncIterator[None]:
-    store = world.proxy.service.store
+    store = world.proxy.shared.store
     store.expect("later")
     try:
         yield
@@ -129,7 +129,7 @@ async def no_reviews(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def unread(world: World) -> AsyncIterator[None]:
     """Nobody reads the audit log, and what is not written down is to be refused."""
-    checks = world.proxy.service.checks
+    checks = world.proxy.shared.checks
     object.__setattr__(checks, "full", lambda: True)
     try:
         yield
@@ -172,7 +172,7 @@ async def moved(world: World) -> AsyncIterator[None]:
         write(
             world.proxy.folder, old | {"spec": old["spec"] | {"address": "https://h.example"}}, held, file="fading.yaml"
         )
-        await until(lambda: "h.example" in str(getattr(world.proxy.service.store.get(FADING), "address", "")))
+        await until(lambda: "h.example" in str(getattr(world.proxy.shared.store.get(FADING), "address", "")))
         yield
 
 
@@ -223,7 +223,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
         keeper.take(
             replace(
                 keeper.parts(),
-                service=replace(proxy.service, checks=replace(proxy.service.checks, access=checks), resolver=Names()),
+                service=replace(proxy.shared, checks=replace(proxy.shared.checks, access=checks), resolver=Names()),
             )
         )
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)

@@ -16,7 +16,7 @@ from lab.certificates import make_ca, make_leaf
 from tests.addons.judge import Field, Message, read
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -51,10 +51,10 @@ ODD = [
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(
     confdir_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[Proxy, Target]]:
+) -> AsyncIterator[tuple[Proxy, FakeTarget]]:
     home = tmp_path_factory.mktemp("ambiguous")
     ca = make_ca("target CA")
-    async with Target(make_leaf(ca, ["127.0.0.1"]), home, swallow) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), home, swallow) as target:
         folder = home / "connectors"
         folder.mkdir()
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=ca.pem))
@@ -62,15 +62,15 @@ async def world(
             yield proxy, target
 
 
-async def swallow(conversation: Conversation) -> None:
+async def swallow(conversation: TargetConnection) -> None:
     """Answers each message that h11 makes out, and keeps all that comes."""
     peer = h11.Connection(h11.SERVER)
-    while data := await conversation.some():
+    while data := await conversation.read_some():
         peer.receive_data(data)
         while True:
             event = peer.next_event()
             if isinstance(event, h11.EndOfMessage):
-                await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 if peer.their_state is h11.MUST_CLOSE:
                     return
                 peer.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
@@ -80,24 +80,24 @@ async def swallow(conversation: Conversation) -> None:
                 break
 
 
-async def seen(world: tuple[Proxy, Target], message: bytes) -> bytes:
+async def seen(world: tuple[Proxy, FakeTarget], message: bytes) -> bytes:
     """All that the target was sent when a caller sent `message` and waited for the end of the connection.
 
     What waits for more of a body has no end of its own; the caller leaves after LONG_ENOUGH without an answer.
     """
     proxy, target = world
-    before = {id(each): len(each.received) for each in target.conversations}
+    before = {id(each): len(each.received) for each in target.connections}
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(filled(message, target))
+    await client.send(filled(message, target))
     with suppress(OSError, TimeoutError):
         while await asyncio.wait_for(client.reader.read(65536), LONG_ENOUGH):
             pass
     client.close()
-    await until(lambda: proxy.connections == 0)
-    return b"".join(bytes(each.received[before.get(id(each), 0) :]) for each in target.conversations)
+    await until(lambda: proxy.connection_count == 0)
+    return b"".join(bytes(each.received[before.get(id(each), 0) :]) for each in target.connections)
 
 
-def filled(message: bytes, target: Target) -> bytes:
+def filled(message: bytes, target: FakeTarget) -> bytes:
     """What the caller sends."""
     return (message + LAST).replace(b"PORT", b"%d" % target.port)
 
@@ -150,7 +150,7 @@ AMBIGUOUS = [
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("message", AMBIGUOUS)
 async def test_an_ambiguous_message_is_not_seen_nor_what_follows_it(
-    world: tuple[Proxy, Target], message: bytes
+    world: tuple[Proxy, FakeTarget], message: bytes
 ) -> None:
     assert await seen(world, message + SMUGGLED) == b""
 
@@ -164,7 +164,7 @@ async def test_an_ambiguous_message_is_not_seen_nor_what_follows_it(
         b"1;\n\r\na\r\n", b"1;a\rb\r\na\r\n", b"\r\n", b"g\r\na\r\n", b"1_0\r\na\r\n", b"f" * 20 + b"\r\n",
     ],
 )  # fmt: skip
-async def test_behind_an_ambiguous_chunk_nothing_is_a_request(world: tuple[Proxy, Target], chunk: bytes) -> None:
+async def test_behind_an_ambiguous_chunk_nothing_is_a_request(world: tuple[Proxy, FakeTarget], chunk: bytes) -> None:
     message = b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + chunk + b"0\r\n\r\n"
     assert MARK not in await seen(world, message + SMUGGLED)
 
@@ -184,7 +184,7 @@ GOOD = (
 @settings(max_examples=60)
 @given(place=st.integers(0, len(GOOD)), odd=st.sampled_from(ODD), cut=st.integers(0, 2))
 async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
-    world: tuple[Proxy, Target], place: int, odd: bytes, cut: int
+    world: tuple[Proxy, FakeTarget], place: int, odd: bytes, cut: int
 ) -> None:
     """Another parser finds no fault in what arrived, and no request that it would not find in what was sent."""
     message = GOOD[:place] + odd + GOOD[place + cut :]
@@ -197,7 +197,7 @@ async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_not_ambiguous_arrives(world: tuple[Proxy, Target]) -> None:
+async def test_what_is_not_ambiguous_arrives(world: tuple[Proxy, FakeTarget]) -> None:
     got = read(await seen(world, GOOD))
     assert [(each.target, bytes(each.body), each.whole) for each in got.messages] == [
         (b"/a", b"abc", True),

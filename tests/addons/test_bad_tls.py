@@ -8,7 +8,7 @@ from OpenSSL import SSL
 
 from tests.fakes.proxy import Proxy
 from tests.fakes.raw_tls import RawTls
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -16,16 +16,16 @@ ALIAS = "c-k8s.team-a.svc.cluster.local"
 EARLY_DATA, PRE_SHARED_KEY = 42, 41
 """Extensions of RFC 8446 section 4.2."""
 
-Opener = Callable[[Proxy, Target, SSL.Context | None], Awaitable[tuple[RawTls, str]]]
+Opener = Callable[[Proxy, FakeTarget, SSL.Context | None], Awaitable[tuple[RawTls, str]]]
 
 
-async def at_the_port(proxy: Proxy, target: Target, context: SSL.Context | None = None) -> tuple[RawTls, str]:
+async def at_the_port(proxy: Proxy, target: FakeTarget, context: SSL.Context | None = None) -> tuple[RawTls, str]:
     """A client whose handshake is to come, and the first lines of a good request."""
     head = f"GET /connectors/team-a/k8s/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {proxy.token(KEY)}"
     return RawTls(await proxy.open(), "localhost", context), head
 
 
-async def in_a_tunnel(proxy: Proxy, target: Target, context: SSL.Context | None = None) -> tuple[RawTls, str]:
+async def in_a_tunnel(proxy: Proxy, target: FakeTarget, context: SSL.Context | None = None) -> tuple[RawTls, str]:
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     assert answer.status == 200
     return RawTls(stream, "", context), f"GET /api HTTP/1.1\r\nHost: 127.0.0.1:{target.port}"
@@ -36,26 +36,26 @@ BOTH = pytest.mark.parametrize("opened", [at_the_port, in_a_tunnel], ids=["at th
 
 async def ask(client: RawTls, head: str, *fields: str) -> bytes:
     """What the first read brings."""
-    await client.say("\r\n".join([head, *fields, "", ""]).encode())
-    return await client.some()
+    await client.send("\r\n".join([head, *fields, "", ""]).encode())
+    return await client.read_some()
 
 
 def hello_of(client: RawTls) -> bytes:
     with pytest.raises(SSL.WantReadError):
         client.tls.do_handshake()
-    return client.said()
+    return client.read_outgoing()
 
 
-async def still_serves(proxy: Proxy, target: Target) -> None:
+async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
     client, head = await at_the_port(proxy, target)
     await client.handshake()
     assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
-    client.stream.close()
-    await until(lambda: proxy.connections == 0)
+    client.client.close()
+    await until(lambda: proxy.connection_count == 0)
 
 
 @BOTH
-async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: Target, opened: Opener) -> None:
+async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     # TLS 1.3 has no such thing.
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
@@ -65,12 +65,12 @@ async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: Target, o
     client.tls.renegotiate()
     with pytest.raises(SSL.Error, match="no renegotiation"):
         await client.handshake()
-    client.stream.close()
+    client.client.close()
     await still_serves(proxy, target)
 
 
 @BOTH
-async def test_no_client_is_offered_early_data(proxy: Proxy, target: Target, opened: Opener) -> None:
+async def test_no_client_is_offered_early_data(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
     client, head = await opened(proxy, target, None)
     await client.handshake()
     assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
@@ -98,13 +98,13 @@ def with_early_data(hello: bytes) -> bytes:
 
 
 @BOTH
-async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: Target, opened: Opener) -> None:
+async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
     client, _ = await opened(proxy, target, None)
-    await client.stream.say(with_early_data(hello_of(client)))
+    await client.client.send(with_early_data(hello_of(client)))
     record = b"\x17\x03\x03\x10\x00" + b"e" * 4096
     with suppress(OSError):
-        await client.stream.say(record * 20)
-    answer = await client.stream.rest()
+        await client.client.send(record * 20)
+    answer = await client.client.read_to_eof()
     # A ServerHello: it was understood, and the session is not resumed.
     assert answer.startswith(b"\x16\x03\x03")
     await still_serves(proxy, target)
@@ -113,30 +113,30 @@ async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: Ta
 
 @pytest.mark.parametrize("said", ["after the ClientHello", "after the handshake"])
 @BOTH
-async def test_plain_http_where_tls_has_begun_ends(proxy: Proxy, target: Target, opened: Opener, said: str) -> None:
+async def test_plain_http_where_tls_has_begun_ends(proxy: Proxy, target: FakeTarget, opened: Opener, said: str) -> None:
     client, head = await opened(proxy, target, None)
     if said == "after the handshake":
         await client.handshake()
     else:
-        await client.stream.say(hello_of(client))
-        assert await client.take()
+        await client.client.send(hello_of(client))
+        assert await client.feed()
     with suppress(OSError):
-        await client.stream.say(f"{head}\r\n\r\n".encode())
-    assert b"HTTP/1.1" not in await client.stream.rest()
-    await until(lambda: proxy.connections == 0)
+        await client.client.send(f"{head}\r\n\r\n".encode())
+    assert b"HTTP/1.1" not in await client.client.read_to_eof()
+    await until(lambda: proxy.connection_count == 0)
     assert target.received == b""
 
 
 @BOTH
-async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: Target, opened: Opener) -> None:
+async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
     client, head = await opened(proxy, target, None)
     client.tls.set_alpn_protos([b"http/1.1", *(b"%0250d" % number for number in range(58))])
     hello = hello_of(client)
     assert 16_000 < len(hello) <= 16_384
     half = len(hello) // 2
-    await client.stream.say(hello[:half])
-    await client.stream.say(hello[half:])
-    assert await client.take()
+    await client.client.send(hello[:half])
+    await client.client.send(hello[half:])
+    assert await client.feed()
     await client.handshake()
     assert client.tls.get_alpn_proto_negotiated() == b"http/1.1"
     assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
@@ -154,7 +154,7 @@ async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: Target, open
         pytest.param(ALIAS.upper(), ALIAS, "/api", 200, id="in capital letters"),
     ],
 )
-async def test_server_names(proxy: Proxy, target: Target, name: str, host: str, path: str, status: int) -> None:
+async def test_server_names(proxy: Proxy, target: FakeTarget, name: str, host: str, path: str, status: int) -> None:
     client = RawTls(await proxy.open(), name)
     await client.handshake()
     answer = await ask(client, f"GET {path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {proxy.token(KEY)}")

@@ -14,7 +14,7 @@ from connector_store.folder.access import KEY_FILE
 from lab.certificates import Issued, make_ca, make_leaf
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes import manifests
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import FakeTarget, TargetConnection
 
 TARGET_TOKEN = "canary-target-5f2c9d1e7ab84360"
 BROKEN_TOKEN = "canary-broken 91c04b7de6f2"
@@ -65,17 +65,17 @@ class Caller:
         return b"\r\n".join([*head, b"", body])
 
 
-async def moody(conversation: Conversation) -> None:
+async def moody(conversation: TargetConnection) -> None:
     """Answers by path: 200, 401, garbage, half an answer, nothing."""
-    head = await conversation.head()
+    head = await conversation.read_head()
     if b"/refuse" in head:
-        await conversation.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        await conversation.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
     elif b"/garbage" in head:
-        await conversation.say(b"\x00\x01 not http\r\n\r\n")
+        await conversation.send(b"\x00\x01 not http\r\n\r\n")
     elif b"/half" in head:
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     elif b"/silent" not in head:
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
 
 def write(proxy: RunningProxy, port: int, ca: Issued) -> None:
@@ -145,7 +145,7 @@ def key_lines(path: Path) -> list[str]:
 async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -> None:
     """At the most verbose level, and whether flows are made or not."""
     ca = make_ca()
-    async with Target(make_leaf(ca, ["127.0.0.1"]), tmp_path, moody) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), tmp_path, moody) as target:
         dump = tmp_path / "dump"
         proxy = RunningProxy(
             tmp_path / "home",

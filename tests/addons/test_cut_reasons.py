@@ -11,8 +11,8 @@ from connector_store.domain.callers.access import Refused
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.folder.access import TokenAccess
-from tests.fakes.proxy import Proxy, Stream
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 
 WATCH = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -27,18 +27,18 @@ KEY = ObjectKey("team-a", "k8s")
 pytestmark = pytest.mark.usefixtures("gone_at_once")
 
 
-async def opened(proxy: Proxy, target: Target, line: bytes) -> Stream:
+async def opened(proxy: Proxy, target: FakeTarget, line: bytes) -> ClientConnection:
     authority = f"127.0.0.1:{target.port}"
     stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
-    await stream.say(line.replace(b"HOST", authority.encode()))
+    await stream.send(line.replace(b"HOST", authority.encode()))
     return stream
 
 
-def serving(target: Target, answer: bytes) -> None:
-    async def serve(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(answer)
-        await conversation.some()
+def serving(target: FakeTarget, answer: bytes) -> None:
+    async def serve(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(answer)
+        await conversation.read_some()
 
     target.handler = serve
 
@@ -47,12 +47,12 @@ def delete(proxy: Proxy) -> None:
     (proxy.folder / "objects.yaml").unlink()
 
 
-async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: Target) -> None:
+async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: FakeTarget) -> None:
     serving(target, WATCH)
     stream = await opened(proxy, target, b"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: HOST\r\n\r\n")
     await stream.reader.readuntil(b"}\n\r\n")
     delete(proxy)
-    rest = await stream.rest()
+    rest = await stream.read_to_eof()
     event = json.loads(rest.split(b"\r\n")[1])
     assert event["type"] == "ERROR"
     assert "its Connector was deleted" in event["object"]["message"]
@@ -61,7 +61,7 @@ async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: Ta
 
 @pytest.mark.parametrize("why", ["the Connector is deleted", "the caller's right is taken away"])
 async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not_send(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, why: str
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     serving(target, WATCH)
     stream = await opened(proxy, target, b"GET /api/v1/pods HTTP/1.1\r\nHost: HOST\r\n\r\n")
@@ -70,15 +70,15 @@ async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not
         delete(proxy)
     else:
         monkeypatch.setattr(TokenAccess, "recheck", refuse)
-        await proxy.service.streams.recheck_all()
-    assert await stream.rest() == b""
+        await proxy.shared.streams.recheck_all()
+    assert await stream.read_to_eof() == b""
 
 
 async def refuse(*_: object) -> Refused:
     return Refused(check="use", reason="no role")
 
 
-async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, target: Target) -> None:
+async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, target: FakeTarget) -> None:
     serving(target, SWITCH + b"\x82\x02ab")
     line = (
         b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -86,13 +86,13 @@ async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, t
     stream = await opened(proxy, target, line + b"\r\n")
     await stream.reader.readuntil(b"\x82\x02ab")
     delete(proxy)
-    rest = await stream.rest()
+    rest = await stream.read_to_eof()
     assert rest[:1] == b"\x88"
     assert int.from_bytes(rest[2:4]) == 1008
     assert rest[4:].startswith(b"its Connector was deleted")
 
 
-async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, target: Target) -> None:
+async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, target: FakeTarget) -> None:
     serving(target, SWITCH + b"\x82\x05ab")
     line = (
         b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -100,21 +100,21 @@ async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, ta
     stream = await opened(proxy, target, line + b"\r\n")
     await stream.reader.readuntil(b"\x82\x05ab")
     delete(proxy)
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
 
 
 async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_soon(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
     ends_soon(proxy)
     authority = f"127.0.0.1:{target.port}"
     said = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
     for _ in range(2):
         stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
-        await stream.say(said)
-        first = await stream.answer()
-        await stream.say(said)
-        second = await stream.answer()
+        await stream.send(said)
+        first = await stream.read_response()
+        await stream.send(said)
+        second = await stream.read_response()
         assert first.headers["warning"] == (
             '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
         )
@@ -122,12 +122,12 @@ async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_
 
 
 async def test_an_answer_that_clients_keep_tells_nothing_that_will_not_be_true_later_and_the_next_one_does(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
-    async def serve(conversation: Conversation) -> None:
+    async def serve(conversation: TargetConnection) -> None:
         for validator in (b'ETag: "1"\r\n', b"", b""):
-            await conversation.head()
-            await conversation.say(b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % validator)
+            await conversation.read_head()
+            await conversation.send(b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % validator)
 
     target.handler = serve
     ends_soon(proxy)
@@ -135,14 +135,14 @@ async def test_an_answer_that_clients_keep_tells_nothing_that_will_not_be_true_l
     stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
     told = []
     for _ in range(3):
-        await stream.say(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
-        told.append("warning" in (await stream.answer()).headers)
+        await stream.send(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        told.append("warning" in (await stream.read_response()).headers)
     assert told == [False, True, False]
 
 
 def ends_soon(proxy: Proxy) -> None:
     """The credential that is lent, in three hours and a half."""
-    store = proxy.service.store
+    store = proxy.shared.store
     found = store.get(KEY)
     assert isinstance(found, Usable)
     soon = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)

@@ -13,8 +13,8 @@ from connector_store.domain.base.names import ObjectKey
 from lab.certificates import Issued
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import PATIENCE, Answer, Stream
-from tests.fakes.target import Target
+from tests.fakes.proxy import PATIENCE, ClientConnection, Response
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -43,17 +43,17 @@ def strangers(proxy: RunningProxy, number: int) -> Iterator[list[socket.socket]]
 
 
 @asynccontextmanager
-async def caller(proxy: RunningProxy) -> AsyncIterator[Stream]:
-    stream = Stream(*await asyncio.open_connection("127.0.0.1", proxy.port))
+async def caller(proxy: RunningProxy) -> AsyncIterator[ClientConnection]:
+    stream = ClientConnection(*await asyncio.open_connection("127.0.0.1", proxy.port))
     yield stream
     stream.close()
 
 
-async def ask(proxy: RunningProxy, stream: Stream) -> Answer:
+async def ask(proxy: RunningProxy, stream: ClientConnection) -> Response:
     """By the direct door."""
     lines = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {proxy.token(KEY)}"]
-    await stream.say("\r\n".join([*lines, "", ""]).encode())
-    return await stream.answer()
+    await stream.send("\r\n".join([*lines, "", ""]).encode())
+    return await stream.read_response()
 
 
 async def served(proxy: RunningProxy) -> bool:
@@ -73,7 +73,7 @@ def warned(proxy: RunningProxy) -> list[str]:
 
 
 @pytest.fixture(params=["mitmdump", "addons"])
-def running(request: pytest.FixtureRequest, target: Target, tmp_path: Path, target_ca: Issued) -> RunningProxy:
+def running(request: pytest.FixtureRequest, target: FakeTarget, tmp_path: Path, target_ca: Issued) -> RunningProxy:
     """By mitmdump, and by the image's program, whose event loop is another."""
     found = RunningProxy(tmp_path / "home", options={"connector_client_timeout": "2"}, program=request.param)
     found.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))

@@ -14,8 +14,8 @@ from addons.records.record import Record
 from addons.relay.gate import Gate
 from lab.certificates import Issued
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -24,7 +24,7 @@ PREFIX = "/kubernetes/global"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, target: Target, target_ca: Issued) -> Path:
+def folder(tmp_path: Path, target: FakeTarget, target_ca: Issued) -> Path:
     """Connectors team-a/k8s and, below a path, team-a/other lead to `target`."""
     path = tmp_path / "connectors"
     path.mkdir()
@@ -50,12 +50,12 @@ def ask(target: str, token: str, *fields: str, host: str = "localhost", method: 
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def status(stream: Stream, request: bytes) -> int:
-    await stream.say(request)
-    return (await stream.answer()).status
+async def status(stream: ClientConnection, request: bytes) -> int:
+    await stream.send(request)
+    return (await stream.read_response()).status
 
 
-async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy: Proxy, target: Target) -> None:
+async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy: Proxy, target: FakeTarget) -> None:
     stream = await proxy.open_tls()
     assert await status(stream, ask("/connectors/team-a/other/api?x=y", proxy.token("team-a/other"), "X-A: b")) == 200
     head, _, audit_id = target.received.partition(b"Audit-ID: ")
@@ -66,7 +66,7 @@ async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy:
     assert audit_id.endswith(b"\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n")
 
 
-async def test_by_host_too_and_so_without_tls(proxy: Proxy, target: Target) -> None:
+async def test_by_host_too_and_so_without_tls(proxy: Proxy, target: FakeTarget) -> None:
     named = await proxy.open_tls(ALIAS)
     assert await status(named, ask("/api", proxy.token(KEY), host=ALIAS)) == 200
     plain = await proxy.open()
@@ -77,60 +77,60 @@ async def test_by_host_too_and_so_without_tls(proxy: Proxy, target: Target) -> N
 
 
 async def test_requests_of_several_connectors_share_a_connection_and_nothing_else(
-    proxy: Proxy, target: Target, records: list[Record]
+    proxy: Proxy, target: FakeTarget, records: list[Record]
 ) -> None:
     stream = await proxy.open_tls()
     for name in ("k8s", "other", "k8s"):
         assert await status(stream, ask(f"/connectors/team-a/{name}/api", proxy.token(f"team-a/{name}"))) == 200
-    mine, others = (bytes(each.received) for each in target.conversations)
+    mine, others = (bytes(each.received) for each in target.connections)
     assert (mine.count(f"Bearer {TARGET_TOKEN}\r\n".encode()), mine.count(b"Bearer")) == (2, 2)
     assert (others.count(b"Bearer other-target-token\r\n"), others.count(b"Bearer")) == (1, 1)
     assert [str(each.connector) for each in records] == ["team-a/k8s", "team-a/other", "team-a/k8s"]
     assert {each.identity.user for each in records if each.identity} == {"team-a/k8s", "team-a/other"}
     stranger = await status(stream, ask("/connectors/team-a/other/api", proxy.token(KEY)))
     assert stranger == 403
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
 
 
 async def test_basic_with_the_connectors_name_is_a_token_too(proxy: Proxy) -> None:
     stream = await proxy.open_tls()
     login = base64.b64encode(f"team-a%2Fk8s:{proxy.token(KEY)}".encode()).decode()
-    await stream.say(
+    await stream.send(
         f"GET /connectors/team-a/k8s/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\n\r\n".encode()
     )
-    assert (await stream.answer()).status == 200
+    assert (await stream.read_response()).status == 200
 
 
-async def test_a_body_and_an_upgrade_pass(proxy: Proxy, target: Target, records: list[Record]) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.exactly(5)
-        await conversation.say(b"HTTP/1.1 201 C\r\nContent-Length: 0\r\n\r\n")
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
-        while data := await conversation.some():
-            await conversation.say(data.upper())
+async def test_a_body_and_an_upgrade_pass(proxy: Proxy, target: FakeTarget, records: list[Record]) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.read_exactly(5)
+        await conversation.send(b"HTTP/1.1 201 C\r\nContent-Length: 0\r\n\r\n")
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+        while data := await conversation.read_some():
+            await conversation.send(data.upper())
 
     target.handler = handler
     stream, token = await proxy.open_tls(), proxy.token(KEY)
-    await stream.say(ask("/connectors/team-a/k8s/api", token, "Content-Length: 5", method="POST") + b"hello")
-    assert (await stream.answer()).status == 201
+    await stream.send(ask("/connectors/team-a/k8s/api", token, "Content-Length: 5", method="POST") + b"hello")
+    assert (await stream.read_response()).status == 201
     path = "/connectors/team-a/k8s/api/v1/namespaces/a/pods/p/exec?command=ls"
-    await stream.say(ask(path, token, "Connection: Upgrade", "Upgrade: SPDY/3.1", method="POST"))
-    assert (await stream.head())[0] == 101
-    await stream.say(b"abc")
+    await stream.send(ask(path, token, "Connection: Upgrade", "Upgrade: SPDY/3.1", method="POST"))
+    assert (await stream.read_head())[0] == 101
+    await stream.send(b"abc")
     assert await stream.reader.readexactly(3) == b"ABC"
     stream.close()
     await until(lambda: len(records) == 3)
     assert [each.event for each in records] == ["request", "request", "stream"]
 
 
-async def test_a_refusal_says_why_and_never_whether_a_connector_is_there(proxy: Proxy, target: Target) -> None:
+async def test_a_refusal_says_why_and_never_whether_a_connector_is_there(proxy: Proxy, target: FakeTarget) -> None:
     token, said = proxy.token(KEY), []
     for name in ("other", "absent"):
         stream = await proxy.open_tls()
-        await stream.say(ask(f"/connectors/team-a/{name}/api", token))
-        answer = await stream.answer()
+        await stream.send(ask(f"/connectors/team-a/{name}/api", token))
+        answer = await stream.read_response()
         assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
         assert answer.headers["warning"].startswith("299 ")
         said.append(answer.json()["message"].replace(name, "NAME"))
@@ -138,40 +138,40 @@ async def test_a_refusal_says_why_and_never_whether_a_connector_is_there(proxy: 
     assert target.received == b""
 
 
-async def test_a_tunnel_within_tls_at_the_port_is_a_tunnel(proxy: Proxy, target: Target) -> None:
+async def test_a_tunnel_within_tls_at_the_port_is_a_tunnel(proxy: Proxy, target: FakeTarget) -> None:
     here = f"127.0.0.1:{target.port}"
-    stream, answer = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", stream=await proxy.open_tls("localhost"))
+    stream, answer = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", client=await proxy.open_tls("localhost"))
     assert answer.status == 200
     await proxy.start_tls(stream, "127.0.0.1")
     for _ in range(2):
         assert await status(stream, f"GET /api HTTP/1.1\r\nHost: {here}\r\n\r\n".encode()) == 200
     assert target.received.count(f"Bearer {TARGET_TOKEN}\r\n".encode()) == 2
     stream.writer.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
 
 
-async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Proxy, target: Target) -> None:
+async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Proxy, target: FakeTarget) -> None:
     size, sent = 64_000_000, [0]
 
     def stuck() -> bool:
         """The target is not read, and cannot say more."""
         unread = [each for _, each in proxy.sockets._open.values() if not each.reads]
-        (conversation,) = target.conversations
+        (conversation,) = target.connections
         return bool(unread) and conversation.writer.transport.get_write_buffer_size() > 0
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         while sent[0] < size:
-            await conversation.say(b"x" * 64_000)
+            await conversation.send(b"x" * 64_000)
             sent[0] += 64_000
 
     target.handler = handler
     here = f"127.0.0.1:{target.port}"
-    stream, _ = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", stream=await proxy.open_tls("localhost"))
+    stream, _ = await proxy.connect(here, f"{KEY}:{proxy.token(KEY)}", client=await proxy.open_tls("localhost"))
     await proxy.start_tls(stream, "127.0.0.1")
-    await stream.say(f"GET /api HTTP/1.1\r\nHost: {here}\r\n\r\n".encode())
-    await stream.head()
+    await stream.send(f"GET /api HTTP/1.1\r\nHost: {here}\r\n\r\n".encode())
+    await stream.read_head()
     stream.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
     await until(stuck)
     # What the kernel, two TLS sessions and two asyncio streams hold; and no more.
@@ -185,8 +185,8 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
 
 async def test_the_pages_are_served_within_tls_too(proxy: Proxy) -> None:
     stream = await proxy.open_tls(ALIAS)
-    await stream.say(f"GET /ca.crt HTTP/1.1\r\nHost: {ALIAS}\r\n\r\n".encode())
-    assert (await stream.answer()).body.startswith(b"-----BEGIN CERTIFICATE-----")
+    await stream.send(f"GET /ca.crt HTTP/1.1\r\nHost: {ALIAS}\r\n\r\n".encode())
+    assert (await stream.read_response()).body.startswith(b"-----BEGIN CERTIFICATE-----")
 
 
 BAD = [
@@ -203,11 +203,11 @@ BAD = [
 
 @pytest.mark.parametrize(("server_name", "path", "host", "expected"), BAD)
 async def test_bad_requests(
-    proxy: Proxy, target: Target, server_name: str, path: str, host: str, expected: int
+    proxy: Proxy, target: FakeTarget, server_name: str, path: str, host: str, expected: int
 ) -> None:
     stream = await proxy.open_tls(server_name)
     assert await status(stream, ask(path, proxy.token(KEY), host=host)) == expected
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
     assert target.received == b""
 
 
@@ -233,7 +233,7 @@ SPELLINGS = {
 """Of the path form, with slashes and dots in disguise; the client may use team-a/k8s."""
 
 
-async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: Target) -> None:
+async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: FakeTarget) -> None:
     token, found = proxy.token(KEY), dict[str, int]()
     for path in SPELLINGS:
         stream = await proxy.open_tls()
@@ -253,11 +253,11 @@ async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: Targe
         pytest.param(["Authorization: Bearer TOKEN", "Impersonate-User: admin"], 403, id="and another name"),
     ],
 )
-async def test_tokens(proxy: Proxy, target: Target, fields: list[str], expected: int) -> None:
+async def test_tokens(proxy: Proxy, target: FakeTarget, fields: list[str], expected: int) -> None:
     stream = await proxy.open_tls()
     said = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", *fields, "", ""]
-    await stream.say("\r\n".join(said).replace("TOKEN", proxy.token(KEY)).encode())
-    answer = await stream.answer()
+    await stream.send("\r\n".join(said).replace("TOKEN", proxy.token(KEY)).encode())
+    answer = await stream.read_response()
     assert answer.status == expected
     assert json.loads(answer.body)["kind"] == "Status"
     assert target.received == b""
@@ -265,13 +265,13 @@ async def test_tokens(proxy: Proxy, target: Target, fields: list[str], expected:
 
 @pytest.mark.parametrize("first", ["CONNECT", "TRACE"])
 async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
-    proxy: Proxy, target: Target, first: str
+    proxy: Proxy, target: FakeTarget, first: str
 ) -> None:
     stream, token = await proxy.open_tls(), proxy.token(KEY)
     assert await status(stream, ask("/connectors/team-a/k8s/api", token)) == 200
     authority = f"127.0.0.1:{target.port}" if first == "CONNECT" else "/connectors/team-a/k8s/api"
     assert await status(stream, ask(authority, token, method=first)) in (400, 404)
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
     assert target.received.count(b"HTTP/1.1") == 1
 
 
@@ -286,11 +286,11 @@ async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
 )
 async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path, said: bytes) -> None:
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
-        proxy.end_with(Farewell(linger=0.3, look=0.05))
+        proxy.set_farewell(Farewell(linger=0.3, look=0.05))
         stream = await proxy.open()
-        await stream.say(said)
-        await stream.rest()
-        await until(lambda: proxy.connections == 0)
+        await stream.send(said)
+        await stream.read_to_eof()
+        await until(lambda: proxy.connection_count == 0)
 
 
 class Session:
@@ -302,12 +302,12 @@ class Session:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self.tls = context.wrap_bio(self._incoming, self.outgoing, server_hostname="localhost")
 
-    async def shake_hands(self, stream: Stream) -> None:
+    async def shake_hands(self, stream: ClientConnection) -> None:
         """The ClientHello goes byte by byte."""
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.do_handshake()
         for byte in self.outgoing.read():
-            await stream.say(bytes([byte]))
+            await stream.send(bytes([byte]))
         while True:
             self._incoming.write(await stream.reader.read(65536))
             try:
@@ -320,9 +320,9 @@ class Session:
 async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy: Proxy) -> None:
     session, stream = Session(proxy), await proxy.open()
     await session.shake_hands(stream)
-    await stream.say(session.outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
-    await stream.rest()
-    await until(lambda: proxy.connections == 0)
+    await stream.send(session.outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
+    await stream.read_to_eof()
+    await until(lambda: proxy.connection_count == 0)
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["after the handshake", "with the end of the handshake"])
@@ -330,14 +330,14 @@ async def test_who_ends_tls_in_the_same_bytes_as_the_first_request_has_left(prox
     session, stream = Session(proxy), await proxy.open()
     await session.shake_hands(stream)
     if not at_once:
-        await stream.say(session.outgoing.read())
+        await stream.send(session.outgoing.read())
         await until(lambda: isinstance(proxy.stage, Gate))
     session.tls.write(ask("/connectors/team-a/k8s/api", proxy.token(KEY)))
     with pytest.raises(ssl.SSLWantReadError):
         session.tls.unwrap()
-    await stream.say(session.outgoing.read())
-    await stream.rest()
-    await until(lambda: proxy.connections == 0)
+    await stream.send(session.outgoing.read())
+    await stream.read_to_eof()
+    await until(lambda: proxy.connection_count == 0)
 
 
 async def test_tls_1_1_is_refused(proxy: Proxy) -> None:
@@ -350,7 +350,7 @@ async def test_tls_1_1_is_refused(proxy: Proxy) -> None:
     stream = await proxy.open()
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await stream.writer.start_tls(context, server_hostname="localhost")
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
 
 
 async def test_a_foreign_server_name_gets_the_default_certificate(proxy: Proxy) -> None:
@@ -368,16 +368,16 @@ async def test_other_names_may_be_given(folder: Path, confdir: Path) -> None:
 
 
 @pytest.mark.usefixtures("gone_at_once")
-async def test_a_deleted_connector_cuts_what_runs_through_the_door(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+async def test_a_deleted_connector_cuts_what_runs_through_the_door(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         await asyncio.Event().wait()
 
     target.handler = handler
     stream = await proxy.open_tls()
-    await stream.say(ask("/connectors/team-a/k8s/api/v1/pods?watch=true", proxy.token(KEY)))
-    await stream.head()
+    await stream.send(ask("/connectors/team-a/k8s/api/v1/pods?watch=true", proxy.token(KEY)))
+    await stream.read_head()
     (proxy.folder / "objects.yaml").unlink()
-    assert not (await stream.rest()).endswith(b"0\r\n\r\n")
-    await until(lambda: proxy.connections == 0)
+    assert not (await stream.read_to_eof()).endswith(b"0\r\n\r\n")
+    await until(lambda: proxy.connection_count == 0)

@@ -10,79 +10,79 @@ from addons.records.record import Record
 from addons.relay.requests import Phase
 from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
 
-async def ask(proxy: Proxy, target: Target, first: str, *fields: str, body: bytes = b"") -> Stream:
+async def ask(proxy: Proxy, target: FakeTarget, first: str, *fields: str, body: bytes = b"") -> ClientConnection:
     here = f"127.0.0.1:{target.port}"
     client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
-    await client.say("\r\n".join([f"{first} HTTP/1.1", f"Host: {here}", *fields, "", ""]).encode() + body)
+    await client.send("\r\n".join([f"{first} HTTP/1.1", f"Host: {here}", *fields, "", ""]).encode() + body)
     return client
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["the answer says so", "the target closes afterwards"])
-async def test_who_reads_slowly_still_gets_the_whole_last_answer(proxy: Proxy, target: Target, close: bool) -> None:
-    proxy.end_with(Farewell(linger=0, look=0.01, cut=0))
+async def test_who_reads_slowly_still_gets_the_whole_last_answer(proxy: Proxy, target: FakeTarget, close: bool) -> None:
+    proxy.set_farewell(Farewell(linger=0, look=0.01, cut=0))
     size = 8_000_000
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         how = b"Connection: close\r\n" if close else b""
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (size, how))
-        await conversation.say(b"x" * size)
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (size, how))
+        await conversation.send(b"x" * size)
 
     target.handler = handler
     client = await ask(proxy, target, "GET /api/v1/pods")
-    await client.head()
+    await client.read_head()
     stage, found = proxy.stage, 0
-    while stage._phase is not Phase.OVER:
+    while stage._phase is not Phase.CLOSED:
         found += len(await client.reader.read(4096))
         await asyncio.sleep(0)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert found + len(await client.rest()) == size
+    assert found + len(await client.read_to_eof()) == size
 
 
-async def test_the_record_says_how_an_answer_broke(proxy: Proxy, target: Target, records: list[Record]) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+async def test_the_record_says_how_an_answer_broke(proxy: Proxy, target: FakeTarget, records: list[Record]) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 
     target.handler = handler
     client = await ask(proxy, target, "GET /api")
-    assert (await client.rest()).endswith(b"half")
+    assert (await client.read_to_eof()).endswith(b"half")
     await until(lambda: bool(records))
     assert (records[0].status, records[0].cause) == (200, "its answer is not HTTP/1.1: cut off")
 
 
-async def test_more_than_the_answer_ends_the_tunnel(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n")
-        await conversation.some()
+async def test_more_than_the_answer_ends_the_tunnel(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n")
+        await conversation.read_some()
 
     target.handler = handler
     client = await ask(proxy, target, "GET /api")
-    assert (await client.rest()).endswith(b"\r\n\r\nok")
-    await until(lambda: proxy.connections == 0)
+    assert (await client.read_to_eof()).endswith(b"\r\n\r\nok")
+    await until(lambda: proxy.connection_count == 0)
 
 
 async def test_one_answer_is_the_last_whatever_follows_in_the_same_bytes(proxy: Proxy) -> None:
     client = await proxy.open()
-    await client.say(b"GET /ca.crt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
-    assert (await client.answer()).status == 200
-    assert await client.rest() == b""
+    await client.send(b"GET /ca.crt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
+    assert (await client.read_response()).status == 200
+    assert await client.read_to_eof() == b""
 
 
 async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
-    folder: Path, confdir: Path, target: Target, records: list[Record]
+    folder: Path, confdir: Path, target: FakeTarget, records: list[Record]
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         await asyncio.Event().wait()
 
     target.handler = handler
@@ -91,7 +91,7 @@ async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
         await until(lambda: bool(target.received))
         assert not proxy.sockets._client.reads
         client.close()
-        await until(lambda: proxy.connections == 0)
+        await until(lambda: proxy.connection_count == 0)
     assert [each.cause for each in records] == ["the client closed the connection"]
 
 
@@ -100,6 +100,6 @@ async def test_an_address_that_fails_at_once_is_said_at_once(folder: Path, confd
     write(folder, connector("k8s", f"https://{here}"), secret(ca=make_ca("target CA").pem))
     async with running_proxy(folder, confdir) as proxy:
         client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
-        found = await client.answer()
+        await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
+        found = await client.read_response()
     assert (found.status, "unreachable" in found.json()["message"]) == (502, True)

@@ -66,7 +66,7 @@ async def test_for_every_target_no_answer_strays_at_length(world: World, plan: l
 async def test_without_a_word_too_many_a_connection_is_shared(world: World) -> None:
     """What the others show, they show of connections that are kept."""
     proxy, target = world
-    taken = proxy.service.kept.taken
+    taken = proxy.shared.upstream_pool.reuse_count
     await play(proxy, target, [GOOD] * 4)
-    assert proxy.service.kept.taken >= taken + 3
+    assert proxy.shared.upstream_pool.reuse_count >= taken + 3
     assert next(NUMBERS) > len(target.turns)

@@ -17,8 +17,8 @@ from lab.certificates import Issued
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import Stream, running_proxy
-from tests.fakes.target import OK, Conversation, Target
+from tests.fakes.proxy import ClientConnection, running_proxy
+from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -42,10 +42,10 @@ async def proxy_to(
         yield proxy
 
 
-async def tunnel(proxy: RunningProxy, port: int) -> Stream:
-    stream = Stream(*await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536))
-    await stream.say(proxy.connect(KEY, f"127.0.0.1:{port}"))
-    assert (await stream.head())[0] == 200
+async def tunnel(proxy: RunningProxy, port: int) -> ClientConnection:
+    stream = ClientConnection(*await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536))
+    await stream.send(proxy.connect(KEY, f"127.0.0.1:{port}"))
+    assert (await stream.read_head())[0] == 200
     context = ssl.create_default_context(cadata=proxy.ca().decode())
     await stream.writer.start_tls(context, server_hostname="127.0.0.1")
     return stream
@@ -93,20 +93,20 @@ def upload(port: int, *fields: bytes) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n"
 
 
-async def test_a_download_to_a_client_that_does_not_read(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+async def test_a_download_to_a_client_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
     progress = Progress()
 
-    async def pour(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    async def pour(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         await push(conversation.writer, progress)
 
     target.handler = pour
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
-        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-        await client.head()
+        await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.read_head()
         await progress.stalls()
         assert progress.bytes < SIZE // 2
         assert proxy.resident() - before < GROWTH
@@ -119,46 +119,46 @@ async def test_a_download_to_a_client_that_does_not_read(target: Target, tmp_pat
         client.close()
 
 
-async def test_an_upload_to_a_target_that_does_not_read(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
     taken, go_on = 0, asyncio.Event()
 
-    async def late(conversation: Conversation) -> None:
+    async def late(conversation: TargetConnection) -> None:
         nonlocal taken
-        await conversation.head()
+        await conversation.read_head()
         conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
         await go_on.wait()
         conversation.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
         while taken < SIZE and (data := await conversation.reader.read(1 << 20)):
             taken += len(data)
-        await conversation.say(OK)
+        await conversation.send(OK)
 
     target.handler = late
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
-        await client.say(upload(target.port))
+        await client.send(upload(target.port))
         async with sending(client.writer) as progress:
             await progress.stalls()
             assert progress.bytes < SIZE // 2
             assert proxy.resident() - before < GROWTH
             go_on.set()
             async with asyncio.timeout(PATIENCE):
-                assert (await client.answer()).status == 200
+                assert (await client.read_response()).status == 200
         assert taken == SIZE, "whoever reads late gets every byte"
         assert proxy.resident() - before < GROWTH
         client.close()
 
 
-async def test_an_upload_that_is_refused(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_that_is_refused(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
-        await client.say(upload(target.port, b"Impersonate-User: admin"))
+        await client.send(upload(target.port, b"Impersonate-User: admin"))
         async with sending(client.writer):
-            assert (await client.answer()).status == 403
-            await client.rest()
+            assert (await client.read_response()).status == 403
+            await client.read_to_eof()
         assert proxy.resident() - before < GROWTH
-        assert target.conversations == []
+        assert target.connections == []
 
 
 async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: Issued) -> None:
@@ -172,7 +172,7 @@ async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Pa
     async with proxy_to(port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, port)
-        await client.say(upload(port))
+        await client.send(upload(port))
         async with sending(client.writer) as progress:
             await progress.stalls()
             assert progress.bytes < SIZE // 2
@@ -184,7 +184,7 @@ async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Pa
     await asyncio.sleep(0)
 
 
-async def test_an_upload_while_a_person_holds_it(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_while_a_person_holds_it(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
     with ExitStack() as stack:
         web = Port()
         stack.callback(web.release)
@@ -192,12 +192,12 @@ async def test_an_upload_while_a_person_holds_it(target: Target, tmp_path: Path,
         async with proxy_to(target.port, tmp_path / "home", target_ca, program="mitmweb", options=held) as proxy:
             before = proxy.resident()
             client = await tunnel(proxy, target.port)
-            await client.say(upload(target.port))
+            await client.send(upload(target.port))
             async with sending(client.writer) as progress:
                 await progress.stalls()
                 assert progress.bytes < SIZE // 2
                 assert proxy.resident() - before < GROWTH
-            assert target.conversations == []
+            assert target.connections == []
             client.close()
 
 
@@ -217,7 +217,7 @@ class Hanging:
         return await self.check(token, key)
 
 
-async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: Target) -> None:
+async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: FakeTarget) -> None:
     """In this process, so what counts is what the proxy takes from the client: next to nothing."""
     async with running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
@@ -227,7 +227,7 @@ async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target
         )
         client = await proxy.open()
         login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())
-        await client.say(
+        await client.send(
             b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nProxy-Authorization: Basic %b\r\n\r\n" % (target.port, login)
         )
         async with sending(client.writer) as progress:
@@ -241,16 +241,16 @@ SLOW_GROWTH = 400
 """kB for each download that nobody reads."""
 
 
-async def test_many_downloads_that_nobody_reads(target: Target, tmp_path: Path, target_ca: Issued) -> None:
+async def test_many_downloads_that_nobody_reads(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
     started = 0
 
     def begun(number: int) -> bool:
         return started > number
 
-    async def pour(conversation: Conversation) -> None:
+    async def pour(conversation: TargetConnection) -> None:
         nonlocal started
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         started += 1
         await push(conversation.writer, lambda _: None)
 
@@ -261,7 +261,7 @@ async def test_many_downloads_that_nobody_reads(target: Target, tmp_path: Path, 
         for number in range(SLOW):
             client = await tunnel(proxy, target.port)
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every stream's transport
-            await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+            await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
             await until(partial(begun, number))
             clients.append(client)
         last = 0

@@ -16,7 +16,7 @@ from addons.access.admission import Admission
 from addons.access.grant import Grant
 from addons.access.live import Streams
 from addons.http1.chunked import ChunkedReader
-from addons.http1.framing import RequestReader, ResponseReader, _Reader
+from addons.http1.framing import RequestReader, ResponseReader, _MessageReader
 from addons.net.certificates import Certificates
 from addons.net.dial import Dial
 from addons.net.resolver import Resolver
@@ -26,25 +26,25 @@ from addons.net.tls import RecordEnds, TlsStream
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
-from addons.relay.doors import Tunnel
+from addons.relay.doors import TunnelRoute
 from addons.relay.exchange import Exchange
-from addons.relay.flows import Observation
+from addons.relay.flows import FlowMirror
 from addons.relay.gate import Gate
 from addons.relay.handshake import Handshake
-from addons.relay.kept import Kept
+from addons.relay.kept import UpstreamPool
 from addons.relay.pipe import Pipe
 from addons.relay.requests import Requests
 from addons.relay.response import Response
-from addons.relay.upstream import Upstream
-from addons.relay.watched import WatchedExchange, WatchedRequests, WatchedResponse
+from addons.relay.upstream import UpstreamConnection
+from addons.relay.watched import FlowExchange, FlowRequests, FlowResponse
 from addons.server.connections import Connections
 from connector_store.domain.base.headers import Headers
 from connector_store.folder.access import TokenAccess
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, copy_confdir, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.proxy import ClientConnection, Proxy, copy_confdir, running_proxy
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -53,10 +53,10 @@ KEY = "team-a/k8s"
 LONGEST = 10.0
 """Seconds for an exchange, ten times each of the proxy's limits: what is broken may never end by itself."""
 CARRIERS = (
-    Gate, Handshake, Requests, Pipe, Tunnel, Admission, Observation, Upstream, Sockets, TcpConnection, Dial, TlsStream,
-    Response, Exchange, AuditLog, Metrics, Record, WatchedRequests, WatchedExchange, WatchedResponse,
-    _Reader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, Streams, Grant,
-    Connections, Kept, RecordEnds,
+    Gate, Handshake, Requests, Pipe, TunnelRoute, Admission, FlowMirror, UpstreamConnection, Sockets, TcpConnection, Dial, TlsStream,
+    Response, Exchange, AuditLog, Metrics, Record, FlowRequests, FlowExchange, FlowResponse,
+    _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, Streams, Grant,
+    Connections, UpstreamPool, RecordEnds,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
@@ -95,12 +95,14 @@ def methods() -> Iterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def both(confdir_template: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Proxy, Target]]:
+async def both(
+    confdir_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Proxy, FakeTarget]]:
     home = tmp_path_factory.mktemp("raising")
     folder = home / "connectors"
     folder.mkdir()
     ca = make_ca("target CA")
-    async with Target(make_leaf(ca, ["127.0.0.1", "localhost"]), home) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1", "localhost"]), home) as target:
         named = connector("named", f"https://localhost:{target.port}")
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), named, secret(ca=ca.pem))
         confdir = copy_confdir(confdir_template, home / "conf")
@@ -120,17 +122,17 @@ async def fail(*_: Any) -> Any:
     raise RuntimeError("boom")
 
 
-async def ended(proxy: Proxy, target: Target, credentials: str, authority: str, request: bytes) -> bytes:
+async def ended(proxy: Proxy, target: FakeTarget, credentials: str, authority: str, request: bytes) -> bytes:
     """Try an exchange, wait for its end; all that came in the tunnel, or instead of it."""
-    stream: Stream | None = None
+    stream: ClientConnection | None = None
     try:
         async with asyncio.timeout(LONGEST):
             stream, answer = await proxy.connect(authority, credentials)
             if answer.status != 200:
                 return b"%d" % answer.status
             await proxy.start_tls(stream, authority.rpartition(":")[0])
-            await stream.say(request)
-            return await stream.rest()
+            await stream.send(request)
+            return await stream.read_to_eof()
     except (OSError, EOFError):
         return b""
     finally:
@@ -138,32 +140,32 @@ async def ended(proxy: Proxy, target: Target, credentials: str, authority: str, 
             stream.close()
 
 
-def get(target: Target, *fields: str, host: str = "127.0.0.1") -> bytes:
+def get(target: FakeTarget, *fields: str, host: str = "127.0.0.1") -> bytes:
     lines = ["GET /api HTTP/1.1", f"Host: {host}:{target.port}", "Connection: close", *fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def try_all_that_is_refused(proxy: Proxy, target: Target) -> None:
+async def try_all_that_is_refused(proxy: Proxy, target: FakeTarget) -> None:
     good, here = proxy.token(KEY), f"127.0.0.1:{target.port}"
-    before = [bytes(each.received) for each in target.conversations]
+    before = [bytes(each.received) for each in target.connections]
     plain, acting = get(target), get(target, "Impersonate-User: admin")
     await ended(proxy, target, f"{KEY}:wrong", here, plain)
     await ended(proxy, target, f"{KEY}:{proxy.token('team-a/other')}", here, plain)
     await ended(proxy, target, f"{KEY}:x", here, plain)
     await ended(proxy, target, f"{KEY}:{good}", here, acting)
     await ended(proxy, target, f"{KEY}:{good}", here, get(target, host="h.example"))
-    assert [bytes(each.received) for each in target.conversations] == before
+    assert [bytes(each.received) for each in target.connections] == before
 
 
-async def still_serves(proxy: Proxy, target: Target) -> None:
+async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
     found = await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
     assert found.startswith(b"HTTP/1.1 200")
 
     def all_gone() -> bool:
         # What the recheck does, which would end the whole proxy where it raises.
-        for each in proxy.service.streams._running():
+        for each in proxy.shared.streams._running():
             each.look()
-        return proxy.connections == 0
+        return proxy.connection_count == 0
 
     await until(all_gone)
 
@@ -171,7 +173,7 @@ async def still_serves(proxy: Proxy, target: Target) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("cls", "name"), list(methods()))
 async def test_an_error_in_any_method_opens_nothing(
-    both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
+    both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
 ) -> None:
     proxy, target = both
     drop_kept(proxy)
@@ -191,13 +193,13 @@ async def test_an_error_in_any_method_opens_nothing(
 
 def drop_kept(proxy: Proxy) -> None:
     """The next request needs a new connection to its target."""
-    for each in tuple(proxy.service.kept._ends):
-        proxy.service.kept._drop(each, "idle")
+    for each in tuple(proxy.shared.upstream_pool._expires_at):
+        proxy.shared.upstream_pool._discard(each, "idle")
 
 
 def forget_certificates(proxy: Proxy) -> None:
     """The next handshake makes its context anew, which keeps what it was made with."""
-    certificates = proxy.service.certificates
+    certificates = proxy.shared.certificates
     for held in (certificates._contexts, certificates._invented, certificates._aliases):
         held.clear()
 
@@ -211,7 +213,7 @@ for _name in HOOKS:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple[Proxy, Target]) -> None:
+async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple[Proxy, FakeTarget]) -> None:
     proxy, target = both
     drop_kept(proxy)
     raiser = Raiser()
@@ -224,7 +226,7 @@ async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_check_that_raises_refuses(both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_raises_refuses(both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, target = both
     authority = f"127.0.0.1:{target.port}"
     inside = get(target, f"Authorization: Bearer {proxy.token(KEY)}")
@@ -240,7 +242,7 @@ async def test_a_check_that_raises_refuses(both: tuple[Proxy, Target], monkeypat
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_name_that_nobody_resolves_is_not_reached(
-    both: tuple[Proxy, Target], monkeypatch: pytest.MonkeyPatch
+    both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, target = both
     key, authority, inside = "team-a/named", f"localhost:{target.port}", get(target, host="localhost")
@@ -253,7 +255,7 @@ async def test_a_name_that_nobody_resolves_is_not_reached(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_without_the_doorkeeper_nothing_is_served(both: tuple[Proxy, Target]) -> None:
+async def test_without_the_doorkeeper_nothing_is_served(both: tuple[Proxy, FakeTarget]) -> None:
     proxy, _ = both
     keeper = proxy.master.addons.get("connections")
     assert keeper is not None

@@ -20,7 +20,7 @@ from connector_store.domain.decision.warning import warning_header
 from tests.addons.refusal_world import World, deleted, running_world
 from tests.addons.refusals import CASES, Case
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Answer, Stream, copy_confdir
+from tests.fakes.proxy import ClientConnection, Response, copy_confdir
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -48,12 +48,12 @@ async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[
     agent = f"case-{CASES.index(case)}"
     async with brought_up(world, case, agent) as (stream, said):
         heard, counts = world.heard(), world.counts()
-        await stream.say(said)
-        answer = await stream.answer()
-        assert await stream.rest() == b""
+        await stream.send(said)
+        answer = await stream.read_response()
+        assert await stream.read_to_eof() == b""
         counted = world.counts() - counts
         stream.close()
-    await until(lambda: world.proxy.connections == 0)
+    await until(lambda: world.proxy.connection_count == 0)
     assert_answer(case, answer)
     assert counted == expected_counts(case)
     line = await audit_line(capsys, agent, "connect" if case.inside is None else "request")
@@ -64,7 +64,7 @@ async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[
 
 
 @asynccontextmanager
-async def brought_up(world: World, case: Case, agent: str) -> AsyncIterator[tuple[Stream, bytes]]:
+async def brought_up(world: World, case: Case, agent: str) -> AsyncIterator[tuple[ClientConnection, bytes]]:
     """A connection that is one message away from the refusal, and that message."""
     proxy = world.proxy
     authority = case.authority or world.authorities[case.connector]
@@ -88,8 +88,8 @@ async def brought_up(world: World, case: Case, agent: str) -> AsyncIterator[tupl
             await proxy.start_tls(stream, authority.rpartition(":")[0])
             said = case.inside
         if case.served:
-            await stream.say(filled(said, "served"))
-            assert (await stream.answer()).status == 200
+            await stream.send(filled(said, "served"))
+            assert (await stream.read_response()).status == 200
         if case.meanwhile is not None:
             await stack.enter_async_context(case.meanwhile(world))
         yield stream, filled(said, agent)
@@ -101,7 +101,7 @@ def connect(authority: str, credentials: str | bytes | None) -> bytes:
     return b"CONNECT %b HTTP/1.1\r\nHost: HOST\r\n%b\r\n" % (authority.encode(), line)
 
 
-def assert_answer(case: Case, answer: Answer) -> None:
+def assert_answer(case: Case, answer: Response) -> None:
     """On CONNECT the phrase is all that kubectl shows, everywhere else it is a Status."""
     assert answer.status == case.status
     prefix = f"{HTTPStatus(case.status).phrase}: "

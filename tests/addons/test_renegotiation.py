@@ -75,8 +75,8 @@ async def test_a_target_that_renegotiates_during_an_upload_leaves_no_traceback(
         stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
         head = b"PUT /api HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (authority.encode(), len(BODY))
         with suppress(OSError):
-            await stream.say(head + BODY)
-        answer = await stream.rest()
+            await stream.send(head + BODY)
+        answer = await stream.read_to_eof()
     assert renegotiating.asked.is_set()
     assert answer == b"" or answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 502 "))
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -15,8 +15,8 @@ from addons.net.resolver import Resolver
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.name_server import NameServer
-from tests.fakes.proxy import PATIENCE, Answer, Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import PATIENCE, ClientConnection, Proxy, Response, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -32,8 +32,8 @@ async def brief(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
         before = len(asyncio.all_tasks())
         yield proxy
         proxy.close()
-        await until(lambda: proxy.connections == 0 and len(asyncio.all_tasks()) <= before)
-        assert not proxy.service.checks.taken
+        await until(lambda: proxy.connection_count == 0 and len(asyncio.all_tasks()) <= before)
+        assert not proxy.shared.checks.taken
 
 
 @pytest.fixture
@@ -101,25 +101,25 @@ def get(port: int) -> bytes:
 async def test_a_client_without_a_whole_connect_is_closed(brief: Proxy, said: bytes) -> None:
     with one_second():
         client = await brief.open()
-        await client.say(said)
-        assert await client.rest() == b""
+        await client.send(said)
+        assert await client.read_to_eof() == b""
 
 
 async def test_a_client_that_dribbles_is_closed_all_the_same(brief: Proxy) -> None:
-    async def dribble(client: Stream) -> None:
+    async def dribble(client: ClientConnection) -> None:
         for byte in b"CONNECT " + b"a" * 100_000:
-            await client.say(bytes([byte]))
+            await client.send(bytes([byte]))
             await asyncio.sleep(0.02)
 
     with one_second():
         client = await brief.open()
         dribbling = asyncio.ensure_future(dribble(client))
-        assert await client.rest() == b""
+        assert await client.read_to_eof() == b""
     dribbling.cancel()
     await asyncio.gather(dribbling, return_exceptions=True)
 
 
-async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target: Target) -> None:
+async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target: FakeTarget) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="h")
     with pytest.raises(ssl.SSLWantReadError):
@@ -128,31 +128,31 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target:
     with one_second():
         client, answer = await brief.connect(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
         assert answer.status == 200
-        await client.say(hello[: len(hello) // 2])
-        assert await client.rest() == b""
-    assert target.conversations == []
+        await client.send(hello[: len(hello) // 2])
+        assert await client.read_to_eof() == b""
+    assert target.connections == []
 
 
 @pytest.mark.parametrize("inside", [b"", b"GET /api HTTP/1.1\r\nHo"], ids=["nothing", "half a request"])
-async def test_a_tunnel_without_a_whole_request_is_closed(brief: Proxy, target: Target, inside: bytes) -> None:
+async def test_a_tunnel_without_a_whole_request_is_closed(brief: Proxy, target: FakeTarget, inside: bytes) -> None:
     with one_second():
         client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-        await client.say(inside)
-        assert await client.rest() == b""
-    assert target.conversations == []
+        await client.send(inside)
+        assert await client.read_to_eof() == b""
+    assert target.connections == []
 
 
-async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: Target) -> None:
+async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: FakeTarget) -> None:
     client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-    await client.say(get(target.port))
-    assert (await client.answer()).status == 200
+    await client.send(get(target.port))
+    assert (await client.read_response()).status == 200
     late = await brief.open()
-    await late.rest()
-    await client.say(get(target.port))
-    assert (await client.answer()).status == 200
+    await late.read_to_eof()
+    await client.send(get(target.port))
+    assert (await client.read_response()).status == 200
 
 
-async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
+async def to_silent(proxy: Proxy, port: int, ca: Issued) -> ClientConnection:
     """A tunnel to a target at `port`; nothing is said in it."""
     write(
         proxy.folder,
@@ -160,15 +160,15 @@ async def to_silent(proxy: Proxy, port: int, ca: Issued) -> Stream:
         secret("s2", ca=ca.pem),
         file="s.yaml",
     )
-    await until(lambda: proxy.service.store.object_counts["Connector"] == 2)
+    await until(lambda: proxy.shared.store.object_counts["Connector"] == 2)
     return await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
 
 
 async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: Issued) -> None:
     client = await to_silent(brief, full, target_ca)
     with one_second():
-        await client.say(get(full))
-        answer = await client.answer()
+        await client.send(get(full))
+        answer = await client.read_response()
     assert answer.status == 504
     assert "did not answer within 1 s" in answer.json()["message"]
 
@@ -179,8 +179,8 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
     port = mute.getsockname()[1]
     client = await to_silent(brief, port, target_ca)
     with one_second():
-        await client.say(get(port))
-        answer = await client.answer()
+        await client.send(get(port))
+        answer = await client.read_response()
         await closed_by_the_proxy(await accepted(mute))
     assert answer.status == 504
 
@@ -195,7 +195,7 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
     names = [f"silent-{number}" for number in range(SILENT_NAMES)]
     server = NameServer({"good.example": ["127.0.0.1"]})
     (tmp_path / "named").mkdir()
-    named = Target(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
+    named = FakeTarget(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
     async with server, named, running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()
@@ -204,18 +204,18 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
         good = connector("good", f"https://good.example:{named.port}")
         silent = [connector(each, f"https://{each}.example.silent") for each in names]
         write(folder, *silent, good, secret(ca=target_ca.pem), file="names.yaml")
-        await until(lambda: proxy.service.store.object_counts["Connector"] == SILENT_NAMES + 2)
+        await until(lambda: proxy.shared.store.object_counts["Connector"] == SILENT_NAMES + 2)
 
-        async def ask(name: str) -> Answer:
+        async def ask(name: str) -> Response:
             stream = await proxy.open()
             token = proxy.token(f"team-a/{name}")
             lines = [f"GET /connectors/team-a/{name}/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
-            await stream.say("\r\n".join([*lines, "", ""]).encode())
-            return await stream.answer()
+            await stream.send("\r\n".join([*lines, "", ""]).encode())
+            return await stream.read_response()
 
         waiting = [asyncio.ensure_future(ask(each)) for each in names]
         # Nobody waits for a place among those who ask.
-        await until(lambda: len({each for each in server.asked if each.endswith(".silent")}) == SILENT_NAMES)
+        await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == SILENT_NAMES)
         assert (await ask("good")).status == 200
         answered = sum(each.done() for each in waiting)
         assert answered < SILENT_NAMES / 2
@@ -225,22 +225,22 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
     assert all("its name cannot be resolved" in each.json()["message"] for each in answers if each.status == 502)
 
 
-async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: Proxy, target: Target) -> None:
+async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: Proxy, target: FakeTarget) -> None:
     go_on = asyncio.Event()
 
-    async def slow(conversation: Conversation) -> None:
-        await conversation.head()
+    async def slow(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         await go_on.wait()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
 
     target.handler = slow
     client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-    await client.say(get(target.port))
+    await client.send(get(target.port))
     # Two clients, one after the other, that are closed by the timeout: it has passed for the request as well.
     for _ in range(2):
-        await (await brief.open()).rest()
+        await (await brief.open()).read_to_eof()
     go_on.set()
-    assert (await client.answer()).body == b"late"
+    assert (await client.read_response()).body == b"late"
 
 
 async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
@@ -250,24 +250,24 @@ async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
     port = mute.getsockname()[1]
     client = await to_silent(brief, port, target_ca)
     with one_second():
-        await client.say(get(port))
+        await client.send(get(port))
         connection = await accepted(mute)
         client.close()
         await closed_by_the_proxy(connection)
-        await until(lambda: brief.connections == 0 and len(asyncio.all_tasks()) <= before)
+        await until(lambda: brief.connection_count == 0 and len(asyncio.all_tasks()) <= before)
 
 
-async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, target: Target) -> None:
+async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, target: FakeTarget) -> None:
     left = asyncio.Event()
 
-    async def patient(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.some()
+    async def patient(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.read_some()
         left.set()
 
     target.handler = patient
     client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
-    await client.say(get(target.port))
+    await client.send(get(target.port))
     await until(lambda: bool(target.received))
     client.close()
     await asyncio.wait_for(left.wait(), 30)

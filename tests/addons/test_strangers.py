@@ -14,8 +14,8 @@ from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.bucket import TokenBucket
 from connector_store.domain.callers.caller import MAX_AUTHORIZATION_BYTES
-from tests.fakes.proxy import Proxy, Stream
-from tests.fakes.target import Target
+from tests.fakes.proxy import ClientConnection, Proxy
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 
@@ -39,30 +39,30 @@ async def lines(capsys: pytest.CaptureFixture[str], number: int) -> list[dict[st
     return found
 
 
-async def get(stream: Stream, authority: str) -> int:
-    await stream.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
-    return (await stream.answer()).status
+async def get(stream: ClientConnection, authority: str) -> int:
+    await stream.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+    return (await stream.read_response()).status
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["with a token", "with a token inside"])
 async def test_at_the_bound_new_strangers_are_refused_and_known_callers_go_on(
-    proxy: Proxy, target: Target, inside: bool, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, target: FakeTarget, inside: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bounds = bound(proxy, most=2)
     token, authority = proxy.token("team-a/k8s"), f"127.0.0.1:{target.port}"
     known = await proxy.tunnel(authority, f"team-a/k8s:{'x' if inside else token}")
     bearer = f"Authorization: Bearer {token}\r\n" if inside else ""
     said = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n{bearer}\r\n".encode()
-    await known.say(said)
-    assert (await known.answer()).status == 200
+    await known.send(said)
+    assert (await known.read_response()).status == 200
     assert bounds.count == 0
     for _ in range(2):
         await proxy.open()
     await until(lambda: bounds.count == 2)
     refused = await proxy.open()
-    assert await refused.rest() == b""
-    await known.say(said)
-    assert (await known.answer()).status == 200
+    assert await refused.read_to_eof() == b""
+    await known.send(said)
+    assert (await known.read_response()).status == 200
     assert bounds.refused == 1
     found = [each for each in await lines(capsys, 4) if each["status"] == 0]
     assert [each["reason"] for each in found] == ["too many connections whose caller is not known"]
@@ -75,36 +75,36 @@ async def test_a_stranger_that_leaves_gives_its_place_to_another(proxy: Proxy) -
     first.close()
     await until(lambda: bounds.count == 0)
     second = await proxy.open()
-    await second.say(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert (await second.answer()).status == 200
+    await second.send(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await second.read_response()).status == 200
 
 
 async def test_one_address_takes_no_place_of_another(proxy: Proxy) -> None:
     bounds = bound(proxy, most_of_one=1)
     await proxy.open()
     await until(lambda: bounds.count == 1)
-    assert await (await proxy.open()).rest() == b""
+    assert await (await proxy.open()).read_to_eof() == b""
     with socket.create_connection(("127.0.0.1", proxy.port), source_address=("127.0.0.2", 0)):
         await until(lambda: bounds.count == 2)
 
 
 async def test_a_first_head_is_bounded_however_long_others_may_be(proxy: Proxy) -> None:
     stream = await proxy.open()
-    await stream.say(b"CONNECT a:1 HTTP/1.1\r\nA: " + b"a" * MAX_FIRST_HEAD)
-    answer = await stream.answer()
+    await stream.send(b"CONNECT a:1 HTTP/1.1\r\nA: " + b"a" * MAX_FIRST_HEAD)
+    answer = await stream.read_response()
     assert answer.status == 431
     assert f"{MAX_FIRST_HEAD} bytes" in answer.phrase
 
 
-async def test_a_handshake_is_bounded(proxy: Proxy, target: Target, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, capsys: pytest.CaptureFixture[str]) -> None:
     """A ClientHello may say that it has 16 MB."""
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", "team-a/k8s:x")
     assert answer.status == 200
     record = b"\x16\x03\x01\x40\x00" + b"\x01\xff\xff\xff\x03\x03" + b"\0" * (16384 - 6)
     more = b"\x16\x03\x01\x40\x00" + b"\0" * 16384
     for piece in (record, more, more):
-        await stream.say(piece)
-    assert await stream.rest() != b"HTTP"
+        await stream.send(piece)
+    assert await stream.read_to_eof() != b"HTTP"
     failed = (await lines(capsys, 2))[1]
     assert (failed["event"], failed["status"], failed["connector"]) == ("connect", 0, "team-a/k8s")
     assert failed["reason"].startswith(("TLS failed", f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes"))
@@ -118,13 +118,13 @@ async def test_a_handshake_is_bounded(proxy: Proxy, target: Target, capsys: pyte
     ],
 )
 async def test_handshakes_that_fail_are_in_the_audit_log(
-    proxy: Proxy, target: Target, said: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, target: FakeTarget, said: bytes, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     token = proxy.token("team-a/k8s")
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"team-a/k8s:{token}")
-    await stream.say(said)
+    await stream.send(said)
     stream.writer.write_eof()
-    await stream.rest()
+    await stream.read_to_eof()
     failed = (await lines(capsys, 2))[1]
     assert (failed["status"], failed["reason"]) == (0, reason)
     assert failed["caller"]["user"] != ""
@@ -145,9 +145,9 @@ async def handshaking(proxy: Proxy, host: str) -> AsyncIterator[bool]:
 
 
 async def test_invented_names_take_no_certificate_from_connectors(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    issued = proxy.service.certificates
+    issued = proxy.shared.certificates
     monkeypatch.setattr(issued, "_bucket", TokenBucket(rate=1, burst=1, now=lambda: 0.0))
     async with handshaking(proxy, "one.example") as served:
         assert served

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from tests.fakes.proxy import Proxy, Stream
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 
 KEY = "team-a/k8s"
 BINARY = os.urandom(300_000)
@@ -37,15 +37,15 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-async def ask(proxy: Proxy, target: Target, lines: list[str]) -> Stream:
+async def ask(proxy: Proxy, target: FakeTarget, lines: list[str]) -> ClientConnection:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say("\r\n".join([lines[0], f"Host: 127.0.0.1:{target.port}", *lines[1:], "", ""]).encode())
+    await client.send("\r\n".join([lines[0], f"Host: 127.0.0.1:{target.port}", *lines[1:], "", ""]).encode())
     return client
 
 
-async def accept(conversation: Conversation, protocol: str) -> bytes:
-    head = await conversation.head()
-    await conversation.say(
+async def accept(conversation: TargetConnection, protocol: str) -> bytes:
+    head = await conversation.read_head()
+    await conversation.send(
         f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{ACCEPT[protocol]}\r\n".encode()
     )
     return head
@@ -53,18 +53,18 @@ async def accept(conversation: Conversation, protocol: str) -> bytes:
 
 @BOTH
 async def test_binary_goes_both_ways_and_comes_out_as_it_went_in(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
-    async def echo(conversation: Conversation) -> None:
+    async def echo(conversation: TargetConnection) -> None:
         await accept(conversation, protocol)
-        while data := await conversation.some():
-            await conversation.say(data)
+        while data := await conversation.read_some():
+            await conversation.send(data)
 
     target.handler = echo
     client = await ask(proxy, target, lines)
-    status, _, headers = await client.head()
+    status, _, headers = await client.read_head()
     assert (status, headers["upgrade"], headers["connection"]) == (101, protocol, "Upgrade")
-    sending = asyncio.ensure_future(client.say(BINARY))
+    sending = asyncio.ensure_future(client.send(BINARY))
     assert await asyncio.wait_for(client.reader.readexactly(len(BINARY)), 30) == BINARY
     await sending
     client.close()
@@ -72,16 +72,16 @@ async def test_binary_goes_both_ways_and_comes_out_as_it_went_in(
 
 @BOTH
 async def test_the_handshake_reaches_the_target_whole_but_for_a_second_token(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     heads: list[bytes] = []
 
-    async def once(conversation: Conversation) -> None:
+    async def once(conversation: TargetConnection) -> None:
         heads.append(await accept(conversation, protocol))
 
     target.handler = once
     client = await ask(proxy, target, lines)
-    await client.head()
+    await client.read_head()
     for line in lines[1:]:
         if not line.startswith(("Sec-WebSocket-Protocol", "Content-Length")):
             assert line.encode() in heads[0]
@@ -92,64 +92,64 @@ async def test_the_handshake_reaches_the_target_whole_but_for_a_second_token(
 
 @BOTH
 async def test_the_targets_end_is_the_clients_end(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
-    async def leave(conversation: Conversation) -> None:
+    async def leave(conversation: TargetConnection) -> None:
         await accept(conversation, protocol)
-        await conversation.say(b"the last words")
+        await conversation.send(b"the last words")
 
     target.handler = leave
     client = await ask(proxy, target, lines)
-    await client.head()
-    assert await client.rest() == b"the last words"
+    await client.read_head()
+    assert await client.read_to_eof() == b"the last words"
 
 
 @BOTH
 async def test_the_clients_end_is_the_targets_end(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     left = asyncio.Event()
 
-    async def listen(conversation: Conversation) -> None:
+    async def listen(conversation: TargetConnection) -> None:
         await accept(conversation, protocol)
-        while await conversation.some():
+        while await conversation.read_some():
             pass
         left.set()
 
     target.handler = listen
     client = await ask(proxy, target, lines)
-    await client.head()
+    await client.read_head()
     client.close()
     await asyncio.wait_for(left.wait(), 30)
 
 
 @BOTH
 async def test_a_target_that_declines_answers_as_usual(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
-    async def decline(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+    async def decline(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
 
     target.handler = decline
     client = await ask(proxy, target, lines)
-    answer = await client.answer()
+    answer = await client.read_response()
     assert (answer.status, answer.body) == (400, b"no")
     client.close()
 
 
 @BOTH
 async def test_a_switch_to_another_protocol_is_refused(
-    proxy: Proxy, target: Target, protocol: str, lines: list[str]
+    proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     other = next(each for each in ACCEPT if each != protocol)
 
-    async def confuse(conversation: Conversation) -> None:
+    async def confuse(conversation: TargetConnection) -> None:
         await accept(conversation, other)
 
     target.handler = confuse
     client = await ask(proxy, target, lines)
-    answer = await client.answer()
+    answer = await client.read_response()
     assert answer.status == 502
     assert "was not asked for" in answer.json()["message"]
     client.close()

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tests.fakes.proxy import Proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 MISPLACED = [
@@ -33,7 +33,7 @@ INSIDE = [
 @pytest.mark.parametrize("said", MISPLACED)
 async def test_in_front_of_a_tunnel(
     proxy: Proxy,
-    target: Target,
+    target: FakeTarget,
     said: bytes,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -41,8 +41,8 @@ async def test_in_front_of_a_tunnel(
     token = proxy.token("team-a/k8s")
     with caplog.at_level(logging.DEBUG):
         stream = await proxy.open()
-        await stream.say(said.replace(b"TOKEN", token.encode()).replace(b"HOST", f"127.0.0.1:{target.port}".encode()))
-        answer = await stream.answer()
+        await stream.send(said.replace(b"TOKEN", token.encode()).replace(b"HOST", f"127.0.0.1:{target.port}".encode()))
+        answer = await stream.read_response()
         assert answer.status >= 400
         await _not_written(token, capsys, caplog)
 
@@ -50,7 +50,7 @@ async def test_in_front_of_a_tunnel(
 @pytest.mark.parametrize("said", INSIDE)
 async def test_inside_a_tunnel(
     proxy: Proxy,
-    target: Target,
+    target: FakeTarget,
     said: bytes,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -58,8 +58,8 @@ async def test_inside_a_tunnel(
     token, authority = proxy.token("team-a/k8s"), f"127.0.0.1:{target.port}"
     with caplog.at_level(logging.DEBUG):
         stream = await proxy.tunnel(authority, f"team-a/k8s:{token}")
-        await stream.say(said.replace(b"TOKEN", token.encode()).replace(b"HOST", authority.encode()))
-        await stream.answer()
+        await stream.send(said.replace(b"TOKEN", token.encode()).replace(b"HOST", authority.encode()))
+        await stream.read_response()
         await _not_written(token, capsys, caplog, event="request")
 
 

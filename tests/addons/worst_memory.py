@@ -22,8 +22,8 @@ from connector_store.domain.base.names import ObjectKey
 from lab.certificates import make_ca, make_leaf
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import Stream
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 STRANGERS = 1000
@@ -44,16 +44,16 @@ def peak(proxy: RunningProxy) -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-async def pour(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY)
+async def pour(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY)
     for _ in range(BODY // len(PIECE)):
-        await conversation.say(PIECE)
+        await conversation.send(PIECE)
 
 
 @contextlib.asynccontextmanager
-async def opened(proxy: RunningProxy, source: str) -> AsyncIterator[Stream]:
-    stream = Stream(*await asyncio.open_connection("127.0.0.1", proxy.port, local_addr=(source, 0)))
+async def opened(proxy: RunningProxy, source: str) -> AsyncIterator[ClientConnection]:
+    stream = ClientConnection(*await asyncio.open_connection("127.0.0.1", proxy.port, local_addr=(source, 0)))
     try:
         yield stream
     finally:
@@ -65,15 +65,15 @@ async def stranger(stack: contextlib.AsyncExitStack, proxy: RunningProxy, number
     stream = await stack.enter_async_context(opened(proxy, f"127.0.0.{2 + number % ADDRESSES}"))
     if number % 2:
         start = b"CONNECT a.example:1 HTTP/1.1\r\nA: "
-        await stream.say(start + b"a" * (MAX_FIRST_HEAD - len(start) - 1))
+        await stream.send(start + b"a" * (MAX_FIRST_HEAD - len(start) - 1))
         return
-    await stream.say(
+    await stream.send(
         b"CONNECT a.example:1 HTTP/1.1\r\nProxy-Authorization: Basic dGVhbS1hL2s4czp4\r\n\r\n"  # team-a/k8s:x
     )
-    assert (await stream.head())[0] == 200
+    assert (await stream.read_head())[0] == 200
     record = b"\x16\x03\x01\x40\x00" + b"\x01\x01\x00\x00\x03\x03" + bytes(16384 - 6)
     more = b"\x16\x03\x01\x40\x00" + bytes(16384)
-    await stream.say((record + more)[: MAX_HANDSHAKE - 1])
+    await stream.send((record + more)[: MAX_HANDSHAKE - 1])
 
 
 async def reader(stack: contextlib.AsyncExitStack, proxy: RunningProxy, name: str, token: str) -> None:
@@ -81,14 +81,14 @@ async def reader(stack: contextlib.AsyncExitStack, proxy: RunningProxy, name: st
     stream = await stack.enter_async_context(opened(proxy, "127.0.0.1"))
     await stream.writer.start_tls(ssl.create_default_context(cadata=proxy.ca().decode()), server_hostname="localhost")
     lines = [f"GET /connectors/team-a/{name}/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
-    await stream.say("\r\n".join([*lines, "", ""]).encode())
-    await stream.head()
+    await stream.send("\r\n".join([*lines, "", ""]).encode())
+    await stream.read_head()
     transport: Any = stream.writer.transport
     transport.set_read_buffer_limits(high=1)
     transport.pause_reading()
 
 
-async def hold(proxy: RunningProxy, target: Target) -> dict[str, int]:
+async def hold(proxy: RunningProxy, target: FakeTarget) -> dict[str, int]:
     before = proxy.resident()
     async with contextlib.AsyncExitStack() as stack:
         readers = 0
@@ -107,7 +107,7 @@ async def main(home: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     ca = make_ca("target CA")
-    async with Target(make_leaf(ca, ["127.0.0.1"]), home, pour) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), home, pour) as target:
         proxy = RunningProxy(home / "proxy", options={"connector_client_timeout": f"{PATIENCE:.0f}"})
         named = [connector(f"c{number}", f"https://127.0.0.1:{target.port}") for number in range(9)]
         proxy.write("k8s.yaml", *named, secret(ca=ca.pem))

@@ -11,7 +11,7 @@ import pytest
 
 from connector_store import logs
 from connector_store.domain.config.settings import LogFormat
-from tests.fakes.writes import Writes
+from tests.fakes.writes import RecordingStream
 
 
 class Terminal(io.StringIO):
@@ -80,10 +80,10 @@ def test_handlers_of_others_stay_as_they_are() -> None:
 
 
 def test_each_line_is_one_write_however_many_it_comes_in() -> None:
-    out = Writes()
+    out = RecordingStream()
     lines = logs.LineBufferedStream(out)
     assert [lines.write(text) for text in ("a", "", "b\n", "\n", "c\nd\ne", "\n")] == [1, 0, 2, 1, 5, 1]
-    assert out.made == ["ab\n", "\n", "c\nd\n", "e\n"]
+    assert out.pieces == ["ab\n", "\n", "c\nd\n", "e\n"]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

@@ -8,20 +8,20 @@ from aiohttp import web
 Json = dict[str, Any]
 
 
-def merged(old: Json, patch: Json) -> Json:
+def merge_patch(old: Json, patch: Json) -> Json:
     """RFC 7396."""
     new = copy.deepcopy(old)
     for key, value in patch.items():
         if value is None:
             new.pop(key, None)
         elif isinstance(value, dict):
-            new[key] = merged(new.get(key) or {}, value)
+            new[key] = merge_patch(new.get(key) or {}, value)
         else:
             new[key] = value
     return new
 
 
-def shown(request: web.Request, obj: Json) -> Json:
+def as_requested(request: web.Request, obj: Json) -> Json:
     """The object, or its metadata alone where that is asked for."""
     if "as=PartialObjectMetadata" not in request.headers.get("Accept", ""):
         return obj
@@ -30,11 +30,11 @@ def shown(request: web.Request, obj: Json) -> Json:
 
 def is_collection(path: str) -> bool:
     parts = path.strip("/").split("/")
-    rest = parts[2:] if parts[0] == "api" else parts[3:]
-    return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
+    segments = parts[2:] if parts[0] == "api" else parts[3:]
+    return len(segments) == 1 or (len(segments) == 3 and segments[0] == "namespaces")
 
 
-def selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool:
+def is_selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool:
     collection = request.path
     base, _, plural = collection.rpartition("/")
     parent = path.rpartition("/")[0]
@@ -44,10 +44,10 @@ def selected(request: web.Request, path: str, obj: Json, kind: str = "") -> bool
         return True
     for part in filter(None, request.query.get("fieldSelector", "").split(",")):
         name, _, value = part.partition("=")
-        unequal = name.endswith("!")
+        is_negated = name.endswith("!")
         name = name.removesuffix("!")
-        found = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
-        if (found != value) is not unequal:
+        actual = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
+        if (actual != value) is not is_negated:
             return False
     labels = obj["metadata"].get("labels") or {}
     selector = filter(None, request.query.get("labelSelector", "").split(","))

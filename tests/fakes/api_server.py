@@ -16,7 +16,7 @@ from aiohttp import web
 
 from connector_store.kube.configuration import Configuration
 from connector_store.kube.resources import Resource
-from tests.fakes.api_rules import is_collection, merged, selected, shown
+from tests.fakes.api_rules import as_requested, is_collection, is_selected, merge_patch
 
 Json = dict[str, Any]
 Fault = Callable[[web.Request], web.StreamResponse | None]
@@ -42,9 +42,9 @@ class FakeApiServer:
     """(user, "namespace/name") that a SubjectAccessReview allows."""
     faults: list[Fault] = field(default_factory=list)
     """Asked first, in order; the first answer that is not None is given."""
-    loses: Callable[[web.Request], bool] = lambda _: False
+    drops_response: Callable[[web.Request], bool] = lambda _: False
     """Of what is done, whose answer does not arrive."""
-    missing: set[str] = field(default_factory=set)
+    unserved: set[str] = field(default_factory=set)
     """Collections (last segment of the path) that are not served."""
     requests: list[tuple[str, str, Json]] = field(default_factory=list)
     """(method, path, query and body) of every request."""
@@ -54,8 +54,8 @@ class FakeApiServer:
         self._objects: dict[str, Json] = {}
         self._log: list[_Change] = []
         self._version = 100
-        self._oldest = 0
-        self._changed = asyncio.Condition()
+        self._oldest_version = 0
+        self._log_changed = asyncio.Condition()
         self._streams: set[web.StreamResponse] = set()
 
     @property
@@ -85,15 +85,15 @@ class FakeApiServer:
         path = f"{base}/{metadata['name']}"
         old = self._objects.get(path)
         self._version += 1
-        named = {
+        stored = {
             "apiVersion": f"{resource.group}/{resource.version}" if resource.group else resource.version,
             "kind": resource.kind,
             **copy.deepcopy(obj),
         }
-        named["metadata"] |= {"resourceVersion": str(self._version), "uid": f"uid-{path}"}
-        self._objects[path] = named
-        await self._record("MODIFIED" if old else "ADDED", path, named)
-        return named
+        stored["metadata"] |= {"resourceVersion": str(self._version), "uid": f"uid-{path}"}
+        self._objects[path] = stored
+        await self._record("MODIFIED" if old else "ADDED", path, stored)
+        return stored
 
     async def delete(self, resource: Resource, name: str, namespace: str | None = None) -> None:
         await self._delete(resource.path(namespace, name))
@@ -106,7 +106,7 @@ class FakeApiServer:
 
     def compact(self) -> None:
         """Versions up to now are known no more; open watches go on."""
-        self._oldest = self._version
+        self._oldest_version = self._version
 
     def drop_streams(self) -> None:
         """Break every open watch without a farewell."""
@@ -115,29 +115,33 @@ class FakeApiServer:
                 stream._req.transport.abort()
 
     async def _record(self, kind: str, path: str, obj: Json) -> None:
-        async with self._changed:
+        async with self._log_changed:
             self._log.append(_Change(self._version, kind, copy.deepcopy(obj), path))
-            self._changed.notify_all()
+            self._log_changed.notify_all()
 
     async def _delete(self, path: str) -> Json:
-        gone = self._objects.pop(path)
+        deleted = self._objects.pop(path)
         self._version += 1
-        gone["metadata"]["resourceVersion"] = str(self._version)
-        await self._record("DELETED", path, gone)
-        return gone
+        deleted["metadata"]["resourceVersion"] = str(self._version)
+        await self._record("DELETED", path, deleted)
+        return deleted
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read() or b"null")
         self.requests.append((request.method, request.path, {**request.query, "body": body}))
         for fault in self.faults:
-            if (answer := fault(request)) is not None:
-                return answer
-        done = await self._answer(request, body)
-        return refusal(504, "Timeout", "request did not complete within the time") if self.loses(request) else done
+            if (response := fault(request)) is not None:
+                return response
+        result = await self._respond(request, body)
+        return (
+            refusal(504, "Timeout", "request did not complete within the time")
+            if self.drops_response(request)
+            else result
+        )
 
-    async def _answer(self, request: web.Request, body: Json) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, body: Json) -> web.StreamResponse:
         last = request.path.rsplit("/", 1)[-1]
-        if last in self.missing:
+        if last in self.unserved:
             return web.Response(status=404, text="404 page not found")
         match (request.method, last):
             case ("POST", "tokenreviews"):
@@ -152,9 +156,9 @@ class FakeApiServer:
             case ("GET", _) if request.path not in self._objects and is_collection(request.path):
                 return self._list(request)
             case _:
-                return await self._one(request, body)
+                return await self._handle_object(request, body)
 
-    async def _one(self, request: web.Request, body: Json) -> web.Response:
+    async def _handle_object(self, request: web.Request, body: Json) -> web.Response:
         path = request.path.removesuffix("/status")
         if request.method == "POST":
             path = f"{path}/{body['metadata']['name']}"
@@ -168,11 +172,11 @@ class FakeApiServer:
             return web.json_response(await self._delete(path))
         old = self._objects.get(path)
         if request.method in ("PUT", "PATCH") and old is not None:
-            sent = body.get("metadata") or {}
-            held = old["metadata"]
-            if any(sent.get(name) not in (None, held[name]) for name in ("resourceVersion", "uid")):
+            patch = body.get("metadata") or {}
+            metadata = old["metadata"]
+            if any(patch.get(name) not in (None, metadata[name]) for name in ("resourceVersion", "uid")):
                 return refusal(409, "Conflict", "the object has been modified")
-        new = merged(old or {}, body) if request.method == "PATCH" else copy.deepcopy(body)
+        new = merge_patch(old or {}, body) if request.method == "PATCH" else copy.deepcopy(body)
         if request.query.get("dryRun"):
             return web.json_response(new, status=201 if request.method == "POST" else 200)
         self._version += 1
@@ -184,12 +188,12 @@ class FakeApiServer:
         return web.json_response(new, status=201 if request.method == "POST" else 200)
 
     def _list(self, request: web.Request) -> web.Response:
-        items = [obj for path, obj in sorted(self._objects.items()) if selected(request, path, obj)]
+        items = [obj for path, obj in sorted(self._objects.items()) if is_selected(request, path, obj)]
         start = int(request.query.get("continue", "0"))
         end = start + int(request.query.get("limit", "1000000"))
         metadata = {"resourceVersion": str(self._version)} | ({"continue": str(end)} if end < len(items) else {})
         bare = [
-            {key: value for key, value in shown(request, obj).items() if key not in ("apiVersion", "kind")}
+            {key: value for key, value in as_requested(request, obj).items() if key not in ("apiVersion", "kind")}
             for obj in items
         ]
         return web.json_response({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": bare[start:end]})
@@ -199,8 +203,8 @@ class FakeApiServer:
         if initial and not self.watch_list:
             return refusal(422, "Invalid", "sendInitialEvents is forbidden for watch")
         since = self._version if initial else int(request.query["resourceVersion"])
-        if since < self._oldest:
-            return refusal(410, "Expired", f"too old resource version: {since} ({self._oldest})")
+        if since < self._oldest_version:
+            return refusal(410, "Expired", f"too old resource version: {since} ({self._oldest_version})")
         stream = web.StreamResponse()
         await stream.prepare(request)
         self._streams.add(stream)
@@ -208,8 +212,8 @@ class FakeApiServer:
             async with asyncio.timeout(float(request.query["timeoutSeconds"])):
                 if initial:
                     for path, obj in sorted(self._objects.items()):
-                        if selected(request, path, obj):
-                            await _send(stream, "ADDED", shown(request, obj))
+                        if is_selected(request, path, obj):
+                            await _send(stream, "ADDED", as_requested(request, obj))
                     end = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
                     await _send(stream, "BOOKMARK", {"metadata": end})
                 await self._follow(request, stream, since)
@@ -223,12 +227,12 @@ class FakeApiServer:
         position = 0
         while True:
             for change in self._log[position:]:
-                if change.version > since and selected(request, change.path, change.object, change.type):
-                    await _send(stream, change.type, shown(request, change.object))
+                if change.version > since and is_selected(request, change.path, change.object, change.type):
+                    await _send(stream, change.type, as_requested(request, change.object))
             position = len(self._log)
-            async with self._changed:
+            async with self._log_changed:
                 while len(self._log) == position:
-                    await self._changed.wait()
+                    await self._log_changed.wait()
 
     def _token_review(self, body: Json) -> web.Response:
         status = self.users.get(body["spec"]["token"])
@@ -237,8 +241,8 @@ class FakeApiServer:
         return web.json_response({**body, "status": status}, status=201)
 
     def _access_review(self, body: Json) -> web.Response:
-        wanted = body["spec"]["resourceAttributes"]
-        allowed = (body["spec"]["user"], f"{wanted['namespace']}/{wanted['name']}") in self.allowed
+        attributes = body["spec"]["resourceAttributes"]
+        allowed = (body["spec"]["user"], f"{attributes['namespace']}/{attributes['name']}") in self.allowed
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
 
@@ -247,7 +251,7 @@ def refusal(status: int, reason: str, message: str, headers: dict[str, str] | No
     return web.json_response(body, status=status, headers=headers)
 
 
-class Silence(web.Response):
+class NoResponse(web.Response):
     """No answer, for as long as the client waits."""
 
     async def prepare(self, request: web.BaseRequest) -> None:

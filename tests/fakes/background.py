@@ -10,7 +10,7 @@ Call = Callable[[Callable[[], object]], None]
 
 
 @contextmanager
-def background[T](served: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Call]]:
+def background[T](server: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Call]]:
     """`with background(relay.serving()) as (relay, call): call(relay.freeze)`"""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -23,29 +23,29 @@ def background[T](served: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, C
         asyncio.run_coroutine_threadsafe(run(), loop).result()
 
     try:
-        entered = asyncio.run_coroutine_threadsafe(_enter(served), loop).result()
+        entered = asyncio.run_coroutine_threadsafe(_enter(server), loop).result()
         try:
             yield entered, call
         finally:
-            asyncio.run_coroutine_threadsafe(_exit(served), loop).result()
+            asyncio.run_coroutine_threadsafe(_exit(server), loop).result()
     finally:
         # What still runs would outlive its loop.
-        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result()
+        asyncio.run_coroutine_threadsafe(_cancel_tasks(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-async def _end_tasks() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _enter[T](served: AbstractAsyncContextManager[T]) -> T:
-    return await served.__aenter__()
+async def _enter[T](server: AbstractAsyncContextManager[T]) -> T:
+    return await server.__aenter__()
 
 
-async def _exit(served: AbstractAsyncContextManager[object]) -> None:
-    await served.__aexit__(None, None, None)
+async def _exit(server: AbstractAsyncContextManager[object]) -> None:
+    await server.__aexit__(None, None, None)

@@ -17,8 +17,8 @@ class BelowTls:
         assert os.write(self._descriptor, data) == len(data)
 
     def write_eof(self) -> None:
-        with socket.socket(fileno=os.dup(self._descriptor)) as same:
-            same.shutdown(socket.SHUT_WR)
+        with socket.socket(fileno=os.dup(self._descriptor)) as duplicate:
+            duplicate.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
         """Close it; a session that is aborted says nothing either."""
@@ -26,5 +26,5 @@ class BelowTls:
 
     @property
     def _descriptor(self) -> int:
-        found: int = self.writer.get_extra_info("socket").fileno()
-        return found
+        descriptor: int = self.writer.get_extra_info("socket").fileno()
+        return descriptor

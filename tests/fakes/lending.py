@@ -10,6 +10,6 @@ from connector_store.minter import TokenManager
 from connector_store.target_client import TargetClient
 
 
-def as_held(held: Callable[[ObjectKey], Resolution]) -> Lending:
+def fixed_target_tokens(get_stored: Callable[[ObjectKey], Resolution]) -> Lending:
     """What `held` gives is what is lent."""
-    return Lending(held, TokenManager(cast(TargetClient, None), timeout=0.0))
+    return Lending(get_stored, TokenManager(cast(TargetClient, None), timeout=0.0))

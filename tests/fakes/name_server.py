@@ -17,7 +17,7 @@ class NameServer(asyncio.DatagramProtocol):
 
     def __init__(self, table: Mapping[str, Sequence[str]], *, ttl: int = 60, port: int = 0) -> None:
         self.table = dict(table)
-        self.asked: list[str] = []
+        self.queries: list[str] = []
         """Names, once for each type of record."""
         self._ttl = ttl
         self._port = port
@@ -39,8 +39,8 @@ class NameServer(asyncio.DatagramProtocol):
         return "{}:{}".format(*self._transport.get_extra_info("sockname"))
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        name, end = _name(data)
-        self.asked.append(name)
+        name, end = _parse_name(data)
+        self.queries.append(name)
         if name.endswith(".silent"):
             return
         kind = int.from_bytes(data[end : end + 2])
@@ -52,10 +52,10 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport.sendto(head + data[12 : end + 4] + b"".join(records), addr)
 
 
-def _name(data: bytes) -> tuple[str, int]:
+def _parse_name(data: bytes) -> tuple[str, int]:
     """Of the question, and where it ends."""
-    labels, at = [], 12
-    while size := data[at]:
-        labels.append(data[at + 1 : at + 1 + size].decode().lower())
-        at += 1 + size
-    return ".".join(labels), at + 1
+    labels, position = [], 12
+    while size := data[position]:
+        labels.append(data[position + 1 : position + 1 + size].decode().lower())
+        position += 1 + size
+    return ".".join(labels), position + 1

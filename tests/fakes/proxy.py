@@ -25,7 +25,7 @@ from mitmproxy.tools.dump import DumpMaster
 
 from addons.__main__ import serving
 from addons.net.sockets import Farewell, Sockets
-from addons.relay.shared import Shared
+from addons.relay.shared import SharedContext
 from addons.server.process import Heap
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import SigningKey
@@ -37,7 +37,7 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """A response, read to its end."""
 
     status: int
@@ -49,43 +49,43 @@ class Answer:
         return json.loads(self.body)
 
 
-class Stream:
+class ClientConnection:
     """A client's connection, for tests that write bytes and read answers."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def head(self) -> tuple[int, str, dict[str, str]]:
+    async def read_head(self) -> tuple[int, str, dict[str, str]]:
         """A status line and headers, names in lower case."""
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE)
         line, *fields = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
         _, status, phrase = (line + "  ").split(" ", 2)
         return int(status), phrase.strip(), {n.lower(): v.strip() for n, _, v in (f.partition(":") for f in fields)}
 
-    async def answer(self, *, body: bool = True) -> Answer:
-        status, phrase, headers = await self.head()
+    async def read_response(self, *, body: bool = True) -> Response:
+        status, phrase, headers = await self.read_head()
         content = b""
         if body and headers.get("transfer-encoding") == "chunked":
-            content = await self._chunks()
+            content = await self._read_chunks()
         elif body and "content-length" in headers:
             content = await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), PATIENCE)
-        return Answer(status=status, phrase=phrase, headers=headers, body=content)
+        return Response(status=status, phrase=phrase, headers=headers, body=content)
 
-    async def rest(self) -> bytes:
+    async def read_to_eof(self) -> bytes:
         """Everything until the other side closes; a reset counts as its end."""
-        found = bytearray()
+        content = bytearray()
         with suppress(OSError):
             async with asyncio.timeout(PATIENCE):
                 while data := await self.reader.read(65536):
-                    found += data
-        return bytes(found)
+                    content += data
+        return bytes(content)
 
-    async def _chunks(self) -> bytes:
+    async def _read_chunks(self) -> bytes:
         content = bytearray()
         async with asyncio.timeout(PATIENCE):
             while size := int(await self.reader.readuntil(b"\r\n"), 16):
@@ -106,25 +106,25 @@ class Proxy:
         self.folder = folder
         self.confdir = confdir
         self.port: int = master.addons.get("proxyserver").listen_addrs()[0][1]
-        self._streams: list[Stream] = []
+        self._clients: list[ClientConnection] = []
         self._key = SigningKey.load_or_create(confdir)
 
     @property
-    def service(self) -> Shared:
-        found: Shared = self.master.addons.get("connections").parts().service
-        return found
+    def shared(self) -> SharedContext:
+        shared: SharedContext = self.master.addons.get("connections").parts().service
+        return shared
 
-    def end_with(self, farewell: Farewell) -> None:
+    def set_farewell(self, farewell: Farewell) -> None:
         """The times of connections that are opened from now on."""
         connections = self.master.addons.get("connections")
-        connections.take(replace(connections.parts(), service=replace(self.service, farewell=farewell)))
+        connections.take(replace(connections.parts(), service=replace(self.shared, farewell=farewell)))
 
     @property
     def sockets(self) -> Sockets:
         """Of the one client connection that is open."""
-        found: tuple[Sockets, ...] = tuple(self.master.addons.get("connections")._open.values())
-        (one,) = found
-        return one
+        open_sockets: tuple[Sockets, ...] = tuple(self.master.addons.get("connections")._open.values())
+        (sockets,) = open_sockets
+        return sockets
 
     @property
     def stage(self) -> Any:
@@ -132,62 +132,67 @@ class Proxy:
         return self.sockets._stage
 
     @property
-    def connections(self) -> int:
-        found: int = self.master.addons.get("connections").open
-        return found
+    def connection_count(self) -> int:
+        count: int = self.master.addons.get("connections").open
+        return count
 
     def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
         return self._key.issue(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
 
-    async def open(self) -> Stream:
+    async def open(self) -> ClientConnection:
         """A TCP connection, nothing said."""
-        stream = Stream(*await asyncio.open_connection("127.0.0.1", self.port))
-        self._streams.append(stream)
-        return stream
+        client = ClientConnection(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._clients.append(client)
+        return client
 
     def close(self) -> None:
         """End all connections of callers."""
-        for stream in self._streams:
-            stream.close()
+        for client in self._clients:
+            client.close()
 
     async def connect(
-        self, authority: str, credentials: str | bytes | None, *, agent: str = "test", stream: Stream | None = None
-    ) -> tuple[Stream, Answer]:
+        self,
+        authority: str,
+        credentials: str | bytes | None,
+        *,
+        agent: str = "test",
+        client: ClientConnection | None = None,
+    ) -> tuple[ClientConnection, Response]:
         """Send a CONNECT; `credentials` are `ns/name:token`, or the whole header's value as bytes."""
-        stream = stream or await self.open()
+        client = client or await self.open()
         value = credentials
         if isinstance(value, str):
             value = b"Basic " + base64.b64encode(value.encode())
         line = b"" if value is None else b"Proxy-Authorization: %b\r\n" % value
         name = authority.encode()
-        await stream.say(
+        await client.send(
             b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\n%b\r\n" % (name, name, agent.encode(), line)
         )
-        return stream, await stream.answer()
+        return client, await client.read_response()
 
-    async def tunnel(self, authority: str, credentials: str) -> Stream:
+    async def tunnel(self, authority: str, credentials: str) -> ClientConnection:
         """CONNECT and TLS."""
-        stream, answer = await self.connect(authority, credentials)
-        assert answer.status == 200, answer
-        await self.start_tls(stream, authority.rpartition(":")[0])
-        return stream
+        client, response = await self.connect(authority, credentials)
+        assert response.status == 200, response
+        await self.start_tls(client, authority.rpartition(":")[0])
+        return client
 
-    async def open_tls(self, server_name: str = "127.0.0.1", *, verify: bool = True) -> Stream:
+    async def open_tls(self, server_name: str = "127.0.0.1", *, verify: bool = True) -> ClientConnection:
         """TLS at the port, with a certificate that is checked for `server_name`."""
-        stream = await self.open()
-        await self.start_tls(stream, server_name, verify=verify)
-        return stream
+        client = await self.open()
+        await self.start_tls(client, server_name, verify=verify)
+        return client
 
-    async def start_tls(self, stream: Stream, host: str, *, verify: bool = True) -> None:
+    async def start_tls(self, client: ClientConnection, host: str, *, verify: bool = True) -> None:
         context = ssl.create_default_context(cafile=str(self.confdir / "mitmproxy-ca-cert.pem"))
         # As kubectl: CAs without a key identifier are CAs.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if not verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        await asyncio.wait_for(stream.writer.start_tls(context, server_hostname=host), PATIENCE)
+        await asyncio.wait_for(client.writer.start_tls(context, server_hostname=host), PATIENCE)
 
 
-class Declared(dict[str, _Option]):
+class OptionTable(dict[str, _Option]):
     """Copied with the values as they are. mitmproxy copies all options before each change, and looks at each as if it
     were new."""
 
@@ -198,10 +203,10 @@ class Declared(dict[str, _Option]):
 class Options(options.Options):
     """Tells of none that is new, of which mitmproxy tells every addon so far. Both are half of a proxy's start."""
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         super().__init__()
-        self.__dict__["_options"] = Declared(self._options)
-        self.update(**given)
+        self.__dict__["_options"] = OptionTable(self._options)
+        self.update(**values)
 
     def add_option(
         self, name: str, typespec: object, default: Any, help: str, choices: Sequence[str] | None = None
@@ -216,28 +221,28 @@ class Commands(CommandManager):
         pass
 
 
-def _left(_: Heap) -> None:
+def _skip_freeze(_: Heap) -> None:
     """The heap is that of the tests: to freeze it would keep the garbage of all that ran before."""
 
 
 @asynccontextmanager
 async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
     """Serve the manifests of `folder`; `settings` are options of the proxy."""
-    given = {"connector_source": str(folder), "connector_admin": ""} | settings
+    option_values = {"connector_source": str(folder), "connector_admin": ""} | settings
     opts = Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
-    opts.set(*(f"{name}={value}" for name, value in given.items()), defer=True)
+    opts.set(*(f"{name}={value}" for name, value in option_values.items()), defer=True)
     opts.update(scripts=[str(ROOT / "addons" / "connector.py")])
-    with patch.multiple(Heap, running=_left, done=_left):
+    with patch.multiple(Heap, running=_skip_freeze, done=_skip_freeze):
         task = asyncio.create_task(master.run())
         try:
             await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
             proxy = Proxy(master, folder, confdir)
-            await until(lambda: task.done() or not proxy.service.checks.missing)
+            await until(lambda: task.done() or not proxy.shared.checks.missing)
             yield proxy
             proxy.close()
         finally:
-            await _end(master)
+            await _shut_down(master)
             await asyncio.wait_for(task, PATIENCE)
             if lifecycle := master.addons.get("lifecycle"):
                 await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
@@ -254,7 +259,7 @@ def _as_a_service(opts: options.Options) -> Master:
     return master
 
 
-async def _end(master: Master) -> None:
+async def _shut_down(master: Master) -> None:
     """mitmproxy leaves its listeners and connections to the end of the process; a test has more to do after it."""
     server = master.addons.get("proxyserver")
     await server.servers.update([])

@@ -10,38 +10,38 @@ from urllib.parse import urlsplit
 _CHUNK = 64 * 1024
 
 
-class Relay:
+class TcpRelay:
     """`async with Relay("https://127.0.0.1:6443").serving() as relay: relay.url`"""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
         self._scheme = parts.scheme
         self._host, self._port = parts.hostname or "", parts.port or 443
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._is_flowing = asyncio.Event()
+        self._is_flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._ended: list[asyncio.StreamWriter] = []
+        self._closed_writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._over = False
+        self._is_closing = False
         self.url = ""
-        self.accepted = 0
+        self.accept_count = 0
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Relay"]:
+    async def serving(self) -> AsyncIterator["TcpRelay"]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"{self._scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
-            self._over = True
+            self._is_closing = True
             server.close()
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             # What a silent peer never took would keep them open past this loop.
-            for writer in self._ended:
+            for writer in self._closed_writers:
                 writer.transport.abort()
-            await asyncio.gather(*(writer.wait_closed() for writer in self._ended), return_exceptions=True)
+            await asyncio.gather(*(writer.wait_closed() for writer in self._closed_writers), return_exceptions=True)
             # Those too that were accepted and not served yet.
             await server.wait_closed()
 
@@ -54,43 +54,43 @@ class Relay:
 
     def freeze(self) -> None:
         """Pass nothing more and say nothing: no FIN, no RST. New connections are accepted and silent too."""
-        self._flowing.clear()
+        self._is_flowing.clear()
 
     def thaw(self) -> None:
-        self._flowing.set()
+        self._is_flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._over:
+        if self._is_closing:
             writer.transport.abort()
             return
-        self.accepted += 1
+        self.accept_count += 1
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            await self._flowing.wait()
-            there, back = await asyncio.open_connection(self._host, self._port)
-            self._writers.add(back)
+            await self._is_flowing.wait()
+            target_reader, target_writer = await asyncio.open_connection(self._host, self._port)
+            self._writers.add(target_writer)
             try:
                 async with asyncio.TaskGroup() as pair:
-                    pair.create_task(self._pass(reader, back))
-                    pair.create_task(self._pass(there, writer))
+                    pair.create_task(self._pass(reader, target_writer))
+                    pair.create_task(self._pass(target_reader, writer))
             finally:
-                self._writers.discard(back)
-                self._ended.append(back)
-                back.close()
+                self._writers.discard(target_writer)
+                self._closed_writers.append(target_writer)
+                target_writer.close()
         except* OSError:
             pass
         finally:
             self._writers.discard(writer)
-            self._ended.append(writer)
+            self._closed_writers.append(writer)
             writer.close()
             self._tasks.discard(task)
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(_CHUNK):
-            await self._flowing.wait()
+            await self._is_flowing.wait()
             sink.write(data)
             await sink.drain()
         if sink.can_write_eof():

@@ -9,54 +9,54 @@ from pathlib import Path
 from typing import Self
 
 from lab.certificates import Issued
-from tests.fakes.waiting import end
+from tests.fakes.waiting import close_server
 
-Handler = Callable[["Conversation"], Awaitable[None]]
+Handler = Callable[["TargetConnection"], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
-class Conversation:
+class TargetConnection:
     """One connection to the target; `received` is all that came."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     received: bytearray = field(default_factory=bytearray)
 
-    async def head(self) -> bytes:
+    async def read_head(self) -> bytes:
         """The next request's head."""
-        found = await self.reader.readuntil(b"\r\n\r\n")
-        self.received += found
-        return found
+        data = await self.reader.readuntil(b"\r\n\r\n")
+        self.received += data
+        return data
 
-    async def exactly(self, size: int) -> bytes:
-        found = await self.reader.readexactly(size)
-        self.received += found
-        return found
+    async def read_exactly(self, size: int) -> bytes:
+        data = await self.reader.readexactly(size)
+        self.received += data
+        return data
 
-    async def some(self) -> bytes:
-        found = await self.reader.read(65536)
-        self.received += found
-        return found
+    async def read_some(self) -> bytes:
+        data = await self.reader.read(65536)
+        self.received += data
+        return data
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
 
-async def answer_all(conversation: Conversation) -> None:
+async def respond_to_all(connection: TargetConnection) -> None:
     """200 with the body `ok` to every request without a body."""
     while True:
-        await conversation.head()
-        await conversation.say(OK)
+        await connection.read_head()
+        await connection.send(OK)
 
 
-class Target:
+class FakeTarget:
     """`async with Target(certificate, folder, handler) as target`: listens on `target.port`."""
 
-    def __init__(self, certificate: Issued | None, folder: Path, handler: Handler = answer_all) -> None:
+    def __init__(self, certificate: Issued | None, folder: Path, handler: Handler = respond_to_all) -> None:
         self.handler = handler
-        self.conversations: list[Conversation] = []
+        self.connections: list[TargetConnection] = []
         self.port = 0
         self._context = _context(certificate, folder) if certificate is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +64,7 @@ class Target:
     @property
     def received(self) -> bytes:
         """All that was sent to it, on all connections."""
-        return b"".join(bytes(each.received) for each in self.conversations)
+        return b"".join(bytes(each.received) for each in self.connections)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
@@ -77,19 +77,19 @@ class Target:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # A TLS connection takes leave of its peer, which may be gone; the next test's loop is not this one's.
-        for conversation in self.conversations:
-            conversation.writer.transport.abort()
-        await end(self._server)
+        for connection in self.connections:
+            connection.writer.transport.abort()
+        await close_server(self._server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        conversation = Conversation(reader, writer)
-        self.conversations.append(conversation)
+        connection = TargetConnection(reader, writer)
+        self.connections.append(connection)
         with contextlib.suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
-            await self.handler(conversation)
+            await self.handler(connection)
         writer.close()
 
 

@@ -9,19 +9,19 @@ from tests.fakes.proxy import Proxy
 
 
 @dataclass
-class Watcher:
+class FlowWatcher:
     """An addon of mitmproxy's; `act` does something to a flow in the hook `at`."""
 
-    at: str = ""
+    hook: str = ""
     act: Callable[[http.HTTPFlow], None] = lambda _: None
-    seen: list[str] = field(default_factory=list)
+    hook_names: list[str] = field(default_factory=list)
     flows: list[http.HTTPFlow] = field(default_factory=list)
 
     def _hook(self, name: str, flow: http.HTTPFlow) -> None:
-        self.seen.append(name)
+        self.hook_names.append(name)
         if flow not in self.flows:
             self.flows.append(flow)
-        if name == self.at:
+        if name == self.hook:
             self.act(flow)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -40,7 +40,7 @@ class Watcher:
         self._hook("error", flow)
 
 
-def watch(proxy: Proxy, at: str = "", act: Callable[[http.HTTPFlow], None] = lambda _: None) -> Watcher:
-    watcher = Watcher(at, act)
+def add_watcher(proxy: Proxy, hook: str = "", act: Callable[[http.HTTPFlow], None] = lambda _: None) -> FlowWatcher:
+    watcher = FlowWatcher(hook, act)
     proxy.master.addons.add(watcher)
     return watcher

@@ -3,11 +3,11 @@
 import io
 
 
-class Writes(io.StringIO):
+class RecordingStream(io.StringIO):
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[str] = []
+        self.pieces: list[str] = []
 
     def write(self, text: str) -> int:
-        self.made.append(text)
+        self.pieces.append(text)
         return len(text)

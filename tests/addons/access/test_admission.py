@@ -30,11 +30,11 @@ from connector_store.domain.objects.models import TOKEN_NOT_ISSUED
 from connector_store.folder.access import TokenAccess
 from connector_store.minter import TokenManager
 from tests.addons.relay.test_inject import target as usable
-from tests.fakes.lending import as_held
+from tests.fakes.lending import fixed_target_tokens
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
-from tests.fakes.watcher import watch
+from tests.fakes.watcher import add_watcher
 
 KEY = "team-a/k8s"
 
@@ -71,11 +71,11 @@ RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=Obje
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
     connections = proxy.master.addons.get("connections")
-    checks = replace(proxy.service.checks, access=access)
-    connections.take(replace(connections.parts(), service=replace(proxy.service, checks=checks)))
+    checks = replace(proxy.shared.checks, access=access)
+    connections.take(replace(connections.parts(), service=replace(proxy.shared, checks=checks)))
 
 
-def get(target: Target, token: str = "t") -> bytes:
+def get(target: FakeTarget, token: str = "t") -> bytes:
     return b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %b\r\n\r\n" % (
         target.port,
         token.encode(),
@@ -93,73 +93,73 @@ def get(target: Target, token: str = "t") -> bytes:
     ],
 )
 async def test_with_password_x_each_request_brings_its_token(
-    proxy: Proxy, target: Target, answer: AccessResult | Exception, status: int
+    proxy: Proxy, target: FakeTarget, answer: AccessResult | Exception, status: int
 ) -> None:
     access = SlowAccess(answer)
     give(proxy, access)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    await client.say(get(target))
+    await client.send(get(target))
     await until(lambda: access.asked == 1)
-    assert target.conversations == []
+    assert target.connections == []
     access.go_on.set()
-    assert (await client.answer()).status == status
-    assert len(target.conversations) == (status == 200)
+    assert (await client.read_response()).status == status
+    assert len(target.connections) == (status == 200)
 
 
-async def test_with_password_x_a_request_without_a_token_gets_401(proxy: Proxy, target: Target) -> None:
+async def test_with_password_x_a_request_without_a_token_gets_401(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    answer = await client.answer()
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    answer = await client.read_response()
     assert (answer.status, answer.json()["reason"]) == (401, "Unauthorized")
-    assert target.conversations == []
+    assert target.connections == []
 
 
-async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: Target) -> None:
+async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: FakeTarget) -> None:
     access = SlowAccess(GRANTED, Refused(check="use", reason=""))
     give(proxy, access)
     access.go_on.set()
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:t")
     access.go_on.clear()
-    await client.say(b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100000000\r\n\r\n" % target.port)
+    await client.send(b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100000000\r\n\r\n" % target.port)
     await until(lambda: access.asked == 2)
 
     async def flood() -> None:
         for _ in range(1000):
-            await asyncio.wait_for(client.say(b"x" * 65536), 0.5)
+            await asyncio.wait_for(client.send(b"x" * 65536), 0.5)
 
     # The kernel and asyncio hold some; then the client has to wait, as writing to a full pipe does.
     with pytest.raises(TimeoutError):
         await flood()
     access.go_on.set()
-    assert (await client.answer()).status == 403
+    assert (await client.read_response()).status == 403
 
 
-async def test_a_method_that_kubernetes_does_not_have_is_refused(proxy: Proxy, target: Target) -> None:
+async def test_a_method_that_kubernetes_does_not_have_is_refused(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"TRACE /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    assert (await client.answer()).status == 400
-    assert target.conversations == []
+    await client.send(b"TRACE /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    assert (await client.read_response()).status == 400
+    assert target.connections == []
 
 
 async def test_an_error_in_the_data_path_closes_the_connection(
-    proxy: Proxy, target: Target, caplog: pytest.LogCaptureFixture
+    proxy: Proxy, target: FakeTarget, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(SlowAccess):
         def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
             raise RuntimeError(f"about {token}")
 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    object.__setattr__(proxy.service.checks, "access", Broken())
-    await client.say(get(target, "canary-token"))
-    assert await client.rest() == b""
-    await until(lambda: proxy.connections == 0)
-    assert target.conversations == []
+    object.__setattr__(proxy.shared.checks, "access", Broken())
+    await client.send(get(target, "canary-token"))
+    assert await client.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
+    assert target.connections == []
     assert "RuntimeError in the data path" in caplog.text
     assert "canary" not in caplog.text
 
 
 async def test_who_lost_the_right_while_a_person_thought_is_refused(
-    folder: Path, confdir: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    folder: Path, confdir: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = Refused(check="token", reason="expired")
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
@@ -168,10 +168,10 @@ async def test_who_lost_the_right_while_a_person_thought_is_refused(
             monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused)
             monkeypatch.setattr(TokenAccess, "withdrawn", 1)
 
-        watch(watched, "request", withdraw)
+        add_watcher(watched, "request", withdraw)
         client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-        assert (await client.answer()).status == 401
+        await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        assert (await client.read_response()).status == 401
     assert target.received == b""
 
 
@@ -222,7 +222,7 @@ class World:
     """A Connector that leads to h:443, and connections of callers t and u."""
 
     def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
-        self.lending = as_held(lambda _: usable("target-token"))
+        self.lending = fixed_target_tokens(lambda _: usable("target-token"))
         self.access = Known({"t": "t", "u": "u"})
         self.checks = Checks(
             missing=missing,

@@ -8,7 +8,7 @@ from addons.access.checks import REFUSALS, Checks, ask, may_use
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.verdict import AccessPolicy
-from tests.fakes.lending import as_held
+from tests.fakes.lending import fixed_target_tokens
 
 KEY = ObjectKey("n", "a")
 GRANTED = Granted(identity=Identity(user="u"))
@@ -81,7 +81,9 @@ async def test_a_check_that_hangs_has_its_end() -> None:
 
 
 def checks(access: FakeAccess) -> Checks:
-    return Checks(missing=frozenset(), access=access, lending=as_held(lambda key: None), rules=AccessPolicy())
+    return Checks(
+        missing=frozenset(), access=access, lending=fixed_target_tokens(lambda key: None), rules=AccessPolicy()
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ def read(data: bytes, cuts: list[int] | None = None, *, max_trailers: int = 1000
     for start, end in itertools.pairwise(edges):
         if start == end:
             continue
-        if reader.done:
-            reader.rest += data[start:end]
+        if reader.is_complete:
+            reader.trailing_data += data[start:end]
         else:
             content += reader.receive(data[start:end])
     return content, reader
@@ -37,7 +37,7 @@ def test_any_split_of_any_body_gives_its_content(
     data += b"".join(b"%b: %b\r\n" % each for each in trailers) + b"\r\n" + rest
     content, reader = read(data, cuts)
     assert content == b"".join(chunks)
-    assert (reader.done, reader.rest) == (True, rest)
+    assert (reader.is_complete, reader.trailing_data) == (True, rest)
     assert reader.trailers == b"".join(b"%b: %b\r\n" % each for each in trailers) + b"\r\n"
 
 
@@ -82,7 +82,7 @@ def test_sizes_at_their_bounds(line: bytes) -> None:
     for cuts in ([], list(range(len(line) + 20))):
         content, reader = read(line + b"\r\nabc\r\n0\r\n\r\n", cuts)
         assert content == b"abc"
-        assert reader.done
+        assert reader.is_complete
 
 
 def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:
@@ -94,9 +94,9 @@ def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:
 
 def test_between_two_chunks_nothing_of_the_next_has_come() -> None:
     reader = ChunkedReader(max_trailers=100)
-    assert reader.between
+    assert reader.is_between_chunks
     for piece in (b"1", b"\r\n", b"a", b"\r"):
         reader.receive(piece)
-        assert not reader.between
+        assert not reader.is_between_chunks
     reader.receive(b"\n")
-    assert reader.between
+    assert reader.is_between_chunks

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.http1.framing import MAX_REMEMBERED, RequestReader, ResponseReader, body_of, parse_fields
+from addons.http1.framing import MAX_CACHED_HEADERS, RequestReader, ResponseReader, parse_body_framing, parse_headers
 from addons.http1.messages import (
-    End,
-    Event,
-    Invalid,
+    BodyEnd,
+    EndOfMessage,
+    InvalidMessage,
+    MessageEvent,
     RequestHead,
     ResponseHead,
-    Until,
     render_chunk,
     render_last_chunk,
 )
@@ -23,18 +23,18 @@ MAX = 4096
 Reader = RequestReader | ResponseReader
 
 
-def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: bool = False) -> list[Event]:
+def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: bool = False) -> list[MessageEvent]:
     """All events of all messages in `data`, adjacent body pieces joined."""
-    events: list[Event] = []
+    events: list[MessageEvent] = []
     edges = [0, *sorted({cut for cut in cuts or [] if cut < len(data)}), len(data)]
 
-    def take(found: list[Event]) -> None:
+    def take(found: list[MessageEvent]) -> None:
         for event in found:
             if isinstance(event, bytes) and events and isinstance(events[-1], bytes):
                 events[-1] += event
             else:
                 events.append(event)
-        if found and isinstance(found[-1], End) and isinstance(reader, RequestReader):
+        if found and isinstance(found[-1], EndOfMessage) and isinstance(reader, RequestReader):
             take(reader.next_message() or [])
 
     for start, end in itertools.pairwise(edges):
@@ -44,11 +44,13 @@ def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: boo
     return events
 
 
-def requests(data: bytes, cuts: list[int] | None = None) -> list[Event]:
+def requests(data: bytes, cuts: list[int] | None = None) -> list[MessageEvent]:
     return feed(RequestReader(max_head=MAX), data, cuts)
 
 
-def responses(data: bytes, cuts: list[int] | None = None, *, method: bytes = b"GET", eof: bool = False) -> list[Event]:
+def responses(
+    data: bytes, cuts: list[int] | None = None, *, method: bytes = b"GET", eof: bool = False
+) -> list[MessageEvent]:
     return feed(ResponseReader(max_head=MAX, method=method), data, cuts, eof=eof)
 
 
@@ -82,7 +84,7 @@ def test_any_split_of_any_requests_gives_the_same_events(
     data = b"".join(b"POST /a?b HTTP/1.1\r\n" + lines + framing + b"\r\n" + wire for framing, wire, _ in bodies)
     events = requests(data, cuts)
     assert events == requests(data)
-    assert sum(isinstance(each, End) for each in events) == len(bodies)
+    assert sum(isinstance(each, EndOfMessage) for each in events) == len(bodies)
     assert b"".join(each for each in events if isinstance(each, bytes)) == b"".join(each for *_, each in bodies)
     first = events[0]
     assert isinstance(first, RequestHead)
@@ -98,7 +100,7 @@ def test_any_split_of_any_response_gives_the_same_events(
     data = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n" + framing + b"\r\n" + wire
     events = responses(data, cuts, eof=True)
     assert events == responses(data, eof=True)
-    assert [type(each) for each in events if not isinstance(each, bytes)] == [ResponseHead, ResponseHead, End]
+    assert [type(each) for each in events if not isinstance(each, bytes)] == [ResponseHead, ResponseHead, EndOfMessage]
     assert b"".join(each for each in events if isinstance(each, bytes)) == content
 
 
@@ -118,12 +120,12 @@ def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) 
     assert requests(MESSAGES, list(range(step, len(MESSAGES), step))) == [
         RequestHead(b"POST", b"/a", 1, Headers([(b"Host", b"t:1"), (b"Content-Length", b"5")]), 5),
         b"hello",
-        End(),
-        RequestHead(b"PUT", b"/b?c", 1, Headers([(b"Transfer-Encoding", b"chunked")]), Until.LAST_CHUNK),
+        EndOfMessage(),
+        RequestHead(b"PUT", b"/b?c", 1, Headers([(b"Transfer-Encoding", b"chunked")]), BodyEnd.LAST_CHUNK),
         b"abcde",
-        End(Headers([(b"A", b"b")])),
+        EndOfMessage(Headers([(b"A", b"b")])),
         RequestHead(b"GET", b"/c", 1, Headers([(b"Host", b"t:1")]), 0),
-        End(),
+        EndOfMessage(),
     ]
 
 
@@ -133,7 +135,7 @@ def test_an_answer_is_read_in_pieces_of_any_size(step: int) -> None:
         ResponseHead(103, b"Early Hints", 1, Headers([(b"Link", b"a")]), 0),
         ResponseHead(200, b"All  is well", 1, Headers([(b"Content-Length", b"5")]), 5),
         b"hello",
-        End(),
+        EndOfMessage(),
     ]
 
 
@@ -190,7 +192,7 @@ def test_an_ambiguous_request_is_invalid_however_it_is_split_and_before_its_body
     follow = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
     for cuts in ([], list(range(len(data)))):
         [invalid] = requests(data + follow, cuts)
-        assert isinstance(invalid, Invalid)
+        assert isinstance(invalid, InvalidMessage)
         assert invalid.status == 400
 
 
@@ -200,9 +202,9 @@ def test_behind_a_bad_chunk_nothing_is_read(end: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         events = requests(data + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cuts)
         assert isinstance(events[0], RequestHead)
-        assert isinstance(events[-1], Invalid)
+        assert isinstance(events[-1], InvalidMessage)
         assert events[-1].status == 400
-        assert not any(isinstance(each, RequestHead | End) for each in events[1:])
+        assert not any(isinstance(each, RequestHead | EndOfMessage) for each in events[1:])
 
 
 BAD_RESPONSES = {
@@ -224,7 +226,7 @@ BAD_RESPONSES = {
 def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         [invalid] = responses(data, cuts)
-        assert isinstance(invalid, Invalid)
+        assert isinstance(invalid, InvalidMessage)
 
 
 @pytest.mark.parametrize(
@@ -239,35 +241,35 @@ def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> No
     ],
 )
 def test_a_response_without_a_body_ends_with_its_head(method: bytes, head: bytes) -> None:
-    assert [type(each) for each in responses(head, method=method)] == [ResponseHead, End]
+    assert [type(each) for each in responses(head, method=method)] == [ResponseHead, EndOfMessage]
 
 
 def test_a_response_without_a_length_ends_with_the_connection() -> None:
     events = responses(b"HTTP/1.0 200 OK\r\n\r\nabc", eof=True)
     assert isinstance(events[0], ResponseHead)
-    assert events[0].body is Until.CLOSE
-    assert events[1:] == [b"abc", End()]
+    assert events[0].body is BodyEnd.CLOSE
+    assert events[1:] == [b"abc", EndOfMessage()]
 
 
 def test_an_end_is_told_once_and_none_where_nothing_was_begun() -> None:
     reader = ResponseReader(max_head=MAX, method=b"GET")
     assert reader.receive_eof() == []
     reader.receive(b"HTTP/1.1 200 OK\r\n\r\na")
-    assert reader.receive_eof() == [End()]
+    assert reader.receive_eof() == [EndOfMessage()]
     assert reader.receive_eof() == []
 
 
 def test_only_within_a_chunked_body_there_is_a_place_between_chunks() -> None:
     reader = ResponseReader(max_head=MAX, method=b"GET")
-    assert not reader.between_chunks
+    assert not reader.is_between_chunks
     reader.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    assert reader.between_chunks
+    assert reader.is_between_chunks
     reader.receive(b"3\r\na")
-    assert not reader.between_chunks
+    assert not reader.is_between_chunks
     reader.receive(b"bc\r\n")
-    assert reader.between_chunks
+    assert reader.is_between_chunks
     reader.receive(b"0\r\n\r\n")
-    assert not reader.between_chunks
+    assert not reader.is_between_chunks
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_only_within_a_chunked_body_there_is_a_place_between_chunks() -> None:
     ],
 )
 def test_a_response_that_is_cut_off_does_not_end(data: bytes) -> None:
-    assert responses(data, eof=True)[-1] == Invalid(400, "cut off")
+    assert responses(data, eof=True)[-1] == InvalidMessage(400, "cut off")
 
 
 def test_after_a_101_everything_belongs_to_the_other_protocol() -> None:
@@ -293,9 +295,9 @@ def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> Non
     data = start + b"a" * (MAX - len(start) - len(end) + extra) + end
     for cuts in ([], list(range(len(data)))):
         events = requests(data, cuts)
-        assert [type(each) for each in events] == ([Invalid] if extra else [RequestHead, End])
+        assert [type(each) for each in events] == ([InvalidMessage] if extra else [RequestHead, EndOfMessage])
         if extra:
-            assert events == [Invalid(431, f"header larger than {MAX} bytes")]
+            assert events == [InvalidMessage(431, f"header larger than {MAX} bytes")]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> Non
 )
 def test_what_can_become_no_head_is_said_to_be_none_while_more_may_come(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
-        assert requests(data, cuts) == [Invalid(400, "malformed head")]
+        assert requests(data, cuts) == [InvalidMessage(400, "malformed head")]
 
 
 @pytest.mark.parametrize("data", [b"!", b"~", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nA: b\r\n"])
@@ -325,15 +327,15 @@ def test_what_may_become_a_head_is_waited_for(data: bytes) -> None:
 def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
     reader = RequestReader(max_head=MAX)
     events = reader.receive(b"CONNECT a:1 HTTP/1.0\r\n\r\n\x16\x03")
-    assert [type(each) for each in events] == [RequestHead, End]
+    assert [type(each) for each in events] == [RequestHead, EndOfMessage]
     assert reader.take_pending() == b"\x16\x03"
-    assert not reader.kept
+    assert not reader.buffer
 
 
 def test_nothing_is_read_after_an_error() -> None:
     reader = RequestReader(max_head=MAX)
     reader.receive(b"\x00")
-    assert not reader.kept
+    assert not reader.buffer
     assert reader.receive(b"GET / HTTP/1.1\r\n\r\n") == []
     assert reader.receive_eof() == []
 
@@ -359,7 +361,7 @@ WITHOUT_BODY = [
 )
 def test_a_malformed_length_is_invalid_where_there_is_no_body_too(method: bytes, status: int, lines: bytes) -> None:
     events = responses(b"HTTP/1.1 %d A\r\n%b\r\n" % (status, lines), method=method)
-    assert [type(each) for each in events] == [Invalid]
+    assert [type(each) for each in events] == [InvalidMessage]
 
 
 @pytest.mark.parametrize("status", [103, 204])
@@ -372,20 +374,22 @@ def test_a_length_where_there_can_be_none_goes_no_further(status: int) -> None:
 def test_the_length_that_an_answer_to_head_would_have_is_kept() -> None:
     head, end = responses(b"HTTP/1.1 200 A\r\nContent-Length: 5\r\n\r\n", method=b"HEAD")
     assert isinstance(head, ResponseHead)
-    assert (head.headers.single_value(b"content-length"), end) == (b"5", End())
+    assert (head.headers.single_value(b"content-length"), end) == (b"5", EndOfMessage())
 
 
 def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
-    assert parse_fields(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == ((b"B", b"1"), (b"a", b""), (b"B", b"x y"))
+    assert parse_headers(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == ((b"B", b"1"), (b"a", b""), (b"B", b"x y"))
 
 
 def test_fields_say_how_a_body_is_framed() -> None:
-    assert body_of(Headers([(b"Content-Length", b"5")])) == 5
-    assert body_of(Headers([(b"transfer-encoding", b"Chunked")])) is Until.LAST_CHUNK
-    assert body_of(Headers()) is None
-    assert body_of(Headers([(b"Content-Length", b"9" * 18)])) == 10**18 - 1
-    assert isinstance(body_of(Headers([(b"Content-Length", b"9" * 19)])), Invalid)
-    assert isinstance(body_of(Headers([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), Invalid)
+    assert parse_body_framing(Headers([(b"Content-Length", b"5")])) == 5
+    assert parse_body_framing(Headers([(b"transfer-encoding", b"Chunked")])) is BodyEnd.LAST_CHUNK
+    assert parse_body_framing(Headers()) is None
+    assert parse_body_framing(Headers([(b"Content-Length", b"9" * 18)])) == 10**18 - 1
+    assert isinstance(parse_body_framing(Headers([(b"Content-Length", b"9" * 19)])), InvalidMessage)
+    assert isinstance(
+        parse_body_framing(Headers([(b"Content-Length", b"5"), (b"Content-Length", b"5")])), InvalidMessage
+    )
 
 
 @pytest.mark.parametrize(
@@ -398,20 +402,22 @@ def test_fields_say_how_a_body_is_framed() -> None:
 )
 def test_trailers_are_fields_or_the_message_is_none(end: bytes) -> None:
     head = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert requests(head + end)[-1] == Invalid(400, "malformed header field")
+    assert requests(head + end)[-1] == InvalidMessage(400, "malformed header field")
 
 
 def test_trailers_that_must_not_be_any_do_not_pass() -> None:
     head = b"HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
     end = responses(head + b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")[-1]
-    assert end == End(Headers([(b"X-Sum", b"1")]))
+    assert end == EndOfMessage(Headers([(b"X-Sum", b"1")]))
 
 
-@pytest.mark.parametrize(("size", "remembered"), [(0, True), (MAX_REMEMBERED, True), (MAX_REMEMBERED + 1, False)])
+@pytest.mark.parametrize(
+    ("size", "remembered"), [(0, True), (MAX_CACHED_HEADERS, True), (MAX_CACHED_HEADERS + 1, False)]
+)
 def test_the_fields_of_the_request_before_are_remembered_up_to_a_size(size: int, remembered: bool) -> None:
     fields = b"A: b\r\n\r\n"
     fields = b"A: " + b"b" * max(1, size - len(fields) + 1) + b"\r\n\r\n"
-    reader = RequestReader(max_head=2 * MAX_REMEMBERED)
+    reader = RequestReader(max_head=2 * MAX_CACHED_HEADERS)
     first, _ = reader.receive(b"GET /a HTTP/1.1\r\n" + fields)
     reader.next_message()
     second, _ = reader.receive(b"GET /b HTTP/1.1\r\n" + fields)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addons.http1 import websocket
-from addons.http1.websocket import FrameEnds, going_away
+from addons.http1.websocket import FrameTracker, render_going_away
 
 
 def frame(payload: bytes, mask: bytes = b"") -> bytes:
@@ -25,11 +25,11 @@ def frame(payload: bytes, mask: bytes = b"") -> bytes:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 @pytest.mark.parametrize("mask", [b"", b"mask"])
 def test_a_frame_ends_with_its_last_byte(size: int, mask: bytes) -> None:
-    found, data = FrameEnds(skip=0), frame(bytes(size), mask)
+    found, data = FrameTracker(skip=0), frame(bytes(size), mask)
     found.receive(data[:-1])
-    assert not found.between
+    assert not found.is_between_frames
     found.receive(data[-1:])
-    assert found.between
+    assert found.is_between_frames
 
 
 @given(
@@ -42,27 +42,29 @@ def test_for_every_split_it_knows_where_frames_end(frames: list[bytes], skip: in
     ends = {skip}
     for each in frames:
         ends.add(max(ends) + len(each))
-    found, position = FrameEnds(skip=skip), 0
+    found, position = FrameTracker(skip=skip), 0
     while position < len(whole):
         step = draw.draw(st.integers(1, len(whole) - position))
         found.receive(whole[position : position + step])
         position += step
-        assert found.between is (position in ends)
+        assert found.is_between_frames is (position in ends)
 
 
 def test_before_what_is_skipped_has_passed_no_frame_may_follow() -> None:
-    found = FrameEnds(skip=2)
+    found = FrameTracker(skip=2)
     found.receive(b"a")
-    assert not found.between
+    assert not found.is_between_frames
     found.receive(b"b" + frame(b"c"))
-    assert found.between
+    assert found.is_between_frames
 
 
 def test_the_close_frame_says_that_a_server_goes_away_and_why() -> None:
-    assert going_away("bye") == b"\x88\x05" + (1001).to_bytes(2) + b"bye"
+    assert render_going_away("bye") == b"\x88\x05" + (1001).to_bytes(2) + b"bye"
 
 
-@pytest.mark.parametrize(("make", "code"), [(websocket.going_away, 1001), (websocket.not_allowed, 1008)])
+@pytest.mark.parametrize(
+    ("make", "code"), [(websocket.render_going_away, 1001), (websocket.render_policy_violation, 1008)]
+)
 @pytest.mark.parametrize("reason", ["", "the proxy ends", "x" * 500])
 def test_a_close_frame_has_a_code_and_a_reason_that_fits(make: Callable[[str], bytes], code: int, reason: str) -> None:
     frame = make(reason)

@@ -22,8 +22,8 @@ from connector_store.domain.objects.models import Target as Usable
 from connector_store.trust import TrustStore
 from lab.certificates import Issued, make_leaf
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Answer, Proxy, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import Proxy, Response, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -44,10 +44,10 @@ def silent_port() -> Iterator[int]:
             each.close()
 
 
-async def ask(proxy: Proxy, authority: str) -> Answer:
+async def ask(proxy: Proxy, authority: str) -> Response:
     client = await proxy.tunnel(authority, f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
-    answer = await client.answer()
+    await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+    answer = await client.read_response()
     client.close()
     return answer
 
@@ -79,20 +79,20 @@ async def test_a_target_that_answers_no_syn_is_a_504(
     point(tmp_path / "connectors", f"127.0.0.1:{silent_port}", target_ca)
     async with running_proxy(tmp_path / "connectors", confdir, connector_connect_timeout="0.3") as proxy:
         answer = await ask(proxy, f"127.0.0.1:{silent_port}")
-        await until(lambda: proxy.connections == 0)
+        await until(lambda: proxy.connection_count == 0)
     assert answer.status == 504
 
 
 async def test_a_target_that_answers_no_tls_is_a_504(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
-    async def silent(conversation: Conversation) -> None:
-        while await conversation.some():
+    async def silent(conversation: TargetConnection) -> None:
+        while await conversation.read_some():
             pass
 
-    async with Target(None, tmp_path, silent) as target:
+    async with FakeTarget(None, tmp_path, silent) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir, connector_connect_timeout="0.3") as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")
-            await until(lambda: proxy.connections == 0)
+            await until(lambda: proxy.connection_count == 0)
     assert answer.status == 504
     assert b"Bearer" not in target.received
 
@@ -109,7 +109,7 @@ async def test_a_certificate_that_is_not_valid_gets_no_token(
     tmp_path: Path, confdir: Path, target_ca: Issued, hosts: list[str] | None, expired: bool, words: str
 ) -> None:
     certificate = make_leaf(target_ca if hosts else None, hosts or ["127.0.0.1"], expired=expired)
-    async with Target(certificate, tmp_path) as target:
+    async with FakeTarget(certificate, tmp_path) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")
@@ -119,11 +119,11 @@ async def test_a_certificate_that_is_not_valid_gets_no_token(
 
 
 async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
-    async def plain(conversation: Conversation) -> None:
-        await conversation.some()
-        await conversation.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    async def plain(conversation: TargetConnection) -> None:
+        await conversation.read_some()
+        await conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    async with Target(None, tmp_path, plain) as target:
+    async with FakeTarget(None, tmp_path, plain) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")
@@ -132,7 +132,7 @@ async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Pat
 
 
 async def test_addresses_are_tried_in_turn_and_denied_ones_left_out(
-    tmp_path: Path, confdir: Path, target: Target, target_ca: Issued, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolved = ["127.0.0.9", "127.0.0.8", "127.0.0.1"]
     monkeypatch.setattr(socket, "getaddrinfo", _answering(socket.getaddrinfo, resolved))
@@ -141,11 +141,11 @@ async def test_addresses_are_tried_in_turn_and_denied_ones_left_out(
     denied = "127.0.0.9/32"
     async with running_proxy(tmp_path / "connectors", confdir, connector_targets_deny=denied) as proxy:
         assert (await ask(proxy, address)).status == 200
-    assert len(target.conversations) == 1
+    assert len(target.connections) == 1
 
 
 async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
-    tmp_path: Path, confdir: Path, target: Target, target_ca: Issued
+    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: Issued
 ) -> None:
     address = f"localhost:{target.port}"
     point(tmp_path / "connectors", address, target_ca)
@@ -154,7 +154,7 @@ async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
         answer = await ask(proxy, address)
     assert answer.status == 503
     assert "127.0.0.1" in answer.json()["message"]
-    assert target.conversations == []
+    assert target.connections == []
 
 
 async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:

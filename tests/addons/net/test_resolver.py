@@ -74,9 +74,9 @@ async def test_an_answer_is_kept_as_long_as_its_ttl_says() -> None:
     server = NameServer(TABLE, ttl=3600)
     async with asking(server) as found:
         first = await found.resolve("a.example", 6443)
-        asked = len(server.asked)
+        asked = len(server.queries)
         assert await found.resolve("a.example", 6443) == first
-        assert len(server.asked) == asked
+        assert len(server.queries) == asked
 
 
 async def test_an_answer_that_is_good_for_now_only_is_not_kept() -> None:
@@ -95,7 +95,7 @@ async def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPa
         found = Resolver(servers=[server.address], now=lambda: next(times))
         for questions in (2, 2, 4):
             await found.resolve("a.example", 6443)
-            assert len(server.asked) == questions
+            assert len(server.queries) == questions
         found.close()
 
 
@@ -107,7 +107,7 @@ async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyP
         await found.resolve("a.example", 6443)
         now = float(LONGEST_KEPT)
         await found.resolve("a.example", 6443)
-        assert len(server.asked) == 4
+        assert len(server.queries) == 4
         found.close()
 
 
@@ -118,7 +118,7 @@ async def test_what_is_kept_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch
     async with asking(server) as found:
         for name in ("a.example", "both.example", "both.example", "a.example"):
             assert (await found.resolve(name, 6443)).addresses
-    assert server.asked[::2] == ["a.example", "both.example", "a.example"]
+    assert server.queries[::2] == ["a.example", "both.example", "a.example"]
 
 
 async def test_channels_that_were_left_are_gone_and_what_they_were_asked_is_answered(
@@ -147,7 +147,7 @@ async def test_names_whose_servers_are_silent_keep_no_other_waiting() -> None:
     server = NameServer(TABLE)
     async with asking(server) as found:
         silent = [asyncio.ensure_future(found.resolve(f"{number}.silent", 6443)) for number in range(100)]
-        await until(lambda: len({each for each in server.asked if each.endswith(".silent")}) == 100)
+        await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == 100)
         assert (await found.resolve("a.example", 6443)).addresses == ("192.0.2.1",)
         assert not any(each.done() for each in silent)
         found.close()
@@ -160,7 +160,7 @@ async def test_many_who_ask_for_one_name_are_one_question() -> None:
     async with asking(server) as found:
         answers = await asyncio.gather(*(found.resolve("a.example", 6443) for _ in range(50)))
     assert set(answers) == {Resolved(("192.0.2.1",))}
-    assert len(server.asked) == 2
+    assert len(server.queries) == 2
 
 
 async def test_who_gives_up_does_not_take_the_answer_from_the_others() -> None:

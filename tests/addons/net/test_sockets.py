@@ -19,16 +19,16 @@ from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
 from addons.relay.requests import Requests
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
-from tests.fakes.target import OK, Conversation, Target
+from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
 
-async def test_both_sockets_are_kept_alive(proxy: Proxy, target: Target) -> None:
+async def test_both_sockets_are_kept_alive(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await client.answer()
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.read_response()
     served = tuple(proxy.sockets._open.values())
     assert len(served) == 2
     for _, each in served:
@@ -54,89 +54,89 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
 
 @pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
 async def test_who_is_refused_and_does_not_close_is_closed(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, takes: bool
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, takes: bool
 ) -> None:
-    proxy.end_with(Farewell(linger=0.05, look=0.05))
+    proxy.set_farewell(Farewell(linger=0.05, look=0.05))
     if not takes:
         monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: 1))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
     assert answer.status == 407
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     stream.close()
 
 
 SIZE = 32_000_000
 
 
-async def pour(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+async def pour(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
     for _ in range(SIZE // 64_000):
-        await conversation.say(b"x" * 64_000)
+        await conversation.send(b"x" * 64_000)
 
 
 async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_read(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
     target.handler = pour
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
     wires = dict(proxy.sockets._open)
-    await until(lambda: proxy.connections == 0 or not all(each.reads for _, each in wires.values()))
+    await until(lambda: proxy.connection_count == 0 or not all(each.reads for _, each in wires.values()))
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
-    assert len((await client.answer()).body) == SIZE
+    assert len((await client.read_response()).body) == SIZE
     client.close()
 
 
 async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client_is_not_read(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
-    async def take(conversation: Conversation) -> None:
-        await conversation.head()
+    async def take(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
         await go_on.wait()
         conversation.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
-        await conversation.exactly(SIZE)
-        await conversation.say(OK)
+        await conversation.read_exactly(SIZE)
+        await conversation.send(OK)
 
     go_on = asyncio.Event()
     target.handler = take
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     head = b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n" % (target.port, SIZE)
-    sending = asyncio.ensure_future(client.say(head + b"x" * SIZE))
+    sending = asyncio.ensure_future(client.send(head + b"x" * SIZE))
     await until(lambda: bool(target.received))
     served = proxy.sockets
-    await until(lambda: proxy.connections == 0 or not served._client.reads)
+    await until(lambda: proxy.connection_count == 0 or not served._client.reads)
     go_on.set()
-    assert (await client.answer()).status == 200
+    assert (await client.read_response()).status == 200
     await sending
     client.close()
 
 
 async def test_a_dial_that_is_reset_is_a_refusal_at_once(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TcpConnection, "made", False)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    answer = await client.answer()
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    answer = await client.read_response()
     assert answer.status == 502
     assert "connection reset" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["an answer that is the last", "a target that closes"])
 async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, close: bool
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         how = b"Connection: close\r\n" if close else b""
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
 
     unsent = [1]
-    proxy.end_with(Farewell(linger=0, cut=0, look=0))
+    proxy.set_farewell(Farewell(linger=0, cut=0, look=0))
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
@@ -144,29 +144,29 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     client = RawTls(stream, "127.0.0.1")
     await client.handshake()
     served = proxy.sockets
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: served._over)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert proxy.connections == 1
+    assert proxy.connection_count == 1
     unsent[0] = 0
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     stream.close()
 
 
 @pytest.mark.usefixtures("gone_at_once")
-async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Target) -> None:
-    proxy.end_with(Farewell(cut=0.05))
+async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: FakeTarget) -> None:
+    proxy.set_farewell(Farewell(cut=0.05))
 
-    async def endless(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    async def endless(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            await conversation.say(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await conversation.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
 
     target.handler = endless
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.reader.readexactly(10)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
     wire = proxy.sockets._client
@@ -174,20 +174,20 @@ async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Targ
     wire.lost = lambda: lost.append(True)
     await until(lambda: wire.unsent)
     (proxy.folder / "objects.yaml").unlink()
-    await until(lambda: proxy.connections == 0 and lost)
+    await until(lambda: proxy.connection_count == 0 and lost)
     client.close()
 
 
 async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
-    proxy.end_with(Farewell(cut=0.05))
+    proxy.set_farewell(Farewell(cut=0.05))
     gc.collect()
     gc.disable()
     try:
         client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-        await client.answer()
+        await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.read_response()
         served, stage, tls = (weakref.ref(each) for each in (proxy.sockets, proxy.stage, proxy.stage._client.tls))
         client.close()
         await until(lambda: served() is None and stage() is None and tls() is None)
@@ -197,7 +197,7 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collect
 
 @pytest.mark.parametrize("cut", [False, True], ids=["that has left", "that was cut"])
 async def test_a_dial_ends_with_its_client(
-    folder: Path, confdir: Path, target: Target, monkeypatch: pytest.MonkeyPatch, cut: bool
+    folder: Path, confdir: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, cut: bool
 ) -> None:
     begun, given_up = asyncio.Event(), asyncio.Event()
 
@@ -212,7 +212,7 @@ async def test_a_dial_ends_with_its_client(
     monkeypatch.setattr(sockets, "connect", silent)
     async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
         client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await until(begun.is_set)
         if cut:
             proxy.stage.cut("its Connector is gone")
@@ -221,16 +221,16 @@ async def test_a_dial_ends_with_its_client(
 
 
 async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leaves_none_open(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError
 
     monkeypatch.setattr(Sockets, "adopt", fail)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    assert await client.rest() == b""
-    await until(lambda: proxy.connections == 0)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    assert await client.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
     assert target.received == b""
 
 
@@ -255,14 +255,14 @@ class Heard:
 async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, Heard]]:
     """The sockets of a client that says nothing, without the timer of their gate."""
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    await until(lambda: proxy.connections == 1)
+    await until(lambda: proxy.connection_count == 1)
     heard, found = Heard(), proxy.sockets
     found.serve(heard)
     found.disarm()
     yield found, heard
     found.abort()
     writer.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
 
 
 LONG = 3600.0
@@ -314,7 +314,7 @@ async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connec
 
 @pytest.mark.parametrize("unsent", [0, 1], ids=["that have ended", "that still have to take what was sent"])
 async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
-    waiting: tuple[Sockets, Heard], target: Target, monkeypatch: pytest.MonkeyPatch, unsent: int
+    waiting: tuple[Sockets, Heard], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
 ) -> None:
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent))
     found, _ = waiting
@@ -330,13 +330,13 @@ async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
 
 
 async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = asyncio.Event()
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        assert await conversation.some() == b""
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        assert await conversation.read_some() == b""
         left.set()
 
     def fail(_: Requests) -> None:
@@ -345,7 +345,7 @@ async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_conn
     target.handler = handler
     monkeypatch.setattr(Requests, "closed", fail)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: target.received)
     # Not TLS: the client's connection is closed, and what runs ends with it.
     proxy.sockets._client.deliver(memoryview(b"no TLS"))

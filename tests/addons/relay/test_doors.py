@@ -4,7 +4,7 @@ import pytest
 
 from addons.access.grant import Asked, Grant
 from addons.http1.messages import RequestHead
-from addons.relay.doors import Direct, Request, Tunnel
+from addons.relay.doors import DirectRoute, RoutedRequest, TunnelRoute
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.denial import Deny
@@ -22,18 +22,18 @@ def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
 
 
 def test_in_a_tunnel_the_token_of_the_connect_is_that_of_each_request() -> None:
-    door = Tunnel(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
-    assert door.asked == Asked(KEY, "h:1", "of CONNECT")
-    assert door.read(head("/api")) == Request(door.asked, head("/api"))
+    door = TunnelRoute(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
+    assert door.connector_request == Asked(KEY, "h:1", "of CONNECT")
+    assert door.resolve(head("/api")) == RoutedRequest(door.connector_request, head("/api"))
 
 
 def test_else_each_request_brings_its_own() -> None:
-    door = Tunnel(Grant(key=KEY, authority="h:1", host="h", token=None))
-    assert door.asked is None
-    found = door.read(head("/api", token="own"))
-    assert isinstance(found, Request)
-    assert found.asked.token == "own"
-    assert door.write(found.head, Address(host="h", port=1)) is found.head
+    door = TunnelRoute(Grant(key=KEY, authority="h:1", host="h", token=None))
+    assert door.connector_request is None
+    found = door.resolve(head("/api", token="own"))
+    assert isinstance(found, RoutedRequest)
+    assert found.connector_request.token == "own"
+    assert door.rewrite_head(found.head, Address(host="h", port=1)) is found.head
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_else_each_request_brings_its_own() -> None:
     ],
 )
 def test_a_request_names_its_connector(server_name: str | None, target: str, host: str, rest: str) -> None:
-    door = Direct(NAMES, server_name)
-    found = door.read(head(target, host))
-    assert door.leads_on(head(target, host))
-    assert isinstance(found, Request)
-    assert (found.asked, found.head.target) == (Asked(KEY, None, "t"), rest.encode())
+    door = DirectRoute(NAMES, server_name)
+    found = door.resolve(head(target, host))
+    assert door.is_for_connector(head(target, host))
+    assert isinstance(found, RoutedRequest)
+    assert (found.connector_request, found.head.target) == (Asked(KEY, None, "t"), rest.encode())
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_a_request_names_its_connector(server_name: str | None, target: str, hos
 def test_what_does_not_agree_or_names_none_is_refused(
     server_name: str | None, target: str, host: str, status: int
 ) -> None:
-    found = Direct(NAMES, server_name).read(head(target, host))
+    found = DirectRoute(NAMES, server_name).resolve(head(target, host))
     assert isinstance(found, Deny)
     assert found.status == status
 
 
 def test_the_path_of_the_address_is_put_before_that_of_the_request() -> None:
-    door, address = Direct(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
+    door, address = DirectRoute(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
     first = head("/api?a=b")
     for _ in range(2):
-        found = door.write(first, address)
+        found = door.rewrite_head(first, address)
         assert (found.target, found.headers.values(b"host")) == (b"/kubernetes/global/api?a=b", [b"h:6443"])
-    assert door.write(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]
+    assert door.rewrite_head(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]

@@ -4,7 +4,7 @@ import pytest
 
 from addons.access.admission import Decision
 from addons.access.grant import Asked
-from addons.http1.messages import End, RequestHead, Until
+from addons.http1.messages import BodyEnd, EndOfMessage, RequestHead
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
 from addons.relay.response import Response
@@ -19,16 +19,16 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"
 
 
-def turn(path: bytes = b"/api", *, body: int | Until = 0) -> Exchange:
+def turn(path: bytes = b"/api", *, body: int | BodyEnd = 0) -> Exchange:
     head = RequestHead(b"GET", path, 1, Headers([(b"User-Agent", b"k")]), body)
-    return Exchange(head=head, asked=Asked(KEY, "h:1", "t"), source_ip="10.0.0.1")
+    return Exchange(head=head, connector_request=Asked(KEY, "h:1", "t"), source_ip="10.0.0.1")
 
 
 def answer(found: Exchange, data: bytes, records: list[Record]) -> None:
     found.response = Response(found.head, target("t"), b"websocket", max_head=4096)
     found.response.receive(data)
-    found.answered((records.append,))
-    found.answered((records.append,))
+    found.record_response((records.append,))
+    found.record_response((records.append,))
 
 
 def test_a_request_is_one_record_at_its_end() -> None:
@@ -36,7 +36,7 @@ def test_a_request_is_one_record_at_its_end() -> None:
     found = turn(b"/api/v1/namespaces/x/pods?limit=5")
     answer(found, OK, records)
     assert records == []
-    found.ended("", (records.append,))
+    found.record_end("", (records.append,))
     (record,) = records
     assert (record.event, record.status, record.cause, record.user_agent) == ("request", 200, "", "k")
     assert record.info is not None
@@ -61,7 +61,7 @@ def test_a_stream_is_written_when_it_begins_and_when_it_ends(path: bytes, data: 
     assert found.response.head is not None
     assert found.response.head.headers == (), "it may last for days, and nobody looks at them again"
     found.bytes_out = 7
-    found.ended("it was cut", (records.append,))
+    found.record_end("it was cut", (records.append,))
     assert (records[1].event, records[1].stream, records[1].cause) == ("stream", kind, "it was cut")
     assert records[1].bytes_out == 7
 
@@ -70,40 +70,40 @@ def test_a_log_that_is_not_followed_is_no_stream() -> None:
     records: list[Record] = []
     found = turn(b"/api/v1/namespaces/x/pods/p/log")
     answer(found, OK, records)
-    assert (records, found.stream) == ([], "")
+    assert (records, found.long_running_kind) == ([], "")
 
 
 def test_a_refusal_keeps_its_cause() -> None:
     records: list[Record] = []
     found = turn()
-    found.denied(denial.too_many_connections(1))
-    found.ended("", (records.append,))
+    found.set_refusal(denial.too_many_connections(1))
+    found.record_end("", (records.append,))
     assert (records[0].status, records[0].cause) == (429, "too_many")
 
 
 def test_a_body_is_framed_for_the_target() -> None:
     out: list[bytes] = []
-    plain, chunked = turn(body=2), turn(body=Until.LAST_CHUNK)
-    plain.take(b"ab", out)
-    plain.take(End(), out)
-    chunked.take(b"ab", out)
-    chunked.take(End(Headers([(b"Trailer", b"dropped")])), out)
+    plain, chunked = turn(body=2), turn(body=BodyEnd.LAST_CHUNK)
+    plain.append_body(b"ab", out)
+    plain.append_body(EndOfMessage(), out)
+    chunked.append_body(b"ab", out)
+    chunked.append_body(EndOfMessage(Headers([(b"Trailer", b"dropped")])), out)
     assert out == [b"ab", b"2\r\nab\r\n", b"0\r\n\r\n"]
-    assert plain.whole
-    assert chunked.whole
+    assert plain.is_request_complete
+    assert chunked.is_request_complete
 
 
 def test_its_text_form_shows_no_token() -> None:
     found = turn()
-    found.decision = Decision(denial.too_many_connections(1), KEY, None, "canary")
+    found.authorization = Decision(denial.too_many_connections(1), KEY, None, "canary")
     assert "canary" not in repr(found)
 
 
 def test_it_is_written_down_once() -> None:
     records: list[Record] = []
     found = turn()
-    found.ended("", (records.append,))
-    found.ended("again", (records.append,))
+    found.record_end("", (records.append,))
+    found.record_end("again", (records.append,))
     assert len(records) == 1
 
 
@@ -113,7 +113,7 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
     asked = Headers([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
     found.head = found.head._replace(headers=asked)
     forward = Forward(target=target(None), grant=GRANTED)
-    start = found.forward(forward, max_head=4096, last=False, tells_address=True)
+    start = found.forward(forward, max_head=4096, must_close=False, forwarded_for=True)
     assert (b"Upgrade: websocket" in start) is upgrade
 
 
@@ -121,5 +121,5 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
 def test_the_target_is_told_the_clients_address_if_it_may_know(tells_address: bool) -> None:
     found = turn()
     forward = Forward(target=target(None), grant=GRANTED)
-    start = found.forward(forward, max_head=4096, last=False, tells_address=tells_address)
+    start = found.forward(forward, max_head=4096, must_close=False, forwarded_for=tells_address)
     assert (b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in start) is tells_address

@@ -7,10 +7,10 @@ import pytest
 from mitmproxy import http
 
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
-from tests.fakes.watcher import watch
+from tests.fakes.watcher import add_watcher
 
 KEY = "team-a/k8s"
 
@@ -21,11 +21,11 @@ async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
         yield running
 
 
-async def tunnel(proxy: Proxy, target: Target) -> Stream:
+async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
     return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
-def post(target: Target, body: bytes = b"") -> bytes:
+def post(target: FakeTarget, body: bytes = b"") -> bytes:
     return b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer fake\r\nContent-Length: %d\r\n\r\n%b" % (
         target.port,
         len(body),
@@ -34,20 +34,20 @@ def post(target: Target, body: bytes = b"") -> bytes:
 
 
 async def test_the_exchange_shows_with_a_placeholder_and_what_is_kept_of_its_bodies(
-    watched: Proxy, target: Target
+    watched: Proxy, target: FakeTarget
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.exactly(8)
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.read_exactly(8)
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
 
     target.handler = handler
-    watcher = watch(watched)
+    watcher = add_watcher(watched)
     client = await tunnel(watched, target)
-    await client.say(post(target, b"question"))
-    assert (await client.answer()).body == b"answer"
-    await until(lambda: "response" in watcher.seen)
-    assert watcher.seen == ["requestheaders", "request", "responseheaders", "response"]
+    await client.send(post(target, b"question"))
+    assert (await client.read_response()).body == b"answer"
+    await until(lambda: "response" in watcher.hook_names)
+    assert watcher.hook_names == ["requestheaders", "request", "responseheaders", "response"]
     (flow,) = watcher.flows
     await until(lambda: not flow.live)
     assert flow.request.headers["authorization"] == "Bearer <of Connector team-a/k8s>"
@@ -57,17 +57,19 @@ async def test_the_exchange_shows_with_a_placeholder_and_what_is_kept_of_its_bod
     assert TARGET_TOKEN.encode() in target.received
 
 
-async def test_an_edited_head_goes_to_the_target_and_an_edited_body_does_not(watched: Proxy, target: Target) -> None:
+async def test_an_edited_head_goes_to_the_target_and_an_edited_body_does_not(
+    watched: Proxy, target: FakeTarget
+) -> None:
     def edit(flow: http.HTTPFlow) -> None:
         flow.request.headers["X-Edited"] = "yes"
         flow.request.headers["Authorization"] = "Bearer edited"
         flow.request.path = "/edited"
         flow.request.raw_content = b"edited body"
 
-    watcher = watch(watched, "request", edit)
+    watcher = add_watcher(watched, "request", edit)
     client = await tunnel(watched, target)
-    await client.say(post(target))
-    assert (await client.answer()).status == 200
+    await client.send(post(target))
+    assert (await client.read_response()).status == 200
     assert target.received.startswith(b"POST /edited HTTP/1.1\r\n")
     assert b"X-Edited: yes" in target.received
     assert b"Bearer edited" not in target.received
@@ -97,21 +99,21 @@ def other_answer(flow: http.HTTPFlow) -> None:
 @pytest.mark.parametrize("at", ["responseheaders", "response"])
 @pytest.mark.parametrize("act", [other_status, other_header, other_body, other_answer])
 async def test_an_edit_of_the_targets_answer_is_ignored_and_said_so(
-    watched: Proxy, target: Target, at: str, act: Callable[[http.HTTPFlow], None]
+    watched: Proxy, target: FakeTarget, at: str, act: Callable[[http.HTTPFlow], None]
 ) -> None:
-    watcher = watch(watched, at, act)
+    watcher = add_watcher(watched, at, act)
     client = await tunnel(watched, target)
-    await client.say(post(target))
-    answer = await client.answer()
+    await client.send(post(target))
+    answer = await client.read_response()
     assert (answer.status, answer.body, "x-edited" in answer.headers) == (200, b"ok", False)
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
     assert watcher.flows[0].comment.count("the edit of the response was ignored") == 1
 
 
-async def test_of_an_untouched_exchange_nothing_is_remarked(watched: Proxy, target: Target) -> None:
-    watcher = watch(watched)
+async def test_of_an_untouched_exchange_nothing_is_remarked(watched: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(watched)
     client = await tunnel(watched, target)
-    await client.say(post(target))
-    await client.answer()
+    await client.send(post(target))
+    await client.read_response()
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
     assert watcher.flows[0].comment == ""

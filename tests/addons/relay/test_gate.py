@@ -8,7 +8,7 @@ import pytest
 from lab.certificates import Issued
 from tests.fakes.manifests import connector, write
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -32,23 +32,23 @@ KEY = "team-a/k8s"
     ],
 )
 async def test_without_good_credentials_a_connect_gets_407(
-    proxy: Proxy, target: Target, credentials: str | bytes | None
+    proxy: Proxy, target: FakeTarget, credentials: str | bytes | None
 ) -> None:
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", credentials)
     assert answer.status == 407
     assert answer.headers["proxy-authenticate"] == 'Basic realm="connectors"'
-    assert await stream.rest() == b""
-    assert target.conversations == []
+    assert await stream.read_to_eof() == b""
+    assert target.connections == []
 
 
-async def test_an_expired_token_and_one_of_another_audience_get_407(proxy: Proxy, target: Target) -> None:
+async def test_an_expired_token_and_one_of_another_audience_get_407(proxy: Proxy, target: FakeTarget) -> None:
     for token in (proxy.token(KEY, ttl=1, ago=100), proxy.token(KEY, audience="other")):
         stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
         assert answer.status == 407
-        await stream.rest()
+        await stream.read_to_eof()
 
 
-async def test_a_connector_that_is_not_there_and_one_of_others_get_one_answer(proxy: Proxy, target: Target) -> None:
+async def test_a_connector_that_is_not_there_and_one_of_others_get_one_answer(proxy: Proxy, target: FakeTarget) -> None:
     authority = f"127.0.0.1:{target.port}"
     absent = "team-a/absent"
     first, unknown = await proxy.connect(authority, f"{absent}:{proxy.token(absent)}")
@@ -56,39 +56,41 @@ async def test_a_connector_that_is_not_there_and_one_of_others_get_one_answer(pr
     assert (unknown.status, foreign.status) == (403, 403)
     assert unknown.phrase.replace("absent", "NAME") == foreign.phrase.replace("k8s", "NAME")
     for each in (first, second):
-        await each.rest()
+        await each.read_to_eof()
 
 
 @pytest.mark.parametrize("authority", ["127.0.0.2:1", "other.example:6443", "127.0.0.1:1"])
-async def test_another_address_gets_403_and_hears_the_right_one(proxy: Proxy, target: Target, authority: str) -> None:
+async def test_another_address_gets_403_and_hears_the_right_one(
+    proxy: Proxy, target: FakeTarget, authority: str
+) -> None:
     stream, answer = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
     assert answer.status == 403
     assert f"127.0.0.1:{target.port}" in answer.phrase
-    await stream.rest()
+    await stream.read_to_eof()
 
 
 async def test_a_connector_without_its_secret_gets_503_that_names_it(
-    proxy: Proxy, target: Target, target_ca: Issued
+    proxy: Proxy, target: FakeTarget, target_ca: Issued
 ) -> None:
     broken = connector("broken", f"https://127.0.0.1:{target.port}", secret="missing")
     write(proxy.folder, broken, file="broken.yaml")
     key = "team-a/broken"
-    await until(lambda: any(each.key.name == "broken" for each in proxy.service.store.connectors()))
+    await until(lambda: any(each.key.name == "broken" for each in proxy.shared.store.connectors()))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{key}:{proxy.token(key)}")
     assert answer.status == 503
     assert 'secrets "missing" not found' in answer.phrase
-    await stream.rest()
+    await stream.read_to_eof()
 
 
 async def test_a_literal_address_that_is_denied_gets_503_that_names_it(
-    folder: Path, confdir: Path, target: Target
+    folder: Path, confdir: Path, target: FakeTarget
 ) -> None:
     async with running_proxy(folder, confdir, connector_targets_deny="127.0.0.0/8") as proxy:
         stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         assert answer.status == 503
         assert "127.0.0.1" in answer.phrase
-        await stream.rest()
-    assert target.conversations == []
+        await stream.read_to_eof()
+    assert target.connections == []
 
 
 async def test_with_password_x_every_well_formed_connect_opens(proxy: Proxy) -> None:
@@ -111,27 +113,29 @@ async def test_with_password_x_every_well_formed_connect_opens(proxy: Proxy) -> 
 )
 async def test_what_is_no_connect_is_answered_and_closed(proxy: Proxy, request_bytes: bytes, status: int) -> None:
     stream = await proxy.open()
-    await stream.say(request_bytes)
-    answer = await stream.answer()
+    await stream.send(request_bytes)
+    answer = await stream.read_response()
     assert answer.status == status
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
 
 
 async def test_the_proxy_gives_away_its_ca(proxy: Proxy) -> None:
     stream = await proxy.open()
-    await stream.say(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
-    answer = await stream.answer()
+    await stream.send(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await stream.read_response()
     assert answer.status == 200
     assert answer.body.strip() == (proxy.confdir / "mitmproxy-ca-cert.pem").read_bytes().strip()
-    await stream.rest()
+    await stream.read_to_eof()
 
 
-async def test_a_connect_may_come_byte_by_byte_and_with_the_client_hello_at_once(proxy: Proxy, target: Target) -> None:
+async def test_a_connect_may_come_byte_by_byte_and_with_the_client_hello_at_once(
+    proxy: Proxy, target: FakeTarget
+) -> None:
     stream = await proxy.open()
     for byte in b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n\r\n":
-        await stream.say(bytes([byte]))
-    assert (await stream.answer()).status == 407
-    await stream.rest()
+        await stream.send(bytes([byte]))
+    assert (await stream.read_response()).status == 407
+    await stream.read_to_eof()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +148,12 @@ async def test_a_connect_may_come_byte_by_byte_and_with_the_client_hello_at_once
 async def test_a_silent_client_is_closed_in_time(folder: Path, confdir: Path, said: bytes) -> None:
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
         stream = await proxy.open()
-        await stream.say(said)
-        assert await stream.rest() == b""
-        await until(lambda: proxy.connections == 0)
+        await stream.send(said)
+        assert await stream.read_to_eof() == b""
+        await until(lambda: proxy.connection_count == 0)
 
 
-async def test_one_caller_may_have_so_many_connections(folder: Path, confdir: Path, target: Target) -> None:
+async def test_one_caller_may_have_so_many_connections(folder: Path, confdir: Path, target: FakeTarget) -> None:
     async with running_proxy(folder, confdir, connector_max_connections="1") as proxy:
         authority, credentials = f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}"
         first, _ = await proxy.connect(authority, credentials)
@@ -157,15 +161,15 @@ async def test_one_caller_may_have_so_many_connections(folder: Path, confdir: Pa
         assert (answer.status, answer.headers["retry-after"]) == (429, "5")
         second.close()
         first.close()
-        await until(lambda: proxy.connections == 0)
+        await until(lambda: proxy.connection_count == 0)
         third, answer = await proxy.connect(authority, credentials)
         assert answer.status == 200
         third.close()
 
 
-async def test_a_connect_is_written_down(capsys: pytest.CaptureFixture[str], proxy: Proxy, target: Target) -> None:
+async def test_a_connect_is_written_down(capsys: pytest.CaptureFixture[str], proxy: Proxy, target: FakeTarget) -> None:
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:wrong")
-    await stream.rest()
+    await stream.read_to_eof()
     lines: list[str] = []
 
     def written() -> bool:
@@ -191,7 +195,7 @@ async def test_a_connect_is_written_down(capsys: pytest.CaptureFixture[str], pro
     ],
 )
 async def test_what_is_cut_off_is_one_line_of_the_log_for_whoever_asks_for_single_connections(
-    proxy: Proxy, target: Target, caplog: pytest.LogCaptureFixture, said: bytes, line: str
+    proxy: Proxy, target: FakeTarget, caplog: pytest.LogCaptureFixture, said: bytes, line: str
 ) -> None:
     caplog.set_level("DEBUG", "addons")
     authority, credentials = f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}"
@@ -201,9 +205,9 @@ async def test_what_is_cut_off_is_one_line_of_the_log_for_whoever_asks_for_singl
         (stream, _), said = await proxy.connect(authority, credentials), said[6:]
     else:
         stream = await proxy.open()
-    await stream.say(said)
+    await stream.send(said)
     stream.writer.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     lines = [each for each in caplog.records if each.name.startswith("addons.relay")]
     assert len(lines) == bool(line)
     assert line in "".join(each.getMessage() for each in lines)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.http1.messages import Body, RequestHead, ResponseHead, Until
+from addons.http1.messages import BodyEnd, BodyFraming, RequestHead, ResponseHead
 from addons.relay import inject
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
@@ -33,26 +33,26 @@ INJECT = Inject(target=target("real"), grant=GRANTED)
 FORWARD = Forward(target=target(None), grant=GRANTED)
 
 
-def request(*headers: Header, method: bytes = b"GET", body: Body = 0, minor: int = 1) -> RequestHead:
+def request(*headers: Header, method: bytes = b"GET", body: BodyFraming = 0, minor: int = 1) -> RequestHead:
     return RequestHead(method, b"/a", minor, Headers(headers), body)
 
 
-def response(*headers: Header, status: int = 200, body: Body = 0, minor: int = 1) -> ResponseHead:
+def response(*headers: Header, status: int = 200, body: BodyFraming = 0, minor: int = 1) -> ResponseHead:
     return ResponseHead(status, b"Why", minor, Headers(headers), body)
 
 
 def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"), (b"authorization", b"Basic x"))
-    assert inject.request_bytes(head, INJECT, None, "1") == (
+    assert inject.render_request_head(head, INJECT, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\n\r\n"
     )
-    assert inject.request_bytes(head, FORWARD, None, "1") == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
+    assert inject.render_request_head(head, FORWARD, None, "1") == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 
 def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_request() -> None:
     head = request((b"Host", b"h"), (b"Audit-ID", b"of-the-caller"))
     named = replace(INJECT, caller=b"Impersonate-User: c:jane\r\n")
-    assert inject.request_bytes(head, named, None, "1") == (
+    assert inject.render_request_head(head, named, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\nImpersonate-User: c:jane\r\n\r\n"
     )
 
@@ -68,14 +68,14 @@ def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_req
 )
 def test_the_clients_address_takes_the_place_of_what_the_caller_said(source_ip: str, told: bytes) -> None:
     head = request((b"Host", b"h"), (b"X-Forwarded-For", b"192.0.2.66"), (b"Forwarded", b"for=192.0.2.66"))
-    assert inject.request_bytes(head, FORWARD, None, "1", source_ip) == (
+    assert inject.render_request_head(head, FORWARD, None, "1", source_ip) == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n%b\r\n" % told
     )
 
 
 def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
     head = response((b"Warning", b'299 - "old"'))
-    found = inject.response_bytes(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])
+    found = inject.render_response_head(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])
     assert found == b'HTTP/1.1 200 Why\r\nWarning: 299 - "old"\r\nWarning: 299 - "ours"\r\n\r\n'
 
 
@@ -83,23 +83,23 @@ def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
     minting = IssuingCredential(BearerToken("real"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
     for bad in (target(None), replace(target(None), credential=minting)):
         with pytest.raises(ValueError, match="without a credential"):
-            inject.request_bytes(request(), Inject(target=bad, grant=GRANTED), None, "1")
+            inject.render_request_head(request(), Inject(target=bad, grant=GRANTED), None, "1")
 
 
 def test_a_client_certificate_needs_no_header_and_the_callers_goes_all_the_same() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"))
     shown = replace(target(None), credential=ClientCertificate(b"chain", b"key"))
-    sent = inject.request_bytes(head, Inject(target=shown, grant=GRANTED), None, "1")
+    sent = inject.render_request_head(head, Inject(target=shown, grant=GRANTED), None, "1")
     assert sent == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 
 def test_framing_and_an_upgrade_are_written_anew() -> None:
-    chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=Until.LAST_CHUNK, method=b"POST")
-    assert inject.request_bytes(chunked, FORWARD, None, "1") == (
+    chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=BodyEnd.LAST_CHUNK, method=b"POST")
+    assert inject.render_request_head(chunked, FORWARD, None, "1") == (
         b"POST /a HTTP/1.1\r\nAudit-ID: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     asked = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
-    assert inject.request_bytes(asked, FORWARD, b"spdy/3.1", "1") == (
+    assert inject.render_request_head(asked, FORWARD, b"spdy/3.1", "1") == (
         b"GET /a HTTP/1.1\r\nAudit-ID: 1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
     )
 
@@ -117,21 +117,21 @@ def test_framing_and_an_upgrade_are_written_anew() -> None:
 def test_a_101_is_for_the_protocol_that_was_asked_for(
     asked: bytes | None, answered: list[Header], passed: bool
 ) -> None:
-    assert inject.accepted_upgrade(response(*answered, status=101), asked) is passed
+    assert inject.is_requested_upgrade(response(*answered, status=101), asked) is passed
 
 
 def test_the_client_gets_its_own_framing() -> None:
-    head = response((b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"1"), (b"A", b"b"), body=Until.LAST_CHUNK)
-    assert inject.response_bytes(head, close=True) == (
+    head = response((b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"1"), (b"A", b"b"), body=BodyEnd.LAST_CHUNK)
+    assert inject.render_response_head(head, close=True) == (
         b"HTTP/1.1 200 Why\r\nA: b\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
-    switched = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), status=101, body=Until.CLOSE)
-    assert inject.response_bytes(switched, close=False) == (
+    switched = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), status=101, body=BodyEnd.CLOSE)
+    assert inject.render_response_head(switched, close=False) == (
         b"HTTP/1.1 101 Why\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
 
 
 def test_who_closes_says_so_or_speaks_http_1_0() -> None:
-    assert inject.is_last(request((b"Connection", b"Keep-Alive, Close")))
-    assert inject.is_last(response(minor=0))
-    assert not inject.is_last(request())
+    assert inject.announces_close(request((b"Connection", b"Keep-Alive, Close")))
+    assert inject.announces_close(response(minor=0))
+    assert not inject.announces_close(request())

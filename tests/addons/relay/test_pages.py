@@ -17,7 +17,7 @@ from connector_store.domain.decision.verdict import AccessPolicy
 from connector_store.domain.kubeconfig.proxy_service import alias_url
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Target
 from connector_store.store import Store
-from tests.fakes.lending import as_held
+from tests.fakes.lending import fixed_target_tokens
 
 KEY = ObjectKey("team-a", "k8s")
 BROKEN = ObjectKey("team-a", "broken")
@@ -64,18 +64,18 @@ class Proxy:
             checks=Checks(
                 missing=self.store.unsynced_sources,
                 access=self.access,
-                lending=as_held(self.store.get),
+                lending=fixed_target_tokens(self.store.get),
                 rules=AccessPolicy(),
             ),
             ca=lambda: self.ca,
-            proxy=self.url,
+            proxy_url=self.url,
         )
 
     async def url(self, target: Target, host: str) -> str:
         return f"http://{host}" if host else alias_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
-        return await self.landing.answer(method, target, Headers(headers), "192.0.2.1")
+        return await self.landing.respond(method, target, Headers(headers), "192.0.2.1")
 
     async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
         answer = await self.get(target, *headers, method=method)

@@ -9,8 +9,8 @@ from mitmproxy.connection import Server
 from addons.net.tls import TlsStream
 from addons.records.record import Record
 from tests.fakes.below_tls import BelowTls
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -24,49 +24,49 @@ async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> 
         yield running
 
 
-async def upgrade(proxy: Proxy, target: Target, early: bytes = b"", *, to: str = "SPDY/3.1") -> Stream:
+async def upgrade(proxy: Proxy, target: FakeTarget, early: bytes = b"", *, to: str = "SPDY/3.1") -> ClientConnection:
     here = f"127.0.0.1:{target.port}"
     client = await proxy.tunnel(here, f"{KEY}:{proxy.token(KEY)}")
     lines = ["POST /api/v1/namespaces/a/pods/p/exec?command=ls HTTP/1.1", f"Host: {here}", "Connection: Upgrade"]
-    await client.say("\r\n".join([*lines, f"Upgrade: {to}", "Content-Length: 0", "", ""]).encode() + early)
+    await client.send("\r\n".join([*lines, f"Upgrade: {to}", "Content-Length: 0", "", ""]).encode() + early)
     return client
 
 
-async def test_an_upgrade_becomes_a_pipe_in_both_directions(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(
+async def test_an_upgrade_becomes_a_pipe_in_both_directions(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"
         )
-        while data := await conversation.some():
-            await conversation.say(data.upper())
-        await conversation.say(b"bye")
+        while data := await conversation.read_some():
+            await conversation.send(data.upper())
+        await conversation.send(b"bye")
 
     target.handler = handler
     client = await upgrade(proxy, target, to="websocket")
-    status, _, headers = await client.head()
+    status, _, headers = await client.read_head()
     assert (status, headers["upgrade"]) == (101, "websocket")
     assert await client.reader.readexactly(2) == b"hi"
-    await client.say(b"abc")
+    await client.send(b"abc")
     assert await client.reader.readexactly(3) == b"ABC"
     client.close()
 
 
-async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, records: list[Record]) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY)
-        await conversation.some()
+async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: FakeTarget, records: list[Record]) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(SPDY)
+        await conversation.read_some()
 
     target.handler = handler
     for count in range(1, 6):
         client = await upgrade(proxy, target)
-        await client.head()
+        await client.read_head()
         client.close()
-        BelowTls(target.conversations[-1].writer).abort()
-        await until(lambda: proxy.connections == 0)
+        BelowTls(target.connections[-1].writer).abort()
+        await until(lambda: proxy.connection_count == 0)
         assert [each.event for each in records].count("stream") == count
-    assert not proxy.service.checks.taken
+    assert not proxy.shared.checks.taken
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: Target, r
 )
 async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
     proxy: Proxy,
-    target: Target,
+    target: FakeTarget,
     records: list[Record],
     monkeypatch: pytest.MonkeyPatch,
     properly: bool,
@@ -88,26 +88,26 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
         ends.append(whole)
         finish(self, whole=whole)
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY)
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(SPDY)
         if not properly:
             BelowTls(conversation.writer).abort()
 
     monkeypatch.setattr(TlsStream, "finish", keep)
     target.handler = handler
     client = await upgrade(proxy, target)
-    await client.head()
-    assert await client.rest() == b""
+    await client.read_head()
+    assert await client.read_to_eof() == b""
     assert ends[0] is properly
     client.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     assert records[-1].cause == cause
 
 
 @pytest.mark.parametrize("properly", [True, False], ids=["ends its session", "is cut off"])
 async def test_to_the_target_a_client_ends_as_it_has_ended(
-    proxy: Proxy, target: Target, monkeypatch: pytest.MonkeyPatch, properly: bool
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, properly: bool
 ) -> None:
     ends: list[bool] = []
     finish = TlsStream.finish
@@ -117,39 +117,39 @@ async def test_to_the_target_a_client_ends_as_it_has_ended(
             ends.append(whole)
         finish(self, whole=whole)
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY)
-        await conversation.some()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(SPDY)
+        await conversation.read_some()
 
     monkeypatch.setattr(TlsStream, "finish", keep)
     target.handler = handler
     client = await upgrade(proxy, target)
-    await client.head()
+    await client.read_head()
     if properly:
         client.writer.close()
     else:
         BelowTls(client.writer).abort()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
     assert ends == [properly]
 
 
-async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
+async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         await until(lambda: len(proxy.stage._reader.kept) == 5)
-        await conversation.say(SPDY)
-        await conversation.exactly(10)
-        await conversation.say(b"both")
+        await conversation.send(SPDY)
+        await conversation.read_exactly(10)
+        await conversation.send(b"both")
 
     target.handler = handler
     client = await upgrade(proxy, target, b"early")
-    await client.head()
-    await client.say(b"later")
+    await client.read_head()
+    await client.send(b"later")
     assert await client.reader.readexactly(4) == b"both"
     assert target.received.endswith(b"earlylater")
     client.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
 
 
 @pytest.mark.parametrize(
@@ -161,38 +161,38 @@ async def test_what_came_behind_an_upgrade_does_not_keep_the_rest_waiting(proxy:
     ],
 )
 async def test_a_websocket_is_told_to_go_between_its_frames(
-    proxy: Proxy, target: Target, sent: bytes, whole: bool
+    proxy: Proxy, target: FakeTarget, sent: bytes, whole: bool
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(WEBSOCKET + sent)
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(WEBSOCKET + sent)
         if not whole:
-            await conversation.exactly(4)
-            await conversation.say(b"b")
-        await conversation.some()
+            await conversation.read_exactly(4)
+            await conversation.send(b"b")
+        await conversation.read_some()
 
     target.handler = handler
     client = await upgrade(proxy, target, to="websocket")
-    await client.head()
+    await client.read_head()
     assert await client.reader.readexactly(len(sent)) == sent
     connections = proxy.master.addons.get("connections")
     if not whole:
         connections.take_leave("end")
-        await client.say(b"more")
+        await client.send(b"more")
         assert await client.reader.readexactly(1) == b"b"
     connections.take_leave("end")
-    assert await client.rest() == b"\x88\x05\x03\xe9end"
+    assert await client.read_to_eof() == b"\x88\x05\x03\xe9end"
 
 
-async def test_of_another_protocol_the_pieces_are_not_known(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(SPDY + b"a")
-        await conversation.some()
+async def test_of_another_protocol_the_pieces_are_not_known(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(SPDY + b"a")
+        await conversation.read_some()
 
     target.handler = handler
     client = await upgrade(proxy, target)
-    await client.head()
+    await client.read_head()
     assert await client.reader.readexactly(1) == b"a"
     proxy.master.addons.get("connections").take_leave("end")
-    assert await client.rest() == b""
+    assert await client.read_to_eof() == b""

@@ -9,8 +9,8 @@ import pytest
 
 from addons.net.sockets import Farewell
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import OK, Conversation, Target, answer_all
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import OK, FakeTarget, TargetConnection, respond_to_all
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -22,125 +22,127 @@ async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> 
         yield running
 
 
-async def open_tunnel(proxy: Proxy, target: Target) -> Stream:
+async def open_tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
     return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
-def get(target: Target, path: str = "/api", *fields: str) -> bytes:
+def get(target: FakeTarget, path: str = "/api", *fields: str) -> bytes:
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}", "Authorization: Bearer fake-token", *fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def test_the_target_gets_its_own_token_and_the_client_its_answer(proxy: Proxy, target: Target) -> None:
+async def test_the_target_gets_its_own_token_and_the_client_its_answer(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
     for _ in range(2):
-        await client.say(get(target))
-        answer = await client.answer()
+        await client.send(get(target))
+        answer = await client.read_response()
         assert (answer.status, answer.body) == (200, b"ok")
-    assert len(target.conversations) == 1
+    assert len(target.connections) == 1
     assert target.received.count(b"Authorization: Bearer " + TARGET_TOKEN.encode()) == 2
     assert b"fake-token" not in target.received
     client.close()
 
 
-async def test_a_chunked_body_and_its_trailers_reach_the_client(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n")
-        await conversation.say(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
+async def test_a_chunked_body_and_its_trailers_reach_the_client(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n")
+        await conversation.send(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    assert (await client.answer()).body == b"abcde"
+    await client.send(get(target))
+    assert (await client.read_response()).body == b"abcde"
     client.close()
 
 
-async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy, target: Target) -> None:
+async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
-    await client.say(
+    await client.send(
         b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nImpersonate-User: admin\r\nContent-Length: 1000\r\n\r\n"
         % target.port
     )
-    answer = await client.answer()
+    answer = await client.read_response()
     assert answer.status == 403
     assert answer.json()["kind"] == "Status"
-    assert await client.rest() == b""
-    assert target.conversations == []
+    assert await client.read_to_eof() == b""
+    assert target.connections == []
 
 
-async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        await conversation.some()
+async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        await conversation.read_some()
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    assert (await client.answer()).status == 502
+    await client.send(get(target))
+    assert (await client.read_response()).status == 502
     client.close()
 
 
-async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    answer = await client.answer()
+    await client.send(get(target))
+    answer = await client.read_response()
     assert answer.status == 502
     assert "renew Secret secret" in answer.json()["message"]
     client.close()
 
 
-async def test_a_body_is_sent_when_the_target_wants_it(proxy: Proxy, target: Target) -> None:
+async def test_a_body_is_sent_when_the_target_wants_it(proxy: Proxy, target: FakeTarget) -> None:
     bodies = []
 
-    async def handler(conversation: Conversation) -> None:
-        assert b"Expect: 100-continue" in await conversation.head()
-        await conversation.say(b"HTTP/1.1 100 Continue\r\n\r\n")
-        bodies.append(await conversation.exactly(4))
-        await conversation.say(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    async def handler(conversation: TargetConnection) -> None:
+        assert b"Expect: 100-continue" in await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        bodies.append(await conversation.read_exactly(4))
+        await conversation.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target, "/api", "Expect: 100-continue", "Content-Length: 4"))
-    assert (await client.head())[0] == 100
-    await client.say(b"body")
-    assert (await client.head())[0] == 201
+    await client.send(get(target, "/api", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.read_head())[0] == 100
+    await client.send(b"body")
+    assert (await client.read_head())[0] == 201
     assert bodies == [b"body"]
     client.close()
 
 
-async def test_who_is_refused_is_not_asked_for_the_body(proxy: Proxy, target: Target) -> None:
+async def test_who_is_refused_is_not_asked_for_the_body(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
-    await client.say(get(target, "/api", "Impersonate-User: admin", "Expect: 100-continue", "Content-Length: 4"))
-    assert (await client.answer()).status == 403
-    assert target.conversations == []
+    await client.send(get(target, "/api", "Impersonate-User: admin", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.read_response()).status == 403
+    assert target.connections == []
     client.close()
 
 
-async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: Target) -> None:
+async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: FakeTarget) -> None:
     elsewhere = f"https://127.0.0.1:{target.port}/elsewhere"
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
-        await conversation.say(b"Content-Length: 0\r\n\r\n")
-        while await conversation.some():
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
+        await conversation.send(b"Content-Length: 0\r\n\r\n")
+        while await conversation.read_some():
             pass
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    answer = await client.answer()
+    await client.send(get(target))
+    answer = await client.read_response()
     assert (answer.status, answer.headers["location"]) == (307, elsewhere)
-    await client.say(get(target, "/bye"))
+    await client.send(get(target, "/bye"))
     await until(lambda: b"GET /bye" in target.received)
-    assert (len(target.conversations), target.received.count(b"GET ")) == (1, 2)
+    assert (len(target.connections), target.received.count(b"GET ")) == (1, 2)
     client.close()
 
 
@@ -154,185 +156,185 @@ async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: Target)
     ],
 )
 async def test_after_an_answer_without_a_body_the_tunnel_goes_on(
-    proxy: Proxy, target: Target, method: str, head: bytes
+    proxy: Proxy, target: FakeTarget, method: str, head: bytes
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 " + head + b"\r\n\r\n")
-        await answer_all(conversation)
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 " + head + b"\r\n\r\n")
+        await respond_to_all(conversation)
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target).replace(b"GET", method.encode()))
-    assert (await client.head())[0] == int(head[:3])
-    await client.say(get(target))
-    answer = await client.answer()
+    await client.send(get(target).replace(b"GET", method.encode()))
+    assert (await client.read_head())[0] == int(head[:3])
+    await client.send(get(target))
+    answer = await client.read_response()
     assert (answer.status, answer.body) == (200, b"ok")
     client.close()
 
 
-async def test_an_answer_with_too_large_a_head_is_none(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        filler = b"X-Filler: " + b"x" * proxy.service.max_header + b"\r\n"
-        await conversation.say(b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 0\r\n\r\n")
-        await conversation.some()
+async def test_an_answer_with_too_large_a_head_is_none(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        filler = b"X-Filler: " + b"x" * proxy.shared.max_header + b"\r\n"
+        await conversation.send(b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 0\r\n\r\n")
+        await conversation.read_some()
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    answer = await client.answer()
+    await client.send(get(target))
+    answer = await client.read_response()
     assert (answer.status, answer.json()["kind"]) == (502, "Status")
     client.close()
 
 
-async def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+async def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    assert not (await client.rest()).endswith(b"0\r\n\r\n")
-    await until(lambda: proxy.connections == 0)
+    await client.send(get(target))
+    assert not (await client.read_to_eof()).endswith(b"0\r\n\r\n")
+    await until(lambda: proxy.connection_count == 0)
 
 
-async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: Proxy, target: Target) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        while await conversation.some():
+async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        while await conversation.read_some():
             pass
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(
+    await client.send(
         b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n" % target.port
     )
     await until(lambda: target.received.endswith(b"1\r\na\r\n"))
-    await client.say(b"-1\r\n")
-    assert await client.rest() == b""
-    await until(lambda: proxy.connections == 0)
+    await client.send(b"-1\r\n")
+    assert await client.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
     assert target.received.endswith(b"1\r\na\r\n")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 async def test_the_rest_of_a_request_that_was_answered_early_is_never_a_request(
-    proxy: Proxy, target: Target, framing: str
+    proxy: Proxy, target: FakeTarget, framing: str
 ) -> None:
-    async def early(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(OK)
-        while await conversation.some():
+    async def early(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(OK)
+        while await conversation.read_some():
             pass
 
     target.handler = early
     client = await open_tunnel(proxy, target)
-    await client.say(get(target, "/api", framing).replace(b"GET", b"PUT"))
-    assert (await client.answer()).status == 200
+    await client.send(get(target, "/api", framing).replace(b"GET", b"PUT"))
+    assert (await client.read_response()).status == 200
     with suppress(OSError):
-        await client.say(get(target, "/smuggled"))
-    await until(lambda: proxy.connections == 0 or b"/smuggled" in target.received)
-    assert await client.rest() == b""
-    target.handler = answer_all
+        await client.send(get(target, "/smuggled"))
+    await until(lambda: proxy.connection_count == 0 or b"/smuggled" in target.received)
+    assert await client.read_to_eof() == b""
+    target.handler = respond_to_all
     other = await open_tunnel(proxy, target)
-    await other.say(get(target, "/other"))
-    assert (await other.answer()).status == 200
+    await other.send(get(target, "/other"))
+    assert (await other.read_response()).status == 200
     assert target.received.count(b"HTTP/1.1\r\n") == 2
-    assert len(target.conversations) == 2
+    assert len(target.connections) == 2
     other.close()
 
 
-async def test_what_comes_behind_a_request_waits_for_its_answer_unread(proxy: Proxy, target: Target) -> None:
-    async def when_told(conversation: Conversation) -> None:
-        await conversation.head()
+async def test_what_comes_behind_a_request_waits_for_its_answer_unread(proxy: Proxy, target: FakeTarget) -> None:
+    async def when_told(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         await go_on.wait()
-        await conversation.say(OK)
-        await answer_all(conversation)
+        await conversation.send(OK)
+        await respond_to_all(conversation)
 
     go_on = asyncio.Event()
     target.handler = when_told
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
+    await client.send(get(target))
     await until(lambda: b"GET " in target.received)
-    await client.say(get(target, "/next")[:10])
+    await client.send(get(target, "/next")[:10])
     await until(lambda: not proxy.sockets._client.reads)
-    await client.say(get(target, "/next")[10:])
+    await client.send(get(target, "/next")[10:])
     go_on.set()
-    assert (await client.answer()).status == 200
-    assert (await client.answer()).status == 200
+    assert (await client.read_response()).status == 200
+    assert (await client.read_response()).status == 200
     assert target.received.count(b"GET /next ") == 1
     client.close()
 
 
 async def test_when_the_proxy_is_about_to_end_the_client_hears_it_from_the_answer_that_it_waits_for(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
-    async def when_told(conversation: Conversation) -> None:
-        await conversation.head()
+    async def when_told(conversation: TargetConnection) -> None:
+        await conversation.read_head()
         await go_on.wait()
-        await conversation.say(OK)
-        await conversation.some()
+        await conversation.send(OK)
+        await conversation.read_some()
 
     go_on = asyncio.Event()
     target.handler = when_told
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
+    await client.send(get(target))
     await until(lambda: b"GET " in target.received)
     proxy.master.addons.get("connections").retire()
     go_on.set()
-    answer = await client.answer()
+    answer = await client.read_response()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
-    assert await client.rest() == b""
+    assert await client.read_to_eof() == b""
 
 
-async def test_a_later_head_has_its_time_too(proxy: Proxy, target: Target) -> None:
+async def test_a_later_head_has_its_time_too(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    assert (await client.answer()).status == 200
-    object.__setattr__(proxy.service.times, "client", 0.05)
-    await client.say(get(target)[:10])
-    assert await client.rest() == b""
-    await until(lambda: proxy.connections == 0)
+    await client.send(get(target))
+    assert (await client.read_response()).status == 200
+    object.__setattr__(proxy.shared.timeouts, "client", 0.05)
+    await client.send(get(target)[:10])
+    assert await client.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
     assert target.received.count(b"GET ") == 1
 
 
-async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy: Proxy, target: Target) -> None:
-    async def second_late(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(OK)
-        await conversation.head()
+async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy: Proxy, target: FakeTarget) -> None:
+    async def second_late(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(OK)
+        await conversation.read_head()
         await go_on.wait()
-        await conversation.say(OK)
+        await conversation.send(OK)
 
     go_on = asyncio.Event()
     target.handler = second_late
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    assert (await client.answer()).status == 200
-    await client.say(get(target)[:10])
+    await client.send(get(target))
+    assert (await client.read_response()).status == 200
+    await client.send(get(target)[:10])
     await until(lambda: proxy.sockets._then is not None)
-    await client.say(get(target)[10:])
+    await client.send(get(target)[10:])
     await until(lambda: target.received.count(b"GET ") == 2)
     assert proxy.sockets._then is None
     go_on.set()
-    assert (await client.answer()).status == 200
+    assert (await client.read_response()).status == 200
     client.close()
 
 
-async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: Target) -> None:
-    proxy.end_with(Farewell(cut=0.05))
+async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: FakeTarget) -> None:
+    proxy.set_farewell(Farewell(cut=0.05))
     ended: list[bool] = []
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.some()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.read_some()
         ended.append(True)
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
-    await client.say(get(target))
-    await until(lambda: len(target.conversations) == 1 and b"GET" in target.received)
+    await client.send(get(target))
+    await until(lambda: len(target.connections) == 1 and b"GET" in target.received)
     client.close()
     await until(lambda: bool(ended))
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)

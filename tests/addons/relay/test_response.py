@@ -5,7 +5,7 @@ import json
 import pytest
 
 from addons.http1.messages import RequestHead
-from addons.relay.response import Broken, Response
+from addons.relay.response import Response, TruncatedResponse
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.warning import warning_header
 from tests.addons.relay.test_inject import request, target
@@ -22,10 +22,10 @@ def relay(head: RequestHead | None = None, upgrade: bytes | None = None) -> Resp
 
 def test_an_answer_with_a_length_is_passed_as_it_comes() -> None:
     found = relay()
-    assert found.untouched
+    assert found.is_empty
     assert found.receive(HEAD + b"a") + found.receive(b"bc") == HEAD + b"abc"
-    assert found.complete
-    assert not found.last
+    assert found.is_complete
+    assert not found.must_close
 
 
 def test_chunks_are_framed_anew_with_their_trailers() -> None:
@@ -45,15 +45,15 @@ def test_what_announces_an_answer_goes_first() -> None:
 def test_an_answer_that_ends_with_the_connection_ends_the_tunnel() -> None:
     found = relay()
     assert b"Connection: close" in found.receive(b"HTTP/1.1 200 OK\r\n\r\nabc")
-    assert found.receive_eof(proper=True) == b""
-    assert (found.complete, found.last, found.failure) == (True, True, None)
+    assert found.receive_eof(clean_eof=True) == b""
+    assert (found.is_complete, found.must_close, found.failure) == (True, True, None)
 
 
 def test_without_the_end_of_its_tls_session_such_an_answer_may_be_cut_off() -> None:
     found = relay()
     found.receive(b"HTTP/1.1 200 OK\r\n\r\nabc")
-    found.receive_eof(proper=False)
-    assert isinstance(found.failure, Broken)
+    found.receive_eof(clean_eof=False)
+    assert isinstance(found.failure, TruncatedResponse)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_without_the_end_of_its_tls_session_such_an_answer_may_be_cut_off() -> N
 def test_what_is_no_answer_becomes_a_refusal(data: bytes, words: str) -> None:
     found = relay()
     out = found.receive(data) if data else b""
-    out += found.receive_eof(proper=True)
+    out += found.receive_eof(clean_eof=True)
     assert out == b""
     assert isinstance(found.failure, Deny)
     assert found.failure.status == 502
@@ -77,7 +77,7 @@ def test_what_is_no_answer_becomes_a_refusal(data: bytes, words: str) -> None:
 
 def test_what_came_and_was_no_tls_is_why_there_is_no_answer() -> None:
     found = relay()
-    assert found.receive_eof(proper=False, fault="TLS failed: record layer failure") == b""
+    assert found.receive_eof(clean_eof=False, tls_error="TLS failed: record layer failure") == b""
     assert isinstance(found.failure, Deny)
     assert found.failure.status == 502
     assert found.failure.message.endswith(": TLS failed: record layer failure")
@@ -90,14 +90,14 @@ def test_after_the_head_it_can_only_break(end: bytes) -> None:
     if end:
         found.receive(end + b"\r\n")
     else:
-        found.receive_eof(proper=True)
-    assert isinstance(found.failure, Broken)
+        found.receive_eof(clean_eof=True)
+    assert isinstance(found.failure, TruncatedResponse)
 
 
 def test_an_upgrade_as_asked_becomes_a_pipe() -> None:
     found = relay(upgrade=b"websocket")
     out = found.receive(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\nframe")
-    assert found.switched
+    assert found.is_upgraded
     assert out.endswith(b"\r\n\r\nframe")
 
 
@@ -119,7 +119,7 @@ def test_a_watch_may_end_between_its_events(data: bytes, last: bytes | None) -> 
     found = relay()
     if data:
         found.receive(data)
-    assert found.farewell() == last
+    assert found.render_end() == last
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_watch_may_end_between_its_events(data: bytes, last: bytes | None) -> 
 def test_only_without_a_length_the_end_of_the_connection_ends_the_answer(data: bytes, expected: bool) -> None:
     found = relay(upgrade=b"websocket")
     found.receive(data)
-    assert found.until_close is expected
+    assert found.is_close_delimited is expected
 
 
 def test_a_warning_goes_with_the_final_head_alone() -> None:
@@ -156,16 +156,16 @@ def test_no_warning_goes_with_what_clients_keep(head: bytes) -> None:
     found = relay()
     found.warnings.append(warning_header("it ends soon"))
     assert b"Warning" not in found.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + head)
-    assert found.unsaid
+    assert found.warnings_omitted
 
 
 def test_a_watch_that_is_cut_between_events_is_told_why() -> None:
     found = relay()
     found.receive(JSON + b"2\r\n{}\r\n")
-    found.forget_fields()
-    assert found.broken_off("no more") == b""
+    found.drop_headers()
+    assert found.render_error_event("no more") == b""
     found.receive(b"1\r\n\n\r\n")
-    told = found.broken_off("no more")
+    told = found.render_error_event("no more")
     event = json.loads(told.split(b"\r\n")[1])
     assert (event["type"], event["object"]["message"]) == ("ERROR", "the watch was cut: no more")
 
@@ -182,4 +182,4 @@ def test_where_there_is_no_place_for_a_reason_none_is_told(data: bytes) -> None:
     found = relay()
     if data:
         found.receive(data)
-    assert found.broken_off("no more") == b""
+    assert found.render_error_event("no more") == b""

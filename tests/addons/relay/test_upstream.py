@@ -16,100 +16,100 @@ from connector_store.trust import TrustStore
 from lab.certificates import Issued
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import Proxy, Stream, running_proxy
-from tests.fakes.target import OK, Conversation, Target
+from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
 
-async def ask(client: Stream, target: Target) -> int:
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    return (await client.answer()).status
+async def ask(client: ClientConnection, target: FakeTarget) -> int:
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    return (await client.read_response()).status
 
 
-async def tunnel(proxy: Proxy, target: Target) -> Stream:
+async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
     return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
 async def test_a_new_token_is_used_by_the_next_request_on_the_same_connection(
-    proxy: Proxy, target: Target, target_ca: Issued
+    proxy: Proxy, target: FakeTarget, target_ca: Issued
 ) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    before = proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    before = proxy.shared.store.get(ObjectKey("team-a", "k8s"))
     write(
         proxy.folder,
         connector("k8s", f"https://127.0.0.1:{target.port}"),
         secret(token="rotated-token", ca=target_ca.pem),
     )
-    await until(lambda: proxy.service.store.get(ObjectKey("team-a", "k8s")) != before)
+    await until(lambda: proxy.shared.store.get(ObjectKey("team-a", "k8s")) != before)
     assert await ask(client, target) == 200
-    (conversation,) = target.conversations
+    (conversation,) = target.connections
     assert conversation.received.count(f"Bearer {TARGET_TOKEN}\r\n".encode()) == 1
     assert conversation.received.count(b"Bearer rotated-token\r\n") == 1
 
 
-async def test_with_another_trust_the_old_connection_gets_no_credential(proxy: Proxy, target: Target) -> None:
+async def test_with_another_trust_the_old_connection_gets_no_credential(proxy: Proxy, target: FakeTarget) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
     # Contexts of a new store are other objects, as those of a changed CA.
-    object.__setattr__(proxy.service, "trust", TrustStore())
+    object.__setattr__(proxy.shared, "trust", TrustStore())
     assert await ask(client, target) == 200
-    assert [each.received.count(b"Authorization: Bearer") for each in target.conversations] == [1, 1]
+    assert [each.received.count(b"Authorization: Bearer") for each in target.connections] == [1, 1]
 
 
-async def test_the_next_connection_resumes_the_tls_session_of_the_one_before(proxy: Proxy, target: Target) -> None:
+async def test_the_next_connection_resumes_the_tls_session_of_the_one_before(proxy: Proxy, target: FakeTarget) -> None:
     resumed: list[bool] = []
 
-    async def once(conversation: Conversation) -> None:
+    async def once(conversation: TargetConnection) -> None:
         resumed.append(conversation.writer.get_extra_info("ssl_object").session_reused)
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
     target.handler = once
     for _ in range(2):
         client = await tunnel(proxy, target)
         assert await ask(client, target) == 200
-        assert await client.rest() == b""
+        assert await client.read_to_eof() == b""
     assert resumed == [False, True]
 
 
-async def test_another_address_refuses_the_next_request(proxy: Proxy, target: Target, target_ca: Issued) -> None:
+async def test_another_address_refuses_the_next_request(proxy: Proxy, target: FakeTarget, target_ca: Issued) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    before = proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    before = proxy.shared.store.get(ObjectKey("team-a", "k8s"))
     write(proxy.folder, connector("k8s", "https://127.0.0.1:1"), secret(ca=target_ca.pem))
-    await until(lambda: proxy.service.store.get(ObjectKey("team-a", "k8s")) != before)
+    await until(lambda: proxy.shared.store.get(ObjectKey("team-a", "k8s")) != before)
     assert await ask(client, target) == 403
     assert target.received.count(b"Authorization") == 1
 
 
-async def test_a_target_that_ends_between_requests_ends_the_tunnel(proxy: Proxy, target: Target) -> None:
-    async def once(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(OK)
+async def test_a_target_that_ends_between_requests_ends_the_tunnel(proxy: Proxy, target: FakeTarget) -> None:
+    async def once(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(OK)
 
     target.handler = once
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    assert await client.rest() == b""
+    assert await client.read_to_eof() == b""
 
 
 async def test_without_an_answer_on_a_used_connection_the_client_sees_what_it_would_see_without_us(
-    proxy: Proxy, target: Target
+    proxy: Proxy, target: FakeTarget
 ) -> None:
-    async def twice(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(OK)
-        await conversation.head()
+    async def twice(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(OK)
+        await conversation.read_head()
 
     target.handler = twice
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    await client.say(b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 0\r\n\r\n" % target.port)
-    assert await client.rest() == b""
-    assert (len(target.conversations), target.received.count(b"POST /api")) == (1, 1)
+    await client.send(b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 0\r\n\r\n" % target.port)
+    assert await client.read_to_eof() == b""
+    assert (len(target.connections), target.received.count(b"POST /api")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -124,38 +124,40 @@ async def test_without_an_answer_on_a_used_connection_the_client_sees_what_it_wo
     ],
 )
 async def test_it_is_good_for_what_it_was_made_for_and_nothing_else(
-    proxy: Proxy, target: Target, other: dict[str, Any]
+    proxy: Proxy, target: FakeTarget, other: dict[str, Any]
 ) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    upstream, led = proxy.stage._upstream, proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    upstream, led = proxy.stage._upstream, proxy.shared.store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(led, Led)
     for same in (led, replace(led), led):
-        assert upstream.serves(same, proxy.service.trust)
-        assert not upstream.serves(replace(led, **other), proxy.service.trust)
+        assert upstream.serves(same, proxy.shared.trust)
+        assert not upstream.serves(replace(led, **other), proxy.shared.trust)
 
 
 @pytest.mark.parametrize("said", [OK, b"\x17\x03\x03\x00\x40abc"], ids=["an answer to nothing", "half a record"])
 async def test_it_is_looked_at_before_the_next_request_of_the_same_client(
-    proxy: Proxy, target: Target, said: bytes
+    proxy: Proxy, target: FakeTarget, said: bytes
 ) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
-    upstream, led = proxy.stage._upstream, proxy.service.store.get(ObjectKey("team-a", "k8s"))
+    upstream, led = proxy.stage._upstream, proxy.shared.store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(led, Led)
     # From here on the proxy's event loop has no turn.
-    BelowTls(target.conversations[0].writer).write(said)
-    assert not upstream.serves(led, proxy.service.trust)
+    BelowTls(target.connections[0].writer).write(said)
+    assert not upstream.serves(led, proxy.shared.trust)
 
 
-async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(proxy: Proxy, target: Target) -> None:
+async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(
+    proxy: Proxy, target: FakeTarget
+) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
     upstream = proxy.stage._upstream
-    BelowTls(target.conversations[0].writer).write(b"\x17\x03\x03\x00\x40abc")
+    BelowTls(target.connections[0].writer).write(b"\x17\x03\x03\x00\x40abc")
     await until(lambda: not upstream.at_rest)
     assert await ask(client, target) == 200
-    assert [each.received.count(b"GET /api") for each in target.conversations] == [1, 1]
+    assert [each.received.count(b"GET /api") for each in target.connections] == [1, 1]
 
 
 async def test_a_target_that_wants_a_certificate_is_said_to_want_one(
@@ -166,21 +168,21 @@ async def test_a_target_that_wants_a_certificate_is_said_to_want_one(
     context.load_cert_chain(tmp_path / "target.pem")
     context.verify_mode = ssl.CERT_REQUIRED
 
-    async def shake_hands(conversation: Conversation) -> None:
+    async def shake_hands(conversation: TargetConnection) -> None:
         """asyncio's own would close without the alert."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing, server_side=True)
-        while came := await conversation.some():
+        while came := await conversation.read_some():
             incoming.write(came)
             with suppress(ssl.SSLError):
                 tls.do_handshake()
-            await conversation.say(outgoing.read())
+            await conversation.send(outgoing.read())
 
-    async with Target(None, tmp_path, shake_hands) as target:
+    async with FakeTarget(None, tmp_path, shake_hands) as target:
         write(tmp_path / "connectors", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             client = await tunnel(proxy, target)
-            await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-            answer = await client.answer()
+            await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+            answer = await client.read_response()
     assert answer.status == 502
     assert answer.json()["message"].endswith("team-a/k8s: TLS failed: tlsv13 alert certificate required")

@@ -12,7 +12,7 @@ import pytest
 from lab.issuer import SigningKey, TestIssuer
 from tests.fakes.manifests import write
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -61,7 +61,7 @@ async def serving(folder: Path, confdir: Path, issuer: TestIssuer, **settings: s
         yield proxy
 
 
-async def status(proxy: Proxy, target: Target, token: str) -> tuple[int, str]:
+async def status(proxy: Proxy, target: FakeTarget, token: str) -> tuple[int, str]:
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
     stream.close()
     return answer.status, answer.phrase
@@ -75,7 +75,7 @@ async def status(proxy: Proxy, target: Target, token: str) -> tuple[int, str]:
     ],
 )
 async def test_a_pipeline_of(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer, subject: dict[str, Any], mint: Any
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, subject: dict[str, Any], mint: Any
 ) -> None:
     bind(folder, subject)
     async with serving(folder, confdir, issuer) as proxy:
@@ -88,7 +88,7 @@ async def test_a_pipeline_of(
 
 @pytest.mark.slow  # a refusal is remembered for 3 s
 async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
         token = issuer.github("org/app")
@@ -99,7 +99,7 @@ async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
         await until_status(proxy, target, token, 403)
 
 
-async def until_status(proxy: Proxy, target: Target, token: str, wanted: int) -> None:
+async def until_status(proxy: Proxy, target: FakeTarget, token: str, wanted: int) -> None:
     async with asyncio.timeout(30):
         while (await status(proxy, target, token))[0] != wanted:  # noqa: ASYNC110 - asks until it is so
             await asyncio.sleep(0.05)
@@ -107,7 +107,7 @@ async def until_status(proxy: Proxy, target: Target, token: str, wanted: int) ->
 
 @pytest.mark.slow  # an unknown key waits for the issuer's next asking
 async def test_a_rotation_under_load_refuses_nobody(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:
@@ -119,7 +119,7 @@ async def test_a_rotation_under_load_refuses_nobody(
 
 
 async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer, connector_jwks_max_age="0.5", connector_recheck="0.1") as proxy:
@@ -136,7 +136,7 @@ async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
 
 
 async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:
@@ -147,7 +147,7 @@ async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
 
 
 async def test_a_key_of_somebody_else_is_none(
-    folder: Path, confdir: Path, target: Target, issuer: TestIssuer, capsys: pytest.CaptureFixture[str]
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:

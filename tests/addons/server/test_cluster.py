@@ -14,7 +14,7 @@ from lab.certificates import Issued, make_ca
 from lab.control_plane import ControlPlane
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ROOT, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 USE = {"apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"], "verbs": ["use"]}
@@ -44,7 +44,7 @@ def may_use(namespace: str, account: str) -> list[dict[str, object]]:
 async def test_a_service_account_with_the_right_reaches_the_target_and_others_do_not(
     plane: ControlPlane,
     namespace: str,
-    target: Target,
+    target: FakeTarget,
     confdir: Path,
     tmp_path: Path,
     target_ca: Issued,
@@ -78,17 +78,17 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
         key, authority = f"{namespace}/k8s", f"127.0.0.1:{target.port}"
         good = plane.mint_token(namespace, "default", audiences=["connectors-proxy"], lifetime=600)
         client = await proxy.tunnel(authority, f"{key}:{good}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
-        assert (await client.answer()).status == 200
+        await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+        assert (await client.read_response()).status == 200
         other = plane.mint_token(namespace, "other", audiences=["connectors-proxy"], lifetime=600)
         wrong = plane.mint_token(namespace, "default", audiences=["somebody"], lifetime=600)
         for token, status in ((other, 403), (wrong, 407)):
             _, answer = await proxy.connect(authority, f"{key}:{token}")
             assert answer.status == status
         plane.kubectl("delete", "connector", "k8s", namespace=namespace)
-        await until(lambda: proxy.service.store.get(ObjectKey(namespace, "k8s")) is None)
-        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
-        assert (await client.answer()).status == 403
+        await until(lambda: proxy.shared.store.get(ObjectKey(namespace, "k8s")) is None)
+        await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
+        assert (await client.read_response()).status == 403
 
 
 async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:

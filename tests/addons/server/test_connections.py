@@ -13,13 +13,13 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.relay.gate import Gate
-from addons.relay.shared import Shared
+from addons.relay.shared import SharedContext
 from addons.server import connections
 from addons.server.connections import Closed, Connections
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import Target
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
-from tests.fakes.watcher import watch
+from tests.fakes.watcher import add_watcher
 
 
 def client() -> connection.Client:
@@ -28,32 +28,32 @@ def client() -> connection.Client:
 
 async def test_every_connection_gets_a_gate(proxy: Proxy) -> None:
     stream = await proxy.open()
-    await until(lambda: proxy.connections == 1)
+    await until(lambda: proxy.connection_count == 1)
     assert isinstance(proxy.stage, Gate)
     stream.close()
-    await until(lambda: proxy.connections == 0)
+    await until(lambda: proxy.connection_count == 0)
 
 
 async def test_without_a_gate_a_connection_is_refused(proxy: Proxy) -> None:
     proxy.master.addons.get("connections")._parts = None
     stream = await proxy.open()
-    assert await stream.rest() == b""
-    await until(lambda: proxy.connections == 0)
+    assert await stream.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
 
 
-async def test_a_finished_flow_cannot_be_replayed(folder: Path, confdir: Path, target: Target) -> None:
+async def test_a_finished_flow_cannot_be_replayed(folder: Path, confdir: Path, target: FakeTarget) -> None:
     here = f"127.0.0.1:{target.port}"
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
-        watcher = watch(watched)
+        watcher = add_watcher(watched)
         client = await watched.tunnel(here, f"team-a/k8s:{watched.token('team-a/k8s')}")
-        await client.say(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
-        await client.answer()
+        await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % here.encode())
+        await client.read_response()
         (flow,) = watcher.flows
         await until(lambda: not flow.live)
         replayed = flow.copy()
         watched.master.commands.call("replay.client", [replayed])
         await until(lambda: replayed.response is not None and replayed.response.status_code == 403)
-    assert len(target.conversations) == 1
+    assert len(target.connections) == 1
     assert target.received.count(b"GET /api") == 1
 
 
@@ -89,9 +89,9 @@ async def test_addons_are_asked_and_told_of_clients(folder: Path, confdir: Path,
         against = Against()
         proxy.master.addons.add(against)
         stream = await proxy.open()
-        await until(lambda: proxy.connections == 1)
+        await until(lambda: proxy.connection_count == 1)
         refused = await proxy.open()
-        assert await refused.rest() == b""
+        assert await refused.read_to_eof() == b""
         assert (against.connected, [each.error for each in against.ended]) == (2, ["not this one"])
         stream.close()
         await until(lambda: len(against.ended) == 2)
@@ -119,7 +119,7 @@ def test_who_has_gone_before_it_was_served_is_nobody() -> None:
 async def test_the_end_of_one_whose_gate_never_stood_is_told_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fallen(_: Shared, sockets: Sockets) -> None:
+    def fallen(_: SharedContext, sockets: Sockets) -> None:
         # What it had begun meanwhile comes to its own end.
         asyncio.get_running_loop().call_soon(sockets.close, sockets.client)
         raise RuntimeError
@@ -130,8 +130,8 @@ async def test_the_end_of_one_whose_gate_never_stood_is_told_once(
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     stream = await proxy.open()
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
     await until(lambda: against.ended)
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (len(against.ended), proxy.connections, problems) == (1, 0, [])
+    assert (len(against.ended), proxy.connection_count, problems) == (1, 0, [])

@@ -9,16 +9,16 @@ from addons.server.draining import Draining
 from connector_store.domain.config.settings import Settings
 from tests.fakes.proxy import PATIENCE, Proxy
 from tests.fakes.raw_tls import RawTls
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
 
 
-async def watch(conversation: Conversation) -> None:
-    await conversation.head()
-    await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-    if await conversation.some():
+async def watch(conversation: TargetConnection) -> None:
+    await conversation.read_head()
+    await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    if await conversation.read_some():
         return
     await asyncio.Event().wait()
 
@@ -29,12 +29,12 @@ async def begin(proxy: Proxy, *, drain: float = 60.0, in_cluster: bool = False) 
     return asyncio.ensure_future(found.run(Settings(drain=drain, in_cluster=in_cluster)))
 
 
-async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy, target: Target) -> None:
+async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await client.answer()
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.read_response()
     task = await begin(proxy, drain=PATIENCE)
-    assert await client.rest() == b""
+    assert await client.read_to_eof() == b""
     client.close()
     await asyncio.wait_for(task, PATIENCE)
     assert proxy.master.should_exit.is_set()
@@ -42,43 +42,43 @@ async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy,
         await proxy.open()
 
 
-async def test_a_stream_has_its_time_to_end(proxy: Proxy, target: Target) -> None:
+async def test_a_stream_has_its_time_to_end(proxy: Proxy, target: FakeTarget) -> None:
     finish = asyncio.Event()
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         await finish.wait()
-        await conversation.say(b"1\r\nb\r\n0\r\n\r\n")
+        await conversation.send(b"1\r\nb\r\n0\r\n\r\n")
 
     target.handler = handler
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await client.head()
+    await client.send(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.read_head()
     task = await begin(proxy, drain=PATIENCE)
     await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
     assert not task.done()
     finish.set()
-    assert (await client.rest()).endswith(b"1\r\nb\r\n0\r\n\r\n")
+    assert (await client.read_to_eof()).endswith(b"1\r\nb\r\n0\r\n\r\n")
     client.close()
     await asyncio.wait_for(task, PATIENCE)
 
 
-async def at_the_end_of_the_drain(proxy: Proxy, target: Target, request: bytes, answer: bytes) -> bytes:
+async def at_the_end_of_the_drain(proxy: Proxy, target: FakeTarget, request: bytes, answer: bytes) -> bytes:
     """What a client gets of the body of a target that answers `answer` and nothing more."""
 
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(answer)
-        await conversation.some()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(answer)
+        await conversation.read_some()
 
     target.handler = handler
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (request, target.port))
-    await client.say(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
-    await client.head()
+    await client.send(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (request, target.port))
+    await client.send(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
+    await client.read_head()
     task = await begin(proxy, drain=0.2)
-    rest = await client.rest()
+    rest = await client.read_to_eof()
     client.close()
     await asyncio.wait_for(task, PATIENCE)
     assert proxy.master.should_exit.is_set()
@@ -109,7 +109,7 @@ EXEC = b"/api/v1/namespaces/a/pods/p/exec"
     ],
 )
 async def test_at_the_end_of_the_drain(
-    proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes
+    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, rest: bytes
 ) -> None:
     assert await at_the_end_of_the_drain(proxy, target, request_, answer) == rest
 
@@ -122,42 +122,42 @@ async def test_at_the_end_of_the_drain(
     ],
 )
 async def test_what_is_not_whole_has_no_end_of_its_tls_session(
-    proxy: Proxy, target: Target, request_: bytes, answer: bytes, rest: bytes, whole: bool
+    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, rest: bytes, whole: bool
 ) -> None:
-    async def handler(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.say(answer)
-        await conversation.some()
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(answer)
+        await conversation.read_some()
 
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     client = RawTls(stream, "127.0.0.1")
     await client.handshake()
-    await client.say(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (request_, target.port))
-    found = await client.some()
+    await client.send(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (request_, target.port))
+    found = await client.read_some()
     task = await begin(proxy, drain=0.2)
-    found += await client.rest()
+    found += await client.read_to_eof()
     assert found.startswith(b"HTTP/1.1 200 OK\r\n")
     assert found.endswith(b"\r\n\r\n" + rest)
-    assert client.whole is whole
+    assert client.clean_eof is whole
     stream.close()
     await asyncio.wait_for(task, PATIENCE)
 
 
-async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: Target) -> None:
+async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: FakeTarget) -> None:
     target.handler = watch
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.say(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await client.head()
+    await client.send(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.read_head()
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
     assert proxy.master.should_exit.is_set()
 
 
 async def test_who_has_not_yet_asked_is_not_waited_for(proxy: Proxy) -> None:
     stream = await proxy.open()
-    await stream.say(b"CONNECT ")
+    await stream.send(b"CONNECT ")
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)
-    assert await stream.rest() == b""
+    assert await stream.read_to_eof() == b""
 
 
 async def test_in_a_cluster_new_connections_are_served_for_a_while(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from addons.records.metrics import Metrics
-from addons.relay.shared import Times
+from addons.relay.shared import Timeouts
 from addons.server import assembly, folder
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
@@ -26,7 +26,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         audit_commands=True,
         admin=None,
         max_header=65536,
-        times=Times(client=1, connect=1),
+        times=Timeouts(client=1, connect=1),
         keep_target=15,
         max_unauthenticated=1,
         max_unauthenticated_per_address=1,

@@ -12,9 +12,9 @@ from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle, log_as
 from connector_store.domain.config.settings import LogFormat
 from tests.fakes.proxy import Proxy
-from tests.fakes.target import Conversation, Target
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
-from tests.fakes.writes import Writes
+from tests.fakes.writes import RecordingStream
 
 
 async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:
@@ -39,16 +39,16 @@ async def test_a_part_that_ends_with_an_error_stops_the_proxy(
     assert "admin ended: OSError: address in use" in caplog.text
 
 
-async def test_it_is_not_ready_as_soon_as_it_is_told_to_end(proxy: Proxy, target: Target) -> None:
-    async def silent(conversation: Conversation) -> None:
-        await conversation.head()
-        await conversation.some()
+async def test_it_is_not_ready_as_soon_as_it_is_told_to_end(proxy: Proxy, target: FakeTarget) -> None:
+    async def silent(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.read_some()
 
     target.handler = silent
     lifecycle = proxy.master.addons.get("lifecycle")
     await until(lambda: lifecycle.why_not_ready() is None)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
-    await client.say(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
     lifecycle._end()
     await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
@@ -77,11 +77,11 @@ async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("forms", [["json"], ["text"], ["json", "text"]], ids=" then ".join)
 def test_no_audit_line_comes_into_a_line_of_the_log(forms: list[LogFormat]) -> None:
     """Both go to stdout, by two threads."""
-    out = Writes()
+    out = RecordingStream()
     handler = TermLogHandler(out)
     for form in forms:
         log_as(form, handler)
     handler.handle(logging.LogRecord("a", logging.INFO, "a.py", 1, "said", None, None))
-    [line] = out.made
+    [line] = out.pieces
     assert "said" in line
     assert line.endswith("\n")

@@ -29,7 +29,7 @@ async def answer_at(host: str, port: int) -> bytes:
 
 async def test_clients_reach_the_port_that_mitmproxy_names_and_none_is_its_own(proxy: Proxy) -> None:
     stream = await proxy.open()
-    await until(lambda: proxy.connections == 1)
+    await until(lambda: proxy.connection_count == 1)
     assert proxy.master.addons.get("proxyserver").connections == {}
     stream.close()
 

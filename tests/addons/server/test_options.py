@@ -7,7 +7,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.test import taddons
 
-from addons.relay.shared import Times
+from addons.relay.shared import Timeouts
 from addons.server import options
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.source import ClusterSource, FolderSource
@@ -33,7 +33,7 @@ def read() -> options.Config:
 async def test_the_defaults_are_those_of_the_reference(context) -> None:
     config = read()
     assert config.admin == ("127.0.0.1", 9091)
-    assert (config.recheck, config.times) == (30, Times(client=10, connect=10))
+    assert (config.recheck, config.times) == (30, Timeouts(client=10, connect=10))
     assert config.keep_target == 15
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
     assert (config.source, config.flows, config.cut_expired) == (FolderSource("connectors"), "auto", False)

@@ -66,7 +66,7 @@ async def test_unwatched_only_who_has_a_hook_is_looked_at(
         proxy.master.addons.add(Told("told"), Around())
         monkeypatch.setattr(AddonManager, "invoke_addon", noted)
         (await proxy.open()).close()
-        await until(lambda: len(asked) == 1 and proxy.connections == 0)
+        await until(lambda: len(asked) == 1 and proxy.connection_count == 0)
         assert asked == ["Told"]
 
 

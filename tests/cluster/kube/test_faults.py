@@ -24,7 +24,7 @@ from tests.cluster.kube.installed import (
     proxy_client,
     secret,
 )
-from tests.fakes.relay import Relay
+from tests.fakes.relay import TcpRelay
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
@@ -70,7 +70,7 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
     restarts: list[str] = []
     plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with (
-        Relay(plane.url).serving() as relay,
+        TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
         following(client, on_restart=restarts.append) as store,
     ):
@@ -95,7 +95,7 @@ async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
     plane.api.apply(connector("gone"), namespace=namespace)
     gone = ObjectKey(namespace, "gone")
     async with (
-        Relay(plane.url).serving() as relay,
+        TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
         following(client) as store,
     ):
@@ -117,15 +117,15 @@ async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane
     key = ObjectKey(own_namespace, "k8s")
     plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with (
-        Relay(plane.url).serving() as relay,
+        TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
         following(client, watch_timeout=2) as store,
     ):
         await until(lambda: token(store, key) == "one")
         relay.freeze()
         plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
-        before = relay.accepted
-        await until(lambda: relay.accepted > before, "new connections, though the old ones are still open")
+        before = relay.accept_count
+        await until(lambda: relay.accept_count > before, "new connections, though the old ones are still open")
         assert token(store, key) == "one"
         relay.thaw()
         await until(lambda: token(store, key) == "two")

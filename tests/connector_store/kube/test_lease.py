@@ -23,7 +23,7 @@ from connector_store.kube.lease import (
     observe,
 )
 from connector_store.kube.resources import LEASES
-from tests.fakes.api_server import Silence, refusal
+from tests.fakes.api_server import NoResponse, refusal
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("sys", "controller")
@@ -173,7 +173,7 @@ async def test_one_request_that_hangs_does_not_cost_the_lease(server, client, mo
         if hung.is_set():
             return None
         hung.set()
-        return Silence()
+        return NoResponse()
 
     server.faults.append(hang_once)
     await soon(hung)

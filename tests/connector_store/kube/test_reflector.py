@@ -276,13 +276,13 @@ async def test_changes_alone_come_with_metadata_alone(server: FakeApiServer) -> 
 async def test_a_missing_definition_is_named_and_waited_for(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.missing.add("connectors")
+    server.unserved.add("connectors")
     sink = Names()
     async with KubeClient(server.configuration) as client:
         reflector = Reflector(client, CONNECTORS, lambda raw: str(raw["kind"]), sink)
         task = asyncio.create_task(reflector.run())
         await until(lambda: bool(caplog.messages))
-        server.missing.clear()
+        server.unserved.clear()
         await until(lambda: bool(sink.told))
         task.cancel()
     assert "does not serve connectors.connectors.alauda.io (kubectl apply -k deploy/crds)" in caplog.messages[0]

@@ -224,11 +224,11 @@ async def test_only_the_named_namespaces_are_watched(server: FakeApiServer) -> N
 
 
 async def test_is_not_synced_while_one_kind_is_missing(server: FakeApiServer) -> None:
-    server.missing.add("connectorclasses")
+    server.unserved.add("connectorclasses")
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret(token="one"))
     async with filled(server) as store:
         await until(lambda: isinstance(store.get(KEY), Target))
         assert not store.synced
-        server.missing.clear()
+        server.unserved.clear()
         await until(lambda: store.synced)
