@@ -19,7 +19,7 @@ from connector_store.logs import initial_format, make_formatter
 PACKAGE: Final = "mitmproxy.addons"
 
 
-def leave_out_others() -> None:
+def skip_addons_init() -> None:
     """Makes mitmproxy's package of addons without running its __init__, which imports them all: 14 MB resident.
 
     To be called before anything of mitmproxy's is imported; the modules of the package are imported one by one then.
@@ -34,7 +34,7 @@ def leave_out_others() -> None:
     mitmproxy.addons = package
 
 
-def serving() -> list[Any]:
+def create_addons() -> list[Any]:
     """New ones of mitmproxy's addons that take part in serving, in their order."""
     from mitmproxy.addons import core, errorcheck, proxyserver, script, tlsconfig
 
@@ -49,7 +49,7 @@ def serving() -> list[Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Serve until a signal; SystemExit 1 for what is wrong with the start."""
-    leave_out_others()
+    skip_addons_init()
     # `run` makes its loop itself, and takes none.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     from mitmproxy import master, options
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
             super().__init__(opts, with_termlog=True)
             handler = self.addons.get("termlog").logger
             handler.setFormatter(make_formatter(initial_format(os.environ), handler.file, handler.formatter))
-            self.addons.add(*serving())
+            self.addons.add(*create_addons())
 
     run(Service, cmdline.mitmdump, arguments)
 

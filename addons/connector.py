@@ -2,8 +2,8 @@
 
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle
-from addons.server.process import Heap
+from addons.server.process import FrozenHeap
 
 _connections = Connections()
 
-addons = [Lifecycle(_connections), _connections, Heap()]
+addons = [Lifecycle(_connections), _connections, FrozenHeap()]

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from addons.net.sockets import FAREWELL
+from addons.net.sockets import CLOSE_TIMEOUTS
 from bench.peers.endpoint import Endpoint
 from bench.peers.ours import ours
 from bench.place import Place, place
@@ -54,7 +54,7 @@ def measure(scene: Place) -> dict[str, dict[str, float]]:
         events = Events(endpoint)
         events.everything_once()
         # Until what is left of those connections is forgotten, which is no part of what comes now.
-        time.sleep(2 * FAREWELL.cut)
+        time.sleep(2 * CLOSE_TIMEOUTS.flush)
         counter = Counts(endpoint, told)
         return {
             "a connection": counter.of(events.open),

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 HOME: Final = Path(__file__).resolve().parents[1]
-AS_A_SERVICE: Final[Mapping[str, str]] = {
+DEFAULT_OPTIONS: Final[Mapping[str, str]] = {
     "listen_port": "8080",
     "connector_source": "kubernetes",
     "connector_admin": "[::]:9091",
 }
 """The proxy's options in a container that `--set` does not name. Not in mitmproxy's config.yaml, which wins over it."""
-STATE: Final = Path("/var/lib/kubernetes-connector")
+STATE_FOLDER: Final = Path("/var/lib/kubernetes-connector")
 """mitmproxy's confdir: the one folder of a proxy that must be writable."""
 VERSION_FILE: Final = HOME / "connector_store" / "version.py"
 USAGE: Final = (
@@ -29,49 +29,54 @@ USAGE: Final = (
 
 
 _FLAGS: Final = frozenset({"-q", "--quiet", "-v", "--verbose", "--options"})
-_WITH_A_VALUE: Final = frozenset({"--listen-host", "--listen-port", "-p", "--mode", "-m"})
+_FLAGS_WITH_VALUE: Final = frozenset({"--listen-host", "--listen-port", "-p", "--mode", "-m"})
 _OPTIONS: Final = frozenset({"confdir", "listen_host", "listen_port", "mode", "termlog_verbosity"})
 
 
-def only_serves(arguments: Sequence[str]) -> bool:
+def serves_only(arguments: Sequence[str]) -> bool:
     """True if none of mitmdump's `arguments` is for an addon of mitmproxy's that `python -m addons` leaves out."""
     if any(
         name not in _OPTIONS and (not name.startswith("connector") or name == "connector_flows")
-        for name in _set(arguments)
+        for name in _set_options(arguments)
     ):
         return False
-    rest = iter(arguments)
-    for each in rest:
-        name, equals, _ = each.partition("=")
-        if name in _WITH_A_VALUE or name == "--set":
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, _ = argument.partition("=")
+        if name in _FLAGS_WITH_VALUE or name == "--set":
             if not equals:
-                next(rest, "")
-        elif each not in _FLAGS:
+                next(remaining, "")
+        elif argument not in _FLAGS:
             return False
     return True
 
 
-def _set(arguments: Sequence[str]) -> Iterator[str]:
+def _set_options(arguments: Sequence[str]) -> Iterator[str]:
     """The names of options that are set by `--set NAME=VALUE`."""
-    for each, after in zip(arguments, [*arguments[1:], ""], strict=False):
-        if each == "--set":
-            yield after.partition("=")[0]
-        elif each.startswith("--set="):
-            yield each.split("=")[1]
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if argument == "--set":
+            yield following.partition("=")[0]
+        elif argument.startswith("--set="):
+            yield argument.split("=")[1]
 
 
 def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
     """The program to become and its arguments; None if the first is not a door. `programs` has python and mitmdump."""
     match arguments:
         case ["proxy", *rest]:
-            program = ["python", "-m", "addons"] if only_serves(rest) else ["mitmdump"]
-            own = {"confdir": str(STATE), **AS_A_SERVICE}
-            named = set(_set(rest))
-            sets = [part for name, value in own.items() if name not in named for part in ("--set", f"{name}={value}")]
+            program = ["python", "-m", "addons"] if serves_only(rest) else ["mitmdump"]
+            defaults = {"confdir": str(STATE_FOLDER), **DEFAULT_OPTIONS}
+            option_names = set(_set_options(rest))
+            set_arguments = [
+                part
+                for name, value in defaults.items()
+                if name not in option_names
+                for part in ("--set", f"{name}={value}")
+            ]
             script = str(HOME / "addons" / "connector.py")
-            return [str(programs / program[0]), *program[1:], "-s", script, *sets, *rest]
-        case ["controller" | "csi" as door, *rest]:
-            return [str(programs / "python"), "-m", f"connector_{door}", *rest]
+            return [str(programs / program[0]), *program[1:], "-s", script, *set_arguments, *rest]
+        case ["controller" | "csi" as component, *rest]:
+            return [str(programs / "python"), "-m", f"connector_{component}", *rest]
         case _:
             return None
 
@@ -86,18 +91,18 @@ def main() -> None:
     if "--version" in sys.argv[1:3]:
         sys.stdout.write(version() + "\n")
         return
-    found = command(sys.argv[1:], programs=Path(sys.executable).parent)
-    if found is None:
+    program = command(sys.argv[1:], programs=Path(sys.executable).parent)
+    if program is None:
         sys.stderr.write(USAGE)
         sys.exit(2)
     # What passes in TLS is nobody's to read, whatever the pod's author sets.
     os.environ.pop("SSLKEYLOGFILE", None)
-    if f"confdir={STATE}" in found:
-        _prepare(STATE)
-    os.execv(found[0], found)  # noqa: S606 - no shell is meant; the program is one of two of ours
+    if f"confdir={STATE_FOLDER}" in program:
+        _prepare_state(STATE_FOLDER)
+    os.execv(program[0], program)  # noqa: S606 - no shell is meant; the program is one of two of ours
 
 
-def _prepare(state: Path) -> None:
+def _prepare_state(state: Path) -> None:
     """For mitmproxy, which would end with a traceback; exit code 1 if it cannot be written."""
     try:
         # Release 0.1.0 left one, and what it says wins over arguments.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from addons.access.checks import NOBODY, Checks, ask
-from addons.access.grant import Asked
-from addons.access.lending import NotYet
+from addons.access.checks import NO_ANSWER, Checks, check_caller
+from addons.access.grant import ConnectorRequest
+from addons.access.lending import TokenPending
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from connector_store.domain.base.errors import ParseError
@@ -30,171 +30,189 @@ from connector_store.domain.decision.verdict import (
 from connector_store.domain.objects.models import Target
 
 
-class Decision(NamedTuple):
+class AuthorizationResult(NamedTuple):
     """A verdict, and for the records what is known of its caller; `token` is the one that was checked."""
 
-    verdict: Verdict | AuthenticateInTunnel
+    decision: Verdict | AuthenticateInTunnel
     key: ObjectKey | None
     identity: Identity | None = None
     token: str | None = None
 
     def __repr__(self) -> str:
-        return f"Decision({self.key}, {type(self.verdict).__name__})"
+        return f"Decision({self.key}, {type(self.decision).__name__})"
 
 
-Then = Callable[[Decision], None]
+OnDecision = Callable[[AuthorizationResult], None]
 
 
-class Admission:
+class Authorizer:
     """Of one client connection, which has its place among those of its caller to a Connector."""
 
     def __init__(self, checks: Checks, sockets: Sockets) -> None:
         self._checks = checks
         self._sockets = sockets
-        self._place: tuple[str, ObjectKey] | None = None
-        self._held: tuple[str, ObjectKey, int] | None = None
+        self._slot: tuple[str, ObjectKey] | None = None
+        self._grant_key: tuple[str, ObjectKey, int] | None = None
         """Whose answer `_granted` is: the token, the Connector, and what was withdrawn before it."""
         self._granted: Granted | None = None
-        sockets.on_close(self._leave)
+        sockets.add_close_callback(self._release_slot)
 
-    def connect(self, head: RequestHead, then: Then) -> Decision | None:
+    def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
         """The decision on a CONNECT; None where it takes a while: then `then` gets it."""
         checks = self._checks
-        full = checks.full is not None and checks.full()
-        asked = precheck_connect(audit_log_full=full, synced=not checks.missing, credentials=_caller(head))
-        if isinstance(asked, Deny):
-            return Decision(asked, None)
-        if asked.token is None:
-            return self._connect(head, asked, None, None)
-        answer, found = self._known(asked.token, asked.key)
-        if answer is not None:
-            return self._connect(head, asked, answer, found)
-        self._wait(asked.token, asked.key, lambda *checked: then(self._connect(head, asked, *checked)))
+        full = checks.is_audit_log_full is not None and checks.is_audit_log_full()
+        credentials = precheck_connect(
+            audit_log_full=full, synced=not checks.unsynced, credentials=_parse_credentials(head)
+        )
+        if isinstance(credentials, Deny):
+            return AuthorizationResult(credentials, None)
+        if credentials.token is None:
+            return self._decide_connect(head, credentials, None, None)
+        access_result, resolution = self._get_cached(credentials.token, credentials.key)
+        if access_result is not None:
+            return self._decide_connect(head, credentials, access_result, resolution)
+        self._check_caller(
+            credentials.token,
+            credentials.key,
+            lambda *checked: on_decision(self._decide_connect(head, credentials, *checked)),
+        )
         return None
 
-    def request(self, head: RequestHead, asked: Asked, then: Then) -> Decision | None:
+    def authorize_request(
+        self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision
+    ) -> AuthorizationResult | None:
         """The decision on a request; None where it takes a while: then `then` gets it."""
-        checks, token = self._checks, asked.token
+        checks, token = self._checks, request.token
         if isinstance(token, ParseError):
-            return self._request(head, asked, None, None)
-        answer, found = self._known(token, asked.key)
-        if answer is not None:
-            return self._request(head, asked, answer, found)
-        full = checks.full is not None and checks.full()
-        refused = precheck_request(audit_log_full=full, method=head.method, synced=not checks.missing, token=token)
-        if refused is not None:
-            return Decision(refused, asked.key)
-        self._wait(token, asked.key, lambda *checked: then(self._request(head, asked, *checked)))
+            return self._decide_request(head, request, None, None)
+        access_result, resolution = self._get_cached(token, request.key)
+        if access_result is not None:
+            return self._decide_request(head, request, access_result, resolution)
+        full = checks.is_audit_log_full is not None and checks.is_audit_log_full()
+        deny = precheck_request(audit_log_full=full, method=head.method, synced=not checks.unsynced, token=token)
+        if deny is not None:
+            return AuthorizationResult(deny, request.key)
+        self._check_caller(
+            token, request.key, lambda *checked: on_decision(self._decide_request(head, request, *checked))
+        )
         return None
 
-    def _known(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
+    def _get_cached(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
         """As `known`; an answer that holds is not looked for again."""
         checks, granted = self._checks, self._granted
-        asked = (token, key, checks.access.revocation_count)
-        if granted is not None and asked == self._held and time.monotonic() < granted.valid_until:
-            return _known(checks, granted, key)
-        answer, found = known(checks, token, key)
-        self._held, self._granted = asked, answer if isinstance(answer, Granted) else None
-        return answer, found
+        grant_key = (token, key, checks.access.revocation_count)
+        if granted is not None and grant_key == self._grant_key and time.monotonic() < granted.valid_until:
+            return _with_resolution(checks, granted, key)
+        access_result, resolution = get_cached(checks, token, key)
+        self._grant_key, self._granted = grant_key, access_result if isinstance(access_result, Granted) else None
+        return access_result, resolution
 
-    def _wait(self, token: str, key: ObjectKey, then: Callable[[AccessResult, Resolution], None]) -> None:
+    def _check_caller(self, token: str, key: ObjectKey, on_checked: Callable[[AccessResult, Resolution], None]) -> None:
         """`then` gets the answer, and what is there when it has come."""
         checks, sockets = self._checks, self._sockets
-        sockets.hold()
-        work = ask(checks, token, key, sockets.source_ip)
-        sockets.wait_for("a check", work, NOBODY, lambda answer: then(answer, checks.lending.find(key)))
+        sockets.pause_reading()
+        check = check_caller(checks, token, key, sockets.source_ip)
+        sockets.run_task("a check", check, NO_ANSWER, lambda answer: on_checked(answer, checks.target_tokens.get(key)))
 
-    def _connect(
-        self, head: RequestHead, asked: BasicAuthorization, answer: AccessResult | None, found: Resolution
-    ) -> Decision:
+    def _decide_connect(
+        self,
+        head: RequestHead,
+        credentials: BasicAuthorization,
+        access_result: AccessResult | None,
+        resolution: Resolution,
+    ) -> AuthorizationResult:
         checks = self._checks
-        verdict = decide_connect(
-            audit_log_full=checks.full is not None and checks.full(),
-            synced=not checks.missing,
-            credentials=asked,
-            access=answer,
-            resolution=found,
+        decision = decide_connect(
+            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
+            synced=not checks.unsynced,
+            credentials=credentials,
+            access=access_result,
+            resolution=resolution,
             authority=head.target.decode("ascii"),
-            policy=checks.rules,
-            connection_count=self._taken(answer, asked.key),
+            policy=checks.policy,
+            connection_count=self._other_connections(access_result, credentials.key),
         )
-        return self._decided(verdict, asked.key, asked.token, answer, found)
+        return self._conclude(decision, credentials.key, credentials.token, access_result, resolution)
 
-    def _request(self, head: RequestHead, asked: Asked, answer: AccessResult | None, found: Resolution) -> Decision:
+    def _decide_request(
+        self, head: RequestHead, request: ConnectorRequest, access_result: AccessResult | None, resolution: Resolution
+    ) -> AuthorizationResult:
         checks = self._checks
-        verdict = decide_request(
-            audit_log_full=checks.full is not None and checks.full(),
+        decision = decide_request(
+            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
             method=head.method,
-            synced=not checks.missing,
-            token=asked.token,
-            key=asked.key,
-            access=answer,
-            resolution=found,
-            authority=asked.authority,
+            synced=not checks.unsynced,
+            token=request.token,
+            key=request.key,
+            access=access_result,
+            resolution=resolution,
+            authority=request.authority,
             raw_target=head.target,
             headers=head.headers,
-            policy=checks.rules,
-            connection_count=self._taken(answer, asked.key),
+            policy=checks.policy,
+            connection_count=self._other_connections(access_result, request.key),
         )
-        token = asked.token if isinstance(asked.token, str) else None
-        return self._decided(verdict, asked.key, token, answer, found)
+        token = request.token if isinstance(request.token, str) else None
+        return self._conclude(decision, request.key, token, access_result, resolution)
 
-    def _taken(self, answer: AccessResult | None, key: ObjectKey) -> int:
+    def _other_connections(self, access_result: AccessResult | None, key: ObjectKey) -> int:
         """Other connections of the caller to the Connector."""
-        if not isinstance(answer, Granted):
+        if not isinstance(access_result, Granted):
             return 0
-        place = (answer.identity.user, key)
-        return self._checks.taken[place] - (place == self._place)
+        slot = (access_result.identity.user, key)
+        return self._checks.connection_counts[slot] - (slot == self._slot)
 
-    def _decided(
+    def _conclude(
         self,
-        verdict: Verdict | AuthenticateInTunnel,
+        decision: Verdict | AuthenticateInTunnel,
         key: ObjectKey,
         token: str | None,
-        answer: AccessResult | None,
-        found: Resolution,
-    ) -> Decision:
+        access_result: AccessResult | None,
+        resolution: Resolution,
+    ) -> AuthorizationResult:
         # Who may not know of a Connector is not named beside it.
-        known = answer.identity if isinstance(answer, Granted) and found is not None else None
-        if known is not None and not isinstance(verdict, Deny) and self._place != (known.user, key):
-            self._take((known.user, key))
-        return Decision(verdict, key, known, token)
+        identity = access_result.identity if isinstance(access_result, Granted) and resolution is not None else None
+        if identity is not None and not isinstance(decision, Deny) and self._slot != (identity.user, key):
+            self._acquire_slot((identity.user, key))
+        return AuthorizationResult(decision, key, identity, token)
 
-    def _take(self, place: tuple[str, ObjectKey]) -> None:
-        if self._place is None:
-            self._sockets.known()
+    def _acquire_slot(self, slot: tuple[str, ObjectKey]) -> None:
+        if self._slot is None:
+            self._sockets.on_authenticated()
         else:
-            self._leave()
-        self._place = place
-        self._checks.taken[place] += 1
+            self._release_slot()
+        self._slot = slot
+        self._checks.connection_counts[slot] += 1
 
-    def _leave(self) -> None:
-        place, self._place = self._place, None
-        if place is None:
+    def _release_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is None:
             return
-        taken = self._checks.taken
-        taken[place] -= 1
-        if not taken[place]:
-            del taken[place]
+        counts = self._checks.connection_counts
+        counts[slot] -= 1
+        if not counts[slot]:
+            del counts[slot]
 
 
-def known(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
+def get_cached(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
     """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
-    return _known(checks, checks.access.check_cached(token, key), key)
+    return _with_resolution(checks, checks.access.check_cached(token, key), key)
 
 
-def _known(checks: Checks, answer: AccessResult | None, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
-    found = checks.lending.held(key)
-    if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
-        found = checks.lending.find(key)
-        if isinstance(found, NotYet) and isinstance(answer, Granted):
-            return None, found
-    if answer is not None:
-        checks.tally.remembered += 1
-    return answer, found
+def _with_resolution(
+    checks: Checks, access_result: AccessResult | None, key: ObjectKey
+) -> tuple[AccessResult | None, Resolution]:
+    resolution = checks.target_tokens.get_stored(key)
+    if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
+        resolution = checks.target_tokens.get(key)
+        if isinstance(resolution, TokenPending) and isinstance(access_result, Granted):
+            return None, resolution
+    if access_result is not None:
+        checks.cache_stats.hit_count += 1
+    return access_result, resolution
 
 
-def _caller(head: RequestHead) -> BasicAuthorization | ParseError:
+def _parse_credentials(head: RequestHead) -> BasicAuthorization | ParseError:
     try:
         return parse_proxy_authorization(head.headers.single_value(b"proxy-authorization"))
     except ParseError as error:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from addons.access.lending import Lending
+from addons.access.lending import TargetTokens
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
 from connector_store.domain.decision.verdict import AccessPolicy
@@ -16,8 +16,8 @@ from connector_store.kube.budget import RateLimiterBySource
 
 logger = logging.getLogger(__name__)
 
-REFUSALS_PER_SECOND: Final = 5.0
-REFUSALS: Final = 100
+REFUSAL_RATE: Final = 5.0
+REFUSAL_BURST: Final = 100
 """Tokens that the API server has to refuse for one client address: at once, and how many a second come back. What is
 accepted costs nothing of it."""
 
@@ -25,14 +25,14 @@ CHECK_TIMEOUT: Final = 15.0
 """Seconds that a check may take, however long whoever is asked would wait."""
 RETRY_AFTER: Final = 5
 """Seconds after which somebody whose address has used up its refusals is told to come again."""
-NOBODY: Final[AccessResult] = Unavailable(reason="nobody answered")
+NO_ANSWER: Final[AccessResult] = Unavailable(reason="nobody answered")
 
 
 @dataclass(slots=True)
-class Tally:
+class CacheStats:
     """Decisions, since the start."""
 
-    remembered: int = 0
+    hit_count: int = 0
     """Nobody was asked for the caller."""
 
 
@@ -40,35 +40,35 @@ class Tally:
 class Checks:
     """Where decisions have their values from. While `missing` names anything, nobody is let in."""
 
-    missing: Set[str]
+    unsynced: Set[str]
     access: Access
-    lending: Lending
-    rules: AccessPolicy
-    taken: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
+    target_tokens: TargetTokens
+    policy: AccessPolicy
+    connection_counts: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Connections by caller and Connector."""
-    tally: Tally = field(default_factory=Tally)
-    refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSALS_PER_SECOND, REFUSALS))
+    cache_stats: CacheStats = field(default_factory=CacheStats)
+    refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSAL_RATE, REFUSAL_BURST))
     """By client address."""
-    full: Callable[[], bool] | None = None
+    is_audit_log_full: Callable[[], bool] | None = None
     """True while nothing may begin, because it would not be written down; None where that does not count."""
 
 
-async def ask(checks: Checks, token: str, key: ObjectKey, source: str) -> AccessResult:
+async def check_caller(checks: Checks, token: str, key: ObjectKey, source: str) -> AccessResult:
     """The answer for a client at the address `source`; Unavailable where too many of its tokens were refused."""
     if not checks.refusals.take(source, time.monotonic()):
         return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
-    answer = await may_use(checks.access, token, key, then=checks.lending.lend)
+    answer = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
     if not (isinstance(answer, Refused) and answer.check == "token"):
         checks.refusals.refund(source)
     return answer
 
 
-async def may_use(
+async def check_access(
     access: Access,
     token: str,
     key: ObjectKey,
     *,
-    then: Callable[[ObjectKey], Awaitable[None]],
+    on_granted: Callable[[ObjectKey], Awaitable[None]],
     timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the limit is part of what is promised
 ) -> AccessResult:
     """The answer of `access`, and `then` what else takes time for whom it has let in.
@@ -79,7 +79,7 @@ async def may_use(
         async with asyncio.timeout(timeout):
             answer = await access.check(token, key)
             if isinstance(answer, Granted):
-                await then(key)
+                await on_granted(key)
             return answer
     except TimeoutError:
         return Unavailable(reason="the check took too long")

@@ -10,7 +10,7 @@ from connector_store.domain.callers.access import Identity
 from connector_store.domain.callers.caller import parse_bearer
 
 
-class Asked(NamedTuple):
+class ConnectorRequest(NamedTuple):
     """What a request asks for, and with which token; a ParseError where it has no readable one.
 
     `authority` is the target's as the client knows it; None where it speaks to the proxy as if that were the target.
@@ -25,7 +25,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class TunnelGrant:
     """For which Connector and authority a tunnel is open; `host` is that of a certificate for it.
 
     `token` is None where it comes inside, with each request; the caller is known only then.
@@ -38,7 +38,7 @@ class Grant:
     identity: Identity | None = None
 
 
-def bearer(head: RequestHead) -> str | ParseError:
+def parse_bearer_token(head: RequestHead) -> str | ParseError:
     """The token of a request."""
     try:
         return parse_bearer(head.headers.single_value(b"authorization"))

@@ -15,52 +15,54 @@ from connector_store.minter import TokenEndpoint, TokenManager
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotYet(Unusable):
+class TokenPending(Unusable):
     """Nobody has waited for a token of the target so far: `lend` does."""
 
 
-class Lending:
+class TargetTokens:
     """`find` and `lend` are for the decision, `changed` is for the store."""
 
-    def __init__(self, held: Callable[[ObjectKey], Resolution], minter: TokenManager) -> None:
-        self.held = held
+    def __init__(self, get_stored: Callable[[ObjectKey], Resolution], minter: TokenManager) -> None:
+        self.get_stored = get_stored
         """What the store holds, which may be a right to mint."""
         self._minter = minter
 
-    def find(self, key: ObjectKey) -> Resolution:
+    def get(self, key: ObjectKey) -> Resolution:
         """What there is now; Unusable while there is no token, with the reason that the target gave."""
-        found = self.held(key)
-        if not isinstance(found, Target) or not isinstance(found.credential, IssuingCredential):
-            return found
-        source = _source(found, found.credential)
+        resolution = self.get_stored(key)
+        if not isinstance(resolution, Target) or not isinstance(resolution.credential, IssuingCredential):
+            return resolution
+        source = _source(resolution, resolution.credential)
         token = self._minter.cached_token(source)
         if token is not None:
-            return replace(found, credential=token)
+            return replace(resolution, credential=token)
         failure = self._minter.current_failure(source)
         if failure is not None:
-            return Unusable(key=found.key, reason=TOKEN_NOT_ISSUED, message=failure.message)
-        return NotYet(key=found.key, reason=TOKEN_NOT_ISSUED, message="no token of the target is there yet; try again")
+            return Unusable(key=resolution.key, reason=TOKEN_NOT_ISSUED, message=failure.message)
+        return TokenPending(
+            key=resolution.key, reason=TOKEN_NOT_ISSUED, message="no token of the target is there yet; try again"
+        )
 
-    async def lend(self, key: ObjectKey) -> None:
+    async def wait_for_token(self, key: ObjectKey) -> None:
         """Wait for a token where one is needed. How that went is what `find` says."""
-        found = self.held(key)
-        if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
-            await self._minter.get_token(_source(found, found.credential))
+        resolution = self.get_stored(key)
+        if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
+            await self._minter.get_token(_source(resolution, resolution.credential))
 
-    def refused(self, target: Target) -> None:
+    def discard_refused(self, target: Target) -> None:
         """The target has answered 401 to what was lent: one that was minted is not lent again."""
         if isinstance(target.credential, IssuedToken):
             self._minter.invalidate(target.key, target.credential)
 
-    def changed(self, keys: frozenset[ObjectKey]) -> None:
+    def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: tokens of what is another now are dropped at once."""
         for key in keys:
-            found = self.held(key)
-            if isinstance(found, Target) and isinstance(found.credential, IssuingCredential):
-                self._minter.discard_unless(_source(found, found.credential))
+            resolution = self.get_stored(key)
+            if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
+                self._minter.discard_unless(_source(resolution, resolution.credential))
             else:
                 self._minter.forget(key)
 
 
-def _source(found: Target, right: IssuingCredential) -> TokenEndpoint:
-    return TokenEndpoint(found.key, found.address, found.ca, right, found.secret_name or "")
+def _source(target: Target, right: IssuingCredential) -> TokenEndpoint:
+    return TokenEndpoint(target.key, target.address, target.ca, right, target.secret_name or "")

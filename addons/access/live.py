@@ -13,24 +13,24 @@ from connector_store.domain.decision.verdict import Resolution
 from connector_store.domain.objects.models import Target
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
 
-CONCURRENT: Final = 16
+MAX_CONCURRENT_REVIEWS: Final = 16
 """Reviews that are asked at once."""
-LOOKED_AT: Final = 256
+BATCH_SIZE: Final = 256
 """Exchanges between which others have no turn: about a millisecond."""
 
 
 @dataclass(slots=True)
-class Live:
+class LiveAccess:
     """What a running exchange was admitted with."""
 
     target: Target
     token: str = field(repr=False)
-    granted: Granted
-    asked: Callable[[], RequestAttributes]
+    grant: Granted
+    attributes: Callable[[], RequestAttributes]
     """The request, as permissions look at it."""
 
 
-class Live_Tunnel(Protocol):
+class LiveConnection(Protocol):
     """One client connection with an open tunnel."""
 
     @property
@@ -38,116 +38,124 @@ class Live_Tunnel(Protocol):
         """None before it is known."""
 
     @property
-    def live(self) -> Live | None:
+    def live_access(self) -> LiveAccess | None:
         """None while no request runs."""
 
-    def cut(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """End it now."""
 
-    def look(self) -> None:
+    def close_if_client_gone(self) -> None:
         """End it if its client has gone: that does not show by itself while nothing is read."""
 
 
-class Lookup(Protocol):
+class TargetStore(Protocol):
     def get(self, key: ObjectKey) -> Resolution: ...
 
 
-class Streams:
+class LiveConnections:
     """All open tunnels, by Connector."""
 
-    def __init__(self, store: Lookup, access: Access, *, recheck: float, cut_expired: bool) -> None:
+    def __init__(self, store: TargetStore, access: Access, *, recheck: float, cut_expired: bool) -> None:
         """`recheck` is in seconds: what a caller loses, they have lost in their streams by then."""
         self._store = store
         self._access = access
         self._recheck = recheck
         self._cut_expired = cut_expired
-        self._tunnels: dict[ObjectKey, set[Live_Tunnel]] = {}
+        self._by_connector: dict[ObjectKey, set[LiveConnection]] = {}
 
-    def add(self, tunnel: Live_Tunnel) -> None:
-        if tunnel.key is not None:
-            self._tunnels.setdefault(tunnel.key, set()).add(tunnel)
+    def add(self, connection: LiveConnection) -> None:
+        if connection.key is not None:
+            self._by_connector.setdefault(connection.key, set()).add(connection)
 
-    def remove(self, tunnel: Live_Tunnel) -> None:
-        if tunnel.key is None:
+    def remove(self, connection: LiveConnection) -> None:
+        if connection.key is None:
             return
-        tunnels = self._tunnels.get(tunnel.key, set())
-        tunnels.discard(tunnel)
-        if not tunnels:
-            self._tunnels.pop(tunnel.key, None)
+        siblings = self._by_connector.get(connection.key, set())
+        siblings.discard(connection)
+        if not siblings:
+            self._by_connector.pop(connection.key, None)
 
-    def changed(self, keys: frozenset[ObjectKey]) -> None:
+    def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
         """A subscriber of the store: cut what runs to a Connector that is gone, unusable, elsewhere or does not lend it
         any more."""
-        for key in keys & self._tunnels.keys():
-            found = self._store.get(key)
-            for tunnel in tuple(self._tunnels.get(key, ())):
-                live = tunnel.live
-                if live is not None and (why := _gone(found, live)):
-                    tunnel.cut(why)
+        for key in keys & self._by_connector.keys():
+            resolution = self._store.get(key)
+            for connection in tuple(self._by_connector.get(key, ())):
+                access = connection.live_access
+                if access is not None and (reason := _close_reason(resolution, access)):
+                    connection.close(reason)
 
     async def run(self) -> None:
         """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
         while True:
             await asyncio.sleep(self._recheck / 2)
-            for tunnels in batched(self._running(), LOOKED_AT):
-                for tunnel in tunnels:
-                    tunnel.look()
+            for batch in batched(self._all(), BATCH_SIZE):
+                for connection in batch:
+                    connection.close_if_client_gone()
                 await asyncio.sleep(0)
             await self.recheck_all()
 
     async def recheck_all(self) -> None:
         """Ask once for every caller and Connector with something that runs."""
         if self._cut_expired:
-            self._cut_all_expired(time.time())
-        due: dict[tuple[str, ObjectKey], list[Live_Tunnel]] = {}
-        for tunnel in self._running():
-            if tunnel.live is not None and tunnel.key is not None:
-                due.setdefault((tunnel.live.token, tunnel.key), []).append(tunnel)
-        waiting = iter(due.items())
+            self._close_expired(time.time())
+        due: dict[tuple[str, ObjectKey], list[LiveConnection]] = {}
+        for connection in self._all():
+            if connection.live_access is not None and connection.key is not None:
+                due.setdefault((connection.live_access.token, connection.key), []).append(connection)
+        pending = iter(due.items())
 
-        async def ask() -> None:
-            for (token, key), tunnels in waiting:
+        async def recheck_pending() -> None:
+            for (token, key), tunnels in pending:
                 await self._recheck_one(token, key, tunnels)
                 # An answer that takes no question, as of the proxy's own tokens, would leave nobody else a turn.
                 await asyncio.sleep(0)
 
-        await asyncio.gather(*(ask() for _ in range(CONCURRENT)))
+        await asyncio.gather(*(recheck_pending() for _ in range(MAX_CONCURRENT_REVIEWS)))
 
-    async def _recheck_one(self, token: str, key: ObjectKey, tunnels: Iterable[Live_Tunnel]) -> None:
-        live = next((each.live for each in tunnels if each.live is not None), None)
-        if live is None:
+    async def _recheck_one(self, token: str, key: ObjectKey, connections: Iterable[LiveConnection]) -> None:
+        access = next((each.live_access for each in connections if each.live_access is not None), None)
+        if access is None:
             return
-        answer = await self._access.recheck(token, live.granted.identity, key)
+        answer = await self._access.recheck(token, access.grant.identity, key)
         if isinstance(answer, Refused):
-            for tunnel in tunnels:
-                if tunnel.live is not None and tunnel.live.token == token:
-                    tunnel.cut("its caller may not use the Connector any more")
+            for connection in connections:
+                if connection.live_access is not None and connection.live_access.token == token:
+                    connection.close("its caller may not use the Connector any more")
 
-    def cut_all(self, reason: str) -> None:
+    def close_all(self, reason: str) -> None:
         """End every tunnel now."""
-        for tunnel in [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]:
-            tunnel.cut(reason)
+        for connection in [connection for tunnels in self._by_connector.values() for connection in tunnels]:
+            connection.close(reason)
 
-    def _cut_all_expired(self, now: float) -> None:
-        for tunnel in self._running():
-            live = tunnel.live
-            if live is not None and live.granted.token_expires_at is not None and live.granted.token_expires_at <= now:
-                tunnel.cut("its caller's token has expired")
+    def _close_expired(self, now: float) -> None:
+        for connection in self._all():
+            access = connection.live_access
+            if (
+                access is not None
+                and access.grant.token_expires_at is not None
+                and access.grant.token_expires_at <= now
+            ):
+                connection.close("its caller's token has expired")
 
-    def _running(self) -> list[Live_Tunnel]:
-        return [tunnel for tunnels in self._tunnels.values() for tunnel in tunnels]
+    def _all(self) -> list[LiveConnection]:
+        return [tunnel for tunnels in self._by_connector.values() for tunnel in tunnels]
 
 
-def _gone(found: Resolution, live: Live) -> str:
+def _close_reason(resolution: Resolution, access: LiveAccess) -> str:
     """Why a Connector would not serve any more what runs; empty if it would."""
-    if not isinstance(found, Target) or found.uid != live.target.uid or found.address != live.target.address:
+    if (
+        not isinstance(resolution, Target)
+        or resolution.uid != access.target.uid
+        or resolution.address != access.target.address
+    ):
         return "its Connector was deleted, cannot be used any more or has another address"
-    if found.impersonation != live.target.impersonation:
+    if resolution.impersonation != access.target.impersonation:
         return "its Connector tells the target otherwise now who calls"
-    if found.permissions is None or found.permissions == live.target.permissions:
+    if resolution.permissions is None or resolution.permissions == access.target.permissions:
         return ""
     return (
         "its Connector does not lend it any more"
-        if isinstance(found.permissions.evaluate(live.asked()), NotAllowed)
+        if isinstance(resolution.permissions.evaluate(access.attributes()), NotAllowed)
         else ""
     )

@@ -13,55 +13,60 @@ from connector_store.bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 
-TOLD_EVERY: Final = 60.0
+LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log that say so."""
 
 
-class Unauthenticated:
+class UnauthenticatedLimit:
     """`most` bounds all of them, `most_of_one` those of one source address, `most_open` connections of any kind."""
 
     def __init__(
-        self, *, most: int, most_of_one: int, most_open: int, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_unauthenticated: int,
+        max_unauthenticated_per_address: int,
+        max_open: int,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most = most
-        self._most_of_one = most_of_one
-        self._most_open = most_open
-        self._addresses: dict[str, int] = {}
-        self._tell = TokenBucket(rate=1 / TOLD_EVERY, burst=1, now=now)
+        self._max_unauthenticated = max_unauthenticated
+        self._max_unauthenticated_per_address = max_unauthenticated_per_address
+        self._max_open = max_open
+        self._count_by_address: dict[str, int] = {}
+        self._log_limit = TokenBucket(rate=1 / LOG_INTERVAL, burst=1, now=now)
         self.count = 0
         """Connections whose caller is not known."""
-        self.refused = 0
+        self.refusal_count = 0
         """Connections that were refused for these bounds."""
 
-    def admit(self, address: str, *, open_now: int) -> Callable[[], None] | None:
+    def acquire(self, address: str, *, open_count: int) -> Callable[[], None] | None:
         """Count one more while `open_now` are open; returns what ends counting it, once, or None if it is refused."""
-        full = self._full(address, open_now)
-        if full:
-            self.refused += 1
-            if self._tell.take():
-                logger.warning("connections are refused: %s (%d so far)", full, self.refused)
+        reason = self._refusal_reason(address, open_count)
+        if reason:
+            self.refusal_count += 1
+            if self._log_limit.take():
+                logger.warning("connections are refused: %s (%d so far)", reason, self.refusal_count)
             return None
         self.count += 1
-        self._addresses[address] = self._addresses.get(address, 0) + 1
-        counted = [address]
+        self._count_by_address[address] = self._count_by_address.get(address, 0) + 1
+        addresses = [address]
 
-        def leave() -> None:
-            if counted:
-                self._leave(counted.pop())
+        def release() -> None:
+            if addresses:
+                self._release(addresses.pop())
 
-        return leave
+        return release
 
-    def _full(self, address: str, open_now: int) -> str:
-        if open_now >= self._most_open:
-            return f"{open_now} are open, as many as there are descriptors for"
-        if self.count >= self._most:
+    def _refusal_reason(self, address: str, open_count: int) -> str:
+        if open_count >= self._max_open:
+            return f"{open_count} are open, as many as there are descriptors for"
+        if self.count >= self._max_unauthenticated:
             return f"the callers of {self.count} are not known yet"
-        if self._addresses.get(address, 0) >= self._most_of_one:
-            return f"the callers of {self._most_of_one} from {address} are not known yet"
+        if self._count_by_address.get(address, 0) >= self._max_unauthenticated_per_address:
+            return f"the callers of {self._max_unauthenticated_per_address} from {address} are not known yet"
         return ""
 
-    def _leave(self, address: str) -> None:
+    def _release(self, address: str) -> None:
         self.count -= 1
-        self._addresses[address] -= 1
-        if not self._addresses[address]:
-            del self._addresses[address]
+        self._count_by_address[address] -= 1
+        if not self._count_by_address[address]:
+            del self._count_by_address[address]

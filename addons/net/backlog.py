@@ -11,17 +11,17 @@ from connector_store.bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 
-BUDGET: Final = 128 * 1024 * 1024
+MAX_BYTES: Final = 128 * 1024 * 1024
 """Bytes that wait in all. TLS and the buffers around it hold about as much again."""
-FEW: Final = 16
+SLOW_READERS: Final = 16
 """Connections that may be behind before less is read for everybody."""
-TOLD_EVERY: Final = 60.0
+LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log that say that connections were ended."""
 
 
-class Waiting(Protocol):
+class BufferedConnection(Protocol):
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the kernel has not taken yet."""
 
     def abort(self) -> None:
@@ -31,32 +31,32 @@ class Waiting(Protocol):
 class Backlog:
     """Connections whose peers are behind, the longest ones first."""
 
-    def __init__(self, *, budget: int = BUDGET, few: int = FEW) -> None:
-        self._budget = budget
-        self._few = few
-        self._held: dict[Waiting, int] = {}
-        self._tell = TokenBucket(rate=1 / TOLD_EVERY, burst=1)
-        self.bytes = 0
-        self.many = False
+    def __init__(self, *, max_bytes: int = MAX_BYTES, slow_readers: int = SLOW_READERS) -> None:
+        self._max_bytes = max_bytes
+        self._slow_readers = slow_readers
+        self._connections: dict[BufferedConnection, int] = {}
+        self._log_limit = TokenBucket(rate=1 / LOG_INTERVAL, burst=1)
+        self.size = 0
+        self.is_congested = False
         """So many are behind that little should be read at a time: asked at each read, so kept."""
-        self.ended = 0
+        self.abort_count = 0
         """Connections that were ended for the budget."""
 
-    def add(self, connection: Waiting) -> None:
+    def add(self, connection: BufferedConnection) -> None:
         """Its peer has fallen behind."""
         self.remove(connection)
-        self._held[connection] = connection.unsent
-        self.many = len(self._held) >= self._few
-        self.bytes += connection.unsent
-        while self.bytes > self._budget:
-            longest = next(iter(self._held))
-            self.remove(longest)
-            longest.abort()
-            self.ended += 1
-            if self._tell.take():
-                logger.warning("more than %d bytes wait for slow readers; the slowest are ended", self._budget)
+        self._connections[connection] = connection.unsent_bytes
+        self.is_congested = len(self._connections) >= self._slow_readers
+        self.size += connection.unsent_bytes
+        while self.size > self._max_bytes:
+            oldest = next(iter(self._connections))
+            self.remove(oldest)
+            oldest.abort()
+            self.abort_count += 1
+            if self._log_limit.take():
+                logger.warning("more than %d bytes wait for slow readers; the slowest are ended", self._max_bytes)
 
-    def remove(self, connection: Waiting) -> None:
+    def remove(self, connection: BufferedConnection) -> None:
         """Its peer has taken what there was, or has gone."""
-        self.bytes -= self._held.pop(connection, 0)
-        self.many = len(self._held) >= self._few
+        self.size -= self._connections.pop(connection, 0)
+        self.is_congested = len(self._connections) >= self._slow_readers

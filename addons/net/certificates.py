@@ -24,10 +24,10 @@ from connector_store.domain.decision.address_policy import normalise
 from connector_store.domain.kubeconfig.own_names import OwnNames
 
 MAX_CONTEXTS: Final = 512
-MAX_INVENTED: Final = 64
+MAX_UNKNOWN_CONTEXTS: Final = 64
 """Contexts of names that no Connector has."""
-INVENTED_RATE: Final = 5.0
-INVENTED_BURST: Final = 50.0
+UNKNOWN_RATE: Final = 5.0
+UNKNOWN_BURST: Final = 50.0
 """Certificates for them in a second, in the long run and at once: each costs some milliseconds."""
 ALIAS_RATE: Final = 20.0
 ALIAS_BURST: Final = 100.0
@@ -55,85 +55,87 @@ class Certificates:
 
     def __init__(
         self,
-        authority: Callable[[], CertStore | None],
-        own: OwnNames,
+        get_signer: Callable[[], CertStore | None],
+        own_names: OwnNames,
         *,
-        known: Callable[[str], bool] = lambda host: True,
-        limit: int = MAX_CONTEXTS,
+        is_connector_host: Callable[[str], bool] = lambda host: True,
+        max_contexts: int = MAX_CONTEXTS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._authority = authority
-        self._known = known
-        self._invented = Lru[_Names, SSL.Context](MAX_INVENTED)
-        self._bucket = TokenBucket(rate=INVENTED_RATE, burst=INVENTED_BURST, now=now)
-        self._own = own
-        self._aliases = Lru[_Names, SSL.Context](limit)
-        self._alias_bucket = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
+        self._get_signer = get_signer
+        self._is_connector_host = is_connector_host
+        self._unknown_contexts = Lru[_Names, SSL.Context](MAX_UNKNOWN_CONTEXTS)
+        self._unknown_limit = TokenBucket(rate=UNKNOWN_RATE, burst=UNKNOWN_BURST, now=now)
+        self._own_names = own_names
+        self._alias_contexts = Lru[_Names, SSL.Context](max_contexts)
+        self._alias_limit = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._contexts = Lru[_Names, SSL.Context](limit)
-        self._at = Lru[str, _Names](limit)
+        self._contexts = Lru[_Names, SSL.Context](max_contexts)
+        self._names_by_address = Lru[str, _Names](max_contexts)
         """Names at each of the proxy's addresses."""
 
     @property
-    def ready(self) -> bool:
-        return self._authority() is not None
+    def is_ready(self) -> bool:
+        return self._get_signer() is not None
 
     @property
-    def ca_expires(self) -> float | None:
+    def ca_expires_at(self) -> float | None:
         """When that CA ends, in unix seconds."""
-        signer = self._authority()
+        signer = self._get_signer()
         return signer.default_ca.notafter.timestamp() if signer is not None else None
 
-    def connection(self, host: str) -> SSL.Connection:
+    def create_tunnel_session(self, host: str) -> SSL.Connection:
         """The server's side of a handshake with a client that asked for `host`, a DNS name or an IP address.
 
         A client that sends another server name (`tls-server-name` in a kubeconfig) gets a certificate for both.
         TooManyNamesError: see there.
         """
-        connection = SSL.Connection(self._context((host,)))
+        connection = SSL.Connection(self._tunnel_context((host,)))
         connection.set_app_data(host)
         connection.set_accept_state()
         return connection
 
-    def at_port(self, address: str) -> SSL.Connection:
+    def create_port_session(self, address: str) -> SSL.Connection:
         """The server's side of a handshake with a client that speaks TLS to the proxy itself, at its `address`.
 
         It gets a certificate for the proxy's own names, or for the Connector's alias that it asks for.
         """
-        names = self._at.get(address)
+        names = self._names_by_address.get(address)
         if names is None:
-            names = tuple(dict.fromkeys((*self._own.hosts, str(normalise(address)))))
-            self._at.put(address, names)
-        connection = SSL.Connection(self._held(self._contexts, names, None))
-        connection.set_app_data(self._own)
+            names = tuple(dict.fromkeys((*self._own_names.hosts, str(normalise(address)))))
+            self._names_by_address.put(address, names)
+        connection = SSL.Connection(self._get_or_create(self._contexts, names, None))
+        connection.set_app_data(self._own_names)
         connection.set_accept_state()
         return connection
 
-    def _context(self, names: _Names) -> SSL.Context:
+    def _tunnel_context(self, names: _Names) -> SSL.Context:
         """Of a tunnel."""
-        if len(names) == 1 and self._known(names[0]):
-            return self._held(self._contexts, names, None)
-        return self._held(self._invented, names, self._bucket)
+        if len(names) == 1 and self._is_connector_host(names[0]):
+            return self._get_or_create(self._contexts, names, None)
+        return self._get_or_create(self._unknown_contexts, names, self._unknown_limit)
 
-    def _held(self, held: Lru[_Names, SSL.Context], names: _Names, bucket: TokenBucket | None) -> SSL.Context:
+    def _get_or_create(
+        self, contexts: Lru[_Names, SSL.Context], names: _Names, limit: TokenBucket | None
+    ) -> SSL.Context:
         """From `held`, or made if `bucket` has room for that."""
-        signer = self._authority()
+        signer = self._get_signer()
         if signer is None:
             raise RuntimeError("there is no CA yet")
         if signer is not self._signer:
-            for each in (self._contexts, self._invented, self._aliases):
-                each.clear()
+            for cache in (self._contexts, self._unknown_contexts, self._alias_contexts):
+                cache.clear()
             self._signer = signer
-        found = held.get(names)
-        if found is None:
-            if bucket is not None and not bucket.take():
+        context = contexts.get(names)
+        if context is None:
+            if limit is not None and not limit.take():
                 raise TooManyNamesError("too many certificates for names that no Connector has; try again")
-            found = self._make(signer, names)
-            held.put(names, found)
-        return found
+            context = self._create_context(signer, names)
+            contexts.put(names, context)
+        return context
 
-    def _make(self, signer: CertStore, names: _Names) -> SSL.Context:
+    def _create_context(self, signer: CertStore, names: _Names) -> SSL.Context:
         entry = signer.get_cert(names[0], [_general_name(each) for each in names])
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -155,43 +157,43 @@ class Certificates:
             if each.issuer != each.subject:
                 context.add_extra_chain_cert(each)
         context.set_alpn_select_callback(_select_alpn)
-        context.set_tlsext_servername_callback(self._server_name)
+        context.set_tlsext_servername_callback(self._on_server_name)
         return context
 
     def _issue(self, signer: CertStore, entry: CertStoreEntry) -> x509.Certificate:
         """mitmproxy's certificate, for our key instead of the CA's."""
-        model = entry.cert.to_cryptography()
+        template = entry.cert.to_cryptography()
         builder = x509.CertificateBuilder(
-            issuer_name=model.issuer,
-            subject_name=model.subject,
+            issuer_name=template.issuer,
+            subject_name=template.subject,
             public_key=self._key.public_key(),
             serial_number=x509.random_serial_number(),
-            not_valid_before=model.not_valid_before_utc,
-            not_valid_after=model.not_valid_after_utc,
-            extensions=list(model.extensions),
+            not_valid_before=template.not_valid_before_utc,
+            not_valid_after=template.not_valid_after_utc,
+            extensions=list(template.extensions),
         )
         return builder.sign(signer.default_privatekey, hashes.SHA256())
 
-    def _server_name(self, connection: SSL.Connection) -> None:
-        asked, host = connection.get_servername(), connection.get_app_data()
+    def _on_server_name(self, connection: SSL.Connection) -> None:
+        requested_name, host = connection.get_servername(), connection.get_app_data()
         if isinstance(host, OwnNames):
-            self._alias(connection, (asked or b"").decode("ascii", "replace").lower())
+            self._use_alias_context(connection, (requested_name or b"").decode("ascii", "replace").lower())
             return
-        name = asked.decode("ascii", "replace").lower() if asked else host
+        name = requested_name.decode("ascii", "replace").lower() if requested_name else host
         if name != host and _general_name_or_none(name) is not None:
             # Without one the client sees a certificate for another name than it asked for.
             with contextlib.suppress(TooManyNamesError):
-                connection.set_context(self._context((host, name)))
+                connection.set_context(self._tunnel_context((host, name)))
 
-    def _alias(self, connection: SSL.Connection, name: str) -> None:
-        if self._own.connector_by_alias(name) is not None:
+    def _use_alias_context(self, connection: SSL.Connection, name: str) -> None:
+        if self._own_names.connector_by_alias(name) is not None:
             # Without one the client sees the certificate of the proxy's own names.
             with contextlib.suppress(TooManyNamesError):
-                connection.set_context(self._held(self._aliases, (name,), self._alias_bucket))
+                connection.set_context(self._get_or_create(self._alias_contexts, (name,), self._alias_limit))
 
 
-def _select_alpn(_: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
-    return _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+def _select_alpn(_: SSL.Connection, protocols: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+    return _ALPN if _ALPN in protocols else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _general_name(name: str) -> x509.GeneralName:

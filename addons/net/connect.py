@@ -16,7 +16,7 @@ from mitmproxy.proxy.server_hooks import (
     ServerDisconnectedHook,
 )
 
-from addons.net.hooks import tell, tell_later
+from addons.net.hooks import run_hook, schedule_hook
 from addons.net.tcp import TcpConnection
 
 
@@ -29,21 +29,21 @@ async def connect(server: TargetServer, client: Client) -> TcpConnection | str:
     data = ServerConnectionHookData(client=client, server=server)
     tcp = None
     try:
-        await tell(ServerConnectHook(data))
+        await run_hook(ServerConnectHook(data))
         if server.error is None:
             tcp = await _open(server)
         if tcp is not None:
-            tcp.lost = partial(_lost, data)
-            await tell(ServerConnectedHook(data))
+            tcp.on_lost = partial(_on_lost, data)
+            await run_hook(ServerConnectedHook(data))
             return tcp
     except BaseException:
         server.error = "given up"
         if tcp is not None:
             tcp.abort()
         else:
-            tell_later(ServerConnectErrorHook(data))
+            schedule_hook(ServerConnectErrorHook(data))
         raise
-    await tell(ServerConnectErrorHook(data))
+    await run_hook(ServerConnectErrorHook(data))
     return server.error or ""
 
 
@@ -66,7 +66,7 @@ async def _open(server: TargetServer) -> TcpConnection | None:
     server.timestamp_tcp_setup = time.time()
     server.peername = transport.get_extra_info("peername")
     server.sockname = transport.get_extra_info("sockname")
-    if server.peername is None or not tcp.made:
+    if server.peername is None or not tcp.is_connected:
         transport.abort()
         server.error = "connection reset"
         return None
@@ -74,6 +74,6 @@ async def _open(server: TargetServer) -> TcpConnection | None:
     return tcp
 
 
-def _lost(data: ServerConnectionHookData) -> None:
+def _on_lost(data: ServerConnectionHookData) -> None:
     data.server.timestamp_end = time.time()
-    tell_later(ServerDisconnectedHook(data))
+    schedule_hook(ServerDisconnectedHook(data))

@@ -15,10 +15,10 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.net.connect import TargetServer
-from addons.net.events import TimeUp, Wait
-from addons.net.resolver import Resolved, Resolver
+from addons.net.events import TimerExpired, TimerKind
+from addons.net.resolver import ResolvedAddresses, Resolver
 from addons.net.sockets import Sockets
-from addons.net.tls import RecordEnds, TlsStream
+from addons.net.tls import RecordTracker, TlsStream
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import client_certificate_of
 from connector_store.domain.decision import denial
@@ -27,7 +27,7 @@ from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
 
-_UNRESOLVED: Final = Resolved((), "its name was not resolved")
+_UNRESOLVED: Final = ResolvedAddresses((), "its name was not resolved")
 
 
 class Dial:
@@ -36,134 +36,134 @@ class Dial:
     def __init__(
         self,
         target: Target,
-        line: Sockets,
+        client: Sockets,
         resolver: Resolver,
         policy: AddressPolicy,
         trust: TrustStore,
         timeout: float,
-        then: Callable[[TlsStream | Deny], None],
+        on_done: Callable[[TlsStream | Deny], None],
     ) -> None:
         self.target = target
-        self._line = line
+        self._client = client
         self._resolver = resolver
         self._policy = policy
         self._trust = trust
         self._timeout = timeout
-        self._then = then
-        self._over = False
+        self._on_done = on_done
+        self._is_done = False
         self._deadline = time.monotonic() + timeout
         self._addresses: list[str] = []
         self._server: TargetServer | None = None
-        self._peer: TlsStream | None = None
-        self._timer = 0
+        self._tls: TlsStream | None = None
+        self._timer_id = 0
 
     def start(self) -> None:
         """Resolve, or take the address itself where it is an IP address."""
-        self._timer = self._line.arm(self._timeout, Wait.TARGET)
+        self._timer_id = self._client.start_timer(self._timeout, TimerKind.TARGET)
         address = self.target.address
         if _is_ip(address.host):
-            self._resolved(Resolved((address.host,)))
+            self._on_resolved(ResolvedAddresses((address.host,)))
             return
         work = self._resolver.resolve(address.host, address.port)
-        self._line.wait_for("resolving a target", work, _UNRESOLVED, self._resolved)
+        self._client.run_task("resolving a target", work, _UNRESOLVED, self._on_resolved)
 
-    def handle(self, event: events.Event) -> None:
+    def handle_event(self, event: events.Event) -> None:
         """Events of this dial move it on; others are not its own."""
-        if isinstance(event, TimeUp) and event.number == self._timer:
-            self._too_slow()
+        if isinstance(event, TimerExpired) and event.timer_id == self._timer_id:
+            self._on_timeout()
 
-    def closed(self, connection: Connection) -> None:
+    def on_eof(self, connection: Connection) -> None:
         """A connection gives nothing more."""
-        if connection is self._server and self._peer is not None:
-            self._failed("it closed the connection during the TLS handshake")
+        if connection is self._server and self._tls is not None:
+            self._on_failure("it closed the connection during the TLS handshake")
 
     def receive(self, connection: Connection, data: memoryview) -> None:
         """Bytes of the handshake."""
-        peer = self._peer
-        if peer is None or connection is not self._server:
+        tls = self._tls
+        if tls is None or connection is not self._server:
             return
         try:
-            early = peer.receive(data)
+            plain = tls.receive(data)
         except ConnectionError as error:
-            self._failed(str(error))
+            self._on_failure(str(error))
             return
-        if early:
-            self._failed("it answered before it was asked")
-        elif peer.established:
-            peer.connection.timestamp_tls_setup = time.time()
-            self._end(peer)
+        if plain:
+            self._on_failure("it answered before it was asked")
+        elif tls.is_established:
+            tls.connection.timestamp_tls_setup = time.time()
+            self._finish(tls)
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Nobody waits for it any more."""
-        self._over = True
-        self._drop()
+        self._is_done = True
+        self._close_connection()
 
-    def _opened(self, server: TargetServer, problem: str) -> None:
+    def _on_connected(self, server: TargetServer, problem: str) -> None:
         if server is not self._server:
             return
         if problem:
-            self._failed(problem)
+            self._on_failure(problem)
         else:
-            self._handshake(server)
+            self._start_handshake(server)
 
-    def _resolved(self, found: Resolved) -> None:
-        if self._over:
+    def _on_resolved(self, result: ResolvedAddresses) -> None:
+        if self._is_done:
             return
-        if not found.addresses:
-            self._end(denial.target_unreachable(self.target, found.problem))
+        if not result.addresses:
+            self._finish(denial.target_unreachable(self.target, result.problem))
             return
-        self._addresses = [each for each in found.addresses if self._policy.allows(each)]
+        self._addresses = [each for each in result.addresses if self._policy.allows(each)]
         if not self._addresses:
-            self._end(denial.target_denied(self.target, ", ".join(found.addresses)))
+            self._finish(denial.target_denied(self.target, ", ".join(result.addresses)))
             return
-        self._next()
+        self._try_next()
 
-    def _next(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            self._end(denial.target_timeout(self.target, self._timeout))
+    def _try_next(self) -> None:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            self._finish(denial.target_timeout(self.target, self._timeout))
             return
-        self._timer = self._line.arm(left / len(self._addresses), Wait.TARGET)
+        self._timer_id = self._client.start_timer(remaining / len(self._addresses), TimerKind.TARGET)
         address = self._addresses.pop(0)
         # A Server that failed cannot be opened again: each attempt has its own.
         server = self._server = TargetServer(address=(address, self.target.address.port))
-        self._line.dial(server, partial(self._opened, server))
+        self._client.dial(server, partial(self._on_connected, server))
 
-    def _handshake(self, server: TargetServer) -> None:
+    def _start_handshake(self, server: TargetServer) -> None:
         try:
             identity = client_certificate_of(self.target.credential)
             tls = self._trust.openssl_connection(self.target.ca, self.target.address.host, identity)
         except ParseError as error:
-            self._failed(f"its CA: {error}")
+            self._on_failure(f"its CA: {error}")
             return
         server.tls, server.sni = True, self.target.address.host
-        self._peer = TlsStream(server, tls, self._line)
-        self._peer.records = RecordEnds()
-        self._peer.receive(b"")
+        self._tls = TlsStream(server, tls, self._client)
+        self._tls.record_tracker = RecordTracker()
+        self._tls.receive(b"")
 
-    def _failed(self, problem: str) -> None:
-        self._drop()
+    def _on_failure(self, problem: str) -> None:
+        self._close_connection()
         if self._addresses:
-            self._next()
+            self._try_next()
         else:
-            self._end(denial.target_unreachable(self.target, problem))
+            self._finish(denial.target_unreachable(self.target, problem))
 
-    def _too_slow(self) -> None:
-        self._drop()
+    def _on_timeout(self) -> None:
+        self._close_connection()
         if self._addresses:
-            self._next()
+            self._try_next()
         else:
-            self._end(denial.target_timeout(self.target, self._timeout))
+            self._finish(denial.target_timeout(self.target, self._timeout))
 
-    def _drop(self) -> None:
-        server, self._server, self._peer = self._server, None, None
+    def _close_connection(self) -> None:
+        server, self._server, self._tls = self._server, None, None
         if server is not None:
-            self._line.close(server)
+            self._client.close(server)
 
-    def _end(self, outcome: TlsStream | Deny) -> None:
-        self._over = True
-        self._line.disarm()
-        self._then(outcome)
+    def _finish(self, outcome: TlsStream | Deny) -> None:
+        self._is_done = True
+        self._client.stop_timer()
+        self._on_done(outcome)
 
 
 def _is_ip(host: str) -> bool:

@@ -8,7 +8,7 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 
-class Wait(Enum):
+class TimerKind(Enum):
     """What a timer is for."""
 
     CLIENT = "client"
@@ -16,19 +16,19 @@ class Wait(Enum):
 
 
 @dataclass
-class TimeUp(events.Event):
+class TimerExpired(events.Event):
     """A timer of `Sockets.arm` has ended; `number` tells it from earlier ones."""
 
-    wait: Wait
-    number: int
+    kind: TimerKind
+    timer_id: int
 
 
-class Retire(events.Event):
+class Drain(events.Event):
     """The proxy is about to end: finish what runs, begin nothing."""
 
 
 @dataclass
-class TakeLeave(events.Event):
+class ShutDown(events.Event):
     """The time of what runs is over; told again until it has ended."""
 
     reason: str
@@ -37,14 +37,14 @@ class TakeLeave(events.Event):
 class Stage(Protocol):
     """What a client connection is at the moment; another one replaces it. What it raises ends the connection."""
 
-    def received(self, connection: Connection, data: memoryview) -> None:
+    def data_received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of one side; the view is good for this call only."""
 
-    def ended(self, connection: Connection) -> None:
+    def eof_received(self, connection: Connection) -> None:
         """One side sends nothing more."""
 
-    def tell(self, event: events.Event) -> None:
+    def handle_event(self, event: events.Event) -> None:
         """A timer, how a dial ended, or an end that was asked for."""
 
-    def closed(self) -> None:
+    def connection_lost(self) -> None:
         """The client connection has ended."""

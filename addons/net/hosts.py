@@ -5,19 +5,19 @@ from connector_store.domain.objects.models import Connector
 from connector_store.store import Store
 
 
-class Hosts:
+class ConnectorHosts:
     """`host in hosts`; worked out anew when it is asked after a change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._found: frozenset[str] | None = None
-        store.subscribe(self._changed)
+        self._hosts: frozenset[str] | None = None
+        store.subscribe(self._on_connectors_changed)
 
     def __contains__(self, host: str) -> bool:
-        if self._found is None:
-            found = self._store.connectors()
-            self._found = frozenset(each.address.host for each in found if isinstance(each, Connector))
-        return host in self._found
+        if self._hosts is None:
+            connectors = self._store.connectors()
+            self._hosts = frozenset(each.address.host for each in connectors if isinstance(each, Connector))
+        return host in self._hosts
 
-    def _changed(self, _: frozenset[ObjectKey]) -> None:
-        self._found = None
+    def _on_connectors_changed(self, _: frozenset[ObjectKey]) -> None:
+        self._hosts = None

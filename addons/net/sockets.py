@@ -18,33 +18,33 @@ from mitmproxy.proxy.commands import StartHook
 from mitmproxy.utils import asyncio_utils
 
 from addons.net.connect import TargetServer, connect
-from addons.net.events import Retire, Stage, TimeUp, Wait
-from addons.net.hooks import tell
+from addons.net.events import Drain, Stage, TimerExpired, TimerKind
+from addons.net.hooks import run_hook
 from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Farewell:
+class CloseTimeouts:
     """Seconds of the end of a connection."""
 
-    cut: float = 1.0
+    flush: float = 1.0
     """That a peer has to take what was on its way when a stream was cut."""
     linger: float = 5.0
     """That a client has to close after its last answer, and to take a refusal; what it sends meanwhile is thrown
     away."""
-    look: float = 1.0
+    poll: float = 1.0
     """Between two looks at whether the client has taken the last answer."""
 
 
-FAREWELL: Final = Farewell()
-GRAIN: Final = 0.001
+CLOSE_TIMEOUTS: Final = CloseTimeouts()
+TIMER_RESOLUTION: Final = 0.001
 """Seconds that libuv's clock tells apart: its timers are as much too early."""
-MANY_ENDED: Final = 8
+MAX_CLOSED: Final = 8
 """Connections of one client, those included that have ended, beyond which the latter are looked for."""
-_READS: Final = (ConnectionState.OPEN, ConnectionState.CAN_READ)
-_WRITES: Final = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
+_READABLE: Final = (ConnectionState.OPEN, ConnectionState.CAN_READ)
+_WRITABLE: Final = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
 """States in which one can; `&` of Python's flags costs a microsecond."""
 
 
@@ -55,28 +55,30 @@ class Sockets:
     stage is told nothing more, but at last that the client connection has ended.
     """
 
-    def __init__(self, client: Client, tcp: TcpConnection, farewell: Farewell, over: Callable[[Client], None]) -> None:
+    def __init__(
+        self, client: Client, tcp: TcpConnection, close_timeouts: CloseTimeouts, on_closed: Callable[[Client], None]
+    ) -> None:
         """`over` is called once, soon after the connection of `client` has been closed or lost."""
-        self._farewell = farewell
-        self._is_over = over
+        self._close_timeouts = close_timeouts
+        self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
-        self._client = tcp
-        self._open: dict[str, tuple[Connection, TcpConnection]] = {client.id: (client, tcp)}
+        self._client_tcp = tcp
+        self._connections: dict[str, tuple[Connection, TcpConnection]] = {client.id: (client, tcp)}
         """By the identifier: mitmproxy's connections as keys would be hashed by a function of Python's."""
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._stage: Stage | None = None
-        self._over = self._told = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._looks = self._due = 0.0
+        self._is_closing = self._close_reported = False
+        self._timer_handle: asyncio.TimerHandle | None = None
+        self._timer_at = self._due_at = 0.0
         """When the timer looks, and when `_then` is to be called, on the clock of the event loop."""
-        self._then: Callable[[], None] | None = None
-        self._wait = Wait.CLIENT
+        self._timer_callback: Callable[[], None] | None = None
+        self._timer_kind = TimerKind.CLIENT
         """What the last `arm` was for."""
-        self._number = 0
-        self._on_close: list[Callable[[], None]] = []
-        self.known: Callable[[], None] = _nothing
+        self._timer_id = 0
+        self._close_callbacks: list[Callable[[], None]] = []
+        self.on_authenticated: Callable[[], None] = _noop
         """Is to be called once it is known who the client is."""
-        self.retiring = False
+        self.is_draining = False
         """The proxy is about to end: no request after the one that runs."""
         self.client = client
         self.source_ip = str(client.peername[0])
@@ -86,14 +88,14 @@ class Sockets:
         """The address that the client has connected to."""
         return str(self.client.sockname[0])
 
-    def serve(self, stage: Stage) -> None:
+    def set_stage(self, stage: Stage) -> None:
         """Give all that comes from now on to `stage`, in place of the one before it."""
         self._stage = stage
-        for connection, tcp in self._open.values():
+        for connection, tcp in self._connections.values():
             if connection.state is not ConnectionState.CLOSED:
-                self._serve(connection, tcp, stage)
+                self._set_callbacks(connection, tcp, stage)
 
-    def dial(self, server: TargetServer, then: Callable[[str], None]) -> None:
+    def dial(self, server: TargetServer, on_done: Callable[[str], None]) -> None:
         """Connect to a target; `then` gets why not, or nothing once it is open. `close` ends the attempt."""
 
         async def run() -> None:
@@ -102,13 +104,13 @@ class Sockets:
                 outcome = await connect(server, self.client)
                 self._dials.pop(server, None)
                 if isinstance(outcome, TcpConnection):
-                    self.adopt(server, outcome)
+                    self.attach(server, outcome)
             except Exception as error:
                 if isinstance(outcome, TcpConnection):
                     outcome.abort()
-                self._failed(error)
+                self._on_error(error)
             else:
-                self._guard(then, outcome if isinstance(outcome, str) else "")
+                self._call_stage(on_done, outcome if isinstance(outcome, str) else "")
                 if isinstance(outcome, TcpConnection):
                     # Not before there is somebody who minds its end.
                     outcome.start()
@@ -117,109 +119,109 @@ class Sockets:
         if not task.done():
             self._dials[server] = task
 
-    def adopt(self, server: Connection, tcp: TcpConnection) -> None:
+    def attach(self, server: Connection, tcp: TcpConnection) -> None:
         """Serve an open connection to a target, and couple the two directions."""
-        if len(self._open) > MANY_ENDED:
-            self._drop_ended()
-        self._open[server.id] = server, tcp
-        if self._over:
+        if len(self._connections) > MAX_CLOSED:
+            self._drop_closed()
+        self._connections[server.id] = server, tcp
+        if self._is_closing:
             self.close(server)
             return
         if self._stage is not None:
-            self._serve(server, tcp, self._stage)
-        tcp.couple(self._client)
+            self._set_callbacks(server, tcp, self._stage)
+        tcp.couple(self._client_tcp)
 
-    def part(self, server: Connection) -> None:
+    def detach(self, server: Connection) -> None:
         """An open connection to a target that is to outlive this client: it is nothing of ours any more."""
-        _, tcp = self._open.pop(server.id)
+        _, tcp = self._connections.pop(server.id)
         tcp.uncouple()
-        tcp.leave_alone()
-        tcp.release()
+        tcp.clear_callbacks()
+        tcp.resume_reading()
 
     def tcp(self, connection: Connection) -> TcpConnection:
         """Of an open connection."""
-        return self._open[connection.id][1]
+        return self._connections[connection.id][1]
 
     def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]:
         """What writes to an open connection."""
-        return self._open[connection.id][1].send
+        return self._connections[connection.id][1].send
 
-    def finish(self, connection: Connection) -> None:
+    def send_eof(self, connection: Connection) -> None:
         """Send FIN after what was sent; the other side may go on."""
         state = connection.state
-        if state not in _WRITES:
+        if state not in _WRITABLE:
             return
-        _, tcp = self._open[connection.id]
-        if not tcp.finish():
+        _, tcp = self._connections[connection.id]
+        if not tcp.send_eof():
             return
-        connection.state = ConnectionState.CAN_READ if state in _READS else ConnectionState.CLOSED
-        if connection.state is ConnectionState.CLOSED and not tcp.unsent:
+        connection.state = ConnectionState.CAN_READ if state in _READABLE else ConnectionState.CLOSED
+        if connection.state is ConnectionState.CLOSED and not tcp.unsent_bytes:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """End a connection, or the attempt to have one; what was sent still goes out."""
         connection.state = ConnectionState.CLOSED
-        found = self._open.get(connection.id)
-        if found is not None:
-            found[1].end()
+        entry = self._connections.get(connection.id)
+        if entry is not None:
+            entry[1].close()
         elif (dial := self._dials.pop(connection, None)) is not None:
             dial.cancel()
         if connection is self.client:
-            self._over = True
-            if not self._told:
-                self._told = True
-                self._loop.call_soon(self._is_over, self.client)
+            self._is_closing = True
+            if not self._close_reported:
+                self._close_reported = True
+                self._loop.call_soon(self._on_closed, self.client)
 
-    def hold(self, connection: Connection | None = None) -> None:
+    def pause_reading(self, connection: Connection | None = None) -> None:
         """Do not read `connection` (default: the client) until `release`."""
-        (self._client if connection is None else self.tcp(connection)).hold()
+        (self._client_tcp if connection is None else self.tcp(connection)).pause_reading()
 
-    def release(self, connection: Connection | None = None) -> None:
-        (self._client if connection is None else self.tcp(connection)).release()
+    def resume_reading(self, connection: Connection | None = None) -> None:
+        (self._client_tcp if connection is None else self.tcp(connection)).resume_reading()
 
-    def arm(self, seconds: float, wait: Wait) -> int:
+    def start_timer(self, seconds: float, kind: TimerKind) -> int:
         """Deliver a TimeUp in `seconds`, in place of the timer that runs; returns its number."""
-        self._number += 1
-        self._wait = wait
-        self._call_in(seconds, self._time_up)
-        return self._number
+        self._timer_id += 1
+        self._timer_kind = kind
+        self._call_later(seconds, self._on_timer_expired)
+        return self._timer_id
 
-    def disarm(self) -> None:
-        self._then = None
+    def stop_timer(self) -> None:
+        self._timer_callback = None
 
-    def linger(self, *, patient: bool) -> None:
+    def linger(self, *, until_sent: bool) -> None:
         """The last answer is written: give the client time to take it, so that it sees that and no reset.
 
         `patient`: as long as it wants, like in the middle of an answer.
         """
-        self._over = True
-        self.disarm()
-        self._client.discard()
-        if patient and self._client.unsent:
-            self._call_in(self._farewell.look, partial(self.linger, patient=True))
+        self._is_closing = True
+        self.stop_timer()
+        self._client_tcp.discard()
+        if until_sent and self._client_tcp.unsent_bytes:
+            self._call_later(self._close_timeouts.poll, partial(self.linger, until_sent=True))
         elif self.client.state is ConnectionState.CLOSED:
             self.close(self.client)
         else:
-            self._call_in(self._farewell.linger, self.abort)
+            self._call_later(self._close_timeouts.linger, self.abort)
 
-    def cut(self) -> None:
+    def close_all(self) -> None:
         """End both sides without a farewell; the client gets some time to take what is on its way to it."""
-        self.disarm()
-        for connection, tcp in self._open.values():
-            if tcp is not self._client:
+        self.stop_timer()
+        for connection, tcp in self._connections.values():
+            if tcp is not self._client_tcp:
                 tcp.transport.abort()
                 self.close(connection)
-        self._client.transport.close()
+        self._client_tcp.transport.close()
         self.close(self.client)
 
     def abort(self) -> None:
         """End both sides now."""
-        self.disarm()
-        for connection, tcp in self._open.values():
+        self.stop_timer()
+        for connection, tcp in self._connections.values():
             tcp.transport.abort()
             self.close(connection)
 
-    def wait_for[T](self, name: str, work: Coroutine[Any, Any, T], otherwise: T, then: Callable[[T], None]) -> None:
+    def run_task[T](self, name: str, work: Coroutine[Any, Any, T], fallback: T, on_done: Callable[[T], None]) -> None:
         """Give `then` what `work` returns, or `otherwise` where it raises; not if the stage has ended meanwhile.
 
         `name` is for the log.
@@ -231,147 +233,147 @@ class Sockets:
             except Exception as error:
                 # The text might hold what was sent.
                 logger.error("%s failed: %s", name, type(error).__name__)
-                result = otherwise
-            self._guard(then, result)
+                result = fallback
+            self._call_stage(on_done, result)
 
         asyncio_utils.create_task(run(), name=f"connector {name}", keep_ref=True)
 
-    def ask(self, hook: StartHook, then: Callable[[], None]) -> None:
+    def wait_for_hook(self, hook: StartHook, on_done: Callable[[], None]) -> None:
         """Run a hook, and then `then`, unless the stage has ended meanwhile."""
-        self.tell(hook, lambda: self._guard(lambda _: then(), None))
+        self.run_hook(hook, lambda: self._call_stage(lambda _: on_done(), None))
 
-    def tell(self, hook: StartHook, then: Callable[[], None]) -> None:
+    def run_hook(self, hook: StartHook, on_done: Callable[[], None]) -> None:
         """Run a hook that nobody waits for, and `then` a function."""
 
         async def run() -> None:
-            await tell(hook)
-            then()
+            await run_hook(hook)
+            on_done()
 
         asyncio_utils.create_task(run(), name=f"connector hook {hook.name}", keep_ref=True)
 
     @property
-    def client_gone(self) -> bool:
+    def is_client_closed(self) -> bool:
         """True if the client has closed its side, whether that was read or not."""
-        return self._client.gone
+        return self._client_tcp.is_peer_closed
 
     @property
-    def client_left_unread(self) -> bool:
+    def is_client_closed_unnoticed(self) -> bool:
         """True if the client has gone and that does not show, as it is not read."""
-        return not self._client.reads and self._client.gone
+        return not self._client_tcp.is_reading and self._client_tcp.is_peer_closed
 
     @property
-    def client_dead(self) -> bool:
+    def is_client_dead(self) -> bool:
         """True if nothing can be sent to the client either."""
-        return self._client.dead
+        return self._client_tcp.is_dead
 
-    def on_close(self, callback: Callable[[], None]) -> None:
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the client connection has ended."""
-        self._on_close.append(callback)
+        self._close_callbacks.append(callback)
 
-    def closed(self) -> None:
+    def notify_closed(self) -> None:
         """The client connection has ended: nothing of it may stay for a peer that does not read."""
-        self.disarm()
-        self._over = True
+        self.stop_timer()
+        self._is_closing = True
         stage, self._stage = self._stage, None
-        callbacks, self._on_close = self._on_close, []
+        callbacks, self._close_callbacks = self._close_callbacks, []
         try:
             for callback in callbacks:
                 callback()
             if stage is not None:
-                stage.closed()
+                stage.connection_lost()
         finally:
-            self._leave_targets()
+            self._close_targets()
 
-    def _leave_targets(self) -> None:
-        for dialled in tuple(self._dials):
-            self.close(dialled)
-        waits = False
-        for connection, tcp in self._open.values():
+    def _close_targets(self) -> None:
+        for server in tuple(self._dials):
+            self.close(server)
+        has_unsent = False
+        for connection, tcp in self._connections.values():
             if connection.state is not ConnectionState.CLOSED:
                 self.close(connection)
-            waits = waits or bool(tcp.unsent)
-        if waits:
-            self._call_in(self._farewell.cut, self._forget)
+            has_unsent = has_unsent or bool(tcp.unsent_bytes)
+        if has_unsent:
+            self._call_later(self._close_timeouts.flush, self._drop_connections)
         else:
-            self._forget()
+            self._drop_connections()
 
     def deliver(self, event: events.Event) -> None:
         """Give `event` to the stage."""
-        if isinstance(event, Retire):
-            self.retiring = True
+        if isinstance(event, Drain):
+            self.is_draining = True
         if self._stage is not None:
-            self._guard(self._stage.tell, event)
+            self._call_stage(self._stage.handle_event, event)
 
-    def _guard[T](self, then: Callable[[T], None], value: T) -> None:
-        if self._over or self._stage is None:
+    def _call_stage[T](self, callback: Callable[[T], None], value: T) -> None:
+        if self._is_closing or self._stage is None:
             return
         try:
-            then(value)
+            callback(value)
         except Exception as error:
-            self._failed(error)
+            self._on_error(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         """What a stage raises: mitmproxy and asyncio would log it, and leave the connection as it is."""
         # Neither the text nor the locals of an error of ours hold what was sent; those of others might.
         logger.error("connection ended: %s in the data path", type(error).__name__, exc_info=_without_text(error))
         self.abort()
 
-    def _forget(self) -> None:
-        self._then = None
-        if self._timer is not None:
-            self._timer.cancel()
-        for _, tcp in self._open.values():
-            tcp.forget()
-        self._open.clear()
+    def _drop_connections(self) -> None:
+        self._timer_callback = None
+        if self._timer_handle is not None:
+            self._timer_handle.cancel()
+        for _, tcp in self._connections.values():
+            tcp.dispose()
+        self._connections.clear()
 
-    def _drop_ended(self) -> None:
+    def _drop_closed(self) -> None:
         """Of targets: a client may have any number of them, one after the other."""
-        for each, (connection, tcp) in tuple(self._open.items()):
-            if connection.state is ConnectionState.CLOSED and connection is not self.client and not tcp.unsent:
-                del self._open[each]
+        for connection_id, (connection, tcp) in tuple(self._connections.items()):
+            if connection.state is ConnectionState.CLOSED and connection is not self.client and not tcp.unsent_bytes:
+                del self._connections[connection_id]
 
-    def _call_in(self, seconds: float, then: Callable[[], None]) -> None:
+    def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call `then` in `seconds`, in place of what waits.
 
         A timer that runs goes on where it looks before that: to make and to cancel one costs more than what most of
         them watch, each of which is over long before its time.
         """
-        self._then = then
-        self._due = self._loop.time() + seconds
-        if self._timer is not None:
-            if self._looks <= self._due:
+        self._timer_callback = callback
+        self._due_at = self._loop.time() + seconds
+        if self._timer_handle is not None:
+            if self._timer_at <= self._due_at:
                 return
-            self._timer.cancel()
-        self._looks = self._due
-        self._timer = self._loop.call_at(self._due, self._look)
+            self._timer_handle.cancel()
+        self._timer_at = self._due_at
+        self._timer_handle = self._loop.call_at(self._due_at, self._on_timer)
 
-    def _look(self) -> None:
-        self._timer = None
-        then = self._then
-        if then is None:
+    def _on_timer(self) -> None:
+        self._timer_handle = None
+        callback = self._timer_callback
+        if callback is None:
             return
-        left = self._due - self._loop.time()
-        if left > GRAIN:
-            self._call_in(left, then)
+        remaining = self._due_at - self._loop.time()
+        if remaining > TIMER_RESOLUTION:
+            self._call_later(remaining, callback)
             return
-        self._then = None
-        then()
+        self._timer_callback = None
+        callback()
 
-    def _time_up(self) -> None:
-        self.deliver(TimeUp(self._wait, self._number))
+    def _on_timer_expired(self) -> None:
+        self.deliver(TimerExpired(self._timer_kind, self._timer_id))
 
-    def _serve(self, connection: Connection, tcp: TcpConnection, stage: Stage) -> None:
-        tcp.deliver = partial(stage.received, connection)
-        tcp.ended = partial(self._ended, connection)
-        tcp.failed = self._failed
+    def _set_callbacks(self, connection: Connection, tcp: TcpConnection, stage: Stage) -> None:
+        tcp.on_data = partial(stage.data_received, connection)
+        tcp.on_eof = partial(self._on_eof, connection)
+        tcp.on_error = self._on_error
 
-    def _ended(self, connection: Connection, lost: bool) -> None:
+    def _on_eof(self, connection: Connection, lost: bool) -> None:
         state = connection.state
-        known = state not in _READS
-        goes_on = state in _WRITES and not lost
-        connection.state = ConnectionState.CAN_WRITE if goes_on else ConnectionState.CLOSED
-        if self._stage is not None and not self._over and not known:
-            self._stage.ended(connection)
+        was_at_eof = state not in _READABLE
+        is_writable = state in _WRITABLE and not lost
+        connection.state = ConnectionState.CAN_WRITE if is_writable else ConnectionState.CLOSED
+        if self._stage is not None and not self._is_closing and not was_at_eof:
+            self._stage.eof_received(connection)
         if connection.state is ConnectionState.CLOSED:
             self.close(connection)
 
@@ -381,20 +383,20 @@ class PlainStream:
 
     def __init__(self, connection: Connection, sockets: Sockets) -> None:
         self.connection = connection
-        self.ended = False
-        self.cut_off = False
+        self.at_eof = False
+        self.is_truncated = False
         self.receive: Callable[[bytes | memoryview], bytes] = bytes
         self.send = sockets.sender(connection)
         self._sockets = sockets
 
-    def finish(self, *, whole: bool = True) -> None:
+    def send_eof(self, *, clean: bool = True) -> None:
         """Send FIN; plain text has no other way to say that it is whole."""
-        self._sockets.finish(self.connection)
+        self._sockets.send_eof(self.connection)
 
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
 
 
-def _nothing() -> None:
+def _noop() -> None:
     pass

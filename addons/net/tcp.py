@@ -17,14 +17,14 @@ from addons.net.backlog import Backlog
 
 logger = logging.getLogger(__name__)
 
-SIZE: Final = 131072
+READ_SIZE: Final = 131072
 """Bytes that one read takes at most."""
-_BUFFER: Final = memoryview(bytearray(SIZE))
+_BUFFER: Final = memoryview(bytearray(READ_SIZE))
 """Of all wires: whoever gets a piece of it copies what they keep, and the data path runs on one event loop."""
-LITTLE: Final = 16384
+SMALL_READ_SIZE: Final = 16384
 """Bytes that one read takes at most while many connections are behind."""
-_LITTLE_BUFFER: Final = _BUFFER[:LITTLE]
-_MUCH: Final = 16384
+_SMALL_BUFFER: Final = _BUFFER[:SMALL_READ_SIZE]
+_LARGE_WRITE: Final = 16384
 """More bytes than these are written from where they are: a transport copies what is not bytes; little of it waits for
 what else is said in the same turn."""
 BACKLOG: Final = Backlog()
@@ -40,13 +40,13 @@ together, and a CPU takes no more than net.core.netdev_max_backlog packets at on
 drops the others, at each try the same ones. It tells timers up to 16 s apart to a sixteenth, longer ones to an eighth
 (kernel/time/timer.c).
 """
-_SPREAD: Final = itertools.cycle(itertools.product(*KEEPALIVE.values()))
+_KEEPALIVE_CYCLE: Final = itertools.cycle(itertools.product(*KEEPALIVE.values()))
 MAX_UNSENT: Final = 4 * 1024 * 1024
 """Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
 _POLL: Final = select.poll()
 """One system call for one connection: the data path runs on one event loop."""
-_LOST: Final = select.POLLHUP | select.POLLERR
-_GONE: Final = getattr(select, "POLLRDHUP", 0) | _LOST
+_POLL_DEAD: Final = select.POLLHUP | select.POLLERR
+_POLL_CLOSED: Final = getattr(select, "POLLRDHUP", 0) | _POLL_DEAD
 """Of poll(2): the peer has sent FIN, even where bytes before it wait; only Linux says so."""
 
 
@@ -54,7 +54,7 @@ def _ignore(_: object) -> None:
     """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
 
 
-def _nothing() -> None:
+def _noop() -> None:
     """Nobody wants to know."""
 
 
@@ -68,120 +68,124 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, on_made: Callable[["TcpConnection"], None] = _ignore, max_unsent: int = MAX_UNSENT) -> None:
+    def __init__(self, on_connected: Callable[["TcpConnection"], None] = _ignore, max_unsent: int = MAX_UNSENT) -> None:
         """`on_made` is called once it is open; it may start it."""
-        self.lost: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _noop
         """Is called when the connection is no more, whoever has it then."""
-        self._on_made = on_made
+        self._on_connected = on_connected
         self._max_unsent = max_unsent
         self._descriptor = -1
         """Of its socket, good as long as the transport is not closing."""
         self._opposite: TcpConnection | None = None
-        self._held = self._blocked = self._discards = self._busy = self._full = self._finished = False
-        self.reads = True
+        self._is_paused = self._is_blocked = self._is_discarding = self._is_delivering = self._is_backlogged = (
+            self._is_eof_sent
+        ) = False
+        self.is_reading = True
         """What the kernel has is asked for."""
-        self._early = b""
-        self._closed = self._started = False
-        self.leave_alone()
+        self._early_data = b""
+        self._is_peer_closed = self._is_started = False
+        self.clear_callbacks()
 
-    def leave_alone(self) -> None:
+    def clear_callbacks(self) -> None:
         """Tell nothing more to anybody."""
-        self.deliver: Callable[[memoryview], None] = _ignore
-        self.ended: Callable[[bool], None] = _ignore
-        self.failed: Callable[[Exception], None] = _ignore
+        self.on_data: Callable[[memoryview], None] = _ignore
+        self.on_eof: Callable[[bool], None] = _ignore
+        self.on_error: Callable[[Exception], None] = _ignore
 
     def start(self) -> None:
         """Deliver, first what came before."""
-        if self._started:
+        if self._is_started:
             return
-        self._started = True
-        early, self._early = self._early, b""
-        for start in range(0, len(early), SIZE):
-            piece = early[start : start + SIZE]
+        self._is_started = True
+        data, self._early_data = self._early_data, b""
+        for start in range(0, len(data), READ_SIZE):
+            piece = data[start : start + READ_SIZE]
             _BUFFER[: len(piece)] = piece
             self.buffer_updated(len(piece))
-        if self._closed:
-            self._end(self.transport.is_closing())
-        self._settle()
+        if self._is_peer_closed:
+            self._report_eof(self.transport.is_closing())
+        self._update_reading()
 
     def couple(self, other: "TcpConnection") -> None:
         """Each is read only while the other has room; earlier couples are no more."""
         self.uncouple()
         other.uncouple()
         self._opposite, other._opposite = other, self
-        self._block(other._full)
-        other._block(self._full)
+        self._set_blocked(other._is_backlogged)
+        other._set_blocked(self._is_backlogged)
 
     def uncouple(self) -> None:
         """It has no opposite any more."""
         opposite, self._opposite = self._opposite, None
         if opposite is not None:
             opposite._opposite = None
-            opposite._block(False)
-            self._block(False)
+            opposite._set_blocked(False)
+            self._set_blocked(False)
 
     @property
-    def made(self) -> bool:
+    def is_connected(self) -> bool:
         """True once it has its transport: asyncio calls a protocol, and goes on whatever that raises."""
         return hasattr(self, "transport")
 
     @property
-    def quiet(self) -> bool:
+    def is_quiet(self) -> bool:
         """True if the kernel has nothing of the peer's that nobody has read yet, no byte and no end (tcp(7))."""
-        return self._descriptor >= 0 and not self._closed and not self.transport.is_closing() and not self._said()
+        return (
+            self._descriptor >= 0 and not self._is_peer_closed and not self.transport.is_closing() and not self._poll()
+        )
 
     @property
-    def gone(self) -> bool:
+    def is_peer_closed(self) -> bool:
         """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
-        return self._closed or self.transport.is_closing() or bool(self._said() & _GONE)
+        return self._is_peer_closed or self.transport.is_closing() or bool(self._poll() & _POLL_CLOSED)
 
     @property
-    def dead(self) -> bool:
+    def is_dead(self) -> bool:
         """True if no byte can go in either direction any more, read or not."""
-        return self.transport.is_closing() or bool(self._said() & _LOST)
+        return self.transport.is_closing() or bool(self._poll() & _POLL_DEAD)
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return self.transport.get_write_buffer_size()
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         """Do not read until `release`; what this very read has brought is still given."""
-        self._held = True
-        if not self._busy:
-            self._settle()
+        self._is_paused = True
+        if not self._is_delivering:
+            self._update_reading()
 
-    def release(self) -> None:
-        self._held = False
-        if not self._busy:
-            self._settle()
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        if not self._is_delivering:
+            self._update_reading()
 
     def discard(self) -> None:
         """Read to the end, and give nothing of it to anybody."""
-        self._discards = True
-        self.release()
+        self._is_discarding = True
+        self.resume_reading()
 
     def send(self, data: bytes | memoryview) -> None:
         """Write, or forget it if that has no end any more: then `ended` tells it. A view is the caller's again."""
-        if self.transport.is_closing() or self._finished:
+        if self.transport.is_closing() or self._is_eof_sent:
             return
-        if len(data) > _MUCH and not self.unsent:
-            data = data[self._write(data) :]
+        if len(data) > _LARGE_WRITE and not self.unsent_bytes:
+            data = data[self._write_now(data) :]
         if data:
             self.transport.write(bytes(data))
-        if self._full and self.unsent > self._max_unsent:
+        if self._is_backlogged and self.unsent_bytes > self._max_unsent:
             self.transport.abort()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Give nothing more to anybody, and close the connection; what was sent still goes out."""
-        self.leave_alone()
+        self.clear_callbacks()
         self.transport.close()
 
-    def finish(self) -> bool:
+    def send_eof(self) -> bool:
         """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""
         if self.transport.is_closing():
             return False
-        self._finished = True
+        self._is_eof_sent = True
         try:
             self.transport.write_eof()
         except OSError:
@@ -193,9 +197,9 @@ class TcpConnection(asyncio.BufferedProtocol):
         """End it now, whatever waits to be sent."""
         self.transport.abort()
 
-    def forget(self) -> None:
+    def dispose(self) -> None:
         """The client connection has ended, and with it all that this wire was part of."""
-        self.leave_alone()
+        self.clear_callbacks()
         self.transport.abort()
         self._opposite = None
 
@@ -205,50 +209,50 @@ class TcpConnection(asyncio.BufferedProtocol):
         # uvloop's are none of asyncio.Transport's children, but have all that it has.
         self.transport = cast("asyncio.Transport", transport)
         try:
-            self._begin()
+            self._on_open()
         except Exception as error:
             # An event loop would log it with its text, and some leave the connection open.
             logger.error("connection refused: %s", type(error).__name__)
             self.transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _LITTLE_BUFFER if BACKLOG.many else _BUFFER
+        return _SMALL_BUFFER if BACKLOG.is_congested else _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._discards:
+        if self._is_discarding:
             return
-        if not self._started:
-            self._early += _BUFFER[:nbytes]
+        if not self._is_started:
+            self._early_data += _BUFFER[:nbytes]
             self.transport.pause_reading()
             return
-        self._busy = True
+        self._is_delivering = True
         try:
-            self.deliver(_BUFFER[:nbytes])
+            self.on_data(_BUFFER[:nbytes])
         except Exception as error:
-            self.failed(error)
+            self.on_error(error)
         finally:
-            self._busy = False
-        if self._held or not self.reads:
-            self._settle()
+            self._is_delivering = False
+        if self._is_paused or not self.is_reading:
+            self._update_reading()
 
     def eof_received(self) -> bool:
-        self._closed = True
-        self._end(False)
+        self._is_peer_closed = True
+        self._report_eof(False)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed = True
-        self._fill(False)
-        self._end(True)
-        self.lost()
+        self._is_peer_closed = True
+        self._set_backlogged(False)
+        self._report_eof(True)
+        self.on_lost()
 
     def pause_writing(self) -> None:
-        self._fill(True)
+        self._set_backlogged(True)
 
     def resume_writing(self) -> None:
-        self._fill(False)
+        self._set_backlogged(False)
 
-    def _write(self, data: bytes | memoryview) -> int:
+    def _write_now(self, data: bytes | memoryview) -> int:
         """Give it to the kernel; returns how many bytes of it that took."""
         try:
             return os.write(self._descriptor, data)
@@ -256,59 +260,59 @@ class TcpConnection(asyncio.BufferedProtocol):
             # The transport meets that too, if it is more than a lack of room, and says so.
             return 0
 
-    def _begin(self) -> None:
+    def _on_open(self) -> None:
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             self._descriptor = sock.fileno()
-            keep_alive(self._descriptor)
-        self._on_made(self)
-        self._settle()
+            enable_keepalive(self._descriptor)
+        self._on_connected(self)
+        self._update_reading()
 
-    def _fill(self, full: bool) -> None:
-        self._full = full
+    def _set_backlogged(self, full: bool) -> None:
+        self._is_backlogged = full
         if full:
             BACKLOG.add(self)
         else:
             BACKLOG.remove(self)
         if self._opposite is not None:
-            self._opposite._block(full)
+            self._opposite._set_blocked(full)
 
-    def _end(self, lost: bool) -> None:
-        if not self._started:
+    def _report_eof(self, lost: bool) -> None:
+        if not self._is_started:
             # `start` tells it.
             return
         try:
-            self.ended(lost)
+            self.on_eof(lost)
         except Exception as error:
-            self.failed(error)
+            self.on_error(error)
 
-    def _block(self, blocked: bool) -> None:
-        if blocked is not self._blocked:
-            self._blocked = blocked
-            self._settle()
+    def _set_blocked(self, blocked: bool) -> None:
+        if blocked is not self._is_blocked:
+            self._is_blocked = blocked
+            self._update_reading()
 
-    def _said(self) -> int:
+    def _poll(self) -> int:
         """What the kernel has of the peer: nothing, bytes, FIN, an error (poll(2))."""
         if self._descriptor < 0:
             return 0
-        _POLL.register(self._descriptor, select.POLLIN | _GONE)
+        _POLL.register(self._descriptor, select.POLLIN | _POLL_CLOSED)
         try:
-            said = _POLL.poll(0)
+            events = _POLL.poll(0)
         finally:
             _POLL.unregister(self._descriptor)
-        return said[0][1] if said else 0
+        return events[0][1] if events else 0
 
-    def _settle(self) -> None:
-        wanted = self._started and (self._discards or not (self._held or self._blocked))
-        if wanted and not self.reads:
-            self.reads = True
+    def _update_reading(self) -> None:
+        should_read = self._is_started and (self._is_discarding or not (self._is_paused or self._is_blocked))
+        if should_read and not self.is_reading:
+            self.is_reading = True
             self.transport.resume_reading()
-        elif self.reads and not wanted:
-            self.reads = False
+        elif self.is_reading and not should_read:
+            self.is_reading = False
             self.transport.pause_reading()
 
 
-def keep_alive(descriptor: int) -> None:
+def enable_keepalive(descriptor: int) -> None:
     """Have the kernel ask the peer of an idle TCP connection whether it is there.
 
     What is written goes out at once: event loops set TCP_NODELAY themselves.
@@ -317,7 +321,7 @@ def keep_alive(descriptor: int) -> None:
     sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, seconds in zip(KEEPALIVE, next(_SPREAD), strict=True):
+        for option, seconds in zip(KEEPALIVE, next(_KEEPALIVE_CYCLE), strict=True):
             sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
     except OSError:
         # The peer may be gone already; reading says so.

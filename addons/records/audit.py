@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from addons.records.readable import readable
+from addons.records.readable import format_text
 from addons.records.record import Record
 from connector_store.bucket import TokenBucket
 from connector_store.domain.base.names import ObjectKey
@@ -19,22 +19,22 @@ from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.loggable import command_parameters, redact_target, redact_tokens
 
-MAX_WAITING: Final = 10_000
+MAX_PENDING_LINES: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are lost and counted."""
-MAX_WAITING_SIZE: Final = 16 * 1024 * 1024
+MAX_PENDING_CHARACTERS: Final = 16 * 1024 * 1024
 """Characters of them."""
-STRANGERS_RATE: Final = 50.0
-STRANGERS_BURST: Final = 500.0
+UNAUTHENTICATED_RATE: Final = 50.0
+UNAUTHENTICATED_BURST: Final = 500.0
 """Lines of strangers in a second, in the long run and at once: a refusal costs a stranger nothing."""
 RESERVE: Final = 0.5
 """Of both, what is kept for requests that run when new ones are refused."""
 MAX_TEXT: Final = 2048
 """Characters of a user agent in a line, and of a user agent or a target that is kept in memory."""
 
-REMEMBERED: Final = 512
+CACHE_SIZE: Final = 512
 """Callers, targets and texts whose words are kept; each is some kB at most, as heads are bounded."""
 
-Form = Literal["json", "text"]
+LineFormat = Literal["json", "text"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -51,105 +51,105 @@ class AuditLog:
         *,
         now: Callable[[], float],
         commands: bool,
-        wake: Callable[[], None],
-        form: Form = "json",
+        schedule_flush: Callable[[], None],
+        line_format: LineFormat = "json",
     ) -> None:
         """`wake` is called when the first line waits: it arranges a `flush` soon."""
         self._write = write
         self._now = now
         self._commands = commands
-        self._wake = wake
-        self._form = form
-        self._waiting: list[str] = []
+        self._schedule_flush = schedule_flush
+        self._line_format = line_format
+        self._pending: list[str] = []
         self._size = 0
-        self._strangers = TokenBucket(rate=STRANGERS_RATE, burst=STRANGERS_BURST, now=now)
-        self._omitted = 0
-        self._told_lost = 0
-        self._woken = False
-        self.dropped = 0
+        self._unauthenticated_limit = TokenBucket(rate=UNAUTHENTICATED_RATE, burst=UNAUTHENTICATED_BURST, now=now)
+        self._omitted_count = 0
+        self._reported_drop_count = 0
+        self._is_flush_scheduled = False
+        self.dropped_count = 0
         """Lines that were lost because nobody read our output in time."""
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """True if so much waits that nothing new should begin where each line counts."""
-        return len(self._waiting) >= MAX_WAITING * RESERVE or self._size >= MAX_WAITING_SIZE * RESERVE
+        return len(self._pending) >= MAX_PENDING_LINES * RESERVE or self._size >= MAX_PENDING_CHARACTERS * RESERVE
 
-    def record(self, exchange: Record) -> None:
+    def record(self, record: Record) -> None:
         """Add a line for what ended now; those of strangers come at a bounded rate."""
-        if not self._woken:
-            self._woken = True
-            self._wake()
-        if exchange.identity is None and not self._strangers.take():
-            self._omitted += 1
+        if not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            self._schedule_flush()
+        if record.identity is None and not self._unauthenticated_limit.take():
+            self._omitted_count += 1
             return
-        if len(self._waiting) >= MAX_WAITING or self._size >= MAX_WAITING_SIZE:
-            self.dropped += 1
+        if len(self._pending) >= MAX_PENDING_LINES or self._size >= MAX_PENDING_CHARACTERS:
+            self.dropped_count += 1
             return
-        form = readable if self._form == "text" else line
-        text = form(exchange, now=self._now(), commands=self._commands)
-        self._waiting.append(text)
-        self._size += len(text)
+        format_line = format_text if self._line_format == "text" else format_json
+        line = format_line(record, now=self._now(), commands=self._commands)
+        self._pending.append(line)
+        self._size += len(line)
 
     def flush(self) -> None:
         """Write what waits, in one piece."""
-        self._woken = False
-        omitted, self._omitted = self._omitted, 0
-        if omitted:
-            self._waiting.append(
-                self._note("omitted", omitted, "more refusals of strangers than are written in a second")
+        self._is_flush_scheduled = False
+        omitted_count, self._omitted_count = self._omitted_count, 0
+        if omitted_count:
+            self._pending.append(
+                self._note("omitted", omitted_count, "more refusals of strangers than are written in a second")
             )
-        lost, self._told_lost = self.dropped - self._told_lost, self.dropped
-        if lost:
-            self._waiting.append(self._note("lost", lost, "nobody read the audit log in time"))
-        if self._waiting:
-            lines = "\n".join(self._waiting) + "\n"
-            self._waiting.clear()
+        lost_count, self._reported_drop_count = self.dropped_count - self._reported_drop_count, self.dropped_count
+        if lost_count:
+            self._pending.append(self._note("lost", lost_count, "nobody read the audit log in time"))
+        if self._pending:
+            lines = "\n".join(self._pending) + "\n"
+            self._pending.clear()
             self._size = 0
             self._write(lines)
 
     def _note(self, event: str, lines: int, reason: str) -> str:
         """A line about lines."""
-        if self._form == "text":
+        if self._line_format == "text":
             return f"{lines} lines {event}: {reason}"
-        return _encode({"time": _time(self._now()), "event": event, "lines": lines, "reason": reason})
+        return _encode({"time": _format_time(self._now()), "event": event, "lines": lines, "reason": reason})
 
 
-def line(exchange: Record, *, now: float, commands: bool) -> str:
+def format_json(record: Record, *, now: float, commands: bool) -> str:
     """One audit line as JSON, without its end. What requests have in common is put into words once."""
-    what = _what if len(exchange.target) <= MAX_TEXT else _what.__wrapped__
-    agent = _agent if len(exchange.user_agent) <= MAX_TEXT else _agent.__wrapped__
+    request_members = _request_members if len(record.target) <= MAX_TEXT else _request_members.__wrapped__
+    encode_agent = _encode_agent if len(record.user_agent) <= MAX_TEXT else _encode_agent.__wrapped__
     return (
-        f'{{"time":"{_time(now)}","event":"{exchange.event}",'
-        f"{_who(exchange.connector, exchange.identity, exchange.source_ip)},"
-        f"{what(exchange.info, exchange.target, commands)},"
-        f'"status":{exchange.status},"reason":{_text(exchange.cause)},'
-        f'"role":{_text(exchange.role)},"audit_id":"{exchange.audit_id}",'
-        f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
-        f'"duration_ms":{exchange.duration * 1000:.1f},'
-        f'"user_agent":{agent(exchange.user_agent)}}}'
+        f'{{"time":"{_format_time(now)}","event":"{record.event}",'
+        f"{_caller_members(record.connector, record.identity, record.source_ip)},"
+        f"{request_members(record.info, record.target, commands)},"
+        f'"status":{record.status},"reason":{_encode_text(record.cause)},'
+        f'"role":{_encode_text(record.role)},"audit_id":"{record.audit_id}",'
+        f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+        f'"duration_ms":{record.duration * 1000:.1f},'
+        f'"user_agent":{encode_agent(record.user_agent)}}}'
     )
 
 
-def _time(now: float) -> str:
+def _format_time(now: float) -> str:
     second = int(now)
-    return f"{_second(second)}.{int((now - second) * 1000):03}Z"
+    return f"{_format_second(second)}.{int((now - second) * 1000):03}Z"
 
 
 @lru_cache(maxsize=2)
-def _second(second: int) -> str:
+def _format_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-_text = lru_cache(maxsize=REMEMBERED)(_encode)
+_encode_text = lru_cache(maxsize=CACHE_SIZE)(_encode)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _agent(user_agent: str) -> str:
+@lru_cache(maxsize=CACHE_SIZE)
+def _encode_agent(user_agent: str) -> str:
     return _encode(redact_tokens(user_agent)[:MAX_TEXT])
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _who(connector: ObjectKey | None, identity: Identity | None, source_ip: str) -> str:
+@lru_cache(maxsize=CACHE_SIZE)
+def _caller_members(connector: ObjectKey | None, identity: Identity | None, source_ip: str) -> str:
     caller = identity and {
         "user": identity.user,
         "groups": identity.groups,
@@ -160,8 +160,8 @@ def _who(connector: ObjectKey | None, identity: Identity | None, source_ip: str)
     return _members(connector=str(connector) if connector else None, caller=caller, source_ip=source_ip)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _what(info: RequestInfo | None, target: str, commands: bool) -> str:
+@lru_cache(maxsize=CACHE_SIZE)
+def _request_members(info: RequestInfo | None, target: str, commands: bool) -> str:
     return _members(
         verb=info.verb if info else "",
         group=info.group if info else "",

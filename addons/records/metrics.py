@@ -38,7 +38,7 @@ class Metrics(Collector):
         self._audit_lost = audit_lost
         self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
         self.denials: defaultdict[str, int] = defaultdict(int)
-        self.streams: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
+        self.live_connections: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
         self.token_requests: defaultdict[str, int] = defaultdict(int)
@@ -50,73 +50,75 @@ class Metrics(Collector):
         self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
         self._objects: Callable[[], Mapping[str, int]] = dict
         self._ages: Callable[[], Mapping[str, float]] = dict
-        self._kept_dropped: Callable[[], Mapping[str, int]] = dict
-        self._not_served: Callable[[], int] | None = None
-        self._known: Callable[[ObjectKey], bool] = lambda _: True
+        self._pool_discards: Callable[[], Mapping[str, int]] = dict
+        self._unserved_count: Callable[[], int] | None = None
+        self._is_current: Callable[[ObjectKey], bool] = lambda _: True
 
-    def record(self, exchange: Record) -> None:
+    def record(self, record: Record) -> None:
         """Count what ended, and what lives. Streams were counted as requests when they began."""
-        connector = exchange.connector if exchange.identity else None
-        if exchange.stream and connector is not None:
-            kind = exchange.stream if exchange.stream in KINDS else _OTHER
-            self.streams[connector, kind] += 1 if exchange.event == "request" else -1
-        if exchange.event == "request":
-            verb = exchange.info.verb if exchange.info else _OTHER
-            self.requests[connector, verb if verb in VERBS else _OTHER, exchange.status] += 1
-            self._durations[bisect_left(BUCKETS, exchange.duration)] += 1
-            self._duration_sum += exchange.duration
-        if exchange.cause in CAUSES and exchange.event != "stream":
-            self.denials[exchange.cause] += 1
-        if exchange.bytes_in:
-            self.bytes[connector, "in"] += exchange.bytes_in
-        if exchange.bytes_out:
-            self.bytes[connector, "out"] += exchange.bytes_out
+        connector = record.connector if record.identity else None
+        if record.stream_kind and connector is not None:
+            kind = record.stream_kind if record.stream_kind in KINDS else _OTHER
+            self.live_connections[connector, kind] += 1 if record.event == "request" else -1
+        if record.event == "request":
+            verb = record.info.verb if record.info else _OTHER
+            self.requests[connector, verb if verb in VERBS else _OTHER, record.status] += 1
+            self._durations[bisect_left(BUCKETS, record.duration)] += 1
+            self._duration_sum += record.duration
+        if record.cause in CAUSES and record.event != "stream":
+            self.denials[record.cause] += 1
+        if record.bytes_in:
+            self.bytes[connector, "in"] += record.bytes_in
+        if record.bytes_out:
+            self.bytes[connector, "out"] += record.bytes_out
 
-    def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
+    def add_gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """A value that is read when somebody scrapes; None leaves it out."""
         self._gauges[name] = (text, read)
 
-    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+    def add_counter(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A number that only grows, and is read when somebody scrapes; `name` without `_total`."""
         self._counters[name] = (text, read)
 
-    def objects(self, read: Callable[[], Mapping[str, int]], known: Callable[[ObjectKey], bool]) -> None:
+    def set_objects(self, read: Callable[[], Mapping[str, int]], is_current: Callable[[ObjectKey], bool]) -> None:
         """Where connector_store_objects comes from, a number by kind; what of a Connector not `known` is dropped."""
         self._objects = read
-        self._known = known
+        self._is_current = is_current
 
-    def kept(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+    def set_pool_discards(self, discard_counts: Callable[[], Mapping[str, int]]) -> None:
         """Where connector_kept_connections_dropped_total comes from, a number by reason."""
-        self._kept_dropped = dropped
+        self._pool_discards = discard_counts
 
-    def watches(self, ages: Callable[[], Mapping[str, float]], not_served: Callable[[], int]) -> None:
+    def set_watches(self, ages: Callable[[], Mapping[str, float]], unserved_count: Callable[[], int]) -> None:
         """Where connector_watch_age_seconds comes from, seconds by kind, and the number of namespaces not served."""
         self._ages = ages
-        self._not_served = not_served
+        self._unserved_count = unserved_count
 
     def collect(self) -> Iterator[Metric]:
         """All families, for the registry."""
-        self._drop_gone()
+        self._drop_deleted()
         yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
         yield self._duration()
         # At 0 before the first one: of a series that begins at 1 no rate shows how it came to that.
         denials = dict.fromkeys(sorted(CAUSES), 0) | self.denials
         yield _counter("connector_denials", "Refusals", ("reason",), denials)
-        yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.streams)
+        yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.live_connections)
         yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
         yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
         yield _counter("connector_token_requests", "Tokens asked of targets", ("result",), self.token_requests)
-        dropped = self._kept_dropped()
-        yield _counter("connector_kept_connections_dropped", "Kept connections to targets closed", ("reason",), dropped)
+        discard_counts = self._pool_discards()
+        yield _counter(
+            "connector_kept_connections_dropped", "Kept connections to targets closed", ("reason",), discard_counts
+        )
         yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
         objects = self._objects()
         restarts = dict.fromkeys(objects, 0) | self.watch_restarts
         yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), restarts)
         yield _gauge("connector_store_objects", "Objects in the store", ("kind",), objects)
         yield _gauge("connector_watch_age_seconds", "Age of what the watches brought", ("kind",), self._ages())
-        if self._not_served is not None:
+        if self._unserved_count is not None:
             yield GaugeMetricFamily(
-                "connector_namespaces_not_served", "Namespaces that cannot be read", value=self._not_served()
+                "connector_namespaces_not_served", "Namespaces that cannot be read", value=self._unserved_count()
             )
         for name, (text, count) in self._counters.items():
             yield CounterMetricFamily(name, text, value=count())
@@ -131,15 +133,17 @@ class Metrics(Collector):
         registry.register(self)
         return generate_latest(registry)
 
-    def _drop_gone(self) -> None:
-        named = (
-            {each[0] for each in self.requests} | {each[0] for each in self.bytes} | {each[0] for each in self.streams}
+    def _drop_deleted(self) -> None:
+        connectors = (
+            {each[0] for each in self.requests}
+            | {each[0] for each in self.bytes}
+            | {each[0] for each in self.live_connections}
         )
-        gone = {key for key in named if key is not None and not self._known(key)}
-        if gone:
-            _drop(self.requests, lambda labels: labels[0] in gone)
-            _drop(self.bytes, lambda labels: labels[0] in gone)
-            _drop(self.streams, lambda labels: labels[0] in gone and not self.streams[labels])
+        deleted = {key for key in connectors if key is not None and not self._is_current(key)}
+        if deleted:
+            _drop(self.requests, lambda labels: labels[0] in deleted)
+            _drop(self.bytes, lambda labels: labels[0] in deleted)
+            _drop(self.live_connections, lambda labels: labels[0] in deleted and not self.live_connections[labels])
 
     def _duration(self) -> Metric:
         total, buckets = 0, []
@@ -154,22 +158,22 @@ class Metrics(Collector):
 def _counter[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int]) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values.items():
-        family.add_metric(_texts(key), value)
+        family.add_metric(_label_values(key), value)
     return family
 
 
 def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, int] | Mapping[L, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
-        family.add_metric(_texts(key), value)
+        family.add_metric(_label_values(key), value)
     return family
 
 
-def _drop[L](values: dict[L, int], wanted: Callable[[L], bool]) -> None:
-    for labels in tuple(filter(wanted, values)):
+def _drop[L](values: dict[L, int], matches: Callable[[L], bool]) -> None:
+    for labels in tuple(filter(matches, values)):
         del values[labels]
 
 
-def _texts(key: object) -> list[str]:
+def _label_values(key: object) -> list[str]:
     labels = key if isinstance(key, tuple) else (key,)
     return ["" if each is None else str(each) for each in labels]

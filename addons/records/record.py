@@ -33,7 +33,7 @@ class Record(NamedTuple):
     cause: Cause | str = ""
     bytes_in: int = 0
     bytes_out: int = 0
-    stream: str = ""
+    stream_kind: str = ""
     role: str = ""
     audit_id: str = ""
 

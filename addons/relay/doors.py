@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from addons.access.grant import Asked, Grant, bearer
+from addons.access.grant import ConnectorRequest, TunnelGrant, parse_bearer_token
 from addons.http1.messages import RequestHead
 from addons.relay.pages import is_page
 from connector_store.domain.base.errors import ParseError
@@ -19,7 +19,7 @@ from connector_store.domain.objects.models import Address
 class RoutedRequest(NamedTuple):
     """What is asked for, and the head without what has named it."""
 
-    connector_request: Asked
+    connector_request: ConnectorRequest
     head: RequestHead
 
 
@@ -30,7 +30,7 @@ class Route(Protocol):
     """Of whoever opened it, where that is known."""
     key: ObjectKey | None
     """The Connector that it leads to, where that is one whatever is said."""
-    connector_request: Asked | None
+    connector_request: ConnectorRequest | None
     """What every request asks for, where that was said once for all; else they are `read`."""
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
@@ -43,15 +43,19 @@ class Route(Protocol):
 class TunnelRoute:
     """What a CONNECT was granted for."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: TunnelGrant) -> None:
         self.identity = grant.identity
         self.key: ObjectKey | None = grant.key
-        self.connector_request = Asked(grant.key, grant.authority, grant.token) if grant.token is not None else None
+        self.connector_request = (
+            ConnectorRequest(grant.key, grant.authority, grant.token) if grant.token is not None else None
+        )
         self._grant = grant
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
         return RoutedRequest(
-            self.connector_request or Asked(self._grant.key, self._grant.authority, bearer(head)), head
+            self.connector_request
+            or ConnectorRequest(self._grant.key, self._grant.authority, parse_bearer_token(head)),
+            head,
         )
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
@@ -69,7 +73,7 @@ class DirectRoute:
     def __init__(self, names: OwnNames, server_name: str | None) -> None:
         self.identity: Identity | None = None
         self.key: ObjectKey | None = None
-        self.connector_request: Asked | None = None
+        self.connector_request: ConnectorRequest | None = None
         self._names = names
         self._server_name = server_name
         self._rewrite_cache: tuple[Headers, Address, Headers] | None = None
@@ -91,7 +95,7 @@ class DirectRoute:
         key, target = (
             path_match if path_match is not None else direct.DirectRequest(host_key or ObjectKey("", ""), head.target)
         )
-        connector_request = Asked(key, None, _parse_token(head, key))
+        connector_request = ConnectorRequest(key, None, _parse_token(head, key))
         return RoutedRequest(
             connector_request, RequestHead(head.method, target, head.minor_version, head.headers, head.body)
         )

@@ -6,9 +6,9 @@ from itertools import count
 from typing import Final, Literal
 from uuid import uuid4
 
-from addons.access.admission import Decision
-from addons.access.grant import Asked
-from addons.access.live import Live
+from addons.access.admission import AuthorizationResult
+from addons.access.grant import ConnectorRequest
+from addons.access.live import LiveAccess
 from addons.http1.messages import BodyEnd, EndOfMessage, MessageEvent, RequestHead, render_chunk, render_last_chunk
 from addons.records.record import Record, Recorders
 from addons.relay import inject
@@ -37,11 +37,11 @@ class Exchange:
     head: RequestHead
     """First as it came, without what has named the Connector; from the decision on as the target gets it."""
     source_ip: str
-    connector_request: Asked | None = None
+    connector_request: ConnectorRequest | None = None
     """None where it was no request, or names no Connector."""
     identity: Identity | None = None
     """Of whoever opened the tunnel, where that is known."""
-    authorization: Decision | None = None
+    authorization: AuthorizationResult | None = None
     """What the request may do; None before it is decided."""
     response: Response | None = None
     """None until the target has the request's head."""
@@ -69,14 +69,14 @@ class Exchange:
     _info: RequestInfo | None = None
 
     @property
-    def live(self) -> Live | None:
+    def live_access(self) -> LiveAccess | None:
         """What it was admitted with, while it runs."""
         authorization = self.authorization
-        if authorization is None or self.is_recorded or not isinstance(authorization.verdict, Inject | Forward):
+        if authorization is None or self.is_recorded or not isinstance(authorization.decision, Inject | Forward):
             return None
-        verdict, head = authorization.verdict, self.head
+        verdict, head = authorization.decision, self.head
         prefix = verdict.target.address.prefix
-        return Live(
+        return LiveAccess(
             verdict.target,
             authorization.token or "",
             verdict.grant,
@@ -177,7 +177,7 @@ class Exchange:
     def _request_info(self) -> RequestInfo:
         """The request as the API server reads it."""
         if self._info is None:
-            decision = self.authorization.verdict if self.authorization is not None else None
+            decision = self.authorization.decision if self.authorization is not None else None
             if isinstance(decision, Deny) and decision.request_info is not None:
                 self._info = decision.request_info
                 return self._info
@@ -187,7 +187,7 @@ class Exchange:
 
     def _write_record(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         authorization, connector_request = self.authorization, self.connector_request
-        verdict = authorization.verdict if authorization is not None else None
+        verdict = authorization.decision if authorization is not None else None
         record = Record(
             event=event,
             connector=connector_request.key if connector_request is not None else None,
@@ -201,7 +201,7 @@ class Exchange:
             cause=self.cause,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
-            stream=self.long_running_kind,
+            stream_kind=self.long_running_kind,
             role=verdict.role if isinstance(verdict, Inject | Forward | Deny) else "",
             audit_id=self.audit_id,
         )

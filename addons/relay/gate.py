@@ -11,13 +11,13 @@ from typing import Final
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import Admission, Decision
-from addons.access.grant import Grant
+from addons.access.admission import AuthorizationResult, Authorizer
+from addons.access.grant import TunnelGrant
 from addons.http1.framing import RequestReader
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
-from addons.net.events import Retire, TakeLeave, TimeUp, Wait
+from addons.net.events import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import PlainStream, Sockets
-from addons.net.tls import Stream, TlsStream
+from addons.net.tls import ClientStream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
 from addons.relay.doors import DirectRoute, Route, TunnelRoute
@@ -48,7 +48,7 @@ class Gate:
         self._sockets = sockets
         self._port_tls: TlsStream | None = None
         """TLS at the port."""
-        self._client: Stream | None = None
+        self._client: ClientStream | None = None
         """None until the first byte has come, or TLS at the port stands."""
         self._max_head = min(shared.max_header, MAX_FIRST_HEAD)
         self._reader = RequestReader(max_head=self._max_head)
@@ -57,10 +57,10 @@ class Gate:
 
     def _await_head(self) -> None:
         self._started_at = time.perf_counter()
-        self._sockets.serve(self)
-        self._sockets.arm(self._shared.timeouts.client, Wait.CLIENT)
+        self._sockets.set_stage(self)
+        self._sockets.start_timer(self._shared.timeouts.client, TimerKind.CLIENT)
 
-    def received(self, connection: Connection, data: memoryview) -> None:
+    def data_received(self, connection: Connection, data: memoryview) -> None:
         client = self._client
         if client is None:
             if data[0] == _CLIENT_HELLO:
@@ -73,7 +73,7 @@ class Gate:
             self._close(str(error))
             return
         self.handle_plaintext(plaintext)
-        if client.ended and self._head is None:
+        if client.at_eof and self._head is None:
             self._close("closed before CONNECT and TLS were whole")
 
     def handle_plaintext(self, plaintext: bytes) -> None:
@@ -84,14 +84,14 @@ class Gate:
                 self._handle_head(message, messages)
             elif isinstance(message, InvalidMessage):
                 deny = denial.invalid_message(message.status, message.reason, self._max_head)
-                self._refuse(Decision(deny, None), deny, on_connect=False)
+                self._refuse(AuthorizationResult(deny, None), deny, on_connect=False)
 
     def _start_tls(self, initial_data: bytes) -> None:
         """TLS at the port: then the first head is awaited within."""
         shared, sockets = self._shared, self._sockets
 
         def create_session() -> TlsStream:
-            return TlsStream(sockets.client, shared.certificates.at_port(sockets.local_ip), sockets)
+            return TlsStream(sockets.client, shared.certificates.create_port_session(sockets.local_ip), sockets)
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
             self._port_tls = self._client = client
@@ -99,43 +99,45 @@ class Gate:
             self.handle_plaintext(plaintext)
 
         def on_failed(reason: str) -> None:
-            self._record(Decision(denial.internal_error(), None), 0, reason)
+            self._record(AuthorizationResult(denial.internal_error(), None), 0, reason)
 
         handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
-        sockets.serve(handshake)
+        sockets.set_stage(handshake)
         handshake.start(initial_data)
 
-    def ended(self, connection: Connection) -> None:
+    def eof_received(self, connection: Connection) -> None:
         self._close("closed before CONNECT and TLS were whole" if self._reader.buffer else "")
 
-    def tell(self, event: events.Event) -> None:
-        if isinstance(event, TimeUp):
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, TimerExpired):
             self._close("no CONNECT in time")
-        elif isinstance(event, TakeLeave) or (isinstance(event, Retire) and self._head is None):
+        elif isinstance(event, ShutDown) or (isinstance(event, Drain) and self._head is None):
             self._close("")
 
-    def closed(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing is left to do."""
 
     def _handle_head(self, head: RequestHead, messages: list[MessageEvent]) -> None:
         """`found` begins with the head."""
         self._head = head
-        self._sockets.disarm()
+        self._sockets.stop_timer()
         if head.method == b"CONNECT":
-            authorizer = Admission(self._shared.checks, self._sockets)
-            authorization = authorizer.connect(head, lambda decision: self._on_decision(head, authorizer, decision))
+            authorizer = Authorizer(self._shared.checks, self._sockets)
+            authorization = authorizer.authorize_connect(
+                head, lambda decision: self._on_decision(head, authorizer, decision)
+            )
             if authorization is not None:
                 self._apply_decision(head, authorizer, authorization)
         elif not head.target.startswith(b"/"):
             deny = denial.absolute_form()
-            self._refuse(Decision(deny, None), deny, on_connect=False)
+            self._refuse(AuthorizationResult(deny, None), deny, on_connect=False)
         elif not pages.is_page(head.target) and (route := self._direct_route()).is_for_connector(head):
             self._serve_direct(route, messages)
         else:
-            self._sockets.hold()
+            self._sockets.pause_reading()
             response = self._shared.pages.respond(head.method, head.target, head.headers, self._sockets.source_ip)
             fallback: Page | Deny = denial.internal_error()
-            self._sockets.wait_for(
+            self._sockets.run_task(
                 "a page of the proxy", response, fallback, lambda answer: self._send_page(head, answer)
             )
 
@@ -144,27 +146,29 @@ class Gate:
 
     def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
         """Hand the sockets on to requests that name their Connector themselves."""
-        authorizer = Admission(self._shared.checks, self._sockets)
+        authorizer = Authorizer(self._shared.checks, self._sockets)
         requests = self._create_requests(authorizer, route, self._require_client(), self._reader)
-        self._sockets.serve(requests)
+        self._sockets.set_stage(requests)
         requests.take_over(messages)
 
-    def _create_requests(self, authorizer: Admission, route: Route, client: Stream, reader: RequestReader) -> Requests:
+    def _create_requests(
+        self, authorizer: Authorizer, route: Route, client: ClientStream, reader: RequestReader
+    ) -> Requests:
         requests_class = FlowRequests if self._shared.shows_flows else Requests
         return requests_class(self._shared, self._sockets, authorizer, route, client, reader)
 
     def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
         if isinstance(page, Deny):
-            self._refuse(Decision(page, None), page, on_connect=False)
+            self._refuse(AuthorizationResult(page, None), page, on_connect=False)
             return
         self._send_final_response(replies.render_page(page, with_body=head.method != b"HEAD"))
 
-    def _on_decision(self, head: RequestHead, authorizer: Admission, authorization: Decision) -> None:
+    def _on_decision(self, head: RequestHead, authorizer: Authorizer, authorization: AuthorizationResult) -> None:
         self._apply_decision(head, authorizer, authorization)
-        self._sockets.release()
+        self._sockets.resume_reading()
 
-    def _apply_decision(self, head: RequestHead, authorizer: Admission, authorization: Decision) -> None:
-        verdict = authorization.verdict
+    def _apply_decision(self, head: RequestHead, authorizer: Authorizer, authorization: AuthorizationResult) -> None:
+        verdict = authorization.decision
         if isinstance(verdict, Deny):
             self._refuse(authorization, verdict, on_connect=True)
             return
@@ -173,7 +177,7 @@ class Gate:
         self._record(authorization, 200, "")
         authority = head.target.decode("ascii")
         host = verdict.target.address.host if isinstance(verdict, Inject | Forward) else host_of_authority(authority)
-        grant = Grant(
+        grant = TunnelGrant(
             key=authorization.key,
             authority=authority,
             host=host or "",
@@ -183,32 +187,34 @@ class Gate:
         self._require_client().send(_CONNECTION_ESTABLISHED)
         self._open_tunnel(authorizer, grant)
 
-    def _open_tunnel(self, authorizer: Admission, grant: Grant) -> None:
+    def _open_tunnel(self, authorizer: Authorizer, grant: TunnelGrant) -> None:
         """Hand the sockets on to the handshake in the tunnel, and that to its requests."""
         shared, sockets, port_tls = self._shared, self._sockets, self._port_tls
 
         def create_session() -> TlsStream:
-            return TlsStream(sockets.client, shared.certificates.connection(grant.host), sockets, outer=port_tls)
+            return TlsStream(
+                sockets.client, shared.certificates.create_tunnel_session(grant.host), sockets, outer=port_tls
+            )
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
             reader = RequestReader(max_head=shared.max_header)
             requests = self._create_requests(authorizer, TunnelRoute(grant), client, reader)
-            sockets.serve(requests)
+            sockets.set_stage(requests)
             requests.start(plaintext)
 
         def on_failed(reason: str) -> None:
-            authorization = Decision(denial.internal_error(), grant.key, grant.identity)
+            authorization = AuthorizationResult(denial.internal_error(), grant.key, grant.identity)
             self._record(authorization, 0, reason)
 
         handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
-        sockets.serve(handshake)
+        sockets.set_stage(handshake)
         handshake.start(self._reader.take_pending())
 
-    def _refuse(self, authorization: Decision, deny: Deny, *, on_connect: bool) -> None:
+    def _refuse(self, authorization: AuthorizationResult, deny: Deny, *, on_connect: bool) -> None:
         self._record(authorization, deny.status, deny.cause)
         self._send_final_response(replies.render_refusal(deny, on_connect=on_connect))
 
-    def _record(self, authorization: Decision, status: int, cause: str) -> None:
+    def _record(self, authorization: AuthorizationResult, status: int, cause: str) -> None:
         head = self._head
         record = Record(
             event="connect",
@@ -227,10 +233,10 @@ class Gate:
     def _send_final_response(self, response: bytes) -> None:
         client = self._require_client()
         client.send(response)
-        client.finish()
-        self._sockets.linger(patient=False)
+        client.send_eof()
+        self._sockets.linger(until_sent=False)
 
-    def _require_client(self) -> Stream:
+    def _require_client(self) -> ClientStream:
         if self._client is None:
             raise RuntimeError("nothing was said yet")
         return self._client
@@ -238,7 +244,7 @@ class Gate:
     def _close(self, reason: str) -> None:
         if reason:
             logger.debug("client %s: %s", self._sockets.source_ip, reason)
-            self._record(Decision(denial.internal_error(), None), 0, reason)
+            self._record(AuthorizationResult(denial.internal_error(), None), 0, reason)
         self._sockets.close(self._sockets.client)
 
 

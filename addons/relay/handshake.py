@@ -8,7 +8,7 @@ from typing import Final
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.net.events import TakeLeave, TimeUp, Wait
+from addons.net.events import ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import Sockets
 from addons.net.tls import TlsStream
 
@@ -39,26 +39,26 @@ class Handshake:
         self._on_failed = on_failed
         self._client: TlsStream | None = None
         self._received_size = 0
-        sockets.arm(timeout, Wait.CLIENT)
+        sockets.start_timer(timeout, TimerKind.CLIENT)
 
     def start(self, initial_data: bytes) -> None:
         """`early` is what has come of it already."""
         if initial_data:
             self._receive(initial_data)
 
-    def received(self, connection: Connection, data: memoryview) -> None:
+    def data_received(self, connection: Connection, data: memoryview) -> None:
         self._receive(data)
 
-    def ended(self, connection: Connection) -> None:
+    def eof_received(self, connection: Connection) -> None:
         self._close("closed before CONNECT and TLS were whole")
 
-    def tell(self, event: events.Event) -> None:
-        if isinstance(event, TimeUp):
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, TimerExpired):
             self._close("no TLS handshake in time")
-        elif isinstance(event, TakeLeave):
+        elif isinstance(event, ShutDown):
             self._close("")
 
-    def closed(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing is left to do."""
 
     def _receive(self, data: bytes | memoryview) -> None:
@@ -71,14 +71,14 @@ class Handshake:
         except ConnectionError as error:
             self._close(str(error))
             return
-        if client.established:
+        if client.is_established:
             client.connection.tls = True
             client.connection.timestamp_tls_setup = time.time()
             client.connection.alpn = b"http/1.1"
             self._on_established(client, plain)
         elif self._received_size > MAX_HANDSHAKE:
             self._close(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
-        elif client.ended:
+        elif client.at_eof:
             self._close("closed before CONNECT and TLS were whole")
 
     def _close(self, reason: str) -> None:

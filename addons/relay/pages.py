@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from addons.access.admission import known
-from addons.access.checks import Checks, ask
+from addons.access.admission import get_cached
+from addons.access.checks import Checks, check_caller
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.callers.caller import BasicAuthorization, parse_basic
@@ -73,25 +73,25 @@ class Pages:
     ) -> Page | Deny:
         checks = self._checks
         caller = verdict.precheck_connect(
-            audit_log_full=False, synced=not checks.missing, credentials=_parse_caller(headers)
+            audit_log_full=False, synced=not checks.unsynced, credentials=_parse_caller(headers)
         )
         if isinstance(caller, Deny):
             return _as_origin_refusal(caller)
         token = caller.token or ""
-        access, resolution = known(checks, token, caller.key)
+        access, resolution = get_cached(checks, token, caller.key)
         if access is None:
-            access = await ask(checks, token, caller.key, source_ip)
-            resolution = checks.lending.find(caller.key)
+            access = await check_caller(checks, token, caller.key, source_ip)
+            resolution = checks.target_tokens.get(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = resolution.address.authority if isinstance(resolution, Target) else ""
         decision = verdict.decide_connect(
             audit_log_full=False,
-            synced=not checks.missing,
+            synced=not checks.unsynced,
             credentials=caller,
             access=access,
             resolution=resolution,
             authority=authority,
-            policy=checks.rules,
+            policy=checks.policy,
             connection_count=0,
         )
         match decision:

@@ -5,11 +5,11 @@ import logging
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.live import Live
+from addons.access.live import LiveAccess
 from addons.http1.websocket import FrameTracker, render_going_away, render_policy_violation
-from addons.net.events import TakeLeave
+from addons.net.events import ShutDown
 from addons.net.sockets import Sockets
-from addons.net.tls import Stream
+from addons.net.tls import ClientStream
 from addons.relay.exchange import Exchange
 from addons.relay.shared import SharedContext
 from addons.relay.upstream import UpstreamConnection
@@ -22,7 +22,12 @@ class Pipe:
     """The stage of a client connection whose request was upgraded: `exchange` lives as long as the pipe does."""
 
     def __init__(
-        self, shared: SharedContext, sockets: Sockets, client: Stream, upstream: UpstreamConnection, exchange: Exchange
+        self,
+        shared: SharedContext,
+        sockets: Sockets,
+        client: ClientStream,
+        upstream: UpstreamConnection,
+        exchange: Exchange,
     ) -> None:
         self._shared = shared
         self._sockets = sockets
@@ -33,13 +38,13 @@ class Pipe:
         """Which side has ended, where one has."""
         response = exchange.response
         self._frame_tracker: FrameTracker | None = response.frame_tracker if response is not None else None
-        shared.streams.add(self)
+        shared.live_connections.add(self)
 
     def start(self, initial_data: bytes) -> None:
         """`early` is what the client has said after its request."""
         if initial_data:
             self._send_to_target(initial_data)
-        self._sockets.release()
+        self._sockets.resume_reading()
         if self._upstream.at_eof:
             self._handle_target_eof()
 
@@ -50,49 +55,49 @@ class Pipe:
         return self._exchange.connector_request.key if self._exchange.connector_request is not None else None
 
     @property
-    def live(self) -> Live | None:
+    def live_access(self) -> LiveAccess | None:
         """What it was admitted with."""
-        return self._exchange.live
+        return self._exchange.live_access
 
-    def cut(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """End both sides at once; a WebSocket between two frames is told why."""
         if self._frame_tracker is not None and self._frame_tracker.is_between_frames and not self._upstream.at_eof:
             self._send_to_client(render_policy_violation(reason))
         self._exchange.record_end(reason, self._shared.recorders)
-        self._sockets.cut()
+        self._sockets.close_all()
 
-    def look(self) -> None:
+    def close_if_client_gone(self) -> None:
         """A client that is not read, as the target takes nothing, does not tell that it has gone."""
-        if not self._exchange.is_recorded and self._sockets.client_dead:
+        if not self._exchange.is_recorded and self._sockets.is_client_dead:
             self._terminate("the client closed the connection")
 
     # The stage
 
-    def received(self, connection: Connection, data: memoryview) -> None:
+    def data_received(self, connection: Connection, data: memoryview) -> None:
         if connection is self._client.connection:
             self._receive_from_client(data)
         elif connection is self._upstream.connection and not self._upstream.at_eof:
             self._receive_from_target(data)
 
-    def ended(self, connection: Connection) -> None:
+    def eof_received(self, connection: Connection) -> None:
         if connection is not self._client.connection:
             if not self._upstream.at_eof:
                 self._upstream.on_eof()
                 self._handle_target_eof()
-        elif not self._client.ended:
-            self._client.ended = self._client.cut_off = True
+        elif not self._client.at_eof:
+            self._client.at_eof = self._client.is_truncated = True
             self._handle_client_eof()
 
-    def tell(self, event: events.Event) -> None:
-        if isinstance(event, TakeLeave):
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, ShutDown):
             self._shut_down(event.reason)
 
-    def closed(self) -> None:
-        self._shared.streams.remove(self)
+    def connection_lost(self) -> None:
+        self._shared.live_connections.remove(self)
         self._exchange.record_end("the connection ended", self._shared.recorders)
 
     def _receive_from_client(self, data: memoryview) -> None:
-        if self._client.ended:
+        if self._client.at_eof:
             return
         try:
             plaintext = self._client.receive(data)
@@ -102,7 +107,7 @@ class Pipe:
             return
         if plaintext:
             self._send_to_target(plaintext)
-        if self._client.ended:
+        if self._client.at_eof:
             self._handle_client_eof()
 
     def _send_to_target(self, data: bytes) -> None:
@@ -128,7 +133,7 @@ class Pipe:
         """The client sends nothing more; the other direction may go on."""
         if not self._upstream.at_eof:
             self._first_close_reason = "the client closed the connection"
-            self._upstream.send_eof(clean=not self._client.cut_off)
+            self._upstream.send_eof(clean=not self._client.is_truncated)
         else:
             self._terminate(self._first_close_reason)
 
@@ -137,8 +142,8 @@ class Pipe:
         clean_eof = self._upstream.clean_eof
         cause = "closed the connection" if clean_eof else "ended without its TLS session"
         self._first_close_reason = self._first_close_reason or f"the target {cause}"
-        self._client.finish(whole=clean_eof)
-        if self._client.ended:
+        self._client.send_eof(clean=clean_eof)
+        if self._client.at_eof:
             self._close_gracefully(self._first_close_reason)
 
     def _shut_down(self, reason: str) -> None:
@@ -153,11 +158,11 @@ class Pipe:
     def _close_gracefully(self, reason: str) -> None:
         self._exchange.record_end(reason, self._shared.recorders)
         self._upstream.close()
-        self._client.finish()
-        self._sockets.linger(patient=True)
+        self._client.send_eof()
+        self._sockets.linger(until_sent=True)
 
     def _terminate(self, reason: str) -> None:
         self._exchange.record_end(reason, self._shared.recorders)
         self._upstream.close()
-        self._client.finish()
+        self._client.send_eof()
         self._sockets.close(self._client.connection)

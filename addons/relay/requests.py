@@ -13,15 +13,15 @@ from enum import Enum
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import Admission, Decision
-from addons.access.grant import Asked
-from addons.access.live import Live
+from addons.access.admission import AuthorizationResult, Authorizer
+from addons.access.grant import ConnectorRequest
+from addons.access.live import LiveAccess
 from addons.http1.framing import RequestReader
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.net.dial import Dial
-from addons.net.events import Retire, TakeLeave, TimeUp, Wait
+from addons.net.events import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import Sockets
-from addons.net.tls import Stream, TlsStream
+from addons.net.tls import ClientStream, TlsStream
 from addons.relay import replies
 from addons.relay.doors import Route
 from addons.relay.exchange import Exchange
@@ -58,9 +58,9 @@ class Requests:
         self,
         shared: SharedContext,
         sockets: Sockets,
-        authorizer: Admission,
+        authorizer: Authorizer,
         route: Route,
-        client: Stream,
+        client: ClientStream,
         reader: RequestReader,
     ) -> None:
         """`reader` is new, or has read what `take_over` gets."""
@@ -83,7 +83,7 @@ class Requests:
     def take_over(self, messages: list[MessageEvent]) -> None:
         """Go on where another stage has read: `found` begins with a head."""
         self._handle_messages(messages)
-        if self._client.ended and self._phase is not Phase.CLOSED:
+        if self._client.at_eof and self._phase is not Phase.CLOSED:
             # What comes of it from now on is not told any more.
             self._handle_client_gone("closed the connection")
 
@@ -92,17 +92,17 @@ class Requests:
         self._await_head()
         if initial_data:
             self._handle_messages(self._reader.receive(initial_data))
-        if self._client.ended and self._phase is not Phase.CLOSED:
+        if self._client.at_eof and self._phase is not Phase.CLOSED:
             self._handle_client_gone("closed the connection")
 
     # What is live, for `Streams`
 
     @property
-    def live(self) -> Live | None:
+    def live_access(self) -> LiveAccess | None:
         """What runs was admitted with; None between requests."""
-        return self._exchange.live if self._exchange is not None else None
+        return self._exchange.live_access if self._exchange is not None else None
 
-    def cut(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """End both sides at once, with nothing that could look like an end; a watch between two events is told why."""
         exchange = self._exchange
         if exchange is not None and exchange.response is not None and exchange.long_running_kind == "watch":
@@ -111,16 +111,16 @@ class Requests:
             self._client.send(error_event)
         self._end_exchange(reason)
         self._phase = Phase.CLOSED
-        self._sockets.cut()
+        self._sockets.close_all()
 
-    def look(self) -> None:
+    def close_if_client_gone(self) -> None:
         """A client that is not read, as what came waits for something else, does not tell that it has gone."""
-        if self._phase is not Phase.CLOSED and self._sockets.client_left_unread:
+        if self._phase is not Phase.CLOSED and self._sockets.is_client_closed_unnoticed:
             self._handle_client_gone("closed the connection")
 
     # The stage
 
-    def received(self, connection: Connection, data: memoryview) -> None:
+    def data_received(self, connection: Connection, data: memoryview) -> None:
         if connection is self._client.connection:
             self._receive_from_client(data)
         elif self._dial is not None:
@@ -128,30 +128,30 @@ class Requests:
         elif self._upstream is not None and connection is self._upstream.connection and not self._upstream.at_eof:
             self._receive_from_target(self._upstream, data)
 
-    def ended(self, connection: Connection) -> None:
+    def eof_received(self, connection: Connection) -> None:
         if connection is self._client.connection:
-            if not self._client.ended:
-                self._client.ended = self._client.cut_off = True
+            if not self._client.at_eof:
+                self._client.at_eof = self._client.is_truncated = True
                 self._handle_client_gone("closed the connection")
         elif self._dial is not None:
-            self._dial.closed(connection)
+            self._dial.on_eof(connection)
         elif (upstream := self._upstream) is not None and connection is upstream.connection and not upstream.at_eof:
             upstream.on_eof()
             self._handle_target_eof(upstream)
 
-    def tell(self, event: events.Event) -> None:
-        if isinstance(event, TimeUp) and event.wait is Wait.CLIENT:
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, TimerExpired) and event.kind is TimerKind.CLIENT:
             self._handle_client_gone("sent no whole request in time")
-        elif isinstance(event, Retire):
+        elif isinstance(event, Drain):
             self._drain()
-        elif isinstance(event, TakeLeave):
+        elif isinstance(event, ShutDown):
             self._shut_down(event.reason)
         elif self._dial is not None:
-            self._dial.handle(event)
+            self._dial.handle_event(event)
 
-    def closed(self) -> None:
+    def connection_lost(self) -> None:
         self._phase = Phase.CLOSED
-        self._shared.streams.remove(self)
+        self._shared.live_connections.remove(self)
         self._end_exchange("the connection ended")
 
     # From the client
@@ -166,19 +166,19 @@ class Requests:
             return
         if plaintext:
             self._handle_messages(self._reader.receive(plaintext))
-        if self._client.ended and self._phase is not Phase.CLOSED:
+        if self._client.at_eof and self._phase is not Phase.CLOSED:
             self._handle_client_gone("closed the connection")
 
     def _handle_buffered_input(self) -> None:
         """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
         if self._exchange is not None:
-            self._sockets.hold()
+            self._sockets.pause_reading()
         elif self._phase is Phase.IDLE:
             self._await_head()
 
     def _await_head(self) -> None:
         self._phase = Phase.HEAD
-        self._sockets.arm(self._shared.timeouts.client, Wait.CLIENT)
+        self._sockets.start_timer(self._shared.timeouts.client, TimerKind.CLIENT)
 
     def _handle_messages(self, messages: list[MessageEvent]) -> None:
         """What the client said."""
@@ -211,7 +211,7 @@ class Requests:
 
     def _start_request(self, head: RequestHead) -> None:
         if self._phase is Phase.HEAD:
-            self._sockets.disarm()
+            self._sockets.stop_timer()
         self._phase = Phase.DECISION
         connector_request = self._route.connector_request
         if connector_request is None:
@@ -224,11 +224,11 @@ class Requests:
         if connector_request.key != self.key:
             self._set_connector(connector_request.key)
         self._exchange = self._create_exchange(head, connector_request)
-        authorization = self._authorizer.request(head, connector_request, self._on_decision)
+        authorization = self._authorizer.authorize_request(head, connector_request, self._on_decision)
         if authorization is not None:
             self._apply_decision(self._exchange, authorization)
 
-    def _create_exchange(self, head: RequestHead, connector_request: Asked | None) -> Exchange:
+    def _create_exchange(self, head: RequestHead, connector_request: ConnectorRequest | None) -> Exchange:
         return Exchange(
             head=head,
             connector_request=connector_request,
@@ -238,32 +238,34 @@ class Requests:
 
     def _set_connector(self, key: ObjectKey) -> None:
         """What runs is that Connector's from now on."""
-        self._shared.streams.remove(self)
+        self._shared.live_connections.remove(self)
         self.key = key
         self._has_warned = False
-        self._shared.streams.add(self)
+        self._shared.live_connections.add(self)
 
-    def _on_decision(self, authorization: Decision) -> None:
+    def _on_decision(self, authorization: AuthorizationResult) -> None:
         exchange = self._require_exchange()
         exchange.authorization = authorization
-        if isinstance(authorization.verdict, Deny) or not self._close_if_client_gone():
+        if isinstance(authorization.decision, Deny) or not self._close_if_client_gone():
             self._apply_decision(exchange, authorization)
             self._resume_reading()
 
-    def _apply_decision(self, exchange: Exchange, authorization: Decision) -> None:
+    def _apply_decision(self, exchange: Exchange, authorization: AuthorizationResult) -> None:
         exchange.authorization = authorization
-        if isinstance(authorization.verdict, Deny):
-            self._refuse(authorization.verdict)
-        elif isinstance(authorization.verdict, Inject | Forward):
+        if isinstance(authorization.decision, Deny):
+            self._refuse(authorization.decision)
+        elif isinstance(authorization.decision, Inject | Forward):
             if exchange.connector_request is not None and exchange.connector_request.authority is None:
-                self._rewrite_for_target(exchange, exchange.connector_request, authorization.verdict)
-            self._connect_target(exchange, authorization.verdict)
+                self._rewrite_for_target(exchange, exchange.connector_request, authorization.decision)
+            self._connect_target(exchange, authorization.decision)
 
-    def _rewrite_for_target(self, exchange: Exchange, connector_request: Asked, decision: Inject | Forward) -> None:
+    def _rewrite_for_target(
+        self, exchange: Exchange, connector_request: ConnectorRequest, decision: Inject | Forward
+    ) -> None:
         """A request to the proxy becomes one to the target."""
         address = decision.target.address
         exchange.head = self._route.rewrite_head(exchange.head, address)
-        exchange.connector_request = Asked(connector_request.key, address.authority, connector_request.token)
+        exchange.connector_request = ConnectorRequest(connector_request.key, address.authority, connector_request.token)
 
     def _connect_target(self, exchange: Exchange, decision: Inject | Forward) -> None:
         upstream = self._upstream
@@ -283,12 +285,12 @@ class Requests:
             idle_connection.attach(self._sockets)
             self._send_head(exchange, decision, idle_connection)
             return
-        self._sockets.hold()
+        self._sockets.pause_reading()
         self._dial = Dial(
             decision.target,
             self._sockets,
             shared.resolver,
-            shared.checks.rules.addresses,
+            shared.checks.policy.addresses,
             shared.trust,
             shared.timeouts.connect,
             lambda outcome: self._on_dial_outcome(decision, outcome),
@@ -311,7 +313,7 @@ class Requests:
 
     def _close_if_client_gone(self) -> bool:
         """True if the client has gone meanwhile: then the target is not asked."""
-        if self._sockets.client_gone:
+        if self._sockets.is_client_closed:
             self._terminate("the client closed the connection")
         return self._phase is Phase.CLOSED
 
@@ -319,7 +321,10 @@ class Requests:
         exchange.is_connection_reused = upstream.request_count > 0
         shared = self._shared
         request_bytes = exchange.forward(
-            decision, max_head=shared.max_header, must_close=self._sockets.retiring, forwarded_for=shared.forwarded_for
+            decision,
+            max_head=shared.max_header,
+            must_close=self._sockets.is_draining,
+            forwarded_for=shared.forwarded_for,
         )
         if exchange.response is not None and not self._has_warned:
             exchange.response.warnings += self._expiry_warnings(decision.target)
@@ -339,7 +344,7 @@ class Requests:
     def _resume_reading(self) -> None:
         """The client was not read while something was waited for."""
         if self._phase is Phase.RESPONSE and not self._reader.buffer:
-            self._sockets.release()
+            self._sockets.resume_reading()
 
     # From the target
 
@@ -372,14 +377,14 @@ class Requests:
                 exchange, response.receive_eof(clean_eof=upstream.clean_eof, tls_error=upstream.tls_error)
             )
 
-    def _retry(self, exchange: Exchange, connector_request: Asked) -> None:
+    def _retry(self, exchange: Exchange, connector_request: ConnectorRequest) -> None:
         """On a new connection; what the request may do is decided anew."""
         exchange.is_retry = True
         exchange.response = None
         self._shared.upstream_pool.retry_count += 1
         self._release_target()
         self._phase = Phase.DECISION
-        authorization = self._authorizer.request(exchange.head, connector_request, self._on_decision)
+        authorization = self._authorizer.authorize_request(exchange.head, connector_request, self._on_decision)
         if authorization is not None:
             self._apply_decision(exchange, authorization)
 
@@ -394,10 +399,10 @@ class Requests:
             self._client.send(data)
         if isinstance(response.failure, Deny):
             if response.failure.cause == denial.TARGET_REFUSED:
-                self._shared.checks.lending.refused(response.target)
+                self._shared.checks.target_tokens.discard_refused(response.target)
             self._refuse(response.failure)
         elif isinstance(response.failure, TruncatedResponse):
-            self.cut(response.failure.reason)
+            self.close(response.failure.reason)
         elif response.is_upgraded:
             self._upgrade(exchange)
         elif response.is_complete:
@@ -408,9 +413,9 @@ class Requests:
         if self._upstream is None:
             raise RuntimeError("no target to pass bytes to")
         self._phase, self._exchange = Phase.CLOSED, None
-        self._shared.streams.remove(self)
+        self._shared.live_connections.remove(self)
         pipe = Pipe(self._shared, self._sockets, self._client, self._upstream, exchange)
-        self._sockets.serve(pipe)
+        self._sockets.set_stage(pipe)
         pipe.start(self._reader.take_pending())
 
     def _complete_exchange(self, exchange: Exchange) -> None:
@@ -424,7 +429,7 @@ class Requests:
             response is None
             or response.must_close
             or (not allows_reuse and response.has_unsolicited_data)
-            or self._sockets.retiring
+            or self._sockets.is_draining
         )
         if must_close or not exchange.is_request_complete or upstream is None or upstream.at_eof:
             self._close_gracefully()
@@ -432,7 +437,7 @@ class Requests:
         self._phase = Phase.IDLE
         messages = self._reader.next_message()
         if messages is not None:
-            self._sockets.release()
+            self._sockets.resume_reading()
             self._handle_messages(messages)
 
     # The end
@@ -452,11 +457,11 @@ class Requests:
     def _refuse_invalid(self, message: InvalidMessage) -> None:
         if self._phase is Phase.RESPONSE:
             # The target has a part of it: that must not look whole.
-            self.cut(f"the request is not HTTP/1.1: {message.reason}")
+            self.close(f"the request is not HTTP/1.1: {message.reason}")
             return
         if self._exchange is None:
             key = self._route.key
-            connector_request = Asked(key, None, ParseError("", message.reason)) if key is not None else None
+            connector_request = ConnectorRequest(key, None, ParseError("", message.reason)) if key is not None else None
             self._exchange = self._create_exchange(RequestHead(b"", b"", 1, Headers(), 0), connector_request)
         self._refuse(denial.invalid_message(message.status, message.reason, self._shared.max_header))
 
@@ -473,7 +478,7 @@ class Requests:
         if exchange is not None and response is not None:
             if response.is_close_delimited:
                 # Its end would look like the whole response's.
-                self.cut(reason)
+                self.close(reason)
                 return
             final_chunk = response.render_end() if exchange.long_running_kind == "watch" else b""
             if final_chunk is None:
@@ -493,20 +498,20 @@ class Requests:
         """The response is whole: take leave of the client properly, and of the target. `patient`: see `Sockets`."""
         self._phase = Phase.CLOSED
         self._release_target()
-        self._client.finish()
-        self._sockets.linger(patient=patient)
+        self._client.send_eof()
+        self._sockets.linger(until_sent=patient)
 
     def _terminate(self, reason: str) -> None:
         """One side has gone, and with it the tunnel."""
         self._end_exchange(reason)
         self._phase = Phase.CLOSED
         self._release_target()
-        self._client.finish()
+        self._client.send_eof()
         self._sockets.close(self._client.connection)
 
     def _release_target(self) -> None:
         if self._dial is not None:
-            self._dial.abandon()
+            self._dial.cancel()
             self._dial = None
         if self._upstream is not None:
             self._shared.upstream_pool.release(self._upstream)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from addons.access.checks import Checks
-from addons.access.live import Streams
+from addons.access.live import LiveConnections
 from addons.net.certificates import Certificates
 from addons.net.resolver import Resolver
-from addons.net.sockets import Farewell
+from addons.net.sockets import CloseTimeouts
 from addons.records.record import Recorders
 from addons.relay.kept import UpstreamPool
 from addons.relay.pages import Pages
@@ -36,9 +36,9 @@ class SharedContext:
     certificates: Certificates
     names: OwnNames
     recorders: Recorders
-    streams: Streams
+    live_connections: LiveConnections
     timeouts: Timeouts
-    farewell: Farewell
+    close_timeouts: CloseTimeouts
     max_header: int
     expiry_warning: float
     """Seconds before the end of a credential from which callers are told."""

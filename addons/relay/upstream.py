@@ -8,7 +8,7 @@ from mitmproxy.connection import Connection, ConnectionState
 
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
-from addons.net.tls import RecordEnds, TlsStream
+from addons.net.tls import RecordTracker, TlsStream
 from connector_store.domain.credential.client_certificate import client_certificate_of
 from connector_store.domain.objects.models import Target
 from connector_store.trust import TrustStore
@@ -38,7 +38,7 @@ class UpstreamConnection:
         self.tls_error = ""
         """Why what came was not TLS: something of an answer may have been lost with it."""
         self._stream = stream
-        self._record_tracker = stream.records or RecordEnds()
+        self._record_tracker = stream.record_tracker or RecordTracker()
         self._target = target
         """What it served last, or was made for."""
         self._trust = trust
@@ -50,13 +50,13 @@ class UpstreamConnection:
         """True if it may serve `target` now: it leads there, and the target has said nothing since the exchange before,
         read or not. To be asked at the moment of writing."""
         return self.matches(target, trust) and (
-            not self.request_count or (self._record_tracker.between and self._tcp.quiet)
+            not self.request_count or (self._record_tracker.is_between_records and self._tcp.is_quiet)
         )
 
     def matches(self, target: Target, trust: TrustStore) -> bool:
         """True if Connector, address, trust and TLS identity are those that it was made for."""
         return (
-            self._stream.established
+            self._stream.is_established
             and not self.at_eof
             and trust is self._trust
             # The store gives the same one until something changes.
@@ -96,7 +96,7 @@ class UpstreamConnection:
             self.tls_error = str(error)
             self.on_eof()
             return b""
-        self.at_eof = self._stream.ended
+        self.at_eof = self._stream.at_eof
         if plain:
             # Where it rests, nobody has asked for this; more of it may follow.
             self.idle_since = None
@@ -110,16 +110,16 @@ class UpstreamConnection:
 
     def send_eof(self, *, clean: bool) -> None:
         """Send nothing more; the target may go on."""
-        self._stream.finish(whole=clean)
+        self._stream.send_eof(clean=clean)
 
     def detach(self, on_unusable: Callable[[bool], None]) -> None:
         """Its client goes on without it. `tell` is called when it is good for nobody any more: the target has ended it
         (True), or said what was not asked for (False)."""
         if self._sockets is None:
             raise RuntimeError("it is with nobody")
-        self._sockets.part(self.connection)
+        self._sockets.detach(self.connection)
         self._sockets = None
-        self._stream.carried_by(None)
+        self._stream.set_sink(None)
 
         def on_data(data: memoryview) -> None:
             if self.receive(data):
@@ -137,25 +137,30 @@ class UpstreamConnection:
             on_unusable(True)
 
         tcp = self._tcp
-        tcp.deliver, tcp.ended, tcp.failed = on_data, on_eof, on_error
+        tcp.on_data, tcp.on_eof, tcp.on_error = on_data, on_eof, on_error
 
     @property
     def is_idle(self) -> bool:
         """Of what was read nothing is left over, and nothing has to go out."""
-        return self.idle_since is not None and not self.at_eof and self._record_tracker.between and not self._tcp.unsent
+        return (
+            self.idle_since is not None
+            and not self.at_eof
+            and self._record_tracker.is_between_records
+            and not self._tcp.unsent_bytes
+        )
 
     @property
     def has_unread_input(self) -> bool:
         """The kernel has nothing of it that nobody has read yet."""
-        return self._tcp.quiet
+        return self._tcp.is_quiet
 
     def attach(self, sockets: Sockets) -> None:
         """Serve the client of `sockets` from now on."""
         if self._sockets is not None:
             raise RuntimeError("it is with somebody")
         try:
-            self._stream.carried_by(sockets)
-            sockets.adopt(self.connection, self._tcp)
+            self._stream.set_sink(sockets)
+            sockets.attach(self.connection, self._tcp)
         except BaseException:
             # It is nobody's any more.
             self._tcp.abort()
@@ -168,6 +173,6 @@ class UpstreamConnection:
             self._sockets.close(self.connection)
         else:
             self.connection.state = ConnectionState.CLOSED
-            self._tcp.leave_alone()
+            self._tcp.clear_callbacks()
             self._tcp.abort()
         self._trust.store_session(self._stream.tls, self.connection.sni or "")

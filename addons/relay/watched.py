@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from mitmproxy.connection import Server
 
-from addons.access.admission import Decision
-from addons.access.grant import Asked
+from addons.access.admission import AuthorizationResult
+from addons.access.grant import ConnectorRequest
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.relay.exchange import Exchange
 from addons.relay.flows import FlowMirror
@@ -62,7 +62,7 @@ class FlowRequests(Requests):
 
     _exchange: FlowExchange | None
 
-    def _create_exchange(self, head: RequestHead, connector_request: Asked | None) -> FlowExchange:
+    def _create_exchange(self, head: RequestHead, connector_request: ConnectorRequest | None) -> FlowExchange:
         return FlowExchange(
             head=head,
             connector_request=connector_request,
@@ -72,25 +72,25 @@ class FlowRequests(Requests):
 
     # The request
 
-    def _apply_decision(self, exchange: Exchange, authorization: Decision) -> None:
+    def _apply_decision(self, exchange: Exchange, authorization: AuthorizationResult) -> None:
         flow_exchange = self._require_flow_exchange()
         flow_exchange.authorization = authorization
-        if flow_exchange.mirror is not None or isinstance(authorization.verdict, Deny):
+        if flow_exchange.mirror is not None or isinstance(authorization.decision, Deny):
             super()._apply_decision(flow_exchange, authorization)
-        elif isinstance(authorization.verdict, Inject | Forward):
+        elif isinstance(authorization.decision, Inject | Forward):
             if flow_exchange.connector_request is not None and flow_exchange.connector_request.authority is None:
-                self._rewrite_for_target(flow_exchange, flow_exchange.connector_request, authorization.verdict)
-            self._show_request(flow_exchange, authorization.verdict)
+                self._rewrite_for_target(flow_exchange, flow_exchange.connector_request, authorization.decision)
+            self._show_request(flow_exchange, authorization.decision)
 
     def _show_request(self, exchange: FlowExchange, decision: Inject | Forward) -> None:
         keep_body = self._shared.keep_body
         mirror = exchange.mirror = FlowMirror(self._sockets.client, exchange.head, decision.target, keep_body=keep_body)
-        self._sockets.hold()
-        self._sockets.ask(mirror.request_headers_hook(), lambda: self._on_headers_shown(mirror))
+        self._sockets.pause_reading()
+        self._sockets.wait_for_hook(mirror.request_headers_hook(), lambda: self._on_headers_shown(mirror))
 
     def _on_headers_shown(self, mirror: FlowMirror) -> None:
         if not self._cut_if_killed(mirror):
-            self._sockets.ask(mirror.request_hook(), lambda: self._on_request_shown(mirror))
+            self._sockets.wait_for_hook(mirror.request_hook(), lambda: self._on_request_shown(mirror))
 
     def _on_request_shown(self, mirror: FlowMirror) -> None:
         """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
@@ -109,13 +109,13 @@ class FlowRequests(Requests):
         elif exchange.connector_request is not None:
             exchange.head = edited_head or exchange.head
             connector_request = exchange.connector_request._replace(authority=mirror.authority)
-            authorization = self._authorizer.request(exchange.head, connector_request, self._on_decision)
+            authorization = self._authorizer.authorize_request(exchange.head, connector_request, self._on_decision)
             if authorization is not None:
                 self._on_decision(authorization)
 
     def _cut_if_killed(self, mirror: FlowMirror) -> bool:
         if mirror.is_killed:
-            self.cut("killed by a watcher")
+            self.close("killed by a watcher")
         return mirror.is_killed
 
     def _send_head(self, exchange: Exchange, decision: Inject | Forward, upstream: UpstreamConnection) -> None:
@@ -134,9 +134,9 @@ class FlowRequests(Requests):
             flow_exchange.withheld_data += data
             if not flow_exchange.is_head_shown and self._upstream is not None:
                 flow_exchange.is_head_pending = flow_exchange.is_head_shown = True
-                self._sockets.hold(self._upstream.connection)
+                self._sockets.pause_reading(self._upstream.connection)
                 hook = flow_exchange.mirror.response_headers_hook(response.head)
-                self._sockets.ask(hook, lambda: self._on_response_shown(flow_exchange))
+                self._sockets.wait_for_hook(hook, lambda: self._on_response_shown(flow_exchange))
         else:
             super()._forward_response(exchange, data)
 
@@ -146,7 +146,7 @@ class FlowRequests(Requests):
             return
         upstream = self._upstream
         if upstream is not None:
-            self._sockets.release(upstream.connection)
+            self._sockets.resume_reading(upstream.connection)
         data, flow_exchange.withheld_data = flow_exchange.withheld_data, b""
         self._forward_response(flow_exchange, data)
         if upstream is not None and upstream.at_eof and self._phase is not Phase.CLOSED:
@@ -168,7 +168,7 @@ class FlowRequests(Requests):
 
     def _finish_mirror(self, exchange: FlowExchange, error: str) -> None:
         if exchange.mirror is not None:
-            exchange.mirror.finish(error, self._sockets.tell)
+            exchange.mirror.finish(error, self._sockets.run_hook)
 
     def _require_flow_exchange(self) -> FlowExchange:
         if self._exchange is None:

@@ -12,16 +12,16 @@ from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
 from addons.access.checks import Checks
-from addons.access.lending import Lending
-from addons.access.live import Streams
-from addons.access.unauthenticated import Unauthenticated
+from addons.access.lending import TargetTokens
+from addons.access.live import LiveConnections
+from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.net.certificates import Certificates
-from addons.net.hosts import Hosts
+from addons.net.hosts import ConnectorHosts
 from addons.net.resolver import Resolver
-from addons.net.sockets import FAREWELL
+from addons.net.sockets import CLOSE_TIMEOUTS
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
-from addons.records.output import Output
+from addons.records.output import AuditWriter
 from addons.records.record import Recorders
 from addons.relay.kept import UpstreamPool
 from addons.relay.pages import Pages
@@ -29,7 +29,7 @@ from addons.relay.shared import SharedContext
 from addons.server import descriptors
 from addons.server.callers import with_issuers
 from addons.server.options import Config
-from addons.server.watching import is_watched
+from addons.server.watching import shows_flows
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.access import Access
 from connector_store.domain.config.settings import Settings
@@ -56,64 +56,71 @@ class Records:
 
     metrics: Metrics
     recorders: Recorders
-    full: Callable[[], bool] | None
+    is_audit_log_full: Callable[[], bool] | None
     """True while nothing may begin, because it would not be written down; None where that is only counted."""
     close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
+class CertificateAuthority:
     """The CA: what signs certificates for clients, and the PEM of what they shall trust; None while there is none."""
 
-    signer: Callable[[], CertStore | None]
-    published: Callable[[], bytes | None]
+    get_signer: Callable[[], CertStore | None]
+    get_published: Callable[[], bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What `lifecycle` serves with, and what it keeps running meanwhile."""
 
-    service: SharedContext
+    context: SharedContext
     settings: Settings
     not_ready_reason: Callable[[], str | None]
     work: tuple[Work, ...]
 
 
-def make_records(config: Config) -> Records:
+def create_records(config: Config) -> Records:
     """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
-    drawn = type(ctx.master).__name__ == "ConsoleMaster"
-    output = Output(io.StringIO if drawn else lambda: sys.stdout)
-    plain = config.audit == "text" or (config.audit == "auto" and not drawn and sys.stdout.isatty())
+    is_console = type(ctx.master).__name__ == "ConsoleMaster"
+    writer = AuditWriter(io.StringIO if is_console else lambda: sys.stdout)
+    is_text = config.audit == "text" or (config.audit == "auto" and not is_console and sys.stdout.isatty())
     audit = AuditLog(
-        output.write,
+        writer.write,
         now=time.time,
         commands=config.audit_commands,
-        wake=output.wake,
-        form="text" if plain else "json",
+        schedule_flush=writer.schedule_flush,
+        line_format="text" if is_text else "json",
     )
-    output.flush = audit.flush
-    metrics = Metrics(audit_lost=lambda: audit.dropped + output.lost)
-    full = (lambda: audit.full or output.failing) if config.audit_refuses else None
-    return Records(metrics=metrics, recorders=(audit.record, metrics.record), full=full, close=output.close)
+    writer.flush = audit.flush
+    metrics = Metrics(audit_lost=lambda: audit.dropped_count + writer.lost_count)
+    is_audit_log_full = (lambda: audit.is_full or writer.is_failing) if config.audit_refuses else None
+    return Records(
+        metrics=metrics,
+        recorders=(audit.record, metrics.record),
+        is_audit_log_full=is_audit_log_full,
+        close=writer.close,
+    )
 
 
-def bounds(config: Config, metrics: Metrics) -> Unauthenticated:
+def limit_unauthenticated(config: Config, metrics: Metrics) -> UnauthenticatedLimit:
     """Where descriptors are few, of strangers half of the connections at most, of one address a quarter of that."""
-    most_open = descriptors.connections(descriptors.raise_limit())
-    most = max(1, min(config.max_unauthenticated, most_open // 2))
-    found = Unauthenticated(
-        most=most,
-        most_of_one=max(1, min(config.max_unauthenticated_per_address, most // 4)),
-        most_open=most_open,
+    max_open = descriptors.max_connections(descriptors.raise_limit())
+    max_unauthenticated = max(1, min(config.max_unauthenticated, max_open // 2))
+    limit = UnauthenticatedLimit(
+        max_unauthenticated=max_unauthenticated,
+        max_unauthenticated_per_address=max(1, min(config.max_unauthenticated_per_address, max_unauthenticated // 4)),
+        max_open=max_open,
     )
-    metrics.gauge(
-        "connector_unauthenticated_connections", "Connections whose caller is not known yet", lambda: float(found.count)
+    metrics.add_gauge(
+        "connector_unauthenticated_connections", "Connections whose caller is not known yet", lambda: float(limit.count)
     )
-    metrics.counter("connector_refused_connections", "Connections that were refused unread", lambda: found.refused)
-    return found
+    metrics.add_counter(
+        "connector_refused_connections", "Connections that were refused unread", lambda: limit.refusal_count
+    )
+    return limit
 
 
-def join(
+def assemble(
     config: Config,
     settings: Settings,
     records: Records,
@@ -121,8 +128,8 @@ def join(
     store: Store,
     access: Access,
     rights: UseAuthorizer,
-    authority: Authority,
-    proxy: Callable[[Target, str], Awaitable[str]],
+    authority: CertificateAuthority,
+    proxy_url: Callable[[Target, str], Awaitable[str]],
     work: Iterable[Work],
     own_addresses: Iterable[str] = (),
 ) -> Parts:
@@ -130,10 +137,10 @@ def join(
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
     access, follow_issuers = with_issuers(config, settings, access, rights)
-    names = OwnNames(hosts=_hosts(config, settings), cluster_domain=settings.cluster_domain)
-    certificates = Certificates(authority.signer, names, known=Hosts(store).__contains__)
-    streams = Streams(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
-    store.subscribe(streams.changed)
+    names = OwnNames(hosts=_own_hosts(config, settings), cluster_domain=settings.cluster_domain)
+    certificates = Certificates(authority.get_signer, names, is_connector_host=ConnectorHosts(store).__contains__)
+    live_connections = LiveConnections(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
+    store.subscribe(live_connections.on_connectors_changed)
 
     def not_ready_reason() -> str | None:
         if store.unsynced_sources - {CA}:
@@ -149,101 +156,109 @@ def join(
         in_cluster=settings.in_cluster,
         own_addresses=own_addresses,
     )
-    rules = AccessPolicy(addresses=policy, max_connections=config.max_connections)
+    access_policy = AccessPolicy(addresses=policy, max_connections=config.max_connections)
     resolver, trust = Resolver(), TrustStore()
-    lending = Lending(store.get, _minter(config, records.metrics, resolver, trust, policy))
-    store.subscribe(lending.changed)
+    target_tokens = TargetTokens(store.get, _create_minter(config, records.metrics, resolver, trust, policy))
+    store.subscribe(target_tokens.on_connectors_changed)
     checks = Checks(
-        missing=store.unsynced_sources,
+        unsynced=store.unsynced_sources,
         access=access,
-        lending=lending,
-        rules=rules,
-        full=records.full,
+        target_tokens=target_tokens,
+        policy=access_policy,
+        is_audit_log_full=records.is_audit_log_full,
     )
-    tally = checks.tally
-    records.metrics.counter("connector_access_cache_hits", "Checks answered from memory", lambda: tally.remembered)
-    kept = _kept(config, records.metrics, store, trust)
-    _measure(records.metrics, store, certificates)
-    service = SharedContext(
+    cache_stats = checks.cache_stats
+    records.metrics.counter("connector_access_cache_hits", "Checks answered from memory", lambda: cache_stats.hit_count)
+    pool = _create_pool(config, records.metrics, store, trust)
+    _add_metrics(records.metrics, store, certificates)
+    context = SharedContext(
         store=store,
         checks=checks,
-        pages=Pages(checks=checks, ca=authority.published, proxy_url=proxy),
+        pages=Pages(checks=checks, ca=authority.get_published, proxy_url=proxy_url),
         resolver=resolver,
         trust=trust,
-        upstream_pool=kept,
+        upstream_pool=pool,
         certificates=certificates,
         names=names,
         recorders=records.recorders,
-        streams=streams,
-        timeouts=config.times,
-        farewell=FAREWELL,
+        live_connections=live_connections,
+        timeouts=config.timeouts,
+        close_timeouts=CLOSE_TIMEOUTS,
         max_header=config.max_header,
         expiry_warning=settings.expiry_warning,
         forwarded_for=config.forwarded_for,
-        shows_flows=is_watched(config.flows),
+        shows_flows=shows_flows(config.flows),
         keep_body=config.keep_body,
     )
     return Parts(
-        service=service,
+        context=context,
         settings=settings,
         not_ready_reason=not_ready_reason,
-        work=(*work, ("recheck of streams", streams.run), *([("issuers", follow_issuers)] if follow_issuers else [])),
+        work=(
+            *work,
+            ("recheck of streams", live_connections.run),
+            *([("issuers", follow_issuers)] if follow_issuers else []),
+        ),
     )
 
 
-def _kept(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> UpstreamPool:
-    most = descriptors.kept(descriptors.raise_limit())
-    found = UpstreamPool(store, trust, keepalive_expiry=config.keep_target, max_idle=most)
-    store.subscribe(found.on_connectors_changed)
-    metrics.kept(lambda: found.discard_counts)
-    metrics.gauge("connector_kept_connections", "Connections to targets that serve nobody", lambda: float(len(found)))
-    metrics.counter("connector_kept_connections_taken", "Kept connections that served again", lambda: found.reuse_count)
-    metrics.counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: found.retry_count)
-    return found
+def _create_pool(config: Config, metrics: Metrics, store: Store, trust: TrustStore) -> UpstreamPool:
+    max_idle = descriptors.max_idle_upstreams(descriptors.raise_limit())
+    pool = UpstreamPool(store, trust, keepalive_expiry=config.keep_target, max_idle=max_idle)
+    store.subscribe(pool.on_connectors_changed)
+    metrics.set_pool_discards(lambda: pool.discard_counts)
+    metrics.add_gauge(
+        "connector_kept_connections", "Connections to targets that serve nobody", lambda: float(len(pool))
+    )
+    metrics.add_counter(
+        "connector_kept_connections_taken", "Kept connections that served again", lambda: pool.reuse_count
+    )
+    metrics.add_counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: pool.retry_count)
+    return pool
 
 
-def _minter(
+def _create_minter(
     config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy
 ) -> TokenManager:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return (await resolver.resolve(host, port)).addresses
 
-    def minted(result: str) -> None:
+    def count_token_request(result: str) -> None:
         metrics.token_requests[result] += 1
 
     client = TargetClient(trust, policy, resolve, user_agent="connectors-proxy")
-    return TokenManager(client, timeout=config.times.connect, on_token_request=minted)
+    return TokenManager(client, timeout=config.timeouts.connect, on_token_request=count_token_request)
 
 
-def own_authority() -> Authority:
+def mitmproxy_authority() -> CertificateAuthority:
     """mitmproxy's own CA, from its confdir."""
 
-    def signer() -> CertStore | None:
-        found: CertStore | None = ctx.master.addons.get("tlsconfig").certstore
-        return found
+    def get_signer() -> CertStore | None:
+        signer: CertStore | None = ctx.master.addons.get("tlsconfig").certstore
+        return signer
 
-    def published() -> bytes | None:
-        found = signer()
-        return found.default_ca.to_pem() if found is not None else None
+    def get_published() -> bytes | None:
+        signer = get_signer()
+        return signer.default_ca.to_pem() if signer is not None else None
 
-    return Authority(signer=signer, published=published)
+    return CertificateAuthority(get_signer=get_signer, get_published=get_published)
 
 
-def _hosts(config: Config, settings: Settings) -> tuple[str, ...]:
+def _own_hosts(config: Config, settings: Settings) -> tuple[str, ...]:
     """Under which TLS at the port may be spoken to the proxy itself."""
-    found = ["localhost", "127.0.0.1", "::1"]
+    hosts = ["localhost", "127.0.0.1", "::1"]
     if settings.in_cluster and settings.proxy_service is not None:
         short = f"{settings.proxy_service.name}.{settings.proxy_service.namespace}"
-        found += [short, f"{short}.svc", f"{short}.svc.{settings.cluster_domain}"]
-    return tuple(dict.fromkeys((*found, *config.names)))
+        hosts += [short, f"{short}.svc", f"{short}.svc.{settings.cluster_domain}"]
+    return tuple(dict.fromkeys((*hosts, *config.names)))
 
 
-def _measure(metrics: Metrics, store: Store, certificates: Certificates) -> None:
-    metrics.objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
-    metrics.gauge(
+def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates) -> None:
+    metrics.set_objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
+    metrics.add_gauge(
         "connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced_sources - {CA})
     )
-    metrics.gauge("connector_ca_expiry_timestamp_seconds", "When the CA ends", lambda: certificates.ca_expires)
+    metrics.add_gauge("connector_ca_expiry_timestamp_seconds", "When the CA ends", lambda: certificates.ca_expires_at)
 
 
 def _read_ca(path: Path) -> bytes:

@@ -19,47 +19,49 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
+class SigningAuthority:
     """What signs, and the PEM of what callers shall trust."""
 
     signer: CertStore
     published: bytes
 
 
-class SecretAuthority:
+class CaSecret:
     """Follows the Secret `key`; `on_change` is for whoever watches it."""
 
     def __init__(self, key: ObjectKey) -> None:
         self._key = key
-        self._found: Authority | None = None
+        self._authority: SigningAuthority | None = None
 
     @property
     def signer(self) -> CertStore | None:
         """None until there is one."""
-        return self._found.signer if self._found is not None else None
+        return self._authority.signer if self._authority is not None else None
 
     @property
     def published(self) -> bytes | None:
-        return self._found.published if self._found is not None else None
+        return self._authority.published if self._authority is not None else None
 
     def on_change(self, raw: Mapping[str, object] | None) -> None:
         """The Secret as the API server has it; None: there is none."""
-        kept = "; the CA stays the last one" if self._found is not None else "; not ready until it is there"
+        consequence = "; the CA stays the last one" if self._authority is not None else "; not ready until it is there"
         if raw is None:
-            logger.warning('secrets "%s" not found in namespace "%s"%s', self._key.name, self._key.namespace, kept)
+            logger.warning(
+                'secrets "%s" not found in namespace "%s"%s', self._key.name, self._key.namespace, consequence
+            )
             return
         try:
-            self._found = parse_authority(raw)
+            self._authority = parse_authority(raw)
         except ParseError as error:
-            logger.warning('secrets "%s": %s%s', self._key.name, error, kept)
+            logger.warning('secrets "%s": %s%s', self._key.name, error, consequence)
 
 
-def parse_authority(raw: Mapping[str, object]) -> Authority:
+def parse_authority(raw: Mapping[str, object]) -> SigningAuthority:
     """Read the Secret; ParseError names the key and quotes nothing of it."""
     data = read_data(raw)
     published = to_pem(*trusted_certificates(data))
-    found = read_signer(data, SIGNING_CA_KEY)
-    chain = [Cert(each) for each in found.chain]
-    signer = CertStore(found.key, chain[0], None, b"", DHParams(b""))
+    source = read_signer(data, SIGNING_CA_KEY)
+    chain = [Cert(each) for each in source.chain]
+    signer = CertStore(source.key, chain[0], None, b"", DHParams(b""))
     signer.default_chain_certs = chain
-    return Authority(signer=signer, published=published)
+    return SigningAuthority(signer=signer, published=published)

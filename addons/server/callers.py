@@ -24,10 +24,10 @@ def with_issuers(
 
     trust = TrustStore()
 
-    def keys(issuer: Issuer) -> IssuerKeys:
+    def create_keys(issuer: Issuer) -> IssuerKeys:
         return IssuerKeys(issuer, HttpsFetcher(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
 
-    found = IssuerAccess(access, rights, keys, recheck=config.recheck)
-    file = AuthenticationFile(config.authentication, found.configure)
+    issuer_access = IssuerAccess(access, rights, create_keys, recheck=config.recheck)
+    file = AuthenticationFile(config.authentication, issuer_access.configure)
     file.load()
-    return found, file.run
+    return issuer_access, file.run

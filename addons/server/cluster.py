@@ -8,7 +8,7 @@ from typing import Final
 
 from addons.records.metrics import Metrics
 from addons.server import assembly
-from addons.server.ca_secret import SecretAuthority
+from addons.server.ca_secret import CaSecret
 from addons.server.options import Config
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity, Unavailable
@@ -29,7 +29,7 @@ from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 
 
-class Nobody:
+class UnavailableAccess:
     """`Access` before the API server is known: nobody can be checked."""
 
     revocation_count: Final = 0
@@ -47,23 +47,23 @@ class Nobody:
         return Unavailable(reason="not connected to the API server yet")
 
 
-def waiting(config: Config, records: assembly.Records) -> assembly.Parts:
+def create_waiting_parts(config: Config, records: assembly.Records) -> assembly.Parts:
     """What serves until `connect` is done: everybody is told to come again. ParseError for a wrong setting."""
     settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=True)
-    return assembly.join(
+    return assembly.assemble(
         config,
         settings,
         records,
         store=Store(expected=["the API server"]),
-        access=Nobody(),
-        rights=Nobody(),
-        authority=assembly.own_authority(),
-        proxy=_not_known,
+        access=UnavailableAccess(),
+        rights=UnavailableAccess(),
+        authority=assembly.mitmproxy_authority(),
+        proxy_url=_default_proxy_url,
         work=[],
     )
 
 
-async def connect(
+async def create_parts(
     config: Config,
     cluster: ClusterSource,
     records: assembly.Records,
@@ -87,7 +87,7 @@ async def connect(
         namespaces=settings.namespaces,
         watch_timeout=settings.watch_timeout,
         stale_after=settings.stale_after,
-        on_restart=lambda kind: _restarted(records.metrics, kind),
+        on_restart=lambda kind: _count_restart(records.metrics, kind),
     )
 
     async def watch() -> None:
@@ -96,64 +96,66 @@ async def connect(
 
     records.metrics.watches(source.watch_ages, lambda: len(set(store.not_served) - {None}))
     work: list[assembly.Work] = [("watches", watch)]
-    authority = assembly.own_authority()
+    authority = assembly.mitmproxy_authority()
     if settings.ca_secret is not None:
-        authority, following = _shared_authority(client, store, settings, records.metrics)
-        work.append(following)
-    return assembly.join(
+        authority, watch_ca = _watch_ca_secret(client, store, settings, records.metrics)
+        work.append(watch_ca)
+    return assembly.assemble(
         config,
         settings,
         records,
         store=store,
-        access=_access(client, config, settings, records.metrics, await client.issuer()),
+        access=_create_access(client, config, settings, records.metrics, await client.issuer()),
         rights=ReviewAuthorizer(client, settings.access),
         authority=authority,
-        proxy=lambda target, host: _proxy(client, settings, target, host),
+        proxy_url=lambda target, host: _proxy_url(client, settings, target, host),
         work=work,
-        own_addresses=await own_addresses([socket.gethostname(), settings.proxy_host], on_problem, patient=in_pod()),
+        own_addresses=await resolve_own_addresses(
+            [socket.gethostname(), settings.proxy_host], on_problem, retry=in_pod()
+        ),
     )
 
 
-async def _not_known(target: Target, host: str) -> str:
+async def _default_proxy_url(target: Target, host: str) -> str:
     return f"http://{host}"
 
 
-async def _proxy(client: KubeClient, settings: Settings, target: Target, host: str) -> str:
+async def _proxy_url(client: KubeClient, settings: Settings, target: Target, host: str) -> str:
     """By the Connector's own Service if that is ours at this moment, else as this caller has reached us."""
-    ours = settings.proxy_host or ""
-    seen = await leads_to_proxy(client, target.key, target.uid, ours)
+    service_host = settings.proxy_host or ""
+    is_reachable = await leads_to_proxy(client, target.key, target.uid, service_host)
     return (
-        proxy_url_for(target.key, settings, alias_verified=seen)
+        proxy_url_for(target.key, settings, alias_verified=is_reachable)
         or f"{'https' if settings.proxy_tls else 'http'}://{host}"
     )
 
 
-def _shared_authority(
+def _watch_ca_secret(
     client: KubeClient, store: Store, settings: Settings, metrics: Metrics
-) -> tuple[assembly.Authority, assembly.Work]:
+) -> tuple[assembly.CertificateAuthority, assembly.Work]:
     key = ObjectKey(settings.system_namespace, settings.ca_secret or "")
-    found = SecretAuthority(key)
+    ca = CaSecret(key)
     store.expect(assembly.CA)
 
-    def changed(raw: Mapping[str, object] | None) -> None:
-        found.on_change(raw)
-        if found.signer is not None:
+    def on_change(raw: Mapping[str, object] | None) -> None:
+        ca.on_change(raw)
+        if ca.signer is not None:
             store.remove_source(assembly.CA)
 
     reflector = object_reflector(
         client,
         SECRETS,
         key,
-        changed,
+        on_change,
         watch_timeout=settings.watch_timeout,
-        on_restart=lambda kind: _restarted(metrics, kind),
+        on_restart=lambda kind: _count_restart(metrics, kind),
     )
-    authority = assembly.Authority(signer=lambda: found.signer, published=lambda: found.published)
+    authority = assembly.CertificateAuthority(get_signer=lambda: ca.signer, get_published=lambda: ca.published)
     return authority, ("watch of the CA", reflector.run)
 
 
-def _access(client: KubeClient, config: Config, settings: Settings, metrics: Metrics, issued_by: str) -> KubeAccess:
-    def reviewed(what: str, result: str) -> None:
+def _create_access(client: KubeClient, config: Config, settings: Settings, metrics: Metrics, issuer: str) -> KubeAccess:
+    def count_review(what: str, result: str) -> None:
         if what == "token":
             metrics.token_reviews[result] += 1
 
@@ -162,35 +164,35 @@ def _access(client: KubeClient, config: Config, settings: Settings, metrics: Met
         audience=settings.audience,
         rule=settings.access,
         recheck=config.recheck,
-        issuers=[issued_by],
-        on_review=reviewed,
+        issuers=[issuer],
+        on_review=count_review,
     )
 
 
-def _restarted(metrics: Metrics, kind: str) -> None:
+def _count_restart(metrics: Metrics, kind: str) -> None:
     metrics.watch_restarts[kind] += 1
 
 
-async def own_addresses(
-    names: Iterable[str | None], on_problem: Callable[[str], None], *, patient: bool, pause: float = INITIAL_BACKOFF
+async def resolve_own_addresses(
+    names: Iterable[str | None], on_problem: Callable[[str], None], *, retry: bool, pause: float = INITIAL_BACKOFF
 ) -> set[str]:
     """The proxy's own addresses, of its pod and of its Service, which are no targets.
 
     A name that does not exist has none. While nobody can say, `patient` asks again, and no target is reached meanwhile;
     outside of a cluster there may be nobody to ask.
     """
-    found: set[str] = set()
+    addresses: set[str] = set()
     loop = asyncio.get_running_loop()
-    waiting = [name for name in names if name is not None]
-    while waiting:
+    pending = [name for name in names if name is not None]
+    while pending:
         try:
-            infos = await loop.getaddrinfo(waiting[0], None, type=socket.SOCK_STREAM)
+            infos = await loop.getaddrinfo(pending[0], None, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            if patient and error.errno == socket.EAI_AGAIN:
-                on_problem(f"the addresses of {waiting[0]}, the proxy itself, are not known yet: {error.strerror}")
+            if retry and error.errno == socket.EAI_AGAIN:
+                on_problem(f"the addresses of {pending[0]}, the proxy itself, are not known yet: {error.strerror}")
                 await asyncio.sleep(pause)
                 continue
             infos = []
-        found |= {str(each[4][0]) for each in infos}
-        waiting.pop(0)
-    return found
+        addresses |= {str(each[4][0]) for each in infos}
+        pending.pop(0)
+    return addresses

@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 RESERVED: Final = 64
 """For everything but clients and their targets: watches, reviews, files, the admin address."""
-OF_A_CONNECTION: Final = 2
+PER_CONNECTION: Final = 2
 """Its own, and its target's."""
-TOLD_EVERY: Final = 60.0
+LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log that say that there are none left."""
-LOOK: Final = 1.0
+POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at whether there is one."""
-_ACCEPT: Final = "socket.accept() out of system resource"
+_ACCEPT_ERROR: Final = "socket.accept() out of system resource"
 """What asyncio's event loop says for each connection that it could not take, some hundred times a second."""
 
 
@@ -34,45 +34,45 @@ def raise_limit() -> int:
     return hard
 
 
-def kept(descriptors: int) -> int:
+def max_idle_upstreams(descriptors: int) -> int:
     """Connections to targets that may be kept for nobody: where descriptors are few, they are for clients."""
     return min(MAX_IDLE, descriptors // 8)
 
 
-def connections(descriptors: int) -> int:
+def max_connections(descriptors: int) -> int:
     """Client connections that so many descriptors are enough for."""
-    return max(1, (descriptors - RESERVED - kept(descriptors)) // OF_A_CONNECTION)
+    return max(1, (descriptors - RESERVED - max_idle_upstreams(descriptors)) // PER_CONNECTION)
 
 
-def be_quiet(loop: asyncio.AbstractEventLoop) -> None:
+def silence_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
     """Keep asyncio from saying for each client that it has no descriptor; libuv's loop closes the client, and is mute.
 
     `tell` says it, of either. Everything else is said as before.
     """
-    before = loop.get_exception_handler()
+    previous_handler = loop.get_exception_handler()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("message") == _ACCEPT:
+        if context.get("message") == _ACCEPT_ERROR:
             return
-        if before is not None:
-            before(loop, context)
+        if previous_handler is not None:
+            previous_handler(loop, context)
         else:
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(handle)
 
 
-async def tell(*, now: Callable[[], float] = time.monotonic, look: float = LOOK) -> None:
+async def log_exhaustion(*, now: Callable[[], float] = time.monotonic, interval: float = POLL_INTERVAL) -> None:
     """Say in one line a minute that none is left; for ever."""
-    bucket = TokenBucket(rate=1 / TOLD_EVERY, burst=1, now=now)
+    log_limit = TokenBucket(rate=1 / LOG_INTERVAL, burst=1, now=now)
     while True:
-        await asyncio.sleep(look)
-        lacking = _lacking()
-        if lacking is not None and bucket.take():
-            logger.error("no file descriptor is left for a client: %s", lacking)
+        await asyncio.sleep(interval)
+        error = _exhaustion_error()
+        if error is not None and log_limit.take():
+            logger.error("no file descriptor is left for a client: %s", error)
 
 
-def _lacking() -> OSError | None:
+def _exhaustion_error() -> OSError | None:
     """Why the process, or the machine, has none; None where there is one."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))

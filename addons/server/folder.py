@@ -13,7 +13,7 @@ from connector_store.folder.source import SOURCE_NAME, FolderWatch
 from connector_store.store import Store
 
 
-def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Parts:
+def create_parts(config: Config, folder: Path, records: assembly.Records) -> assembly.Parts:
     """ParseError if an option cannot be honoured."""
     if not folder.is_dir():
         raise ParseError("connector_source", f"{folder} is not a folder; make it with: connectorctl init {folder}")
@@ -25,18 +25,18 @@ def make(config: Config, folder: Path, records: assembly.Records) -> assembly.Pa
     store = Store(expected=[SOURCE_NAME])
     key = SigningKey.load_or_create(config.confdir)
     source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
-    return assembly.join(
+    return assembly.assemble(
         config,
         settings,
         records,
         store=store,
         access=TokenAccess(key.public_key, audience=settings.audience, now=time.time),
         rights=BindingAuthorizer(store, settings.access),
-        authority=assembly.own_authority(),
-        proxy=lambda _, host: _proxy(settings, host),
+        authority=assembly.mitmproxy_authority(),
+        proxy_url=lambda _, host: _proxy_url(settings, host),
         work=[("folder", source.run)],
     )
 
 
-async def _proxy(settings: Settings, host: str) -> str:
+async def _proxy_url(settings: Settings, host: str) -> str:
     return f"{'https' if settings.proxy_tls else 'http'}://{host}"

@@ -20,8 +20,8 @@ from addons.server.connections import Connections
 from addons.server.draining import Draining
 from addons.server.listeners import Listeners
 from addons.server.options import Config
-from addons.server.process import Takers, harden
-from addons.server.summary import summary
+from addons.server.process import HookIndex, harden
+from addons.server.summary import format_summary
 from connector_store.admin import AdminServer
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import LogFormat
@@ -31,10 +31,10 @@ from connector_store.logs import LineBufferedStream, initial_format, make_format
 
 logger = logging.getLogger(__name__)
 
-_listening = logging.getLogger("mitmproxy.proxy.mode_servers")
+_listening_logger = logging.getLogger("mitmproxy.proxy.mode_servers")
 """Says where mitmproxy listens."""
 
-LOOK: Final = 0.1
+POLL_INTERVAL: Final = 0.1
 """Seconds between looks at whether all is read."""
 
 
@@ -48,8 +48,8 @@ class Lifecycle:
         self._parts: assembly.Parts | None = None
         self._draining: Draining | None = None
         self._problem: str | None = None
-        self._failed = False
-        self._moves = False
+        self._has_failed = False
+        self._rebinds = False
         """What listens was made before the options were read, and is to listen on loopback only."""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -58,34 +58,34 @@ class Lifecycle:
         try:
             options.declare(loader)
         except ParseError as error:
-            _give_up(error)
+            _exit_with_error(error)
 
     def configure(self, updated: set[str]) -> None:
         """Parse the options once; ours are not changed while the proxy runs."""
         starting = self._config is None
         try:
-            options.check_foreign()
+            options.check_mitmproxy_options()
             if starting:
-                self._make(options.read(in_pod=in_pod()))
+                self._create_parts(options.read_config(in_pod=in_pod()))
             elif any(name.startswith("connector_") for name in updated):
                 raise ParseError("connector_*", "is read at the start only; restart the proxy")
         except (ParseError, OSError) as error:
             if starting:
-                _give_up(error)
+                _exit_with_error(error)
             raise exceptions.OptionsError(f"kubernetes connector: {error}") from error
 
     def running(self) -> None:
         if self._config is None or self._parts is None:
             return
         self._draining = Draining(self._connections, ctx.master)
-        descriptors.be_quiet(asyncio.get_running_loop())
-        self._start("descriptors", descriptors.tell())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
-        if not self._parts.service.shows_flows:
-            self._connections.asked = Takers(ctx.master.addons).any
-        self._start("listeners", self._listen(self._config))
+        descriptors.silence_accept_errors(asyncio.get_running_loop())
+        self._start_task("descriptors", descriptors.log_exhaustion())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        if not self._parts.context.shows_flows:
+            self._connections.has_hook = HookIndex(ctx.master.addons).has_hook
+        self._start_task("listeners", self._listen(self._config))
         if isinstance(self._config.source, ClusterSource):
-            self._start("connection to the cluster", self._connect(self._config, self._config.source))
+            self._start_task("connection to the cluster", self._connect(self._config, self._config.source))
         else:
             self._start_work(self._parts)
 
@@ -93,53 +93,53 @@ class Lifecycle:
         for task in self._tasks:
             task.cancel()
         if self._parts is not None:
-            self._parts.service.resolver.close()
-            self._parts.service.upstream_pool.close()
+            self._parts.context.resolver.close()
+            self._parts.context.upstream_pool.close()
         if self._records is not None:
             self._records.close()
-        if self._failed:
+        if self._has_failed:
             # mitmproxy has no other way to end with another code than 0.
             sys.exit(1)
 
     def not_ready_reason(self) -> str | None:
-        if self._draining is not None and self._draining.begun:
+        if self._draining is not None and self._draining.has_begun:
             return "the proxy is about to end"
         if self._problem is not None:
             return self._problem
         return self._parts.not_ready_reason() if self._parts is not None else "the proxy is not configured"
 
-    def _make(self, config: Config) -> None:
-        _use_log_format(initial_format(os.environ, config.explicit))
-        records = assembly.make_records(config)
+    def _create_parts(self, config: Config) -> None:
+        _set_log_format(initial_format(os.environ, config.explicit))
+        records = assembly.create_records(config)
         if isinstance(config.source, ClusterSource):
-            self._take(cluster.waiting(config, records))
+            self._set_parts(cluster.create_waiting_parts(config, records))
         else:
             # Only there: the watcher of files and the reader of manifests are 3 MB that a pod does without.
             from addons.server import folder
 
-            self._take(folder.make(config, Path(config.source.path), records))
+            self._set_parts(folder.create_parts(config, Path(config.source.path), records))
         self._config, self._records = config, records
-        self._connections.bound(assembly.bounds(config, records.metrics))
-        self._moves = options.listens_locally(config, in_pod=in_pod())
-        if self._moves:
-            _listening.setLevel(logging.WARNING)
+        self._connections.set_unauthenticated_limit(assembly.limit_unauthenticated(config, records.metrics))
+        self._rebinds = options.listens_on_loopback(config, in_pod=in_pod())
+        if self._rebinds:
+            _listening_logger.setLevel(logging.WARNING)
             ctx.options.update(listen_host=options.LOOPBACK)
 
-    def _take(self, parts: assembly.Parts) -> None:
-        _use_log_format(parts.settings.log_format)
+    def _set_parts(self, parts: assembly.Parts) -> None:
+        _set_log_format(parts.settings.log_format)
         self._parts = parts
-        self._connections.take(parts)
+        self._connections.set_parts(parts)
 
     async def _connect(self, config: Config, source: ClusterSource) -> None:
         if self._records is None:
             return
         try:
-            parts = await cluster.connect(config, source, self._records, self._set_problem)
+            parts = await cluster.create_parts(config, source, self._records, self._set_problem)
         except ParseError:
             raise
         except ValueError as error:
             raise ParseError("connector_source", str(error)) from error
-        self._take(parts)
+        self._set_parts(parts)
         self._problem = None
         self._start_work(parts)
 
@@ -148,16 +148,16 @@ class Lifecycle:
 
     def _start_work(self, parts: assembly.Parts) -> None:
         for name, work in parts.work:
-            self._start(name, work())
+            self._start_task(name, work())
 
     async def _listen(self, config: Config) -> None:
         """Nobody is told that it is ready before clients are served."""
-        if self._moves:
-            await self._move()
+        if self._rebinds:
+            await self._rebind()
         listeners = Listeners(ctx.master.addons.get("proxyserver"), self._connections.accept)
-        await listeners.take()
-        self._start("admin", self._serve_admin())
-        self._start("summary", self._say_what_is_served(config))
+        await listeners.take_over()
+        self._start_task("admin", self._serve_admin())
+        self._start_task("summary", self._log_summary(config))
         await listeners.watch()
 
     async def _serve_admin(self) -> None:
@@ -170,9 +170,9 @@ class Lifecycle:
         try:
             host, port = await admin.start(*self._config.admin)
         except OSError as error:
-            place = "{}:{}".format(*self._config.admin)
+            address = "{}:{}".format(*self._config.admin)
             reason = (
-                f"cannot listen at {place}: {os.strerror(error.errno or 0).lower()}; name another HOST:PORT, or none"
+                f"cannot listen at {address}: {os.strerror(error.errno or 0).lower()}; name another HOST:PORT, or none"
             )
             raise ParseError("connector_admin", reason) from error
         logger.info("health and metrics at http://%s:%d", host, port)
@@ -181,29 +181,31 @@ class Lifecycle:
         finally:
             await admin.stop()
 
-    async def _say_what_is_served(self, config: Config) -> None:
+    async def _log_summary(self, config: Config) -> None:
         """One line, once all is read."""
         while self._parts is None or self.not_ready_reason() is not None:  # noqa: ASYNC110 - several parts decide on it
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL)
         logger.info(
-            summary(config.source, self._parts.service.store, ctx.master.addons.get("proxyserver").listen_addrs())
+            format_summary(
+                config.source, self._parts.context.store, ctx.master.addons.get("proxyserver").listen_addrs()
+            )
         )
 
-    async def _move(self) -> None:
+    async def _rebind(self) -> None:
         """mitmproxy listens before it loads an addon: for that moment it was everywhere."""
         server = ctx.master.addons.get("proxyserver")
         await server.servers.update([])
-        _listening.setLevel(logging.NOTSET)
+        _listening_logger.setLevel(logging.NOTSET)
         await server.setup_servers()
 
-    def _end(self) -> None:
+    def _on_sigterm(self) -> None:
         """SIGTERM: mitmproxy itself would end at once, and with it all streams."""
-        if self._draining is None or self._parts is None or self._draining.begun:
+        if self._draining is None or self._parts is None or self._draining.has_begun:
             ctx.master.shutdown()
             return
-        self._start("draining", self._draining.run(self._parts.settings))
+        self._start_task("draining", self._draining.run(self._parts.settings))
 
-    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio_utils.create_task(self._supervise(work, name), name=f"connector {name}", keep_ref=True)
         self._tasks.append(task)
 
@@ -212,7 +214,7 @@ class Lifecycle:
             await work
         except Exception as error:
             # Without this part the proxy would serve what is no longer so.
-            self._failed = True
+            self._has_failed = True
             if isinstance(error, ParseError):
                 logger.error("%s; stopping", error)
             else:
@@ -220,21 +222,21 @@ class Lifecycle:
             ctx.master.shutdown()
 
 
-def _use_log_format(form: LogFormat) -> None:
+def _set_log_format(form: LogFormat) -> None:
     """Of mitmproxy's log on the terminal; its user interfaces have none, or draw it themselves."""
     termlog = ctx.master.addons.get("termlog")
     if termlog is not None:
-        log_as(form, termlog.logger)
+        set_handler_format(form, termlog.logger)
 
 
-def log_as(form: LogFormat, handler: TermLogHandler) -> None:
+def set_handler_format(form: LogFormat, handler: TermLogHandler) -> None:
     """Audit lines go to the same place, by another thread."""
     if not isinstance(handler.file, LineBufferedStream):
         handler.file = cast(IO[str], LineBufferedStream(handler.file))
     handler.setFormatter(make_formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
 
 
-def _give_up(error: ParseError | OSError) -> NoReturn:
+def _exit_with_error(error: ParseError | OSError) -> NoReturn:
     """Nothing is served yet: one line, and the end."""
     sys.stderr.write(f"error: {error}\n")
     sys.exit(1)

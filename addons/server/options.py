@@ -31,7 +31,7 @@ REFUSED: Final[Mapping[str, str]] = {
 }
 DEFAULTS: Final[Mapping[str, Any]] = {"block_global": False, "onboarding": False, "flow_detail": 0}
 
-_OWN: Final[tuple[tuple[str, type, Any, str], ...]] = (
+_OPTIONS: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_source", str, "auto", "kubernetes, kubernetes:CONTEXT, or a folder of manifests; auto: ./connectors, "
      "in a pod kubernetes."),
     ("connector_authentication", str, "", "File with an AuthenticationConfiguration: whose tokens name callers."),
@@ -76,7 +76,7 @@ class Config:
     audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
-    times: Timeouts
+    timeouts: Timeouts
     keep_target: float
     """0: nothing is kept."""
     max_unauthenticated: int
@@ -93,37 +93,37 @@ def declare(loader: Loader) -> None:
 
     mitmproxy sets ours when this is done; what it could not read, it would answer with a traceback.
     """
-    for name, kind, default, text in _OWN:
+    for name, kind, default, text in _OPTIONS:
         loader.add_option(name, kind, default, text)
     for key, text in KEYS.items():
         loader.add_option(option_name(key), str, "", text[0].upper() + text[1:] + ".")
     _check_values()
     for name, value in FORCED.items():
-        if not _unset(name) and getattr(ctx.options, name) != value:
-            raise _forced(name, value)
-    ctx.options.update(**FORCED, **{name: value for name, value in DEFAULTS.items() if _unset(name)})
+        if not _is_unset(name) and getattr(ctx.options, name) != value:
+            raise _forced_error(name, value)
+    ctx.options.update(**FORCED, **{name: value for name, value in DEFAULTS.items() if _is_unset(name)})
 
 
-def listens_locally(config: Config, *, in_pod: bool) -> bool:
+def listens_on_loopback(config: Config, *, in_pod: bool) -> bool:
     """On a folder, unless somebody says where to listen, callers are on this machine; in a pod they never are."""
-    return isinstance(config.source, FolderSource) and not in_pod and _unset("listen_host")
+    return isinstance(config.source, FolderSource) and not in_pod and _is_unset("listen_host")
 
 
-def check_foreign() -> None:
+def check_mitmproxy_options() -> None:
     """ParseError for options of mitmproxy that would open what we keep shut."""
     for name, reason in REFUSED.items():
         if getattr(ctx.options, name):
             raise ParseError(name, reason)
     for name, value in FORCED.items():
         if getattr(ctx.options, name) != value:
-            raise _forced(name, value)
+            raise _forced_error(name, value)
     for spec in ctx.options.mode:
         if mode_specs.ProxyMode.parse(spec).type_name != "regular":
             raise ParseError("mode", f"{spec} is not served; regular, regular@PORT and regular@HOST:PORT are")
-    known = [each[0] for each in _OWN] + [option_name(key) for key in KEYS]
+    names = [each[0] for each in _OPTIONS] + [option_name(key) for key in KEYS]
     for name in ctx.options.deferred:
         if name.startswith("connector"):
-            raise ParseError(name, f"is not an option{suggest_key(name, known)}")
+            raise ParseError(name, f"is not an option{suggest_key(name, names)}")
 
 
 def _check_values() -> None:
@@ -140,15 +140,15 @@ def _check_values() -> None:
             raise ParseError(name, "has no value; write NAME=VALUE" if is_text else "is not true or false") from error
 
 
-def _unset(name: str) -> bool:
+def _is_unset(name: str) -> bool:
     return name in ctx.options and ctx.options._options[name].value is optmanager.unset
 
 
-def _forced(name: str, value: object) -> ParseError:
+def _forced_error(name: str, value: object) -> ParseError:
     return ParseError(name, f"must stay {str(value).lower()}: the data path rests on it")
 
 
-def read(*, in_pod: bool) -> Config:
+def read_config(*, in_pod: bool) -> Config:
     """Parse all options; ParseError names the first that is wrong."""
     options = ctx.options
     return Config(
@@ -164,11 +164,11 @@ def read(*, in_pod: bool) -> Config:
         audit_commands=options.connector_audit_commands,
         admin=parse_listen_address(options.connector_admin) if options.connector_admin else None,
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
-        times=Timeouts(
+        timeouts=Timeouts(
             client=_seconds("connector_client_timeout"),
             connect=_seconds("connector_connect_timeout"),
         ),
-        keep_target=_seconds("connector_keep_target", or_none=True),
+        keep_target=_seconds("connector_keep_target", allow_zero=True),
         max_unauthenticated=_number("connector_max_unauthenticated", 1, 1_000_000),
         max_unauthenticated_per_address=_number("connector_max_unauthenticated_per_address", 1, 1_000_000),
         max_connections=_number("connector_max_connections", 1, 1_000_000),
@@ -203,22 +203,22 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _seconds(name: str, *, or_none: bool = False) -> float:
+def _seconds(name: str, *, allow_zero: bool = False) -> float:
     """`or_none`: 0 is a value too."""
     try:
         value = float(getattr(ctx.options, name))
     except ValueError:
         value = -1.0
-    if not (0 < value <= MAX_SECONDS or (or_none and value == 0)):
-        raise ParseError(name, f"is not a number of seconds up to {MAX_SECONDS:.0f}{', or 0' if or_none else ''}")
+    if not (0 < value <= MAX_SECONDS or (allow_zero and value == 0)):
+        raise ParseError(name, f"is not a number of seconds up to {MAX_SECONDS:.0f}{', or 0' if allow_zero else ''}")
     return value
 
 
-def _number(name: str, least: int, most: int) -> int:
+def _number(name: str, minimum: int, maximum: int) -> int:
     text: str = getattr(ctx.options, name)
     value = int(text) if text.isascii() and text.isdigit() else -1
-    if not least <= value <= most:
-        raise ParseError(name, f"is not a number from {least} to {most}")
+    if not minimum <= value <= maximum:
+        raise ParseError(name, f"is not a number from {minimum} to {maximum}")
     return value
 
 

@@ -13,7 +13,7 @@ from mitmproxy.hooks import Hook
 
 _PR_SET_DUMPABLE: Final = 4
 """prctl(2). RLIMIT_CORE alone does not hold where core_pattern is a pipe (core(5))."""
-YOUNG: Final = 5_000
+YOUNG_THRESHOLD: Final = 5_000
 """Objects, beyond those gone by themselves, until the young ones are looked at. Requests and connections leave none,
 so this is for their failures: rarely, and for some milliseconds."""
 
@@ -28,22 +28,22 @@ def harden() -> None:
         prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-class Heap:
+class FrozenHeap:
     """What was made at the start is not collected between `running` and `done`: that would stop the loop for 50 ms."""
 
     def __init__(self) -> None:
-        self._before = gc.get_threshold()
+        self._thresholds = gc.get_threshold()
 
     def running(self) -> None:
         gc.freeze()
-        gc.set_threshold(YOUNG, *self._before[1:])
+        gc.set_threshold(YOUNG_THRESHOLD, *self._thresholds[1:])
 
     def done(self) -> None:
-        gc.set_threshold(*self._before)
+        gc.set_threshold(*self._thresholds)
         gc.unfreeze()
 
 
-class Takers:
+class HookIndex:
     """Which addons have a hook. mitmproxy looks for it at all of them each time, which costs a connection more than
     all of ours that is done for its begin and its end.
 
@@ -52,38 +52,38 @@ class Takers:
 
     def __init__(self, addons: AddonManager) -> None:
         self._addons = addons
-        self._found: dict[str, tuple[Any, ...]] = {}
+        self._addons_by_hook: dict[str, tuple[Any, ...]] = {}
         # mitmproxy has no other way to replace them.
-        addons.register = self._forgetting(addons.register)  # type: ignore[method-assign]  # mitmproxy has no hook for it
-        addons.remove = self._forgetting(addons.remove)  # type: ignore[method-assign]  # mitmproxy has no hook for it
+        addons.register = self._invalidating(addons.register)  # type: ignore[method-assign]  # mitmproxy has no hook for it
+        addons.remove = self._invalidating(addons.remove)  # type: ignore[method-assign]  # mitmproxy has no hook for it
         addons.trigger_event = self.trigger_event  # type: ignore[method-assign]  # mitmproxy has no hook for it
 
     async def trigger_event(self, event: Hook) -> None:
         """As mitmproxy does it, for those alone."""
-        for addon in self._of(event.name):
+        for addon in self._addons_with(event.name):
             try:
                 with safecall():
                     await self._addons.invoke_addon(addon, event)
             except AddonHalt:
                 return
 
-    def any(self, name: str) -> bool:
+    def has_hook(self, name: str) -> bool:
         """Whether somebody has the hook of this name."""
-        return bool(self._of(name))
+        return bool(self._addons_with(name))
 
-    def _of(self, name: str) -> tuple[Any, ...]:
-        found = self._found.get(name)
-        if found is None:
-            found = self._found[name] = self._takers(name)
-        return found
+    def _addons_with(self, name: str) -> tuple[Any, ...]:
+        addons = self._addons_by_hook.get(name)
+        if addons is None:
+            addons = self._addons_by_hook[name] = self._find_addons(name)
+        return addons
 
-    def _takers(self, name: str) -> tuple[Any, ...]:
+    def _find_addons(self, name: str) -> tuple[Any, ...]:
         """Of the chain, in its order: one that has it, or that has an addon which does."""
         return tuple(each for each in self._addons.chain if any(hasattr(inner, name) for inner in traverse([each])))
 
-    def _forgetting(self, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def changed(addon: Any) -> Any:
-            self._found.clear()
+    def _invalidating(self, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def change_and_clear(addon: Any) -> Any:
+            self._addons_by_hook.clear()
             return change(addon)
 
-        return changed
+        return change_and_clear

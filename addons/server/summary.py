@@ -7,23 +7,25 @@ from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 
 
-def summary(source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]]) -> str:
+def format_summary(
+    source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]]
+) -> str:
     """`listening` has the addresses of the proxy's sockets."""
-    found = [store.get(each.key) for each in store.connectors()]
-    ours = [each for each in found if each is not None]
-    broken = sum(not isinstance(each, Target) for each in ours)
-    mend, kubeconfig = _commands(source)
+    resolved = [store.get(each.key) for each in store.connectors()]
+    targets = [each for each in resolved if each is not None]
+    unusable_count = sum(not isinstance(each, Target) for each in targets)
+    check_command, kubeconfig_command = _commands(source)
     # An IPv6 socket that takes everybody shows up beside its IPv4 twin.
     ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
-    said = [
-        f"serving {_count(len(ours) - broken)} of {_place(source)}",
-        f"{broken} to mend ({mend})" if broken else "nothing to mend",
+    parts = [
+        f"serving {_count(len(targets) - unusable_count)} of {_source_name(source)}",
+        f"{unusable_count} to mend ({check_command})" if unusable_count else "nothing to mend",
         f"listening at {', '.join(ports) or 'no port'}",
-        f"for a kubeconfig: {kubeconfig}",
+        f"for a kubeconfig: {kubeconfig_command}",
     ]
     if isinstance(source, FolderSource):
-        said.append("targets may be anywhere that targets-deny does not name")
-    return "; ".join(said)
+        parts.append("targets may be anywhere that targets-deny does not name")
+    return "; ".join(parts)
 
 
 def _commands(source: FolderSource | ClusterSource) -> tuple[str, str]:
@@ -35,7 +37,7 @@ def _commands(source: FolderSource | ClusterSource) -> tuple[str, str]:
     return "kubectl get connectors --all-namespaces", "connectorctl kubeconfig NAMESPACE/NAME"
 
 
-def _place(source: FolderSource | ClusterSource) -> str:
+def _source_name(source: FolderSource | ClusterSource) -> str:
     if isinstance(source, FolderSource):
         return f"folder {source.path}"
     return f"the cluster of context {source.context}" if source.context else "the cluster"

@@ -10,14 +10,14 @@ logger = logging.getLogger(__name__)
 _FOR_PEOPLE: Final = frozenset({"WebMaster", "ConsoleMaster"})
 
 
-def is_watched(wanted: str) -> bool:
+def shows_flows(flows: str) -> bool:
     """`on` and `off` as they are; `auto` looks for people and for whoever asks for flows. Says so in the log."""
-    watched, why = (wanted == "on", f"connector_flows is {wanted}") if wanted != "auto" else _auto()
-    logger.info("requests are %s as flows of mitmproxy: %s", "shown" if watched else "not shown", why)
+    watched, reason = (flows == "on", f"connector_flows is {flows}") if flows != "auto" else _detect()
+    logger.info("requests are %s as flows of mitmproxy: %s", "shown" if watched else "not shown", reason)
     return watched
 
 
-def _auto() -> tuple[bool, str]:
+def _detect() -> tuple[bool, str]:
     master, options = ctx.master, ctx.options
     if type(master).__name__ in _FOR_PEOPLE:
         return True, "a user interface runs"

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from addons.net.resolver import Resolved, Resolver
+from addons.net.resolver import ResolvedAddresses, Resolver
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Identity
 from connector_store.domain.config.settings import parse_access
@@ -62,8 +62,8 @@ class Checks:
 class Names(Resolver):
     """To it `localhost`, which every system knows, leads to denied addresses."""
 
-    async def resolve(self, host: str, port: int) -> Resolved:
-        return Resolved(DENIED) if host == "localhost" else await super().resolve(host, port)
+    async def resolve(self, host: str, port: int) -> ResolvedAddresses:
+        return ResolvedAddresses(DENIED) if host == "localhost" else await super().resolve(host, port)
 
 
 @dataclass(kw_only=True)

@@ -70,7 +70,7 @@ async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not
         delete(proxy)
     else:
         monkeypatch.setattr(TokenAccess, "recheck", refuse)
-        await proxy.shared.streams.recheck_all()
+        await proxy.shared.live_connections.recheck_all()
     assert await stream.read_to_eof() == b""
 
 

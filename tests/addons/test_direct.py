@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.net.sockets import Farewell
+from addons.net.sockets import CloseTimeouts
 from addons.records.record import Record
 from addons.relay.gate import Gate
 from lab.certificates import Issued
@@ -155,7 +155,7 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
 
     def stuck() -> bool:
         """The target is not read, and cannot say more."""
-        unread = [each for _, each in proxy.sockets._open.values() if not each.reads]
+        unread = [each for _, each in proxy.sockets._connections.values() if not each.is_reading]
         (conversation,) = target.connections
         return bool(unread) and conversation.writer.transport.get_write_buffer_size() > 0
 
@@ -286,7 +286,7 @@ async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
 )
 async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path, said: bytes) -> None:
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
-        proxy.set_farewell(Farewell(linger=0.3, look=0.05))
+        proxy.set_farewell(CloseTimeouts(linger=0.3, poll=0.05))
         stream = await proxy.open()
         await stream.send(said)
         await stream.read_to_eof()

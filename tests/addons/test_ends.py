@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.net.sockets import Farewell
+from addons.net.sockets import CloseTimeouts
 from addons.records.record import Record
 from addons.relay.requests import Phase
 from lab.certificates import make_ca
@@ -26,7 +26,7 @@ async def ask(proxy: Proxy, target: FakeTarget, first: str, *fields: str, body: 
 
 @pytest.mark.parametrize("close", [True, False], ids=["the answer says so", "the target closes afterwards"])
 async def test_who_reads_slowly_still_gets_the_whole_last_answer(proxy: Proxy, target: FakeTarget, close: bool) -> None:
-    proxy.set_farewell(Farewell(linger=0, look=0.01, cut=0))
+    proxy.set_farewell(CloseTimeouts(linger=0, poll=0.01, flush=0))
     size = 8_000_000
 
     async def handler(conversation: TargetConnection) -> None:
@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_while_nobody_reads_it_is_noticed(
     async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
         client = await ask(proxy, target, "GET /api/v1/pods?watch=1", body=b"G")
         await until(lambda: bool(target.received))
-        assert not proxy.sockets._client.reads
+        assert not proxy.sockets._client_tcp.is_reading
         client.close()
         await until(lambda: proxy.connection_count == 0)
     assert [each.cause for each in records] == ["the client closed the connection"]

@@ -12,9 +12,9 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
-from addons.access.admission import Admission
-from addons.access.grant import Grant
-from addons.access.live import Streams
+from addons.access.admission import Authorizer
+from addons.access.grant import TunnelGrant
+from addons.access.live import LiveConnections
 from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _MessageReader
 from addons.net.certificates import Certificates
@@ -22,7 +22,7 @@ from addons.net.dial import Dial
 from addons.net.resolver import Resolver
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
-from addons.net.tls import RecordEnds, TlsStream
+from addons.net.tls import RecordTracker, TlsStream
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
@@ -53,10 +53,10 @@ KEY = "team-a/k8s"
 LONGEST = 10.0
 """Seconds for an exchange, ten times each of the proxy's limits: what is broken may never end by itself."""
 CARRIERS = (
-    Gate, Handshake, Requests, Pipe, TunnelRoute, Admission, FlowMirror, UpstreamConnection, Sockets, TcpConnection, Dial, TlsStream,
+    Gate, Handshake, Requests, Pipe, TunnelRoute, Authorizer, FlowMirror, UpstreamConnection, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, FlowRequests, FlowExchange, FlowResponse,
-    _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, Streams, Grant,
-    Connections, UpstreamPool, RecordEnds,
+    _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, LiveConnections, TunnelGrant,
+    Connections, UpstreamPool, RecordTracker,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
 HOOKS = (
@@ -163,8 +163,8 @@ async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
 
     def all_gone() -> bool:
         # What the recheck does, which would end the whole proxy where it raises.
-        for each in proxy.shared.streams._running():
-            each.look()
+        for each in proxy.shared.live_connections._all():
+            each.close_if_client_gone()
         return proxy.connection_count == 0
 
     await until(all_gone)
@@ -200,7 +200,7 @@ def drop_kept(proxy: Proxy) -> None:
 def forget_certificates(proxy: Proxy) -> None:
     """The next handshake makes its context anew, which keeps what it was made with."""
     certificates = proxy.shared.certificates
-    for held in (certificates._contexts, certificates._invented, certificates._aliases):
+    for held in (certificates._contexts, certificates._unknown_contexts, certificates._alias_contexts):
         held.clear()
 
 

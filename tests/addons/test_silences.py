@@ -33,7 +33,7 @@ async def brief(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
         yield proxy
         proxy.close()
         await until(lambda: proxy.connection_count == 0 and len(asyncio.all_tasks()) <= before)
-        assert not proxy.shared.checks.taken
+        assert not proxy.shared.checks.connection_counts
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from addons.access.unauthenticated import Unauthenticated
+from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.bucket import TokenBucket
@@ -19,10 +19,14 @@ from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 
-def bound(proxy: Proxy, **changes: int) -> Unauthenticated:
+def bound(proxy: Proxy, **changes: int) -> UnauthenticatedLimit:
     """Other bounds than the machine's."""
     most = {"most": 100, "most_of_one": 100, "most_open": 100} | changes
-    found = Unauthenticated(most=most["most"], most_of_one=most["most_of_one"], most_open=most["most_open"])
+    found = UnauthenticatedLimit(
+        max_unauthenticated=most["most"],
+        max_unauthenticated_per_address=most["most_of_one"],
+        max_open=most["most_open"],
+    )
     proxy.master.addons.get("connections").bound(found)
     return found
 
@@ -63,7 +67,7 @@ async def test_at_the_bound_new_strangers_are_refused_and_known_callers_go_on(
     assert await refused.read_to_eof() == b""
     await known.send(said)
     assert (await known.read_response()).status == 200
-    assert bounds.refused == 1
+    assert bounds.refusal_count == 1
     found = [each for each in await lines(capsys, 4) if each["status"] == 0]
     assert [each["reason"] for each in found] == ["too many connections whose caller is not known"]
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from addons.net.backlog import BUDGET
+from addons.net.backlog import MAX_BYTES
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.domain.base.names import ObjectKey
@@ -34,7 +34,7 @@ OF_A_CALLER = 900
 AT_ONCE = 50
 PIECE = b"x" * 65536
 BODY = 64 * len(PIECE)
-ENOUGH = f"more than {BUDGET} bytes wait for slow readers"
+ENOUGH = f"more than {MAX_BYTES} bytes wait for slow readers"
 PATIENCE = 300.0
 
 

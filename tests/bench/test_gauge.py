@@ -50,12 +50,12 @@ async def in_a_protocol() -> None:
     near, peer = socket.socketpair()
     with peer:
         _, wire = await asyncio.get_running_loop().create_connection(TcpConnection, sock=near)
-        wire.deliver = lambda _: hold()
+        wire.on_data = lambda _: hold()
         wire.start()
         peer.sendall(b"x")
         peer.shutdown(socket.SHUT_WR)
         ended = asyncio.get_running_loop().create_future()
-        wire.ended = lambda _: None if ended.done() else ended.set_result(None)
+        wire.on_eof = lambda _: None if ended.done() else ended.set_result(None)
         await ended
         wire.transport.abort()
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from addons.records import audit
-from addons.records.audit import line
+from addons.records.audit import format_json
 from addons.records.metrics import Metrics
 from addons.records.record import Record
 from addons.server import draining, options
@@ -47,10 +47,10 @@ REASONED = (
 @pytest.mark.parametrize(
     ("page", "said"),
     [
-        ("reference/telemetry.md", f"{audit.MAX_WAITING:,} or {audit.MAX_WAITING_SIZE >> 20} MiB at most"),
-        ("reference/telemetry.md", f"{audit.STRANGERS_RATE:g} lines a second in the long run"),
-        ("reference/telemetry.md", f"and {audit.STRANGERS_BURST:g} at once"),
-        ("reference/answers.md", f"takes new connections for {draining.ACCEPT_MORE:g} s more"),
+        ("reference/telemetry.md", f"{audit.MAX_PENDING_LINES:,} or {audit.MAX_PENDING_CHARACTERS >> 20} MiB at most"),
+        ("reference/telemetry.md", f"{audit.UNAUTHENTICATED_RATE:g} lines a second in the long run"),
+        ("reference/telemetry.md", f"and {audit.UNAUTHENTICATED_BURST:g} at once"),
+        ("reference/answers.md", f"takes new connections for {draining.ACCEPT_SECONDS:g} s more"),
         ("reference/objects.md", f"A probe has {TIMEOUT:g} s"),
         (
             "decisions/0026-a-lease-of-our-own.md",
@@ -73,7 +73,7 @@ def test_every_option_of_the_proxy_is_there_with_its_default() -> None:
         name.strip("`"): value for name, value in rows(section("settings.md", "Options of the proxy")).items()
     }
     assert documented == {
-        name: (str(default).lower() if kind is bool else str(default)) for name, kind, default, _ in options._OWN
+        name: (str(default).lower() if kind is bool else str(default)) for name, kind, default, _ in options._OPTIONS
     }
 
 
@@ -131,7 +131,7 @@ def test_every_attribute_and_file_of_a_volume_is_there() -> None:
 def test_every_field_of_an_audit_line_is_there() -> None:
     documented = names(section("telemetry.md", "Audit"))
     exchange = Record(event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0)
-    assert set(json.loads(line(exchange, now=0, commands=True))) <= documented
+    assert set(json.loads(format_json(exchange, now=0, commands=True))) <= documented
 
 
 def test_every_metric_of_the_proxy_is_there() -> None:

@@ -112,7 +112,7 @@ def in_helps() -> Iterator[Finding]:
 
 def helps() -> Iterator[tuple[str, str]]:
     """Command or option, and its help text."""
-    for name, _, _, text in options._OWN:
+    for name, _, _, text in options._OPTIONS:
         yield f"option {name}", text
     context = click.Context(ROOT_COMMAND)
     for name in ("", *ROOT_COMMAND.list_commands(context)):

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import cast
 
-from addons.access.lending import Lending
+from addons.access.lending import TargetTokens
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.verdict import Resolution
 from connector_store.minter import TokenManager
 from connector_store.target_client import TargetClient
 
 
-def fixed_target_tokens(get_stored: Callable[[ObjectKey], Resolution]) -> Lending:
+def fixed_target_tokens(get_stored: Callable[[ObjectKey], Resolution]) -> TargetTokens:
     """What `held` gives is what is lent."""
-    return Lending(get_stored, TokenManager(cast(TargetClient, None), timeout=0.0))
+    return TargetTokens(get_stored, TokenManager(cast(TargetClient, None), timeout=0.0))

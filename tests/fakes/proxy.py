@@ -23,10 +23,10 @@ from mitmproxy.master import Master
 from mitmproxy.optmanager import _Option
 from mitmproxy.tools.dump import DumpMaster
 
-from addons.__main__ import serving
-from addons.net.sockets import Farewell, Sockets
+from addons.__main__ import create_addons
+from addons.net.sockets import CloseTimeouts, Sockets
 from addons.relay.shared import SharedContext
-from addons.server.process import Heap
+from addons.server.process import FrozenHeap
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import SigningKey
 from tests.fakes.waiting import until
@@ -114,7 +114,7 @@ class Proxy:
         shared: SharedContext = self.master.addons.get("connections").parts().service
         return shared
 
-    def set_farewell(self, farewell: Farewell) -> None:
+    def set_farewell(self, farewell: CloseTimeouts) -> None:
         """The times of connections that are opened from now on."""
         connections = self.master.addons.get("connections")
         connections.take(replace(connections.parts(), service=replace(self.shared, farewell=farewell)))
@@ -221,7 +221,7 @@ class Commands(CommandManager):
         pass
 
 
-def _skip_freeze(_: Heap) -> None:
+def _skip_freeze(_: FrozenHeap) -> None:
     """The heap is that of the tests: to freeze it would keep the garbage of all that ran before."""
 
 
@@ -233,12 +233,12 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
     opts.set(*(f"{name}={value}" for name, value in option_values.items()), defer=True)
     opts.update(scripts=[str(ROOT / "addons" / "connector.py")])
-    with patch.multiple(Heap, running=_skip_freeze, done=_skip_freeze):
+    with patch.multiple(FrozenHeap, running=_skip_freeze, done=_skip_freeze):
         task = asyncio.create_task(master.run())
         try:
             await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
             proxy = Proxy(master, folder, confdir)
-            await until(lambda: task.done() or not proxy.shared.checks.missing)
+            await until(lambda: task.done() or not proxy.shared.checks.unsynced)
             yield proxy
             proxy.close()
         finally:
@@ -255,7 +255,7 @@ def _as_mitmdump(opts: options.Options) -> Master:
 def _as_a_service(opts: options.Options) -> Master:
     master = Master(opts)
     master.commands = Commands(master)
-    master.addons.add(*serving())
+    master.addons.add(*create_addons())
     return master
 
 

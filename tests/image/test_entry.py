@@ -9,7 +9,7 @@ import pytest
 from addons.server import options
 from connector_store.domain.config.settings import KEYS, option_name
 from connector_store.version import VERSION
-from image.entry import AS_A_SERVICE, HOME, STATE, command
+from image.entry import DEFAULT_OPTIONS, HOME, STATE_FOLDER, command
 
 PROGRAMS = Path("/programs")
 SERVICE = ["/programs/python", "-m", "addons"]
@@ -18,7 +18,7 @@ DUMP = ["/programs/mitmdump"]
 
 def addon(**changed: str | None) -> list[str]:
     """The arguments of ours; None: left out."""
-    chosen = {"confdir": str(STATE), **AS_A_SERVICE} | changed
+    chosen = {"confdir": str(STATE_FOLDER), **DEFAULT_OPTIONS} | changed
     sets = [part for name, value in chosen.items() if value is not None for part in ("--set", f"{name}={value}")]
     return ["-s", f"{HOME}/addons/connector.py", *sets]
 
@@ -117,8 +117,8 @@ def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Pat
 
 
 def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
-    known = {each[0] for each in options._OWN} | {option_name(key) for key in KEYS} | {"listen_port"}
-    assert AS_A_SERVICE.keys() <= known
+    known = {each[0] for each in options._OPTIONS} | {option_name(key) for key in KEYS} | {"listen_port"}
+    assert DEFAULT_OPTIONS.keys() <= known
 
 
 def test_the_addon_that_the_entry_names_is_there() -> None:
@@ -154,17 +154,17 @@ def started(state: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["true", f"touch {STATE}"], ids=["not there", "no folder"])
+@pytest.mark.parametrize("state", ["true", f"touch {STATE_FOLDER}"], ids=["not there", "no folder"])
 def test_a_folder_for_its_state_that_cannot_be_written_is_one_line(state: str) -> None:
     done = started(state)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {STATE} cannot be written: ")
+    assert done.stderr.startswith(f"error: {STATE_FOLDER} cannot be written: ")
     assert done.stderr.endswith("; mount a volume there that may be\n")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_an_argument_wins_over_what_an_older_release_left_in_its_state() -> None:
-    done = started(f"mkdir {STATE}; echo 'connector_admin: \"[::]:9091\"' >{STATE}/config.yaml")
+    done = started(f"mkdir {STATE_FOLDER}; echo 'connector_admin: \"[::]:9091\"' >{STATE_FOLDER}/config.yaml")
     assert done.returncode == 1
     assert done.stderr.startswith("error: connector_admin: "), done.stderr

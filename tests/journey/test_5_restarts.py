@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from addons.server.draining import ACCEPT_MORE
+from addons.server.draining import ACCEPT_SECONDS
 from tests.journey.product import SYSTEM, Product
 from tests.journey.streams import Ended, Streams, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod
@@ -103,7 +103,7 @@ def test_a_rolling_restart_of_the_proxies_fails_no_new_connection_and_lets_strea
     stopped = {pod: stopped_at(client, pod) for pod in carried}
     may_have_ended = 0
     for pod in sorted(carried, key=lambda each: stopped[each]):
-        early = [each for each in ended if each.at < stopped[pod] + ACCEPT_MORE + drain]
+        early = [each for each in ended if each.at < stopped[pod] + ACCEPT_SECONDS + drain]
         assert len(early) <= may_have_ended, f"{pod} of {carried}, stopped at {stopped}: {ended}"
         may_have_ended += carried[pod]
     # What was said after the first proxy had to stop came through.

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 from mitmproxy.http import HTTPFlow
 
-from addons.access.admission import Admission, Decision
+from addons.access.admission import AuthorizationResult, Authorizer
 from addons.access.checks import Checks
-from addons.access.grant import Asked
-from addons.access.lending import Lending, NotYet
+from addons.access.grant import ConnectorRequest
+from addons.access.lending import TargetTokens, TokenPending
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
 from connector_store.domain.base.headers import Headers
@@ -175,28 +175,32 @@ async def test_who_lost_the_right_while_a_person_thought_is_refused(
     assert target.received == b""
 
 
-class Waiting:
+class FakeSockets:
     """Sockets, as far as an admission uses them: `waits` is what it waits for, `closes` what is done at the end."""
 
     def __init__(self) -> None:
         self.waits: list[Callable[[AccessResult], None]] = []
         self.closes: list[Callable[[], None]] = []
-        self.on_close = self.closes.append
+        self.add_close_callback = self.closes.append
         self.source_ip = "192.0.2.1"
-        self.held = False
-        self.known_times = 0
+        self.is_paused = False
+        self.authenticated_count = 0
 
-    def known(self) -> None:
-        self.known_times += 1
+    def on_authenticated(self) -> None:
+        self.authenticated_count += 1
 
-    def hold(self) -> None:
-        self.held = True
+    def pause_reading(self) -> None:
+        self.is_paused = True
 
-    def wait_for(
-        self, name: str, work: Coroutine[Any, Any, AccessResult], _: AccessResult, then: Callable[[AccessResult], None]
+    def run_task(
+        self,
+        name: str,
+        work: Coroutine[Any, Any, AccessResult],
+        _: AccessResult,
+        on_done: Callable[[AccessResult], None],
     ) -> None:
         work.close()
-        self.waits.append(then)
+        self.waits.append(on_done)
 
 
 class Known(SlowAccess):
@@ -225,26 +229,26 @@ class World:
         self.lending = fixed_target_tokens(lambda _: usable("target-token"))
         self.access = Known({"t": "t", "u": "u"})
         self.checks = Checks(
-            missing=missing,
+            unsynced=missing,
             access=self.access,
-            lending=self.lending,
-            rules=AccessPolicy(max_connections=1),
+            target_tokens=self.lending,
+            policy=AccessPolicy(max_connections=1),
         )
-        self.sockets = Waiting()
-        self.later: list[Decision] = []
+        self.sockets = FakeSockets()
+        self.later: list[AuthorizationResult] = []
 
-    def admission(self) -> Admission:
-        return Admission(self.checks, cast(Sockets, self.sockets))
+    def admission(self) -> Authorizer:
+        return Authorizer(self.checks, cast(Sockets, self.sockets))
 
-    def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> Decision | None:
+    def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> AuthorizationResult | None:
         fields = [] if token is None else [(b"Proxy-Authorization", b"Basic " + b64encode(f"a/b:{token}".encode()))]
         head = RequestHead(b"CONNECT", authority, 1, Headers(fields), 0)
-        return self.admission().connect(head, self.later.append)
+        return self.admission().authorize_connect(head, self.later.append)
 
 
-def status(decision: Decision | None) -> int:
+def status(decision: AuthorizationResult | None) -> int:
     assert decision is not None
-    return decision.verdict.status if isinstance(decision.verdict, Deny) else 200
+    return decision.decision.status if isinstance(decision.decision, Deny) else 200
 
 
 @pytest.mark.parametrize(
@@ -261,14 +265,14 @@ def status(decision: Decision | None) -> int:
 def test_what_is_known_is_decided_at_once(token: str | None, authority: bytes, expected: int) -> None:
     world = World()
     assert status(world.connect(token, authority)) == expected
-    assert (world.sockets.waits, world.sockets.held) == ([], False)
+    assert (world.sockets.waits, world.sockets.is_paused) == ([], False)
 
 
 def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
     world = World()
     assert world.connect("stranger") is None
     (then,) = world.sockets.waits
-    assert (world.later, world.sockets.held) == ([], True)
+    assert (world.later, world.sockets.is_paused) == ([], True)
     then(Refused(check="use", reason=""))
     (decision,) = world.later
     assert (status(decision), decision.key, decision.identity) == (403, ObjectKey("a", "b"), None)
@@ -276,9 +280,9 @@ def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
 
 def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
     world = World(missing=frozenset({"folder"}))
-    asked = Asked(ObjectKey("a", "b"), "h:443", "stranger")
+    asked = ConnectorRequest(ObjectKey("a", "b"), "h:443", "stranger")
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
-    assert status(world.admission().request(head, asked, world.later.append)) == 503
+    assert status(world.admission().authorize_request(head, asked, world.later.append)) == 503
     assert status(world.connect("stranger")) == 503
     assert world.sockets.waits == []
 
@@ -293,8 +297,8 @@ class Asking:
     def ask(self, token: str = "t", name: str = "b") -> int | None:
         """The status; None where an answer is waited for."""
         head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
-        asked = Asked(ObjectKey("a", name), "h:443", token)
-        decision = self.admission.request(head, asked, self.world.later.append)
+        asked = ConnectorRequest(ObjectKey("a", name), "h:443", token)
+        decision = self.admission.authorize_request(head, asked, self.world.later.append)
         return None if decision is None else status(decision)
 
 
@@ -303,7 +307,7 @@ def test_while_an_answer_holds_it_is_not_looked_for_again() -> None:
     world.access.holds_until = math.inf
     asking = Asking(world)
     assert [asking.ask(), asking.ask(), world.access.looks] == [200, 200, 1]
-    assert world.checks.tally.remembered == 2
+    assert world.checks.cache_stats.hit_count == 2
 
 
 def test_an_answer_that_holds_to_no_time_is_looked_for_each_time() -> None:
@@ -356,12 +360,12 @@ def test_no_refusal_holds() -> None:
     assert asking.ask() == 200
 
 
-class Later(Lending):
+class Later(TargetTokens):
     """Lends once its first token was waited for; the store holds a right to mint."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(TokenManager, None))
-        self.found: Resolution = NotYet(key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again")
+        self.found: Resolution = TokenPending(key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again")
 
     def find(self, key: ObjectKey) -> Resolution:
         return self.found
@@ -377,8 +381,8 @@ def test_a_caller_who_is_known_waits_for_the_first_token_and_then_nobody_does() 
     then(GRANTED)
     (decision,) = world.later
     assert status(decision) == 200
-    assert isinstance(decision.verdict, Inject)
-    assert decision.verdict.target.credential == BearerToken("minted")
+    assert isinstance(decision.decision, Inject)
+    assert decision.decision.target.credential == BearerToken("minted")
     assert status(world.connect()) == 200
 
 
@@ -404,7 +408,7 @@ def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:
     assert status(world.connect("u")) == 200
     for close in world.sockets.closes:
         close()
-    assert not world.checks.taken
+    assert not world.checks.connection_counts
     assert status(world.connect()) == 200
 
 
@@ -414,9 +418,9 @@ def test_connections_are_counted_by_caller() -> None:
     for token in ("t", "t", "u"):
         assert status(world.connect(token)) == 200
     key = ObjectKey("a", "b")
-    assert world.checks.taken == {("t", key): 2, ("u", key): 1}
+    assert world.checks.connection_counts == {("t", key): 2, ("u", key): 1}
     world.sockets.closes[0]()
-    assert world.checks.taken == {("t", key): 1, ("u", key): 1}
+    assert world.checks.connection_counts == {("t", key): 1, ("u", key): 1}
 
 
 def test_a_connection_is_known_once() -> None:
@@ -424,8 +428,8 @@ def test_a_connection_is_known_once() -> None:
     admission = world.admission()
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("stranger", "t", "t"):
-        admission.request(head, Asked(ObjectKey("a", "b"), "h:443", token), world.later.append)
-    assert world.sockets.known_times == 1
+        admission.authorize_request(head, ConnectorRequest(ObjectKey("a", "b"), "h:443", token), world.later.append)
+    assert world.sockets.authenticated_count == 1
 
 
 def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
@@ -433,10 +437,10 @@ def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
     admission = world.admission()
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("t", "t", "u"):
-        asked = Asked(ObjectKey("a", "b"), "h:443", token)
-        assert status(admission.request(head, asked, world.later.append)) == 200
-    assert world.checks.taken == {("u", ObjectKey("a", "b")): 1}
+        asked = ConnectorRequest(ObjectKey("a", "b"), "h:443", token)
+        assert status(admission.authorize_request(head, asked, world.later.append)) == 200
+    assert world.checks.connection_counts == {("u", ObjectKey("a", "b")): 1}
 
 
 def test_no_text_form_shows_a_token() -> None:
-    assert "canary" not in repr(Decision(denial.internal_error(), None, None, "canary"))
+    assert "canary" not in repr(AuthorizationResult(denial.internal_error(), None, None, "canary"))

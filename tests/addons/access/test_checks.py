@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from addons.access.checks import REFUSALS, Checks, ask, may_use
+from addons.access.checks import REFUSAL_BURST, Checks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.verdict import AccessPolicy
@@ -40,7 +40,7 @@ async def nothing(key: ObjectKey) -> None:
 
 
 async def test_the_answer_of_the_check_is_handed_on() -> None:
-    assert await may_use(FakeAccess(GRANTED), "t", KEY, then=nothing) is GRANTED
+    assert await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=nothing) is GRANTED
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_what_else_takes_time_is_waited_for_by_whom_it_has_let_in(
     async def then(key: ObjectKey) -> None:
         found.append(key)
 
-    assert await may_use(FakeAccess(answer), "t", KEY, then=then) is answer
+    assert await check_access(FakeAccess(answer), "t", KEY, on_granted=then) is answer
     assert found == asked
 
 
@@ -64,25 +64,25 @@ async def test_what_else_takes_time_has_its_end_too() -> None:
     async def then(key: ObjectKey) -> None:
         await asyncio.Event().wait()
 
-    answer = await may_use(FakeAccess(GRANTED), "t", KEY, then=then, timeout=0.01)
+    answer = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=then, timeout=0.01)
     assert answer == Unavailable(reason="the check took too long", retry_after=1)
 
 
 async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    answer = await may_use(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, then=nothing)
+    answer = await check_access(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, on_granted=nothing)
     assert answer == Unavailable(reason="the check failed", retry_after=1)
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
 
 
 async def test_a_check_that_hangs_has_its_end() -> None:
-    answer = await may_use(FakeAccess(None), "t", KEY, then=nothing, timeout=0.01)
+    answer = await check_access(FakeAccess(None), "t", KEY, on_granted=nothing, timeout=0.01)
     assert answer == Unavailable(reason="the check took too long", retry_after=1)
 
 
 def checks(access: FakeAccess) -> Checks:
     return Checks(
-        missing=frozenset(), access=access, lending=fixed_target_tokens(lambda key: None), rules=AccessPolicy()
+        unsynced=frozenset(), access=access, target_tokens=fixed_target_tokens(lambda key: None), policy=AccessPolicy()
     )
 
 
@@ -97,8 +97,8 @@ def checks(access: FakeAccess) -> Checks:
 )
 async def test_tokens_that_have_to_be_refused_are_bounded_for_each_address(answer: AccessResult, limited: bool) -> None:
     asked = checks(FakeAccess(answer))
-    given = [await ask(asked, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSALS)]
+    given = [await check_caller(asked, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
     held_up = [each for each in given if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
     assert bool(held_up) is limited
-    assert len(given) - len(held_up) >= REFUSALS
-    assert await ask(asked, "t", KEY, "192.0.2.2") == answer, "another address has its own"
+    assert len(given) - len(held_up) >= REFUSAL_BURST
+    assert await check_caller(asked, "t", KEY, "192.0.2.2") == answer, "another address has its own"

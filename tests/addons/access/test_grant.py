@@ -1,6 +1,6 @@
 """What a tunnel was granted, and what a request brings."""
 
-from addons.access.grant import Asked, Grant, bearer
+from addons.access.grant import ConnectorRequest, TunnelGrant, parse_bearer_token
 from addons.http1.messages import RequestHead
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
@@ -14,10 +14,10 @@ def head(*fields: tuple[bytes, bytes]) -> RequestHead:
 
 
 def test_a_request_brings_a_token_or_none_that_can_be_read() -> None:
-    assert bearer(head((b"Authorization", b"Bearer own"))) == "own"
-    assert isinstance(bearer(head()), ParseError)
+    assert parse_bearer_token(head((b"Authorization", b"Bearer own"))) == "own"
+    assert isinstance(parse_bearer_token(head()), ParseError)
 
 
 def test_no_text_form_shows_a_token() -> None:
-    granted = Grant(key=A, authority="h:1", host="h", token="canary")
-    assert "canary" not in repr(granted) + repr(Asked(A, "h:1", "canary"))
+    granted = TunnelGrant(key=A, authority="h:1", host="h", token="canary")
+    assert "canary" not in repr(granted) + repr(ConnectorRequest(A, "h:1", "canary"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.access.lending import Lending, NotYet
+from addons.access.lending import TargetTokens, TokenPending
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.minting import IssuedToken, IssuingCredential, TokenRequest
@@ -59,7 +59,7 @@ class World:
     def __init__(self) -> None:
         self.minter = FakeTokenManager()
         self.held: Resolution = MINTING
-        self.lending = Lending(lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the minter this is all
+        self.lending = TargetTokens(lambda key: self.held, self.minter)  # type: ignore[arg-type]  # of the minter this is all
 
 
 @pytest.fixture
@@ -68,30 +68,30 @@ def world() -> World:
 
 
 async def test_after_the_first_token_was_waited_for_it_is_lent(world: World) -> None:
-    assert isinstance(world.lending.find(KEY), NotYet)
+    assert isinstance(world.lending.get(KEY), TokenPending)
     assert world.minter.asked == [], "nothing is asked of the target before the caller is checked"
-    await world.lending.lend(KEY)
+    await world.lending.wait_for_token(KEY)
     assert world.minter.asked == [TokenEndpoint(KEY, MINTING.address, b"pem", RIGHT, "s")]
-    assert world.lending.find(KEY) == replace(MINTING, credential=MINTED)
+    assert world.lending.get(KEY) == replace(MINTING, credential=MINTED)
 
 
 async def test_without_a_token_it_is_unusable_and_says_why(world: World) -> None:
     world.minter.outcome = TokenFailure(message="the target says no", refused=True)
-    await world.lending.lend(KEY)
-    found = world.lending.find(KEY)
+    await world.lending.wait_for_token(KEY)
+    found = world.lending.get(KEY)
     assert found == Unusable(key=KEY, reason=TOKEN_NOT_ISSUED, message="the target says no")
-    assert not isinstance(found, NotYet), "nobody waits while the target is left alone"
+    assert not isinstance(found, TokenPending), "nobody waits while the target is left alone"
 
 
 def test_the_minter_is_told_of_its_own_tokens_that_a_target_refuses(world: World) -> None:
-    world.lending.refused(PLAIN)
+    world.lending.discard_refused(PLAIN)
     assert world.minter.told == []
-    world.lending.refused(replace(MINTING, credential=IssuedToken("minted", None)))
+    world.lending.discard_refused(replace(MINTING, credential=IssuedToken("minted", None)))
     assert world.minter.told == [KEY]
 
 
 def test_before_the_first_one_it_is_unusable_too(world: World) -> None:
-    found = world.lending.find(KEY)
+    found = world.lending.get(KEY)
     assert isinstance(found, Unusable)
     assert found.reason == TOKEN_NOT_ISSUED
 
@@ -99,13 +99,13 @@ def test_before_the_first_one_it_is_unusable_too(world: World) -> None:
 @pytest.mark.parametrize("held", [PLAIN, None, Unusable(key=KEY, reason="SecretNotFound", message="x")])
 async def test_all_others_are_what_they_are(world: World, held: Resolution) -> None:
     world.held = held
-    assert world.lending.find(KEY) is held
-    await world.lending.lend(KEY)
+    assert world.lending.get(KEY) is held
+    await world.lending.wait_for_token(KEY)
     assert world.minter.asked == []
 
 
 def test_a_change_drops_what_it_does_not_belong_to(world: World) -> None:
-    world.lending.changed(frozenset({KEY}))
+    world.lending.on_connectors_changed(frozenset({KEY}))
     world.held = PLAIN
-    world.lending.changed(frozenset({KEY}))
+    world.lending.on_connectors_changed(frozenset({KEY}))
     assert (world.minter.kept, world.minter.forgotten) == ([KEY], [KEY])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.access.live import CONCURRENT, LOOKED_AT, Live, Streams
+from addons.access.live import BATCH_SIZE, MAX_CONCURRENT_REVIEWS, LiveAccess, LiveConnections
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
@@ -28,18 +28,18 @@ def lends(resource: str) -> PermissionEvaluator:
     return PermissionEvaluator((BoundRole(label="role", rules=(rule,)),), ())
 
 
-class FakeTunnel:
+class FakeConnection:
     def __init__(self, token: str = "t", expires: float | None = None, *, idle: bool = False) -> None:
         self.key = KEY
         granted = Granted(identity=Identity(user="u"), token_expires_at=expires)
-        self.live = None if idle else Live(TARGET, token, granted, lambda: LIST_PODS)
+        self.live_access = None if idle else LiveAccess(TARGET, token, granted, lambda: LIST_PODS)
         self.cuts: list[str] = []
         self.looks = 0
 
-    def cut(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         self.cuts.append(reason)
 
-    def look(self) -> None:
+    def close_if_client_gone(self) -> None:
         self.looks += 1
 
 
@@ -84,7 +84,7 @@ async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.Monke
     monkeypatch.setattr(asyncio, "sleep", sleep)
     parts = FakeParts()
     with pytest.raises(EndError):
-        await streams(parts, FakeTunnel()).run()
+        await streams(parts, FakeConnection()).run()
     assert slept == [15, 15, 15]
     assert parts.asked == ["t"] * 3
 
@@ -95,9 +95,9 @@ async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() 
     asks: Counter[int] = Counter()
     """How many in each turn of others."""
 
-    class Tunnel(FakeTunnel):
+    class Tunnel(FakeConnection):
         def look(self) -> None:
-            super().look()
+            super().close_if_client_gone()
             looks[turn] += 1
 
     class Parts(FakeParts):
@@ -112,7 +112,7 @@ async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() 
             await asyncio.sleep(0)
 
     parts = Parts()
-    many = [Tunnel(str(number)) for number in range(20 * LOOKED_AT)]
+    many = [Tunnel(str(number)) for number in range(20 * BATCH_SIZE)]
     running = streams(parts, *many)
     running._recheck = 0
     beside = asyncio.ensure_future(others())
@@ -121,13 +121,13 @@ async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() 
     work.cancel()
     beside.cancel()
     await asyncio.gather(work, beside, return_exceptions=True)
-    assert max(looks.values()) <= LOOKED_AT
-    assert max(asks.values()) <= 2 * CONCURRENT
-    assert set(parts.asked) == {each.live.token for each in many if each.live is not None}
+    assert max(looks.values()) <= BATCH_SIZE
+    assert max(asks.values()) <= 2 * MAX_CONCURRENT_REVIEWS
+    assert set(parts.asked) == {each.live_access.token for each in many if each.live_access is not None}
 
 
-def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -> Streams:
-    found = Streams(parts, parts, recheck=30, cut_expired=cut_expired)
+def streams(parts: FakeParts, *tunnels: FakeConnection, cut_expired: bool = False) -> LiveConnections:
+    found = LiveConnections(parts, parts, recheck=30, cut_expired=cut_expired)
     for each in tunnels:
         found.add(each)
     return found
@@ -148,10 +148,10 @@ def streams(parts: FakeParts, *tunnels: FakeTunnel, cut_expired: bool = False) -
     ],
 )
 def test_what_runs_is_cut_when_its_connector_is(found: Resolution, cut: bool) -> None:
-    parts, live, idle = FakeParts(), FakeTunnel(), FakeTunnel(idle=True)
+    parts, live, idle = FakeParts(), FakeConnection(), FakeConnection(idle=True)
     running = streams(parts, live, idle)
     parts.found = found
-    running.changed(frozenset({KEY, ObjectKey("n", "other")}))
+    running.on_connectors_changed(frozenset({KEY, ObjectKey("n", "other")}))
     assert (bool(live.cuts), bool(idle.cuts)) == (cut, False)
 
 
@@ -165,18 +165,18 @@ def test_what_runs_is_cut_when_its_connector_is(found: Resolution, cut: bool) ->
     ],
 )
 async def test_a_caller_who_lost_the_right_loses_his_streams(answer: AccessResult, cut: bool) -> None:
-    parts, live = FakeParts(), FakeTunnel()
+    parts, live = FakeParts(), FakeConnection()
     parts.answer = answer
     await streams(parts, live).recheck_all()
     assert bool(live.cuts) is cut
 
 
 async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
-    parts, live = FakeParts(), FakeTunnel()
+    parts, live = FakeParts(), FakeConnection()
 
     async def refuse(token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        assert live.live is not None
-        live.live = replace(live.live, token="another")
+        assert live.live_access is not None
+        live.live_access = replace(live.live_access, token="another")
         return Refused(check="token", reason="")
 
     parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
@@ -185,8 +185,8 @@ async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
 
 
 async def test_clients_are_looked_at_as_often_as_callers() -> None:
-    tunnel = FakeTunnel()
-    running = Streams(FakeParts(), FakeParts(), recheck=0.01, cut_expired=False)
+    tunnel = FakeConnection()
+    running = LiveConnections(FakeParts(), FakeParts(), recheck=0.01, cut_expired=False)
     running.add(tunnel)
     task = asyncio.ensure_future(running.run())
     await until(lambda: tunnel.looks > 1)
@@ -195,49 +195,51 @@ async def test_clients_are_looked_at_as_often_as_callers() -> None:
 
 async def test_many_streams_of_one_caller_are_one_question() -> None:
     parts = FakeParts()
-    await streams(parts, FakeTunnel("a"), FakeTunnel("a"), FakeTunnel("b"), FakeTunnel("c", idle=True)).recheck_all()
+    await streams(
+        parts, FakeConnection("a"), FakeConnection("a"), FakeConnection("b"), FakeConnection("c", idle=True)
+    ).recheck_all()
     assert sorted(parts.asked) == ["a", "b"]
 
 
 @pytest.mark.parametrize("cut", [False, True])
 async def test_expiry_cuts_only_where_it_is_asked_for(cut: bool) -> None:
-    expired, running, unknown = FakeTunnel(expires=1.0), FakeTunnel(expires=1e12), FakeTunnel()
+    expired, running, unknown = FakeConnection(expires=1.0), FakeConnection(expires=1e12), FakeConnection()
     await streams(FakeParts(), expired, running, unknown, cut_expired=cut).recheck_all()
     assert (bool(expired.cuts), running.cuts, unknown.cuts) == (cut, [], [])
 
 
 def test_a_closed_tunnel_is_forgotten() -> None:
-    parts, live = FakeParts(), FakeTunnel()
+    parts, live = FakeParts(), FakeConnection()
     running = streams(parts, live)
     running.remove(live)
     running.remove(live)
     parts.found = None
-    running.changed(frozenset({KEY}))
+    running.on_connectors_changed(frozenset({KEY}))
     assert live.cuts == []
 
 
 def test_what_a_stream_was_admitted_with_shows_no_token() -> None:
-    assert "canary" not in repr(FakeTunnel("canary").live)
+    assert "canary" not in repr(FakeConnection("canary").live_access)
 
 
 def test_the_end_of_the_proxy_cuts_idle_and_live_tunnels() -> None:
-    live, idle = FakeTunnel(), FakeTunnel(idle=True)
-    streams(FakeParts(), live, idle).cut_all("the proxy ends")
+    live, idle = FakeConnection(), FakeConnection(idle=True)
+    streams(FakeParts(), live, idle).close_all("the proxy ends")
     assert (live.cuts, idle.cuts) == (["the proxy ends"], ["the proxy ends"])
 
 
 def test_what_runs_by_a_role_that_still_lends_it_goes_on() -> None:
-    parts, live = FakeParts(), FakeTunnel()
+    parts, live = FakeParts(), FakeConnection()
     limited = replace(TARGET, lending=lends("pods"))
-    assert live.live is not None
-    live.live = replace(live.live, target=limited)
+    assert live.live_access is not None
+    live.live_access = replace(live.live_access, target=limited)
     running = streams(parts, live)
     parts.found = limited
-    running.changed(frozenset({KEY}))
+    running.on_connectors_changed(frozenset({KEY}))
     assert live.cuts == []
     parts.found = TARGET
-    running.changed(frozenset({KEY}))
+    running.on_connectors_changed(frozenset({KEY}))
     assert live.cuts == []
     parts.found = replace(TARGET, lending=lends("configmaps"))
-    running.changed(frozenset({KEY}))
+    running.on_connectors_changed(frozenset({KEY}))
     assert live.cuts == ["its Connector does not lend it any more"]

@@ -1,12 +1,15 @@
 import pytest
 
-from addons.access.unauthenticated import TOLD_EVERY, Unauthenticated
+from addons.access.unauthenticated import LOG_INTERVAL, UnauthenticatedLimit
 
 
-def bounds(**changes: int) -> Unauthenticated:
+def bounds(**changes: int) -> UnauthenticatedLimit:
     most = {"most": 10, "most_of_one": 10, "most_open": 100} | changes
-    return Unauthenticated(
-        most=most["most"], most_of_one=most["most_of_one"], most_open=most["most_open"], now=lambda: 0.0
+    return UnauthenticatedLimit(
+        max_unauthenticated=most["most"],
+        max_unauthenticated_per_address=most["most_of_one"],
+        max_open=most["most_open"],
+        now=lambda: 0.0,
     )
 
 
@@ -23,42 +26,44 @@ def test_at_a_bound_new_ones_are_refused_and_it_is_said_once(
 ) -> None:
     found = bounds(**changes)
     for _ in range(2):
-        assert found.admit("10.0.0.1", open_now=0) is not None
+        assert found.acquire("10.0.0.1", open_count=0) is not None
     for _ in range(3):
-        assert found.admit("10.0.0.1", open_now=open_now) is None
+        assert found.acquire("10.0.0.1", open_count=open_now) is None
     assert caplog.messages == [f"connections are refused: {says} (1 so far)"]
-    assert (found.count, found.refused) == (2, 3)
+    assert (found.count, found.refusal_count) == (2, 3)
 
 
 def test_one_address_takes_no_place_of_another() -> None:
     found = bounds(most_of_one=1)
-    assert found.admit("10.0.0.1", open_now=0) is not None
-    assert found.admit("10.0.0.1", open_now=0) is None
-    assert found.admit("10.0.0.2", open_now=0) is not None
+    assert found.acquire("10.0.0.1", open_count=0) is not None
+    assert found.acquire("10.0.0.1", open_count=0) is None
+    assert found.acquire("10.0.0.2", open_count=0) is not None
 
 
 def test_whoever_is_known_or_has_gone_gives_its_place_back_once() -> None:
     found = bounds(most=1)
-    leave = found.admit("10.0.0.1", open_now=0)
+    leave = found.acquire("10.0.0.1", open_count=0)
     assert leave is not None
     leave()
     leave()
     assert found.count == 0
-    assert not found._addresses
-    assert found.admit("10.0.0.2", open_now=0) is not None
+    assert not found._count_by_address
+    assert found.acquire("10.0.0.2", open_count=0) is not None
 
 
 def test_nothing_is_kept_of_addresses_that_are_refused() -> None:
     found = bounds(most=0)
     for number in range(9):
-        assert found.admit(f"10.0.0.{number}", open_now=0) is None
-    assert not found._addresses
+        assert found.acquire(f"10.0.0.{number}", open_count=0) is None
+    assert not found._count_by_address
 
 
 def test_it_is_said_again_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
-    found = Unauthenticated(most=0, most_of_one=1, most_open=1, now=lambda: clock[0])
-    found.admit("10.0.0.1", open_now=0)
-    clock[0] = TOLD_EVERY
-    found.admit("10.0.0.1", open_now=0)
+    found = UnauthenticatedLimit(
+        max_unauthenticated=0, max_unauthenticated_per_address=1, max_open=1, now=lambda: clock[0]
+    )
+    found.acquire("10.0.0.1", open_count=0)
+    clock[0] = LOG_INTERVAL
+    found.acquire("10.0.0.1", open_count=0)
     assert [each.rpartition("(")[2] for each in caplog.messages] == ["1 so far)", "2 so far)"]

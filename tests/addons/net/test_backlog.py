@@ -3,9 +3,9 @@ import pytest
 from addons.net.backlog import Backlog
 
 
-class Slow:
+class FakeConnection:
     def __init__(self, unsent: int) -> None:
-        self.unsent = unsent
+        self.unsent_bytes = unsent
         self.aborted = False
 
     def abort(self) -> None:
@@ -13,37 +13,37 @@ class Slow:
 
 
 def test_what_waits_is_counted_until_it_is_taken() -> None:
-    backlog, one, two = Backlog(), Slow(5), Slow(7)
+    backlog, one, two = Backlog(), FakeConnection(5), FakeConnection(7)
     for each in (one, two, one):
         backlog.add(each)
-    assert backlog.bytes == 12
+    assert backlog.size == 12
     for each in (one, one, two):
         backlog.remove(each)
-    assert backlog.bytes == 0
+    assert backlog.size == 0
 
 
 def test_past_the_budget_the_one_that_is_behind_the_longest_is_ended(caplog: pytest.LogCaptureFixture) -> None:
-    backlog = Backlog(budget=10)
-    all_of_them = [Slow(4) for _ in range(5)]
+    backlog = Backlog(max_bytes=10)
+    all_of_them = [FakeConnection(4) for _ in range(5)]
     for each in all_of_them:
         backlog.add(each)
     assert [each.aborted for each in all_of_them] == [True, True, True, False, False]
-    assert (backlog.bytes, backlog.ended) == (8, 3)
+    assert (backlog.size, backlog.abort_count) == (8, 3)
     assert caplog.messages == ["more than 10 bytes wait for slow readers; the slowest are ended"]
 
 
 def test_a_single_one_that_is_too_much_is_ended_too() -> None:
-    backlog, huge = Backlog(budget=10), Slow(11)
+    backlog, huge = Backlog(max_bytes=10), FakeConnection(11)
     backlog.add(huge)
-    assert (huge.aborted, backlog.bytes) == (True, 0)
+    assert (huge.aborted, backlog.size) == (True, 0)
 
 
 def test_many_are_behind_from_a_number_on() -> None:
-    backlog = Backlog(few=2)
-    one, two = Slow(1), Slow(1)
+    backlog = Backlog(slow_readers=2)
+    one, two = FakeConnection(1), FakeConnection(1)
     backlog.add(one)
-    assert not backlog.many
+    assert not backlog.is_congested
     backlog.add(two)
-    assert backlog.many
+    assert backlog.is_congested
     backlog.remove(one)
-    assert not backlog.many
+    assert not backlog.is_congested

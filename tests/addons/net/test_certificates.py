@@ -47,7 +47,7 @@ def handshake(
     if name:
         client.set_tlsext_host_name(name.encode())
     client.set_connect_state()
-    server = found.at_port(host) if at_port else found.connection(host)
+    server = found.create_port_session(host) if at_port else found.create_tunnel_session(host)
     for _ in range(4):
         for one, other in ((client, server), (server, client)):
             with contextlib.suppress(SSL.WantReadError):
@@ -135,24 +135,24 @@ def test_the_cipher(confdir: Path, offered: bytes, chosen: str) -> None:
 
 def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store, OWN, limit=2)
-    first = found.connection("a.example").get_context()
-    found.connection("b.example")
-    assert found.connection("a.example").get_context() is first
-    found.connection("c.example")
-    assert found.connection("a.example").get_context() is first
+    found = Certificates(lambda: store, OWN, max_contexts=2)
+    first = found.create_tunnel_session("a.example").get_context()
+    found.create_tunnel_session("b.example")
+    assert found.create_tunnel_session("a.example").get_context() is first
+    found.create_tunnel_session("c.example")
+    assert found.create_tunnel_session("a.example").get_context() is first
     assert len(found._contexts) == 2
 
 
 def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
     signers = [load(confdir)]
     found = Certificates(lambda: signers[-1], OWN)
-    before = found.connection("a.example").get_context()
+    before = found.create_tunnel_session("a.example").get_context()
     other = tmp_path / "other"
     CertStore.create_store(other, "mitmproxy", 2048)
     signers.append(load(other))
-    assert found.connection("a.example").get_context() is not before
-    assert found.ca_expires is not None
+    assert found.create_tunnel_session("a.example").get_context() is not before
+    assert found.ca_expires_at is not None
 
 
 def sent_by(ca: Issued, *others: Issued) -> list[str]:
@@ -174,31 +174,31 @@ def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
 
 def test_without_a_ca_nothing_is_served() -> None:
     found = Certificates(lambda: None, OWN)
-    assert (found.ready, found.ca_expires) == (False, None)
+    assert (found.is_ready, found.ca_expires_at) == (False, None)
     with pytest.raises(RuntimeError, match="no CA"):
-        found.connection("a.example")
+        found.create_tunnel_session("a.example")
 
 
 def test_names_that_no_connector_has_come_at_a_bounded_rate_and_take_no_place_of_others(confdir: Path) -> None:
     store, clock = load(confdir), [0.0]
-    found = Certificates(lambda: store, OWN, known=lambda host: host == "k8s.example", now=lambda: clock[0])
-    ours = found.connection("k8s.example").get_context()
-    for number in range(int(certificates.INVENTED_BURST)):
-        found.connection(f"{number}.example")
+    found = Certificates(lambda: store, OWN, is_connector_host=lambda host: host == "k8s.example", now=lambda: clock[0])
+    ours = found.create_tunnel_session("k8s.example").get_context()
+    for number in range(int(certificates.UNKNOWN_BURST)):
+        found.create_tunnel_session(f"{number}.example")
     with pytest.raises(TooManyNamesError):
-        found.connection("another.example")
-    assert found.connection("49.example").get_context() is not ours
-    assert found.connection("k8s.example").get_context() is ours
-    clock[0] = 1 / certificates.INVENTED_RATE
-    found.connection("another.example")
+        found.create_tunnel_session("another.example")
+    assert found.create_tunnel_session("49.example").get_context() is not ours
+    assert found.create_tunnel_session("k8s.example").get_context() is ours
+    clock[0] = 1 / certificates.UNKNOWN_RATE
+    found.create_tunnel_session("another.example")
     with pytest.raises(TooManyNamesError):
-        found.connection("one-more.example")
+        found.create_tunnel_session("one-more.example")
 
 
 def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
     store = load(confdir)
     found = Certificates(lambda: store, OWN, now=lambda: 0.0)
-    for number in range(int(certificates.INVENTED_BURST)):
+    for number in range(int(certificates.UNKNOWN_BURST)):
         assert f"{number}.example" in names(handshake(found, "k8s.example", name=f"{number}.example"))
     assert names(handshake(found, "k8s.example", name="another.example")) == {"k8s.example"}
 
@@ -206,10 +206,10 @@ def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path
 def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "MAX_INVENTED", 2)
     store = load(confdir)
-    found = Certificates(lambda: store, OWN, known=lambda host: False)
+    found = Certificates(lambda: store, OWN, is_connector_host=lambda host: False)
     for number in range(5):
-        found.connection(f"{number}.example")
-    assert len(found._invented) == 2
+        found.create_tunnel_session(f"{number}.example")
+    assert len(found._unknown_contexts) == 2
 
 
 @pytest.mark.parametrize(

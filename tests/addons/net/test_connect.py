@@ -66,11 +66,11 @@ async def test_an_open_one_is_told_and_its_end_whoever_has_it_then(told: Told, l
             for _ in range(10):
                 await asyncio.sleep(0)
             came = bytearray()
-            found.deliver = came.extend
+            found.on_data = came.extend
             assert not came
             found.start()
             await until(lambda: came == b"before it is served")
-        found.leave_alone()
+        found.clear_callbacks()
         found.abort()
         await until(lambda: told.hooks == ["connect", "connected", "disconnected"])
         assert server.timestamp_end is not None

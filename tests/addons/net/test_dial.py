@@ -11,8 +11,8 @@ from OpenSSL import SSL
 
 from addons.net.connect import TargetServer
 from addons.net.dial import Dial
-from addons.net.events import TimeUp, Wait
-from addons.net.resolver import Resolved, Resolver
+from addons.net.events import TimerExpired, TimerKind
+from addons.net.resolver import ResolvedAddresses, Resolver
 from addons.net.tls import TlsStream
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.address_policy import AddressPolicy
@@ -166,7 +166,7 @@ async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, 
     assert "cannot be resolved" in answer.json()["message"]
 
 
-class Line:
+class FakeSockets:
     """The sockets of a client, whose network is the test."""
 
     def __init__(self) -> None:
@@ -174,23 +174,27 @@ class Line:
         self.dialled: list[tuple[TargetServer, Callable[[str], None]]] = []
         self.closed: list[Connection] = []
         self.sent: list[bytes] = []
-        self.resolved: Callable[[Resolved], None] = lambda _: None
+        self.resolved: Callable[[ResolvedAddresses], None] = lambda _: None
 
-    def arm(self, seconds: float, wait: Wait) -> int:
+    def arm(self, seconds: float, wait: TimerKind) -> int:
         self.armed.append(seconds)
         return len(self.armed)
 
     def disarm(self) -> None:
         pass
 
-    def wait_for(
-        self, name: str, work: Coroutine[Any, Any, Resolved], otherwise: Resolved, then: Callable[[Resolved], None]
+    def run_task(
+        self,
+        name: str,
+        work: Coroutine[Any, Any, ResolvedAddresses],
+        fallback: ResolvedAddresses,
+        on_done: Callable[[ResolvedAddresses], None],
     ) -> None:
         work.close()
-        self.resolved = then
+        self.resolved = on_done
 
-    def dial(self, server: TargetServer, then: Callable[[str], None]) -> None:
-        self.dialled.append((server, then))
+    def dial(self, server: TargetServer, on_done: Callable[[str], None]) -> None:
+        self.dialled.append((server, on_done))
 
     def close(self, connection: Connection) -> None:
         self.closed.append(connection)
@@ -198,11 +202,11 @@ class Line:
     def sender(self, connection: Connection) -> Callable[[bytes], None]:
         return self.sent.append
 
-    def finish(self, connection: Connection) -> None:
+    def send_eof(self, connection: Connection) -> None:
         pass
 
 
-def dial(line: Line, then: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b"") -> Dial:
+def dial(line: FakeSockets, then: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b"") -> Dial:
     """In ten seconds."""
     address = Address(host=host, port=6443)
     target = Usable(key=ObjectKey("a", "k"), uid="", address=address, credential=None, secret_name=None, ca=ca)
@@ -212,11 +216,11 @@ def dial(line: Line, then: Callable[[TlsStream | Deny], None], host: str = "h.ex
 
 
 def test_each_address_has_its_share_of_the_time_and_the_connection_of_one_that_failed_is_closed() -> None:
-    line, outcomes = Line(), list[TlsStream | Deny]()
+    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
     dialling = dial(line, outcomes.append)
-    line.resolved(Resolved(("10.0.0.1", "10.0.0.2")))
+    line.resolved(ResolvedAddresses(("10.0.0.1", "10.0.0.2")))
     assert line.armed[-1] <= 5
-    dialling.handle(TimeUp(Wait.TARGET, len(line.armed)))
+    dialling.handle_event(TimerExpired(TimerKind.TARGET, len(line.armed)))
     (first, _), (second, failed) = line.dialled
     assert [first.address, second.address] == [("10.0.0.1", 6443), ("10.0.0.2", 6443)]
     assert line.closed == [first]
@@ -228,9 +232,9 @@ def test_each_address_has_its_share_of_the_time_and_the_connection_of_one_that_f
 
 
 def test_what_is_resolved_after_nobody_waits_any_more_is_not_dialled() -> None:
-    line, outcomes = Line(), list[TlsStream | Deny]()
-    dial(line, outcomes.append).abandon()
-    line.resolved(Resolved(("10.0.0.1",)))
+    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
+    dial(line, outcomes.append).cancel()
+    line.resolved(ResolvedAddresses(("10.0.0.1",)))
     assert (line.dialled, outcomes) == ([], [])
 
 
@@ -240,7 +244,7 @@ def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: Issued, targ
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_privatekey(target_certificate.key)
     context.use_certificate(target_certificate.certificate)
-    line, outcomes = Line(), list[TlsStream | Deny]()
+    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
     dialling = dial(line, outcomes.append, "127.0.0.1", target_ca.pem)
     ((reached, opened),) = line.dialled
     opened("")

@@ -9,7 +9,7 @@ from mitmproxy.proxy.server_hooks import ClientConnectedHook
 from mitmproxy.test import taddons
 from mitmproxy.test.tflow import tclient_conn, tflow
 
-from addons.net.hooks import tell, tell_later
+from addons.net.hooks import run_hook, schedule_hook
 from tests.fakes.waiting import until
 
 
@@ -29,7 +29,7 @@ class Told:
 async def test_who_is_told_of_a_flow_may_hold_it() -> None:
     with taddons.context(Told()):
         flow = tflow()
-        telling = asyncio.ensure_future(tell(HttpRequestHook(flow)))
+        telling = asyncio.ensure_future(run_hook(HttpRequestHook(flow)))
         await until(lambda: flow.intercepted)
         assert not telling.done()
         flow.resume()
@@ -40,5 +40,5 @@ async def test_nobody_waits_for_what_is_told_later() -> None:
     told = Told()
     with taddons.context(told):
         client = tclient_conn()
-        tell_later(ClientConnectedHook(client))
+        schedule_hook(ClientConnectedHook(client))
         await until(lambda: told.clients == [client])

@@ -1,4 +1,4 @@
-from addons.net.hosts import Hosts
+from addons.net.hosts import ConnectorHosts
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from connector_store.store import Store
@@ -7,7 +7,7 @@ from tests.fakes.manifests import connector
 
 def test_hosts_follow_the_connectors() -> None:
     store = Store()
-    hosts = Hosts(store)
+    hosts = ConnectorHosts(store)
     assert "a.example" not in hosts
     one = parse_connector(connector("one", "https://A.example:6443/x"))
     rejected = parse_connector(connector("two", "http://b.example"))

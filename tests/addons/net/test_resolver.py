@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from addons.net import resolver
-from addons.net.resolver import LONGEST_KEPT, MAX_ADDRESSES, Resolved, Resolver
+from addons.net.resolver import MAX_ADDRESSES, MAX_TTL, ResolvedAddresses, Resolver
 from tests.fakes.name_server import NameServer
 from tests.fakes.waiting import until
 
@@ -67,7 +67,7 @@ async def test_addresses_are_bounded() -> None:
 )  # fmt: skip
 async def test_what_is_not_there_is_said_in_words(name: str, problem: str) -> None:
     async with asking(NameServer(TABLE)) as found:
-        assert await found.resolve(name, 6443) == Resolved((), problem)
+        assert await found.resolve(name, 6443) == ResolvedAddresses((), problem)
 
 
 async def test_an_answer_is_kept_as_long_as_its_ttl_says() -> None:
@@ -105,7 +105,7 @@ async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyP
     async with NameServer(TABLE, ttl=1_000_000) as server:
         found = Resolver(servers=[server.address], now=lambda: now)
         await found.resolve("a.example", 6443)
-        now = float(LONGEST_KEPT)
+        now = float(MAX_TTL)
         await found.resolve("a.example", 6443)
         assert len(server.queries) == 4
         found.close()
@@ -140,7 +140,7 @@ async def test_many_records_count_as_many_answers() -> None:
         await found.resolve("many.example", 6443)
         channel = found._channel
         assert channel is not None
-        assert channel._held == 30
+        assert channel._record_count == 30
 
 
 async def test_names_whose_servers_are_silent_keep_no_other_waiting() -> None:
@@ -159,7 +159,7 @@ async def test_many_who_ask_for_one_name_are_one_question() -> None:
     server = NameServer(TABLE)
     async with asking(server) as found:
         answers = await asyncio.gather(*(found.resolve("a.example", 6443) for _ in range(50)))
-    assert set(answers) == {Resolved(("192.0.2.1",))}
+    assert set(answers) == {ResolvedAddresses(("192.0.2.1",))}
     assert len(server.queries) == 2
 
 

@@ -13,9 +13,9 @@ from mitmproxy.proxy import events
 
 from addons.net import sockets
 from addons.net.connect import TargetServer
-from addons.net.events import TimeUp, Wait
-from addons.net.sockets import GRAIN, MANY_ENDED, Farewell, Sockets
-from addons.net.tcp import KEEPALIVE, TcpConnection, keep_alive
+from addons.net.events import TimerExpired, TimerKind
+from addons.net.sockets import MAX_CLOSED, TIMER_RESOLUTION, CloseTimeouts, Sockets
+from addons.net.tcp import KEEPALIVE, TcpConnection, enable_keepalive
 from addons.relay.requests import Requests
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
@@ -29,7 +29,7 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: FakeTarget) -> 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_response()
-    served = tuple(proxy.sockets._open.values())
+    served = tuple(proxy.sockets._connections.values())
     assert len(served) == 2
     for _, each in served:
         sock = each.transport.get_extra_info("socket")
@@ -47,7 +47,7 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
     seen = set()
     for _ in range(200):
         with socket.socket() as sock:
-            keep_alive(sock.fileno())
+            enable_keepalive(sock.fileno())
             seen.add(tuple(sock.getsockopt(socket.IPPROTO_TCP, option) for option in KEEPALIVE))
     assert len(seen) > 10
 
@@ -56,7 +56,7 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
 async def test_who_is_refused_and_does_not_close_is_closed(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, takes: bool
 ) -> None:
-    proxy.set_farewell(Farewell(linger=0.05, look=0.05))
+    proxy.set_farewell(CloseTimeouts(linger=0.05, poll=0.05))
     if not takes:
         monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: 1))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
@@ -83,8 +83,8 @@ async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_re
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
-    wires = dict(proxy.sockets._open)
-    await until(lambda: proxy.connection_count == 0 or not all(each.reads for _, each in wires.values()))
+    wires = dict(proxy.sockets._connections)
+    await until(lambda: proxy.connection_count == 0 or not all(each.is_reading for _, each in wires.values()))
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
     assert len((await client.read_response()).body) == SIZE
     client.close()
@@ -108,7 +108,7 @@ async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client
     sending = asyncio.ensure_future(client.send(head + b"x" * SIZE))
     await until(lambda: bool(target.received))
     served = proxy.sockets
-    await until(lambda: proxy.connection_count == 0 or not served._client.reads)
+    await until(lambda: proxy.connection_count == 0 or not served._client_tcp.is_reading)
     go_on.set()
     assert (await client.read_response()).status == 200
     await sending
@@ -136,7 +136,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
 
     unsent = [1]
-    proxy.set_farewell(Farewell(linger=0, cut=0, look=0))
+    proxy.set_farewell(CloseTimeouts(linger=0, flush=0, poll=0))
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
@@ -145,7 +145,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
     await client.handshake()
     served = proxy.sockets
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await until(lambda: served._over)
+    await until(lambda: served._is_closing)
     for _ in range(100):
         await asyncio.sleep(0)
     assert proxy.connection_count == 1
@@ -156,7 +156,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
 
 @pytest.mark.usefixtures("gone_at_once")
 async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: FakeTarget) -> None:
-    proxy.set_farewell(Farewell(cut=0.05))
+    proxy.set_farewell(CloseTimeouts(flush=0.05))
 
     async def endless(conversation: TargetConnection) -> None:
         await conversation.read_head()
@@ -169,10 +169,10 @@ async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Fake
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.reader.readexactly(10)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
-    wire = proxy.sockets._client
+    wire = proxy.sockets._client_tcp
     lost: list[bool] = []
-    wire.lost = lambda: lost.append(True)
-    await until(lambda: wire.unsent)
+    wire.on_lost = lambda: lost.append(True)
+    await until(lambda: wire.unsent_bytes)
     (proxy.folder / "objects.yaml").unlink()
     await until(lambda: proxy.connection_count == 0 and lost)
     client.close()
@@ -181,7 +181,7 @@ async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Fake
 async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
     proxy: Proxy, target: FakeTarget
 ) -> None:
-    proxy.set_farewell(Farewell(cut=0.05))
+    proxy.set_farewell(CloseTimeouts(flush=0.05))
     gc.collect()
     gc.disable()
     try:
@@ -234,31 +234,31 @@ async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leav
     assert target.received == b""
 
 
-class Heard:
+class RecordingStage:
     """A stage that is told of time that is up, and does nothing."""
 
     def __init__(self) -> None:
-        self.times: list[tuple[Wait, int]] = []
+        self.times: list[tuple[TimerKind, int]] = []
 
-    def received(self, connection: Connection, data: memoryview) -> None: ...
+    def data_received(self, connection: Connection, data: memoryview) -> None: ...
 
-    def ended(self, connection: Connection) -> None: ...
+    def eof_received(self, connection: Connection) -> None: ...
 
-    def closed(self) -> None: ...
+    def connection_lost(self) -> None: ...
 
-    def tell(self, event: events.Event) -> None:
-        if isinstance(event, TimeUp):
-            self.times.append((event.wait, event.number))
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, TimerExpired):
+            self.times.append((event.kind, event.timer_id))
 
 
 @pytest.fixture
-async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, Heard]]:
+async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, RecordingStage]]:
     """The sockets of a client that says nothing, without the timer of their gate."""
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     await until(lambda: proxy.connection_count == 1)
-    heard, found = Heard(), proxy.sockets
-    found.serve(heard)
-    found.disarm()
+    heard, found = RecordingStage(), proxy.sockets
+    found.set_stage(heard)
+    found.stop_timer()
     yield found, heard
     found.abort()
     writer.close()
@@ -268,65 +268,67 @@ async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, Heard]]:
 LONG = 3600.0
 
 
-async def test_a_wait_is_told_once_and_not_before_its_time(waiting: tuple[Sockets, Heard]) -> None:
+async def test_a_wait_is_told_once_and_not_before_its_time(waiting: tuple[Sockets, RecordingStage]) -> None:
     found, heard = waiting
     loop = asyncio.get_running_loop()
     due = loop.time() + 0.02
-    number = found.arm(0.02, Wait.TARGET)
+    number = found.start_timer(0.02, TimerKind.TARGET)
     await until(lambda: heard.times)
-    assert loop.time() >= due - GRAIN
-    assert heard.times == [(Wait.TARGET, number)]
+    assert loop.time() >= due - TIMER_RESOLUTION
+    assert heard.times == [(TimerKind.TARGET, number)]
 
 
-async def test_of_waits_that_follow_each_other_the_last_is_told(waiting: tuple[Sockets, Heard]) -> None:
+async def test_of_waits_that_follow_each_other_the_last_is_told(waiting: tuple[Sockets, RecordingStage]) -> None:
     found, heard = waiting
     loop = asyncio.get_running_loop()
-    found.arm(0.01, Wait.CLIENT)
-    found.disarm()
+    found.start_timer(0.01, TimerKind.CLIENT)
+    found.stop_timer()
     due = loop.time() + 0.05
-    number = found.arm(0.05, Wait.TARGET)
+    number = found.start_timer(0.05, TimerKind.TARGET)
     await until(lambda: heard.times)
-    assert loop.time() >= due - GRAIN
-    assert heard.times == [(Wait.TARGET, number)]
+    assert loop.time() >= due - TIMER_RESOLUTION
+    assert heard.times == [(TimerKind.TARGET, number)]
 
 
-async def test_a_wait_that_is_shorter_than_the_one_before_is_told_in_its_time(waiting: tuple[Sockets, Heard]) -> None:
+async def test_a_wait_that_is_shorter_than_the_one_before_is_told_in_its_time(
+    waiting: tuple[Sockets, RecordingStage],
+) -> None:
     found, heard = waiting
-    found.arm(LONG, Wait.CLIENT)
-    number = found.arm(0.01, Wait.TARGET)
+    found.start_timer(LONG, TimerKind.CLIENT)
+    number = found.start_timer(0.01, TimerKind.TARGET)
     await until(lambda: heard.times)
-    assert heard.times == [(Wait.TARGET, number)]
+    assert heard.times == [(TimerKind.TARGET, number)]
 
 
 async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connection(
-    waiting: tuple[Sockets, Heard],
+    waiting: tuple[Sockets, RecordingStage],
 ) -> None:
     found, _ = waiting
-    found.arm(LONG, Wait.CLIENT)
-    timer = found._timer
+    found.start_timer(LONG, TimerKind.CLIENT)
+    timer = found._timer_handle
     for _ in range(3):
-        found.disarm()
-        found.arm(LONG, Wait.CLIENT)
-    assert found._timer is timer
+        found.stop_timer()
+        found.start_timer(LONG, TimerKind.CLIENT)
+    assert found._timer_handle is timer
     found.abort()
     await until(lambda: timer is not None and timer.cancelled())
 
 
 @pytest.mark.parametrize("unsent", [0, 1], ids=["that have ended", "that still have to take what was sent"])
 async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
-    waiting: tuple[Sockets, Heard], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
+    waiting: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
 ) -> None:
     monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent))
     found, _ = waiting
     dialled: list[str] = []
-    for number in range(1, 3 * MANY_ENDED):
+    for number in range(1, 3 * MAX_CLOSED):
         server = TargetServer(address=("127.0.0.1", target.port))
         found.dial(server, dialled.append)
         await until(lambda: len(dialled) == number)  # noqa: B023 - it is waited for here
         found.close(server)
-    held = len(found._open)
-    assert (held <= MANY_ENDED + 1) is (not unsent)
-    assert found.client.id in found._open
+    held = len(found._connections)
+    assert (held <= MAX_CLOSED + 1) is (not unsent)
+    assert found.client.id in found._connections
 
 
 async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
@@ -348,5 +350,5 @@ async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_conn
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: target.received)
     # Not TLS: the client's connection is closed, and what runs ends with it.
-    proxy.sockets._client.deliver(memoryview(b"no TLS"))
+    proxy.sockets._client_tcp.on_data(memoryview(b"no TLS"))
     await until(left.is_set)

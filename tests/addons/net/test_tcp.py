@@ -24,14 +24,14 @@ class Side:
         self.received = bytearray()
         self.ends: list[bool] = []
         """False: FIN; True: lost."""
-        wire.deliver = self._take
-        wire.ended = self.ends.append
+        wire.on_data = self._take
+        wire.on_eof = self.ends.append
 
     def _take(self, data: memoryview) -> None:
         self.received += data
 
     async def pass_on_to(self, other: "Side") -> None:
-        self.wire.deliver = lambda data: other.wire.send(bytes(data))
+        self.wire.on_data = lambda data: other.wire.send(bytes(data))
 
     async def flood(self, maximum: int) -> int:
         """Send until nothing more is taken, or `maximum` bytes; returns how many were."""
@@ -86,7 +86,7 @@ async def test_whoever_waits_for_it_may_start_it_at_once() -> None:
     received = bytearray()
 
     def made(wire: TcpConnection) -> None:
-        wire.deliver = received.extend
+        wire.on_data = received.extend
         wire.start()
 
     with peer:
@@ -115,12 +115,12 @@ async def test_a_held_wire_gives_nothing_until_it_is_released() -> None:
     async with side() as found:
         found.peer.send(b"a")
         await until(lambda: found.received == b"a")
-        found.wire.hold()
+        found.wire.pause_reading()
         found.peer.send(b"b")
         for _ in range(10):
             await asyncio.sleep(0)
         assert found.received == b"a"
-        found.wire.release()
+        found.wire.resume_reading()
         await until(lambda: found.received == b"ab")
 
 
@@ -129,9 +129,9 @@ async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
 
         def take(data: memoryview) -> None:
             found.received += data
-            found.wire.hold()
+            found.wire.pause_reading()
 
-        found.wire.deliver = take
+        found.wire.on_data = take
         found.peer.send(b"a")
         await until(lambda: found.received == b"a")
         found.peer.send(b"b")
@@ -143,16 +143,16 @@ async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
 async def test_who_is_coupled_and_released_while_it_gives_something_is_read_on() -> None:
     async with side() as found, side() as full, side() as other:
         full.wire.send(bytes(MAX_UNSENT // 2))
-        await until(lambda: full.wire.unsent)
+        await until(lambda: full.wire.unsent_bytes)
 
         def take(data: memoryview) -> None:
             found.received += data
-            found.wire.hold()
+            found.wire.pause_reading()
             found.wire.couple(full.wire)
             found.wire.couple(other.wire)
-            found.wire.release()
+            found.wire.resume_reading()
 
-        found.wire.deliver = take
+        found.wire.on_data = take
         found.peer.send(b"a")
         await until(lambda: found.received == b"a")
         found.peer.send(b"b")
@@ -163,26 +163,26 @@ async def test_what_waits_or_has_ended_is_not_quiet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
         wire = await wire_on(near)
-        assert wire.quiet
+        assert wire.is_quiet
         peer.send(b"unread")
-        await until(lambda: not wire.quiet)
-        assert not wire.gone
+        await until(lambda: not wire.is_quiet)
+        assert not wire.is_peer_closed
         wire.abort()
-        await until(lambda: wire.dead)
-        assert not wire.quiet
+        await until(lambda: wire.is_dead)
+        assert not wire.is_quiet
 
 
 async def test_where_there_is_no_socket_to_ask_nothing_is_quiet_and_nobody_gone() -> None:
     async with side() as found:
         found.wire._descriptor = -1
-        assert (found.wire.quiet, found.wire.gone) == (False, False)
+        assert (found.wire.is_quiet, found.wire.is_peer_closed) == (False, False)
 
 
 async def test_whoever_has_it_is_told_once_it_is_lost() -> None:
     async with side() as found:
         lost: list[bool] = []
-        found.wire.lost = lambda: lost.append(True)
-        found.wire.leave_alone()
+        found.wire.on_lost = lambda: lost.append(True)
+        found.wire.clear_callbacks()
         found.wire.abort()
         await until(lambda: bool(lost))
         assert (found.ends, lost) == ([], [True])
@@ -218,7 +218,7 @@ async def test_the_end_of_one_side_lets_the_other_be_read() -> None:
         await near.flood(64 << 20)
         far.peer.close()
         found = bytearray()
-        near.wire.deliver = found.extend
+        near.wire.on_data = found.extend
         await until(lambda: bool(found))
 
 
@@ -226,7 +226,7 @@ async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
     async with side() as found:
         found.peer.shutdown(socket.SHUT_WR)
         await until(lambda: found.ends == [False])
-        assert found.wire.gone
+        assert found.wire.is_peer_closed
         assert not found.wire.transport.is_closing()
         found.wire.send(b"answer")
         assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b"answer"
@@ -245,8 +245,8 @@ async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
         found.wire.transport.abort()
         await until(lambda: found.ends == [True])
         found.wire.send(b"lost")
-        assert not found.wire.finish()
-        assert found.wire.dead
+        assert not found.wire.send_eof()
+        assert found.wire.is_dead
 
 
 async def test_much_for_a_peer_that_is_gone_is_told_and_raises_nothing() -> None:
@@ -254,13 +254,13 @@ async def test_much_for_a_peer_that_is_gone_is_told_and_raises_nothing() -> None
         found.peer.close()
         found.wire.send(PIECE)
         await until(lambda: found.ends[-1:] == [True])
-        assert found.wire.dead
+        assert found.wire.is_dead
 
 
 async def test_what_the_kernel_does_not_take_of_a_view_is_kept_as_it_was() -> None:
     async with side() as found:
         buffer, sent, received = bytearray(100_000), b"", b""
-        while not found.wire.unsent:
+        while not found.wire.unsent_bytes:
             buffer[:] = bytes((len(sent) // len(buffer),)) * len(buffer)
             found.wire.send(memoryview(buffer))
             sent += buffer
@@ -273,7 +273,7 @@ async def test_what_the_kernel_does_not_take_of_a_view_is_kept_as_it_was() -> No
 async def test_what_is_written_at_once_does_not_overtake_what_waits() -> None:
     async with side() as found:
         sent = 0
-        while not found.wire.unsent:
+        while not found.wire.unsent_bytes:
             found.wire.send(PIECE)
             sent += len(PIECE)
         received = found.peer.recv(sent)
@@ -286,7 +286,7 @@ async def test_what_is_written_at_once_does_not_overtake_what_waits() -> None:
 
 async def test_nobody_hears_of_what_comes_behind_the_end() -> None:
     async with side() as found:
-        found.wire.end()
+        found.wire.close()
         found.peer.close()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -309,13 +309,13 @@ class Unfinished:
 async def test_what_cannot_be_finished_says_so() -> None:
     async with side() as found:
         found.wire.transport = cast("asyncio.Transport", Unfinished(found.wire.transport))
-        assert not found.wire.finish()
+        assert not found.wire.send_eof()
         await until(lambda: found.ends == [True])
 
 
 async def test_after_the_end_nothing_more_is_sent() -> None:
     async with side() as found:
-        assert found.wire.finish()
+        assert found.wire.send_eof()
         found.wire.send(b"late")
         assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b""
 
@@ -328,12 +328,12 @@ async def test_who_is_full_when_coupled_keeps_the_new_opposite_waiting() -> None
         new.wire.couple(near.wire)
         await new.pass_on_to(near)
         assert await new.flood(64 << 20) < 64 << 20
-        assert near.wire.unsent < 1 << 20
+        assert near.wire.unsent_bytes < 1 << 20
 
 
 async def test_what_nobody_takes_ends_the_connection() -> None:
     async with side(max_unsent=1 << 20) as found:
-        await until(lambda: found.wire.reads)
+        await until(lambda: found.wire.is_reading)
         while not found.wire.transport.is_closing():
             found.wire.send(PIECE)
         await until(lambda: found.ends == [True])
@@ -341,7 +341,7 @@ async def test_what_nobody_takes_ends_the_connection() -> None:
 
 async def test_what_is_discarded_is_read_to_its_end() -> None:
     async with side() as found:
-        found.wire.hold()
+        found.wire.pause_reading()
         found.wire.discard()
         assert await found.flood(4 << 20) == 4 << 20
         found.peer.close()
@@ -354,11 +354,11 @@ async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
         near, _ = server.accept()
         wire = await wire_on(near)
         wire.start()
-        wire.hold()
-        assert not wire.gone
+        wire.pause_reading()
+        assert not wire.is_peer_closed
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
-        await until(lambda: wire.gone)
+        await until(lambda: wire.is_peer_closed)
         wire.abort()
 
 
@@ -367,10 +367,10 @@ async def test_a_reset_is_death_and_what_was_sent_before_is_not(unread: bytes) -
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
         wire = await wire_on(near)
-        assert not wire.dead
+        assert not wire.is_dead
         peer.send(unread)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        await until(lambda: wire.dead)
-        assert (wire.gone, wire.quiet) == (True, False)
+        await until(lambda: wire.is_dead)
+        assert (wire.is_peer_closed, wire.is_quiet) == (True, False)
         wire.abort()

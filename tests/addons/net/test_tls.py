@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mitmproxy.connection import Connection, Server
 from OpenSSL import SSL
 
-from addons.net.tls import RecordEnds, TlsStream
+from addons.net.tls import RecordTracker, TlsStream
 from connector_store.trust import TrustStore
 from lab.certificates import Issued, make_leaf
 
@@ -19,13 +19,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
-        self.ended = False
+        self.at_eof = False
 
     def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]:
         return lambda data: self.pieces.append(bytes(data))
 
-    def finish(self, connection: Connection) -> None:
-        self.ended = True
+    def send_eof(self, connection: Connection) -> None:
+        self.at_eof = True
 
     def take(self) -> bytes:
         taken = b"".join(self.pieces)
@@ -65,8 +65,8 @@ def shake(one: End, other: End) -> None:
 def test_two_peers_agree_and_pass_plain_text(target_ca: Issued, target_certificate: Issued) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    assert near.peer.established
-    assert far.peer.established
+    assert near.peer.is_established
+    assert far.peer.is_established
     big = b"x" * 300_000
     near.peer.send(big)
     assert far.peer.receive(near.sent.take()) == big
@@ -131,11 +131,11 @@ def test_much_behind_the_end_of_a_session_is_left_out(target_ca: Issued, target_
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"last")
-    near.peer.finish()
+    near.peer.send_eof()
     assert far.peer.receive(near.sent.take() + b"x" * 100_000) == b"last"
     assert far.peer.receive(b"x" * 100_000) == b""
     far.peer.send(b"answer")
-    far.peer.finish()
+    far.peer.send_eof()
     assert near.peer.receive(far.sent.take()) == b"answer"
 
 
@@ -171,7 +171,7 @@ def begin(near: End, far: End) -> None:
     near.peer.receive(b"")
     far.peer.receive(near.sent.take())
     near.peer.receive(far.sent.take())
-    assert (near.peer.established, far.peer.established) == (True, False)
+    assert (near.peer.is_established, far.peer.is_established) == (True, False)
 
 
 def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_piece(
@@ -184,7 +184,7 @@ def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_p
     assert far.sent.pieces == []
     far.peer.send(b"answer")
     assert len(far.sent.pieces) == 1
-    assert not far.peer._swollen
+    assert not far.peer._has_large_buffers
     assert near.peer.receive(far.sent.take()) == b"answer"
 
 
@@ -210,7 +210,7 @@ def test_tickets_that_wait_go_out_with_what_comes_next_or_with_the_end(
     assert far.peer.receive(near.sent.take()) == b", its rest"
     assert len(far.sent.pieces) == 1
     far.sent.take()
-    far.peer.finish()
+    far.peer.send_eof()
     assert len(far.sent.pieces) == 1
 
 
@@ -218,10 +218,10 @@ def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certif
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"last")
-    near.peer.finish()
-    assert near.sent.ended
+    near.peer.send_eof()
+    assert near.sent.at_eof
     assert far.peer.receive(near.sent.take()) == b"last"
-    assert far.peer.ended
+    assert far.peer.at_eof
     with pytest.raises(ConnectionError, match="TLS failed"):
         near.peer.send(b"more")
 
@@ -229,8 +229,8 @@ def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certif
 def test_what_was_cut_off_has_no_end_of_a_session(target_ca: Issued, target_certificate: Issued) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.finish(whole=False)
-    assert (near.sent.take(), near.sent.ended) == (b"", True)
+    near.peer.send_eof(clean=False)
+    assert (near.sent.take(), near.sent.at_eof) == (b"", True)
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_a_damaged_record_ends_the_session(target_ca: Issued, target_certificate
 
 def test_before_the_handshake_an_end_is_only_a_fin(target_ca: Issued) -> None:
     found = client(target_ca)
-    found.peer.finish()
-    assert (found.sent.take(), found.sent.ended) == (b"", True)
+    found.peer.send_eof()
+    assert (found.sent.take(), found.sent.at_eof) == (b"", True)
 
 
 RECORDS = st.lists(
@@ -302,15 +302,15 @@ RECORDS = st.lists(
 def test_for_every_cut_it_is_between_exactly_where_a_record_ends(records: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(records)
     ends = {sum(map(len, records[:count])) for count in range(len(records) + 1)}
-    found, at = RecordEnds(), 0
+    found, at = RecordTracker(), 0
     while at < len(stream):
         size = data.draw(st.integers(1, len(stream) - at))
         found.receive(memoryview(stream)[at : at + size])
         at += size
-        assert found.between == (at in ends)
+        assert found.is_between_records == (at in ends)
 
 
 def test_before_anything_came_and_after_nothing_it_is_between() -> None:
-    found = RecordEnds()
+    found = RecordTracker()
     found.receive(b"")
-    assert found.between
+    assert found.is_between_records

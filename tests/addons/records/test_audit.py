@@ -5,7 +5,7 @@ import json
 import pytest
 
 from addons.records import audit
-from addons.records.audit import AuditLog, Form
+from addons.records.audit import AuditLog, LineFormat
 from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
@@ -38,10 +38,12 @@ EXCHANGE = Record(
 
 
 class Output:
-    def __init__(self, *, commands: bool = True, form: Form = "json") -> None:
+    def __init__(self, *, commands: bool = True, form: LineFormat = "json") -> None:
         self.text = ""
         self.woken = 0
-        self.log = AuditLog(self.write, now=lambda: 1_700_000_000.5, commands=commands, wake=self.wake, form=form)
+        self.log = AuditLog(
+            self.write, now=lambda: 1_700_000_000.5, commands=commands, schedule_flush=self.wake, line_format=form
+        )
 
     def write(self, text: str) -> None:
         self.text += text
@@ -137,7 +139,7 @@ def test_tells_how_many_lines_nobody_read(monkeypatch: pytest.MonkeyPatch) -> No
         output.log.record(EXCHANGE)
     output.log.flush()
     *written, told = output.lines()
-    assert (len(written), output.log.dropped) == (2, 3)
+    assert (len(written), output.log.dropped_count) == (2, 3)
     assert (told["event"], told["lines"], told["reason"]) == ("lost", 3, "nobody read the audit log in time")
     output.log.record(EXCHANGE)
     output.log.flush()
@@ -151,38 +153,38 @@ def test_long_lines_wait_within_a_bound_of_their_size(monkeypatch: pytest.Monkey
     monkeypatch.setattr(audit, "MAX_WAITING_SIZE", 2 * len(output.text) - 2)
     for _ in range(3):
         output.log.record(EXCHANGE)
-    assert output.log.dropped == 1
+    assert output.log.dropped_count == 1
 
 
 def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "MAX_WAITING", 4)
     output = Output()
     output.log.record(EXCHANGE)
-    assert not output.log.full
+    assert not output.log.is_full
     output.log.record(EXCHANGE)
-    assert output.log.full
+    assert output.log.is_full
     output.log.flush()
-    assert not output.log.full
+    assert not output.log.is_full
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_counted(form: Form) -> None:
+def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_counted(form: LineFormat) -> None:
     output = Output(form=form)
     stranger = EXCHANGE._replace(identity=None, event="connect", status=407)
-    for _ in range(int(audit.STRANGERS_BURST) + 7):
+    for _ in range(int(audit.UNAUTHENTICATED_BURST) + 7):
         output.log.record(stranger)
     output.log.record(EXCHANGE)
     output.log.flush()
     *written, told = output.text.splitlines()
-    assert len(written) == audit.STRANGERS_BURST + 1
+    assert len(written) == audit.UNAUTHENTICATED_BURST + 1
     assert "7" in told
     assert "omitted" in told
-    assert output.log.dropped == 0
+    assert output.log.dropped_count == 0
 
 
 def test_what_is_omitted_is_told_though_nothing_else_comes() -> None:
     output = Output()
-    for _ in range(int(audit.STRANGERS_BURST)):
+    for _ in range(int(audit.UNAUTHENTICATED_BURST)):
         output.log.record(EXCHANGE._replace(identity=None))
     output.log.flush()
     output.log.record(EXCHANGE._replace(identity=None))
@@ -204,5 +206,5 @@ def test_a_long_target_is_told_and_not_kept() -> None:
     output.log.record(EXCHANGE._replace(target=target))
     output.log.flush()
     assert "a" * 5000 in output.text
-    assert audit._what.cache_info().currsize <= audit.REMEMBERED
+    assert audit._request_members.cache_info().currsize <= audit.CACHE_SIZE
     assert len(target) > audit.MAX_TEXT

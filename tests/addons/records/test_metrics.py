@@ -87,7 +87,7 @@ def test_what_ends_in_words_of_its_own_is_no_denial() -> None:
 
 def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> None:
     metrics = Metrics()
-    metrics.objects(dict, lambda key: key.name == "other")
+    metrics.set_objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
         metrics.record(REQUEST._replace(connector=key, stream="watch"))
     assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
@@ -102,9 +102,9 @@ def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> 
 def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     lost: list[str] = []
     metrics = Metrics(audit_lost=lambda: len(lost))
-    metrics.gauge("connector_store_synced", "All lists are in", lambda: 1)
-    metrics.gauge("connector_ca_expiry_timestamp_seconds", "Until the CA expires", lambda: None)
-    metrics.objects(lambda: {"Connector": 7}, lambda _: True)
+    metrics.add_gauge("connector_store_synced", "All lists are in", lambda: 1)
+    metrics.add_gauge("connector_ca_expiry_timestamp_seconds", "Until the CA expires", lambda: None)
+    metrics.set_objects(lambda: {"Connector": 7}, lambda _: True)
     metrics.token_reviews["granted"] += 1
     metrics.watch_restarts["Secret"] += 1
     lost.append("a line")

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from addons.records.output import Output
+from addons.records.output import AuditWriter
 from tests.fakes.waiting import until
 
 
@@ -22,7 +22,7 @@ class SlowStream(io.StringIO):
 async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
     stream = SlowStream()
     waiting: list[str] = []
-    output = Output(lambda: stream)
+    output = AuditWriter(lambda: stream)
 
     def flush() -> None:
         if waiting:
@@ -32,10 +32,10 @@ async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
 
     output.flush = flush
     waiting.append("1")
-    output.wake()
+    output.schedule_flush()
     await until(lambda: not waiting)
     waiting.append("2")
-    output.wake()
+    output.schedule_flush()
     assert stream.getvalue() == ""
     stream.go_on.set()
     await until(lambda: stream.getvalue() == "12")
@@ -45,7 +45,7 @@ async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
 async def test_what_waits_at_the_end_is_still_written_behind_what_is_being_written() -> None:
     stream = SlowStream()
     waiting = ["2\n"]
-    output = Output(lambda: stream)
+    output = AuditWriter(lambda: stream)
     output.flush = lambda: output.write(waiting.pop())
     output.write("1\n")
     output.close()
@@ -71,15 +71,15 @@ async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_com
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = BrokenStream()
-    output = Output(lambda: stream)
+    output = AuditWriter(lambda: stream)
     output.write("1\n2\n")
-    await until(lambda: output.lost == 2)
-    assert output.failing
+    await until(lambda: output.lost_count == 2)
+    assert output.is_failing
     output.write("2\n")
-    await until(lambda: output.lost == 3)
+    await until(lambda: output.lost_count == 3)
     assert caplog.messages == ["audit lines cannot be written: BrokenPipeError"]
     stream.whole = True
     output.write("3\n")
-    await until(lambda: stream.getvalue() == "3\n" and not output.failing)
+    await until(lambda: stream.getvalue() == "3\n" and not output.is_failing)
     output.close()
-    assert output.lost == 3
+    assert output.lost_count == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.records.readable import readable
+from addons.records.readable import format_text
 from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
@@ -40,11 +40,11 @@ def record(method: str, target: str, **changes: object) -> Record:
     ],
 )  # fmt: skip
 def test_a_line(exchange: Record, text: str) -> None:
-    clock, _, rest = readable(exchange, now=1_700_000_000.5, commands=True).partition(" ")
+    clock, _, rest = format_text(exchange, now=1_700_000_000.5, commands=True).partition(" ")
     assert len(clock.split(":")) == 3
     assert rest == text
 
 
 def test_commands_are_left_out_when_told_so() -> None:
-    shown = readable(record("POST", "/api/v1/namespaces/web/pods/a/exec?command=ls"), now=0, commands=False)
+    shown = format_text(record("POST", "/api/v1/namespaces/web/pods/a/exec?command=ls"), now=0, commands=False)
     assert "ls" not in shown

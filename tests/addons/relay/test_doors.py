@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.access.grant import Asked, Grant
+from addons.access.grant import ConnectorRequest, TunnelGrant
 from addons.http1.messages import RequestHead
 from addons.relay.doors import DirectRoute, RoutedRequest, TunnelRoute
 from connector_store.domain.base.headers import Headers
@@ -22,13 +22,13 @@ def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
 
 
 def test_in_a_tunnel_the_token_of_the_connect_is_that_of_each_request() -> None:
-    door = TunnelRoute(Grant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
-    assert door.connector_request == Asked(KEY, "h:1", "of CONNECT")
+    door = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
+    assert door.connector_request == ConnectorRequest(KEY, "h:1", "of CONNECT")
     assert door.resolve(head("/api")) == RoutedRequest(door.connector_request, head("/api"))
 
 
 def test_else_each_request_brings_its_own() -> None:
-    door = TunnelRoute(Grant(key=KEY, authority="h:1", host="h", token=None))
+    door = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token=None))
     assert door.connector_request is None
     found = door.resolve(head("/api", token="own"))
     assert isinstance(found, RoutedRequest)
@@ -53,7 +53,7 @@ def test_a_request_names_its_connector(server_name: str | None, target: str, hos
     found = door.resolve(head(target, host))
     assert door.is_for_connector(head(target, host))
     assert isinstance(found, RoutedRequest)
-    assert (found.connector_request, found.head.target) == (Asked(KEY, None, "t"), rest.encode())
+    assert (found.connector_request, found.head.target) == (ConnectorRequest(KEY, None, "t"), rest.encode())
 
 
 @pytest.mark.parametrize(

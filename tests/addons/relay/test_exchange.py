@@ -2,8 +2,8 @@
 
 import pytest
 
-from addons.access.admission import Decision
-from addons.access.grant import Asked
+from addons.access.admission import AuthorizationResult
+from addons.access.grant import ConnectorRequest
 from addons.http1.messages import BodyEnd, EndOfMessage, RequestHead
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
@@ -21,7 +21,7 @@ SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"
 
 def turn(path: bytes = b"/api", *, body: int | BodyEnd = 0) -> Exchange:
     head = RequestHead(b"GET", path, 1, Headers([(b"User-Agent", b"k")]), body)
-    return Exchange(head=head, connector_request=Asked(KEY, "h:1", "t"), source_ip="10.0.0.1")
+    return Exchange(head=head, connector_request=ConnectorRequest(KEY, "h:1", "t"), source_ip="10.0.0.1")
 
 
 def answer(found: Exchange, data: bytes, records: list[Record]) -> None:
@@ -56,13 +56,13 @@ def test_a_stream_is_written_when_it_begins_and_when_it_ends(path: bytes, data: 
     records: list[Record] = []
     found = turn(path)
     answer(found, data, records)
-    assert [(each.event, each.stream) for each in records] == [("request", kind)]
+    assert [(each.event, each.stream_kind) for each in records] == [("request", kind)]
     assert found.response is not None
     assert found.response.head is not None
     assert found.response.head.headers == (), "it may last for days, and nobody looks at them again"
     found.bytes_out = 7
     found.record_end("it was cut", (records.append,))
-    assert (records[1].event, records[1].stream, records[1].cause) == ("stream", kind, "it was cut")
+    assert (records[1].event, records[1].stream_kind, records[1].cause) == ("stream", kind, "it was cut")
     assert records[1].bytes_out == 7
 
 
@@ -95,7 +95,7 @@ def test_a_body_is_framed_for_the_target() -> None:
 
 def test_its_text_form_shows_no_token() -> None:
     found = turn()
-    found.authorization = Decision(denial.too_many_connections(1), KEY, None, "canary")
+    found.authorization = AuthorizationResult(denial.too_many_connections(1), KEY, None, "canary")
     assert "canary" not in repr(found)
 
 

@@ -62,10 +62,10 @@ class Proxy:
         )
         self.landing = Pages(
             checks=Checks(
-                missing=self.store.unsynced_sources,
+                unsynced=self.store.unsynced_sources,
                 access=self.access,
-                lending=fixed_target_tokens(self.store.get),
-                rules=AccessPolicy(),
+                target_tokens=fixed_target_tokens(self.store.get),
+                policy=AccessPolicy(),
             ),
             ca=lambda: self.ca,
             proxy_url=self.url,

@@ -66,7 +66,7 @@ async def test_both_ends_of_a_pipe_close_at_once(proxy: Proxy, target: FakeTarge
         BelowTls(target.connections[-1].writer).abort()
         await until(lambda: proxy.connection_count == 0)
         assert [each.event for each in records].count("stream") == count
-    assert not proxy.shared.checks.taken
+    assert not proxy.shared.checks.connection_counts
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
     cause: str,
 ) -> None:
     ends: list[bool] = []
-    finish = TlsStream.finish
+    finish = TlsStream.send_eof
 
     def keep(self: TlsStream, *, whole: bool = True) -> None:
         ends.append(whole)
-        finish(self, whole=whole)
+        finish(self, clean=whole)
 
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()
@@ -110,12 +110,12 @@ async def test_to_the_target_a_client_ends_as_it_has_ended(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, properly: bool
 ) -> None:
     ends: list[bool] = []
-    finish = TlsStream.finish
+    finish = TlsStream.send_eof
 
     def keep(self: TlsStream, *, whole: bool = True) -> None:
         if isinstance(self.connection, Server):
             ends.append(whole)
-        finish(self, whole=whole)
+        finish(self, clean=whole)
 
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.net.sockets import Farewell
+from addons.net.sockets import CloseTimeouts
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection, respond_to_all
@@ -258,7 +258,7 @@ async def test_what_comes_behind_a_request_waits_for_its_answer_unread(proxy: Pr
     await client.send(get(target))
     await until(lambda: b"GET " in target.received)
     await client.send(get(target, "/next")[:10])
-    await until(lambda: not proxy.sockets._client.reads)
+    await until(lambda: not proxy.sockets._client_tcp.is_reading)
     await client.send(get(target, "/next")[10:])
     go_on.set()
     assert (await client.read_response()).status == 200
@@ -313,17 +313,17 @@ async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy:
     await client.send(get(target))
     assert (await client.read_response()).status == 200
     await client.send(get(target)[:10])
-    await until(lambda: proxy.sockets._then is not None)
+    await until(lambda: proxy.sockets._timer_callback is not None)
     await client.send(get(target)[10:])
     await until(lambda: target.received.count(b"GET ") == 2)
-    assert proxy.sockets._then is None
+    assert proxy.sockets._timer_callback is None
     go_on.set()
     assert (await client.read_response()).status == 200
     client.close()
 
 
 async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: FakeTarget) -> None:
-    proxy.set_farewell(Farewell(cut=0.05))
+    proxy.set_farewell(CloseTimeouts(flush=0.05))
     ended: list[bool] = []
 
     async def handler(conversation: TargetConnection) -> None:

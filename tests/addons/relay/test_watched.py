@@ -116,7 +116,7 @@ async def test_resumed_after_the_client_has_gone_the_target_sees_nothing(watched
     await client.send(post(target))
     await until(lambda: "request" in watcher.hook_names)
     client.close()
-    await until(lambda: watched.sockets.client_gone)
+    await until(lambda: watched.sockets.is_client_closed)
     watcher.flows[0].resume()
     await until(lambda: watched.connection_count == 0)
     assert target.received == b""
@@ -171,8 +171,8 @@ async def test_while_a_head_is_shown_the_target_is_not_read(watched: Proxy, targ
     client = await tunnel(watched, target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
-    wires = dict(watched.sockets._open)
-    await until(lambda: said[0] == size or not all(each.reads for _, each in wires.values()))
+    wires = dict(watched.sockets._connections)
+    await until(lambda: said[0] == size or not all(each.is_reading for _, each in wires.values()))
     assert said[0] < size
     watcher.flows[0].resume()
     assert len((await client.read_response()).body) == size

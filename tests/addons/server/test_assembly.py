@@ -10,7 +10,7 @@ from tests.fakes.waiting import until
 
 
 async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:
-    assert not proxy.shared.checks.missing
+    assert not proxy.shared.checks.unsynced
     assert proxy.shared.store.synced
 
 

@@ -5,7 +5,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from addons.server.ca_secret import SecretAuthority, parse_authority
+from addons.server.ca_secret import CaSecret, parse_authority
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.status.rotation import PUBLISHED_CA_KEY, SIGNING_CA_KEY
@@ -75,7 +75,7 @@ def test_what_cannot_sign_says_why_without_showing_it(raw: dict[str, object], sa
 
 
 def test_the_last_good_ca_stays(caplog: pytest.LogCaptureFixture) -> None:
-    followed = SecretAuthority(ObjectKey("sys", "ca"))
+    followed = CaSecret(ObjectKey("sys", "ca"))
     assert (followed.signer, followed.published) == (None, None)
     followed.on_change(None)
     assert "not ready until it is there" in caplog.text

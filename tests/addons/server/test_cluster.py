@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.server.cluster import Nobody, own_addresses
+from addons.server.cluster import UnavailableAccess, resolve_own_addresses
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity, Unavailable
 from lab.certificates import Issued, make_ca
@@ -92,7 +92,7 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
 
 
 async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
-    access, key = Nobody(), ObjectKey("n", "a")
+    access, key = UnavailableAccess(), ObjectKey("n", "a")
     assert isinstance(access.check_cached("t", key), Unavailable)
     assert isinstance(await access.check("t", key), Unavailable)
     assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)
@@ -109,8 +109,8 @@ async def test_its_own_addresses_are_asked_for_until_somebody_can_say(monkeypatc
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     told = list[str]()
-    assert await own_addresses(["proxy", None, "absent"], told.append, patient=True, pause=0) == {"10.96.0.9"}
+    assert await resolve_own_addresses(["proxy", None, "absent"], told.append, retry=True, pause=0) == {"10.96.0.9"}
     assert len(told) == 1
     assert "proxy" in told[0]
     answers.append(socket.EAI_AGAIN)
-    assert await own_addresses(["offline"], told.append, patient=False) == set()
+    assert await resolve_own_addresses(["offline"], told.append, retry=False) == set()

@@ -15,7 +15,7 @@ from addons.net.tcp import TcpConnection
 from addons.relay.gate import Gate
 from addons.relay.shared import SharedContext
 from addons.server import connections
-from addons.server.connections import Closed, Connections
+from addons.server.connections import ClosingLayer, Connections
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
@@ -61,7 +61,7 @@ def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None
     context = Context(client(), options.Options())
     asked = layer.NextLayer(context)
     Connections().next_layer(asked)
-    assert isinstance(asked.layer, Closed)
+    assert isinstance(asked.layer, ClosingLayer)
     (command,) = asked.layer.handle_event(events.Start())
     assert isinstance(command, CloseConnection)
 
@@ -113,7 +113,7 @@ def test_who_has_gone_before_it_was_served_is_nobody() -> None:
     tcp.transport = gone = Gone()
     found = Connections()
     found.accept(ProxyMode.parse("regular"), tcp)
-    assert (gone.closed, found.open) == (True, 0)
+    assert (gone.closed, found.open_count) == (True, 0)
 
 
 async def test_the_end_of_one_whose_gate_never_stood_is_told_once(

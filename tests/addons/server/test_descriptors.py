@@ -14,12 +14,12 @@ from tests.fakes.waiting import until
 
 @pytest.mark.parametrize(("limit", "kept"), [(1024, 128), (1_048_576, 256), (7, 0)])
 def test_kept_connections_take_none_from_clients(limit: int, kept: int) -> None:
-    assert descriptors.kept(limit) == kept
+    assert descriptors.max_idle_upstreams(limit) == kept
 
 
 @pytest.mark.parametrize(("limit", "most"), [(1024, 416), (1_048_576, 524_128), (10, 1)])
 def test_each_connection_has_two(limit: int, most: int) -> None:
-    assert descriptors.connections(limit) == most
+    assert descriptors.max_connections(limit) == most
 
 
 def test_all_that_the_process_may_have_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,8 +36,8 @@ def test_all_that_the_process_may_have_are_taken(monkeypatch: pytest.MonkeyPatch
 async def test_asyncios_lines_are_left_out_and_other_errors_come_as_before(caplog: pytest.LogCaptureFixture) -> None:
     loop, others = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: others.append(context))
-    descriptors.be_quiet(loop)
-    loop.call_exception_handler({"message": descriptors._ACCEPT, "exception": OSError(errno.EMFILE, "")})
+    descriptors.silence_accept_errors(loop)
+    loop.call_exception_handler({"message": descriptors._ACCEPT_ERROR, "exception": OSError(errno.EMFILE, "")})
     loop.call_exception_handler({"message": "another"})
     assert caplog.messages == []
     assert others == [{"message": "another"}]
@@ -45,7 +45,7 @@ async def test_asyncios_lines_are_left_out_and_other_errors_come_as_before(caplo
 
 async def test_without_a_handler_before_the_loops_own_is_used(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
-    descriptors.be_quiet(loop)
+    descriptors.silence_accept_errors(loop)
     loop.call_exception_handler({"message": "another"})
     assert caplog.messages == ["another"]
 
@@ -72,8 +72,8 @@ async def test_running_out_is_one_line_a_minute(
         return given(path, flags)
 
     monkeypatch.setattr(os, "open", opened)
-    telling = asyncio.ensure_future(descriptors.tell(now=lambda: clock[0], look=0))
-    for second in (0.0, 1.0, descriptors.TOLD_EVERY):
+    telling = asyncio.ensure_future(descriptors.log_exhaustion(now=lambda: clock[0], interval=0))
+    for second in (0.0, 1.0, descriptors.LOG_INTERVAL):
         clock[0], looked[0] = second, 0
         await until(lambda: looked[0] > 3)
     telling.cancel()

@@ -26,7 +26,7 @@ def config(confdir: Path, **explicit: str) -> Config:
         audit_commands=True,
         admin=None,
         max_header=65536,
-        times=Timeouts(client=1, connect=1),
+        timeouts=Timeouts(client=1, connect=1),
         keep_target=15,
         max_unauthenticated=1,
         max_unauthenticated_per_address=1,
@@ -39,7 +39,7 @@ def config(confdir: Path, **explicit: str) -> Config:
 
 def records() -> assembly.Records:
     metrics = Metrics()
-    return assembly.Records(metrics=metrics, recorders=(), full=None, close=lambda: None)
+    return assembly.Records(metrics=metrics, recorders=(), is_audit_log_full=None, close=lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def records() -> assembly.Records:
 )
 def test_what_is_missing_at_the_start_is_named(tmp_path: Path, explicit: dict[str, str], path: str, words: str) -> None:
     with pytest.raises(ParseError, match=words):
-        folder.make(config(tmp_path, **explicit), tmp_path / path, records())
+        folder.create_parts(config(tmp_path, **explicit), tmp_path / path, records())
 
 
 def test_a_folder_is_followed_and_callers_tokens_are_checked(tmp_path: Path) -> None:
-    parts = folder.make(config(tmp_path), tmp_path, records())
+    parts = folder.create_parts(config(tmp_path), tmp_path, records())
     assert [name for name, _ in parts.work] == ["folder", "recheck of streams"]
     assert parts.not_ready_reason() == "not all Connectors are read yet"
     assert not parts.settings.in_cluster

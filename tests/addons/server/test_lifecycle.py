@@ -9,7 +9,7 @@ from mitmproxy import exceptions
 from mitmproxy.addons.termlog import TermLogHandler
 
 from addons.server.connections import Connections
-from addons.server.lifecycle import Lifecycle, log_as
+from addons.server.lifecycle import Lifecycle, set_handler_format
 from connector_store.domain.config.settings import LogFormat
 from tests.fakes.proxy import Proxy
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -80,7 +80,7 @@ def test_no_audit_line_comes_into_a_line_of_the_log(forms: list[LogFormat]) -> N
     out = RecordingStream()
     handler = TermLogHandler(out)
     for form in forms:
-        log_as(form, handler)
+        set_handler_format(form, handler)
     handler.handle(logging.LogRecord("a", logging.INFO, "a.py", 1, "said", None, None))
     [line] = out.pieces
     assert "said" in line

@@ -27,13 +27,13 @@ def context(confdir: Path):
 
 
 def read() -> options.Config:
-    return options.read(in_pod=False)
+    return options.read_config(in_pod=False)
 
 
 async def test_the_defaults_are_those_of_the_reference(context) -> None:
     config = read()
     assert config.admin == ("127.0.0.1", 9091)
-    assert (config.recheck, config.times) == (30, Timeouts(client=10, connect=10))
+    assert (config.recheck, config.timeouts) == (30, Timeouts(client=10, connect=10))
     assert config.keep_target == 15
     assert (config.max_header, config.max_connections, config.keep_body) == (65536, 1000, 65536)
     assert (config.source, config.flows, config.cut_expired) == (FolderSource("connectors"), "auto", False)
@@ -44,17 +44,17 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
 
 async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
     assert context.options.http2 is False
-    options.check_foreign()
+    options.check_mitmproxy_options()
     context.options.http2 = True
     with pytest.raises(ParseError, match="http2: must stay false"):
-        options.check_foreign()
+        options.check_mitmproxy_options()
 
 
 @pytest.mark.parametrize("name", ["ssl_insecure", "proxy_debug"])
 async def test_what_would_show_or_send_the_credential_is_refused(context, name: str) -> None:
     setattr(context.options, name, True)
     with pytest.raises(ParseError, match=name):
-        options.check_foreign()
+        options.check_mitmproxy_options()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ async def test_connections_to_targets_need_not_be_kept(context) -> None:
 
 
 async def test_in_a_pod_the_cluster_is_the_source(context) -> None:
-    assert options.read(in_pod=True).source == ClusterSource()
+    assert options.read_config(in_pod=True).source == ClusterSource()
 
 
 async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None:
@@ -113,15 +113,15 @@ async def test_no_admin(context) -> None:
 )
 async def test_where_it_listens_by_itself(context, source: str, in_pod: bool, local: bool) -> None:
     context.options.update(connector_source=source)
-    assert options.listens_locally(options.read(in_pod=in_pod), in_pod=in_pod) is local
+    assert options.listens_on_loopback(options.read_config(in_pod=in_pod), in_pod=in_pod) is local
     context.options.update(listen_host="0.0.0.0")  # noqa: S104 - nothing is bound
-    assert not options.listens_locally(options.read(in_pod=in_pod), in_pod=in_pod)
+    assert not options.listens_on_loopback(options.read_config(in_pod=in_pod), in_pod=in_pod)
 
 
 @pytest.mark.parametrize("mode", ["socks5", "reverse:https://192.0.2.1", "transparent"])
 async def test_other_modes_are_refused(context, mode: str) -> None:
     context.options.update(mode=[mode])
     with pytest.raises(ParseError, match="is not served"):
-        options.check_foreign()
+        options.check_mitmproxy_options()
     context.options.update(mode=["regular@8082"])
-    options.check_foreign()
+    options.check_mitmproxy_options()

@@ -15,7 +15,7 @@ from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
 from mitmproxy.proxy.server_hooks import ClientConnectedHook
 
-from addons.server.process import YOUNG, Heap
+from addons.server.process import YOUNG_THRESHOLD, FrozenHeap
 from tests.fakes.proxy import running_proxy
 from tests.fakes.waiting import until
 
@@ -122,8 +122,8 @@ def unfrozen() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unfrozen")
 def test_what_was_made_at_the_start_is_not_collected_while_it_runs() -> None:
-    before, heap = gc.get_threshold(), Heap()
+    before, heap = gc.get_threshold(), FrozenHeap()
     heap.running()
-    assert (gc.get_freeze_count() > 10_000, gc.get_threshold()[0]) == (True, YOUNG)
+    assert (gc.get_freeze_count() > 10_000, gc.get_threshold()[0]) == (True, YOUNG_THRESHOLD)
     heap.done()
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)

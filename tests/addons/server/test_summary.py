@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.server.summary import summary
+from addons.server.summary import format_summary
 from connector_store.domain.config.source import ClusterSource, FolderSource
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.manifest_secret import parse_secret
@@ -32,7 +32,7 @@ def store(*names: str) -> Store:
     ],
 )
 def test_of_a_folder(names: list[str], says: str) -> None:
-    assert summary(FolderSource("my"), store(*names), LOCAL) == (
+    assert format_summary(FolderSource("my"), store(*names), LOCAL) == (
         says + "listening at http://127.0.0.1:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
         "--source my; targets may be anywhere that targets-deny does not name"
     )
@@ -43,7 +43,7 @@ def test_of_a_folder(names: list[str], says: str) -> None:
     [(ClusterSource(), "the cluster; "), (ClusterSource("prod"), "the cluster of context prod; ")],
 )
 def test_of_a_cluster(source: ClusterSource, place: str) -> None:
-    said = summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
+    said = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
     assert said == (
         f"serving 0 Connectors of {place}1 to mend (kubectl get connectors --all-namespaces); "
         "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME"
@@ -51,7 +51,7 @@ def test_of_a_cluster(source: ClusterSource, place: str) -> None:
 
 
 def test_addresses_of_ipv6_stand_in_brackets() -> None:
-    assert "listening at http://[::1]:8080, http://127.0.0.1:8080; " in summary(
+    assert "listening at http://[::1]:8080, http://127.0.0.1:8080; " in format_summary(
         FolderSource("my"), store(), [("::1", 8080), ("127.0.0.1", 8080)]
     )
-    assert "listening at no port" in summary(FolderSource("my"), store(), [])
+    assert "listening at no port" in format_summary(FolderSource("my"), store(), [])

@@ -5,19 +5,19 @@ from mitmproxy.addons.save import Save
 from mitmproxy.addons.script import ScriptLoader
 from mitmproxy.test import taddons
 
-from addons.server.watching import is_watched
+from addons.server.watching import shows_flows
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("on", True), ("off", False), ("auto", False)])
 def test_what_is_wanted_is_done_and_nobody_watches_by_default(wanted: str, expected: bool) -> None:
     with taddons.context(Save(), ScriptLoader()):
-        assert is_watched(wanted) is expected
+        assert shows_flows(wanted) is expected
 
 
 def test_who_saves_flows_watches(caplog: pytest.LogCaptureFixture) -> None:
     with taddons.context(Save(), ScriptLoader()) as context, caplog.at_level("INFO"):
         context.options.save_stream_file = "/dev/null"
-        found = is_watched("auto")
+        found = shows_flows("auto")
         context.options.save_stream_file = None
     assert found
     assert "requests are shown as flows of mitmproxy: save_stream_file is set" in caplog.text
