@@ -8,17 +8,17 @@ import sys
 
 from connector_csi.driver import run
 from connector_csi.mounts import KernelMounts
-from connector_csi.options import Options, parse_options
+from connector_csi.options import DriverOptions, parse_options
 from connector_store import logs
 from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 
 
-async def _run(options: Options) -> int:
+async def _run(options: DriverOptions) -> int:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    mounts = KernelMounts(sys=options.sys, selinux_context=options.selinux_context)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    mounts = KernelMounts(sys=options.sysfs, selinux_context=options.selinux_context)
     try:
         configuration = await config.load_configuration(options.context, kubeconfig=options.kubeconfig)
         async with KubeClient(configuration, user_agent="connectors-csi") as client:

@@ -43,19 +43,19 @@ def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
 
     An OSError leaves the old content in place.
     """
-    current = _current(volume)
+    current = _current_folder(volume)
     # What a killed writer left may hold an older token.
     _remove_leftovers(volume, current)
-    if current is not None and _same(volume / current, files, owner):
+    if current is not None and _is_unchanged(volume / current, files, owner):
         _remove_stale_links(volume, files)
         return False
-    fresh = volume / Path(tempfile.mkdtemp(prefix="..", dir=volume)).name
+    new_folder = volume / Path(tempfile.mkdtemp(prefix="..", dir=volume)).name
     try:
-        _fill(volume, fresh, files, owner)
-        (volume / _DATA_NEW).symlink_to(fresh.name)
+        _fill(volume, new_folder, files, owner)
+        (volume / _DATA_NEW).symlink_to(new_folder.name)
         (volume / _DATA_NEW).rename(volume / DATA)
     except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(new_folder, ignore_errors=True)
         raise
     # The new content is there whatever happens to the old: what stays of it goes with the next.
     with suppress(OSError):
@@ -67,15 +67,15 @@ def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
 
 def read(volume: Path) -> Mapping[str, bytes]:
     """The current files; none where nothing was written."""
-    current = _current(volume)
+    current = _current_folder(volume)
     return {path.name: path.read_bytes() for path in (volume / current).iterdir()} if current is not None else {}
 
 
-def _fill(volume: Path, fresh: Path, files: Mapping[str, bytes], owner: Owner) -> None:
+def _fill(volume: Path, new_folder: Path, files: Mapping[str, bytes], owner: Owner) -> None:
     for name, content in files.items():
-        (fresh / name).write_bytes(content)
-        _give(fresh / name, owner.file_mode, owner)
-    _give(fresh, owner.folder_mode, owner)
+        (new_folder / name).write_bytes(content)
+        _set_permissions(new_folder / name, owner.file_mode, owner)
+    _set_permissions(new_folder, owner.folder_mode, owner)
     for name in files:
         if not (volume / name).is_symlink():
             if (volume / name).exists():
@@ -97,7 +97,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _current(volume: Path) -> str | None:
+def _current_folder(volume: Path) -> str | None:
     with suppress(OSError):
         name = (volume / DATA).readlink().name
         if (volume / name).is_dir():
@@ -105,7 +105,7 @@ def _current(volume: Path) -> str | None:
     return None
 
 
-def _same(folder: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
+def _is_unchanged(folder: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
     if {path.name for path in folder.iterdir()} != files.keys():
         return False
     return all(
@@ -129,7 +129,7 @@ def _remove_stale_links(volume: Path, files: Mapping[str, bytes]) -> None:
             _remove(path)
 
 
-def _give(path: Path, mode: int, owner: Owner) -> None:
+def _set_permissions(path: Path, mode: int, owner: Owner) -> None:
     if owner.gid is not None:
         os.chown(path, -1, owner.gid)
     # After chown, and not left to the umask.

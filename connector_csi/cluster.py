@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Never
 
-from connector_csi.metrics import Metrics
-from connector_csi.named import SPREAD, Named
+from connector_csi.metrics import CsiMetrics
+from connector_csi.named import READ_JITTER, OnDemandCache
 from connector_store import logs
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access
@@ -41,33 +41,33 @@ logger = logging.getLogger(__name__)
 _DEFAULTS: Final = Settings()
 
 
-class Cluster:
+class ClusterCache:
     """Filled by `run`; everything else answers at once."""
 
     def __init__(
-        self, client: KubeClient, environ: Mapping[str, str], metrics: Metrics, *, spread: float = SPREAD
+        self, client: KubeClient, environ: Mapping[str, str], metrics: CsiMetrics, *, read_jitter: float = READ_JITTER
     ) -> None:
         """`spread` is in seconds: what has changed is read within, as other nodes read it too."""
         self._client = client
-        self._spread = spread
+        self._read_jitter = read_jitter
         self._environ = environ
         self._metrics = metrics
         self._store = Store(expected=(CONNECTOR_CLASSES.kind,))
         self._parse = make_parser(_DEFAULTS.system_namespace)
-        self._connectors: Named | None = None
+        self._connectors: OnDemandCache | None = None
         self._aliases: Aliases | None = None
-        self._services: Named | None = None
+        self._services: OnDemandCache | None = None
         self._watches: list[Reflector[Any]] = []
         self.settings = _DEFAULTS
         self.access: Access = self._make_access("")
         self.ca: bytes | None = None
         """PEM of the proxy's CAs; None while there is no such ConfigMap."""
         self.synced = asyncio.Event()
-        self.waits_for = "the settings are not read yet"
+        self.not_synced_reason = "the settings are not read yet"
         """Why it is not synced."""
 
     @property
-    def stale(self) -> str | None:
+    def stale_reason(self) -> str | None:
         """Why what is known of the cluster cannot be relied on; None if it can."""
         now = asyncio.get_running_loop().time()
         old = (each for each in self._watches if each.age(now) > self.settings.stale_after)
@@ -76,89 +76,96 @@ class Cluster:
             return None
         return not_watched(watch.kind, self.settings.stale_after, refused=watch.refusal is not None).message
 
-    async def know(self, keys: Iterable[ObjectKey]) -> None:
+    async def load(self, keys: Iterable[ObjectKey]) -> None:
         """Returns when those Connectors, and their Services, have been read; from now on they are followed."""
-        wanted = tuple(keys)
-        services = tuple(each for key in wanted if (each := _service(key)) is not None)
-        kinds = ((self._connectors, wanted), (self._services, services))
-        await asyncio.gather(*(kind.know(names) for kind, names in kinds if kind is not None))
+        connector_keys = tuple(keys)
+        service_keys = tuple(each for key in connector_keys if (each := _service_key(key)) is not None)
+        requests = ((self._connectors, connector_keys), (self._services, service_keys))
+        await asyncio.gather(*(kind.load(names) for kind, names in requests if kind is not None))
 
     def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
         """None also for a Connector of a class that is not ours, and for one that nobody has asked to `know` lately."""
-        self._use(key)
-        found = self._store.connector(key)
-        if found is None or not is_supported(found, self._store.connector_class(found.class_name)):
+        self._touch(key)
+        connector = self._store.connector(key)
+        if connector is None or not is_supported(connector, self._store.connector_class(connector.class_name)):
             return None
-        return found
+        return connector
 
-    def alias_seen(self, key: ObjectKey) -> bool:
+    def is_alias_verified(self, key: ObjectKey) -> bool:
         """True if the Connector's own Service is known to lead to the proxy."""
-        found = self.connector(key)
-        return found is not None and self._aliases is not None and self._aliases.has_alias(key, found.uid)
+        connector = self.connector(key)
+        return connector is not None and self._aliases is not None and self._aliases.has_alias(key, connector.uid)
 
     async def run(self) -> Never:
         """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
         # A wrong ConfigMap is waited for: without a driver that runs, no pod of the node could end.
         self.settings = await read_settings(
-            self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._waits
+            self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._set_not_synced_reason
         )
         logs.set_format(self.settings.log_format)
-        self._waits("the Connectors of the cluster are not listed yet; the log says what the API server says")
+        self._set_not_synced_reason(
+            "the Connectors of the cluster are not listed yet; the log says what the API server says"
+        )
         self.access = self._make_access(await self._client.issuer())
-        watched: list[Reflector[Any]] = [self._classes(), self._object(self.settings.ca_configmap, self._take_ca)]
-        named = self._make_named()
-        reflectors = [*watched, *(each.watch for each in named)]
+        static_reflectors: list[Reflector[Any]] = [
+            self._class_reflector(),
+            self._config_map_reflector(self.settings.ca_configmap, self._on_ca_changed),
+        ]
+        caches = self._make_caches()
+        reflectors = [*static_reflectors, *(each.watch for each in caches)]
         async with asyncio.TaskGroup() as tasks:
-            for watch in watched:
+            for watch in static_reflectors:
                 tasks.create_task(watch.run())
-            for kind in named:
+            for kind in caches:
                 tasks.create_task(kind.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
             self._watches = reflectors
             for name in {each.kind for each in reflectors}:
-                self._metrics.watch_age.labels(name).set_function(partial(self._age, name))
+                self._metrics.watch_age.labels(name).set_function(partial(self._watch_age, name))
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
 
-    def _make_named(self) -> list[Named]:
-        named = partial(Named, self._client, watch_timeout=self.settings.watch_timeout, spread=self._spread)
+    def _make_caches(self) -> list[OnDemandCache]:
+        make_cache = partial(
+            OnDemandCache, self._client, watch_timeout=self.settings.watch_timeout, read_jitter=self._read_jitter
+        )
         self._parse = make_parser(self.settings.system_namespace)
-        self._connectors = named(CONNECTORS, self._take_connector)
+        self._connectors = make_cache(CONNECTORS, self._on_connector_read)
         if self.settings.proxy_host is None:
             return [self._connectors]
         self._aliases = Aliases(self.settings.proxy_host)
-        self._services = named(SERVICES, self._take_service, label_selector=ALIAS_SELECTOR)
+        self._services = make_cache(SERVICES, self._on_service_read, label_selector=ALIAS_SELECTOR)
         return [self._connectors, self._services]
 
-    def _use(self, key: ObjectKey) -> None:
+    def _touch(self, key: ObjectKey) -> None:
         if self._connectors is not None:
-            self._connectors.use(key)
-        name = _service(key)
-        if self._services is not None and name is not None:
-            self._services.use(name)
+            self._connectors.touch(key)
+        service_key = _service_key(key)
+        if self._services is not None and service_key is not None:
+            self._services.touch(service_key)
 
-    def _take_connector(self, key: ObjectKey, raw: RawObject | None) -> None:
-        found = self._parse(raw) if raw is not None else None
-        if found is None:
+    def _on_connector_read(self, key: ObjectKey, raw: RawObject | None) -> None:
+        connector = self._parse(raw) if raw is not None else None
+        if connector is None:
             self._store.remove_source(f"{CONNECTORS.kind} {key}")
         else:
-            self._store.replace(f"{CONNECTORS.kind} {key}", [found])
+            self._store.replace(f"{CONNECTORS.kind} {key}", [connector])
 
-    def _take_service(self, key: ObjectKey, raw: RawObject | None) -> None:
+    def _on_service_read(self, key: ObjectKey, raw: RawObject | None) -> None:
         if self._aliases is not None:
             self._aliases.update(connector_of_alias(key), parse_service(raw) if raw is not None else None)
 
-    def _age(self, kind: str) -> float:
+    def _watch_age(self, kind: str) -> float:
         """Of the oldest watch of that kind."""
         now = asyncio.get_running_loop().time()
         return max(each.age(now) for each in self._watches if each.kind == kind)
 
-    def _waits(self, problem: str) -> None:
-        self.waits_for = problem
+    def _set_not_synced_reason(self, reason: str) -> None:
+        self.not_synced_reason = reason
 
-    def _make_access(self, issued_by: str) -> Access:
+    def _make_access(self, issuer: str) -> Access:
         return KubeAccess(
             self._client,
             audience=self.settings.audience,
@@ -166,11 +173,11 @@ class Cluster:
             # Who was just granted the right is served by kubelet's next try.
             refusal_ttl=0,
             # All pods of a node that starts come at once, and kubelet sends nobody else's tokens.
-            issuers=[issued_by],
+            issuers=[issuer],
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
 
-    def _classes(self) -> Reflector[StoreObject]:
+    def _class_reflector(self) -> Reflector[StoreObject]:
         return Reflector(
             self._client,
             CONNECTOR_CLASSES,
@@ -179,17 +186,17 @@ class Cluster:
             watch_timeout=self.settings.watch_timeout,
         )
 
-    def _object(self, name: str, take: Callable[[RawObject | None], None]) -> Reflector[RawObject]:
+    def _config_map_reflector(self, name: str, on_change: Callable[[RawObject | None], None]) -> Reflector[RawObject]:
         key = ObjectKey(self.settings.system_namespace, name)
-        return object_reflector(self._client, CONFIG_MAPS, key, take, watch_timeout=self.settings.watch_timeout)
+        return object_reflector(self._client, CONFIG_MAPS, key, on_change, watch_timeout=self.settings.watch_timeout)
 
-    def _take_ca(self, raw: RawObject | None) -> None:
+    def _on_ca_changed(self, raw: RawObject | None) -> None:
         text = ((raw or {}).get("data") or {}).get(PUBLISHED_CA_KEY)
         # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
         if text:
             self.ca = str(text).encode()
 
 
-def _service(connector: ObjectKey) -> ObjectKey | None:
+def _service_key(connector: ObjectKey) -> ObjectKey | None:
     name = alias_service_name(connector.name)
     return ObjectKey(connector.namespace, name) if name is not None else None

@@ -5,20 +5,20 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from connector_csi.cluster import Cluster
-from connector_csi.content import Contents
+from connector_csi.cluster import ClusterCache
+from connector_csi.content import VolumeRenderer
 from connector_csi.disk import Disk
-from connector_csi.events import Events
-from connector_csi.health import admin
-from connector_csi.identity import Identity
-from connector_csi.metrics import Metrics
+from connector_csi.events import PodEvents
+from connector_csi.health import serve_admin
+from connector_csi.identity import IdentityService
+from connector_csi.metrics import CsiMetrics
 from connector_csi.mounts import Mounts
-from connector_csi.node import Node
-from connector_csi.options import Options
+from connector_csi.node import NodeService
+from connector_csi.options import DriverOptions
 from connector_csi.proto import csi_pb2_grpc, registration_pb2_grpc
-from connector_csi.records import Records
-from connector_csi.registration import Registration
-from connector_csi.server import serving
+from connector_csi.records import VolumeRecords
+from connector_csi.registration import RegistrationService
+from connector_csi.server import serve
 from connector_csi.volumes import Volumes
 from connector_store.kube.client import KubeClient
 
@@ -26,59 +26,60 @@ logger = logging.getLogger(__name__)
 
 
 async def run(
-    options: Options, client: KubeClient, mounts: Mounts, environ: Mapping[str, str], stop: asyncio.Event
+    options: DriverOptions, client: KubeClient, mounts: Mounts, environ: Mapping[str, str], stop: asyncio.Event
 ) -> int:
     """Serve until `stop` is set; the exit code.
 
     kubelet is told of the driver only when its socket answers (kubelet calls NodeGetInfo at once), and of its end by
     the registration socket, which goes first.
     """
-    metrics = Metrics()
-    cluster, events = Cluster(client, environ, metrics), Events(client, options.node_name)
+    metrics = CsiMetrics()
+    cluster, events = ClusterCache(client, environ, metrics), PodEvents(client, options.node_name)
     volumes = Volumes(
-        pods=options.pods,
-        disk=Disk(Records(options.records), mounts),
-        contents=Contents(cluster),
+        pods=options.pods_folder,
+        disk=Disk(VolumeRecords(options.records_folder), mounts),
+        renderer=VolumeRenderer(cluster),
         warnings=events,
         metrics=metrics,
     )
-    identity = Identity(cluster.synced.is_set)
-    node, registration = Node(options.node_name, volumes, metrics), Registration(options.endpoint)
+    identity = IdentityService(cluster.synced.is_set)
+    node, registration = NodeService(options.node_name, volumes, metrics), RegistrationService(options.endpoint)
     async with (
-        serving(
+        serve(
             options.endpoint,
             lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server),
             lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server),
         ),
-        admin(
+        serve_admin(
             *options.admin,
             endpoint=options.endpoint,
-            registration=options.registration,
+            registration=options.registration_socket,
             metrics=metrics,
             why_not_ready=lambda: (
-                registration.refused or (cluster.stale if cluster.synced.is_set() else cluster.waits_for)
+                registration.rejection_reason
+                or (cluster.stale_reason if cluster.synced.is_set() else cluster.not_synced_reason)
             ),
         ) as address,
-        serving(
-            options.registration,
+        serve(
+            options.registration_socket,
             lambda server: registration_pb2_grpc.add_RegistrationServicer_to_server(registration, server),
         ),
     ):
         logger.info("serving %s; health and metrics on %s:%s", options.endpoint, *address)
-        code = await _until(stop, cluster, events)
+        code = await _wait_for_stop(stop, cluster, events)
     await volumes.close()
     return code
 
 
-async def _until(stop: asyncio.Event, cluster: Cluster, events: Events) -> int:
-    stopped = asyncio.ensure_future(stop.wait())
+async def _wait_for_stop(stop: asyncio.Event, cluster: ClusterCache, events: PodEvents) -> int:
+    stop_task = asyncio.ensure_future(stop.wait())
     workers: list[asyncio.Future[Any]] = [asyncio.ensure_future(cluster.run()), asyncio.ensure_future(events.run())]
     try:
-        done, _ = await asyncio.wait([stopped, *workers], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stop_task, *workers], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (stopped, *workers):
+        for task in (stop_task, *workers):
             task.cancel()
-        await asyncio.gather(stopped, *workers, return_exceptions=True)
+        await asyncio.gather(stop_task, *workers, return_exceptions=True)
     for worker in workers:
         if worker in done:
             logger.error("the driver cannot go on: %s", worker.exception())

@@ -15,16 +15,16 @@ from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
 
-_WAITING: Final = 200
+_MAX_QUEUED: Final = 200
 """Events that wait for the API server; more are dropped: they are repeated by the next failure."""
 
 
-class Warnings(Protocol):
+class PodWarnings(Protocol):
     def warn(self, pod: Pod, reason: str, note: str) -> None:
         """Returns at once."""
 
 
-class Events:
+class PodEvents:
     """Sends them one after the other; `run` never returns."""
 
     def __init__(
@@ -33,11 +33,11 @@ class Events:
         self._client = client
         self._node = node
         self._now = now
-        self._queue = asyncio.Queue[dict[str, Any]](_WAITING)
+        self._queue = asyncio.Queue[dict[str, Any]](_MAX_QUEUED)
 
     def warn(self, pod: Pod, reason: str, note: str) -> None:
         try:
-            self._queue.put_nowait(self._event(pod, reason, note))
+            self._queue.put_nowait(self._build_event(pod, reason, note))
         except asyncio.QueueFull:
             logger.warning("event %s of pod %s/%s dropped: too many wait", reason, pod.namespace, pod.name)
 
@@ -49,7 +49,7 @@ class Events:
             except ApiError as e:
                 logger.warning("event %s not recorded: %s", event["reason"], e)
 
-    def _event(self, pod: Pod, reason: str, note: str) -> dict[str, Any]:
+    def _build_event(self, pod: Pod, reason: str, note: str) -> dict[str, Any]:
         return event_body(
             name=event_name(pod.name, secrets.token_hex(8)),
             namespace=pod.namespace,

@@ -16,9 +16,9 @@ from connector_store.domain.config.settings import AccessRule
 from connector_store.domain.kubeconfig.volume import Pod
 from connector_store.domain.objects.manifest import API_GROUP
 
-MESSAGE_MAX: Final = 1024
+MAX_MESSAGE: Final = 1024
 """Characters of a message: as many as an event has. A client on gRPC core takes 8 kB of it at most."""
-_JOINED_MAX: Final = 3
+_MAX_JOINED: Final = 3
 """Failures of one volume that are told in full."""
 
 _ROLES: Final = {
@@ -35,7 +35,7 @@ _ADVICE: Final = {
     errno.EBUSY: "a process of the node still uses it",
     errno.ENOTEMPTY: "there are files in it that are not the driver's; remove them",
 }
-_LATER: Final = frozenset(
+_RETRIABLE_CODES: Final = frozenset(
     {
         StatusCode.CANCELLED,
         StatusCode.DEADLINE_EXCEEDED,
@@ -44,7 +44,7 @@ _LATER: Final = frozenset(
         StatusCode.ABORTED,
     }
 )
-_FULL: Final = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EDQUOT})
+_EXHAUSTED_ERRNOS: Final = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Failure:
     @property
     def is_final(self) -> bool:
         """True for what kubelet takes as the end of it (kubernetes pkg/volume/csi, isFinalError)."""
-        return self.code not in _LATER
+        return self.code not in _RETRIABLE_CODES
 
 
 def invalid(message: str) -> Failure:
@@ -66,19 +66,19 @@ def unavailable(message: str) -> Failure:
     return Failure(code=StatusCode.UNAVAILABLE, message=message)
 
 
-def may_not_use(pod: Pod, key: ObjectKey, rule: AccessRule) -> Failure:
+def permission_denied(pod: Pod, key: ObjectKey, rule: AccessRule) -> Failure:
     """One answer, whether there is no such Connector or the pod may not use it. `rule` is the setting `access`."""
     return Failure(
         code=StatusCode.PERMISSION_DENIED,
         message=(
             f'connectors.connectors.alauda.io "{key.name}" in namespace "{key.namespace}" does not exist, or '
             f'ServiceAccount "{pod.service_account}" of namespace "{pod.namespace}" may not use it; '
-            f"grant it by: {_grant(pod, key, rule)}"
+            f"grant it by: {_grant_command(pod, key, rule)}"
         ),
     )
 
 
-def _grant(pod: Pod, key: ObjectKey, rule: AccessRule) -> str:
+def _grant_command(pod: Pod, key: ObjectKey, rule: AccessRule) -> str:
     role = _ROLES.get(rule)
     binding = f"{role or 'ROLE'}-{pod.service_account}"
     if pod.namespace != key.namespace:
@@ -93,22 +93,22 @@ def _grant(pod: Pod, key: ObjectKey, rule: AccessRule) -> str:
     return f"{command}, with a ClusterRole that has verb {rule.verb} on {resource} in {API_GROUP}"
 
 
-def joined(failures: Sequence[Failure]) -> Failure:
+def join_failures(failures: Sequence[Failure]) -> Failure:
     """All of them in one, the first few in full; the first gives the code. `failures` is not empty."""
-    told = [each.message for each in failures[:_JOINED_MAX]]
-    if more := len(failures) - len(told):
-        told.append(f"and {more} more")
-    return Failure(code=failures[0].code, message="; ".join(told))
+    messages = [each.message for each in failures[:_MAX_JOINED]]
+    if omitted_count := len(failures) - len(messages):
+        messages.append(f"and {omitted_count} more")
+    return Failure(code=failures[0].code, message="; ".join(messages))
 
 
-def shortened(message: str) -> str:
+def truncate(message: str) -> str:
     """Of a length that every client and every event takes."""
-    return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
-def from_os(action: str, error: OSError) -> Failure:
+def from_os_error(action: str, error: OSError) -> Failure:
     """What the kernel said about `action`."""
-    code = StatusCode.RESOURCE_EXHAUSTED if error.errno in _FULL else StatusCode.INTERNAL
-    said = os.strerror(error.errno) if error.errno else type(error).__name__
+    code = StatusCode.RESOURCE_EXHAUSTED if error.errno in _EXHAUSTED_ERRNOS else StatusCode.INTERNAL
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     advice = _ADVICE.get(error.errno or 0)
-    return Failure(code=code, message=f"{action}: {said}" + (f"; {advice}" if advice else ""))
+    return Failure(code=code, message=f"{action}: {reason}" + (f"; {advice}" if advice else ""))

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from connector_csi.metrics import Metrics
+from connector_csi.metrics import CsiMetrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
@@ -22,7 +22,7 @@ PROBE_TIMEOUT: Final = 3.0
 """Seconds, as the livenessprobe sidecar."""
 
 
-async def problem(endpoint: Path, registration: Path) -> str | None:
+async def probe_sockets(endpoint: Path, registration: Path) -> str | None:
     """Connects to both sockets by their paths; None if a call on the first is answered, or put off."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(registration)), PROBE_TIMEOUT)
@@ -40,27 +40,27 @@ async def problem(endpoint: Path, registration: Path) -> str | None:
 
 
 @asynccontextmanager
-async def admin(
+async def serve_admin(
     host: str,
     port: int,
     *,
     endpoint: Path,
     registration: Path,
-    metrics: Metrics,
-    why_not_ready: Callable[[], str | None],
+    metrics: CsiMetrics,
+    not_ready_reason: Callable[[], str | None],
 ) -> AsyncIterator[tuple[str, int]]:
     """Serves while the context lasts; gives the address that was bound."""
 
     async def healthz(_: web.Request) -> web.Response:
-        found = await problem(endpoint, registration)
+        found = await probe_sockets(endpoint, registration)
         return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        found = why_not_ready() or await problem(endpoint, registration)
+        found = not_ready_reason() or await probe_sockets(endpoint, registration)
         return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
 
     async def metrics_text(_: web.Request) -> web.Response:
-        text = metrics.text() + process.render()
+        text = metrics.render() + process.render()
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     process = ProcessMetrics("csi")
@@ -72,9 +72,9 @@ async def admin(
     await runner.setup()
     try:
         await web.SockSite(runner, listen(host, port)).start()
-        bound = runner.addresses[0]
+        address = runner.addresses[0]
         process.start()
-        yield bound[0], bound[1]
+        yield address[0], address[1]
     finally:
         process.stop()
         await runner.cleanup()

@@ -8,29 +8,29 @@ import grpc.aio
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_store.version import VERSION
 
-DRIVER: Final = "connectors-csi"
+DRIVER_NAME: Final = "connectors-csi"
 
-Context = grpc.aio.ServicerContext[Any, Any]
+RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 
-class Identity(csi_pb2_grpc.IdentityServicer):
+class IdentityService(csi_pb2_grpc.IdentityServicer):
     """`ready` is False until the cluster was listed once; volumes that exist are served before that too."""
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        self._ready = ready
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
 
     async def GetPluginInfo(
-        self, request: csi_pb2.GetPluginInfoRequest, context: Context
+        self, request: csi_pb2.GetPluginInfoRequest, context: RpcContext
     ) -> csi_pb2.GetPluginInfoResponse:
-        return csi_pb2.GetPluginInfoResponse(name=DRIVER, vendor_version=VERSION)
+        return csi_pb2.GetPluginInfoResponse(name=DRIVER_NAME, vendor_version=VERSION)
 
     async def GetPluginCapabilities(
-        self, request: csi_pb2.GetPluginCapabilitiesRequest, context: Context
+        self, request: csi_pb2.GetPluginCapabilitiesRequest, context: RpcContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
         """None: there is no controller service."""
         return csi_pb2.GetPluginCapabilitiesResponse()
 
-    async def Probe(self, request: csi_pb2.ProbeRequest, context: Context) -> csi_pb2.ProbeResponse:
+    async def Probe(self, request: csi_pb2.ProbeRequest, context: RpcContext) -> csi_pb2.ProbeResponse:
         response = csi_pb2.ProbeResponse()
-        response.ready.value = self._ready()
+        response.ready.value = self._is_ready()
         return response

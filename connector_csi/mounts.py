@@ -17,19 +17,19 @@ from typing import Final, Protocol
 
 logger = logging.getLogger(__name__)
 
-SOURCE: Final = "connectors-csi"
+MOUNT_SOURCE: Final = "connectors-csi"
 """What stands for the device in mountinfo, and tells our mounts from others."""
-SIZE: Final = "2m"
+TMPFS_SIZE: Final = "2m"
 """Limit of one volume, charged to the driver's memory as far as it is used; every rendering fits twice."""
-INODES: Final = 256
+TMPFS_INODES: Final = 256
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
-SELINUX: Final = "fs/selinux/enforce"
+SELINUX_ENFORCE: Final = "fs/selinux/enforce"
 """In the node's /sys; a container's own has it not."""
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_LABEL_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL})
+_LABEL_ERRNOS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -47,16 +47,16 @@ class Mounts(Protocol):
 
 def parse_mountinfo(text: str) -> Mapping[str, Sequence[str]]:
     """Mount point -> the sources of what is mounted there, the topmost last."""
-    points: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
     # Only what would look like the end of a field or a line is escaped: a pod's author may choose a subPath that holds
     # every other line boundary of str.splitlines, and its mount is in the table.
     for line in filter(None, text.split("\n")):
-        before, _, after = line.partition(" - ")
-        points.setdefault(_plain(before.split(" ")[4]), []).append(_plain(after.split(" ")[1]))
-    return points
+        mount_fields, _, filesystem_fields = line.partition(" - ")
+        sources.setdefault(_unescape(mount_fields.split(" ")[4]), []).append(_unescape(filesystem_fields.split(" ")[1]))
+    return sources
 
 
-def _plain(text: str) -> str:
+def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
@@ -74,30 +74,32 @@ class KernelMounts:
         self._file = mountinfo.open("rb", buffering=0)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLPRI)
-        self._enforce = sys / SELINUX
+        self._enforce_file = sys / SELINUX_ENFORCE
         self._selinux_context = selinux_context
-        self._noswap = True
-        self._points = self._read()
+        self._noswap_supported = True
+        self._sources_by_path = self._read_mountinfo()
 
     def sources(self, path: str) -> Sequence[str]:
         with self._lock:
             if self._poll.poll(0):
-                self._points = self._read()
-            return self._points.get(path, ())
+                self._sources_by_path = self._read_mountinfo()
+            return self._sources_by_path.get(path, ())
 
     def mount_tmpfs(self, path: str, *, mode: int, gid: int) -> None:
-        options = f"size={SIZE},nr_inodes={INODES},mode={mode:04o},uid=0,gid={gid}"
-        label = self._label()
+        options = f"size={TMPFS_SIZE},nr_inodes={TMPFS_INODES},mode={mode:04o},uid=0,gid={gid}"
+        selinux_option = self._selinux_option()
         try:
-            self._mount_unswapped(path, options + label)
+            self._mount_noswap(path, options + selinux_option)
         except OSError as e:
-            if not label or e.errno not in _LABEL_REFUSED:
+            if not selinux_option or e.errno not in _LABEL_ERRNOS:
                 raise
-            self._mount_unswapped(path, options)
-            logger.warning("the node's SELinux policy refused %s: %s has the policy's own label", label[1:], path)
+            self._mount_noswap(path, options)
+            logger.warning(
+                "the node's SELinux policy refused %s: %s has the policy's own label", selinux_option[1:], path
+            )
 
-    def _mount_unswapped(self, path: str, options: str) -> None:
-        if not self._noswap:
+    def _mount_noswap(self, path: str, options: str) -> None:
+        if not self._noswap_supported:
             self._mount(path, options)
             return
         try:
@@ -107,7 +109,7 @@ class KernelMounts:
                 raise
             self._mount(path, options)
             # Linux before 6.4 does not know it (tmpfs(5)): nothing else was wrong.
-            self._noswap = False
+            self._noswap_supported = False
 
     def unmount(self, path: str) -> None:
         try:
@@ -120,26 +122,26 @@ class KernelMounts:
     def close(self) -> None:
         self._file.close()
 
-    def _label(self) -> str:
+    def _selinux_option(self) -> str:
         try:
-            enforcing = bool(self._selinux_context) and self._enforce.read_text().strip() == "1"
+            enforcing = bool(self._selinux_context) and self._enforce_file.read_text().strip() == "1"
         except OSError:
             enforcing = False
         return f',context="{self._selinux_context}"' if enforcing else ""
 
     def _mount(self, path: str, options: str) -> None:
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        source, target, data = SOURCE.encode(), os.fsencode(path), options.encode()
-        self._call(self._libc.mount(source, target, b"tmpfs", ctypes.c_ulong(flags), data), path)
+        source, target, data = MOUNT_SOURCE.encode(), os.fsencode(path), options.encode()
+        self._check_result(self._libc.mount(source, target, b"tmpfs", ctypes.c_ulong(flags), data), path)
 
     def _unmount(self, path: str, flags: int) -> None:
-        self._call(self._libc.umount2(os.fsencode(path), flags), path)
+        self._check_result(self._libc.umount2(os.fsencode(path), flags), path)
 
-    def _call(self, result: int, path: str) -> None:
+    def _check_result(self, result: int, path: str) -> None:
         if result != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
+            error_number = ctypes.get_errno()
+            raise OSError(error_number, os.strerror(error_number), path)
 
-    def _read(self) -> Mapping[str, Sequence[str]]:
+    def _read_mountinfo(self) -> Mapping[str, Sequence[str]]:
         self._file.seek(0)
         return parse_mountinfo(os.fsdecode(self._file.readall()))

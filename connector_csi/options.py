@@ -6,47 +6,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector_csi.identity import DRIVER
+from connector_csi.identity import DRIVER_NAME
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.version import VERSION
 
-_CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")
+_SELINUX_CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")
 """A comma in the level is why the kernel gets it in quotes; a quote would end that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class DriverOptions:
     """`kubelet_root` must be the same path on the node and here: mounts are made below it."""
 
     node_name: str
     kubelet_root: Path
-    registry: Path
+    plugins_registry: Path
     admin: tuple[str, int]
     """Host and port of /healthz, /readyz and /metrics."""
-    sys: Path
+    sysfs: Path
     selinux_context: str
     kubeconfig: str | None
     context: str | None
 
     @property
-    def pods(self) -> Path:
+    def pods_folder(self) -> Path:
         return self.kubelet_root / "pods"
 
     @property
     def endpoint(self) -> Path:
-        return self.kubelet_root / "plugins" / DRIVER / "csi.sock"
+        return self.kubelet_root / "plugins" / DRIVER_NAME / "csi.sock"
 
     @property
-    def records(self) -> Path:
-        return self.kubelet_root / "plugins" / DRIVER / "volumes"
+    def records_folder(self) -> Path:
+        return self.kubelet_root / "plugins" / DRIVER_NAME / "volumes"
 
     @property
-    def registration(self) -> Path:
-        return self.registry / f"{DRIVER}-reg.sock"
+    def registration_socket(self) -> Path:
+        return self.plugins_registry / f"{DRIVER_NAME}-reg.sock"
 
 
-def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> DriverOptions:
     """SystemExit with a usage message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m connector_csi", description="CSI driver connectors-csi")
     parser.add_argument("--version", action="version", version=f"kubernetes-connector {VERSION}")
@@ -66,24 +66,24 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
     )
     parser.add_argument("--kubeconfig", help="default: the pod's ServiceAccount, else KUBECONFIG")
     parser.add_argument("--context", help="context of the kubeconfig")
-    read = parser.parse_args(arguments)
-    if not read.node_name:
+    namespace = parser.parse_args(arguments)
+    if not namespace.node_name:
         parser.error("--node-name: give the name of this Node, or set NODE_NAME (fieldRef spec.nodeName)")
-    if not read.kubelet_root.is_absolute():
-        parser.error(f"--kubelet-root: {read.kubelet_root} is not an absolute path")
-    if _CONTEXT.fullmatch(read.selinux_context) is None:
+    if not namespace.kubelet_root.is_absolute():
+        parser.error(f"--kubelet-root: {namespace.kubelet_root} is not an absolute path")
+    if _SELINUX_CONTEXT.fullmatch(namespace.selinux_context) is None:
         parser.error("--selinux-context: write USER:ROLE:TYPE:LEVEL, as system_u:object_r:container_file_t:s0")
     try:
-        admin = parse_listen_address(read.admin, "--admin")
+        admin = parse_listen_address(namespace.admin, "--admin")
     except ParseError as error:
         parser.error(str(error))
-    return Options(
-        node_name=read.node_name,
-        kubelet_root=read.kubelet_root,
-        registry=read.kubelet_root / "plugins_registry",
+    return DriverOptions(
+        node_name=namespace.node_name,
+        kubelet_root=namespace.kubelet_root,
+        plugins_registry=namespace.kubelet_root / "plugins_registry",
         admin=admin,
-        sys=read.sys,
-        selinux_context=read.selinux_context,
-        kubeconfig=read.kubeconfig,
-        context=read.context,
+        sysfs=namespace.sys,
+        selinux_context=namespace.selinux_context,
+        kubeconfig=namespace.kubeconfig,
+        context=namespace.context,
     )

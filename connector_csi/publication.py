@@ -19,7 +19,7 @@ class Publication:
     """A volume that shall be at `target`, readable by the group `gid`, or by all where there is none."""
 
     volume_id: str
-    target: str
+    target_path: str
     gid: int | None
     context: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, str] = field(repr=False)
@@ -27,11 +27,11 @@ class Publication:
     @property
     def digest(self) -> str:
         """Of what must stay the same for as long as the volume lives: what the pod's author wrote, and its group."""
-        fixed = [sorted(author_attributes(self.context).items()), self.gid]
-        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+        immutable = [sorted(author_attributes(self.context).items()), self.gid]
+        return hashlib.sha256(json.dumps(immutable).encode()).hexdigest()
 
 
-def read_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication | Failure:
+def parse_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication | Failure:
     """INVALID_ARGUMENT names the first field that is wrong."""
     capability = request.volume_capability
     if not request.volume_id:
@@ -55,7 +55,7 @@ def read_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication |
         return invalid("volume_mount_group is not the number of a group")
     return Publication(
         volume_id=request.volume_id,
-        target=request.target_path,
+        target_path=request.target_path,
         gid=int(group) if group else None,
         context=dict(request.volume_context),
         secrets=dict(request.secrets),

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 2
+FORMAT_VERSION: Final = 2
 """Of the format, which includes what goes into `digest`. A record of another version is adopted."""
 _SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class VolumeRecord:
     """A volume that was asked for: where, and with what. Written before it is mounted.
 
     `digest` is of its attributes; empty: it was noted by another release, and is not known. `kept` has for each
@@ -28,13 +28,13 @@ class Record:
     target: str
     digest: str
     kept: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    version: int = VERSION
+    version: int = FORMAT_VERSION
 
-    def differs(self, digest: str) -> bool:
+    def conflicts_with(self, digest: str) -> bool:
         return self.digest not in ("", digest)
 
 
-class Records:
+class VolumeRecords:
     """The records in `folder`, kept in memory as well."""
 
     def __init__(self, folder: Path) -> None:
@@ -42,25 +42,25 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         self._records = {record.volume_id: record for record in self._load()}
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[VolumeRecord]:
         return iter(tuple(self._records.values()))
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def get(self, volume_id: str) -> Record | None:
+    def get(self, volume_id: str) -> VolumeRecord | None:
         return self._records.get(volume_id)
 
-    def put(self, record: Record) -> None:
+    def put(self, record: VolumeRecord) -> None:
         if self._records.get(record.volume_id) == record:
             return
         path = self._path(record.volume_id)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(record)))
-        fresh.rename(path)
+        new_path = path.with_suffix(".new")
+        new_path.write_text(json.dumps(asdict(record)))
+        new_path.rename(path)
         self._records[record.volume_id] = record
 
-    def drop(self, volume_id: str) -> None:
+    def delete(self, volume_id: str) -> None:
         self._path(volume_id).unlink(missing_ok=True)
         self._records.pop(volume_id, None)
 
@@ -68,7 +68,7 @@ class Records:
         """A volume's id is whatever the caller sends: it must not choose a path."""
         return self._folder / f"{hashlib.sha256(volume_id.encode()).hexdigest()}{_SUFFIX}"
 
-    def _load(self) -> Iterator[Record]:
+    def _load(self) -> Iterator[VolumeRecord]:
         for path in sorted(self._folder.iterdir()):
             try:
                 # Any other suffix: its writer was killed before the rename.
@@ -83,12 +83,12 @@ class Records:
                 yield record
 
 
-def _parse(document: Any) -> Record:
+def _parse(document: Any) -> VolumeRecord:
     """TypeError or ValueError for what names no volume."""
     volume_id, target = document["volume_id"], document["target"]
     if not isinstance(volume_id, str) or not isinstance(target, str):
         raise TypeError("a volume without id or target")
-    if document.get("version") != VERSION:
-        return Record(volume_id=volume_id, target=target, digest="")
+    if document.get("version") != FORMAT_VERSION:
+        return VolumeRecord(volume_id=volume_id, target=target, digest="")
     kept = {str(key): (str(address), str(proxy)) for key, (address, proxy) in document["kept"].items()}
-    return Record(volume_id=volume_id, target=target, digest=str(document["digest"]), kept=kept)
+    return VolumeRecord(volume_id=volume_id, target=target, digest=str(document["digest"]), kept=kept)

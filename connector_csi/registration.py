@@ -3,13 +3,13 @@
 import logging
 from pathlib import Path
 
-from connector_csi.identity import DRIVER, Context
+from connector_csi.identity import DRIVER_NAME, RpcContext
 from connector_csi.proto import registration_pb2, registration_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
 
-class Registration(registration_pb2_grpc.RegistrationServicer):
+class RegistrationService(registration_pb2_grpc.RegistrationServicer):
     """`refused` says why kubelet does not take the driver; None while it does, or has not said.
 
     kubelet itself asks again for as long as the socket is there, after pauses of up to two minutes (kubernetes
@@ -20,21 +20,21 @@ class Registration(registration_pb2_grpc.RegistrationServicer):
     def __init__(self, endpoint: Path) -> None:
         """`endpoint` is the path of the driver's socket on the node."""
         self._endpoint = endpoint
-        self.refused: str | None = None
+        self.rejection_reason: str | None = None
 
-    async def GetInfo(self, request: registration_pb2.InfoRequest, context: Context) -> registration_pb2.PluginInfo:
+    async def GetInfo(self, request: registration_pb2.InfoRequest, context: RpcContext) -> registration_pb2.PluginInfo:
         return registration_pb2.PluginInfo(
-            type="CSIPlugin", name=DRIVER, endpoint=str(self._endpoint), supported_versions=["1.0.0"]
+            type="CSIPlugin", name=DRIVER_NAME, endpoint=str(self._endpoint), supported_versions=["1.0.0"]
         )
 
     async def NotifyRegistrationStatus(
-        self, request: registration_pb2.RegistrationStatus, context: Context
+        self, request: registration_pb2.RegistrationStatus, context: RpcContext
     ) -> registration_pb2.RegistrationStatusResponse:
-        before, self.refused = self.refused, None
+        previous_reason, self.rejection_reason = self.rejection_reason, None
         if request.plugin_registered:
             logger.info("registered with kubelet")
         else:
-            self.refused = f"kubelet does not take the driver, and will try again: {request.error}"
-            if before is None:
-                logger.error("%s", self.refused)
+            self.rejection_reason = f"kubelet does not take the driver, and will try again: {request.error}"
+            if previous_reason is None:
+                logger.error("%s", self.rejection_reason)
         return registration_pb2.RegistrationStatusResponse()

@@ -5,37 +5,37 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from connector_csi.failure import Failure, from_os, invalid
+from connector_csi.failure import Failure, from_os_error, invalid
 
 _VOLUMES: Final = "volumes/kubernetes.io~csi"
 """kubernetes pkg/volume/csi: UID of the pod before it; the volume's name and a folder of its own behind it."""
 
 
-def check_target(text: str, pods: Path) -> Path | Failure:
+def check_target_path(text: str, pods: Path) -> Path | Failure:
     """The path as the kernel names it, if it is a CSI volume's, crosses no symbolic link and is a folder or absent."""
     path = Path(text)
-    if "\0" in text or os.path.normpath(text) != text or not _is_of_a_volume(path, pods):
+    if "\0" in text or os.path.normpath(text) != text or not _is_volume_path(path, pods):
         return invalid(
             f"target_path is not that of a CSI volume, {pods}/UID/{_VOLUMES}/NAME/mount; see the flag --kubelet-root"
         )
     try:
         # Not Path.resolve(): of links that lead to each other it makes a RuntimeError before Python 3.13.
-        real = Path(os.path.realpath(pods)) / path.relative_to(pods)
-        if os.path.realpath(path.parent) != str(real.parent):
+        real_path = Path(os.path.realpath(pods)) / path.relative_to(pods)
+        if os.path.realpath(path.parent) != str(real_path.parent):
             return invalid("target_path leads through a symbolic link")
-        kind = path.lstat().st_mode
+        mode = path.lstat().st_mode
     except FileNotFoundError:
-        return real
+        return real_path
     except OSError as e:
-        return from_os("cannot look at target_path", e)
-    if stat.S_ISLNK(kind):
+        return from_os_error("cannot look at target_path", e)
+    if stat.S_ISLNK(mode):
         return invalid("target_path is a symbolic link")
-    if not stat.S_ISDIR(kind):
+    if not stat.S_ISDIR(mode):
         return invalid("target_path is not a folder")
-    return real
+    return real_path
 
 
-def _is_of_a_volume(path: Path, pods: Path) -> bool:
+def _is_volume_path(path: Path, pods: Path) -> bool:
     if not path.is_relative_to(pods):
         return False
     parts = path.relative_to(pods).parts

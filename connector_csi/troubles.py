@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from connector_csi.events import Warnings
-from connector_csi.failure import Failure, shortened
-from connector_csi.metrics import Metrics
+from connector_csi.events import PodWarnings
+from connector_csi.failure import Failure, truncate
+from connector_csi.metrics import CsiMetrics
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.rfc3339 import format_time
 from connector_store.domain.kubeconfig.volume import Pod
@@ -23,43 +23,43 @@ Problems = Mapping[ObjectKey, Failure] | Mapping[None, Failure]
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
+class _RefreshError:
     problems: Problems
     since: str
 
 
-class Troubles:
+class RefreshErrors:
     """Of the volumes of one node. `now` gives the time that a file says."""
 
-    def __init__(self, warnings: Warnings, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(self, warnings: PodWarnings, metrics: CsiMetrics, now: Callable[[], datetime]) -> None:
         self._warnings = warnings
         self._metrics = metrics
         self._now = now
-        self._held: dict[str, _Trouble] = {}
+        self._errors: dict[str, _RefreshError] = {}
 
-    def tell(self, volume_id: str, pod: Pod | None, problems: Problems) -> bytes:
+    def record(self, volume_id: str, pod: Pod | None, problems: Problems) -> bytes:
         """The content of the error file. It, and what is told, stays as it is for as long as the problems do."""
         for failure in problems.values():
-            self._metrics.masked.labels(failure.code.name).inc()
-        held = self._held.get(volume_id)
-        if held is None or held.problems != problems:
-            held = self._held[volume_id] = _Trouble(dict(problems), format_time(self._now()))
-            self._metrics.stale.set(len(self._held))
+            self._metrics.republish_failures.labels(failure.code.name).inc()
+        error = self._errors.get(volume_id)
+        if error is None or error.problems != problems:
+            error = self._errors[volume_id] = _RefreshError(dict(problems), format_time(self._now()))
+            self._metrics.stale_volumes.set(len(self._errors))
             for key, failure in problems.items():
-                self._say(volume_id, pod, key, failure)
-        told = [
-            {"connector": str(key) if key else None, "code": failure.code.name, "message": shortened(failure.message)}
-            for key, failure in held.problems.items()
+                self._report(volume_id, pod, key, failure)
+        entries = [
+            {"connector": str(key) if key else None, "code": failure.code.name, "message": truncate(failure.message)}
+            for key, failure in error.problems.items()
         ]
-        return json.dumps({"since": held.since, "problems": told}, indent=2).encode() + b"\n"
+        return json.dumps({"since": error.since, "problems": entries}, indent=2).encode() + b"\n"
 
-    def over(self, volume_id: str) -> None:
-        if self._held.pop(volume_id, None) is not None:
-            self._metrics.stale.set(len(self._held))
+    def clear(self, volume_id: str) -> None:
+        if self._errors.pop(volume_id, None) is not None:
+            self._metrics.stale_volumes.set(len(self._errors))
 
-    def _say(self, volume_id: str, pod: Pod | None, key: ObjectKey | None, failure: Failure) -> None:
-        kept = f"Connector {key} keeps what it had" if key else "old content is kept"
-        whose = f"pod {pod.namespace}/{pod.name}" if pod else "a pod"
-        logger.warning("volume %s of %s: %s: %s", volume_id, whose, kept, failure.message)
+    def _report(self, volume_id: str, pod: Pod | None, key: ObjectKey | None, failure: Failure) -> None:
+        effect = f"Connector {key} keeps what it had" if key else "old content is kept"
+        pod_name = f"pod {pod.namespace}/{pod.name}" if pod else "a pod"
+        logger.warning("volume %s of %s: %s: %s", volume_id, pod_name, effect, failure.message)
         if pod is not None:
-            self._warnings.warn(pod, "ConnectorNotRefreshed", f"{kept}: {failure.message}")
+            self._warnings.warn(pod, "ConnectorNotRefreshed", f"{effect}: {failure.message}")

@@ -14,57 +14,65 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.config.source import FolderSource
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.matching import parse_address
-from connectorctl.options import Caller, Where
-from connectorctl.origin import choose_origin
-from connectorctl.seen import Seen
-from connectorctl.situation import Situation
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.origin import resolve_source
+from connectorctl.seen import Inventory
+from connectorctl.situation import Invocation
 
 
-def load(where: Where, settings: Settings, situation: Situation, *, namespace: str | None) -> Seen:
+def load_inventory(
+    source_options: SourceOptions, settings: Settings, invocation: Invocation, *, namespace: str | None
+) -> Inventory:
     """What a proxy on this source would have; of a cluster only `namespace` (None: all)."""
-    origin = choose_origin(where, situation)
-    if isinstance(origin, FolderSource):
+    source = resolve_source(source_options, invocation)
+    if isinstance(source, FolderSource):
         from connectorctl import folder
 
-        return Seen(store=folder.load(Path(origin.path), settings))
+        return Inventory(store=folder.load_store(Path(source.path), settings))
     from connectorctl import cluster
 
-    return cluster.load(where, origin, settings, namespace=namespace)
+    return cluster.load_inventory(source_options, source, settings, namespace=namespace)
 
 
-def mint(key: ObjectKey, where: Where, caller: Caller, settings: Settings, situation: Situation) -> str:
-    """A caller's token for the Connector `key`."""
-    origin = choose_origin(where, situation, caller)
-    if isinstance(origin, FolderSource):
-        from connectorctl import folder
-
-        return folder.token(Path(origin.path), key, caller, settings, time.time())
-    from connectorctl import cluster
-
-    return cluster.token(where, origin, key, caller, settings)
-
-
-def entries(
-    keys: Sequence[ObjectKey],
-    where: Where,
-    caller: Caller,
+def issue_token(
+    key: ObjectKey,
+    source_options: SourceOptions,
+    caller_options: CallerOptions,
     settings: Settings,
-    situation: Situation,
+    invocation: Invocation,
+) -> str:
+    """A caller's token for the Connector `key`."""
+    source = resolve_source(source_options, invocation, caller_options)
+    if isinstance(source, FolderSource):
+        from connectorctl import folder
+
+        return folder.issue_token(Path(source.path), key, caller_options, settings, time.time())
+    from connectorctl import cluster
+
+    return cluster.issue_token(source_options, source, key, caller_options, settings)
+
+
+def build_entries(
+    keys: Sequence[ObjectKey],
+    source_options: SourceOptions,
+    caller_options: CallerOptions,
+    settings: Settings,
+    invocation: Invocation,
     *,
     proxy: str | None,
 ) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
-    origin = choose_origin(where, situation, caller)
-    if isinstance(origin, FolderSource):
+    source = resolve_source(source_options, invocation, caller_options)
+    if isinstance(source, FolderSource):
         from connectorctl import folder
 
-        return folder.entries(Path(origin.path), keys, caller, settings, time.time(), proxy=proxy)
+        return folder.build_entries(Path(source.path), keys, caller_options, settings, time.time(), proxy=proxy)
     from connectorctl import cluster
 
-    return cluster.entries(where, origin, keys, caller, settings, proxy=proxy)
+    return cluster.build_entries(source_options, source, keys, caller_options, settings, proxy=proxy)
 
 
-def outside_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
+def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
     """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
     try:
         pem = b"".join(parse_certificates(ca.read_bytes()))

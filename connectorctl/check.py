@@ -22,7 +22,7 @@ from connector_store.store import Store
 
 Severity = Literal["error", "warning", "info"]
 
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_MODE: Final = stat.S_IRWXG | stat.S_IRWXO
 _BEARER: Final = b"Bearer "
 _PATTERNS: Final = ", ".join(f"*{each}" for each in SUFFIXES)
 
@@ -40,9 +40,9 @@ class Finding:
 
     def __str__(self) -> str:
         """`FILE:LINE: [SEVERITY: ]SUBJECT: FIELD: REASON`; of an error, which is the rule, it is not said."""
-        place = f"{self.file}:{self.line}" if self.line else self.file
+        location = f"{self.file}:{self.line}" if self.line else self.file
         severity = "" if self.severity == "error" else self.severity
-        return ": ".join(each for each in (place, severity, self.subject, self.path, self.reason) if each)
+        return ": ".join(each for each in (location, severity, self.subject, self.path, self.reason) if each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +54,26 @@ class Report:
     targets: tuple[tuple[Facts, LocatedObject], ...]
 
     @property
-    def fatal(self) -> int:
+    def error_count(self) -> int:
         """How many must be mended."""
         return sum(each.severity == "error" for each in self.findings)
 
-    def with_findings(self, more: Iterable[Finding]) -> "Report":
+    def with_findings(self, findings: Iterable[Finding]) -> "Report":
         """The same with what was found besides."""
-        return replace(self, findings=_sorted((*self.findings, *more)))
+        return replace(self, findings=_sorted((*self.findings, *findings)))
 
     @property
     def summary(self) -> str:
         """One line for a person."""
-        warnings = sum(each.severity == "warning" for each in self.findings)
-        mend = "nothing to mend" if self.fatal == 0 else f"{_count(self.fatal, 'problem')} to mend"
-        more = f", {_count(warnings, 'warning')}" if warnings else ""
-        return f"{len(self.targets)} of {self.connectors} Connectors can be used; {mend}{more}"
+        warning_count = sum(each.severity == "warning" for each in self.findings)
+        errors = "nothing to mend" if self.error_count == 0 else f"{_pluralize(self.error_count, 'problem')} to mend"
+        warnings_suffix = f", {_pluralize(warning_count, 'warning')}" if warning_count else ""
+        return f"{len(self.targets)} of {self.connectors} Connectors can be used; {errors}{warnings_suffix}"
 
 
 def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     """Look at a folder, or at one file of it; `now` in unix seconds. ParseError if there is neither."""
-    folder, only = (path.parent, path.name) if path.is_file() else (path, None)
+    folder, file_name = (path.parent, path.name) if path.is_file() else (path, None)
     if not folder.is_dir() and path.name.endswith(SUFFIXES):
         raise ParseError(str(path), "is not there; name a folder of manifests, or one file of it")
     if not folder.is_dir():
@@ -81,28 +81,34 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     store = Store()
     source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
-    placed = [each for each in source.located_objects if only is None or Path(each.file).name == only]
+    placed = [each for each in source.located_objects if file_name is None or Path(each.file).name == file_name]
     connectors = [each for each in placed if isinstance(each.object, Connector | InvalidConnector)]
     findings = [
-        *(_of_problem(each) for each in problems if only is None or Path(each.file).name == only),
-        *(finding for each in placed for finding in _of_object(each, now)),
-        *_of_modes(placed),
-        *(_of_folder(folder, connectors) if only is None else ()),
+        *(_problem_finding(each) for each in problems if file_name is None or Path(each.file).name == file_name),
+        *(finding for each in placed for finding in _object_findings(each, now)),
+        *_file_mode_findings(placed),
+        *(_folder_findings(folder, connectors) if file_name is None else ()),
     ]
-    return Report(findings=_sorted(findings), connectors=len(connectors), targets=tuple(_targets(store, connectors)))
+    return Report(
+        findings=_sorted(findings), connectors=len(connectors), targets=tuple(_usable_targets(store, connectors))
+    )
 
 
-def _targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterator[tuple[Facts, LocatedObject]]:
+def _usable_targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterator[tuple[Facts, LocatedObject]]:
     for placed in connectors:
-        found = placed.object
-        if isinstance(found, Connector) and isinstance(store.get(found.key), Target):
+        connector = placed.object
+        if isinstance(connector, Connector) and isinstance(store.get(connector.key), Target):
             facts = gather_facts(
-                found, store.connector_class(found.class_name), store.secret, store.shared_ca, store.cluster_role
+                connector,
+                store.connector_class(connector.class_name),
+                store.secret,
+                store.shared_ca,
+                store.cluster_role,
             )
             yield facts, placed
 
 
-def _of_problem(problem: Problem) -> Finding:
+def _problem_finding(problem: Problem) -> Finding:
     return Finding(
         severity="error" if problem.fatal else "warning",
         file=problem.file,
@@ -113,44 +119,48 @@ def _of_problem(problem: Problem) -> Finding:
     )
 
 
-def _of_object(placed: LocatedObject, now: float) -> Iterator[Finding]:
+def _object_findings(placed: LocatedObject, now: float) -> Iterator[Finding]:
     """What a proxy does not say: that a value is an example's, that a credential has ended."""
     match placed.object:
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
-            yield at(placed, "spec.address", "error", reason)
-        case Secret(credential=BearerToken(authorization=bytes(written), expires_at=expires)):
-            token = written.removeprefix(_BEARER).decode("ascii")
-            path = _line_of(placed, "token")
+            yield finding_at(placed, "spec.address", "error", reason)
+        case Secret(credential=BearerToken(authorization=bytes(authorization), expires_at=expires)):
+            token = authorization.removeprefix(_BEARER).decode("ascii")
+            path = _secret_key_path(placed, "token")
             if is_placeholder(token):
-                yield at(placed, path, "error", "is a placeholder; put in a token of the target")
-            yield from _of_end(placed, path, "token", expires, now)
+                yield finding_at(placed, path, "error", "is a placeholder; put in a token of the target")
+            yield from _expiry_findings(placed, path, "token", expires, now)
         case Secret(credential=ClientCertificate(expires_at=expires)):
-            yield from _of_end(placed, _line_of(placed, CERTIFICATE_KEY), "certificate", expires, now)
+            yield from _expiry_findings(placed, _secret_key_path(placed, CERTIFICATE_KEY), "certificate", expires, now)
 
 
-def _line_of(placed: LocatedObject, key: str) -> str:
+def _secret_key_path(placed: LocatedObject, key: str) -> str:
     """Path of a Secret's key, in data or in stringData."""
     return next(each for each in placed.lines if each.endswith(f"[{key}]"))
 
 
-def _of_end(placed: LocatedObject, path: str, what: str, expires: float | None, now: float) -> Iterator[Finding]:
+def _expiry_findings(
+    placed: LocatedObject, path: str, noun: str, expires: float | None, now: float
+) -> Iterator[Finding]:
     if expires is not None and expires <= now:
-        yield at(placed, path, "error", f"the {what} expired {format_relative_time(expires - now)}; renew it")
+        yield finding_at(placed, path, "error", f"the {noun} expired {format_relative_time(expires - now)}; renew it")
     elif expires is not None and expires <= now + DEFAULT_EXPIRY_WARNING:
-        yield at(placed, path, "warning", f"the {what} expires {format_relative_time(expires - now)}; renew it before")
+        yield finding_at(
+            placed, path, "warning", f"the {noun} expires {format_relative_time(expires - now)}; renew it before"
+        )
 
 
-def _of_modes(placed: Iterable[LocatedObject]) -> Iterator[Finding]:
+def _file_mode_findings(placed: Iterable[LocatedObject]) -> Iterator[Finding]:
     """Files with a credential that others than their owner can read, as ssh looks at keys."""
     files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.credential is not None}
     for file in sorted(files):
-        if Path(file).stat().st_mode & _OTHERS:
+        if Path(file).stat().st_mode & _OTHERS_MODE:
             reason = f"holds a credential, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
             yield Finding(severity="warning", file=file, reason=reason)
 
 
-def _of_folder(folder: Path, connectors: list[LocatedObject]) -> Iterator[Finding]:
+def _folder_findings(folder: Path, connectors: list[LocatedObject]) -> Iterator[Finding]:
     """Files that are passed over, and a folder in which there is nothing: a gate on the wrong folder must not open."""
     entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
     manifests = [each for each in entries if each.name.endswith(SUFFIXES) and not each.is_dir()]
@@ -164,7 +174,7 @@ def _of_folder(folder: Path, connectors: list[LocatedObject]) -> Iterator[Findin
         yield Finding(severity="error", file=str(folder), reason="there is no Connector in it")
 
 
-def at(placed: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:
+def finding_at(placed: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:
     """A finding at a field of an object."""
     line = placed.lines.get(path, placed.line)
     return Finding(
@@ -176,5 +186,5 @@ def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda each: (each.file, each.line)))
 
 
-def _count(number: int, name: str) -> str:
+def _pluralize(number: int, name: str) -> str:
     return f"1 {name}" if number == 1 else f"{number} {name}s"

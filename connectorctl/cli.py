@@ -15,9 +15,9 @@ import click
 
 from connector_store.kube.errors import ApiError
 from connector_store.version import VERSION
-from connectorctl.command import PLUGIN, PROGRAM, Helped
-from connectorctl.output import END_OF_READER, ReaderGoneError, fail, refuse, write
-from connectorctl.situation import Situation
+from connectorctl.command import PLUGIN, PROGRAM, DocumentedCommand
+from connectorctl.output import EXIT_READER_GONE, ReaderGoneError, print_error, print_server_error, write
+from connectorctl.situation import Invocation
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -38,15 +38,15 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Name -> module, in the order in which help lists them. A module is imported when its command is asked for."""
 
-OK: Final = 0
-FAILED: Final = 1
-INTERRUPTED: Final = 130
-COMPLETE: Final = "_CONNECTORCTL_COMPLETE"
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+COMPLETE_VARIABLE: Final = "_CONNECTORCTL_COMPLETE"
 """The variable by which completion scripts ask (click's name for this program)."""
-_POD: Final = "KUBERNETES_SERVICE_HOST"
+_POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
-class Commands(Helped, click.Group):
+class CommandGroup(DocumentedCommand, click.Group):
     """The commands by name."""
 
     def __init__(self, **values: object) -> None:
@@ -60,11 +60,11 @@ class Commands(Helped, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
-        return found
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
 
 
-ROOT: Final = Commands(
+ROOT: Final = CommandGroup(
     help="Use Kubernetes clusters through their Connectors, without holding their credentials.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     params=[
@@ -73,53 +73,53 @@ ROOT: Final = Commands(
             is_flag=True,
             expose_value=False,
             is_eager=True,
-            callback=lambda ctx, _, asked: _version(ctx) if asked else None,
+            callback=lambda ctx, _, asked: _print_version(ctx) if asked else None,
             help="Print the version.",
         )
     ],
 )
 
 
-def _version(ctx: click.Context) -> None:
+def _print_version(ctx: click.Context) -> None:
     write(f"{PROGRAM} {VERSION}\n")
     ctx.exit()
 
 
-def run(arguments: Sequence[str], *, plugin: bool) -> int:
+def run(arguments: Sequence[str], *, is_plugin: bool) -> int:
     """Run one command; `plugin` when started as `kubectl connector`."""
-    situation = Situation(plugin=plugin, in_pod=bool(os.environ.get(_POD)))
+    invocation = Invocation(is_plugin=is_plugin, in_pod=bool(os.environ.get(_POD_VARIABLE)))
     try:
         code = ROOT.main(
             list(arguments),
-            prog_name=PLUGIN if plugin else PROGRAM,
-            complete_var=COMPLETE,
+            prog_name=PLUGIN if is_plugin else PROGRAM,
+            complete_var=COMPLETE_VARIABLE,
             standalone_mode=False,
-            obj=situation,
+            obj=invocation,
             color=False if os.environ.get("NO_COLOR") else None,
         )
     except click.UsageError as error:
-        return _usage(error)
+        return _print_usage_error(error)
     except click.ClickException as error:
-        fail(error.format_message())
+        print_error(error.format_message())
     except ReaderGoneError:
-        return END_OF_READER
+        return EXIT_READER_GONE
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ApiError as error:
-        refuse(error.reason, error.message) if error.reason else fail(error.message)
+        print_server_error(error.reason, error.message) if error.reason else print_error(error.message)
     except ValueError as error:
-        fail(str(error))
+        print_error(str(error))
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     else:
-        return code if isinstance(code, int) else OK
-    return FAILED
+        return code if isinstance(code, int) else EXIT_OK
+    return EXIT_FAILED
 
 
-def _usage(error: click.UsageError) -> int:
+def _print_usage_error(error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
     else:
         path = error.ctx.command_path if error.ctx is not None else PROGRAM
-        fail(f"{error.format_message()}\nSee '{path} --help' for usage.")
+        print_error(f"{error.format_message()}\nSee '{path} --help' for usage.")
     return error.exit_code

@@ -20,118 +20,134 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
-from connectorctl.listing import fill, missing_definition
-from connectorctl.options import Caller, Where
-from connectorctl.output import say
+from connectorctl.listing import fill_store, missing_crd_error
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.output import print_message
 from connectorctl.proxy_ca import read_proxy_ca
-from connectorctl.seen import Seen
+from connectorctl.seen import Inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _ClusterConnector:
     connector: Connector
-    published: HttpAddress | None
+    http_address: HttpAddress | None
 
 
-def load(where: Where, cluster: ClusterSource, settings: Settings, *, namespace: str | None) -> Seen:
+def load_inventory(
+    source_options: SourceOptions, cluster: ClusterSource, settings: Settings, *, namespace: str | None
+) -> Inventory:
     """The store that a proxy in this cluster would have, of `namespace` only (None: all)."""
 
-    async def listed(client: KubeClient) -> Seen:
+    async def list_objects(client: KubeClient) -> Inventory:
         store = Store()
-        ready = await fill(store, client, system_namespace=settings.system_namespace, namespace=namespace)
-        return Seen(store=store, ready=ready)
+        ready = await fill_store(store, client, system_namespace=settings.system_namespace, namespace=namespace)
+        return Inventory(store=store, ready_conditions=ready)
 
-    return asyncio.run(_connected(where, cluster, listed))
+    return asyncio.run(_run_with_client(source_options, cluster, list_objects))
 
 
-def entries(
-    where: Where,
+def build_entries(
+    source_options: SourceOptions,
     cluster: ClusterSource,
     keys: Sequence[ObjectKey],
-    caller: Caller,
+    caller_options: CallerOptions,
     settings: Settings,
     *,
     proxy: str | None,
 ) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; tokens are of the caller's ServiceAccount."""
 
-    async def made(client: KubeClient) -> list[KubeconfigEntry]:
-        found = [await _find(client, key) for key in keys]
-        return [await _entry(client, each, caller, settings, proxy) for each in found]
+    async def build(client: KubeClient) -> list[KubeconfigEntry]:
+        connectors = [await _get_connector(client, key) for key in keys]
+        return [await _build_entry(client, each, caller_options, settings, proxy) for each in connectors]
 
-    return asyncio.run(_connected(where, cluster, made))
+    return asyncio.run(_run_with_client(source_options, cluster, build))
 
 
-def token(where: Where, cluster: ClusterSource, key: ObjectKey, caller: Caller, settings: Settings) -> str:
+def issue_token(
+    source_options: SourceOptions,
+    cluster: ClusterSource,
+    key: ObjectKey,
+    caller_options: CallerOptions,
+    settings: Settings,
+) -> str:
     """A token for one Connector."""
 
-    async def asked(client: KubeClient) -> str:
-        return await _token(client, caller, await _find(client, key), settings)
+    async def issue(client: KubeClient) -> str:
+        return await _create_token(client, caller_options, await _get_connector(client, key), settings)
 
-    return asyncio.run(_connected(where, cluster, asked))
+    return asyncio.run(_run_with_client(source_options, cluster, issue))
 
 
-async def _connected[T](where: Where, cluster: ClusterSource, work: Callable[[KubeClient], Awaitable[T]]) -> T:
-    configuration = await config.load_configuration(cluster.context, kubeconfig=where.kubeconfig)
+async def _run_with_client[T](
+    source_options: SourceOptions, cluster: ClusterSource, work: Callable[[KubeClient], Awaitable[T]]
+) -> T:
+    configuration = await config.load_configuration(cluster.context, kubeconfig=source_options.kubeconfig)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         return await work(client)
 
 
-async def _find(client: KubeClient, key: ObjectKey) -> _Found:
+async def _get_connector(client: KubeClient, key: ObjectKey) -> _ClusterConnector:
     try:
         raw: dict[str, Any] = await client.get(CONNECTORS.path(key.namespace, key.name))
     except ApiError as error:
-        raise missing_definition(CONNECTORS, error) or error from error
+        raise missing_crd_error(CONNECTORS, error) or error from error
     connector = parse_connector(raw)
     if isinstance(connector, InvalidConnector):
         raise ParseError(f"Connector {key}", connector.message)
-    return _Found(connector=connector, published=parse_http_address(raw))
+    return _ClusterConnector(connector=connector, http_address=parse_http_address(raw))
 
 
-async def _entry(
-    client: KubeClient, found: _Found, caller: Caller, settings: Settings, named: str | None
+async def _build_entry(
+    client: KubeClient,
+    cluster_connector: _ClusterConnector,
+    caller_options: CallerOptions,
+    settings: Settings,
+    proxy_url: str | None,
 ) -> KubeconfigEntry:
-    proxy = named or await _proxy(client, found, settings)
+    proxy = proxy_url or await _resolve_proxy(client, cluster_connector, settings)
     if proxy is None:
         raise ParseError(
-            f"Connector {found.connector.key}",
+            f"Connector {cluster_connector.connector.key}",
             "status.proxy.httpAddress is not set; see that the controller runs, or name the proxy by --proxy and "
             "--confdir",
         )
     return KubeconfigEntry(
-        key=found.connector.key,
-        address=found.connector.address,
+        key=cluster_connector.connector.key,
+        address=cluster_connector.connector.address,
         proxy=proxy,
-        ca=_ca(caller, found.published),
-        token=await _token(client, caller, found, settings),
+        ca=_proxy_ca(caller_options, cluster_connector.http_address),
+        token=await _create_token(client, caller_options, cluster_connector, settings),
     )
 
 
-async def _proxy(client: KubeClient, found: _Found, settings: Settings) -> str | None:
+async def _resolve_proxy(client: KubeClient, cluster_connector: _ClusterConnector, settings: Settings) -> str | None:
     """What the controller published, unless the Service there is another's by now: then the proxy's own host."""
-    connector, published = found.connector, found.published
-    if published is None or published.url != alias_url(connector.key, settings.cluster_domain):
-        return published.url if published else None
-    seen = await leads_to_proxy(client, connector.key, connector.uid, settings.proxy_host or "")
-    if not seen:
+    connector, http_address = cluster_connector.connector, cluster_connector.http_address
+    if http_address is None or http_address.url != alias_url(connector.key, settings.cluster_domain):
+        return http_address.url if http_address else None
+    is_alias_verified = await leads_to_proxy(client, connector.key, connector.uid, settings.proxy_host or "")
+    if not is_alias_verified:
         name, namespace = alias_service_name(connector.key.name) or "", connector.key.namespace
-        say(
+        print_message(
             f'warning: services "{name}" in namespace "{namespace}" is not seen to be the controller\'s; '
             "the kubeconfig names the proxy's own host"
         )
-    return proxy_url_for(connector.key, settings, alias_verified=seen)
+    return proxy_url_for(connector.key, settings, alias_verified=is_alias_verified)
 
 
-def _ca(caller: Caller, published: HttpAddress | None) -> bytes:
+def _proxy_ca(caller_options: CallerOptions, http_address: HttpAddress | None) -> bytes:
     """What the controller published, unless a confdir is named: then the proxy is one that has its own CA."""
-    if caller.confdir is None and published is not None:
-        return published.ca
-    return read_proxy_ca(caller.confdir)
+    if caller_options.confdir is None and http_address is not None:
+        return http_address.ca
+    return read_proxy_ca(caller_options.confdir)
 
 
-async def _token(client: KubeClient, caller: Caller, found: _Found, settings: Settings) -> str:
-    account = caller.service_account
+async def _create_token(
+    client: KubeClient, caller_options: CallerOptions, cluster_connector: _ClusterConnector, settings: Settings
+) -> str:
+    account = caller_options.service_account
     if account is None:
         raise ParseError("--service-account", "is missing")
-    audience = (found.published.audience if found.published else "") or settings.audience
-    return await client.create_token(account.namespace, account.name, audience, caller.ttl)
+    audience = (cluster_connector.http_address.audience if cluster_connector.http_address else "") or settings.audience
+    return await client.create_token(account.namespace, account.name, audience, caller_options.ttl)

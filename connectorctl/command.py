@@ -11,7 +11,7 @@ PROGRAM: Final = "connectorctl"
 PLUGIN: Final = "kubectl connector"
 
 
-class Helped(click.Command):
+class DocumentedCommand(click.Command):
     """One whose help is a document as others are: a reader that ends early is no failure."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
@@ -21,13 +21,13 @@ class Helped(click.Command):
         return option
 
 
-def _print_help(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
+def _print_help(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         write(f"{ctx.get_help()}\n")
         ctx.exit()
 
 
-class Command(Helped):
+class Command(DocumentedCommand):
     """A command whose help ends with examples, written for `connectorctl` and shown under the name that was typed."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **values: Any) -> None:
@@ -41,12 +41,12 @@ class Command(Helped):
             return
         with formatter.section("Examples"):
             for each in self.examples:
-                formatter.write(f"  {self._as_typed(ctx, each)}\n")
+                formatter.write(f"  {self._with_program_name(ctx, each)}\n")
 
-    def _as_typed(self, ctx: click.Context, example: str) -> str:
+    def _with_program_name(self, ctx: click.Context, example: str) -> str:
         return example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
 
 
-def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
+def make_command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
     """Decorates the function of a command; its docstring is the help, the first line the one in the list."""
     return click.command(name, cls=Command, examples=examples)

@@ -10,36 +10,36 @@ import click
 from click.shell_completion import ShellComplete
 
 from connector_store.kube.errors import ApiError
-from connectorctl.access import load
+from connectorctl.access import load_inventory
 from connectorctl.command import PLUGIN
-from connectorctl.options import Where
-from connectorctl.settings import own_settings
-from connectorctl.situation import Situation
+from connectorctl.options import SourceOptions
+from connectorctl.settings import load_settings
+from connectorctl.situation import Invocation
 
-NO_FILES: Final = ":4"
+NO_FILE_COMPLETION: Final = ":4"
 """The last line of an answer to kubectl: ShellCompDirectiveNoFileComp of github.com/spf13/cobra."""
-FILES: Final = ":0"
+FILE_COMPLETION: Final = ":0"
 """ShellCompDirectiveDefault: the shell completes file names."""
 
 
-def connectors(where: Where, situation: Situation) -> list[str]:
+def complete_connectors(source_options: SourceOptions, invocation: Invocation) -> list[str]:
     """NAMESPACE/NAME of every Connector of the source, in order; none if it cannot be read."""
     try:
-        found = load(where, own_settings(), situation, namespace=None).store.connectors()
+        connectors = load_inventory(source_options, load_settings(), invocation, namespace=None).store.connectors()
     except (OSError, ValueError, ApiError, click.ClickException):
         return []
-    return sorted(str(each.key) for each in found)
+    return sorted(str(each.key) for each in connectors)
 
 
-def answer_kubectl(words: Sequence[str]) -> int:
+def print_kubectl_completions(words: Sequence[str]) -> int:
     """Print completions of the last of `words` in the form that kubectl passes on (its plugin documentation)."""
     from connectorctl.cli import ROOT
 
-    *before, incomplete = words or [""]
-    shell = ShellComplete(ROOT, {"obj": Situation(plugin=True)}, PLUGIN, "")
-    found = shell.get_completions(before, incomplete)
-    for each in found:
+    *arguments, incomplete = words or [""]
+    shell = ShellComplete(ROOT, {"obj": Invocation(is_plugin=True)}, PLUGIN, "")
+    completions = shell.get_completions(arguments, incomplete)
+    for each in completions:
         if each.type == "plain":
             click.echo(f"{each.value}\t{each.help}" if each.help else each.value)
-    click.echo(FILES if any(each.type != "plain" for each in found) else NO_FILES)
+    click.echo(FILE_COMPLETION if any(each.type != "plain" for each in completions) else NO_FILE_COMPLETION)
     return 0

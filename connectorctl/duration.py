@@ -9,12 +9,12 @@ from typing import Final
 from connector_store.domain.base.duration import parse_duration
 from connector_store.domain.base.errors import ParseError
 
-LONGEST: Final = 366 * 24 * 3600
+MAX_LIFETIME: Final = 366 * 24 * 3600
 
 
 def parse_lifetime(text: str) -> int:
     """Read a duration; in whole seconds, at least 1 and at most a year."""
-    total = int(parse_duration(text))
-    if not 0 < total <= LONGEST:
+    seconds = int(parse_duration(text))
+    if not 0 < seconds <= MAX_LIFETIME:
         raise ParseError("", "is not between 1s and a year")
-    return total
+    return seconds

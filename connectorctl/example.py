@@ -5,7 +5,7 @@ from typing import Final
 
 from connectorctl.files import create_private
 
-FILE: Final = "k8s-connector.yaml"
+FILE_NAME: Final = "k8s-connector.yaml"
 MANIFESTS: Final = """\
 # The credential. Only the proxy reads it; callers never see it.
 apiVersion: v1
@@ -40,6 +40,6 @@ spec:
 def write_example(folder: Path) -> Path:
     """Make `folder` (mode 0700: it holds credentials) and the example in it; FileExistsError if it is there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / FILE
+    path = folder / FILE_NAME
     create_private(path, MANIFESTS)
     return path

@@ -12,13 +12,13 @@ from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.folder.access import SigningKey
 from connector_store.folder.source import FolderWatch
 from connector_store.store import Store
-from connectorctl.options import Caller
+from connectorctl.options import CallerOptions
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
 
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
 
 
-def load(folder: Path, settings: Settings) -> Store:
+def load_store(folder: Path, settings: Settings) -> Store:
     """The store that a proxy on this folder would have; ParseError if there is no such folder."""
     if folder.is_file():
         raise ParseError(str(folder), f"is a file; name its folder, {folder.parent}")
@@ -29,32 +29,38 @@ def load(folder: Path, settings: Settings) -> Store:
     return store
 
 
-def entries(
-    folder: Path, keys: Sequence[ObjectKey], caller: Caller, settings: Settings, now: float, *, proxy: str | None
+def build_entries(
+    folder: Path,
+    keys: Sequence[ObjectKey],
+    caller_options: CallerOptions,
+    settings: Settings,
+    now: float,
+    *,
+    proxy: str | None,
 ) -> list[KubeconfigEntry]:
     """What a kubeconfig for `keys` is made of; `now` in unix seconds."""
-    store = load(folder, settings)
-    connectors = [_find(store, key, folder) for key in keys]
-    ca = read_proxy_ca(caller.confdir)
+    store = load_store(folder, settings)
+    connectors = [_get_connector(store, key, folder) for key in keys]
+    ca = read_proxy_ca(caller_options.confdir)
     return [
         KubeconfigEntry(
             key=each.key,
             address=each.address,
             proxy=proxy or DEFAULT_PROXY,
             ca=ca,
-            token=_mint(each.key, caller, settings, now),
+            token=_sign_token(each.key, caller_options, settings, now),
         )
         for each in connectors
     ]
 
 
-def token(folder: Path, key: ObjectKey, caller: Caller, settings: Settings, now: float) -> str:
+def issue_token(folder: Path, key: ObjectKey, caller_options: CallerOptions, settings: Settings, now: float) -> str:
     """A token for one Connector."""
-    _find(load(folder, settings), key, folder)
-    return _mint(key, caller, settings, now)
+    _get_connector(load_store(folder, settings), key, folder)
+    return _sign_token(key, caller_options, settings, now)
 
 
-def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
+def _get_connector(store: Store, key: ObjectKey, folder: Path) -> Connector:
     match store.connector(key):
         case None:
             raise ParseError(
@@ -62,10 +68,10 @@ def _find(store: Store, key: ObjectKey, folder: Path) -> Connector:
             )
         case InvalidConnector() as rejected:
             raise ParseError(f"Connector {key}", rejected.message)
-        case found:
-            return found
+        case connector:
+            return connector
 
 
-def _mint(key: ObjectKey, caller: Caller, settings: Settings, now: float) -> str:
-    signing = SigningKey.load_or_create(confdir_or_default(caller.confdir))
-    return signing.issue(key, ttl=caller.ttl, now=now, audience=settings.audience)
+def _sign_token(key: ObjectKey, caller_options: CallerOptions, settings: Settings, now: float) -> str:
+    signing_key = SigningKey.load_or_create(confdir_or_default(caller_options.confdir))
+    return signing_key.issue(key, ttl=caller_options.ttl, now=now, audience=settings.audience)

@@ -22,45 +22,47 @@ from connector_store.domain.objects.manifest import API_VERSION, parse_object
 from connector_store.domain.objects.matching import parse_address
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Secret
 
-MAX_FILE: Final = 8 * 1024 * 1024
+MAX_FILE_SIZE: Final = 8 * 1024 * 1024
 """Bytes of a kubeconfig that is read."""
 
-_USER_REFUSED: Final = {
+_UNSUPPORTED_USER_FIELDS: Final = {
     "exec": "is a plugin that runs on your machine; lend a ServiceAccount's token instead",
     "auth-provider": "is a plugin of kubectl's; lend a ServiceAccount's token instead",
     "username": "is a password's; API servers take none any more",
     "as": "acts as another; a Connector lends what the credential itself may do",
 }
-_CLUSTER_REFUSED: Final = {
+_UNSUPPORTED_CLUSTER_FIELDS: Final = {
     "insecure-skip-tls-verify": "is set; only a target that is verified gets a credential: add its CA",
     "proxy-url": "leads through another proxy; a Connector has no such thing",
     "tls-server-name": "names another host than the server's; a Connector has no such thing",
 }
 
 
-def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: str | None) -> list[dict[str, Any]]:
+def convert_kubeconfig(path: Path, context: str | None, *, namespace: str, name: str | None) -> list[dict[str, Any]]:
     """The Secret and the Connector; ParseError names the field that cannot be taken, and quotes no credential."""
     config = Fields(_load(path), "")
-    chosen = context or config.text("current-context")
-    if chosen is None:
+    context_name = context or config.text("current-context")
+    if context_name is None:
         raise ParseError("current-context", "is empty; name one with --context")
-    names = [each.text("name") or "" for each in config.items("contexts")]
-    if chosen not in names:
-        raise ParseError("--context", f"{path} has no context {chosen!r}; it has: {', '.join(names) or 'none'}")
-    entry = _named(config, "contexts", chosen).child("context")
-    cluster = _named(config, "clusters", entry.text("cluster") or "").child("cluster")
-    user = _named(config, "users", entry.text("user") or "").child("user")
-    _refuse(user, _USER_REFUSED)
-    _refuse(cluster, _CLUSTER_REFUSED)
+    context_names = [each.text("name") or "" for each in config.items("contexts")]
+    if context_name not in context_names:
+        raise ParseError(
+            "--context", f"{path} has no context {context_name!r}; it has: {', '.join(context_names) or 'none'}"
+        )
+    context_entry = _find_by_name(config, "contexts", context_name).child("context")
+    cluster = _find_by_name(config, "clusters", context_entry.text("cluster") or "").child("cluster")
+    user = _find_by_name(config, "users", context_entry.text("user") or "").child("user")
+    _reject_fields(user, _UNSUPPORTED_USER_FIELDS)
+    _reject_fields(cluster, _UNSUPPORTED_CLUSTER_FIELDS)
     server = cluster.text("server") or ""
     try:
         address = str(parse_address(server))
     except ParseError as error:
         raise ParseError(cluster.path_of("server"), error.reason) from None
-    called = name or _name_of(chosen)
-    if not is_dns_subdomain(called):
+    connector_name = name or _default_name(context_name)
+    if not is_dns_subdomain(connector_name):
         raise ParseError(
-            "--name", f"{called!r} is not the name of a Connector: lower case letters, digits, '-' and '.'"
+            "--name", f"{connector_name!r} is not the name of a Connector: lower case letters, digits, '-' and '.'"
         )
     kind, auth, data = _credential(user, path.parent)
     ca = _data_or_file(cluster, "certificate-authority", path.parent)
@@ -69,21 +71,24 @@ def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: st
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": called, "namespace": namespace, "annotations": {ADDRESS_ANNOTATION: address}},
+        "metadata": {"name": connector_name, "namespace": namespace, "annotations": {ADDRESS_ANNOTATION: address}},
         "type": kind,
         "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
     }
-    read = parse_object(secret, system_namespace="")
-    if isinstance(read, Secret) and (problem := read.credential_problem or read.ca_problem) is not None:
+    parsed_secret = parse_object(secret, system_namespace="")
+    if (
+        isinstance(parsed_secret, Secret)
+        and (problem := parsed_secret.credential_problem or parsed_secret.ca_problem) is not None
+    ):
         raise ParseError(user.path, problem)
     connector = {
         "apiVersion": API_VERSION,
         "kind": "Connector",
-        "metadata": {"name": called, "namespace": namespace},
+        "metadata": {"name": connector_name, "namespace": namespace},
         "spec": {
             "connectorClassName": "k8s",
             "address": address,
-            "auth": {"name": auth, "secretRef": {"name": called}},
+            "auth": {"name": auth, "secretRef": {"name": connector_name}},
         },
     }
     return [secret, connector]
@@ -91,35 +96,35 @@ def read_kubeconfig(path: Path, context: str | None, *, namespace: str, name: st
 
 def _load(path: Path) -> object:
     with path.open("rb") as stream:
-        text = stream.read(MAX_FILE + 1)
-    if len(text) > MAX_FILE:
-        raise ParseError(str(path), f"is longer than {MAX_FILE} bytes")
+        text = stream.read(MAX_FILE_SIZE + 1)
+    if len(text) > MAX_FILE_SIZE:
+        raise ParseError(str(path), f"is longer than {MAX_FILE_SIZE} bytes")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         raise ParseError(str(path), "is no kubeconfig: it is not YAML") from None
 
 
-def _named(config: Fields, kind: str, name: str) -> Fields:
+def _find_by_name(config: Fields, kind: str, name: str) -> Fields:
     for each in config.items(kind):
         if each.text("name") == name:
             return each
     raise ParseError(kind, f"has no {name!r}")
 
 
-def _refuse(fields: Fields, refused: Mapping[str, str]) -> None:
-    for name, why in refused.items():
+def _reject_fields(fields: Fields, reasons: Mapping[str, str]) -> None:
+    for name, reason in reasons.items():
         if fields.value(name):
-            raise ParseError(fields.path_of(name), why)
+            raise ParseError(fields.path_of(name), reason)
 
 
-def _name_of(context: str) -> str:
+def _default_name(context: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")[:61].strip("-")
 
 
 def _credential(user: Fields, folder: Path) -> tuple[str, str, dict[str, bytes]]:
     token_file = user.text("tokenFile")
-    token = _read(user.path_of("tokenFile"), folder / token_file) if token_file else None
+    token = _read_file(user.path_of("tokenFile"), folder / token_file) if token_file else None
     if token is None and (text := user.text("token")) is not None:
         token = text.encode()
     if token is not None:
@@ -138,11 +143,11 @@ def _data_or_file(fields: Fields, name: str, folder: Path) -> bytes | None:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError):
             raise ParseError(fields.path_of(f"{name}-data"), "is not base64") from None
-    return _read(fields.path_of(name), folder / file) if file is not None else None
+    return _read_file(fields.path_of(name), folder / file) if file is not None else None
 
 
-def _read(path: str, file: Path) -> bytes:
+def _read_file(path: str, file: Path) -> bytes:
     try:
-        return file.read_bytes()[: MAX_FILE + 1]
+        return file.read_bytes()[: MAX_FILE_SIZE + 1]
     except OSError as error:
         raise ParseError(path, f"{file}: {error.strerror}") from None

@@ -19,10 +19,10 @@ from connector_store.domain.decision.direct import parse_direct_path
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
 from connectorctl.files import write_private
 
-MAX_FILE: Final = 8 * 1024 * 1024
+MAX_FILE_SIZE: Final = 8 * 1024 * 1024
 """Bytes of a kubeconfig that is read."""
-_LISTS: Final = ("clusters", "contexts", "users")
-_NAMED: Final = 5
+_SECTIONS: Final = ("clusters", "contexts", "users")
+_MAX_LISTED: Final = 5
 """Contexts of others that a refusal names."""
 
 Config = dict[str, Any]
@@ -39,72 +39,72 @@ def check_replaceable(path: Path) -> None:
     if not path.is_file():
         return
     config = _read(path)
-    others = [name for name in _names(config, "contexts") if name not in _ours(config)]
-    if others:
-        shown = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+    foreign_contexts = [name for name in _names(config, "contexts") if name not in _connector_contexts(config)]
+    if foreign_contexts:
+        listing = ", ".join(foreign_contexts[:_MAX_LISTED]) + (", …" if len(foreign_contexts) > _MAX_LISTED else "")
         raise ParseError(
-            str(path), f"holds contexts that are not of Connectors ({shown}); add to it with --merge, or --force"
+            str(path), f"holds contexts that are not of Connectors ({listing}); add to it with --merge, or --force"
         )
     if config and config.get("kind") != "Config":
         raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
 
 
-def merge_into(path: Path, made: Config, *, force: bool) -> str | None:
+def merge_into(path: Path, new_config: Config, *, force: bool) -> str | None:
     """Put the entries of `made` into the file, and make its context the current one; returns which it was before.
 
     ParseError if an entry of one of their names is not ours, unless `force`.
     """
     path = Path(os.path.realpath(path))  # Path.resolve() makes a RuntimeError of a loop of links before Python 3.13
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path):
+    with _lock(path):
         config = _read(path) if path.exists() else {}
-        taken = [name for name in _names(made, "contexts") if _is_taken(config, name)]
-        if taken and not force:
+        conflicts = [name for name in _names(new_config, "contexts") if _is_foreign(config, name)]
+        if conflicts and not force:
             raise ParseError(
-                str(path), f"has an entry {taken[0]} that is not of a Connector; --context-name, or --force"
+                str(path), f"has an entry {conflicts[0]} that is not of a Connector; --context-name, or --force"
             )
-        before = config.get("current-context") or None
-        write_private(path, yaml.safe_dump(_merged(config, made), sort_keys=False, width=1_000_000))
-    return before if isinstance(before, str) else None
+        previous_context = config.get("current-context") or None
+        write_private(path, yaml.safe_dump(_merge(config, new_config), sort_keys=False, width=1_000_000))
+    return previous_context if isinstance(previous_context, str) else None
 
 
-def _merged(config: Config, made: Config) -> Config:
-    merged = {"apiVersion": "v1", "kind": "Config", **config, "current-context": made["current-context"]}
-    for each in _LISTS:
-        fresh = {entry["name"] for entry in made[each]}
-        kept = [entry for entry in _entries(config, each) if entry.get("name") not in fresh]
-        merged[each] = [*kept, *made[each]]
+def _merge(config: Config, new_config: Config) -> Config:
+    merged = {"apiVersion": "v1", "kind": "Config", **config, "current-context": new_config["current-context"]}
+    for each in _SECTIONS:
+        new_names = {entry["name"] for entry in new_config[each]}
+        other_entries = [entry for entry in _entries(config, each) if entry.get("name") not in new_names]
+        merged[each] = [*other_entries, *new_config[each]]
     return merged
 
 
-def _is_taken(config: Config, name: str) -> bool:
-    return any(name in _names(config, each) for each in _LISTS) and name not in _ours(config)
+def _is_foreign(config: Config, name: str) -> bool:
+    return any(name in _names(config, each) for each in _SECTIONS) and name not in _connector_contexts(config)
 
 
-def _ours(config: Config) -> set[str]:
+def _connector_contexts(config: Config) -> set[str]:
     """Names of contexts, and of their clusters and users, that lead through a proxy as we write them."""
-    clusters = {each.get("name") for each in _entries(config, "clusters") if _is_connectors(each.get("cluster"))}
+    clusters = {each.get("name") for each in _entries(config, "clusters") if _leads_to_connector(each.get("cluster"))}
     contexts = [each for each in _entries(config, "contexts") if isinstance(each.get("context"), Mapping)]
     return {str(each.get("name")) for each in contexts if each["context"].get("cluster") in clusters}
 
 
-def _is_connectors(cluster: object) -> bool:
+def _leads_to_connector(cluster: object) -> bool:
     if not isinstance(cluster, Mapping):
         return False
-    proxy, server = _url(cluster.get("proxy-url")), _url(cluster.get("server"))
+    proxy, server = _parse_url(cluster.get("proxy-url")), _parse_url(cluster.get("server"))
     if proxy is not None:
         return _is_key(unquote(proxy.username or ""))
-    return server is not None and _is_direct(server)
+    return server is not None and _is_direct_access(server)
 
 
-def _is_direct(server: SplitResult) -> bool:
+def _is_direct_access(server: SplitResult) -> bool:
     service, namespace, *rest = [*(server.hostname or "").split("."), "", ""]
     if service.startswith(ALIAS_PREFIX) and rest[0] == "svc":
         return _is_key(f"{namespace}/{service.removeprefix(ALIAS_PREFIX)}")
     return parse_direct_path(server.path.encode()) is not None
 
 
-def _url(value: object) -> SplitResult | None:
+def _parse_url(value: object) -> SplitResult | None:
     try:
         return urlsplit(value) if isinstance(value, str) else None
     except ValueError:
@@ -129,22 +129,24 @@ def _entries(config: Config, key: str) -> list[Config]:
 
 def _read(path: Path) -> Config:
     with path.open("rb") as file:
-        text = file.read(MAX_FILE + 1)
-    if len(text) > MAX_FILE:
-        raise ParseError(str(path), f"is longer than {MAX_FILE} bytes, no kubeconfig; name another file, or --force")
+        text = file.read(MAX_FILE_SIZE + 1)
+    if len(text) > MAX_FILE_SIZE:
+        raise ParseError(
+            str(path), f"is longer than {MAX_FILE_SIZE} bytes, no kubeconfig; name another file, or --force"
+        )
     try:
         config = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ParseError(str(path), "is no YAML; name another file, or --force") from error
     if config is None:
         return {}
-    if not isinstance(config, dict) or any(not isinstance(config.get(each) or [], list) for each in _LISTS):
+    if not isinstance(config, dict) or any(not isinstance(config.get(each) or [], list) for each in _SECTIONS):
         raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
     return config
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """The lock that kubectl takes before it changes a kubeconfig (clientcmd/loader.go): a file FILE.lock."""
     lock = path.with_name(f"{path.name}.lock")
     try:

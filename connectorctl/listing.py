@@ -15,14 +15,14 @@ from connector_store.kube.sinks import make_parser
 from connector_store.store import Store, StoreObject
 
 
-async def fill(
+async def fill_store(
     store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None
 ) -> Mapping[ObjectKey, Condition]:
     """List Connectors and Secrets of `namespace` (None: all), classes, and the CAs for every Connector.
 
     Returns the condition Ready of each Connector that has one.
     """
-    wanted: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
+    queries: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
         *((SECRETS, namespace, {"fieldSelector": each}) for each in SECRET_SELECTORS),
@@ -30,13 +30,13 @@ async def fill(
     )
     parse = make_parser(system_namespace)
     ready: dict[ObjectKey, Condition] = {}
-    for number, (resource, place, selector) in enumerate(wanted):
-        items = await _list(client, resource, place, selector)
-        store.replace(f"list {number}", [each for raw in items if (each := parse(raw)) is not None])
+    for index, (resource, query_namespace, selector) in enumerate(queries):
+        items = await _list(client, resource, query_namespace, selector)
+        store.replace(f"list {index}", [each for raw in items if (each := parse(raw)) is not None])
         if resource is CONNECTORS:
-            ready = dict(_ready(items))
-    store.replace("named", await _named(store, client, system_namespace))
-    store.replace("roles", await _roles(store, client, system_namespace))
+            ready = dict(_ready_conditions(items))
+    store.replace("named", await _get_named_secrets(store, client, system_namespace))
+    store.replace("roles", await _get_roles(store, client, system_namespace))
     return ready
 
 
@@ -49,11 +49,11 @@ async def _list(
     try:
         pages = [page async for page in client.list_pages(resource.path(namespace), selector)]
     except ApiError as error:
-        raise missing_definition(resource, error) or error from error
+        raise missing_crd_error(resource, error) or error from error
     return [{**raw, **kind} for page in pages for raw in page["items"]]
 
 
-def missing_definition(resource: Resource, error: ApiError) -> ApiError | None:
+def missing_crd_error(resource: Resource, error: ApiError) -> ApiError | None:
     """What to say where an API server does not know a resource of ours; None for every other refusal.
 
     It answers so for the whole resource; of an object that is not there it names the object.
@@ -65,29 +65,31 @@ def missing_definition(resource: Resource, error: ApiError) -> ApiError | None:
     )
 
 
-def _ready(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]:
+def _ready_conditions(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]:
     for raw in items:
         condition = parse_status(raw).ready
         if condition is not None:
             yield ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"]), condition
 
 
-async def _named(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
+async def _get_named_secrets(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
     """Secrets of other types that Connectors name."""
-    return await _each(client, [SECRETS.path(*key) for key in sorted(_missing(store))], system_namespace)
+    return await _get_objects(
+        client, [SECRETS.path(*key) for key in sorted(_missing_secret_keys(store))], system_namespace
+    )
 
 
-async def _roles(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
+async def _get_roles(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
     """ClusterRoles that Connectors name."""
-    limits = [each.permissions for each in store.connectors() if isinstance(each, Connector) and each.permissions]
-    names = sorted({name for each in limits for name in each.role_names})
-    return await _each(client, [CLUSTER_ROLES.path(None, name) for name in names], system_namespace)
+    permissions = [each.permissions for each in store.connectors() if isinstance(each, Connector) and each.permissions]
+    names = sorted({name for each in permissions for name in each.role_names})
+    return await _get_objects(client, [CLUSTER_ROLES.path(None, name) for name in names], system_namespace)
 
 
-async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[StoreObject]:
+async def _get_objects(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[StoreObject]:
     """The objects at these paths, but for those that are not there."""
     parse = make_parser(system_namespace)
-    found: list[StoreObject] = []
+    objects: list[StoreObject] = []
     for path in paths:
         try:
             raw = await client.get(path)
@@ -95,10 +97,10 @@ async def _each(client: KubeClient, paths: Sequence[str], system_namespace: str)
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             continue
-        found += [each for each in [parse(raw)] if each is not None]
-    return found
+        objects += [each for each in [parse(raw)] if each is not None]
+    return objects
 
 
-def _missing(store: Store) -> set[ObjectKey]:
-    named = (key for each in store.connectors() if isinstance(each, Connector) for key in each.secret_keys)
-    return {key for key in named if store.secret(key) is None}
+def _missing_secret_keys(store: Store) -> set[ObjectKey]:
+    secret_keys = (key for each in store.connectors() if isinstance(each, Connector) for key in each.secret_keys)
+    return {key for key in secret_keys if store.secret(key) is None}

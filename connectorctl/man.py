@@ -7,10 +7,10 @@ import click
 from connector_store.version import VERSION
 from connectorctl.command import PROGRAM, Command
 
-CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("2", "usage"), ("130", "interrupted"))
+EXIT_CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("2", "usage"), ("130", "interrupted"))
 
 
-def page(root: click.Context) -> str:
+def render_man_page(root: click.Context) -> str:
     """For section 1, as `man -l FILE` shows it."""
     return "\n".join(_lines(root)) + "\n"
 
@@ -19,32 +19,32 @@ def _lines(root: click.Context) -> Iterator[str]:
     group = root.command
     assert isinstance(group, click.Group)  # noqa: S101 - the program is one
     yield f'.TH {PROGRAM.upper()} 1 "" "{PROGRAM} {VERSION}"'
-    yield from (".SH NAME", f"{PROGRAM} \\- {text((group.help or '').rstrip('.'))}")
+    yield from (".SH NAME", f"{PROGRAM} \\- {escape_roff((group.help or '').rstrip('.'))}")
     yield from (".SH SYNOPSIS", f".B {PROGRAM}", "COMMAND [OPTIONS]...", ".SH COMMANDS")
     for name in group.list_commands(root):
-        found = group.get_command(root, name)
-        assert found is not None  # noqa: S101 - the group has listed it
-        with found.make_context(name, [], parent=root, resilient_parsing=True) as inner:
-            yield from _command(inner, found)
+        subcommand = group.get_command(root, name)
+        assert subcommand is not None  # noqa: S101 - the group has listed it
+        with subcommand.make_context(name, [], parent=root, resilient_parsing=True) as subcontext:
+            yield from _command_lines(subcontext, subcommand)
     yield ".SH EXIT STATUS"
-    for code, meaning in CODES:
-        yield from (".TP", f".B {code}", text(meaning))
+    for code, meaning in EXIT_CODES:
+        yield from (".TP", f".B {code}", escape_roff(meaning))
 
 
-def _command(ctx: click.Context, command: click.Command) -> Iterator[str]:
+def _command_lines(ctx: click.Context, command: click.Command) -> Iterator[str]:
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
-    yield f'.SS "{text(usage)}"'
+    yield f'.SS "{escape_roff(usage)}"'
     for paragraph in (command.help or "").split("\n\n"):
-        yield from (".PP", text(" ".join(paragraph.split())))
+        yield from (".PP", escape_roff(" ".join(paragraph.split())))
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
         if record is not None and record[1]:
-            yield from (".TP", f".B {text(record[0])}", text(" ".join(record[1].split())))
+            yield from (".TP", f".B {escape_roff(record[0])}", escape_roff(" ".join(record[1].split())))
     if isinstance(command, Command) and command.examples:
-        yield from (".PP", "Examples:", ".PP", ".nf", *map(text, command.examples), ".fi")
+        yield from (".PP", "Examples:", ".PP", ".nf", *map(escape_roff, command.examples), ".fi")
 
 
-def text(words: str) -> str:
+def escape_roff(words: str) -> str:
     """With what troff(1) would take for its own escaped."""
     escaped = words.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

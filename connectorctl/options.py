@@ -20,7 +20,7 @@ from click.shell_completion import CompletionItem
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.duration import parse_lifetime
-from connectorctl.identity import DEFAULT_AUDIENCE, KINDS, IdentitySource, parse_identity
+from connectorctl.identity import DEFAULT_AUDIENCE, KINDS, TokenProvider, parse_token_provider
 
 DEFAULT_TTL: Final = "30m"
 """As long as the CSI driver's tokens."""
@@ -31,7 +31,7 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
+class SourceOptions:
     """Where Connectors are looked for."""
 
     source: str = "auto"
@@ -40,7 +40,7 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class CallerOptions:
     """Whose token is made: an account's of the cluster, or one signed with the proxy's own key in `confdir`.
 
     `ttl` is in seconds.
@@ -51,7 +51,7 @@ class Caller:
     confdir: Path | None = None
 
 
-class Key(click.ParamType[ObjectKey]):
+class KeyParam(click.ParamType[ObjectKey]):
     """NAMESPACE/NAME."""
 
     name = "NAMESPACE/NAME"
@@ -65,21 +65,25 @@ class Key(click.ParamType[ObjectKey]):
             self.fail(f"{value!r}: {error.reason}", param, ctx)
 
 
-class ConnectorKey(Key):
+class ConnectorKeyParam(KeyParam):
     """NAMESPACE/NAME of a Connector, which the shell completes from the source of the command line."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        from connectorctl.complete import connectors
+        from connectorctl.complete import complete_connectors
 
-        where = Where(
+        options = SourceOptions(
             source=ctx.params.get("source") or "auto",
             kubeconfig=ctx.params.get("kubeconfig"),
             context=ctx.params.get("context"),
         )
-        return [CompletionItem(each) for each in connectors(where, ctx.find_root().obj) if each.startswith(incomplete)]
+        return [
+            CompletionItem(each)
+            for each in complete_connectors(options, ctx.find_root().obj)
+            if each.startswith(incomplete)
+        ]
 
 
-class Duration(click.ParamType[int]):
+class DurationParam(click.ParamType[int]):
     """Seconds, written as for kubectl."""
 
     name = "DURATION"
@@ -93,46 +97,48 @@ class Duration(click.ParamType[int]):
             self.fail(f"{value!r}: {error.reason}", param, ctx)
 
 
-class Identity(click.ParamType[IdentitySource]):
+class TokenProviderParam(click.ParamType[TokenProvider]):
     """Where the token of a caller from outside comes from."""
 
     name = "SOURCE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IdentitySource:
-        if isinstance(value, IdentitySource):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TokenProvider:
+        if isinstance(value, TokenProvider):
             return value
         try:
-            return parse_identity(value)
+            return parse_token_provider(value)
         except ParseError as error:
             self.fail(f"{value!r} {error.reason}", param, ctx)
 
 
-def identity_options(function: Function) -> Function:
+def add_oidc_options(function: Function) -> Function:
     """`--oidc`, `--audience`, as `identity: IdentitySource | None` and `audience: str`; the second needs the first."""
 
     @functools.wraps(function)
-    def wrapped(*arguments: Any, identity: IdentitySource | None, audience: str, **values: Any) -> Any:
-        typed = click.get_current_context().get_parameter_source("audience") is not ParameterSource.DEFAULT
-        if typed and identity is None:
+    def wrapped(*arguments: Any, identity: TokenProvider | None, audience: str, **values: Any) -> Any:
+        is_audience_given = click.get_current_context().get_parameter_source("audience") is not ParameterSource.DEFAULT
+        if is_audience_given and identity is None:
             raise click.UsageError("--audience goes with --oidc; else the audience is that of the proxy's settings")
         return function(*arguments, identity=identity, audience=audience, **values)
 
-    return _decorated(
+    return _apply_decorators(
         wrapped,
-        click.option("--oidc", "identity", type=Identity(), help=f"Be whom an issuer has named: {KINDS}."),
+        click.option("--oidc", "identity", type=TokenProviderParam(), help=f"Be whom an issuer has named: {KINDS}."),
         click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
                      help="Of that token, as the proxy's issuers have it."),
     )  # fmt: skip
 
 
-def source_options(function: Function) -> Function:
+def add_source_options(function: Function) -> Function:
     """`--source`, `--kubeconfig`, `--context`, as `where: Where`."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, source: str, kubeconfig: str | None, context: str | None, **values: Any) -> Any:
-        return function(*arguments, where=Where(source=source, kubeconfig=kubeconfig, context=context), **values)
+        return function(
+            *arguments, where=SourceOptions(source=source, kubeconfig=kubeconfig, context=context), **values
+        )
 
-    return _decorated(
+    return _apply_decorators(
         wrapped,
         click.option("--source", default="auto", envvar=f"{ENVIRONMENT}SOURCE", show_envvar=True,
                      metavar="SOURCE", help="kubernetes, kubernetes:CONTEXT, or a folder of manifests. Default: "
@@ -142,20 +148,22 @@ def source_options(function: Function) -> Function:
     )  # fmt: skip
 
 
-def caller_options(function: Function) -> Function:
+def add_caller_options(function: Function) -> Function:
     """`--service-account`, `--ttl`, `--confdir`, as `caller: Caller`."""
 
     @functools.wraps(function)
     def wrapped(
         *arguments: Any, service_account: ObjectKey | None, ttl: int, confdir: Path | None, **values: Any
     ) -> Any:
-        return function(*arguments, caller=Caller(service_account=service_account, ttl=ttl, confdir=confdir), **values)
+        return function(
+            *arguments, caller=CallerOptions(service_account=service_account, ttl=ttl, confdir=confdir), **values
+        )
 
-    return _decorated(
+    return _apply_decorators(
         wrapped,
-        click.option("--service-account", type=Key(), envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
+        click.option("--service-account", type=KeyParam(), envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
                      help="Whose token to ask a cluster for."),
-        click.option("--ttl", type=Duration(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
+        click.option("--ttl", type=DurationParam(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
                      show_envvar=True, help="How long the token is good: 30m, 1h30m, 90s."),
         confdir_option,
     )  # fmt: skip
@@ -167,12 +175,12 @@ confdir_option: Final = click.option(
 )  # fmt: skip
 
 
-def format_option(*forms: str) -> Callable[[Function], Function]:
+def add_format_option(*forms: str) -> Callable[[Function], Function]:
     """`-o` with one of `forms`, as `form: str | None`."""
     return click.option("-o", "--output", "form", type=click.Choice(forms), help="Print it in this form.")
 
 
-def _decorated(function: Function, *decorators: Callable[[Function], Function]) -> Function:
+def _apply_decorators(function: Function, *decorators: Callable[[Function], Function]) -> Function:
     for each in reversed(decorators):
         function = each(function)
     return function

@@ -8,54 +8,56 @@ import click
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
 from connector_store.folder.access import MAX_TTL
-from connectorctl.options import Caller, Where
-from connectorctl.situation import Situation
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.situation import Invocation
 
-SHORTEST: Final = 600
+MIN_CLUSTER_TTL: Final = 600
 """Seconds; a TokenRequest gives no shorter token (k8s.io/api/authentication/v1)."""
 
 
-def choose_origin(where: Where, situation: Situation, caller: Caller | None = None) -> FolderSource | ClusterSource:
+def resolve_source(
+    source_options: SourceOptions, invocation: Invocation, caller_options: CallerOptions | None = None
+) -> FolderSource | ClusterSource:
     """The source of `where`; click's UsageError if the options do not fit together.
 
     `auto` is the cluster for a kubectl plugin, in a pod, and where an option for clusters is given. `caller` is given
     by commands that make a token.
     """
-    flags = _cluster_flags(where, caller)
+    flags = _cluster_flags(source_options, caller_options)
     try:
-        source = parse_source(where.source, in_pod=situation.prefers_cluster or flags != [])
+        source = parse_source(source_options.source, in_pod=invocation.prefers_cluster or flags != [])
     except ParseError as error:
         raise click.UsageError(f"--source: {error.reason}") from error
     if isinstance(source, FolderSource):
         if flags:
             raise click.UsageError(f"{flags[0]}: is for clusters; leave it out, or use --source kubernetes")
-        if caller is not None and caller.ttl > MAX_TTL:
+        if caller_options is not None and caller_options.ttl > MAX_TTL:
             raise click.UsageError("--ttl: is longer than 24h, the most that a token of a folder's proxy lasts")
         return source
-    _check_cluster(caller)
-    return replace(source, context=where.context) if where.context is not None else source
+    _check_cluster_options(caller_options)
+    return replace(source, context=source_options.context) if source_options.context is not None else source
 
 
-def is_cluster(where: Where, situation: Situation, caller: Caller) -> bool:
+def is_cluster(source_options: SourceOptions, invocation: Invocation, caller_options: CallerOptions) -> bool:
     """Whether the source is a cluster."""
-    return isinstance(choose_origin(where, situation, caller), ClusterSource)
+    return isinstance(resolve_source(source_options, invocation, caller_options), ClusterSource)
 
 
-def _cluster_flags(where: Where, caller: Caller | None) -> list[str]:
+def _cluster_flags(source_options: SourceOptions, caller_options: CallerOptions | None) -> list[str]:
     flags = {
-        "--kubeconfig": where.kubeconfig,
-        "--context": where.context,
-        "--service-account": caller.service_account if caller is not None else None,
+        "--kubeconfig": source_options.kubeconfig,
+        "--context": source_options.context,
+        "--service-account": caller_options.service_account if caller_options is not None else None,
     }
     return [name for name, value in flags.items() if value is not None]
 
 
-def _check_cluster(caller: Caller | None) -> None:
-    if caller is None:
+def _check_cluster_options(caller_options: CallerOptions | None) -> None:
+    if caller_options is None:
         return
-    if caller.service_account is None:
+    if caller_options.service_account is None:
         raise click.UsageError(
             "--service-account: is missing; name the NAMESPACE/NAME whose token to ask the cluster for"
         )
-    if caller.ttl < SHORTEST:
+    if caller_options.ttl < MIN_CLUSTER_TTL:
         raise click.UsageError("--ttl: is shorter than 10m, the least that a cluster gives")

@@ -9,7 +9,7 @@ from typing import Final
 import click
 import yaml
 
-END_OF_READER: Final = 0
+EXIT_READER_GONE: Final = 0
 """Exit code where the reader of stdout has had enough, as in `… | head`: that is no failure."""
 
 
@@ -52,21 +52,21 @@ def render_value(value: object, form: str) -> str:
     return text
 
 
-def say(message: str) -> None:
+def print_message(message: str) -> None:
     """To stderr."""
     click.echo(message, err=True)
 
 
-def fail(message: str) -> None:
+def print_error(message: str) -> None:
     """The reason why it ends, to stderr."""
-    _end("error:", message)
+    _print_failure("error:", message)
 
 
-def refuse(reason: str, message: str) -> None:
+def print_server_error(reason: str, message: str) -> None:
     """What an API server refused, in kubectl's words, to stderr; a `message` that repeats `reason` says nothing."""
-    _end(f"Error from server ({reason}):", _HINTS.get(reason, message) if message == reason else message)
+    _print_failure(f"Error from server ({reason}):", _HINTS.get(reason, message) if message == reason else message)
 
 
-def _end(head: str, message: str) -> None:
+def _print_failure(head: str, message: str) -> None:
     colour = False if os.environ.get("NO_COLOR") else None
     click.echo(f"{click.style(head, fg='red', bold=True)} {message}", err=True, color=colour)

@@ -17,7 +17,7 @@ from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
 from connectorctl import check
 
-MOST: Final = 16
+MAX_CONCURRENT_PROBES: Final = 16
 """Targets that are asked at a time."""
 _ADDRESS: Final = "spec.address"
 _SECRET: Final = "spec.auth.secretRef.name"  # noqa: S105 - the path of a field
@@ -30,29 +30,29 @@ def probe_targets(targets: Sequence[tuple[Facts, LocatedObject]], settings: Sett
 
 async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     policy = AddressPolicy.from_settings(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
-    free = asyncio.Semaphore(MOST)
-    with ThreadPoolExecutor(MOST) as executor:
+    slots = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
+    with ThreadPoolExecutor(MAX_CONCURRENT_PROBES) as executor:
         client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectorctl")
         prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
 
-        async def ask(facts: Facts, placed: LocatedObject) -> list[check.Finding]:
+        async def probe_target(facts: Facts, placed: LocatedObject) -> list[check.Finding]:
             request = probe_request(facts)
             if request is None:
                 return []
-            async with free:
+            async with slots:
                 probes = await prober.probe(request)
             conditions = assess(
                 facts, probes, Assessment(holds=True), now=time.time(), expiry_warning=settings.expiry_warning
             )
             found = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
-            return list(_failed(placed, found))
+            return list(_first_failure(placed, found))
 
-        return [each for found in await asyncio.gather(*(ask(*each) for each in targets)) for each in found]
+        return [each for found in await asyncio.gather(*(probe_target(*each) for each in targets)) for each in found]
 
 
-def _failed(placed: LocatedObject, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
+def _first_failure(placed: LocatedObject, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
     """The first that does not hold: where nothing answers, the credential is not known to be at fault."""
     for path, finding in found:
         if finding.holds is not True:
-            yield check.at(placed, path, "error", finding.message)
+            yield check.finding_at(placed, path, "error", finding.message)
             return

@@ -10,11 +10,11 @@ from connector_store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Inventory:
     """`ready` has the condition of that type of each Connector; None where nobody writes any, as in a folder."""
 
     store: Store
-    ready: Mapping[ObjectKey, Condition] | None = None
+    ready_conditions: Mapping[ObjectKey, Condition] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,32 +35,32 @@ class Row:
     message: str = ""
 
 
-def rows(seen: Seen, namespace: str | None) -> list[Row]:
+def build_rows(inventory: Inventory, namespace: str | None) -> list[Row]:
     """Of `namespace` (None: all), in order of name."""
-    found = sorted(seen.store.connectors(), key=lambda each: each.key)
-    return [_row(seen, each) for each in found if namespace in (None, each.key.namespace)]
+    connectors = sorted(inventory.store.connectors(), key=lambda each: each.key)
+    return [_build_row(inventory, each) for each in connectors if namespace in (None, each.key.namespace)]
 
 
-def _row(seen: Seen, connector: Connector | InvalidConnector) -> Row:
-    condition = (seen.ready or {}).get(connector.key)
-    usable, reason, message = _verdict(seen.store, connector, condition)
+def _build_row(inventory: Inventory, connector: Connector | InvalidConnector) -> Row:
+    condition = (inventory.ready_conditions or {}).get(connector.key)
+    usable, reason, message = _usability(inventory.store, connector, condition)
     return Row(
         connector=connector.key,
         address=str(connector.address) if isinstance(connector, Connector) else None,
         usable=usable,
         ready=condition.status if condition is not None else None,
-        expires=_expires(seen.store, connector.key),
+        expires=_credential_expiry(inventory.store, connector.key),
         reason=reason,
         message=message,
     )
 
 
-def _expires(store: Store, key: ObjectKey) -> float | None:
-    found = store.get(key)
-    return found.credential.expires_at if isinstance(found, Target) and found.credential is not None else None
+def _credential_expiry(store: Store, key: ObjectKey) -> float | None:
+    target = store.get(key)
+    return target.credential.expires_at if isinstance(target, Target) and target.credential is not None else None
 
 
-def _verdict(
+def _usability(
     store: Store, connector: Connector | InvalidConnector, condition: Condition | None
 ) -> tuple[bool, str, str]:
     match store.get(connector.key):

@@ -5,6 +5,6 @@ import os
 from connector_store.domain.config.settings import Settings, parse_settings
 
 
-def own_settings() -> Settings:
+def load_settings() -> Settings:
     """ParseError names the variable that is wrong."""
     return parse_settings(explicit={}, environ=os.environ, config_map={}, in_cluster=False)

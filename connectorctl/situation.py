@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Invocation:
     """`plugin`: as `kubectl connector`; `in_pod`: with an API server in the environment."""
 
-    plugin: bool = False
+    is_plugin: bool = False
     in_pod: bool = False
 
     @property
     def prefers_cluster(self) -> bool:
         """Whether `--source auto` means the cluster."""
-        return self.plugin or self.in_pod
+        return self.is_plugin or self.in_pod

@@ -7,31 +7,35 @@ from typing import Final
 import click
 
 _GAP: Final = 3
-NARROWEST: Final = 24
+MIN_LAST_COLUMN: Final = 24
 """Columns of the last cell; where a terminal leaves less, it is not wrapped."""
 
 
 def render_table(
-    head: Sequence[str],
+    header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
     width: int | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> str:
     """Lines of text. `width` is the terminal's, None where nothing is wrapped; `colours` are those of whole cells."""
-    every = [head, *rows]
-    widths = [max(len(row[column]) for row in every) + _GAP for column in range(len(head) - 1)]
-    room = None if width is None else width - sum(widths)
-    return "".join(line for row in every for line in _lines(row, widths, room, colours or {}))
+    all_rows = [header, *rows]
+    widths = [max(len(row[column]) for row in all_rows) + _GAP for column in range(len(header) - 1)]
+    last_width = None if width is None else width - sum(widths)
+    return "".join(line for row in all_rows for line in _row_lines(row, widths, last_width, colours or {}))
 
 
-def _lines(row: Sequence[str], widths: list[int], room: int | None, colours: Mapping[str, str]) -> Iterator[str]:
-    wrapped = textwrap.wrap(row[-1], room) if room is not None and room >= NARROWEST else [row[-1]]
-    first, *more = wrapped or [""]
+def _row_lines(
+    row: Sequence[str], widths: list[int], last_width: int | None, colours: Mapping[str, str]
+) -> Iterator[str]:
+    wrapped = (
+        textwrap.wrap(row[-1], last_width) if last_width is not None and last_width >= MIN_LAST_COLUMN else [row[-1]]
+    )
+    first, *continuations = wrapped or [""]
     cells = "".join(
         (click.style(cell, fg=colours[cell]) if cell in colours else cell) + " " * (width - len(cell))
         for cell, width in zip(row, widths, strict=False)
     )
     yield f"{cells}{first}".rstrip() + "\n"
-    for each in more:
+    for each in continuations:
         yield " " * sum(widths) + each + "\n"

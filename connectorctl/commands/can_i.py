@@ -9,14 +9,14 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.objects.models import Unusable
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
-from connectorctl.access import load
-from connectorctl.command import command as make
-from connectorctl.options import ConnectorKey, Where, source_options
-from connectorctl.output import say, write
-from connectorctl.settings import own_settings
-from connectorctl.situation import Situation
+from connectorctl.access import load_inventory
+from connectorctl.command import make_command as make
+from connectorctl.options import ConnectorKeyParam, SourceOptions, add_source_options
+from connectorctl.output import print_message, write
+from connectorctl.settings import load_settings
+from connectorctl.situation import Invocation
 
-NO: Final = 1
+EXIT_NOT_ALLOWED: Final = 1
 """Exit code, as that of `kubectl auth can-i`."""
 
 
@@ -31,46 +31,48 @@ NO: Final = 1
 @click.argument("verb")
 @click.argument("resource")
 @click.argument("name", default="")
-@click.option("--connector", "key", type=ConnectorKey(), required=True, help="The Connector.")
+@click.option("--connector", "key", type=ConnectorKeyParam(), required=True, help="The Connector.")
 @click.option("-n", "--namespace", default="", help="Of the target. Default: across all namespaces.")
-@source_options
+@add_source_options
 @click.pass_obj
 def command(
-    situation: Situation, verb: str, resource: str, name: str, key: ObjectKey, namespace: str, where: Where
+    invocation: Invocation, verb: str, resource: str, name: str, key: ObjectKey, namespace: str, where: SourceOptions
 ) -> None:
     """Say whether a Connector lends a verb on a resource.
 
     RESOURCE is RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with a slash. What the credential itself may do at
     the target is not asked. Exit code 1: it does not lend it.
     """
-    found = load(where, own_settings(), situation, namespace=key.namespace).store.get(key)
-    if found is None:
+    target = load_inventory(where, load_settings(), invocation, namespace=key.namespace).store.get(key)
+    if target is None:
         raise ParseError("", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}"')
-    if isinstance(found, Unusable):
-        raise ParseError(f"Connector {key}", found.message)
-    if found.permissions is None:
-        say("the Connector is not limited: it lends all that its credential may do")
+    if isinstance(target, Unusable):
+        raise ParseError(f"Connector {key}", target.message)
+    if target.permissions is None:
+        print_message("the Connector is not limited: it lends all that its credential may do")
         write("yes\n")
         return
-    info = request(verb, resource, name, namespace)
-    answer = found.permissions.evaluate(RequestAttributes(info=info, may_create=verb == "update"))
-    if isinstance(answer, NotAllowed):
-        why = f"denied by ClusterRole {answer.denied_by}" if answer.denied_by else "no ClusterRole of allow has it"
-        say(
-            why
+    info = parse_request(verb, resource, name, namespace)
+    decision = target.permissions.evaluate(RequestAttributes(info=info, may_create=verb == "update"))
+    if isinstance(decision, NotAllowed):
+        reason = (
+            f"denied by ClusterRole {decision.denied_by}" if decision.denied_by else "no ClusterRole of allow has it"
+        )
+        print_message(
+            reason
             + (
-                f'; it needs "{answer.missing.verb}" on {answer.missing.resource}: {answer.reason}'
-                if answer.reason
+                f'; it needs "{decision.missing.verb}" on {decision.missing.resource}: {decision.reason}'
+                if decision.reason
                 else ""
             )
         )
         write("no\n")
-        raise click.exceptions.Exit(NO)
-    say(f"by ClusterRole {answer.role}" if answer.role else "it lends all but what deny names")
+        raise click.exceptions.Exit(EXIT_NOT_ALLOWED)
+    print_message(f"by ClusterRole {decision.role}" if decision.role else "it lends all but what deny names")
     write("yes\n")
 
 
-def request(verb: str, resource: str, name: str, namespace: str) -> RequestInfo:
+def parse_request(verb: str, resource: str, name: str, namespace: str) -> RequestInfo:
     """What a request for it is taken for.
 
     >>> request("get", "deployments.apps/scale", "a", "web")[:6]
@@ -78,6 +80,6 @@ def request(verb: str, resource: str, name: str, namespace: str) -> RequestInfo:
     """
     if resource.startswith("/"):
         return RequestInfo(verb, "", "", "", "", "", resource)
-    whole, _, subresource = resource.partition("/")
-    plural, _, group = whole.partition(".")
+    group_resource, _, subresource = resource.partition("/")
+    plural, _, group = group_resource.partition(".")
     return RequestInfo(verb, group, plural, subresource, namespace, name, "")

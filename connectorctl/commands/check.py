@@ -9,10 +9,10 @@ import click
 
 from connector_store.domain.config.source import DEFAULT_FOLDER
 from connectorctl.check import Report, check_folder
-from connectorctl.command import command as make
-from connectorctl.options import format_option
-from connectorctl.output import say, write, write_value
-from connectorctl.settings import own_settings
+from connectorctl.command import make_command as make
+from connectorctl.options import add_format_option
+from connectorctl.output import print_message, write, write_value
+from connectorctl.settings import load_settings
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 
@@ -20,7 +20,7 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 @make("check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json"))
 @click.argument("path", metavar="[PATH]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
 @click.option("--probe", is_flag=True, help="Also dial each target, verify its certificate, and ask it with the token.")
-@format_option("json", "yaml")
+@add_format_option("json", "yaml")
 @click.pass_context
 def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> None:
     """Name everything in a folder of manifests that cannot work, with file and line.
@@ -28,22 +28,22 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
     PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be mended; warnings (a
     credential that expires soon, a file that others can read) leave it 0.
     """
-    settings = own_settings()
+    settings = load_settings()
     report = check_folder(path, settings, now=time.time())
     if probe:
         from connectorctl.probe import probe_targets
 
         report = report.with_findings(probe_targets(report.targets, settings))
     if form is not None:
-        write_value(_value(report), form)
+        write_value(_report_document(report), form)
     else:
         for each in report.findings:
             write(click.style(str(each), fg=_COLOURS[each.severity]) + "\n")
-        say(report.summary)
-    ctx.exit(1 if report.fatal else 0)
+        print_message(report.summary)
+    ctx.exit(1 if report.error_count else 0)
 
 
-def _value(report: Report) -> dict[str, object]:
+def _report_document(report: Report) -> dict[str, object]:
     return {
         "connectors": report.connectors,
         "usable": len(report.targets),

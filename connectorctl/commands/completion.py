@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from connectorctl.command import PROGRAM
-from connectorctl.command import command as make
+from connectorctl.command import make_command as make
 from connectorctl.output import write
 
 SHELLS = ("bash", "zsh", "fish")
@@ -23,8 +23,8 @@ def command(shell: str) -> None:
 
     For the plugin, kubectl's own completion asks the program kubectl_complete-connector, which is installed too.
     """
-    from connectorctl.cli import COMPLETE, ROOT
+    from connectorctl.cli import COMPLETE_VARIABLE, ROOT
 
-    chosen = get_completion_class(shell)
-    assert chosen is not None  # noqa: S101 - click has these three
-    write(chosen(ROOT, {}, PROGRAM, COMPLETE).source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None  # noqa: S101 - click has these three
+    write(completion_class(ROOT, {}, PROGRAM, COMPLETE_VARIABLE).source())

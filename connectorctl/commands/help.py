@@ -2,7 +2,7 @@
 
 import click
 
-from connectorctl.command import command as make
+from connectorctl.command import make_command as make
 from connectorctl.output import write
 
 
@@ -14,16 +14,16 @@ def command(ctx: click.Context, name: str | None, man: bool) -> None:
     """Print the help of a command."""
     root = ctx.find_root()
     if man:
-        from connectorctl.man import page
+        from connectorctl.man import render_man_page
 
-        write(page(root))
+        write(render_man_page(root))
         return
     if name is None:
         write(f"{root.get_help()}\n")
         return
     group = root.command
     assert isinstance(group, click.Group)  # noqa: S101 - the root has this command
-    _, found, _ = group.resolve_command(root, [name])
-    assert found is not None  # noqa: S101 - resolve_command raises what --help would
-    with found.make_context(name, [], parent=root, resilient_parsing=True) as inner:
-        write(f"{found.get_help(inner)}\n")
+    _, subcommand, _ = group.resolve_command(root, [name])
+    assert subcommand is not None  # noqa: S101 - resolve_command raises what --help would
+    with subcommand.make_context(name, [], parent=root, resilient_parsing=True) as subcontext:
+        write(f"{subcommand.get_help(subcontext)}\n")

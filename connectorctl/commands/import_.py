@@ -12,13 +12,13 @@ from connector_store.kube import config
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS
-from connectorctl.command import command as make
+from connectorctl.command import make_command as make
 from connectorctl.files import create_private
-from connectorctl.importer import read_kubeconfig
-from connectorctl.output import say
+from connectorctl.importer import convert_kubeconfig
+from connectorctl.output import print_message
 
-_DEFAULT: Final = "default"
-_UNKNOWN: Final = (0, 504)
+_DEFAULT_NAMESPACE: Final = "default"
+_UNKNOWN_OUTCOME: Final = (0, 504)
 """Status of an answer that leaves open whether the object was stored."""
 
 
@@ -31,7 +31,7 @@ _UNKNOWN: Final = (0, 504)
 )
 @click.argument("kubeconfig", type=click.Path(path_type=Path, dir_okay=False), metavar="KUBECONFIG")
 @click.option("--context", metavar="NAME", help="Of that kubeconfig; default: its current one.")
-@click.option("-n", "--namespace", default=_DEFAULT, help="Where they are to be; default: default.")
+@click.option("-n", "--namespace", default=_DEFAULT_NAMESPACE, help="Where they are to be; default: default.")
 @click.option("--name", metavar="NAME", help="Of the Connector and its Secret; default: after the context.")
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="By default ./connectors/NAME.yaml."
@@ -46,10 +46,10 @@ def command(
     """
     if apply_ and output is not None:
         raise click.UsageError("--apply: writes no file; leave out --output")
-    secret, connector = read_kubeconfig(kubeconfig, context, namespace=namespace, name=name)
+    secret, connector = convert_kubeconfig(kubeconfig, context, namespace=namespace, name=name)
     if apply_:
         asyncio.run(_create(secret, connector))
-        say(f"created Secret and Connector {namespace}/{connector['metadata']['name']}")
+        print_message(f"created Secret and Connector {namespace}/{connector['metadata']['name']}")
         return
     path = output or Path("connectors") / f"{connector['metadata']['name']}.yaml"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def command(
         create_private(path, yaml.safe_dump_all([secret, connector], sort_keys=False))
     except FileExistsError as error:
         raise click.ClickException(f"{path} is there already; name another file with --output") from error
-    say(f"wrote {path}; look at it with: connectorctl check {path.parent}")
+    print_message(f"wrote {path}; look at it with: connectorctl check {path.parent}")
 
 
 async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
@@ -65,17 +65,17 @@ async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
     namespace = secret["metadata"]["namespace"]
     configuration = await config.load_configuration(None, environ=os.environ)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
-        await _rehearse(client, SECRETS.path(namespace), secret)
-        await _rehearse(client, CONNECTORS.path(namespace), connector)
-        made = await client.create(SECRETS.path(namespace), secret)
+        await _dry_run(client, SECRETS.path(namespace), secret)
+        await _dry_run(client, CONNECTORS.path(namespace), connector)
+        created_secret = await client.create(SECRETS.path(namespace), secret)
         try:
             await client.create(CONNECTORS.path(namespace), connector)
         except ApiError as error:
-            await _take_back(client, made, error)
+            await _delete_secret(client, created_secret, error)
             raise
 
 
-async def _rehearse(client: KubeClient, path: str, body: dict[str, Any]) -> None:
+async def _dry_run(client: KubeClient, path: str, body: dict[str, Any]) -> None:
     try:
         await client.create(path, body, dry_run=True)
     except ApiError as error:
@@ -84,16 +84,18 @@ async def _rehearse(client: KubeClient, path: str, body: dict[str, Any]) -> None
             raise
 
 
-async def _take_back(client: KubeClient, secret: dict[str, Any], why: ApiError) -> None:
+async def _delete_secret(client: KubeClient, secret: dict[str, Any], cause: ApiError) -> None:
     """Delete the Secret that was made for a Connector which was refused, and no other of its name; say what became."""
     metadata = secret["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    if why.status in _UNKNOWN:
-        say(f"warning: Secret {namespace}/{name} was created; whether the Connector was is not known")
+    if cause.status in _UNKNOWN_OUTCOME:
+        print_message(f"warning: Secret {namespace}/{name} was created; whether the Connector was is not known")
         return
     try:
         await client.delete(SECRETS.path(namespace, name), uid=metadata["uid"])
     except ApiError as error:
-        say(f"warning: Secret {namespace}/{name} was created and stays, as it cannot be deleted: {error.message}")
+        print_message(
+            f"warning: Secret {namespace}/{name} was created and stays, as it cannot be deleted: {error.message}"
+        )
     else:
-        say(f"Secret {namespace}/{name} was created, and is deleted again: the Connector was refused")
+        print_message(f"Secret {namespace}/{name} was created, and is deleted again: the Connector was refused")

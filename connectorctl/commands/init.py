@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from connector_store.domain.config.source import DEFAULT_FOLDER
-from connectorctl.command import command as make
-from connectorctl.output import say
+from connectorctl.command import make_command as make
+from connectorctl.output import print_message
 
 
 @make("init", examples=("connectorctl init", "connectorctl init ./team-a"))
@@ -22,4 +22,4 @@ def command(folder: Path) -> None:
         path = write_example(folder)
     except FileExistsError as error:
         raise click.ClickException(f"{error.filename} is there already; edit it, or name another folder") from error
-    say(f"wrote {path}; put in address and token, then run: connectorctl check {folder}")
+    print_message(f"wrote {path}; put in address and token, then run: connectorctl check {folder}")

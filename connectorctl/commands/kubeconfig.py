@@ -16,31 +16,31 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     build_kubeconfig,
     parse_proxy_url,
 )
-from connectorctl.access import entries, outside_entries
-from connectorctl.command import command as make
-from connectorctl.identity import IdentitySource
+from connectorctl.access import build_entries, build_oidc_entries
+from connectorctl.command import make_command as make
+from connectorctl.identity import TokenProvider
 from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
 from connectorctl.options import (
     ENVIRONMENT,
-    Caller,
-    ConnectorKey,
-    Where,
-    caller_options,
-    identity_options,
-    source_options,
+    CallerOptions,
+    ConnectorKeyParam,
+    SourceOptions,
+    add_caller_options,
+    add_oidc_options,
+    add_source_options,
 )
 from connectorctl.origin import is_cluster
-from connectorctl.output import render_value, say, write
-from connectorctl.plugin import Plugin, outside_plugin, plugin_of
-from connectorctl.settings import own_settings
-from connectorctl.situation import Situation
+from connectorctl.output import print_message, render_value, write
+from connectorctl.plugin import ExecPlugin, make_oidc_plugin, make_plugin
+from connectorctl.settings import load_settings
+from connectorctl.situation import Invocation
 
 _STDOUT: Final = "-"
 _FORMS: Final = ("yaml", "json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class KubeconfigOutput:
     """Where it goes: a file, or stdout in a form."""
 
     file: Path | None = None
@@ -57,7 +57,7 @@ class Place:
         "connectorctl kubeconfig default/k8s-connector --direct -o team.kubeconfig",
     ),
 )
-@click.argument("keys", type=ConnectorKey(), metavar="NAMESPACE/NAME...", nargs=-1, required=True)
+@click.argument("keys", type=ConnectorKeyParam(), metavar="NAMESPACE/NAME...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -74,12 +74,12 @@ class Place:
 @click.option("--proxy", metavar="URL", envvar=f"{ENVIRONMENT}PROXY", show_envvar=True,
               help="Default: what the Connector's status says; for folders http://127.0.0.1:8080.")  # fmt: skip
 @click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="The proxy's CA, with --oidc.")
-@identity_options
-@caller_options
-@source_options
+@add_oidc_options
+@add_caller_options
+@add_source_options
 @click.pass_obj
 def command(
-    situation: Situation,
+    invocation: Invocation,
     keys: tuple[ObjectKey, ...],
     output: str | None,
     merge: bool,
@@ -91,10 +91,10 @@ def command(
     default_namespace: str | None,
     proxy: str | None,
     ca: Path | None,
-    identity: IdentitySource | None,
+    identity: TokenProvider | None,
     audience: str,
-    where: Where,
-    caller: Caller,
+    where: SourceOptions,
+    caller: CallerOptions,
 ) -> None:
     """Print a kubeconfig that leads through the proxy.
 
@@ -103,22 +103,24 @@ def command(
     caller from outside: nothing is looked up, and kubectl asks this program for the token of the job or the pod.
     """
     keys = tuple(dict.fromkeys(keys))
-    place = _place(output, merge=merge)
-    _check(keys, place, caller, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name)
-    if place.file is not None and not merge and not force:
-        check_replaceable(place.file)
+    destination = _parse_output(output, merge=merge)
+    _check_options(
+        keys, destination, caller, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name
+    )
+    if destination.file is not None and not merge and not force:
+        check_replaceable(destination.file)
     if identity is None and ca is not None:
         raise click.UsageError("--ca goes with --oidc; else the CA is that of --confdir, or the controller's")
     if identity is not None:
         if proxy is None or ca is None or rotating or by_exec:
             raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")
         _check_proxy(proxy)
-        made = outside_entries(keys, proxy, ca)
-        plugin: Plugin | None = outside_plugin(identity, audience)
+        made = build_oidc_entries(keys, proxy, ca)
+        plugin: ExecPlugin | None = make_oidc_plugin(identity, audience)
     else:
         _check_proxy(proxy)
-        made = entries(keys, where, caller, own_settings(), situation, proxy=proxy)
-        plugin = plugin_of(where, caller, is_cluster(where, situation, caller)) if by_exec else None
+        made = build_entries(keys, where, caller, load_settings(), invocation, proxy=proxy)
+        plugin = make_plugin(where, caller, is_cluster(where, invocation, caller)) if by_exec else None
     style = KubeconfigStyle(
         rotating=rotating,
         direct=direct or identity is not None,
@@ -126,32 +128,32 @@ def command(
         context_name=context_name or (str(keys[0]) if merge else None),
         namespace=default_namespace,
     )
-    _deliver(build_kubeconfig(made, style), place, made[0], merge=merge, force=force, rotating=rotating)
+    _write_output(build_kubeconfig(made, style), destination, made[0], merge=merge, force=force, rotating=rotating)
 
 
-def _place(output: str | None, *, merge: bool) -> Place:
+def _parse_output(output: str | None, *, merge: bool) -> KubeconfigOutput:
     if output in _FORMS:
-        return Place(form=output)
+        return KubeconfigOutput(form=output)
     if output is None or output == _STDOUT:
-        return Place(file=default_file(os.environ)) if merge and output is None else Place()
-    return Place(file=Path(output).expanduser())
+        return KubeconfigOutput(file=default_file(os.environ)) if merge and output is None else KubeconfigOutput()
+    return KubeconfigOutput(file=Path(output).expanduser())
 
 
-def _check(
+def _check_options(
     keys: tuple[ObjectKey, ...],
-    place: Place,
-    caller: Caller,
+    destination: KubeconfigOutput,
+    caller: CallerOptions,
     *,
     merge: bool,
     by_exec: bool,
     rotating: bool,
     context_name: str | None,
 ) -> None:
-    if merge and place.file is None:
+    if merge and destination.file is None:
         raise click.UsageError("--merge is for files; leave -o out, or name one")
     if rotating and (by_exec or merge):
         raise click.UsageError("--rotating is for a file of its own; --exec alone renews the token")
-    if rotating and place.file is None:
+    if rotating and destination.file is None:
         raise click.UsageError("--rotating needs -o FILE: the token lies in a file of its own beside it")
     if rotating and len(keys) > 1 and caller.service_account is None:
         raise click.UsageError("--rotating takes one Connector of a folder: each has a token of its own")
@@ -170,21 +172,27 @@ def _check_proxy(url: str | None) -> None:
         raise ParseError("--proxy", error.reason) from None
 
 
-def _deliver(
-    config: dict[str, Any], place: Place, first: KubeconfigEntry, *, merge: bool, force: bool, rotating: bool
+def _write_output(
+    config: dict[str, Any],
+    destination: KubeconfigOutput,
+    entry: KubeconfigEntry,
+    *,
+    merge: bool,
+    force: bool,
+    rotating: bool,
 ) -> None:
     from connectorctl.files import write_private
 
-    if place.file is None:
-        write(render_value(config, place.form))
+    if destination.file is None:
+        write(render_value(config, destination.form))
         return
     if merge:
-        before = merge_into(place.file, config, force=force)
+        previous_context = merge_into(destination.file, config, force=force)
         name = config["current-context"]
-        was = f", which was {before}" if before and before != name else ""
-        say(f"wrote {place.file}; its current context is {name}{was}")
+        suffix = f", which was {previous_context}" if previous_context and previous_context != name else ""
+        print_message(f"wrote {destination.file}; its current context is {name}{suffix}")
         return
     if rotating:
-        write_private(place.file.parent / TOKEN_FILE, first.token)
-    write_private(place.file, render_value(config, "yaml"))
-    say(f"wrote {place.file}")
+        write_private(destination.file.parent / TOKEN_FILE, entry.token)
+    write_private(destination.file, render_value(config, "yaml"))
+    print_message(f"wrote {destination.file}")

@@ -14,13 +14,13 @@ import click
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.source import DEFAULT_FOLDER, FolderSource, parse_source
-from connectorctl.command import command as make
+from connectorctl.command import make_command as make
 from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default
 
 PROGRAMS: Final = ("mitmdump", "mitmweb", "mitmproxy")
-_TAKEN: Final = (errno.EADDRINUSE, errno.EACCES)
-_ADDONS: Final = "addons.connector"
+_LISTEN_ERRNOS: Final = (errno.EADDRINUSE, errno.EACCES)
+_ADDON_MODULE: Final = "addons.connector"
 
 
 @make(
@@ -42,14 +42,14 @@ def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path
 
     It stays until it is stopped. What follows -- is for mitmproxy. DIR may be any connector_source: kubernetes too.
     """
-    source, rest = _split(arguments)
-    found = parse_source(source, in_pod=False)
-    if isinstance(found, FolderSource) and not Path(found.path).is_dir():
-        raise ParseError(found.path, f"is not there; make it with: connectorctl init {found.path}")
+    source, extra_arguments = _split_arguments(arguments)
+    parsed_source = parse_source(source, in_pod=False)
+    if isinstance(parsed_source, FolderSource) and not Path(parsed_source.path).is_dir():
+        raise ParseError(parsed_source.path, f"is not there; make it with: connectorctl init {parsed_source.path}")
     check_confdir(confdir_or_default(confdir))
-    own = command_line(program, source=source, listen=listen, confdir=confdir)
-    check_free(listen)
-    become([*own, *rest])
+    proxy_command = command_line(program, source=source, listen=listen, confdir=confdir)
+    check_listen_address(listen)
+    exec_program([*proxy_command, *extra_arguments])
 
 
 def command_line(program: str, *, source: str, listen: str, confdir: Path | None) -> list[str]:
@@ -58,9 +58,9 @@ def command_line(program: str, *, source: str, listen: str, confdir: Path | None
     options = [f"connector_source={source}"]
     if confdir is not None:
         options.append(f"confdir={confdir}")
-    sets = [part for each in options for part in ("--set", each)]
-    where = ["--listen-host", host, "--listen-port", port]
-    return [str(Path(sys.executable).with_name(program)), "-s", addons(), *where, *sets]
+    set_options = [part for each in options for part in ("--set", each)]
+    listen_options = ["--listen-host", host, "--listen-port", port]
+    return [str(Path(sys.executable).with_name(program)), "-s", addon_file(), *listen_options, *set_options]
 
 
 def check_confdir(folder: Path) -> None:
@@ -76,33 +76,33 @@ def check_confdir(folder: Path) -> None:
         raise ParseError("--confdir", reason) from error
 
 
-def check_free(listen: str) -> None:
+def check_listen_address(listen: str) -> None:
     """ParseError where it is taken or not allowed: mitmproxy, which comes later, advises an option that is not ours."""
     host, port = _host_and_port(listen)
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
-            with socket.socket(family, kind, protocol) as tried:
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                tried.bind(address)
+            with socket.socket(family, kind, protocol) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
     except OSError as error:
-        if error.errno not in _TAKEN:
+        if error.errno not in _LISTEN_ERRNOS:
             return
         raise ParseError("--listen", f"cannot listen at {listen}: {error.strerror}; name another HOST:PORT") from error
 
 
-def addons() -> str:
+def addon_file() -> str:
     """The file that mitmproxy loads, wherever this is installed."""
-    spec = importlib.util.find_spec(_ADDONS)
+    spec = importlib.util.find_spec(_ADDON_MODULE)
     if spec is None or spec.origin is None:
-        raise ParseError(_ADDONS, "is not installed; install the whole package")
+        raise ParseError(_ADDON_MODULE, "is not installed; install the whole package")
     return spec.origin
 
 
-def become(line: Sequence[str]) -> NoReturn:
+def exec_program(arguments: Sequence[str]) -> NoReturn:
     """Replace this process, which ends as the program does."""
     # What passes in TLS is nobody's to read.
     os.environ.pop("SSLKEYLOGFILE", None)
-    os.execv(line[0], list(line))  # noqa: S606 - no shell is meant; the program lies beside this one
+    os.execv(arguments[0], list(arguments))  # noqa: S606 - no shell is meant; the program lies beside this one
 
 
 def _host_and_port(listen: str) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def _host_and_port(listen: str) -> tuple[str, str]:
     return host.strip("[]"), port
 
 
-def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
+def _split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The source, and what is for mitmproxy."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], list(arguments[1:])

@@ -10,16 +10,16 @@ import click
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.expiry import format_relative_time
-from connectorctl.access import load
-from connectorctl.command import command as make
-from connectorctl.options import Where, format_option, source_options
-from connectorctl.output import say, write, write_value
-from connectorctl.seen import Row, Seen, rows
-from connectorctl.settings import own_settings
-from connectorctl.situation import Situation
+from connectorctl.access import load_inventory
+from connectorctl.command import make_command as make
+from connectorctl.options import SourceOptions, add_format_option, add_source_options
+from connectorctl.output import print_message, write, write_value
+from connectorctl.seen import Inventory, Row, build_rows
+from connectorctl.settings import load_settings
+from connectorctl.situation import Invocation
 from connectorctl.table import render_table
 
-PERIOD: Final = 5.0
+WATCH_INTERVAL: Final = 5.0
 """Seconds between two looks of --watch."""
 _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red", "Unknown": "yellow"}
 
@@ -34,10 +34,10 @@ _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red",
 )
 @click.option("-n", "--namespace", help="Default: all.")
 @click.option("-w", "--watch", is_flag=True, help="Stay, and print what changes.")
-@format_option("wide", "json", "yaml")
-@source_options
+@add_format_option("wide", "json", "yaml")
+@add_source_options
 @click.pass_obj
-def command(situation: Situation, where: Where, namespace: str | None, watch: bool, form: str | None) -> None:
+def command(invocation: Invocation, where: SourceOptions, namespace: str | None, watch: bool, form: str | None) -> None:
     """Show what a proxy would serve, and why something is not usable.
 
     USABLE is what a proxy makes of a Connector, READY what the controller of a cluster last found out about its target,
@@ -45,41 +45,41 @@ def command(situation: Situation, where: Where, namespace: str | None, watch: bo
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")
-    settings = own_settings()
-    seen = load(where, settings, situation, namespace=namespace)
-    found = rows(seen, namespace)
+    settings = load_settings()
+    inventory = load_inventory(where, settings, invocation, namespace=namespace)
+    found = build_rows(inventory, namespace)
     if form in ("json", "yaml"):
-        write_value({"items": [_value(each) for each in found]}, form)
+        write_value({"items": [_row_document(each) for each in found]}, form)
         return
     if not found:
-        say("No resources found" + (f" in {namespace} namespace." if namespace else ""))
+        print_message("No resources found" + (f" in {namespace} namespace." if namespace else ""))
     else:
-        write(_table(seen, found, wide=form == "wide"))
+        write(_render_rows(inventory, found, wide=form == "wide"))
     while watch:
-        time.sleep(PERIOD)
-        seen = load(where, settings, situation, namespace=namespace)
-        before, found = found, rows(seen, namespace)
-        if changed := [each for each in found if each not in before]:
-            write(_table(seen, changed, wide=form == "wide"))
+        time.sleep(WATCH_INTERVAL)
+        inventory = load_inventory(where, settings, invocation, namespace=namespace)
+        previous_rows, found = found, build_rows(inventory, namespace)
+        if changed_rows := [each for each in found if each not in previous_rows]:
+            write(_render_rows(inventory, changed_rows, wide=form == "wide"))
 
 
-def _table(seen: Seen, found: list[Row], *, wide: bool) -> str:
-    ready = seen.ready is not None
+def _render_rows(inventory: Inventory, rows: list[Row], *, wide: bool) -> str:
+    ready = inventory.ready_conditions is not None
     head = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "EXPIRES", "REASON", "MESSAGE")
     # Where stdout is closed there is none.
     terminal = sys.stdout is not None and sys.stdout.isatty()
     width = None if wide or not terminal else shutil.get_terminal_size().columns
-    return render_table(head, [_cells(each, ready=ready) for each in found], width=width, colours=_COLOURS)
+    return render_table(head, [_cells(each, ready=ready) for each in rows], width=width, colours=_COLOURS)
 
 
 def _cells(row: Row, *, ready: bool) -> tuple[str, ...]:
-    opinion = (row.ready or "",) if ready else ()
+    ready_cell = (row.ready or "",) if ready else ()
     usable = "yes" if row.usable else "no"
     expires = format_relative_time(row.expires - time.time()) if row.expires is not None else ""
-    return str(row.connector), row.address or "<invalid>", usable, *opinion, expires, row.reason, row.message
+    return str(row.connector), row.address or "<invalid>", usable, *ready_cell, expires, row.reason, row.message
 
 
-def _value(row: Row) -> dict[str, object]:
+def _row_document(row: Row) -> dict[str, object]:
     return {
         "namespace": row.connector.namespace,
         "name": row.connector.name,

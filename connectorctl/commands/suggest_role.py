@@ -10,9 +10,9 @@ import click
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.builtin_roles import role_manifest
 from connector_store.domain.permissions.suggestion import suggest_roles
-from connectorctl.command import command as make
-from connectorctl.options import Key
-from connectorctl.output import render_value, say, write
+from connectorctl.command import make_command as make
+from connectorctl.options import KeyParam
+from connectorctl.output import print_message, render_value, write
 
 
 @make(
@@ -31,7 +31,7 @@ from connectorctl.output import render_value, say, write
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Audit lines of a proxy, as JSON.",
 )
-@click.option("--connector", type=Key(), help="Of this Connector only.")
+@click.option("--connector", type=KeyParam(), help="Of this Connector only.")
 @click.option("--user", help="Of this caller only.")
 @click.option("--name", default="suggested", show_default=True, help="Of the roles.")
 def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None, name: str) -> None:
@@ -39,24 +39,26 @@ def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None
 
     Their entries for spec.permissions are in a comment at the end; what is left out, and why, goes to stderr.
     """
-    lines = _lines(files, str(connector) if connector else None, user)
-    first = next(lines, None)
-    if first is None:
-        say("no audit line of that is there as JSON; on a terminal a proxy writes it with --set connector_audit=json")
+    lines = _audit_lines(files, str(connector) if connector else None, user)
+    first_line = next(lines, None)
+    if first_line is None:
+        print_message(
+            "no audit line of that is there as JSON; on a terminal a proxy writes it with --set connector_audit=json"
+        )
         return
-    found = suggest_roles(chain((first,), lines), name=name)
-    for each in found.omissions:
-        say(f"left out: {each}")
-    if not found.roles:
-        say("nothing that a role would have to lend")
+    suggestion = suggest_roles(chain((first_line,), lines), name=name)
+    for each in suggestion.omissions:
+        print_message(f"left out: {each}")
+    if not suggestion.roles:
+        print_message("nothing that a role would have to lend")
         return
-    documents = [render_value(role_manifest(each), "yaml") for each in found.roles]
-    entries = render_value({"permissions": dict(found.permissions)}, "yaml")
+    documents = [render_value(role_manifest(each), "yaml") for each in suggestion.roles]
+    entries = render_value({"permissions": dict(suggestion.permissions)}, "yaml")
     comment = ["spec:", *(f"  {each}" for each in entries.splitlines())]
     write("---\n".join(documents) + "".join(f"# {each}\n" for each in comment))
 
 
-def _lines(files: Sequence[Path], connector: str | None, user: str | None) -> Iterator[dict[str, object]]:
+def _audit_lines(files: Sequence[Path], connector: str | None, user: str | None) -> Iterator[dict[str, object]]:
     """Lines without an event are passed over: the log has others too."""
     for file in files:
         with file.open(encoding="utf-8", errors="replace") as lines:

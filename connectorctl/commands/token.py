@@ -3,12 +3,12 @@
 import click
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.access import mint
-from connectorctl.command import command as make
-from connectorctl.options import Caller, ConnectorKey, Where, caller_options, source_options
+from connectorctl.access import issue_token
+from connectorctl.command import make_command as make
+from connectorctl.options import CallerOptions, ConnectorKeyParam, SourceOptions, add_caller_options, add_source_options
 from connectorctl.output import write
-from connectorctl.settings import own_settings
-from connectorctl.situation import Situation
+from connectorctl.settings import load_settings
+from connectorctl.situation import Invocation
 
 
 @make(
@@ -18,13 +18,13 @@ from connectorctl.situation import Situation
         "connectorctl token team-a/k8s --service-account ci/pipeline",
     ),
 )
-@click.argument("key", type=ConnectorKey(), metavar="NAMESPACE/NAME")
-@caller_options
-@source_options
+@click.argument("key", type=ConnectorKeyParam(), metavar="NAMESPACE/NAME")
+@add_caller_options
+@add_source_options
 @click.pass_obj
-def command(situation: Situation, key: ObjectKey, where: Where, caller: Caller) -> None:
+def command(invocation: Invocation, key: ObjectKey, where: SourceOptions, caller: CallerOptions) -> None:
     """Print a caller's token for one Connector.
 
     It is the password of the kubeconfig's proxy-url, good for this Connector and this proxy only.
     """
-    write(mint(key, where, caller, own_settings(), situation) + "\n")
+    write(issue_token(key, where, caller, load_settings(), invocation) + "\n")

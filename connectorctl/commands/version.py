@@ -2,7 +2,7 @@
 
 from connector_store.version import VERSION
 from connectorctl.command import PROGRAM
-from connectorctl.command import command as make
+from connectorctl.command import make_command as make
 from connectorctl.output import write
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from connector_csi.content import Contents
+from connector_csi.content import VolumeRenderer
 from connector_csi.disk import Disk
 from connector_csi.failure import Failure
-from connector_csi.metrics import Metrics
+from connector_csi.metrics import CsiMetrics
 from connector_csi.publication import Publication
-from connector_csi.records import Records
+from connector_csi.records import VolumeRecords
 from connector_csi.volumes import Volumes
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult
@@ -44,11 +44,11 @@ class AnyToken(FakeAccess):
 
 @dataclass
 class FakeWarnings:
-    told: list[tuple[str, str]] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
 
     def warn(self, pod: Pod, reason: str, note: str) -> None:
         assert pod.name == "web"
-        self.told.append((reason, note))
+        self.events.append((reason, note))
 
 
 class Lab:
@@ -67,27 +67,27 @@ class Lab:
         self.restart()
 
     def restart(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = CsiMetrics()
         self.volumes = Volumes(
             pods=self.pods,
-            disk=Disk(Records(self.folder), self.mounts),
-            contents=Contents(self.cluster, sync_timeout=0.01),
+            disk=Disk(VolumeRecords(self.folder), self.mounts),
+            renderer=VolumeRenderer(self.cluster, sync_timeout=0.01),
             warnings=self.warnings,
             metrics=self.metrics,
             now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
         )
 
-    def asked(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:
+    def publication(self, token: str = "s3cret", gid: int | None = None, **attributes: str) -> Publication:
         return Publication(
             volume_id="csi-1",
-            target=str(self.target),
+            target_path=str(self.target),
             gid=gid,
             context=CONTEXT | {name.replace("_", "."): value for name, value in attributes.items()},
             secrets={TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})},
         )
 
-    async def publish(self, asked: Publication | None = None) -> Failure | None:
-        return await self.volumes.publish(asked or self.asked())
+    async def publish(self, publication: Publication | None = None) -> Failure | None:
+        return await self.volumes.publish(publication or self.publication())
 
     async def unpublish(self) -> Failure | None:
         return await self.volumes.unpublish("csi-1", str(self.target))

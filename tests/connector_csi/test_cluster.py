@@ -8,8 +8,8 @@ from dataclasses import replace
 import jwt
 import pytest
 
-from connector_csi.cluster import Cluster
-from connector_csi.metrics import Metrics
+from connector_csi.cluster import ClusterCache
+from connector_csi.metrics import CsiMetrics
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Refused
@@ -38,21 +38,21 @@ def config_map(name: str, **data: str) -> dict:
 
 @asynccontextmanager
 async def running(
-    server: FakeApiServer, metrics: Metrics | None = None, *, token: str | None = None
-) -> AsyncIterator[Cluster]:
+    server: FakeApiServer, metrics: CsiMetrics | None = None, *, token: str | None = None
+) -> AsyncIterator[ClusterCache]:
     """With `token` as the driver's own."""
 
     async def authorization() -> str | None:
         return f"Bearer {token}" if token else None
 
     async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
-        cluster = Cluster(client, {}, metrics or Metrics(), spread=0.05)
+        cluster = ClusterCache(client, {}, metrics or CsiMetrics(), read_jitter=0.05)
         task = asyncio.ensure_future(cluster.run())
         try:
             await asyncio.wait([task, asyncio.ensure_future(cluster.synced.wait())], return_when="FIRST_COMPLETED")
             if task.done():
                 await task
-            await asyncio.wait_for(cluster.know([KEY]), PATIENCE)
+            await asyncio.wait_for(cluster.load([KEY]), PATIENCE)
             yield cluster
         finally:
             task.cancel()
@@ -68,30 +68,30 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
-    metrics = Metrics()
+    metrics = CsiMetrics()
     async with running(server, metrics) as cluster:
         found = cluster.connector(KEY)
         assert isinstance(found, Connector)
         assert found.address.host == "target"
         assert cluster.connector(ObjectKey("team-a", "absent")) is None
         assert cluster.ca == b"PEM"
-        assert b"connector_store_synced 1.0" in metrics.text()
+        assert b"connector_store_synced 1.0" in metrics.render()
 
 
 @pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
 async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", **{"watch-timeout": "1", "stale-after": "32"}))
-    metrics = Metrics()
+    metrics = CsiMetrics()
     async with running(server, metrics) as cluster:
-        assert cluster.stale is None
-        assert b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.text()
+        assert cluster.stale_reason is None
+        assert b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.render()
         cluster.settings = replace(cluster.settings, stale_after=3.0)
         server.faults.append(lambda request: refusal(403, "Forbidden", "no") if "services" in request.path else None)
         server.drop_streams()
-        await until(lambda: "kind Service" in (cluster.stale or ""))
+        await until(lambda: "kind Service" in (cluster.stale_reason or ""))
         server.faults.clear()
         cluster.settings = replace(cluster.settings, stale_after=32.0)
-        await until(lambda: cluster.stale is None)
+        await until(lambda: cluster.stale_reason is None)
 
 
 def alias(uid: str, **spec: str) -> dict:
@@ -105,21 +105,21 @@ def alias(uid: str, **spec: str) -> dict:
 
 async def test_it_knows_which_connectors_services_lead_to_the_proxy(server: FakeApiServer) -> None:
     async with running(server) as cluster:
-        assert not cluster.alias_seen(KEY)
+        assert not cluster.is_alias_verified(KEY)
         found = cluster.connector(KEY)
         assert found is not None
         await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
         await server.put(SERVICES, alias(found.uid))
-        await until(lambda: cluster.alias_seen(KEY))
+        await until(lambda: cluster.is_alias_verified(KEY))
         await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
-        await until(lambda: not cluster.alias_seen(KEY))
-        assert not cluster.alias_seen(ObjectKey("team-a", "absent"))
+        await until(lambda: not cluster.is_alias_verified(KEY))
+        assert not cluster.is_alias_verified(ObjectKey("team-a", "absent"))
 
 
 async def test_without_a_service_of_the_proxy_it_looks_at_none(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", **{"proxy-service": ""}))
     async with running(server) as cluster:
-        assert not cluster.alias_seen(KEY)
+        assert not cluster.is_alias_verified(KEY)
     assert not [path for _, path, _ in server.requests if path.endswith("/services")]
 
 
@@ -129,7 +129,7 @@ async def test_of_the_clusters_connectors_it_knows_those_that_it_was_asked_for(s
     await server.put(CONNECTORS, raw)
     async with running(server) as cluster:
         assert cluster.connector(other) is None
-        await cluster.know([other])
+        await cluster.load([other])
         assert cluster.connector(other) is not None
 
 
@@ -188,7 +188,7 @@ async def test_settings_that_are_wrong_are_told_and_waited_for(
 ) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", access="nonsense"))
     async with KubeClient(server.configuration) as client:
-        cluster = Cluster(client, {}, Metrics())
+        cluster = ClusterCache(client, {}, CsiMetrics())
         task = asyncio.ensure_future(cluster.run())
         await until(lambda: "connectors-config key access" in caplog.text)
         assert not cluster.synced.is_set()
@@ -202,7 +202,7 @@ async def test_settings_that_are_wrong_are_told_and_waited_for(
 async def test_an_environment_that_is_wrong_ends_it(server: FakeApiServer) -> None:
     async with KubeClient(server.configuration) as client:
         with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
-            await Cluster(client, {"CONNECTORS_ACCESS": "nonsense"}, Metrics()).run()
+            await ClusterCache(client, {"CONNECTORS_ACCESS": "nonsense"}, CsiMetrics()).run()
 
 
 async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:

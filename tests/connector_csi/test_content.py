@@ -9,7 +9,7 @@ import pytest
 import yaml
 from grpc import StatusCode
 
-from connector_csi.content import Content, Contents, Wish
+from connector_csi.content import VolumeContent, VolumeRenderer, VolumeSpec
 from connector_csi.failure import Failure
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
@@ -59,24 +59,24 @@ class FakeCluster:
     access: FakeAccess = field(default_factory=FakeAccess)
     ca: bytes | None = b"PEM"
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    stale: str | None = None
+    stale_reason: str | None = None
     connectors: dict[ObjectKey, Connector | InvalidConnector] = field(default_factory=lambda: {KEY: connector()})
 
-    strangers: set[ObjectKey] = field(default_factory=set)
+    foreign_services: set[ObjectKey] = field(default_factory=set)
     """Connectors whose Service is another's."""
-    read: list[ObjectKey] = field(default_factory=list)
-    unreadable: bool = False
+    loaded_keys: list[ObjectKey] = field(default_factory=list)
+    load_blocks: bool = False
 
-    async def know(self, keys: Iterable[ObjectKey]) -> None:
-        self.read += keys
-        if self.unreadable:
+    async def load(self, keys: Iterable[ObjectKey]) -> None:
+        self.loaded_keys += keys
+        if self.load_blocks:
             await asyncio.Event().wait()
 
     def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
         return self.connectors.get(key)
 
-    def alias_seen(self, key: ObjectKey) -> bool:
-        return key not in self.strangers and "." not in key.name
+    def is_alias_verified(self, key: ObjectKey) -> bool:
+        return key not in self.foreign_services and "." not in key.name
 
 
 @pytest.fixture
@@ -86,16 +86,16 @@ def cluster() -> FakeCluster:
     return made
 
 
-async def made_by(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> Content | Failure:
-    contents = Contents(cluster)
+async def render(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> VolumeContent | Failure:
+    contents = VolumeRenderer(cluster)
     wish = contents.parse(context, SECRETS)
-    assert isinstance(wish, Wish)
-    return await contents.make(wish)
+    assert isinstance(wish, VolumeSpec)
+    return await contents.render(wish)
 
 
 async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
-    content = await made_by(cluster)
-    assert isinstance(content, Content)
+    content = await render(cluster)
+    assert isinstance(content, VolumeContent)
     kubeconfig = yaml.safe_load(content.files["kubeconfig"])["clusters"][0]["cluster"]
     assert kubeconfig["proxy-url"] == "http://team-a%2Fk8s:s3cret@c-k8s.team-a.svc.cluster.local:80"
     assert kubeconfig["server"] == "https://target:6443"
@@ -103,22 +103,22 @@ async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
 
 
 async def test_a_connector_that_cannot_be_read_is_waited_for_and_not_taken_for_absent(cluster: FakeCluster) -> None:
-    cluster.unreadable = True
-    contents = Contents(cluster, sync_timeout=0.01)
+    cluster.load_blocks = True
+    contents = VolumeRenderer(cluster, sync_timeout=0.01)
     wish = contents.parse(CONTEXT, SECRETS)
-    assert isinstance(wish, Wish)
-    failure = await contents.make(wish)
+    assert isinstance(wish, VolumeSpec)
+    failure = await contents.render(wish)
     assert isinstance(failure, Failure)
     assert (failure.code, failure.is_final) == (StatusCode.UNAVAILABLE, False)
-    assert cluster.read == [KEY]
+    assert cluster.loaded_keys == [KEY]
 
 
 @pytest.mark.parametrize("exists", [True, False])
 async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
     cluster.access.answers[KEY] = MAY_NOT
     cluster.connectors = {KEY: connector()} if exists else {}
-    failure = await made_by(cluster)
-    assert cluster.read == []
+    failure = await render(cluster)
+    assert cluster.loaded_keys == []
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.PERMISSION_DENIED
     assert 'connectors.connectors.alauda.io "k8s" in namespace "team-a" does not exist, or' in failure.message
@@ -126,15 +126,15 @@ async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) ->
 
 async def test_a_connector_that_does_not_exist_gives_the_same_answer(cluster: FakeCluster) -> None:
     cluster.connectors = {}
-    absent = await made_by(cluster)
+    absent = await render(cluster)
     cluster.access.answers[KEY] = MAY_NOT
-    assert await made_by(cluster) == absent
+    assert await render(cluster) == absent
 
 
 async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) -> None:
     for name in ("a", "b"):
         cluster.access.answers[ObjectKey("n", name)] = MAY_NOT
-    failure = await made_by(cluster, POD | {"connectors": "k8s,n/a,n/b"})
+    failure = await render(cluster, POD | {"connectors": "k8s,n/a,n/b"})
     assert isinstance(failure, Failure)
     assert '"a"' in failure.message
     assert '"b"' in failure.message
@@ -152,7 +152,7 @@ async def test_a_review_that_fails_is_told(
     cluster: FakeCluster, answer: AccessResult, code: StatusCode, text: str
 ) -> None:
     cluster.access.answers[KEY] = answer
-    failure = await made_by(cluster, POD | {"connectors": "k8s,other"})
+    failure = await render(cluster, POD | {"connectors": "k8s,other"})
     assert isinstance(failure, Failure)
     assert failure.code is code
     assert text in failure.message
@@ -161,28 +161,28 @@ async def test_a_review_that_fails_is_told(
 
 async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
     cluster.ca = None
-    failure = await made_by(cluster)
+    failure = await render(cluster)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.UNAVAILABLE
     assert 'configmaps "connectors-proxy-ca" in namespace "connectors-system"' in failure.message
 
 
 async def test_before_the_first_list_it_is_too_early() -> None:
-    failure = await Contents(FakeCluster(), sync_timeout=0.01).wait_synced()
+    failure = await VolumeRenderer(FakeCluster(), sync_timeout=0.01).wait_synced()
     assert failure is not None
     assert failure.code is StatusCode.UNAVAILABLE
 
 
 async def test_what_is_too_old_to_rely_on_is_told(cluster: FakeCluster) -> None:
-    cluster.stale = "Services are old"
-    failure = await Contents(cluster).wait_synced()
+    cluster.stale_reason = "Services are old"
+    failure = await VolumeRenderer(cluster).wait_synced()
     assert failure is not None
     assert (failure.code, failure.message) == (StatusCode.UNAVAILABLE, "Services are old")
 
 
 async def test_a_driver_that_has_just_started_is_waited_for() -> None:
     cluster = FakeCluster()
-    waiting = asyncio.ensure_future(Contents(cluster).wait_synced())
+    waiting = asyncio.ensure_future(VolumeRenderer(cluster).wait_synced())
     await asyncio.sleep(0)
     assert not waiting.done()
     cluster.synced.set()
@@ -193,7 +193,7 @@ async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) ->
     cluster.connectors[KEY] = InvalidConnector(
         key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad"
     )
-    failure = await made_by(cluster)
+    failure = await render(cluster)
     assert isinstance(failure, Failure)
     assert (failure.code, failure.message) == (
         StatusCode.FAILED_PRECONDITION,
@@ -203,12 +203,12 @@ async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) ->
 
 async def test_a_namespace_that_is_not_served_is_told_to_those_who_may_use_its_connector(cluster: FakeCluster) -> None:
     cluster.settings = Settings(namespaces=("team-b",))
-    failure = await made_by(cluster)
+    failure = await render(cluster)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.FAILED_PRECONDITION
     assert 'namespace "team-a" is not served; add it to namespaces' in failure.message
     cluster.access.answers[KEY] = MAY_NOT
-    refused = await made_by(cluster)
+    refused = await render(cluster)
     assert isinstance(refused, Failure)
     assert "is not served" not in refused.message
 
@@ -216,41 +216,41 @@ async def test_a_namespace_that_is_not_served_is_told_to_those_who_may_use_its_c
 async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: FakeCluster) -> None:
     key = ObjectKey("team-a", "a.b")
     cluster.connectors[key] = connector(key)
-    content = await made_by(cluster, POD | {"connector.name": "a.b"})
-    assert isinstance(content, Content)
+    content = await render(cluster, POD | {"connector.name": "a.b"})
+    assert isinstance(content, VolumeContent)
     assert content.files["connector.status.proxyAddress"] == (
         b"http://connectors-proxy.connectors-system.svc.cluster.local"
     )
-    assert content.unseen == ()
+    assert content.unverified_aliases == ()
 
 
 async def test_of_many_that_are_refused_a_few_are_told(cluster: FakeCluster) -> None:
     names = [f"n/c{number}" for number in range(32)]
     for name in names:
         cluster.access.answers[ObjectKey.parse(name)] = MAY_NOT
-    failure = await made_by(cluster, POD | {"connectors": ",".join(names)})
+    failure = await render(cluster, POD | {"connectors": ",".join(names)})
     assert isinstance(failure, Failure)
     assert failure.message.endswith("; and 29 more")
     assert len(cluster.access.asked) == 32
 
 
 async def test_what_does_nothing_is_said(cluster: FakeCluster) -> None:
-    wish = Contents(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
-    assert isinstance(wish, Wish)
+    wish = VolumeRenderer(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
+    assert isinstance(wish, VolumeSpec)
     assert wish.ignored == ("configuration.params: no configuration has parameters",)
-    typed = Contents(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
-    assert isinstance(typed, Wish)
+    typed = VolumeRenderer(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
+    assert isinstance(typed, VolumeSpec)
     assert typed.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
-    of_old_kubelets = Contents(cluster).parse(CONTEXT | SECRETS, {})
-    assert isinstance(of_old_kubelets, Wish)
+    of_old_kubelets = VolumeRenderer(cluster).parse(CONTEXT | SECRETS, {})
+    assert isinstance(of_old_kubelets, VolumeSpec)
     assert of_old_kubelets.ignored == ()
 
 
 async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) -> None:
-    cluster.strangers.add(KEY)
-    content = await made_by(cluster)
-    assert isinstance(content, Content)
-    assert content.unseen == (KEY,)
+    cluster.foreign_services.add(KEY)
+    content = await render(cluster)
+    assert isinstance(content, VolumeContent)
+    assert content.unverified_aliases == (KEY,)
     for name, file in content.files.items():
         assert b"c-k8s" not in file, name
     assert b"@connectors-proxy.connectors-system.svc.cluster.local:80" in content.files["kubeconfig"]
@@ -259,41 +259,41 @@ async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) ->
 async def test_where_no_connector_can_be_used_a_host_that_is_another_s_is_taken_out(cluster: FakeCluster) -> None:
     other = ObjectKey("team-a", "other")
     cluster.connectors[other] = connector(other)
-    contents = Contents(cluster)
+    contents = VolumeRenderer(cluster)
     wish = contents.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
-    assert isinstance(wish, Wish)
-    before = await contents.make(wish)
-    assert isinstance(before, Content)
+    assert isinstance(wish, VolumeSpec)
+    before = await contents.render(wish)
+    assert isinstance(before, VolumeContent)
     assert b"c-other" in before.files["kubeconfig"]
     cluster.access.answers = dict.fromkeys((KEY, other), MAY_NOT)
-    assert isinstance(await contents.make(wish, before.kept), Failure)
-    cluster.strangers.add(other)
-    after = await contents.make(wish, before.kept)
-    assert isinstance(after, Content)
+    assert isinstance(await contents.render(wish, before.endpoints), Failure)
+    cluster.foreign_services.add(other)
+    after = await contents.render(wish, before.endpoints)
+    assert isinstance(after, VolumeContent)
     assert b"c-k8s" in after.files["kubeconfig"]
     assert b"c-other" not in after.files["kubeconfig"]
     assert set(after.problems) == {KEY, other}
     cluster.settings = Settings(proxy_service=None)
-    unnamed = await contents.make(wish, before.kept)
+    unnamed = await contents.render(wish, before.endpoints)
     assert isinstance(unnamed, Failure)
     assert unnamed.code is StatusCode.PERMISSION_DENIED
 
 
 async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there(cluster: FakeCluster) -> None:
     cluster.settings = Settings(proxy_service=None)
-    failure = await made_by(cluster)
+    failure = await render(cluster)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.FAILED_PRECONDITION
     assert "proxy-service" in failure.message
 
 
 async def test_inputs_change_with_token_ca_address_and_service_only(cluster: FakeCluster) -> None:
-    contents = Contents(cluster)
+    contents = VolumeRenderer(cluster)
 
     def inputs(token: str = "s3cret") -> object:
         wish = contents.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
-        assert isinstance(wish, Wish)
-        found = contents.inputs(wish)
+        assert isinstance(wish, VolumeSpec)
+        found = contents.compute_inputs(wish)
         assert token not in repr(found)
         return found
 
@@ -306,15 +306,15 @@ async def test_inputs_change_with_token_ca_address_and_service_only(cluster: Fak
     cluster.connectors[KEY] = connector(host="moved")
     assert inputs() != before
     cluster.connectors[KEY] = connector()
-    cluster.strangers.add(KEY)
+    cluster.foreign_services.add(KEY)
     assert inputs() != before
-    cluster.strangers.clear()
+    cluster.foreign_services.clear()
     cluster.ca = b"other"
     assert inputs() != before
 
 
 def test_mistakes_in_attributes_and_a_missing_token_are_told(cluster: FakeCluster) -> None:
-    contents = Contents(cluster)
+    contents = VolumeRenderer(cluster)
     wrong = contents.parse(POD, SECRETS)
     assert isinstance(wrong, Failure)
     assert wrong.code is StatusCode.INVALID_ARGUMENT

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from connector_csi.disk import Disk
-from connector_csi.mounts import SOURCE
+from connector_csi.mounts import MOUNT_SOURCE
 from connector_csi.publication import Publication
-from connector_csi.records import Records
+from connector_csi.records import VolumeRecords
 from tests.fakes.mounts import FakeMounts
 
 OLD = {"context.token": b"s3cret", "a": b"1"}
@@ -25,12 +25,12 @@ class Lab:
         self.target.parent.mkdir(parents=True)
         self.folder = folder / "volumes"
         self.mounts = FakeMounts()
-        self.asked = Publication(volume_id="csi-1", target=str(self.target), gid=None, context={}, secrets={})
+        self.asked = Publication(volume_id="csi-1", target_path=str(self.target), gid=None, context={}, secrets={})
         self.restart()
 
     def restart(self) -> None:
-        self.disk = Disk(Records(self.folder), self.mounts)
-        self.disk.sweep()
+        self.disk = Disk(VolumeRecords(self.folder), self.mounts)
+        self.disk.forget_orphans()
 
     @property
     def nothing_is_left(self) -> bool:
@@ -68,7 +68,7 @@ def test_what_the_files_name_is_known_after_a_restart(lab: Lab) -> None:
 
 def test_a_file_is_set_beside_what_is_there(lab: Lab) -> None:
     lab.disk.create(lab.asked, lab.target, OLD, {})
-    assert lab.disk.annotate(lab.asked, lab.target, ".error.json", b"{}") is None
+    assert lab.disk.add_file(lab.asked, lab.target, ".error.json", b"{}") is None
     assert lab.token == "s3cret"
     assert (lab.target / ".error.json").read_text() == "{}"
     assert lab.disk.replace(lab.asked, lab.target, OLD, {}) is True
@@ -76,14 +76,14 @@ def test_a_file_is_set_beside_what_is_there(lab: Lab) -> None:
 
 
 def test_a_volume_that_something_lies_over_is_still_a_pods(lab: Lab) -> None:
-    assert not lab.disk.is_held(lab.target)
+    assert not lab.disk.is_in_use(lab.target)
     lab.disk.create(lab.asked, lab.target, OLD, {})
-    assert lab.disk.is_held(lab.target)
+    assert lab.disk.is_in_use(lab.target)
     lab.mounts.table[str(lab.target)].append("/dev/sda1")
-    assert lab.disk.is_held(lab.target)
+    assert lab.disk.is_in_use(lab.target)
     assert not lab.disk.is_published(lab.target)
     lab.mounts.table[str(lab.target)] = ["/dev/sda1"]
-    assert not lab.disk.is_held(lab.target)
+    assert not lab.disk.is_in_use(lab.target)
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOMEM])
@@ -121,7 +121,7 @@ def test_a_mount_of_others_is_unmounted_and_not_erased(lab: Lab) -> None:
 
 def test_mounts_on_top_of_each_other_are_all_taken_down(lab: Lab) -> None:
     lab.disk.create(lab.asked, lab.target, OLD, {})
-    lab.mounts.table[str(lab.target)] += ["/dev/sda1", SOURCE]
+    lab.mounts.table[str(lab.target)] += ["/dev/sda1", MOUNT_SOURCE]
     assert lab.disk.remove("csi-1", lab.target) is None
     assert lab.nothing_is_left
 

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from connector_csi.driver import run
-from connector_csi.options import Options, parse_options
+from connector_csi.options import DriverOptions, parse_options
 from connector_csi.proto import csi_pb2, csi_pb2_grpc, registration_pb2, registration_pb2_grpc
 from connector_store.kube.client import KubeClient
 from tests.fakes.api_server import FakeApiServer
@@ -20,12 +20,12 @@ from tests.fakes.waiting import until
 
 
 class Running:
-    def __init__(self, options: Options, stop: asyncio.Event, task: asyncio.Task[int]) -> None:
+    def __init__(self, options: DriverOptions, stop: asyncio.Event, task: asyncio.Task[int]) -> None:
         self.options, self.stop, self.task = options, stop, task
 
     async def registered(self, *, taken: bool) -> None:
         """What kubelet does when it finds the socket."""
-        async with grpc.aio.insecure_channel(f"unix://{self.options.registration}") as channel:
+        async with grpc.aio.insecure_channel(f"unix://{self.options.registration_socket}") as channel:
             stub = registration_pb2_grpc.RegistrationStub(channel)
             info = await stub.GetInfo(registration_pb2.InfoRequest(), wait_for_ready=True)
             async with grpc.aio.insecure_channel(f"unix://{info.endpoint}") as driver:
@@ -42,7 +42,7 @@ async def driver(folder: Path, server: FakeApiServer, environ: Mapping[str, str]
     async with KubeClient(server.configuration) as client:
         task = asyncio.ensure_future(run(options, client, FakeMounts(), environ, stop))
         try:
-            await until(lambda: options.registration.exists() or task.done())
+            await until(lambda: options.registration_socket.exists() or task.done())
             yield Running(options, stop, task)
         finally:
             stop.set()
@@ -54,7 +54,7 @@ async def test_it_registers_and_leaves_no_socket(sockets: Path) -> None:
         await running.registered(taken=True)
         running.stop.set()
         assert await running.task == 0
-    assert not running.options.registration.exists()
+    assert not running.options.registration_socket.exists()
     assert not running.options.endpoint.exists()
 
 
@@ -91,7 +91,7 @@ async def test_it_serves_while_there_is_no_api_server(sockets: Path) -> None:
         server.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         async with driver(sockets, server) as running:
             await running.registered(taken=True)
-            folder = running.options.pods / "uid" / "volumes" / "kubernetes.io~csi" / "connector"
+            folder = running.options.pods_folder / "uid" / "volumes" / "kubernetes.io~csi" / "connector"
             folder.mkdir(parents=True)
             async with grpc.aio.insecure_channel(f"unix://{running.options.endpoint}") as channel:
                 gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="v", target_path=str(folder / "mount"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_csi.events import Events
+from connector_csi.events import PodEvents
 from connector_store.domain.kubeconfig.volume import Pod
 from connector_store.kube.client import KubeClient
 from connector_store.kube.events import MAX_NOTE
@@ -20,7 +20,7 @@ POD = Pod(namespace="team-a", name="web", uid="u", service_account="default")
 @asynccontextmanager
 async def running(server: FakeApiServer):
     async with server.serving(), KubeClient(server.configuration) as client:
-        events = Events(client, "node", now=lambda: datetime(2026, 1, 2, 3, 4, 5, 6, UTC))
+        events = PodEvents(client, "node", now=lambda: datetime(2026, 1, 2, 3, 4, 5, 6, UTC))
         task = asyncio.ensure_future(events.run())
         try:
             yield events
@@ -56,7 +56,7 @@ async def test_one_that_is_refused_does_not_keep_the_next_back(caplog: pytest.Lo
 
 async def test_too_many_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     async with KubeClient(FakeApiServer().configuration) as client:
-        events = Events(client, "node")
+        events = PodEvents(client, "node")
         with caplog.at_level(logging.WARNING):
             for _ in range(201):
                 events.warn(POD, "Many", "")

@@ -5,7 +5,16 @@ import errno
 import pytest
 from grpc import StatusCode
 
-from connector_csi.failure import MESSAGE_MAX, Failure, from_os, invalid, joined, may_not_use, shortened, unavailable
+from connector_csi.failure import (
+    MAX_MESSAGE,
+    Failure,
+    from_os_error,
+    invalid,
+    join_failures,
+    permission_denied,
+    truncate,
+    unavailable,
+)
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import AccessRule, Settings
 from connector_store.domain.kubeconfig.volume import Pod
@@ -15,7 +24,7 @@ USE = Settings().access
 
 
 def test_the_grant_is_a_command_for_the_connectors_namespace() -> None:
-    failure = may_not_use(POD, ObjectKey("team-a", "k8s"), USE)
+    failure = permission_denied(POD, ObjectKey("team-a", "k8s"), USE)
     assert failure.code is StatusCode.PERMISSION_DENIED
     assert failure.message.endswith(
         "kubectl create rolebinding connectors-user-runner --clusterrole=connectors-user "
@@ -24,7 +33,7 @@ def test_the_grant_is_a_command_for_the_connectors_namespace() -> None:
 
 
 def test_a_binding_for_another_namespace_has_another_name() -> None:
-    message = may_not_use(POD, ObjectKey("shared", "k8s"), USE).message
+    message = permission_denied(POD, ObjectKey("shared", "k8s"), USE).message
     assert "rolebinding connectors-user-team-a-runner " in message
     assert message.endswith("--serviceaccount=team-a:runner --namespace=shared")
 
@@ -52,18 +61,18 @@ def test_a_binding_for_another_namespace_has_another_name() -> None:
     ],
 )
 def test_the_grant_is_of_what_the_setting_access_asks_for(rule: AccessRule, ending: str) -> None:
-    assert may_not_use(POD, ObjectKey("team-a", "k8s"), rule).message.endswith(ending)
+    assert permission_denied(POD, ObjectKey("team-a", "k8s"), rule).message.endswith(ending)
 
 
 def test_of_many_the_first_few_are_told() -> None:
     failures = [unavailable("a"), *(invalid(f"b{number}") for number in range(31))]
-    assert joined(failures) == unavailable("a; b0; b1; and 29 more")
-    assert joined(failures[:3]) == unavailable("a; b0; b1")
+    assert join_failures(failures) == unavailable("a; b0; b1; and 29 more")
+    assert join_failures(failures[:3]) == unavailable("a; b0; b1")
 
 
 def test_a_message_has_a_length_that_every_client_takes() -> None:
-    assert shortened("x" * MESSAGE_MAX) == "x" * MESSAGE_MAX
-    assert shortened("x" * (MESSAGE_MAX + 1)) == "x" * (MESSAGE_MAX - 1) + "…"
+    assert truncate("x" * MAX_MESSAGE) == "x" * MAX_MESSAGE
+    assert truncate("x" * (MAX_MESSAGE + 1)) == "x" * (MAX_MESSAGE - 1) + "…"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,7 @@ def test_what_kubelet_tries_again(code: StatusCode, final: bool) -> None:
 )
 def test_what_the_kernel_says_is_told_with_advice(number: int | None, code: StatusCode, text: str) -> None:
     error = OSError() if number is None else OSError(number, "secret text", "/secret/path")
-    failure = from_os("cannot do it", error)
+    failure = from_os_error("cannot do it", error)
     assert failure.code is code
     assert text in failure.message
     assert "secret" not in failure.message

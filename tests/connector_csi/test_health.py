@@ -9,11 +9,11 @@ import grpc.aio
 import pytest
 
 from connector_csi import server
-from connector_csi.health import admin
-from connector_csi.identity import Identity
-from connector_csi.metrics import Metrics
+from connector_csi.health import serve_admin
+from connector_csi.identity import IdentityService
+from connector_csi.metrics import CsiMetrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
-from connector_csi.server import serving
+from connector_csi.server import serve
 
 
 async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
@@ -24,24 +24,24 @@ async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
 def served(
     endpoint: Path, registration: Path, waits: list[str]
 ) -> contextlib.AbstractAsyncContextManager[tuple[str, int]]:
-    return admin(
+    return serve_admin(
         "127.0.0.1",
         0,
         endpoint=endpoint,
         registration=registration,
-        metrics=Metrics(),
+        metrics=CsiMetrics(),
         why_not_ready=lambda: waits[0] if waits else None,
     )
 
 
 async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
-    identity = Identity(lambda: True)
+    identity = IdentityService(lambda: True)
     waits: list[str] = ["the settings are not read yet"]
     async with served(endpoint, registration, waits) as address:
         async with (
-            serving(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
-            serving(registration),
+            serve(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
+            serve(registration),
         ):
             assert await get(address, "/healthz") == (200, "ok\n")
             assert await get(address, "/readyz") == (503, "the settings are not read yet\n")
@@ -61,8 +61,8 @@ async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
 async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, serves: bool) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
     async with (
-        serving(registration),
-        serving(endpoint if serves else sockets / "other.sock"),
+        serve(registration),
+        serve(endpoint if serves else sockets / "other.sock"),
         served(endpoint, registration, []) as address,
     ):
         status, text = await get(address, "/healthz")
@@ -88,11 +88,11 @@ async def test_a_driver_with_as_many_calls_as_it_takes_is_healthy(
     monkeypatch.setattr(server, "CALLS_MAX", 1)
     endpoint, registration, node = sockets / "csi.sock", sockets / "reg.sock", Waiting()
     async with (
-        serving(registration),
-        serving(
+        serve(registration),
+        serve(
             endpoint,
             lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server),
-            lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(Identity(lambda: True), server),
+            lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(IdentityService(lambda: True), server),
         ),
         served(endpoint, registration, []) as address,
         grpc.aio.insecure_channel(f"unix://{endpoint}") as channel,

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import grpc.aio
 
-from connector_csi.identity import Identity
+from connector_csi.identity import IdentityService
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
-from connector_csi.server import serving
+from connector_csi.server import serve
 
 
 async def test_it_names_itself_and_says_whether_it_is_ready(sockets: Path) -> None:
     ready = [False]
-    identity = Identity(lambda: ready[0])
+    identity = IdentityService(lambda: ready[0])
     path = sockets / "csi.sock"
     async with (
-        serving(path, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
+        serve(path, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
         grpc.aio.insecure_channel(f"unix://{path}") as channel,
     ):
         stub = csi_pb2_grpc.IdentityStub(channel)

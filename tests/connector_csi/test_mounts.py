@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 import yaml
 
-from connector_csi.mounts import SIZE, KernelMounts, parse_mountinfo
+from connector_csi.mounts import TMPFS_SIZE, KernelMounts, parse_mountinfo
 from connector_csi.volumes import MAX_VOLUMES
 
 INFO = """\
@@ -232,5 +232,5 @@ LARGE: Final = 0.46
 def test_the_memory_limit_has_room_for_the_driver_and_the_volumes_of_a_node() -> None:
     daemon_set = yaml.safe_load((ROOT / "deploy/csi/daemonset.yaml").read_text())
     limit: str = daemon_set["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
-    most = max(PODS * int(SIZE.removesuffix("m")), MAX_VOLUMES * LARGE)
+    most = max(PODS * int(TMPFS_SIZE.removesuffix("m")), MAX_VOLUMES * LARGE)
     assert int(limit.removesuffix("Mi")) >= most + PROCESS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector_csi import named
-from connector_csi.named import UNUSED, Named
+from connector_csi.named import UNUSED_TIMEOUT, OnDemandCache
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube.client import KubeClient
@@ -34,9 +34,9 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @asynccontextmanager
-async def following(server: FakeApiServer, taken: Taken) -> AsyncIterator[Named]:
+async def following(server: FakeApiServer, taken: Taken) -> AsyncIterator[OnDemandCache]:
     async with KubeClient(server.configuration) as client:
-        found = Named(client, CONNECTORS, taken.__setitem__, watch_timeout=30, spread=0.01)
+        found = OnDemandCache(client, CONNECTORS, taken.__setitem__, watch_timeout=30, read_jitter=0.01)
         task = asyncio.ensure_future(found.run())
         try:
             yield found
@@ -45,9 +45,9 @@ async def following(server: FakeApiServer, taken: Taken) -> AsyncIterator[Named]
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def know(found: Named, *keys: ObjectKey) -> None:
+async def know(found: OnDemandCache, *keys: ObjectKey) -> None:
     async with asyncio.timeout(PATIENCE):
-        await found.know(keys)
+        await found.load(keys)
 
 
 def spec(taken: Taken, key: ObjectKey = KEY) -> object:
@@ -114,7 +114,7 @@ async def test_one_that_cannot_be_read_holds_no_other_up(server: FakeApiServer) 
     own = CONNECTORS.path(KEY.namespace)
     server.faults.append(lambda request: refusal(500, "InternalError", "no") if request.path == own else None)
     async with following(server, taken) as found:
-        both = asyncio.ensure_future(found.know([KEY, OTHER]))
+        both = asyncio.ensure_future(found.load([KEY, OTHER]))
         await until(lambda: OTHER in taken)
         assert not both.done()
         server.faults.clear()
@@ -130,7 +130,7 @@ async def test_its_number_is_bounded_and_the_one_that_was_used_last_stays(
     absent = ObjectKey("team-a", "absent")
     async with following(server, taken) as found:
         await know(found, KEY, OTHER)
-        found.use(KEY)
+        found.touch(KEY)
         await know(found, absent)
         assert len(found) == 2
         assert taken[OTHER] is None
@@ -141,9 +141,9 @@ async def test_what_nobody_uses_is_forgotten(server: FakeApiServer) -> None:
     taken: Taken = {}
     async with following(server, taken) as found:
         await know(found, KEY, OTHER)
-        found._held[OTHER].used -= UNUSED + 1
-        found._held.move_to_end(OTHER, last=False)
-        found.forget_unused()
+        found._entries[OTHER].used_at -= UNUSED_TIMEOUT + 1
+        found._entries.move_to_end(OTHER, last=False)
+        found.evict_unused()
         assert len(found) == 1
         assert taken[OTHER] is None
         await know(found, OTHER)

@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from connector_csi.failure import MESSAGE_MAX
-from connector_csi.metrics import Metrics
-from connector_csi.node import Node
+from connector_csi.failure import MAX_MESSAGE
+from connector_csi.metrics import CsiMetrics
+from connector_csi.node import NodeService
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
-from connector_csi.server import serving
+from connector_csi.server import serve
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab
 from tests.connector_csi.test_content import CONTEXT
@@ -37,16 +37,16 @@ def request(target: Path) -> csi_pb2.NodePublishVolumeRequest:
 class Service:
     lab: Lab
     stub: csi_pb2_grpc.NodeStub
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: CsiMetrics = field(default_factory=CsiMetrics)
 
 
 @pytest.fixture
 async def service(tmp_path: Path, sockets: Path) -> AsyncIterator[Service]:
-    lab, metrics = Lab(tmp_path), Metrics()
-    node = Node("node-1", lab.volumes, metrics)
+    lab, metrics = Lab(tmp_path), CsiMetrics()
+    node = NodeService("node-1", lab.volumes, metrics)
     path = sockets / "csi.sock"
     async with (
-        serving(path, lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server)),
+        serve(path, lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server)),
         grpc.aio.insecure_channel(f"unix://{path}") as channel,
     ):
         yield Service(lab, csi_pb2_grpc.NodeStub(channel), metrics)
@@ -59,7 +59,7 @@ async def test_a_volume_comes_and_goes(service: Service) -> None:
     for _ in range(2):
         await service.stub.NodeUnpublishVolume(gone)
     assert service.lab.nothing_is_left
-    assert b'calls_total{call="NodeUnpublishVolume",code="OK"} 2.0' in service.metrics.text()
+    assert b'calls_total{call="NodeUnpublishVolume",code="OK"} 2.0' in service.metrics.render()
 
 
 async def test_what_the_node_can(service: Service) -> None:
@@ -145,11 +145,11 @@ async def test_a_republish_never_ends_in_an_error(service: Service, change: Chan
     change(wrong)
     await service.stub.NodePublishVolume(wrong)
     assert (service.lab.target / "context.token").read_text() == "s3cret"
-    [(reason, _)] = service.lab.warnings.told
+    [(reason, _)] = service.lab.warnings.events
     assert reason == "ConnectorNotRefreshed"
-    assert b"connector_csi_volumes_stale 1.0" in service.lab.metrics.text()
+    assert b"connector_csi_volumes_stale 1.0" in service.lab.metrics.render()
     await service.stub.NodePublishVolume(request(service.lab.target))
-    assert b"connector_csi_volumes_stale 0.0" in service.lab.metrics.text()
+    assert b"connector_csi_volumes_stale 0.0" in service.lab.metrics.render()
 
 
 async def test_nor_does_a_defect_while_a_pod_has_the_volume(
@@ -175,7 +175,7 @@ async def test_a_volume_under_something_else_is_not_ended_either(service: Servic
     await service.stub.NodePublishVolume(request(service.lab.target))
     service.lab.mounts.table[str(service.lab.target)].append("/dev/sda1")
     await service.stub.NodePublishVolume(request(service.lab.target))
-    [(_, note)] = service.lab.warnings.told
+    [(_, note)] = service.lab.warnings.events
     assert "something else is mounted on target_path" in note
 
 
@@ -195,13 +195,13 @@ async def test_a_target_that_became_a_link_keeps_its_volume(service: Service) ->
     fresh = request(service.lab.target)
     fresh.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "n3w"}})
     await service.stub.NodePublishVolume(fresh)
-    [(_, note)] = service.lab.warnings.told
+    [(_, note)] = service.lab.warnings.events
     assert "symbolic link" in note
 
 
 async def test_calls_are_timed(service: Service) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
-    assert b'connector_csi_call_duration_seconds_count{call="NodePublishVolume"} 1.0' in service.metrics.text()
+    assert b'connector_csi_call_duration_seconds_count{call="NodePublishVolume"} 1.0' in service.metrics.render()
 
 
 async def test_an_endless_message_is_cut_for_kubelet_and_in_the_log(
@@ -211,6 +211,6 @@ async def test_an_endless_message_is_cut_for_kubelet_and_in_the_log(
     wrong.volume_context["configuration.names"] = ",".join(f"x{number}" for number in range(500))
     with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(wrong)
-    assert len(caught.value.details() or "") == MESSAGE_MAX
+    assert len(caught.value.details() or "") == MAX_MESSAGE
     [said] = [each.getMessage() for each in caplog.records if "INVALID_ARGUMENT" in each.getMessage()]
-    assert len(said) < MESSAGE_MAX + 100
+    assert len(said) < MAX_MESSAGE + 100

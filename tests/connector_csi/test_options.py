@@ -10,10 +10,10 @@ from connector_csi.options import parse_options
 def test_paths_follow_from_kubelets_root() -> None:
     options = parse_options(["--kubelet-root=/k"], {"NODE_NAME": "n"})
     assert options.node_name == "n"
-    assert options.pods == Path("/k/pods")
+    assert options.pods_folder == Path("/k/pods")
     assert options.endpoint == Path("/k/plugins/connectors-csi/csi.sock")
-    assert options.records == Path("/k/plugins/connectors-csi/volumes")
-    assert options.registration == Path("/k/plugins_registry/connectors-csi-reg.sock")
+    assert options.records_folder == Path("/k/plugins/connectors-csi/volumes")
+    assert options.registration_socket == Path("/k/plugins_registry/connectors-csi-reg.sock")
 
 
 def test_a_flag_wins_over_the_environment() -> None:

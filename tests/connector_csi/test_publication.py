@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from connector_csi.failure import Failure
-from connector_csi.publication import MAX_GID, Publication, read_publication
+from connector_csi.publication import MAX_GID, Publication, parse_publication
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
 from tests.connector_csi.test_node import Change, request
@@ -15,7 +15,7 @@ from tests.connector_csi.test_node import Change, request
 def test_a_group_is_a_number(text: str, gid: int | None) -> None:
     asked = request(Path("/t"))
     asked.volume_capability.mount.volume_mount_group = text
-    read = read_publication(asked)
+    read = parse_publication(asked)
     assert isinstance(read, Publication)
     assert read.gid == gid
 
@@ -24,17 +24,17 @@ def test_a_group_is_a_number(text: str, gid: int | None) -> None:
 def test_anything_else_is_not(text: str) -> None:
     asked = request(Path("/t"))
     asked.volume_capability.mount.volume_mount_group = text
-    assert isinstance(read_publication(asked), Failure)
+    assert isinstance(parse_publication(asked), Failure)
 
 
 def test_it_hides_what_it_was_sent() -> None:
-    read = read_publication(request(Path("/t")))
+    read = parse_publication(request(Path("/t")))
     assert "s3cret" not in repr(read)
 
 
 def test_the_digest_is_of_what_stays_the_same() -> None:
     def digest(context: dict[str, str], gid: int | None = None) -> str:
-        return Publication(volume_id="v", target="/t", gid=gid, context=context, secrets=SECRETS).digest
+        return Publication(volume_id="v", target_path="/t", gid=gid, context=context, secrets=SECRETS).digest
 
     assert digest(CONTEXT) == digest(POD | {TOKENS_KEY: "other"} | CONTEXT)
     assert digest(CONTEXT) != digest(CONTEXT | {"connector.name": "other"})
@@ -54,7 +54,7 @@ def test_the_digest_is_of_what_stays_the_same() -> None:
 def test_what_would_do_nothing_is_refused(change: Change, message: str) -> None:
     asked = request(Path("/t"))
     change(asked)
-    failure = read_publication(asked)
+    failure = parse_publication(asked)
     assert isinstance(failure, Failure)
     assert message in failure.message
     assert "s3cret" not in failure.message

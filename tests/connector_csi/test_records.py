@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from connector_csi.records import VERSION, Record, Records
+from connector_csi.records import FORMAT_VERSION, VolumeRecord, VolumeRecords
 
-RECORD = Record(volume_id="csi-1", target="/t", digest="d", kept={"a/b": ("https://h:1", "http://p")})
+RECORD = VolumeRecord(volume_id="csi-1", target="/t", digest="d", kept={"a/b": ("https://h:1", "http://p")})
 
 
 def test_they_are_there_after_a_restart(tmp_path: Path) -> None:
-    Records(tmp_path / "v").put(RECORD)
-    again = Records(tmp_path / "v")
+    VolumeRecords(tmp_path / "v").put(RECORD)
+    again = VolumeRecords(tmp_path / "v")
     assert list(again) == [RECORD]
     assert len(again) == 1
-    again.drop("csi-1")
+    again.delete("csi-1")
     assert again.get("csi-1") is None
     assert list((tmp_path / "v").iterdir()) == []
 
 
 def test_dropping_what_is_not_there_is_no_error(tmp_path: Path) -> None:
-    Records(tmp_path).drop("csi-1")
+    VolumeRecords(tmp_path).delete("csi-1")
 
 
 def test_the_same_again_writes_nothing(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = VolumeRecords(tmp_path)
     records.put(RECORD)
     [path] = tmp_path.iterdir()
     written = path.stat().st_mtime_ns, path.stat().st_ino
@@ -41,7 +41,7 @@ class KilledError(BaseException):
 def test_a_driver_that_is_killed_while_it_writes_keeps_the_record_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = Records(tmp_path)
+    records = VolumeRecords(tmp_path)
     records.put(RECORD)
     write = Path.write_text
 
@@ -53,14 +53,14 @@ def test_a_driver_that_is_killed_while_it_writes_keeps_the_record_of_before(
         patched.setattr(Path, "write_text", write_half)
         with pytest.raises(KilledError):
             records.put(replace(RECORD, digest="another"))
-    assert list(Records(tmp_path)) == [RECORD]
+    assert list(VolumeRecords(tmp_path)) == [RECORD]
 
 
 @pytest.mark.parametrize("volume_id", ["../../etc/passwd", "a/b", "x" * 5000, "\u0000"])
 def test_an_id_chooses_no_path(tmp_path: Path, volume_id: str) -> None:
-    records = Records(tmp_path)
-    records.put(Record(volume_id=volume_id, target="/t", digest="d"))
-    assert Records(tmp_path).get(volume_id) is not None
+    records = VolumeRecords(tmp_path)
+    records.put(VolumeRecord(volume_id=volume_id, target="/t", digest="d"))
+    assert VolumeRecords(tmp_path).get(volume_id) is not None
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -68,22 +68,24 @@ def test_an_id_chooses_no_path(tmp_path: Path, volume_id: str) -> None:
     "content",
     [
         pytest.param({"volume_id": "csi-1", "target": "/t", "digest": "d"}, id="before it had one"),
-        pytest.param({"version": VERSION + 1, "volume_id": "csi-1", "target": "/t", "more": {}}, id="a later one"),
+        pytest.param(
+            {"version": FORMAT_VERSION + 1, "volume_id": "csi-1", "target": "/t", "more": {}}, id="a later one"
+        ),
     ],
 )
 def test_a_record_of_another_version_keeps_its_volume_and_knows_no_digest(
     tmp_path: Path, content: dict[str, object]
 ) -> None:
     (tmp_path / "x.json").write_text(json.dumps(content))
-    [record] = Records(tmp_path)
+    [record] = VolumeRecords(tmp_path)
     assert (record.volume_id, record.target) == ("csi-1", "/t")
-    assert not record.differs("d")
-    assert not record.differs("another")
+    assert not record.conflicts_with("d")
+    assert not record.conflicts_with("another")
 
 
 def test_a_record_of_this_version_tells_what_differs() -> None:
-    assert not RECORD.differs("d")
-    assert RECORD.differs("another")
+    assert not RECORD.conflicts_with("d")
+    assert RECORD.conflicts_with("another")
 
 
 @pytest.mark.parametrize(
@@ -101,5 +103,5 @@ def test_a_record_of_this_version_tells_what_differs() -> None:
 )
 def test_what_is_no_record_is_removed(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content, errors="surrogateescape")
-    assert list(Records(tmp_path)) == []
+    assert list(VolumeRecords(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []

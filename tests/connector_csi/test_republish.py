@@ -21,13 +21,13 @@ from tests.connector_csi.test_content import KEY, MAY_NOT, connector
 
 async def test_a_new_token_ca_or_address_replaces_the_content(lab: Lab) -> None:
     await lab.publish()
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
     lab.cluster.ca = b"other"
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("ca.crt") == "other"
     lab.cluster.connectors[KEY] = connector(host="moved")
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert "https://moved:6443" in lab.read("kubeconfig")
 
 
@@ -46,9 +46,9 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
     await lab.publish()
     break_it(lab)
     for _ in range(3):
-        assert await lab.publish(lab.asked("n3w")) is None
+        assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "s3cret"
-    [(reason, note)] = lab.warnings.told
+    [(reason, note)] = lab.warnings.events
     assert reason == "ConnectorNotRefreshed"
     assert note.startswith("old content is kept: ")
     error = json.loads(lab.read(".error.json"))
@@ -56,9 +56,9 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
     [problem] = error["problems"]
     assert problem["connector"] is None
     assert note.endswith(problem["message"])
-    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
-    assert b"connector_csi_republish_failures_total{" in lab.metrics.text()
-    for text in (note, caplog.text, lab.metrics.text().decode(), json.dumps(error)):
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.render()
+    assert b"connector_csi_republish_failures_total{" in lab.metrics.render()
+    for text in (note, caplog.text, lab.metrics.render().decode(), json.dumps(error)):
         assert "s3cret" not in text
         assert "n3w" not in text
 
@@ -66,32 +66,32 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
 async def test_a_service_that_becomes_another_s_is_left_by_the_volume_and_told(lab: Lab) -> None:
     await lab.publish()
     assert "@c-k8s.team-a.svc.cluster.local:80" in lab.read("kubeconfig")
-    lab.cluster.strangers.add(KEY)
+    lab.cluster.foreign_services.add(KEY)
     assert await lab.publish() is None
     assert "c-k8s" not in lab.read("kubeconfig") + lab.read(".env") + lab.read("connector.status.proxyAddress")
-    [(reason, note)] = lab.warnings.told
+    [(reason, note)] = lab.warnings.events
     assert reason == "ProxyServiceNotUsed"
     assert note.startswith('services "c-k8s" in namespace "team-a" is not seen')
-    lab.cluster.strangers.clear()
+    lab.cluster.foreign_services.clear()
     assert await lab.publish() is None
     assert "@c-k8s.team-a.svc.cluster.local:80" in lab.read("kubeconfig")
-    assert len(lab.warnings.told) == 1
+    assert len(lab.warnings.events) == 1
 
 
 async def test_it_is_told_again_after_it_worked_meanwhile(lab: Lab) -> None:
     await lab.publish()
     for _ in range(2):
         lab.access.answers[KEY] = MAY_NOT
-        await lab.publish(lab.asked("n3w"))
+        await lab.publish(lab.publication("n3w"))
         lab.access.answers.clear()
         await lab.publish()
-    assert len(lab.warnings.told) == 2
+    assert len(lab.warnings.events) == 2
 
 
 async def test_a_republish_without_a_token_is_masked_too(lab: Lab) -> None:
     await lab.publish()
-    assert await lab.publish(replace(lab.asked(), secrets={})) is None
-    [(_, note)] = lab.warnings.told
+    assert await lab.publish(replace(lab.publication(), secrets={})) is None
+    [(_, note)] = lab.warnings.events
     assert "tokenRequests" in note
 
 
@@ -103,9 +103,9 @@ async def test_a_full_tmpfs_keeps_the_old_content(lab: Lab, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        assert await lab.publish(lab.asked("n3w")) is None
+        assert await lab.publish(lab.publication("n3w")) is None
         lab.restart()
-        other = replace(lab.asked(), volume_id="csi-2", target=str(lab.target.with_name("second")))
+        other = replace(lab.publication(), volume_id="csi-2", target=str(lab.target.with_name("second")))
         failure = await lab.publish(other)
     assert code(failure) is StatusCode.RESOURCE_EXHAUSTED
     assert lab.read("context.token") == "s3cret"
@@ -116,11 +116,11 @@ async def test_a_full_tmpfs_keeps_the_old_content(lab: Lab, monkeypatch: pytest.
 async def test_a_restarted_driver_knows_its_volumes(lab: Lab) -> None:
     await lab.publish()
     lab.restart()
-    assert b"connector_csi_volumes 1.0" in lab.metrics.text()
+    assert b"connector_csi_volumes 1.0" in lab.metrics.render()
     lab.access.answers[KEY] = MAY_NOT
     assert await lab.publish() is None
     assert lab.read("context.token") == "s3cret"
-    assert code(await lab.publish(lab.asked(connector_name="other"))) is StatusCode.ALREADY_EXISTS
+    assert code(await lab.publish(lab.publication(connector_name="other"))) is StatusCode.ALREADY_EXISTS
     assert await lab.unpublish() is None
     assert lab.nothing_is_left
 
@@ -130,7 +130,7 @@ async def test_a_mount_whose_record_is_gone_is_adopted(lab: Lab) -> None:
     for path in lab.folder.iterdir():
         path.unlink()
     lab.restart()
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
     assert list(lab.folder.iterdir())
 
@@ -150,7 +150,7 @@ async def test_after_a_reboot_the_volume_is_made_anew(lab: Lab) -> None:
         if path.is_symlink() or path.is_file():
             path.unlink()
     lab.restart()
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
 
 
@@ -162,7 +162,7 @@ THIRD = ObjectKey("team-b", "third")
 def several(lab: Lab) -> Publication:
     """A volume of three Connectors."""
     lab.cluster.connectors |= {each: connector(each, host=each.name) for each in (OTHER, THIRD)}
-    asked = lab.asked(configuration_names="kubeconfig,kubeconfig-rotating")
+    asked = lab.publication(configuration_names="kubeconfig,kubeconfig-rotating")
     named = {key: value for key, value in asked.context.items() if key != "connector.name"}
     return replace(asked, context=named | {"connectors": f"k8s,{OTHER},{THIRD}"})
 
@@ -208,11 +208,11 @@ async def test_one_connector_that_fails_takes_no_other_along(
     assert (lab.read("context.token"), lab.read("ca.crt")) == ("n3w", "other")
     [problem] = json.loads(lab.read(".error.json"))["problems"]
     assert (problem["connector"], problem["code"]) == (str(failing), code_name)
-    [(reason, note)] = lab.warnings.told
+    [(reason, note)] = lab.warnings.events
     assert reason == "ConnectorNotRefreshed"
     assert note.startswith(f"Connector {failing} keeps what it had: ")
-    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
-    assert b'republish_failures_total{code="%s"} 2.0' % code_name.encode() in lab.metrics.text()
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.render()
+    assert b'republish_failures_total{code="%s"} 2.0' % code_name.encode() in lab.metrics.render()
     for text in (lab.read(".error.json"), note):
         assert "s3cret" not in text
         assert "n3w" not in text
@@ -227,7 +227,7 @@ async def test_once_it_works_again_all_of_it_is_fresh_and_the_error_is_gone(lab:
     assert await lab.publish(renewed(several)) is None
     assert clusters(lab)[str(OTHER)]["server"] == "https://moved:6443"
     assert not (lab.target / ".error.json").exists()
-    assert b"connector_csi_volumes_stale 0.0" in lab.metrics.text()
+    assert b"connector_csi_volumes_stale 0.0" in lab.metrics.render()
 
 
 async def test_a_driver_that_was_restarted_knows_what_the_files_name(lab: Lab, several: Publication) -> None:
@@ -248,14 +248,14 @@ async def test_at_a_first_publish_it_is_all_or_nothing(lab: Lab, several: Public
 async def test_a_connector_that_is_gone_leaves_no_name_that_others_could_take(lab: Lab) -> None:
     await lab.publish()
     lab.cluster.connectors.clear()
-    lab.cluster.strangers.add(KEY)
-    assert await lab.publish(lab.asked("n3w")) is None
+    lab.cluster.foreign_services.add(KEY)
+    assert await lab.publish(lab.publication("n3w")) is None
     files = "".join(path.read_text() for path in (lab.target / "..data").iterdir() if path.name != ".error.json")
     assert "c-k8s" not in files
     assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in files
     assert "https://target:6443" in files
     before = lab.read("kubeconfig")
-    assert await lab.publish(lab.asked("n3wer")) is None
+    assert await lab.publish(lab.publication("n3wer")) is None
     assert lab.read("kubeconfig") == before
 
 
@@ -271,11 +271,11 @@ async def test_a_record_of_another_release_is_adopted(lab: Lab, noted: dict[str,
     [path] = lab.folder.iterdir()
     path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)} | noted))
     lab.restart()
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
-    assert lab.warnings.told == []
+    assert lab.warnings.events == []
     lab.restart()
-    assert code(await lab.publish(lab.asked(connector_name="other"))) is StatusCode.ALREADY_EXISTS
+    assert code(await lab.publish(lab.publication(connector_name="other"))) is StatusCode.ALREADY_EXISTS
 
 
 async def test_of_a_volume_that_another_release_noted_and_that_fails_everything_stays(lab: Lab) -> None:
@@ -284,6 +284,6 @@ async def test_of_a_volume_that_another_release_noted_and_that_fails_everything_
     path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)}))
     lab.restart()
     lab.cluster.connectors.clear()
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "s3cret"
     assert "does not exist" in lab.read(".error.json")

@@ -9,12 +9,12 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from connector_csi.server import SOCKET_PATH_MAX, serving
+from connector_csi.server import MAX_SOCKET_PATH, serve
 
 
 async def test_only_its_owner_may_connect_and_nothing_is_left(sockets: Path) -> None:
     path = sockets / "sub" / "csi.sock"
-    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+    async with serve(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
         await channel.channel_ready()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not path.exists()
@@ -24,15 +24,15 @@ async def test_the_socket_of_a_killed_driver_is_replaced(sockets: Path) -> None:
     path = sockets / "csi.sock"
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(path))
-    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+    async with serve(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
         await channel.channel_ready()
 
 
 async def test_a_driver_that_ends_late_leaves_the_next_ones_socket(sockets: Path) -> None:
     path = sockets / "csi.sock"
     async with AsyncExitStack() as old:
-        await old.enter_async_context(serving(path))
-        async with serving(path):
+        await old.enter_async_context(serve(path))
+        async with serve(path):
             await old.aclose()
             async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
                 await channel.channel_ready()
@@ -43,20 +43,20 @@ async def test_a_file_in_its_place_is_not_removed(sockets: Path) -> None:
     path = sockets / "csi.sock"
     path.touch()
     with pytest.raises(OSError, match="not a socket; remove it"):
-        async with serving(path):
+        async with serve(path):
             pass
     assert path.exists()
 
 
 async def test_a_path_may_be_as_long_as_a_socket_allows(sockets: Path) -> None:
-    folder = sockets / ("a" * (SOCKET_PATH_MAX - len(f"{sockets}//csi.sock")))
+    folder = sockets / ("a" * (MAX_SOCKET_PATH - len(f"{sockets}//csi.sock")))
     path = folder / "csi.sock"
-    assert len(str(path)) == SOCKET_PATH_MAX
-    async with serving(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+    assert len(str(path)) == MAX_SOCKET_PATH
+    async with serve(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
         await channel.channel_ready()
 
 
 async def test_a_path_that_is_too_long_is_told(sockets: Path) -> None:
     with pytest.raises(OSError, match="longer than 107 bytes"):
-        async with serving(sockets / ("a" * 108)):
+        async with serve(sockets / ("a" * 108)):
             pass

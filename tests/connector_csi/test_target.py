@@ -6,7 +6,7 @@ import pytest
 from grpc import StatusCode
 
 from connector_csi.failure import Failure
-from connector_csi.target import check_target
+from connector_csi.target import check_target_path
 
 CSI = "volumes/kubernetes.io~csi"
 NOT_ONE = "is not that of a CSI volume"
@@ -25,12 +25,12 @@ def pods(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", [f"uid/{CSI}/v/mount", f"uid/{CSI}/v/not-yet", f"another/{CSI}/w/mount"])
 def test_a_folder_or_nothing_is_a_target(pods: Path, name: str) -> None:
-    assert check_target(f"{pods}/{name}", pods) == pods / name
+    assert check_target_path(f"{pods}/{name}", pods) == pods / name
 
 
 def test_a_root_that_is_a_link_is_named_as_the_kernel_names_it(pods: Path) -> None:
     (pods.parent / "alias").symlink_to(pods)
-    target = check_target(f"{pods.parent}/alias/uid/{CSI}/v/mount", pods.parent / "alias")
+    target = check_target_path(f"{pods.parent}/alias/uid/{CSI}/v/mount", pods.parent / "alias")
     assert target == pods / "uid" / CSI / "v" / "mount"
 
 
@@ -53,7 +53,7 @@ def test_a_root_that_is_a_link_is_named_as_the_kernel_names_it(pods: Path) -> No
     ],
 )
 def test_anything_else_is_not(pods: Path, path: str, message: str) -> None:
-    failure = check_target(path.format(pods=pods, csi=CSI), pods)
+    failure = check_target_path(path.format(pods=pods, csi=CSI), pods)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.INVALID_ARGUMENT
     assert message in failure.message
@@ -61,4 +61,4 @@ def test_anything_else_is_not(pods: Path, path: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", [f"loop/{CSI}/v/mount", f"{'a' * 300}/{CSI}/v/mount"])
 def test_what_cannot_be_looked_at_is_refused(pods: Path, name: str) -> None:
-    assert isinstance(check_target(f"{pods}/{name}", pods), Failure)
+    assert isinstance(check_target_path(f"{pods}/{name}", pods), Failure)

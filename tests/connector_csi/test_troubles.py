@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_csi.failure import MESSAGE_MAX, invalid, unavailable
-from connector_csi.metrics import Metrics
-from connector_csi.troubles import Troubles
+from connector_csi.failure import MAX_MESSAGE, invalid, unavailable
+from connector_csi.metrics import CsiMetrics
+from connector_csi.troubles import RefreshErrors
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.volume import Pod
 
@@ -27,8 +27,8 @@ class Told:
 
 class World:
     def __init__(self) -> None:
-        self.warnings, self.metrics, self.time = Told(), Metrics(), FIRST
-        self.troubles = Troubles(self.warnings, self.metrics, lambda: self.time)
+        self.warnings, self.metrics, self.time = Told(), CsiMetrics(), FIRST
+        self.troubles = RefreshErrors(self.warnings, self.metrics, lambda: self.time)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def world() -> World:
 
 
 def test_a_file_says_since_when_and_of_which_connector(world: World) -> None:
-    text = world.troubles.tell("v", POD, {KEY: invalid("bad")})
+    text = world.troubles.record("v", POD, {KEY: invalid("bad")})
     assert json.loads(text) == {
         "since": "2026-01-01T00:00:00Z",
         "problems": [{"connector": "team-b/k8s", "code": "INVALID_ARGUMENT", "message": "bad"}],
@@ -46,39 +46,39 @@ def test_a_file_says_since_when_and_of_which_connector(world: World) -> None:
 
 
 def test_the_same_again_is_counted_and_neither_told_nor_written_anew(world: World) -> None:
-    first = world.troubles.tell("v", POD, {KEY: invalid("bad")})
+    first = world.troubles.record("v", POD, {KEY: invalid("bad")})
     world.time = SECOND
-    assert world.troubles.tell("v", POD, {KEY: invalid("bad")}) == first
+    assert world.troubles.record("v", POD, {KEY: invalid("bad")}) == first
     assert len(world.warnings.told) == 1
-    assert b'republish_failures_total{code="INVALID_ARGUMENT"} 2.0' in world.metrics.text()
+    assert b'republish_failures_total{code="INVALID_ARGUMENT"} 2.0' in world.metrics.render()
 
 
 def test_what_changes_is_told_with_its_own_time(world: World) -> None:
-    world.troubles.tell("v", POD, {KEY: invalid("bad")})
+    world.troubles.record("v", POD, {KEY: invalid("bad")})
     world.time = SECOND
-    text = world.troubles.tell("v", POD, {None: unavailable("away")})
+    text = world.troubles.record("v", POD, {None: unavailable("away")})
     assert json.loads(text)["since"] == "2026-01-02T00:00:00Z"
     assert [note for _, _, note in world.warnings.told][1] == "old content is kept: away"
 
 
 def test_volumes_in_trouble_are_counted_until_it_is_over(world: World) -> None:
     for volume in ("v", "w"):
-        world.troubles.tell(volume, POD, {None: unavailable("away")})
-    assert b"volumes_stale 2.0" in world.metrics.text()
-    world.troubles.over("v")
-    world.troubles.over("v")
-    assert b"volumes_stale 1.0" in world.metrics.text()
-    world.troubles.tell("v", POD, {None: unavailable("away")})
+        world.troubles.record(volume, POD, {None: unavailable("away")})
+    assert b"volumes_stale 2.0" in world.metrics.render()
+    world.troubles.clear("v")
+    world.troubles.clear("v")
+    assert b"volumes_stale 1.0" in world.metrics.render()
+    world.troubles.record("v", POD, {None: unavailable("away")})
     assert len(world.warnings.told) == 3
 
 
 def test_a_volume_of_a_pod_that_nobody_named_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        world.troubles.tell("v", None, {None: unavailable("away")})
+        world.troubles.record("v", None, {None: unavailable("away")})
     assert "volume v of a pod: old content is kept: away" in caplog.text
     assert world.warnings.told == []
 
 
 def test_an_endless_message_is_cut(world: World) -> None:
-    text = world.troubles.tell("v", POD, {KEY: invalid("x" * 9000)})
-    assert len(json.loads(text)["problems"][0]["message"]) == MESSAGE_MAX
+    text = world.troubles.record("v", POD, {KEY: invalid("x" * 9000)})
+    assert len(json.loads(text)["problems"][0]["message"]) == MAX_MESSAGE

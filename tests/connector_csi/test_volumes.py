@@ -33,7 +33,7 @@ async def test_a_volume_comes_and_goes(lab: Lab) -> None:
 
 
 async def test_the_group_of_the_pod_owns_the_mount(lab: Lab) -> None:
-    assert await lab.publish(lab.asked(gid=os.getgid())) is None
+    assert await lab.publish(lab.publication(gid=os.getgid())) is None
     assert lab.mounts.options[str(lab.target)] == (0o750, os.getgid())
     assert (lab.target / "kubeconfig").stat().st_mode & 0o777 == 0o440
 
@@ -65,7 +65,7 @@ async def test_the_same_target_with_other_arguments(
 
 async def test_another_target_while_it_is_published(lab: Lab) -> None:
     await lab.publish()
-    other = replace(lab.asked(), target=str(lab.target.with_name("other")))
+    other = replace(lab.publication(), target=str(lab.target.with_name("other")))
     assert code(await lab.publish(other)) is StatusCode.FAILED_PRECONDITION
     await lab.unpublish()
     assert await lab.publish(other) is None
@@ -92,7 +92,7 @@ async def test_a_first_publish_that_fails_leaves_nothing(
     assert code(await lab.publish()) is expected
     lab.target.unlink(missing_ok=True)
     assert lab.nothing_is_left
-    assert lab.warnings.told == []
+    assert lab.warnings.events == []
 
 
 async def test_something_else_on_the_target_is_left_alone(lab: Lab) -> None:
@@ -187,7 +187,7 @@ def another(lab: Lab) -> Publication:
     """A second volume of the pod."""
     target = lab.target.parent.with_name("second") / "mount"
     target.parent.mkdir()
-    return replace(lab.asked(), volume_id="csi-2", target=str(target))
+    return replace(lab.publication(), volume_id="csi-2", target=str(target))
 
 
 async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one_ends(
@@ -198,7 +198,7 @@ async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one
     assert await lab.publish() is None
     failure = await lab.publish(second)
     assert code(failure) is StatusCode.RESOURCE_EXHAUSTED
-    assert await lab.publish(lab.asked("n3w")) is None
+    assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
     lab.restart()
     assert code(await lab.publish(second)) is StatusCode.RESOURCE_EXHAUSTED
@@ -218,8 +218,8 @@ async def test_what_comes_at_once_fills_a_node_no_further(lab: Lab, monkeypatch:
 
 async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
-    await lab.publish(lab.asked(token, token_expiration="60m"))
-    [(reason, note)] = lab.warnings.told
+    await lab.publish(lab.publication(token, token_expiration="60m"))
+    [(reason, note)] = lab.warnings.events
     assert reason == "TokenExpirationShortened"
     assert "3600s" in note
     assert "1800s" in note
@@ -227,55 +227,57 @@ async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
 
 async def test_a_shorter_life_than_the_drivers_is_told_too(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
-    await lab.publish(lab.asked(token, token_expiration="10m"))
-    [(reason, note)] = lab.warnings.told
+    await lab.publish(lab.publication(token, token_expiration="10m"))
+    [(reason, note)] = lab.warnings.events
     assert reason == "TokenExpirationLengthened"
     assert "600s is shorter" in note
 
 
 async def test_the_life_that_tokens_have_is_not_worth_a_word(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
-    await lab.publish(lab.asked(token, token_expiration="30m"))
-    assert lab.warnings.told == []
+    await lab.publish(lab.publication(token, token_expiration="30m"))
+    assert lab.warnings.events == []
 
 
 async def test_what_does_nothing_is_told_once(lab: Lab) -> None:
-    asked = lab.asked(configuration_params='{"kubeconfig": {"a": "b"}}')
+    asked = lab.publication(configuration_params='{"kubeconfig": {"a": "b"}}')
     asked = replace(asked, context={**asked.context, "csi.storage.k8s.io/mine": "x"})
     for _ in range(2):
         await lab.publish(asked)
-    assert [reason for reason, _ in lab.warnings.told] == ["VolumeAttributeIgnored"] * 2
-    notes = " ".join(note for _, note in lab.warnings.told)
+    assert [reason for reason, _ in lab.warnings.events] == ["VolumeAttributeIgnored"] * 2
+    notes = " ".join(note for _, note in lab.warnings.events)
     assert "configuration.params" in notes
     assert "csi.storage.k8s.io/mine" in notes
 
 
 async def test_the_token_that_ends_first_is_known_while_its_volume_lives(lab: Lab) -> None:
-    await lab.publish(lab.asked(jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)))
-    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.text()
+    await lab.publish(lab.publication(jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)))
+    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.render()
     await lab.unpublish()
-    assert b"token_expiry_timestamp_seconds 0.0" in lab.metrics.text()
+    assert b"token_expiry_timestamp_seconds 0.0" in lab.metrics.render()
 
 
 async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: Lab) -> None:
     await lab.publish()
-    other = replace(lab.asked(), volume_id="csi-2", target=lab.asked().target.replace("/uid/", "/uid-2/"))
+    other = replace(
+        lab.publication(), volume_id="csi-2", target=lab.publication().target_path.replace("/uid/", "/uid-2/")
+    )
     (lab.pods / "uid-2" / "volumes" / "kubernetes.io~csi" / "connector").mkdir(parents=True)
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
-    assert await lab.publish(replace(other, secrets=lab.asked(token).secrets)) is None
-    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.text()
+    assert await lab.publish(replace(other, secrets=lab.publication(token).secrets)) is None
+    assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.render()
     lab.access.answers[KEY] = MAY_NOT
     assert await lab.publish(other) is None
-    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.text()
-    assert b"connector_csi_volumes 2.0" in lab.metrics.text()
-    del lab.mounts.table[other.target]
+    assert b"connector_csi_volumes_stale 1.0" in lab.metrics.render()
+    assert b"connector_csi_volumes 2.0" in lab.metrics.render()
+    del lab.mounts.table[other.target_path]
     (lab.pods / "uid-2").rename(lab.pods.with_name("vanished"))
     await lab.unpublish()
     # No alert stays for what is no more.
     for name in (b"connector_csi_volumes", b"connector_csi_volumes_stale", b"token_expiry_timestamp_seconds"):
-        assert name + b" 0.0" in lab.metrics.text()
+        assert name + b" 0.0" in lab.metrics.render()
 
 
 def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:
-    asked = replace(lab.asked(), context=POD | {TOKENS_KEY: "s3cret"})
+    asked = replace(lab.publication(), context=POD | {TOKENS_KEY: "s3cret"})
     assert "s3cret" not in repr(asked)

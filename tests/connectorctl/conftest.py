@@ -35,7 +35,7 @@ def typed(place: Path, capsys: pytest.CaptureFixture[str]) -> Type:
     """Runs one command line in this process."""
 
     def run(line: str, *, plugin: bool = False) -> Typed:
-        code = cli.run(line.split(), plugin=plugin)
+        code = cli.run(line.split(), is_plugin=plugin)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return Typed(code, out, err)

@@ -7,35 +7,35 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
-from connectorctl.access import entries, load, mint
-from connectorctl.options import Caller, Where
-from connectorctl.situation import Situation
+from connectorctl.access import build_entries, issue_token, load_inventory
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.situation import Invocation
 
 KEY = ObjectKey("default", "k8s-connector")
 SETTINGS = Settings()
-NOWHERE = Situation()
-CLUSTER = Where(kubeconfig="absent")
-ROBOT = Caller(service_account=ObjectKey("ci", "robot"))
+NOWHERE = Invocation()
+CLUSTER = SourceOptions(kubeconfig="absent")
+ROBOT = CallerOptions(service_account=ObjectKey("ci", "robot"))
 
 
 def test_a_folder_is_read(connectors: Path) -> None:
-    caller = Caller(confdir=Path("confdir"))
-    seen = load(Where(), SETTINGS, NOWHERE, namespace=None)
+    caller = CallerOptions(confdir=Path("confdir"))
+    seen = load_inventory(SourceOptions(), SETTINGS, NOWHERE, namespace=None)
     assert [each.key for each in seen.store.connectors()] == [KEY]
-    assert mint(KEY, Where(), caller, SETTINGS, NOWHERE).count(".") == 2
-    (entry,) = entries([KEY], Where(), caller, SETTINGS, NOWHERE, proxy="http://p:1")
+    assert issue_token(KEY, SourceOptions(), caller, SETTINGS, NOWHERE).count(".") == 2
+    (entry,) = build_entries([KEY], SourceOptions(), caller, SETTINGS, NOWHERE, proxy="http://p:1")
     assert (entry.key, entry.proxy) == (KEY, "http://p:1")
 
 
 def test_a_cluster_is_asked(place: Path) -> None:
     with pytest.raises(ValueError, match="kubeconfig absent not found"):
-        load(CLUSTER, SETTINGS, NOWHERE, namespace=None)
+        load_inventory(CLUSTER, SETTINGS, NOWHERE, namespace=None)
     with pytest.raises(ValueError, match="kubeconfig absent not found"):
-        mint(KEY, CLUSTER, ROBOT, SETTINGS, NOWHERE)
+        issue_token(KEY, CLUSTER, ROBOT, SETTINGS, NOWHERE)
     with pytest.raises(ValueError, match="kubeconfig absent not found"):
-        entries([KEY], CLUSTER, ROBOT, SETTINGS, NOWHERE, proxy=None)
+        build_entries([KEY], CLUSTER, ROBOT, SETTINGS, NOWHERE, proxy=None)
 
 
 def test_a_folder_that_is_not_there_is_named(place: Path) -> None:
     with pytest.raises(ParseError, match="connectorctl init"):
-        load(Where(), SETTINGS, NOWHERE, namespace=None)
+        load_inventory(SourceOptions(), SETTINGS, NOWHERE, namespace=None)

@@ -71,7 +71,7 @@ def certificate(*, days: float) -> str:
 def test_what_is_filled_in_has_nothing_to_mend(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     report = check(tmp_path)
-    assert (report.findings, report.fatal) == ((), 0)
+    assert (report.findings, report.error_count) == ((), 0)
     assert report.summary == "1 of 1 Connectors can be used; nothing to mend"
     assert [facts.connector.key.name for facts, _ in report.targets] == ["k8s-connector"]
 
@@ -130,7 +130,7 @@ def test_what_cannot_work_must_be_mended(tmp_path: Path, text: str, expected: st
     put(tmp_path, text)
     report = check(tmp_path)
     assert expected in said(tmp_path, report)
-    assert report.fatal
+    assert report.error_count
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_works_and_is_not_well_is_a_warning(tmp_path: Path, text: str, mode
     put(tmp_path, text, mode=mode)
     report = check(tmp_path)
     assert said(tmp_path, report) == [expected.replace("DIR/", "")]
-    assert report.fatal == 0
+    assert report.error_count == 0
     assert report.summary == "1 of 1 Connectors can be used; nothing to mend, 1 warning"
 
 
@@ -188,7 +188,7 @@ def test_a_token_that_lives_on_and_a_file_without_one_are_no_warning(tmp_path: P
 def test_a_folder_without_manifests_is_no_good_folder(tmp_path: Path) -> None:
     report = check(tmp_path)
     assert said(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
-    assert report.fatal == 1
+    assert report.error_count == 1
     assert report.summary == "0 of 0 Connectors can be used; 1 problem to mend"
 
 
@@ -207,7 +207,7 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
         "a.txt: info: is not read; manifests are *.yaml, *.yml, *.json",
         "sub: info: sub-folders are not read; manifests are *.yaml, *.yml, *.json",
     ]
-    assert report.fatal == 0
+    assert report.error_count == 0
 
 
 def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> No
     put(tmp_path, "a: ]", "broken.yaml")
     report = check(path)
     assert (report.findings, report.connectors, len(report.targets)) == ((), 1, 1)
-    assert check(tmp_path).fatal == 1
+    assert check(tmp_path).error_count == 1
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connectorctl.command import command
+from connectorctl.command import make_command
 
 
-@command("do", examples=("connectorctl do it", "connectorctl do it | cat"))
+@make_command("do", examples=("connectorctl do it", "connectorctl do it | cat"))
 def do() -> None:
     """Do something that needs a line of help which is longer than the list of commands would leave it.
 
@@ -15,7 +15,7 @@ def do() -> None:
     """
 
 
-@command("bare", examples=())
+@make_command("bare", examples=())
 def bare() -> None:
     """Do nothing."""
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from connectorctl.complete import answer_kubectl, connectors
-from connectorctl.options import Where
-from connectorctl.situation import Situation
+from connectorctl.complete import complete_connectors, print_kubectl_completions
+from connectorctl.options import SourceOptions
+from connectorctl.situation import Invocation
 
 CHECK = "Name everything in a folder of manifests that cannot work, with file and line."
 
 
 def test_names_come_from_the_source_in_order(connectors_folder: Path) -> None:
-    assert connectors(Where(), Situation()) == ["a/first", "default/k8s-connector"]
+    assert complete_connectors(SourceOptions(), Invocation()) == ["a/first", "default/k8s-connector"]
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def connectors_folder(connectors: Path) -> Path:
 @pytest.mark.parametrize(
     "where",
     [
-        pytest.param(Where(), id="no such folder"),
-        pytest.param(Where(kubeconfig="absent"), id="no such cluster"),
-        pytest.param(Where(source="d", context="c"), id="options that do not fit together"),
+        pytest.param(SourceOptions(), id="no such folder"),
+        pytest.param(SourceOptions(kubeconfig="absent"), id="no such cluster"),
+        pytest.param(SourceOptions(source="d", context="c"), id="options that do not fit together"),
     ],
 )
-def test_a_source_that_cannot_be_read_completes_nothing(where: Where, place: Path) -> None:
-    assert connectors(where, Situation()) == []
+def test_a_source_that_cannot_be_read_completes_nothing(where: SourceOptions, place: Path) -> None:
+    assert complete_connectors(where, Invocation()) == []
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_a_source_that_cannot_be_read_completes_nothing(where: Where, place: Pat
 def test_kubectl_is_answered(
     words: list[str], expected: list[str], connectors_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert answer_kubectl(words) == 0
+    assert print_kubectl_completions(words) == 0
     assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_kubectl_with_no_word_at_all_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer_kubectl([]) == 0
+    assert print_kubectl_completions([]) == 0
     assert "kubeconfig\t" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connectorctl.identity import parse_identity
+from connectorctl.identity import parse_token_provider
 from lab.issuer import TestIssuer
 
 AUDIENCE = "connectors"
@@ -39,32 +39,32 @@ def trusted(runner: TestIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("trusted")
 def test_a_job_of_github_asks_its_runner(runner: TestIssuer) -> None:
-    assert parse_identity("github").read(of_github(runner), AUDIENCE) == "a.b.c"
+    assert parse_token_provider("github").fetch(of_github(runner), AUDIENCE) == "a.b.c"
 
 
 def test_a_job_of_gitlab_has_a_variable() -> None:
-    assert parse_identity("gitlab").read({"CONNECTORS_ID_TOKEN": "a.b.c\n"}, AUDIENCE) == "a.b.c"
-    assert parse_identity("gitlab:MINE").read({"MINE": "d.e.f"}, AUDIENCE) == "d.e.f"
+    assert parse_token_provider("gitlab").fetch({"CONNECTORS_ID_TOKEN": "a.b.c\n"}, AUDIENCE) == "a.b.c"
+    assert parse_token_provider("gitlab:MINE").fetch({"MINE": "d.e.f"}, AUDIENCE) == "d.e.f"
 
 
 def test_a_pod_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("a.b.c\n")
     monkeypatch.chdir(tmp_path)
-    source = parse_identity("file:token")
+    source = parse_token_provider("file:token")
     assert source.text == f"file:{tmp_path}/token"
-    assert source.read({}, AUDIENCE) == "a.b.c"
+    assert source.fetch({}, AUDIENCE) == "a.b.c"
 
 
 @pytest.mark.slow
 def test_a_command_prints_one() -> None:
-    source = parse_identity(f"command:{sys.executable} -c \"print('a.b.c')\"")
-    assert source.read({}, AUDIENCE) == "a.b.c"
+    source = parse_token_provider(f"command:{sys.executable} -c \"print('a.b.c')\"")
+    assert source.fetch({}, AUDIENCE) == "a.b.c"
 
 
 @pytest.mark.parametrize("text", ["", "github:x", "gitea", "file:", "command: ", "GITHUB"])
 def test_another_source_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="is none of: github"):
-        parse_identity(text)
+        parse_token_provider(text)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_another_source_is_refused(text: str) -> None:
 )
 def test_what_is_missing_is_said(text: str, environ: dict[str, str], reason: str) -> None:
     with pytest.raises(ParseError) as error:
-        parse_identity(text).read(environ, AUDIENCE)
+        parse_token_provider(text).fetch(environ, AUDIENCE)
     assert reason in str(error.value)
 
 
@@ -108,6 +108,6 @@ def test_what_is_missing_is_said(text: str, environ: dict[str, str], reason: str
 )
 def test_a_runner_that_gives_none_is_said(runner: TestIssuer, version: str, reason: str) -> None:
     with pytest.raises(ParseError) as error:
-        parse_identity("github").read(of_github(runner, version), AUDIENCE)
+        parse_token_provider("github").fetch(of_github(runner, version), AUDIENCE)
     assert reason in str(error.value)
     assert "canary" not in str(error.value)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from connector_store.domain.base.errors import ParseError
-from connectorctl.importer import read_kubeconfig
+from connectorctl.importer import convert_kubeconfig
 from lab.certificates import make_ca, make_leaf
 
 CA = make_ca()
@@ -36,7 +36,7 @@ def write(folder: Path, *, cluster: dict[str, Any] | None = None, user: dict[str
 
 
 def read(path: Path, **more: Any) -> list[dict[str, Any]]:
-    return read_kubeconfig(path, more.get("context"), namespace="team-a", name=more.get("name"))
+    return convert_kubeconfig(path, more.get("context"), namespace="team-a", name=more.get("name"))
 
 
 def test_a_token_becomes_a_secret_that_is_pinned_to_the_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from connector_store.domain.base.errors import ParseError
-from connectorctl.kubeconfig_file import MAX_FILE, check_replaceable, default_file, merge_into
+from connectorctl.kubeconfig_file import MAX_FILE_SIZE, check_replaceable, default_file, merge_into
 
 
 def config(
@@ -174,8 +174,8 @@ def test_two_programs_do_not_write_at_once(path: Path) -> None:
 
 
 def test_what_is_too_large_is_not_read(path: Path) -> None:
-    put(path, "a: 1\n# " + "x" * MAX_FILE)
-    with pytest.raises(ParseError, match=f"is longer than {MAX_FILE} bytes, no kubeconfig"):
+    put(path, "a: 1\n# " + "x" * MAX_FILE_SIZE)
+    with pytest.raises(ParseError, match=f"is longer than {MAX_FILE_SIZE} bytes, no kubeconfig"):
         check_replaceable(path)
 
 

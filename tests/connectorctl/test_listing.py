@@ -14,7 +14,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
 from connector_store.store import Store
-from connectorctl.listing import fill, missing_definition
+from connectorctl.listing import fill_store, missing_crd_error
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, refusal
 
@@ -42,7 +42,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 async def listed(server: FakeApiServer, namespace: str | None = None) -> Store:
     store = Store()
     async with KubeClient(server.configuration) as client:
-        await fill(store, client, system_namespace=SYSTEM, namespace=namespace)
+        await fill_store(store, client, system_namespace=SYSTEM, namespace=namespace)
     return store
 
 
@@ -104,6 +104,6 @@ async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -
 def test_a_definition_that_is_missing_is_told_from_other_refusals(
     resource: Resource, error: ApiError, said: bool
 ) -> None:
-    found = missing_definition(resource, error)
+    found = missing_crd_error(resource, error)
     assert (found is not None) == said
     assert found is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(found)

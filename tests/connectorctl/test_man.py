@@ -6,7 +6,7 @@ import pytest
 
 from connector_store.version import VERSION
 from connectorctl.cli import COMMANDS
-from connectorctl.man import text
+from connectorctl.man import escape_roff
 from tests.connectorctl.typed import Type
 
 MACROS = {"TH", "SH", "SS", "TP", "PP", "B", "nf", "fi"}
@@ -47,4 +47,4 @@ def test_only_macros_begin_with_a_dot(printed: str) -> None:
     ],
 )
 def test_what_troff_would_read_is_escaped(words: str, written: str) -> None:
-    assert text(words) == written
+    assert escape_roff(words) == written

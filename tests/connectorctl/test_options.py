@@ -7,16 +7,23 @@ import pytest
 from click.testing import CliRunner
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.options import Caller, ConnectorKey, Where, caller_options, format_option, source_options
-from connectorctl.situation import Situation
+from connectorctl.options import (
+    CallerOptions,
+    ConnectorKeyParam,
+    SourceOptions,
+    add_caller_options,
+    add_format_option,
+    add_source_options,
+)
+from connectorctl.situation import Invocation
 
 
 @click.command
-@click.argument("key", type=ConnectorKey())
-@format_option("json", "wide")
-@caller_options
-@source_options
-def probe(key: ObjectKey, form: str | None, where: Where, caller: Caller) -> None:
+@click.argument("key", type=ConnectorKeyParam())
+@add_format_option("json", "wide")
+@add_caller_options
+@add_source_options
+def probe(key: ObjectKey, form: str | None, where: SourceOptions, caller: CallerOptions) -> None:
     click.echo(repr((key, form, where, caller)))
 
 
@@ -31,17 +38,22 @@ KEY = ObjectKey("a", "k8s")
 @pytest.mark.parametrize(
     ("line", "environment", "expected"),
     [
-        pytest.param("a/k8s", {}, (KEY, None, Where(), Caller()), id="defaults"),
+        pytest.param("a/k8s", {}, (KEY, None, SourceOptions(), CallerOptions()), id="defaults"),
         pytest.param(
             "a/k8s -o json --source kubernetes --kubeconfig k --context c",
             {},
-            (KEY, "json", Where(source="kubernetes", kubeconfig="k", context="c"), Caller()),
+            (KEY, "json", SourceOptions(source="kubernetes", kubeconfig="k", context="c"), CallerOptions()),
             id="where",
         ),
         pytest.param(
             "a/k8s --service-account ci/robot --ttl 1h --confdir d",
             {},
-            (KEY, None, Where(), Caller(service_account=ObjectKey("ci", "robot"), ttl=3600, confdir=Path("d"))),
+            (
+                KEY,
+                None,
+                SourceOptions(),
+                CallerOptions(service_account=ObjectKey("ci", "robot"), ttl=3600, confdir=Path("d")),
+            ),
             id="whose token",
         ),
         pytest.param(
@@ -55,13 +67,16 @@ KEY = ObjectKey("a", "k8s")
             (
                 KEY,
                 None,
-                Where(source="s"),
-                Caller(service_account=ObjectKey("ci", "robot"), ttl=60, confdir=Path("d")),
+                SourceOptions(source="s"),
+                CallerOptions(service_account=ObjectKey("ci", "robot"), ttl=60, confdir=Path("d")),
             ),
             id="from the environment",
         ),
         pytest.param(
-            "a/k8s --source t", {"CONNECTORCTL_SOURCE": "s"}, (KEY, None, Where(source="t"), Caller()), id="a flag wins"
+            "a/k8s --source t",
+            {"CONNECTORCTL_SOURCE": "s"},
+            (KEY, None, SourceOptions(source="t"), CallerOptions()),
+            id="a flag wins",
         ),
     ],
 )
@@ -86,12 +101,12 @@ def test_what_is_wrong_is_said(line: str, message: str) -> None:
 
 
 def test_values_that_are_read_already_stay_as_they_are() -> None:
-    assert ConnectorKey().convert(KEY, None, None) == KEY
+    assert ConnectorKeyParam().convert(KEY, None, None) == KEY
 
 
 def test_names_of_connectors_are_completed_from_the_source_of_the_line(connectors: Path) -> None:
-    context = click.Context(probe, obj=Situation())
+    context = click.Context(probe, obj=Invocation())
     context.params = {"source": "connectors"}
-    found = ConnectorKey().shell_complete(context, probe.params[0], "default/")
+    found = ConnectorKeyParam().shell_complete(context, probe.params[0], "default/")
     assert [each.value for each in found] == ["default/k8s-connector"]
-    assert ConnectorKey().shell_complete(context, probe.params[0], "other/") == []
+    assert ConnectorKeyParam().shell_complete(context, probe.params[0], "other/") == []

@@ -6,16 +6,16 @@ import sys
 import pytest
 import yaml
 
-from connectorctl.output import fail, refuse, say, write, write_value
+from connectorctl.output import print_error, print_message, print_server_error, write, write_value
 
 VALUE = {"b": ["1", 2, None], "a": {"ü": True}}
 
 
 def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
     write("document")
-    say("message")
-    fail("reason")
-    refuse("Forbidden", "you may not")
+    print_message("message")
+    print_error("reason")
+    print_server_error("Forbidden", "you may not")
     expected = "message\nerror: reason\nError from server (Forbidden): you may not\n"
     assert capsys.readouterr() == ("document", expected)
 
@@ -34,7 +34,7 @@ def test_a_stdout_that_was_closed_is_an_error_that_names_it(monkeypatch: pytest.
     ],
 )
 def test_a_refusal_without_words_says_what_to_do(reason: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    refuse(reason, reason)
+    print_server_error(reason, reason)
     assert said in capsys.readouterr().err
 
 

@@ -8,21 +8,21 @@ import jwt
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.options import Caller, Where
-from connectorctl.plugin import LEEWAY, exec_credential, plugin_of
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.plugin import EXPIRY_LEEWAY, exec_credential, make_plugin
 
 KEY = ObjectKey("team-a", "k8s")
 
 
-def arguments(where: Where, caller: Caller, *, cluster: bool) -> list[str]:
-    stanza = plugin_of(where, caller, cluster)(KEY)
+def arguments(where: SourceOptions, caller: CallerOptions, *, cluster: bool) -> list[str]:
+    stanza = make_plugin(where, caller, cluster)(KEY)
     found = stanza["args"]
     assert isinstance(found, list)
     return found
 
 
 def test_the_stanza_runs_this_installation(place: Path) -> None:
-    stanza = plugin_of(Where(), Caller(), cluster=False)(KEY)
+    stanza = make_plugin(SourceOptions(), CallerOptions(), is_cluster=False)(KEY)
     assert stanza["apiVersion"] == "client.authentication.k8s.io/v1"
     assert stanza["command"] == str(Path(sys.executable).with_name("connectorctl"))
     assert stanza["interactiveMode"] == "Never"
@@ -31,28 +31,30 @@ def test_the_stanza_runs_this_installation(place: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "caller", "cluster", "options"),
     [
-        pytest.param(Where(), Caller(), False, "--source CWD/connectors --ttl 1800s", id="a folder"),
+        pytest.param(SourceOptions(), CallerOptions(), False, "--source CWD/connectors --ttl 1800s", id="a folder"),
         pytest.param(
-            Where(source="~/c"), Caller(ttl=60, confdir=Path("d")), False,
+            SourceOptions(source="~/c"), CallerOptions(ttl=60, confdir=Path("d")), False,
             "--source HOME/c --ttl 60s --confdir CWD/d", id="paths are absolute",
         ),
         pytest.param(
-            Where(), Caller(service_account=ObjectKey("ci", "robot")), True,
+            SourceOptions(), CallerOptions(service_account=ObjectKey("ci", "robot")), True,
             "--source kubernetes --ttl 1800s --service-account ci/robot", id="a cluster",
         ),
         pytest.param(
-            Where(source="kubernetes:x", kubeconfig="k", context="c"), Caller(), True,
+            SourceOptions(source="kubernetes:x", kubeconfig="k", context="c"), CallerOptions(), True,
             "--source kubernetes:x --kubeconfig CWD/k --context c --ttl 1800s", id="a context of a kubeconfig",
         ),
     ],
 )  # fmt: skip
-def test_the_options_are_those_of_now(place: Path, where: Where, caller: Caller, cluster: bool, options: str) -> None:
+def test_the_options_are_those_of_now(
+    place: Path, where: SourceOptions, caller: CallerOptions, cluster: bool, options: str
+) -> None:
     expected = options.replace("CWD", str(place)).replace("HOME", str(place)).split()
     assert arguments(where, caller, cluster=cluster) == ["credential", "team-a/k8s", *expected]
 
 
 def test_a_token_is_good_until_shortly_before_its_end() -> None:
-    token = jwt.encode({"exp": 1_800_000_000 + int(LEEWAY)}, "x" * 32, algorithm="HS256")
+    token = jwt.encode({"exp": 1_800_000_000 + int(EXPIRY_LEEWAY)}, "x" * 32, algorithm="HS256")
     assert json.loads(exec_credential(token, {})) == {
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",

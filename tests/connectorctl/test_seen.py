@@ -9,8 +9,8 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.status.status import Condition, ConditionStatus
 from connector_store.store import Store
 from connectorctl.example import MANIFESTS
-from connectorctl.folder import load
-from connectorctl.seen import Row, Seen, rows
+from connectorctl.folder import load_store
+from connectorctl.seen import Inventory, Row, build_rows
 
 KEY = ObjectKey("default", "k8s-connector")
 OTHERS = """
@@ -40,11 +40,11 @@ spec: {connectorClassName: k8s, address: "https://x", auth: {name: bearerTokenAu
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     (tmp_path / "all.yaml").write_text(MANIFESTS + OTHERS)
-    return load(tmp_path, Settings())
+    return load_store(tmp_path, Settings())
 
 
 def test_each_connector_has_a_row_in_order_of_name(store: Store) -> None:
-    found = rows(Seen(store=store), None)
+    found = build_rows(Inventory(store=store), None)
     assert [(str(each.connector), each.address, each.usable, each.ready, each.reason) for each in found] == [
         ("a/repository", "https://git.example:443", False, None, "NotOurs"),
         ("b/alone", "https://x:443", False, None, "SecretNotFound"),
@@ -55,8 +55,8 @@ def test_each_connector_has_a_row_in_order_of_name(store: Store) -> None:
 
 
 def test_a_namespace_limits_it(store: Store) -> None:
-    assert [each.connector.name for each in rows(Seen(store=store), "b")] == ["alone", "broken"]
-    assert rows(Seen(store=store), "nope") == []
+    assert [each.connector.name for each in build_rows(Inventory(store=store), "b")] == ["alone", "broken"]
+    assert build_rows(Inventory(store=store), "nope") == []
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_the_controllers_opinion_stands_beside_the_proxys(
     store: Store, status: ConditionStatus, reason: str, message: str
 ) -> None:
     condition = Condition(type="Ready", status=status, reason=reason, message=message)
-    [row] = rows(Seen(store=store, ready={KEY: condition}), "default")
+    [row] = build_rows(Inventory(store=store, ready_conditions={KEY: condition}), "default")
     address = "https://k8s.example:6443"
     assert row == Row(connector=KEY, address=address, usable=True, ready=status, reason=reason, message=message)
 
 
 def test_why_the_proxy_cannot_use_it_comes_first(store: Store) -> None:
     condition = Condition(type="Ready", status="False", reason="Other", message="other")
-    row = rows(Seen(store=store, ready={ObjectKey("b", "alone"): condition}), "b")[0]
+    row = build_rows(Inventory(store=store, ready_conditions={ObjectKey("b", "alone"): condition}), "b")[0]
     assert (row.usable, row.ready, row.reason) == (False, "False", "SecretNotFound")

@@ -3,15 +3,15 @@
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connectorctl.settings import own_settings
+from connectorctl.settings import load_settings
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_AUDIENCE", "ours")
-    assert own_settings().audience == "ours"
+    assert load_settings().audience == "ours"
 
 
 def test_a_variable_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_DRAIN", "soon")
     with pytest.raises(ParseError, match="CONNECTORS_DRAIN"):
-        own_settings()
+        load_settings()

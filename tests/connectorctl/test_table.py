@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from connectorctl.table import NARROWEST, render_table
+from connectorctl.table import MIN_LAST_COLUMN, render_table
 
 HEAD = ("NAME", "STATE", "MESSAGE")
 LONG = "this is a message that says at some length what is to be mended"
@@ -19,13 +19,13 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 
 def test_the_last_column_is_wrapped_between_words_and_below_itself() -> None:
-    lines = render_table(HEAD, ROWS, width=20 + NARROWEST).splitlines()
+    lines = render_table(HEAD, ROWS, width=20 + MIN_LAST_COLUMN).splitlines()
     assert lines[2:] == [
         "long-name   no      this is a message that",
         "                    says at some length what",
         "                    is to be mended",
     ]
-    assert max(map(len, lines)) <= 20 + NARROWEST
+    assert max(map(len, lines)) <= 20 + MIN_LAST_COLUMN
 
 
 def test_what_is_too_narrow_is_not_wrapped() -> None:

@@ -14,7 +14,7 @@ from addons.records.metrics import Metrics
 from addons.records.record import Record
 from addons.server import draining, options
 from connector_controller.metrics import ControllerMetrics as ControllerMetrics
-from connector_csi.metrics import Metrics as DriverMetrics
+from connector_csi.metrics import CsiMetrics as DriverMetrics
 from connector_store.domain.config.settings import KEYS, Settings
 from connector_store.domain.kubeconfig.volume import ATTRIBUTES
 from connector_store.domain.kubeconfig.volume_files import (
@@ -29,9 +29,9 @@ from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease
 from connector_store.probes import TIMEOUT
 from connector_store.process_metrics import ProcessMetrics
-from connectorctl.cli import COMMANDS, FAILED, INTERRUPTED, OK
+from connectorctl.cli import COMMANDS, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from connectorctl.cli import ROOT as ROOT_COMMAND
-from connectorctl.man import CODES
+from connectorctl.man import EXIT_CODES
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
 REASONED = (
@@ -155,7 +155,7 @@ def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:
     documented = names(section("telemetry.md", "Metrics"))
     registry = ControllerMetrics().registry
     families = {each.name + ("_total" if each.type == "counter" else "") for each in registry.collect()}
-    driver = set(re.findall(r"^# TYPE (connector_\S+) ", DriverMetrics().text().decode(), re.MULTILINE))
+    driver = set(re.findall(r"^# TYPE (connector_\S+) ", DriverMetrics().render().decode(), re.MULTILINE))
     created = {each for each in driver if each.endswith("_created")}
     assert families <= documented
     assert driver - created <= documented
@@ -210,7 +210,7 @@ def test_every_command_and_flag_of_connectorctl_is_there() -> None:
 def test_every_exit_code_of_connectorctl_is_there() -> None:
     text = (REFERENCE / "connectorctl.md").read_text()
     documented = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
-    assert documented == [code for code, _ in CODES] == [*map(str, (OK, FAILED, 2, INTERRUPTED))]
+    assert documented == [code for code, _ in EXIT_CODES] == [*map(str, (EXIT_OK, EXIT_FAILED, 2, EXIT_INTERRUPTED))]
 
 
 def test_every_variable_of_connectorctl_is_there() -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from connector_csi.mounts import SOURCE
+from connector_csi.mounts import MOUNT_SOURCE
 
 
 class FakeMounts:
@@ -27,7 +27,7 @@ class FakeMounts:
             raise OSError(self.refuse_mount, os.strerror(self.refuse_mount), path)
         if not Path(path).is_dir():
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        self.table.setdefault(path, []).append(SOURCE)
+        self.table.setdefault(path, []).append(MOUNT_SOURCE)
         self.options[path] = (mode, gid)
 
     def unmount(self, path: str) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connectorctl.plugin import LEEWAY
+from connectorctl.plugin import EXPIRY_LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import until
@@ -56,7 +56,7 @@ def make_kubeconfig(proxy: RunningProxy, connector: Connector, path: Path) -> No
     done = subprocess.run(
         [
             *(str(Path(sys.executable).with_name("connectorctl")), "kubeconfig", str(connector.key)),
-            *("--exec", "--ttl", f"{LEEWAY + LIFE:.0f}s", "-o", str(path)),
+            *("--exec", "--ttl", f"{EXPIRY_LEEWAY + LIFE:.0f}s", "-o", str(path)),
             *("--source", str(proxy.manifests), "--confdir", str(proxy.confdir)),
             *("--proxy", f"http://127.0.0.1:{proxy.port}"),
         ],

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from connector_csi.named import Named
+from connector_csi.named import OnDemandCache
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.cursor import RawObject
 from connector_store.kube import config
@@ -17,13 +17,13 @@ from tests.fakes.waiting import PATIENCE, until
 
 
 @asynccontextmanager
-async def following(plane: ControlPlane, taken: list[RawObject | None]) -> AsyncIterator[Named]:
+async def following(plane: ControlPlane, taken: list[RawObject | None]) -> AsyncIterator[OnDemandCache]:
     for file in ("namespace.yaml", "rbac.yaml"):
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
     user = {"token": plane.mint_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
     async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
-        found = Named(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, spread=0.01)
+        found = OnDemandCache(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, read_jitter=0.01)
         task = asyncio.ensure_future(found.run())
         try:
             yield found
@@ -41,7 +41,7 @@ async def test_it_is_read_once_and_after_each_change_of_its_spec(plane: ControlP
     taken: list[RawObject | None] = []
     plane.api.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
     async with following(plane, taken) as found:
-        await asyncio.wait_for(found.know([ObjectKey(own_namespace, "k8s")]), PATIENCE)
+        await asyncio.wait_for(found.load([ObjectKey(own_namespace, "k8s")]), PATIENCE)
         status = '{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Probed"}]}}'
         patch = ("patch", "connector", "k8s", "--subresource=status", "--type=merge", "-p", status)
         plane.kubectl(*patch, namespace=own_namespace)

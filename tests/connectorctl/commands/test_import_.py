@@ -54,19 +54,19 @@ def test_it_writes_a_private_file_that_is_never_overwritten(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path)
-    assert run(["import", str(path), "-n", "team-a"], plugin=False) == 0
+    assert run(["import", str(path), "-n", "team-a"], is_plugin=False) == 0
     made = tmp_path / "connectors" / "admin-kind.yaml"
     assert made.stat().st_mode & 0o777 == 0o600
-    assert run(["import", str(path)], plugin=False) == 1
+    assert run(["import", str(path)], is_plugin=False) == 1
     said = capsys.readouterr()
     assert "is there already" in said.err
     assert "canary" not in said.out + said.err
-    assert run(["check", "connectors"], plugin=False) == 0
+    assert run(["check", "connectors"], is_plugin=False) == 0
 
 
 def test_apply_writes_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path)
-    assert run(["import", str(path), "--apply", "-o", "x"], plugin=False) == 2
+    assert run(["import", str(path), "--apply", "-o", "x"], is_plugin=False) == 2
     assert "writes no file" in capsys.readouterr().err
 
 

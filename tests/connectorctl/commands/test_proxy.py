@@ -107,8 +107,8 @@ def test_a_port_that_is_taken_is_said_before(typed: Type, connectors: Path) -> N
 
 def test_a_port_that_is_free_stays_free() -> None:
     port = Port()
-    proxy.check_free(f"127.0.0.1:{port.number}")
-    proxy.check_free(f"192.0.2.1:{port.number}")
+    proxy.check_listen_address(f"127.0.0.1:{port.number}")
+    proxy.check_listen_address(f"192.0.2.1:{port.number}")
     with socket.create_server(("127.0.0.1", port.number)):
         pass
 

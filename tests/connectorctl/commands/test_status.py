@@ -75,7 +75,7 @@ def test_a_watch_prints_what_changes_until_it_is_stopped(
     edits = iter([lambda: None, lambda: path.write_text(path.read_text().replace("https:", "http:"))])
 
     def sleep(seconds: float) -> None:
-        assert seconds == status.PERIOD
+        assert seconds == status.WATCH_INTERVAL
         edit = next(edits, None)
         if edit is None:
             raise KeyboardInterrupt
