@@ -20,11 +20,11 @@ from typing import Any
 
 from bench import before, curves, doors, goals, memory, picture, soak, trips, where
 from bench.before import BEFORE
-from bench.cases import cases
-from bench.compare import NOT_QUICK, PEERS, compare, of_before, save
+from bench.cases import make_cases
+from bench.compare import NOT_QUICK, PEERS, compare, save_report, start_checkout
 from bench.peers import stock
-from bench.product import installed
-from bench.table import table
+from bench.product import find_checkout
+from bench.table import format_report
 
 
 def _compare(arguments: list[str]) -> int:
@@ -34,8 +34,8 @@ def _compare(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, help="default 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     parser.add_argument("--peers", metavar="NAME,NAME",
-                        help=f"of {', '.join(_written(name) for name in PEERS)}; default: all, but "
-                             f"{', '.join(_written(name) for name in NOT_QUICK)} not in a quick run")  # fmt: skip
+                        help=f"of {', '.join(_option_name(name) for name in PEERS)}; default: all, but "
+                             f"{', '.join(_option_name(name) for name in NOT_QUICK)} not in a quick run")  # fmt: skip
     parser.add_argument("--before", type=Path, metavar="FOLDER",
                         help="another checkout of the product, with its .venv: is ours worse?")  # fmt: skip
     options = parser.parse_args(arguments)
@@ -49,34 +49,34 @@ def _compare(arguments: list[str]) -> int:
     versions = {}
     if options.before:
         try:
-            product = installed(options.before)
+            product = find_checkout(options.before)
         except ValueError as error:
             parser.error(str(error))
-        peers[BEFORE] = of_before(product)
+        peers[BEFORE] = start_checkout(product)
         versions[BEFORE] = product.version
-    if ({"squid", "nginx"} & set(names)) and (what := stock.missing()):
+    if ({"squid", "nginx"} & set(names)) and (what := stock.missing_packages()):
         parser.error(what)
     if options.quick:
-        chosen, rounds = cases(seconds=1, size=100 << 20, streams=100), 1
+        chosen, rounds = make_cases(seconds=1, size=100 << 20, streams=100), 1
     else:
-        chosen, rounds = cases(seconds=4, size=1 << 30, streams=500), 5
+        chosen, rounds = make_cases(seconds=4, size=1 << 30, streams=500), 5
     report = compare(peers, chosen, options.rounds or rounds)
     report["versions"] |= versions
-    verdicts = goals.judge(report["results"], cores=goals.cores())
-    changes = before.changes(report["raw"])
-    report["goals"] = [verdict.plain() for verdict in verdicts]
-    report["worse"] = [change.plain() for change in changes if change.worse]
-    sys.stdout.write(table(report))
-    sys.stdout.writelines(["\ngoals\n", *goals.lines(verdicts)] if verdicts else [])
-    sys.stdout.writelines(["\nbeside before\n", *before.lines(changes)] if changes else [])
+    verdicts = goals.evaluate(report["results"], cores=goals.cores())
+    changes = before.compute_changes(report["raw"])
+    report["goals"] = [verdict.to_json() for verdict in verdicts]
+    report["worse"] = [change.to_json() for change in changes if change.is_worse]
+    sys.stdout.write(format_report(report))
+    sys.stdout.writelines(["\ngoals\n", *goals.format_results(verdicts)] if verdicts else [])
+    sys.stdout.writelines(["\nbeside before\n", *before.format_changes(changes)] if changes else [])
     if options.json:
-        save(report, options.json)
+        save_report(report, options.json)
     if "ours" in names and (costly := where.missed(verdicts, chosen)):
         sys.stdout.writelines(where.lines(costly))
     return exit_code(report, quick=options.quick)
 
 
-def _written(name: str) -> str:
+def _option_name(name: str) -> str:
     return name.replace(", ", "+")
 
 

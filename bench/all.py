@@ -36,10 +36,10 @@ class Step:
         return self.file.removesuffix(".json")
 
     def command(self, folder: Path, *, quick: bool, before: Path | None = None) -> list[str]:
-        more = self.quick if quick else ()
+        options = self.quick if quick else ()
         if before and self.name == "bench":
-            more = (*more, "--before", str(before))
-        return [sys.executable, "-m", *self.arguments, *more, "--json", str(folder / self.file)]
+            options = (*options, "--before", str(before))
+        return [sys.executable, "-m", *self.arguments, *options, "--json", str(folder / self.file)]
 
 
 STEPS: Final = (
@@ -70,13 +70,13 @@ def main(arguments: list[str]) -> int:
     steps = [step for step in STEPS if step.name in names]
     if not options.quick:
         sys.stdout.write(f"{sum(step.minutes for step in steps)} minutes; load {os.getloadavg()[0]:.1f}\n")
-    ended = {
+    results = {
         step.name: _run(step.command(folder.resolve(), quick=options.quick, before=options.before)) for step in steps
     }
     if not options.quick and folder == pages.FIGURES:
         pages.main()
-    sys.stdout.writelines(lines(ended))
-    return max(code for code, _ in ended.values())
+    sys.stdout.writelines(format_results(results))
+    return max(code for code, _ in results.values())
 
 
 def _run(command: list[str]) -> tuple[int, float]:
@@ -88,9 +88,9 @@ def _run(command: list[str]) -> tuple[int, float]:
     return code, time.monotonic() - start
 
 
-def lines(ended: dict[str, tuple[int, float]]) -> Iterator[str]:
+def format_results(results: dict[str, tuple[int, float]]) -> Iterator[str]:
     yield "\n"
-    for name, (code, seconds) in ended.items():
+    for name, (code, seconds) in results.items():
         yield f"{name:16}{seconds / 60:6.1f} min  {'ok' if code == 0 else f'exit code {code}: see above'}\n"
 
 

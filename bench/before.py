@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any, Final
 
 from bench.cases import Figures
-from bench.table import OURS, number
+from bench.table import OURS, format_number
 
 BEFORE: Final = "before"
 """The peer's name."""
-OF_ONE_ROUND: Final = 0.1
+SINGLE_ROUND_NOISE: Final = 0.1
 """Of the figure before."""
 _MORE_IS_BETTER: Final = ("MB per second", "requests per second")
 
@@ -33,38 +33,42 @@ class Change:
     noise: float
 
     @property
-    def worse(self) -> bool:
-        more = self.ours - self.before
-        return (-more if self.figure in _MORE_IS_BETTER else more) > self.noise
+    def is_worse(self) -> bool:
+        difference = self.ours - self.before
+        return (-difference if self.figure in _MORE_IS_BETTER else difference) > self.noise
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def changes(rounds: Rounds) -> tuple[Change, ...]:
+def compute_changes(rounds: Rounds) -> tuple[Change, ...]:
     """Of each figure that both have; a case that one of the two cannot do is left out."""
     return tuple(
-        _change(case, figure, [each[figure] for each in by_peer[BEFORE]], [each[figure] for each in by_peer[OURS]])
+        _compute_change(
+            case, figure, [each[figure] for each in by_peer[BEFORE]], [each[figure] for each in by_peer[OURS]]
+        )
         for case, by_peer in rounds.items()
         if by_peer.get(BEFORE) and by_peer.get(OURS)
         for figure in by_peer[BEFORE][0]
     )
 
 
-def _change(case: str, figure: str, before: Sequence[float], ours: Sequence[float]) -> Change:
-    was = median(before)
-    several = min(len(before), len(ours)) > 1
-    noise = max(max(before) - min(before), max(ours) - min(ours)) if several else OF_ONE_ROUND * was
-    return Change(case=case, figure=figure, before=was, ours=median(ours), noise=noise)
+def _compute_change(case: str, figure: str, before: Sequence[float], ours: Sequence[float]) -> Change:
+    previous = median(before)
+    has_several_rounds = min(len(before), len(ours)) > 1
+    noise = (
+        max(max(before) - min(before), max(ours) - min(ours)) if has_several_rounds else SINGLE_ROUND_NOISE * previous
+    )
+    return Change(case=case, figure=figure, before=previous, ours=median(ours), noise=noise)
 
 
-def lines(changes: Iterable[Change]) -> Iterator[str]:
+def format_changes(changes: Iterable[Change]) -> Iterator[str]:
     """To be printed below the goals: what is worse, or that nothing is."""
-    found = tuple(changes)
-    worse = [each for each in found if each.worse]
+    all_changes = tuple(changes)
+    worse = [each for each in all_changes if each.is_worse]
     for each in worse:
         name = f"{each.case}: {each.figure}"
         ratio = f"{each.ours / each.before:.3f}x" if each.before else "-"
-        was = f"was {number(each.before).strip()}, noise {number(each.noise).strip()}"
-        yield f"  {name:50}{number(each.ours)}{ratio:>10}  {was:44}WORSE\n"
-    yield f"  {len(found) - len(worse)} of {len(found)} figures are not worse than before by more than their noise\n"
+        was = f"was {format_number(each.before).strip()}, noise {format_number(each.noise).strip()}"
+        yield f"  {name:50}{format_number(each.ours)}{ratio:>10}  {was:44}WORSE\n"
+    yield f"  {len(all_changes) - len(worse)} of {len(all_changes)} figures are not worse than before by more than their noise\n"

@@ -23,11 +23,11 @@ class Case:
     mode: str
     flags: Mapping[str, str | int]
     figures: Callable[[Measurement], Figures]
-    alone: bool = False
+    in_fresh_process: bool = False
     direct: bool = False
 
 
-def _requests(m: Measurement) -> Figures:
+def _request_figures(m: Measurement) -> Figures:
     count = m.result["requests"]
     if m.result["errors"] or not count:
         raise RuntimeError(f"{m.result['errors']} errors in {count} requests: {m.result.get('error')}")
@@ -41,7 +41,7 @@ def _requests(m: Measurement) -> Figures:
     }
 
 
-def _transfer(m: Measurement) -> Figures:
+def _transfer_figures(m: Measurement) -> Figures:
     if m.result.get("status", 200) != 200 or m.result.get("error"):
         raise RuntimeError(f"transfer: {m.result}")
     gigabytes = m.result["bytes"] / 1e9
@@ -53,37 +53,37 @@ def _transfer(m: Measurement) -> Figures:
     }
 
 
-def _streams(m: Measurement) -> Figures:
+def _stream_figures(m: Measurement) -> Figures:
     if m.result["ended"]:
         raise RuntimeError(f"{m.result['ended']} of {m.result['streams']} streams ended")
     return {"memory per stream, kB": max(0, m.rss_after - m.rss_before) / m.result["streams"] / 1e3}
 
 
-def cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
+def make_cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
     """seconds: of each request case; size: of each transfer in bytes; streams: idle watches."""
-    time = f"{seconds}s"
+    duration = f"{seconds}s"
     return (
-        Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests),
-        Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": time}, figures=_requests),
+        Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": duration}, figures=_request_figures),
+        Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": duration}, figures=_request_figures),
         Case(
             name=f"warm, 100 clients, {PACE:,} a second", mode="warm",
-            flags={"clients": 100, "duration": time, "pace": PACE}, figures=_requests,
+            flags={"clients": 100, "duration": duration, "pace": PACE}, figures=_request_figures,
         ),
-        Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests),
-        Case(name="direct, warm", mode="warm", flags={"clients": 8, "duration": time}, figures=_requests, direct=True),
+        Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": duration}, figures=_request_figures),
+        Case(name="direct, warm", mode="warm", flags={"clients": 8, "duration": duration}, figures=_request_figures, direct=True),
         Case(
-            name="direct, new connection", mode="fresh", flags={"clients": 4, "duration": time}, figures=_requests,
+            name="direct, new connection", mode="fresh", flags={"clients": 4, "duration": duration}, figures=_request_figures,
             direct=True,
         ),
-        Case(name="down", mode="down", flags={"bytes": size}, figures=_transfer),
-        Case(name="up", mode="up", flags={"bytes": size}, figures=_transfer),
+        Case(name="down", mode="down", flags={"bytes": size}, figures=_transfer_figures),
+        Case(name="up", mode="up", flags={"bytes": size}, figures=_transfer_figures),
         # A process that served other cases has free memory to reuse, which would hide what the streams cost.
         Case(
-            name="idle watches", mode="idle", flags={"clients": streams, "duration": "1s"}, figures=_streams, alone=True
+            name="idle watches", mode="idle", flags={"clients": streams, "duration": "1s"}, figures=_stream_figures, in_fresh_process=True
         ),
     )  # fmt: skip
 
 
-def middle(rounds: list[Figures]) -> dict[str, float]:
+def median_figures(rounds: list[Figures]) -> dict[str, float]:
     """The median of each figure over the rounds."""
     return {name: median(figures[name] for figures in rounds) for name in rounds[0]} if rounds else {}

@@ -12,17 +12,17 @@ from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
+class CertificateAuthority:
     """cert: PEM of the CA alone; both: PEM of certificate and key, as squid wants it."""
 
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
     cert: Path
-    both: Path
+    cert_and_key: Path
 
     def issue(self, file: Path) -> Path:
         """A server certificate for localhost and 127.0.0.1 with its key, written to file."""
-        key = _key()
+        key = _create_key()
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         cert = (
             _builder(_name("localhost"), self.name, key)
@@ -35,8 +35,8 @@ class Authority:
         return file
 
 
-def authority(directory: Path, name: str) -> Authority:
-    key, subject = _key(), _name(f"bench {name}")
+def create_ca(directory: Path, name: str) -> CertificateAuthority:
+    key, subject = _create_key(), _name(f"bench {name}")
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -51,10 +51,10 @@ def authority(directory: Path, name: str) -> Authority:
     both, alone = directory / f"{name}-ca-and-key.pem", directory / f"{name}-ca.pem"
     _write(both, cert, key)
     alone.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    return Authority(name=subject, key=key, cert=alone, both=both)
+    return CertificateAuthority(name=subject, key=key, cert=alone, cert_and_key=both)
 
 
-def _key() -> ec.EllipticCurvePrivateKey:
+def _create_key() -> ec.EllipticCurvePrivateKey:
     # The same for every peer, and what an operator would choose: a signature with RSA costs twenty times as much.
     return ec.generate_private_key(ec.SECP256R1())
 

@@ -11,41 +11,41 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case, Figures, middle
-from bench.decision import DECISION, decision
+from bench.cases import Case, Figures, median_figures
+from bench.decision import DECISION, measure_decision
 from bench.measure import measure
 from bench.peers import stock
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import ours
-from bench.place import Place, place
-from bench.product import Product
+from bench.peers.ours import start_proxy
+from bench.place import Testbed, open_testbed
+from bench.product import Checkout
 from connector_store.version import VERSION
 
 ATTEMPTS = 3
-Peer = Callable[[Place], Endpoint]
-PEERS: dict[str, Peer] = {
+StartPeer = Callable[[Testbed], Endpoint]
+PEERS: dict[str, StartPeer] = {
     "mitmdump": stock.mitmdump,
     "squid": stock.squid,
     "nginx": stock.nginx,
     "no proxy": stock.no_proxy,
-    "ours": ours,
-    "ours, mitmdump": lambda place: ours(place, name="ours-mitmdump", people=True),
-    "ours, watched": lambda place: ours(place, name="ours-watched", flows="on"),
+    "ours": start_proxy,
+    "ours, mitmdump": lambda place: start_proxy(place, name="ours-mitmdump", with_mitmdump=True),
+    "ours, watched": lambda place: start_proxy(place, name="ours-watched", flows="on"),
 }
 NOT_QUICK = ("ours, mitmdump",)
 """Left out of a quick run, unless they are named."""
 
 
-def of_before(product: Product) -> Peer:
+def start_checkout(product: Checkout) -> StartPeer:
     """The same product from another checkout, started as its image starts it."""
-    return lambda place: ours(place, name="before", product=product)
+    return lambda place: start_proxy(place, name="before", product=product)
 
 
-def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:
+def compare(peers: dict[str, StartPeer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:
     """The report: {machine, versions, rounds, results: {case: {peer: {figure: median}}}, raw, failures}."""
     raw: dict[str, dict[str, list[Figures]]] = {case.name: {} for case in cases}
     failures: list[str] = []
-    with place() as scene, ExitStack() as stack:
+    with open_testbed() as scene, ExitStack() as stack:
         running = {name: stack.enter_context(_running(start, scene)) for name, start in peers.items()}
         for number in range(rounds):
             for case in cases:
@@ -57,27 +57,27 @@ def compare(peers: dict[str, Peer], cases: Sequence[Case], rounds: int) -> dict[
                     raw[case.name].setdefault(name, []).extend(figures)
                     failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
-    results = {case: {name: middle(figures) for name, figures in by.items()} for case, by in raw.items() if by}
-    results |= {DECISION: {"ours": decision()}} if "ours" in peers else {}
-    return {"machine": machine(), "versions": _versions(peers), "rounds": rounds, "results": results, "raw": raw,
+    results = {case: {name: median_figures(figures) for name, figures in by.items()} for case, by in raw.items() if by}
+    results |= {DECISION: {"ours": measure_decision()}} if "ours" in peers else {}
+    return {"machine": describe_machine(), "versions": _read_versions(peers), "rounds": rounds, "results": results, "raw": raw,
             "failures": failures}  # fmt: skip
 
 
-def _attempt(scene: Place, running: Endpoint, start: Peer, case: Case) -> tuple[list[Figures], list[str]]:
+def _attempt(scene: Testbed, running: Endpoint, start: StartPeer, case: Case) -> tuple[list[Figures], list[str]]:
     """The figures of one round, and what failed on the way: squid 5.7 resets an upload now and then."""
     errors: list[str] = []
     while len(errors) < ATTEMPTS:
         try:
-            with _running(start, scene) if case.alone else nullcontext(running) as peer:
-                asked = peer.direct if case.direct and peer.direct is not None else peer
-                return [case.figures(measure(scene, asked, case.mode, peak=False, **case.flags))], errors
+            with _running(start, scene) if case.in_fresh_process else nullcontext(running) as peer:
+                endpoint = peer.direct if case.direct and peer.direct is not None else peer
+                return [case.figures(measure(scene, endpoint, case.mode, peak=False, **case.flags))], errors
         except (RuntimeError, OSError, ValueError) as error:
             errors.append(str(error))
     return [], errors
 
 
 @contextmanager
-def _running(start: Peer, scene: Place) -> Iterator[Endpoint]:
+def _running(start: StartPeer, scene: Testbed) -> Iterator[Endpoint]:
     peer = start(scene)
     try:
         yield peer
@@ -90,7 +90,7 @@ def _progress(text: str) -> None:
         sys.stderr.write(f"\r\x1b[K{text}")
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     model = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -100,16 +100,16 @@ def machine() -> dict[str, Any]:
             "load": os.getloadavg()[0], "product": VERSION}  # fmt: skip
 
 
-def _versions(peers: Collection[str]) -> dict[str, str]:
+def _read_versions(peers: Collection[str]) -> dict[str, str]:
     """Of what all run on, and of the peers from Debian, which only need to be there where they are asked for."""
 
-    def first(program: str) -> str:
-        done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
-        return (done.stdout + done.stderr).splitlines()[0].split("ersion")[-1].strip(" :/").removeprefix("nginx/")
+    def read_version(program: str) -> str:
+        result = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+        return (result.stdout + result.stderr).splitlines()[0].split("ersion")[-1].strip(" :/").removeprefix("nginx/")
 
     ours = {"python": platform.python_version(), "mitmproxy": version("mitmproxy")}
-    return ours | {name: first(name) for name in ("squid", "nginx") if name in peers}
+    return ours | {name: read_version(name) for name in ("squid", "nginx") if name in peers}
 
 
-def save(report: dict[str, Any], file: Path) -> None:
+def save_report(report: dict[str, Any], file: Path) -> None:
     file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.control_plane import ControlPlane
-from lab.controllers import GROUP, Controller, World
-from lab.scratch import scratch
-from lab.targets import CA, target
-from lab.waiting import until
+from lab.controllers import API_PATH, ConnectorCluster, Controller
+from lab.scratch import scratch_folder
+from lab.targets import CA, run_target
+from lab.waiting import wait_until
 
 NAMESPACES: Final = 20
 WRITERS: Final = 8
-SETTLE: Final = 30.0
+SETTLE_SECONDS: Final = 30.0
 """Seconds between the last condition and rest: events are written, watches catch up."""
-PATIENCE: Final = 600.0
-POLL: Final = 1.0
+TIMEOUT: Final = 600.0
+POLL_INTERVAL: Final = 1.0
 """Seconds between two looks: a list of all Connectors is work for the API server too."""
 SETTINGS: Final = {"CONNECTORS_PROBE_INTERVAL": "60"}
 
@@ -41,8 +41,8 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=120.0, help="seconds at rest that are looked at")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    with scratch() as folder, ControlPlane(folder) as plane, contextlib.ExitStack() as stack:
-        figures = measure(World(plane), options, stack)
+    with scratch_folder() as folder, ControlPlane(folder) as plane, contextlib.ExitStack() as stack:
+        figures = measure(ConnectorCluster(plane), options, stack)
     text = json.dumps(figures, indent=2)
     print(text)  # noqa: T201 - the figures are the output
     if options.json:
@@ -51,99 +51,104 @@ def main() -> int:
     return 0
 
 
-def measure(world: World, options: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
+def measure(world: ConnectorCluster, options: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     connectors, dead = options.connectors, options.dead
-    alive, silent = stack.enter_context(target()), stack.enter_context(target())
+    alive, silent = stack.enter_context(run_target()), stack.enter_context(run_target())
     silent.silent = True
-    fill(world, [silent.address if number < dead else alive.address for number in range(connectors)])
-    progress("filled")
+    create_connectors(world, [silent.address if number < dead else alive.address for number in range(connectors)])
+    report_progress("filled")
     first = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
     started = time.monotonic()
     first.start()
     load = round(os.getloadavg()[0], 1)
     figures: dict[str, Any] = {"connectors": connectors, "dead": dead, "load_average_before": load}
-    for name, count in (("all_have_conditions_s", with_conditions), ("all_are_known_s", known)):
+    for name, count in (("all_have_conditions_s", count_with_conditions), ("all_are_known_s", count_with_known_status)):
         while count(world) < connectors:
-            if time.monotonic() - started > PATIENCE:
-                raise SystemExit(f"{name}: {count(world)} of {connectors} after {PATIENCE:.0f} s")
-            time.sleep(POLL)
+            if time.monotonic() - started > TIMEOUT:
+                raise SystemExit(f"{name}: {count(world)} of {connectors} after {TIMEOUT:.0f} s")
+            time.sleep(POLL_INTERVAL)
         figures[name] = round(time.monotonic() - started, 1)
-        progress(f"{name}: {figures[name]}")
-    time.sleep(SETTLE)
-    figures["rest"] = rest(world, first, options.rest)
+        report_progress(f"{name}: {figures[name]}")
+    time.sleep(SETTLE_SECONDS)
+    figures["rest"] = measure_at_rest(world, first, options.rest)
     second = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
     second.start()
-    until(second.serving, "the second controller")
-    before = versions(world)
+    wait_until(second.is_serving, "the second controller")
+    before = resource_versions(world)
     killed = time.monotonic()
     first.process.kill()
-    until(lambda: second.metric("connector_controller_leading") == 1 and second.serving("/readyz"), "the next leader")
+    wait_until(
+        lambda: second.read_metric("connector_controller_leading") == 1 and second.is_serving("/readyz"),
+        "the next leader",
+    )
     figures["hand_over_s"] = round(time.monotonic() - killed, 1)
-    time.sleep(SETTLE)
-    figures["statuses_written_by_a_hand_over"] = sum(before[key] != value for key, value in versions(world).items())
+    time.sleep(SETTLE_SECONDS)
+    figures["statuses_written_by_a_hand_over"] = sum(
+        before[key] != value for key, value in resource_versions(world).items()
+    )
     return figures
 
 
-def progress(text: str) -> None:
+def report_progress(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def fill(world: World, addresses: list[str]) -> None:
-    namespaces = [world.namespace() for _ in range(NAMESPACES)]
+def create_connectors(world: ConnectorCluster, addresses: list[str]) -> None:
+    namespaces = [world.create_namespace() for _ in range(NAMESPACES)]
     for namespace in namespaces:
         world.put_secret(namespace, token="t" * 900, ca_crt=CA.pem)
     with ThreadPoolExecutor(WRITERS) as pool:
-        made = [
+        futures = [
             pool.submit(world.put_connector, namespaces[number % NAMESPACES], f"c{number}", address=address)
             for number, address in enumerate(addresses)
         ]
-        for each in made:
-            each.result()
+        for future in futures:
+            future.result()
 
 
-def items(world: World) -> Iterable[Any]:
-    found: Iterable[Any] = world.api.must("GET", f"{GROUP}/connectors")["items"]
-    return found
+def list_connectors(world: ConnectorCluster) -> Iterable[Any]:
+    connectors: Iterable[Any] = world.api.call("GET", f"{API_PATH}/connectors")["items"]
+    return connectors
 
 
-def ready(item: Any) -> str:
+def ready_status(item: Any) -> str:
     conditions = (item.get("status") or {}).get("conditions") or ()
     return next((each["status"] for each in conditions if each["type"] == "Ready"), "")
 
 
-def with_conditions(world: World) -> int:
-    return sum(ready(each) != "" for each in items(world))
+def count_with_conditions(world: ConnectorCluster) -> int:
+    return sum(ready_status(each) != "" for each in list_connectors(world))
 
 
-def known(world: World) -> int:
-    return sum(ready(each) in ("True", "False") for each in items(world))
+def count_with_known_status(world: ConnectorCluster) -> int:
+    return sum(ready_status(each) in ("True", "False") for each in list_connectors(world))
 
 
-def versions(world: World) -> dict[tuple[str, str], str]:
+def resource_versions(world: ConnectorCluster) -> dict[tuple[str, str], str]:
     return {
         (each["metadata"]["namespace"], each["metadata"]["name"]): each["metadata"]["resourceVersion"]
-        for each in items(world)
+        for each in list_connectors(world)
     }
 
 
-def rest(world: World, controller: Controller, seconds: float) -> dict[str, Any]:
+def measure_at_rest(world: ConnectorCluster, controller: Controller, seconds: float) -> dict[str, Any]:
     """Requests a minute by verb and resource, Lease apart; CPU and memory of the controller."""
     start = world.plane.audit_log.stat().st_size
     before = cpu_seconds(controller.process.pid)
     time.sleep(seconds)
-    used = cpu_seconds(controller.process.pid) - before
-    counted: Counter[str] = Counter()
+    cpu = cpu_seconds(controller.process.pid) - before
+    request_counts: Counter[str] = Counter()
     with world.plane.audit_log.open("rb") as log:
         log.seek(start)
         for line in log:
             event = json.loads(line)
             resource = (event.get("objectRef") or {}).get("resource")
             if event["user"]["username"].endswith(":connectors-controller") and resource != "leases":
-                counted[f"{event['verb']} {resource}"] += 1
+                request_counts[f"{event['verb']} {resource}"] += 1
     return {
         "seconds": seconds,
-        "requests_per_minute": {name: round(count * 60 / seconds, 1) for name, count in sorted(counted.items())},
-        "cpu_percent": round(100 * used / seconds, 1),
+        "requests_per_minute": {name: round(count * 60 / seconds, 1) for name, count in sorted(request_counts.items())},
+        "cpu_percent": round(100 * cpu / seconds, 1),
         "resident_mb": resident_mb(controller.process.pid),
     }
 

@@ -23,7 +23,7 @@ import grpc
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from lab.control_plane import ControlPlane
 from lab.process import Process
-from lab.scratch import scratch
+from lab.scratch import scratch_folder
 
 REPOSITORY: Final = Path(__file__).parents[1]
 NAMESPACE: Final = "team-a"
@@ -48,18 +48,18 @@ def main() -> int:
 
 
 def measure(volumes: int, rounds: int) -> dict[str, Any]:
-    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+    with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
         install(plane)
-        tokens = [plane.mint_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
-        renewed = [plane.mint_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
+        tokens = [plane.issue_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
+        renewed = [plane.issue_token(NAMESPACE, "default", audiences=["connectors-proxy"]) for _ in range(volumes)]
         with (
             driver(plane) as (root, process),
             grpc.insecure_channel(f"unix://{root}/plugins/connectors-csi/csi.sock") as channel,
         ):
-            return figures(csi_pb2_grpc.NodeStub(channel), root, process, (tokens, renewed), rounds)
+            return measure_volumes(csi_pb2_grpc.NodeStub(channel), root, process, (tokens, renewed), rounds)
 
 
-def figures(
+def measure_volumes(
     node: Any, root: Path, process: Process, tokens: tuple[list[str], list[str]], rounds: int
 ) -> dict[str, Any]:
     first, renewed = tokens
@@ -69,25 +69,27 @@ def figures(
 
     def publish(tokens: list[str]) -> None:
         for number, token in enumerate(tokens):
-            node.NodePublishVolume(request(root, number, token))
+            node.NodePublishVolume(make_publish_request(root, number, token))
 
     def unpublish() -> None:
         for number in range(volumes):
-            asked = request(root, number, "")
+            publish_request = make_publish_request(root, number, "")
             node.NodeUnpublishVolume(
-                csi_pb2.NodeUnpublishVolumeRequest(volume_id=asked.volume_id, target_path=asked.target_path)
+                csi_pb2.NodeUnpublishVolumeRequest(
+                    volume_id=publish_request.volume_id, target_path=publish_request.target_path
+                )
             )
 
     started = time.perf_counter()
-    cpu_first = cpu_of(process.pid, lambda: publish(first))
+    cpu_first = measure_cpu(process.pid, lambda: publish(first))
     seconds = time.perf_counter() - started
 
     def republish() -> None:
         for _ in range(rounds):
             publish(first)
 
-    cpu_same = cpu_of(process.pid, republish)
-    cpu_new = cpu_of(process.pid, lambda: publish(renewed))
+    cpu_same = measure_cpu(process.pid, republish)
+    cpu_new = measure_cpu(process.pid, lambda: publish(renewed))
     resident = resident_mb(process.pid)
     unpublish()
     return {
@@ -100,7 +102,7 @@ def figures(
     }
 
 
-def request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeRequest:
+def make_publish_request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeRequest:
     """As kubelet sends it."""
     names = {"pod.name": f"pod-{number}", "pod.namespace": NAMESPACE, "pod.uid": f"uid-{number}", "ephemeral": "true"}
     context = {f"csi.storage.k8s.io/{key}": value for key, value in names.items()}
@@ -109,24 +111,24 @@ def request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeReq
         "connector.name": f"k8s-{number % CONNECTORS}",
         "configuration.names": "kubeconfig",
     }
-    made = csi_pb2.NodePublishVolumeRequest(
+    message = csi_pb2.NodePublishVolumeRequest(
         volume_id=f"csi-{number}",
         target_path=f"{root}/pods/uid-{number}/mount",
         readonly=True,
         volume_context=context,
         secrets={"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})},
     )
-    made.volume_capability.mount.SetInParent()
-    return made
+    message.volume_capability.mount.SetInParent()
+    return message
 
 
 def install(plane: ControlPlane) -> None:
     kubectl = plane.kubectl
     kubectl("apply", "--server-side", "-k", str(REPOSITORY / "deploy/crds"))
-    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     for part in ("system/namespace", "rbac/users"):
         kubectl("apply", "-f", str(REPOSITORY / "deploy" / f"{part}.yaml"))
-    plane.new_namespace(NAMESPACE)
+    plane.create_namespace(NAMESPACE)
     ca = {"name": "connectors-proxy-ca", "namespace": "connectors-system"}
     plane.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ca, "data": {"ca.crt": CA}})
     for number in range(CONNECTORS):
@@ -158,14 +160,14 @@ def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
             process.stop()
 
 
-def cpu_of(pid: int, work: Callable[[], None]) -> float:
+def measure_cpu(pid: int, work: Callable[[], None]) -> float:
     """Seconds that the process computed during `work`."""
-    before = cpu(pid)
+    before = cpu_seconds(pid)
     work()
-    return cpu(pid) - before
+    return cpu_seconds(pid) - before
 
 
-def cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.compare import machine
+from bench.compare import describe_machine
 from bench.curves_picture import picture
 from bench.measure import Measurement, measure
-from bench.peers.ours import ours
-from bench.place import Place, place
+from bench.peers.ours import start_proxy
+from bench.place import Testbed, open_testbed
 
 Point = Mapping[str, float]
 
@@ -50,10 +50,10 @@ def curves(*, seconds: float, quick: bool) -> tuple[Curve, ...]:
     )  # fmt: skip
 
 
-def trace(scene: Place, curve: Curve) -> Iterator[Point]:
+def trace(scene: Testbed, curve: Curve) -> Iterator[Point]:
     """One point for each value; `at` is the value."""
     for value in curve.at:
-        proxy = ours(scene, name=f"curve-{value}", beside=value if curve.beside else 0)
+        proxy = start_proxy(scene, name=f"curve-{value}", extra_connectors=value if curve.beside else 0)
         try:
             if curve.mode == "warm":
                 measure(scene, proxy, "warm", clients=4, duration="500ms")
@@ -90,9 +90,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--picture", type=Path, metavar="OUT.svg")
     options = parser.parse_args(arguments)
-    report: dict[str, object] = {"machine": machine()}
+    report: dict[str, object] = {"machine": describe_machine()}
     found: dict[str, list[Point]] = {}
-    with place() as scene:
+    with open_testbed() as scene:
         for curve in curves(seconds=0.5 if options.quick else 3.0, quick=options.quick):
             found[curve.name] = []
             for point in trace(scene, curve):

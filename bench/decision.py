@@ -14,11 +14,11 @@ from connector_store.domain.permissions.permissions import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 
 DECISION: Final = "permission decision"
-OVER: Final = "a role of 50 rules, µs more"
+ROLE_COST: Final = "a role of 50 rules, µs more"
 """Than without permissions."""
-WITHOUT: Final = "without permissions, µs"
+PLAIN_COST: Final = "without permissions, µs"
 RULES: Final = 50
-TIMES: Final = 2_000
+REPETITIONS: Final = 2_000
 ROUNDS: Final = 15
 
 _KEY: Final = ObjectKey("bench", "target")
@@ -28,14 +28,14 @@ _PLAIN: Final = Target(
 _GRANTED: Final = Granted(identity=Identity(user="system:serviceaccount:bench:job"))
 
 
-def decision() -> dict[str, float]:
+def measure_decision() -> dict[str, float]:
     """The best of some rounds each, taken in turn: what disturbs only ever adds."""
     limited = replace(_PLAIN, lending=PermissionEvaluator((_role(),), ()))
     best = {"plain": float("inf"), "limited": float("inf")}
     for _ in range(ROUNDS):
         for name, target in (("plain", _PLAIN), ("limited", limited)):
-            best[name] = min(best[name], _once(target))
-    return {OVER: max(0.0, best["limited"] - best["plain"]), WITHOUT: best["plain"]}
+            best[name] = min(best[name], _measure_target(target))
+    return {ROLE_COST: max(0.0, best["limited"] - best["plain"]), PLAIN_COST: best["plain"]}
 
 
 def _role() -> BoundRole:
@@ -47,13 +47,13 @@ def _role() -> BoundRole:
     return BoundRole(label="bench", rules=(*rules, last))
 
 
-def _once(target: Target) -> float:
+def _measure_target(target: Target) -> float:
     """µs of one decision; each is about another Pod, as a cache of whole answers would not be asked twice."""
     fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), AccessPolicy()
-    paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(TIMES)]
-    began = time.thread_time()
+    paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(REPETITIONS)]
+    started_at = time.thread_time()
     for path in paths:
-        decided = decide_request(
+        outcome = decide_request(
             audit_log_full=False,
             method=b"GET",
             synced=True,
@@ -67,7 +67,7 @@ def _once(target: Target) -> float:
             policy=rules,
             connection_count=0,
         )
-    took = time.thread_time() - began
-    if isinstance(decided, Deny):
-        raise RuntimeError(f"the role does not lend what is asked for: {decided.message}")
-    return took / TIMES * 1e6
+    seconds = time.thread_time() - started_at
+    if isinstance(outcome, Deny):
+        raise RuntimeError(f"the role does not lend what is asked for: {outcome.message}")
+    return seconds / REPETITIONS * 1e6

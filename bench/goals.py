@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from bench import bounds
 from bench.bounds import Results
-from bench.decision import DECISION, OVER
-from bench.table import OURS, number
+from bench.decision import DECISION, ROLE_COST
+from bench.table import OURS, format_number
 
 
 def cores() -> int:
@@ -57,12 +57,12 @@ GOALS = (
     Goal(case="down", figure=_SPEED, bound="at least", limit=1, peer="nginx", why=bounds.of_a_download_beside_nginx),
     Goal(case="down", figure=_SPEED, bound="at least", limit=bounds.SHARE, peer="no proxy", why=bounds.of_a_download),
     Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=90),
-    Goal(case=DECISION, figure=OVER, bound="at most", limit=3),
+    Goal(case=DECISION, figure=ROLE_COST, bound="at most", limit=3),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class GoalResult:
     """ratio: ours over theirs; both None for a goal without a peer, ratio alone where theirs is zero.
 
     why: of a goal that is missed, empty where nobody can say.
@@ -75,30 +75,30 @@ class Verdict:
     met: bool
     why: str = ""
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {**asdict(self.goal), "ours": self.ours, "theirs": self.theirs, "ratio": self.ratio, "met": self.met,
                 "why": self.why}  # fmt: skip
 
 
-def judge(results: Results, *, cores: int) -> tuple[Verdict, ...]:
+def evaluate(results: Results, *, cores: int) -> tuple[GoalResult, ...]:
     """A goal is left out unless ours and its peer both have the figure."""
-    found = (_verdict(goal, results, cores) for goal in GOALS)
-    return tuple(verdict for verdict in found if verdict is not None)
+    results_or_none = (_evaluate(goal, results, cores) for goal in GOALS)
+    return tuple(verdict for verdict in results_or_none if verdict is not None)
 
 
-def _verdict(goal: Goal, results: Results, cores: int) -> Verdict | None:
+def _evaluate(goal: Goal, results: Results, cores: int) -> GoalResult | None:
     by_peer: Mapping[str, Mapping[str, float]] = results.get(goal.case, {})
-    beside = results.get(goal.peer_case or goal.case, {})
-    ours, theirs = by_peer.get(OURS, {}).get(goal.figure), beside.get(goal.peer, {}).get(goal.figure)
+    peer_figures = results.get(goal.peer_case or goal.case, {})
+    ours, theirs = by_peer.get(OURS, {}).get(goal.figure), peer_figures.get(goal.peer, {}).get(goal.figure)
     if ours is None or (goal.peer and theirs is None):
         return None
     limit = goal.limit if theirs is None else goal.limit * theirs
     met = ours <= limit if goal.bound == "at most" else ours >= limit
     why = goal.why(results, cores) if goal.why and not met else ""
-    return Verdict(goal=goal, ours=ours, theirs=theirs, ratio=ours / theirs if theirs else None, met=met, why=why)
+    return GoalResult(goal=goal, ours=ours, theirs=theirs, ratio=ours / theirs if theirs else None, met=met, why=why)
 
 
-def wanted(goal: Goal) -> str:
+def describe_limit(goal: Goal) -> str:
     """At most 1.1 x squid's."""
     if not goal.peer:
         return f"{goal.bound} {goal.limit:g}"
@@ -106,11 +106,11 @@ def wanted(goal: Goal) -> str:
     return f"{goal.bound} {goal.limit:g} x {whose} {goal.peer_case}".rstrip()
 
 
-def lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
+def format_results(results: Iterable[GoalResult]) -> Iterator[str]:
     """To be printed below the table."""
-    for each in verdicts:
+    for each in results:
         name = f"{each.goal.case}: {each.goal.figure}"
         ratio = f"{each.ratio:.3f}x" if each.ratio is not None else "-"
-        yield f"  {name:50}{number(each.ours)}{ratio:>10}  {wanted(each.goal):44}{'met' if each.met else 'MISSED'}\n"
+        yield f"  {name:50}{format_number(each.ours)}{ratio:>10}  {describe_limit(each.goal):44}{'met' if each.met else 'MISSED'}\n"
         if each.why:
             yield f"    because {each.why}\n"

@@ -17,22 +17,22 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from bench.compare import machine
-from bench.product import THIS
+from bench.compare import describe_machine
+from bench.product import THIS_CHECKOUT
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig
-from lab.manifests import connector, secret, write
+from lab.manifests import connector, secret, write_manifests
 from lab.ports import Port
 from lab.process import Process
-from lab.scratch import scratch
+from lab.scratch import scratch_folder
 
 NAMESPACE: Final = "bench"
 CONNECTOR: Final = "bench/target"
 OBJECTS: Final = 10
 """ConfigMaps that a call lists."""
-BEFORE: Final = 2
+WARM_UP_CALLS: Final = 2
 """Calls of each way that are not counted: the first asks what the API server serves."""
-READY: Final = 60.0
+READY_TIMEOUT: Final = 60.0
 ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct door"
 
 GET: Final = ("get", "configmaps", "--namespace", NAMESPACE)
@@ -45,12 +45,12 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=30, help="of each way; 2 or more")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    with scratch() as folder, ControlPlane(folder / "plane") as plane:
-        found = measure(plane, folder, options.calls)
-    for way, figures in found.items():
+    with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
+        results = measure(plane, folder, options.calls)
+    for way, figures in results.items():
         sys.stdout.write(f"{way:16}" + "".join(f"{name} {value:6.1f}   " for name, value in figures.items()) + "\n")
     if options.json:
-        report = {"machine": machine(), "calls": options.calls, "ways": found}
+        report = {"machine": describe_machine(), "calls": options.calls, "ways": results}
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return 0
 
@@ -68,36 +68,38 @@ def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str
     arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
     for name, value in settings.items():
         arguments += ["--set", f"{name}={value}"]
-    proxy = Process(THIS.proxy(arguments), log=folder / "proxy.log", environment=THIS.environment)
+    proxy = Process(
+        THIS_CHECKOUT.proxy_command(arguments), log=folder / "proxy.log", environment=THIS_CHECKOUT.environment
+    )
     proxy.start()
     try:
-        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY)
+        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY_TIMEOUT)
         ways = {
-            SERVER: _itself(plane, folder, token),
-            CONNECT: _through(plane, folder, "connect", "--proxy", f"http://{address}"),
-            DIRECT: _through(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
+            SERVER: _server_kubectl(plane, folder, token),
+            CONNECT: _proxy_kubectl(plane, folder, "connect", "--proxy", f"http://{address}"),
+            DIRECT: _proxy_kubectl(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
         }
         for each in ways.values():
-            proxy.wait_until(partial(_works, each), timeout=READY)
+            proxy.wait_until(partial(_works, each), timeout=READY_TIMEOUT)
         alone = partial(plane.kubectl, "version", "--client")
-        return timed({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
+        return time_calls({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
     finally:
         proxy.stop()
-        for claimed in (port, admin):
-            claimed.release()
+        for reserved_port in (port, admin):
+            reserved_port.release()
 
 
 def prepare(plane: ControlPlane, connectors: Path) -> str:
     """An account that may read its namespace, some objects there, and a Connector with the account's token."""
-    plane.new_namespace(NAMESPACE)
+    plane.create_namespace(NAMESPACE)
     plane.kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps", namespace=NAMESPACE)
     plane.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={NAMESPACE}:default",
                   namespace=NAMESPACE)  # fmt: skip
     objects = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c-{n}"}} for n in range(OBJECTS)]
     plane.api.apply(*objects, namespace=NAMESPACE)
-    token = plane.mint_token(NAMESPACE, "default")
+    token = plane.issue_token(NAMESPACE, "default")
     namespace, _, name = CONNECTOR.partition("/")
-    write(
+    write_manifests(
         connectors,
         connector(name, plane.url, namespace=namespace),
         secret(name, namespace=namespace, token=token, ca=plane.ca_pem),
@@ -105,38 +107,45 @@ def prepare(plane: ControlPlane, connectors: Path) -> str:
     return token
 
 
-def timed(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, float]]:
+def time_calls(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, float]]:
     """Milliseconds of each of `calls`, which take turns."""
-    took: dict[str, list[float]] = {way: [] for way in calls}
-    for turn in range(BEFORE + times):
+    durations: dict[str, list[float]] = {way: [] for way in calls}
+    for turn in range(WARM_UP_CALLS + times):
         for way, call in calls.items():
             start = time.perf_counter()
             call()
-            if turn >= BEFORE:
-                took[way].append((time.perf_counter() - start) * 1e3)
-    return {way: figures(each) for way, each in took.items()}
+            if turn >= WARM_UP_CALLS:
+                durations[way].append((time.perf_counter() - start) * 1e3)
+    return {way: summarize(each) for way, each in durations.items()}
 
 
-def figures(took: Sequence[float]) -> dict[str, float]:
-    return {"median, ms": median(took), "p90, ms": quantiles(took, n=10, method="inclusive")[-1]}
+def summarize(durations: Sequence[float]) -> dict[str, float]:
+    return {"median, ms": median(durations), "p90, ms": quantiles(durations, n=10, method="inclusive")[-1]}
 
 
 def _works(kubectl: Kubectl) -> bool:
     return kubectl.run(*GET).returncode == 0
 
 
-def _itself(plane: ControlPlane, folder: Path, token: str) -> Kubectl:
+def _server_kubectl(plane: ControlPlane, folder: Path, token: str) -> Kubectl:
     path = folder / "server" / "config"
     path.parent.mkdir()
     write_kubeconfig(path, server=plane.url, ca_pem=plane.ca_pem, user={"token": token})
     return Kubectl(plane.kubectl.program, path)
 
 
-def _through(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:
+def _proxy_kubectl(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:
     """kubectl with what connectorctl writes, and a cache of its own."""
     path = folder / name / "config"
     path.parent.mkdir()
-    command: list[str | Path] = [THIS.programs / "connectorctl", "kubeconfig", CONNECTOR, "--output", path, *arguments]
+    command: list[str | Path] = [
+        THIS_CHECKOUT.programs / "connectorctl",
+        "kubeconfig",
+        CONNECTOR,
+        "--output",
+        path,
+        *arguments,
+    ]
     command += ["--source", folder / "connectors", "--confdir", folder / "conf"]
     subprocess.run(command, check=True, capture_output=True)
     return Kubectl(plane.kubectl.program, path)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.peers.endpoint import Endpoint
-from bench.place import Place
-from bench.process import Process, Usage
+from bench.place import Testbed
+from bench.process import MeasuredProcess, Usage
 
 SAMPLE_SECONDS = 0.05
 
@@ -40,7 +40,7 @@ class _Peak:
 
 
 @contextlib.contextmanager
-def _watched(process: Process) -> Iterator[_Peak]:
+def _sampled_memory(process: MeasuredProcess) -> Iterator[_Peak]:
     peak, stop = _Peak(), threading.Event()
 
     def sample() -> None:
@@ -57,26 +57,28 @@ def _watched(process: Process) -> Iterator[_Peak]:
         thread.join()
 
 
-def measure(place: Place, peer: Endpoint, mode: str, *, peak: bool = False, **flags: str | int) -> Measurement:
+def measure(place: Testbed, peer: Endpoint, mode: str, *, peak: bool = False, **flags: str | int) -> Measurement:
     """flags are those of `load`; peak also samples the memory on the way, which costs a little CPU of its own."""
-    before_all = peer.process.usage()
+    usage_at_start = peer.process.usage()
     args: list[str] = [str(place.programs.load), "-target", peer.target, "-ca", str(peer.ca)]
     args += ["-proxy", peer.proxy] if peer.proxy else []
     args += ["-prefix", peer.prefix] if peer.prefix else []
     args += [f"-{name}={value}" for name, value in flags.items()]
     log = place.directory / "load.log"
-    load = Process([*args, mode], log, env={"BENCH_PROXY_AUTH": peer.auth, "BENCH_BEARER": peer.bearer}, pipes=True)
+    load = MeasuredProcess(
+        [*args, mode], log, env={"BENCH_PROXY_AUTH": peer.auth, "BENCH_BEARER": peer.bearer}, pipes=True
+    )
     try:
-        if load.hear() != "ready":
+        if load.read_line() != "ready":
             raise RuntimeError(f"{mode} on {peer.name}: the load generator is not ready")
-        with _watched(peer.process) if peak else contextlib.nullcontext(_Peak()) as seen:
+        with _sampled_memory(peer.process) if peak else contextlib.nullcontext(_Peak()) as peak_memory:
             target_before, before = place.target_process.usage(), peer.process.usage()
-            load.say()
-            report = json.loads(load.hear())
+            load.send_line()
+            report = json.loads(load.read_line())
             after, target_after = peer.process.usage(), place.target_process.usage()
     finally:
         load.stop()
-    return _measurement(report, before_all, (before, after), target_after.cpu - target_before.cpu, seen.rss)
+    return _measurement(report, usage_at_start, (before, after), target_after.cpu - target_before.cpu, peak_memory.rss)
 
 
 def _measurement(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Measurement, measure
-from bench.peers.ours import aimed, ours
-from bench.place import Place, place
+from bench.peers.ours import for_connector, start_proxy
+from bench.place import Testbed, open_testbed
 
 MB = 1_000_000
 GB = 1000 * MB
@@ -37,26 +37,26 @@ class MemoryCase:
     script: str = ""
 
 
-def memory_cases(*, size: int, events: int, streams: int, large: int | None = None) -> tuple[MemoryCase, ...]:
+def make_cases(*, size: int, events: int, streams: int, large: int | None = None) -> tuple[MemoryCase, ...]:
     """size: bytes that pass in each transfer; large: in the plain ones down and up, if not the same."""
-    much: Flags = {"bytes": size, **SLOW}
-    plain: Flags = {**much, "bytes": large or size}
+    transfer: Flags = {"bytes": size, **SLOW}
+    plain: Flags = {**transfer, "bytes": large or size}
     idle: Flags = {"clients": streams, "duration": "2s"}
-    chunked: Flags = {**much, "chunked": "true"}
+    chunked: Flags = {**transfer, "chunked": "true"}
     refused: Flags = {"bytes": size, "header": "Impersonate-User: root"}
-    held: Flags = {"bytes": size, "timeout": "8s"}
+    waiting: Flags = {"bytes": size, "timeout": "8s"}
     return (
         MemoryCase(name="down", mode="down", flags=plain, limit=30),
         MemoryCase(name="down-chunked-watched", mode="down", flags=chunked, limit=30, flows="on"),
         MemoryCase(name="up", mode="up", flags=plain, limit=30, status=200),
         MemoryCase(name="up-chunked-watched", mode="up", flags=chunked, limit=30, flows="on", status=200),
-        MemoryCase(name="exec-websocket", mode="exec", flags=much, limit=30),
-        MemoryCase(name="exec-spdy", mode="exec", flags={**much, "protocol": "SPDY/3.1"}, limit=30),
+        MemoryCase(name="exec-websocket", mode="exec", flags=transfer, limit=30),
+        MemoryCase(name="exec-spdy", mode="exec", flags={**transfer, "protocol": "SPDY/3.1"}, limit=30),
         MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30, events=events),
         MemoryCase(name="refused-upload", mode="up", flags=refused, limit=40, status=403),
         MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
-        MemoryCase(name="intercepted", mode="up", flags=held, limit=40, flows="on", script="hold.py"),
-        MemoryCase(name="check-hangs", mode="up", flags=held, limit=40, script="hang.py"),
+        MemoryCase(name="intercepted", mode="up", flags=waiting, limit=40, flows="on", script="hold.py"),
+        MemoryCase(name="check-hangs", mode="up", flags=waiting, limit=40, script="hang.py"),
         MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.1),
     )
 
@@ -70,31 +70,31 @@ class Growth:
     """
 
     name: str
-    grown: float
+    megabytes: float
     limit: float
-    passed: int
+    bytes_passed: int
     seconds: float
     events: int = 0
     streams: int = 0
     problem: str = ""
 
 
-def grow(scene: Place, case: MemoryCase) -> Growth:
+def measure_growth(scene: Testbed, case: MemoryCase) -> Growth:
     """Runs one case on a proxy of its own that has served a few requests."""
     scripts = (INSIDE / case.script,) if case.script else ()
-    proxy = ours(scene, name=f"memory-{case.name}", flows=case.flows, scripts=scripts)
+    proxy = start_proxy(scene, name=f"memory-{case.name}", flows=case.flows, scripts=scripts)
     try:
         if not case.script:
             measure(scene, proxy, "warm", clients=4, duration="500ms")
-        m = measure(scene, aimed(proxy, scene, case.connector), case.mode, peak=True, **case.flags)
+        m = measure(scene, for_connector(proxy, scene, case.connector), case.mode, peak=True, **case.flags)
     finally:
         proxy.process.stop()
     problem = _problem(case, m)
     return Growth(
         name=case.name,
-        grown=m.growth / MB,
+        megabytes=m.growth / MB,
         limit=case.limit,
-        passed=m.result.get("bytes", 0),
+        bytes_passed=m.result.get("bytes", 0),
         seconds=m.seconds,
         events=m.result.get("events", 0),
         streams=m.result.get("streams", 0) if case.mode == "idle" else 0,
@@ -112,21 +112,23 @@ def _problem(case: MemoryCase, m: Measurement) -> str:
     return f"grew by more than {case.limit:.0f} MB" if m.growth > case.limit * MB else ""
 
 
-def grow_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Growth]:
-    with place() as scene:
+def measure_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Growth]:
+    with open_testbed() as scene:
         for case in cases:
             if not names or case.name in names:
                 try:
-                    yield grow(scene, case)
+                    yield measure_growth(scene, case)
                 except (RuntimeError, OSError) as error:
-                    yield Growth(name=case.name, grown=0, limit=case.limit, passed=0, seconds=0, problem=str(error))
+                    yield Growth(
+                        name=case.name, megabytes=0, limit=case.limit, bytes_passed=0, seconds=0, problem=str(error)
+                    )
 
 
-def chosen(*, quick: bool, size: int | None) -> tuple[MemoryCase, ...]:
+def select_cases(*, quick: bool, size: int | None) -> tuple[MemoryCase, ...]:
     """size in GB."""
     if quick:
-        return memory_cases(size=100 * MB, events=50_000, streams=200)
-    return memory_cases(size=(size or 1) * GB, large=(size or 5) * GB, events=1_000_000, streams=2000)
+        return make_cases(size=100 * MB, events=50_000, streams=200)
+    return make_cases(size=(size or 1) * GB, large=(size or 5) * GB, events=1_000_000, streams=2000)
 
 
 def main(arguments: list[str]) -> int:
@@ -136,28 +138,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("case", nargs="*")
     options = parser.parse_args(arguments)
-    cases = chosen(quick=options.quick, size=options.size)
+    cases = select_cases(quick=options.quick, size=options.size)
     if unknown := set(options.case) - {case.name for case in cases}:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(case.name for case in cases)}")
     rows = []
-    for row in grow_all(cases, options.case):
+    for row in measure_all(cases, options.case):
         rows.append(row)
-        sys.stdout.write(line(row))
+        sys.stdout.write(format_row(row))
         sys.stdout.flush()
     if options.json:
-        options.json.write_text(json.dumps([plain(row) for row in rows], indent=1) + "\n")
+        options.json.write_text(json.dumps([to_json(row) for row in rows], indent=1) + "\n")
     return 1 if any(row.problem for row in rows) else 0
 
 
-def line(row: Growth) -> str:
-    passed = f"{row.events:,} events" if row.events else f"{row.passed / MB:,.0f} MB"
+def format_row(row: Growth) -> str:
+    passed = f"{row.events:,} events" if row.events else f"{row.bytes_passed / MB:,.0f} MB"
     return (
-        f"{row.name:24}{row.grown:9.1f} MB of {row.limit:4.0f}{passed:>18} passed"
+        f"{row.name:24}{row.megabytes:9.1f} MB of {row.limit:4.0f}{passed:>18} passed"
         f"{row.seconds:7.1f} s  {row.problem or 'ok'}\n"
     )
 
 
-def plain(row: Growth) -> dict[str, str | float]:
+def to_json(row: Growth) -> dict[str, str | float]:
     """For the JSON file."""
-    return {"name": row.name, "grown_mb": row.grown, "limit_mb": row.limit, "bytes": row.passed, "events": row.events,
+    return {"name": row.name, "grown_mb": row.megabytes, "limit_mb": row.limit, "bytes": row.bytes_passed, "events": row.events,
             "streams": row.streams, "seconds": row.seconds, "problem": row.problem}  # fmt: skip

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import curves_picture, goals, picture
-from bench.before import BEFORE, Change, changes
+from bench.before import BEFORE, Change, compute_changes
 from bench.cases import PACE
-from bench.decision import DECISION, OVER
+from bench.decision import DECISION, ROLE_COST
 from bench.goals import Goal
 from bench.product import ROOT
 
@@ -104,9 +104,9 @@ def _cell(figures: dict[str, float], figure: str) -> str:
 
 
 def aims(report: Any) -> Iterator[str]:
-    verdicts = goals.judge(report["results"], cores=report["machine"]["cores"])
+    verdicts = goals.evaluate(report["results"], cores=report["machine"]["cores"])
     rows = [
-        [_label(each.goal), shown(each.ours, each.goal.figure), goals.wanted(each.goal),
+        [_label(each.goal), shown(each.ours, each.goal.figure), goals.describe_limit(each.goal),
          "" if each.ratio is None else f"{each.ratio:.2f}", "met" if each.met else "missed"]
         for each in verdicts
     ]  # fmt: skip
@@ -115,19 +115,19 @@ def aims(report: Any) -> Iterator[str]:
     if reasons:
         yield ""
     for goal, why in reasons:
-        yield f"- {_label(goal)}, {goals.wanted(goal)}: {why}."
+        yield f"- {_label(goal)}, {goals.describe_limit(goal)}: {why}."
 
 
 def _label(goal: Goal) -> str:
     if goal.case == DECISION:
-        return "permissions with a role of 50 rules" if goal.figure == OVER else goal.figure
+        return "permissions with a role of 50 rules" if goal.figure == ROLE_COST else goal.figure
     named = {(case, figure): label for label, case, figure in _ROWS}
     return named[goal.case, goal.figure]
 
 
 def before(report: Any) -> Iterator[str]:
     """A sentence where no other checkout took turns."""
-    found = {(change.case, change.figure): change for change in changes(report["raw"])}
+    found = {(change.case, change.figure): change for change in compute_changes(report["raw"])}
     if not found:
         yield "Not part of the run that is published here: `python -m bench.all --before FOLDER`."
         return
@@ -138,7 +138,7 @@ def before(report: Any) -> Iterator[str]:
     ]
     version = report["versions"][BEFORE]
     yield from _table(["", version, "ours", "noise", f"ours to {version}"], rows)
-    worse = [f"{each.case}: {each.figure}, {_ratio(each)}" for each in found.values() if each.worse]
+    worse = [f"{each.case}: {each.figure}, {_ratio(each)}" for each in found.values() if each.is_worse]
     yield ""
     named = f": {'; '.join(worse)}" if worse else ""
     yield f"Of {len(found)} figures {len(worse)} are worse by more than their noise{named}."

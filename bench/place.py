@@ -8,26 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.certificates import Authority, authority
-from bench.process import Process
-from bench.programs import Programs, build
+from bench.certificates import CertificateAuthority, create_ca
+from bench.process import MeasuredProcess
+from bench.programs import GoPrograms, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Testbed:
     """target: a TLS server; blackhole accepts TCP and says nothing; faulty breaks every handshake (all host:port)."""
 
     directory: Path
-    programs: Programs
-    target_ca: Authority
-    proxy_ca: Authority
+    programs: GoPrograms
+    target_ca: CertificateAuthority
+    proxy_ca: CertificateAuthority
     token: str
-    target_process: Process
+    target_process: MeasuredProcess
     target: str
     blackhole: str
     faulty: str
 
-    def room(self, name: str) -> Path:
+    def make_folder(self, name: str) -> Path:
         """A directory of its own for one peer, open to the user that it may change to."""
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.directory))
         path.chmod(0o777)
@@ -35,20 +35,20 @@ class Place:
 
 
 @contextmanager
-def place() -> Iterator[Place]:
+def open_testbed() -> Iterator[Testbed]:
     """A target that runs while the block does; nothing is left behind."""
     programs = build()
     with tempfile.TemporaryDirectory(prefix="connector-bench-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        target_ca, proxy_ca = authority(directory, "target"), authority(directory, "proxy")
+        target_ca, proxy_ca = create_ca(directory, "target"), create_ca(directory, "proxy")
         token = secrets.token_urlsafe(600)
         cert = target_ca.issue(directory / "target.pem")
         env = {"BENCH_TOKEN": token, "GOMAXPROCS": os.environ.get("GOMAXPROCS", "2")}
-        process = Process([programs.target, "-cert", cert], directory / "target.log", env=env, pipes=True)
+        process = MeasuredProcess([programs.target, "-cert", cert], directory / "target.log", env=env, pipes=True)
         try:
-            _, target, blackhole, faulty = process.hear().split()
-            yield Place(
+            _, target, blackhole, faulty = process.read_line().split()
+            yield Testbed(
                 directory=directory, programs=programs, target_ca=target_ca, proxy_ca=proxy_ca, token=token,
                 target_process=process, target=target, blackhole=blackhole, faulty=faulty,
             )  # fmt: skip

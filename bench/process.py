@@ -28,7 +28,7 @@ class Usage:
     threads: int
 
 
-class Process:
+class MeasuredProcess:
     """A process and all that descends from it."""
 
     def __init__(
@@ -49,8 +49,8 @@ class Process:
             )
 
     def usage(self) -> Usage:
-        pids = list(_tree(self.popen.pid))
-        stats = [_stat(pid) for pid in pids]
+        pids = list(_process_tree(self.popen.pid))
+        stats = [_read_stat(pid) for pid in pids]
         return Usage(
             cpu=sum(int(field) for stat in stats for field in stat[11:15]) / TICK,
             system=sum(int(field) for stat in stats for field in stat[12:15:2]) / TICK,
@@ -59,13 +59,13 @@ class Process:
             threads=sum(int(stat[17]) for stat in stats),
         )
 
-    def say(self) -> None:
+    def send_line(self) -> None:
         """One line to the standard input: the next step."""
         assert self.popen.stdin
         self.popen.stdin.write("\n")
         self.popen.stdin.flush()
 
-    def hear(self) -> str:
+    def read_line(self) -> str:
         """The next line of the standard output."""
         assert self.popen.stdout
         line = self.popen.stdout.readline()
@@ -104,14 +104,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _tree(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            yield from _tree(int(child))
+            yield from _process_tree(int(child))
 
 
-def _stat(pid: int) -> list[str]:
+def _read_stat(pid: int) -> list[str]:
     """Fields of proc_pid_stat(5) from the third (state) on.
 
     11-14 are CPU ticks (user, kernel, and children's), 17 threads, 21 resident pages.

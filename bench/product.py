@@ -11,14 +11,14 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
+class Checkout:
     """tree: the checkout; programs: the folder of its python, mitmdump and connectorctl."""
 
     tree: Path
     programs: Path
 
     @property
-    def serves(self) -> bool:
+    def has_own_server(self) -> bool:
         """True if its image starts the proxy as `python -m addons`, False if as mitmdump."""
         return (self.tree / "addons" / "__main__.py").exists()
 
@@ -26,16 +26,16 @@ class Product:
     def version(self) -> str:
         """As its own source says; that of release 0.1.0 stands in pyproject.toml."""
         files = (self.tree / "connector_store" / "version.py", self.tree / "pyproject.toml")
-        text = next(each for each in files if each.exists()).read_text()
-        found = re.search(r'^version.* = "(.+)"$', text, re.MULTILINE | re.IGNORECASE)
-        return found[1] if found else self.tree.name
+        text = next(path for path in files if path.exists()).read_text()
+        match = re.search(r'^version.* = "(.+)"$', text, re.MULTILINE | re.IGNORECASE)
+        return match[1] if match else self.tree.name
 
-    def proxy(
-        self, arguments: Sequence[str | Path], *, scripts: Sequence[Path] = (), people: bool = False
+    def proxy_command(
+        self, arguments: Sequence[str | Path], *, scripts: Sequence[Path] = (), with_mitmdump: bool = False
     ) -> list[str]:
         """The command of a proxy with mitmdump's `arguments`; people: with what is there for those who watch."""
         python, mitmdump = str(self.programs / "python"), str(self.programs / "mitmdump")
-        command = [python, "-m", "addons"] if self.serves and not people else [mitmdump]
+        command = [python, "-m", "addons"] if self.has_own_server and not with_mitmdump else [mitmdump]
         for script in (self.tree / "addons" / "connector.py", *scripts):
             command += ["-s", str(script)]
         return [*command, *map(str, arguments)]
@@ -43,30 +43,30 @@ class Product:
     @property
     def environment(self) -> dict[str, str]:
         """What the image sets, for this place of the tree."""
-        return of_the_image((self.tree / "Dockerfile").read_text(), self.tree) | {"PYTHONPATH": str(self.tree)}
+        return image_environment((self.tree / "Dockerfile").read_text(), self.tree) | {"PYTHONPATH": str(self.tree)}
 
 
-THIS: Final = Product(tree=ROOT, programs=Path(sys.executable).parent)
+THIS_CHECKOUT: Final = Checkout(tree=ROOT, programs=Path(sys.executable).parent)
 
 
-def installed(tree: Path) -> Product:
+def find_checkout(tree: Path) -> Checkout:
     """Another checkout's; ValueError where its scripts/install has not been run."""
-    found = Product(tree=tree.resolve(), programs=tree.resolve() / ".venv" / "bin")
-    if not (found.tree / "addons" / "connector.py").is_file():
+    checkout = Checkout(tree=tree.resolve(), programs=tree.resolve() / ".venv" / "bin")
+    if not (checkout.tree / "addons" / "connector.py").is_file():
         raise ValueError(f"{tree} is no checkout of the product: it has no addons/connector.py")
-    if not (found.programs / "connectorctl").exists():
+    if not (checkout.programs / "connectorctl").exists():
         raise ValueError(f"{tree} has no .venv; run {tree / 'scripts' / 'install'}")
-    return found
+    return checkout
 
 
-def of_the_image(dockerfile: str, tree: Path) -> dict[str, str]:
+def image_environment(dockerfile: str, tree: Path) -> dict[str, str]:
     """What a Dockerfile sets in its last stage for Python, but for paths and files, for malloc and for OpenSSL.
 
     `tree` has what is in /app there.
     """
-    found = dict(re.findall(r"\b((?:PYTHON|MALLOC_|OPENSSL_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
+    variables = dict(re.findall(r"\b((?:PYTHON|MALLOC_|OPENSSL_)[A-Z_]+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]))
     return {
         name: value.replace("/app/", f"{tree}/")
-        for name, value in found.items()
+        for name, value in variables.items()
         if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     }

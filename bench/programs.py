@@ -12,18 +12,18 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Programs:
+class GoPrograms:
     load: Path
     target: Path
 
 
-def build() -> Programs:
+def build() -> GoPrograms:
     """Both programs; exits with what to install when there is no Go and no earlier build."""
     sources = sorted([HERE / "go.mod", *HERE.rglob("*.go")])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     out = cache / "kubernetes-connector" / "bench" / digest
-    programs = Programs(load=out / "load", target=out / "target")
+    programs = GoPrograms(load=out / "load", target=out / "target")
     if not (programs.load.exists() and programs.target.exists()):
         go = shutil.which("go") or sys.exit("bench needs Go 1.25 or later to build its load generator and target")
         subprocess.run([go, "build", "-o", f"{out}/", "./cmd/..."], cwd=HERE, check=True)

@@ -21,44 +21,44 @@ from typing import Any, Final
 from connector_store.domain.base import rfc3339
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.manifests import connector, minting, secret, write
+from lab.manifests import connector, secret, service_account_token_auth, write_manifests
 from lab.ports import Port
 from lab.process import Process
-from lab.scratch import scratch
+from lab.scratch import scratch_folder
 
 NAMESPACE: Final = "ci"
 ACCOUNT: Final = "deployer"
-MINTER: Final = "deployer-minter"
+ISSUER_ACCOUNT: Final = "deployer-minter"
 CONNECTOR: Final = "team-a/k8s"
-STEP: Final = 5.0
+STEP_INTERVAL: Final = 5.0
 """Seconds between two steps of the pipeline."""
-AFTER: Final = 12
+FINAL_STEPS: Final = 12
 """Steps with the last token."""
-SLACK: Final = 300.0
+EXTRA_SECONDS: Final = 300.0
 """Seconds over those that the renewals take."""
 ID: Final = "authentication.kubernetes.io/credential-id"
 CONNECTORCTL: Final = Path(sys.executable).with_name("connectorctl")
 
 
 @dataclass(kw_only=True)
-class Run:
+class PipelineRun:
     steps: int = 0
     errors: list[str] = field(default_factory=list)
-    missed: list[int] = field(default_factory=list)
+    missed_steps: list[int] = field(default_factory=list)
     """Steps that the watch has not seen."""
-    minted_at: list[float] = field(default_factory=list)
+    issued_at: list[float] = field(default_factory=list)
     """Seconds since the first token, one for each TokenRequest that the API server has granted."""
-    used: dict[str, int] = field(default_factory=dict)
+    requests_by_token: dict[str, int] = field(default_factory=dict)
     """Requests by token."""
 
-    def faults(self, renewals: int) -> Iterator[str]:
+    def problems(self, renewals: int) -> Iterator[str]:
         yield from self.errors
-        if self.missed:
-            yield f"the watch did not see steps {self.missed}"
-        if len(self.used) <= renewals:
-            yield f"{len(self.used)} tokens were used, not {renewals + 1}"
-        if len(self.minted_at) != len(self.used):
-            yield f"{len(self.minted_at)} requests for {len(self.used)} tokens"
+        if self.missed_steps:
+            yield f"the watch did not see steps {self.missed_steps}"
+        if len(self.requests_by_token) <= renewals:
+            yield f"{len(self.requests_by_token)} tokens were used, not {renewals + 1}"
+        if len(self.issued_at) != len(self.requests_by_token):
+            yield f"{len(self.issued_at)} requests for {len(self.requests_by_token)} tokens"
 
 
 def main() -> int:
@@ -67,14 +67,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600, help="that a token lives; 600 or more")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    with scratch() as folder, ControlPlane(folder / "plane") as plane:
+    with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
         run = measure(plane, folder, options.renewals, options.seconds)
-    faults = list(run.faults(options.renewals))
+    faults = list(run.problems(options.renewals))
     figures = {
         "token_seconds": options.seconds,
         "steps": run.steps,
-        "minted_at_s": run.minted_at,
-        "requests_by_token": list(run.used.values()),
+        "minted_at_s": run.issued_at,
+        "requests_by_token": list(run.requests_by_token.values()),
         "faults": faults,
     }
     text = json.dumps(figures, indent=2)
@@ -84,7 +84,7 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> Run:
+def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> PipelineRun:
     prepare(plane, folder / "connectors", seconds)
     port = Port()
     address = f"127.0.0.1:{port.number}"
@@ -115,7 +115,7 @@ def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> R
         )
         kubectl = Kubectl(plane.kubectl.program, path)
         proxy.wait_until(lambda: kubectl.run("get", "configmaps", "-n", NAMESPACE).returncode == 0, timeout=60)
-        return work(plane, kubectl, folder / "watch.log", renewals, seconds)
+        return run_pipeline(plane, kubectl, folder / "watch.log", renewals, seconds)
     finally:
         proxy.stop()
         port.release()
@@ -123,88 +123,99 @@ def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> R
 
 def prepare(plane: ControlPlane, connectors: Path, seconds: int) -> None:
     """An account that may do all in its namespace, another that may mint its tokens and nothing else, a Connector."""
-    plane.new_namespace(NAMESPACE)
-    for name in (ACCOUNT, MINTER):
-        plane.new_service_account(NAMESPACE, name)
+    plane.create_namespace(NAMESPACE)
+    for name in (ACCOUNT, ISSUER_ACCOUNT):
+        plane.create_service_account(NAMESPACE, name)
     create = ("create", "rolebinding")
     plane.kubectl(*create, ACCOUNT, "--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:{ACCOUNT}",
                   namespace=NAMESPACE)  # fmt: skip
-    plane.kubectl("create", "role", MINTER, "--verb=create", "--resource=serviceaccounts/token",
+    plane.kubectl("create", "role", ISSUER_ACCOUNT, "--verb=create", "--resource=serviceaccounts/token",
                   f"--resource-name={ACCOUNT}", namespace=NAMESPACE)  # fmt: skip
-    plane.kubectl(*create, MINTER, f"--role={MINTER}", f"--serviceaccount={NAMESPACE}:{MINTER}", namespace=NAMESPACE)
-    token = plane.mint_token(NAMESPACE, MINTER, lifetime=7 * 24 * 3600)
+    plane.kubectl(
+        *create,
+        ISSUER_ACCOUNT,
+        f"--role={ISSUER_ACCOUNT}",
+        f"--serviceaccount={NAMESPACE}:{ISSUER_ACCOUNT}",
+        namespace=NAMESPACE,
+    )
+    token = plane.issue_token(NAMESPACE, ISSUER_ACCOUNT, lifetime=7 * 24 * 3600)
     namespace, _, name = CONNECTOR.partition("/")
-    auth = minting(f"{NAMESPACE}/{ACCOUNT}", secret=name, seconds=seconds)
-    write(
+    auth = service_account_token_auth(f"{NAMESPACE}/{ACCOUNT}", secret=name, seconds=seconds)
+    write_manifests(
         connectors,
         connector(name, plane.url, namespace=namespace, auth=auth),
         secret(name, namespace=namespace, token=token, ca=plane.ca_pem),
     )
 
 
-def work(plane: ControlPlane, kubectl: Kubectl, seen: Path, renewals: int, seconds: int) -> Run:
-    run = Run()
-    step(kubectl, run)
+def run_pipeline(plane: ControlPlane, kubectl: Kubectl, watch_log: Path, renewals: int, seconds: int) -> PipelineRun:
+    run = PipelineRun()
+    run_step(kubectl, run)
     command = kubectl.command("get", "configmap", "pipeline", "--watch", "-o", 'jsonpath={.data.step}{"\\n"}',
                               namespace=NAMESPACE)  # fmt: skip
     with (
-        seen.open("w") as out,
+        watch_log.open("w") as out,
         subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=kubectl.environment) as watch,
     ):
         try:
-            follow(plane, kubectl, run, watch, renewals, time.monotonic() + seconds * (renewals + 1) + SLACK)
-            time.sleep(STEP)
+            follow(plane, kubectl, run, watch, renewals, time.monotonic() + seconds * (renewals + 1) + EXTRA_SECONDS)
+            time.sleep(STEP_INTERVAL)
         finally:
             watch.terminate()
-    lines = seen.read_text().split()
-    run.missed = [number for number in range(1, run.steps + 1) if str(number) not in lines]
-    run.minted_at, run.used = audited(plane.audit_log)
+    lines = watch_log.read_text().split()
+    run.missed_steps = [number for number in range(1, run.steps + 1) if str(number) not in lines]
+    run.issued_at, run.requests_by_token = read_audit_log(plane.audit_log)
     return run
 
 
 def follow(
-    plane: ControlPlane, kubectl: Kubectl, run: Run, watch: subprocess.Popen[bytes], renewals: int, deadline: float
+    plane: ControlPlane,
+    kubectl: Kubectl,
+    run: PipelineRun,
+    watch: subprocess.Popen[bytes],
+    renewals: int,
+    deadline: float,
 ) -> None:
     """Steps until the last token has served AFTER of them."""
-    left = AFTER
+    left = FINAL_STEPS
     while left and time.monotonic() < deadline:
-        time.sleep(STEP)
-        step(kubectl, run)
+        time.sleep(STEP_INTERVAL)
+        run_step(kubectl, run)
         if watch.poll() is not None:
             run.errors.append(f"the watch ended at step {run.steps}")
             return
-        left -= len(audited(plane.audit_log)[1]) > renewals
+        left -= len(read_audit_log(plane.audit_log)[1]) > renewals
 
 
-def step(kubectl: Kubectl, run: Run) -> None:
+def run_step(kubectl: Kubectl, run: PipelineRun) -> None:
     run.steps += 1
-    wanted = {
+    manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "pipeline"},
         "data": {"step": str(run.steps)},
     }
     apply = ("apply", "--server-side", "-f", "-")
-    for arguments, stdin in ((apply, json.dumps(wanted)), (("get", "configmap", "pipeline", "-o", "name"), None)):
-        done = kubectl.run(*arguments, namespace=NAMESPACE, stdin=stdin)
-        if done.returncode or done.stderr:
-            run.errors.append(f"step {run.steps}: {done.stderr.strip()}")
+    for arguments, stdin in ((apply, json.dumps(manifest)), (("get", "configmap", "pipeline", "-o", "name"), None)):
+        result = kubectl.run(*arguments, namespace=NAMESPACE, stdin=stdin)
+        if result.returncode or result.stderr:
+            run.errors.append(f"step {run.steps}: {result.stderr.strip()}")
 
 
-def audited(log: Path) -> tuple[list[float], dict[str, int]]:
+def read_audit_log(log: Path) -> tuple[list[float], dict[str, int]]:
     """When tokens were granted, and how many requests each has served."""
-    minted, used = [], dict[str, int]()
+    issued_at, requests_by_token = [], dict[str, int]()
     for line in log.read_text().splitlines():
         if f":{NAMESPACE}:{ACCOUNT}" not in line or not line.endswith("}"):
             continue
         event: dict[str, Any] = json.loads(line)
         user = event["user"]
-        if user["username"].endswith(f":{MINTER}"):
-            minted.append(rfc3339.parse_time(event["stageTimestamp"]) or 0.0)
+        if user["username"].endswith(f":{ISSUER_ACCOUNT}"):
+            issued_at.append(rfc3339.parse_time(event["stageTimestamp"]) or 0.0)
         elif user["username"].endswith(f":{ACCOUNT}"):
             (token,) = user["extra"][ID]
-            used[token] = used.get(token, 0) + 1
-    return [round(each - minted[0], 1) for each in minted], used
+            requests_by_token[token] = requests_by_token.get(token, 0) + 1
+    return [round(each - issued_at[0], 1) for each in issued_at], requests_by_token
 
 
 if __name__ == "__main__":

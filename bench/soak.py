@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import aimed, ours
-from bench.place import Place, place
-from bench.process import Process
+from bench.peers.ours import for_connector, start_proxy
+from bench.place import Testbed, open_testbed
+from bench.process import MeasuredProcess
 
 GAUGE = Path(__file__).parent / "inside" / "gauge.py"
 SETTLE_SECONDS = 30.0
-PATIENCE = 10
+PROXY_TIMEOUT = 10
 """Seconds that the proxy gives silent clients, and targets that do not shake hands."""
 SAMPLE_SECONDS = 1.0
 STALL_MS = 20.0
@@ -32,51 +32,51 @@ class Samples:
 
     rows: list[tuple[float, float, int, float]] = field(default_factory=list)
 
-    def middle_to_end(self) -> float:
+    def second_half_growth(self) -> float:
         """MB that the resident memory grew by from the middle of the soak to its end (peaks of tenths)."""
         tenth = max(1, len(self.rows) // 10)
         half = len(self.rows) // 2
         return max(row[1] for row in self.rows[-tenth:]) - max(row[1] for row in self.rows[half : half + tenth])
 
 
-def soak(scene: Place, *, seconds: int, clients: int, patience: int = PATIENCE) -> dict[str, Any]:
+def run_soak(scene: Testbed, *, seconds: int, clients: int, proxy_timeout: int = PROXY_TIMEOUT) -> dict[str, Any]:
     """How actions ended, what the proxy held before and after, its loop from inside, and one sample a second.
 
     A smaller patience makes it shorter: some clients wait until the proxy gives them up.
     """
     gauge = scene.directory / "gauge.json"
-    times = {"connector_client_timeout": str(patience), "connector_connect_timeout": str(patience)}
-    proxy = ours(scene, name="soak", options=times, scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
+    times = {"connector_client_timeout": str(proxy_timeout), "connector_connect_timeout": str(proxy_timeout)}
+    proxy = start_proxy(scene, name="soak", options=times, scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
     try:
-        _load(scene, proxy, seconds=3, clients=20)  # what is made once (contexts, certificates) is no leak
-        rest = _rest(proxy, None, gauge, 1.5 * patience)
+        _run_load(scene, proxy, seconds=3, clients=20)  # what is made once (contexts, certificates) is no leak
+        at_rest = _wait_for_rest(proxy, None, gauge, 1.5 * proxy_timeout)
         with _sampled(proxy) as samples:
-            outcomes = _load(scene, proxy, seconds=seconds, clients=clients)
-        after = _rest(proxy, rest, gauge, SETTLE_SECONDS)
-        return {"seconds": seconds, "clients": clients, **outcomes, "before": rest, "after": after,
+            outcomes = _run_load(scene, proxy, seconds=seconds, clients=clients)
+        after = _wait_for_rest(proxy, at_rest, gauge, SETTLE_SECONDS)
+        return {"seconds": seconds, "clients": clients, **outcomes, "before": at_rest, "after": after,
                 "gauge": json.loads(gauge.read_text()), "samples": samples.rows}  # fmt: skip
     finally:
         proxy.process.stop()
 
 
-def _load(scene: Place, proxy: Endpoint, *, seconds: int, clients: int) -> dict[str, Any]:
-    faulty = aimed(proxy, scene, "faulty")
+def _run_load(scene: Testbed, proxy: Endpoint, *, seconds: int, clients: int) -> dict[str, Any]:
+    faulty = for_connector(proxy, scene, "faulty")
     args: list[str | Path] = [scene.programs.load, "-proxy", proxy.proxy, "-target", proxy.target, "-ca", proxy.ca]
     args += ["-faulty", faulty.target, "-denied", scene.blackhole]
     args += ["-clients", str(clients), "-duration", f"{seconds}s", "soak"]
     env = {"BENCH_PROXY_AUTH": proxy.auth, "BENCH_FAULTY_AUTH": faulty.auth}
-    load = Process(args, scene.directory / "load.log", env=env, pipes=True)
+    load = MeasuredProcess(args, scene.directory / "load.log", env=env, pipes=True)
     try:
-        if load.hear() != "ready":
+        if load.read_line() != "ready":
             raise RuntimeError("the load generator is not ready")
-        load.say()
-        result: dict[str, Any] = json.loads(load.hear())["result"]
+        load.send_line()
+        result: dict[str, Any] = json.loads(load.read_line())["result"]
     finally:
         load.stop()
     return result
 
 
-def _rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path, seconds: float) -> dict[str, Any]:
+def _wait_for_rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path, seconds: float) -> dict[str, Any]:
     """Files, tasks and memory once nothing moves any more: after so long, or as soon as it is what was there before."""
     deadline = time.monotonic() + seconds
     while True:
@@ -96,7 +96,9 @@ def _sampled(proxy: Endpoint) -> Iterator[Samples]:
     def sample() -> None:
         while not stop.wait(SAMPLE_SECONDS):
             usage = proxy.process.usage()
-            samples.rows.append((time.monotonic() - start, usage.rss / 1e6, usage.fds, _health(proxy.admin)))
+            samples.rows.append(
+                (time.monotonic() - start, usage.rss / 1e6, usage.fds, _health_milliseconds(proxy.admin))
+            )
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -107,7 +109,7 @@ def _sampled(proxy: Endpoint) -> Iterator[Samples]:
         thread.join()
 
 
-def _health(admin: str) -> float:
+def _health_milliseconds(admin: str) -> float:
     start = time.perf_counter()
     connection = http.client.HTTPConnection(admin, timeout=30)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
@@ -116,18 +118,18 @@ def _health(admin: str) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def errors_and_leaks(report: dict[str, Any]) -> Iterator[str]:
+def find_errors_and_leaks(report: dict[str, Any]) -> Iterator[str]:
     if report["unexplained"]:
         yield f"{report['unexplained']} outcomes that no injected fault explains: {report['examples'][:3]}"
     for what in ("fds", "tasks"):
         if report["after"][what] > report["before"][what]:
             yield f"{what}: {report['before'][what]} before, {report['after'][what]} after"
     samples = Samples(report["samples"])
-    if samples.rows and samples.middle_to_end() > LEAK_MB:
-        yield f"resident memory grew by {samples.middle_to_end():.0f} MB in the second half"
+    if samples.rows and samples.second_half_growth() > LEAK_MB:
+        yield f"resident memory grew by {samples.second_half_growth():.0f} MB in the second half"
 
 
-def stalls(report: dict[str, Any]) -> Iterator[str]:
+def find_stalls(report: dict[str, Any]) -> Iterator[str]:
     for name, (count, wall, own) in report["gauge"]["stalls"].items():
         if own > STALL_MS:
             yield f"{name} held the loop for {own:.0f} ms ({wall:.0f} with waiting for a core; {count} stalls)"
@@ -153,9 +155,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
-    with place() as scene:
-        report = soak(scene, seconds=options.seconds, clients=options.clients)
-    problems = [*errors_and_leaks(report), *stalls(report)]
+    with open_testbed() as scene:
+        report = run_soak(scene, seconds=options.seconds, clients=options.clients)
+    problems = [*find_errors_and_leaks(report), *find_stalls(report)]
     _print(report, problems)
     if options.json:
         figures = {name: value for name, value in report.items() if name != "samples"}

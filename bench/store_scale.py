@@ -26,7 +26,7 @@ from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
 from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 from lab.control_plane import ControlPlane
-from lab.scratch import scratch
+from lab.scratch import scratch_folder
 
 NAMESPACES: Final = 20
 WRITERS: Final = 16
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--read", metavar="KUBECONFIG", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
-        print(json.dumps(asyncio.run(read(options.read, options.connectors))))  # noqa: T201 - the figures are the output
+        print(json.dumps(asyncio.run(measure_reader(options.read, options.connectors))))  # noqa: T201 - the figures are the output
         return 0
     figures = measure(options.connectors)
     text = json.dumps(figures, indent=2)
@@ -57,23 +57,23 @@ def main() -> int:
 
 
 def measure(connectors: int) -> dict[str, Any]:
-    with scratch() as folder, ControlPlane(folder) as plane:
+    with scratch_folder() as folder, ControlPlane(folder) as plane:
         plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "crds"))
         for number in range(NAMESPACES):
-            plane.new_namespace(f"team-{number}")
-        asyncio.run(fill(str(plane.kubeconfig), connectors))
+            plane.create_namespace(f"team-{number}")
+        asyncio.run(create_objects(str(plane.kubeconfig), connectors))
         command = [sys.executable, "-m", "bench.store_scale", "--connectors", str(connectors), "--read"]
-        done = subprocess.run([*command, str(plane.kubeconfig)], check=True, capture_output=True, text=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
+        result = subprocess.run([*command, str(plane.kubeconfig)], check=True, capture_output=True, text=True)
+    figures: dict[str, Any] = json.loads(result.stdout)
     return figures
 
 
-async def fill(kubeconfig: str, connectors: int) -> None:
+async def create_objects(kubeconfig: str, connectors: int) -> None:
     """Create them all, with the definitions served first."""
     async with KubeClient(await config.load_configuration(kubeconfig=kubeconfig)) as client:
         while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - a server tells nobody
             await asyncio.sleep(0.1)
-        work = objects(connectors)
+        work = make_objects(connectors)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
                 tasks.create_task(write(client, work))
@@ -84,16 +84,16 @@ async def write(client: KubeClient, work: Iterator[tuple[Resource, dict[str, Any
         await client.create(kind.path(obj["metadata"]["namespace"]), obj)
 
 
-def objects(connectors: int) -> Iterator[tuple[Resource, dict[str, Any]]]:
+def make_objects(connectors: int) -> Iterator[tuple[Resource, dict[str, Any]]]:
     for number in range(connectors):
-        key = key_of(number)
+        key = connector_key(number)
         metadata = {"name": key.name, "namespace": key.namespace}
         yield SECRETS, {"metadata": metadata, "type": BEARER_TOKEN_SECRET, "stringData": {"token": f"{TOKEN}{number}"}}
         yield CONNECTORS, connector(number)
 
 
 def connector(number: int, port: int = 6443) -> dict[str, Any]:
-    key = key_of(number)
+    key = connector_key(number)
     return {
         "apiVersion": f"{CONNECTORS.group}/{CONNECTORS.version}",
         "kind": "Connector",
@@ -106,56 +106,56 @@ def connector(number: int, port: int = 6443) -> dict[str, Any]:
     }
 
 
-def key_of(number: int) -> ObjectKey:
+def connector_key(number: int) -> ObjectKey:
     return ObjectKey(f"team-{number % NAMESPACES}", f"cluster-{number}")
 
 
-async def read(kubeconfig: str, connectors: int) -> dict[str, Any]:
+async def measure_reader(kubeconfig: str, connectors: int) -> dict[str, Any]:
     """What the proxy does at start, measured."""
     store = Store()
-    started = time.perf_counter()
+    started_at = time.perf_counter()
     async with KubeClient(await config.load_configuration(kubeconfig=kubeconfig)) as client:
         source = ClusterWatches(client, store, system_namespace="connectors-system")
         task = asyncio.create_task(source.run())
         while not store.synced:  # noqa: ASYNC110 - it is what is measured
             await asyncio.sleep(0.01)
-        synced = time.perf_counter() - started
-        usable = sum(isinstance(store.get(key_of(number)), Target) for number in range(connectors))
-        lookup = look_up(store, connectors)
-        shown = await changes(client, store)
+        synced_seconds = time.perf_counter() - started_at
+        usable = sum(isinstance(store.get(connector_key(number)), Target) for number in range(connectors))
+        lookup_seconds = measure_lookup(store, connectors)
+        change_delays = await measure_changes(client, store)
         task.cancel()
     return {
         "connectors": connectors,
         "usable": usable,
-        "synced_s": round(synced, 2),
+        "synced_s": round(synced_seconds, 2),
         "resident_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "lookup_us": round(lookup * 1e6, 3),
-        "change_visible_ms_median": round(statistics.median(shown) * 1e3, 1),
-        "change_visible_ms_max": round(max(shown) * 1e3, 1),
+        "lookup_us": round(lookup_seconds * 1e6, 3),
+        "change_visible_ms_median": round(statistics.median(change_delays) * 1e3, 1),
+        "change_visible_ms_max": round(max(change_delays) * 1e3, 1),
     }
 
 
-def look_up(store: Store, connectors: int) -> float:
+def measure_lookup(store: Store, connectors: int) -> float:
     """Seconds per lookup of a known key."""
-    keys = [key_of(number % connectors) for number in range(LOOKUPS)]
-    started = time.perf_counter()
+    keys = [connector_key(number % connectors) for number in range(LOOKUPS)]
+    started_at = time.perf_counter()
     for key in keys:
         store.get(key)
-    return (time.perf_counter() - started) / LOOKUPS
+    return (time.perf_counter() - started_at) / LOOKUPS
 
 
-async def changes(client: KubeClient, store: Store) -> Sequence[float]:
+async def measure_changes(client: KubeClient, store: Store) -> Sequence[float]:
     """Seconds from the API server's answer to a changed address until a lookup gives it."""
-    shown = []
+    delays = []
     for number in range(CHANGES):
-        key = key_of(number)
+        key = connector_key(number)
         patch = {"spec": connector(number, port=7000 + number)["spec"]}
         await client.patch(CONNECTORS.path(key.namespace, key.name), patch)
-        started = time.perf_counter()
-        while not (isinstance(found := store.get(key), Target) and found.address.port == 7000 + number):  # noqa: ASYNC110 - as above
+        started_at = time.perf_counter()
+        while not (isinstance(target := store.get(key), Target) and target.address.port == 7000 + number):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
-        shown.append(time.perf_counter() - started)
-    return shown
+        delays.append(time.perf_counter() - started_at)
+    return delays
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 OURS = "ours"
 
 
-def table(report: dict[str, Any]) -> str:
+def format_report(report: dict[str, Any]) -> str:
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -23,7 +23,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         for figure in dict.fromkeys(figure for figures in by_peer.values() for figure in figures):
             yield (
                 f"  {figure:28}"
-                + "".join(number(by_peer[name].get(figure)) for name in names)
+                + "".join(format_number(by_peer[name].get(figure)) for name in names)
                 + "".join(
                     _ratio(by_peer[OURS].get(figure), by_peer[name].get(figure))
                     for name in names
@@ -38,7 +38,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from (f"FAILED {failure}" for failure in report["failures"])
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     if value is None:
         return f"{'-':>16}"
     return f"{value:16,.0f}" if value >= 100 else f"{value:16.3g}"

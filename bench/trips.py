@@ -21,12 +21,12 @@ from typing import Any, Final
 
 from addons.net.sockets import CLOSE_TIMEOUTS
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import ours
-from bench.place import Place, place
+from bench.peers.ours import start_proxy
+from bench.place import Testbed, open_testbed
 
-TIMES: Final = 30
+CONNECTIONS: Final = 30
 """No more than are kept of one Connector."""
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 PATH: Final = "/api/v1/namespaces/bench/pods/small"
 GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}
 """Calls and files at most."""
@@ -37,47 +37,47 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--files", action="store_true", help="name the files, with the calls in each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args(arguments)
-    with place() as scene:
-        found = measure(scene)
-    sys.stdout.writelines(table(found, files=options.files))
+    with open_testbed() as scene:
+        counts = measure(scene)
+    sys.stdout.writelines(format_counts(counts, files=options.files))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
-    return 0 if met(found) else 1
+        options.json.write_text(json.dumps(counts, indent=2) + "\n")
+    return 0 if meets_goals(counts) else 1
 
 
-def measure(scene: Place) -> dict[str, dict[str, float]]:
+def measure(scene: Testbed) -> dict[str, dict[str, float]]:
     """Event -> file -> calls an event, of files that at least every second event enters."""
-    told = scene.directory / "trips"
+    counts_file = scene.directory / "trips"
     script = Path(__file__).parent / "inside" / "trips.py"
-    endpoint = ours(scene, scripts=(script,), env={"BENCH_TRIPS": str(told)})
+    endpoint = start_proxy(scene, scripts=(script,), env={"BENCH_TRIPS": str(counts_file)})
     try:
-        events = Events(endpoint)
-        events.everything_once()
+        events = ClientEvents(endpoint)
+        events.warm_up()
         # Until what is left of those connections is forgotten, which is no part of what comes now.
         time.sleep(2 * CLOSE_TIMEOUTS.flush)
-        counter = Counts(endpoint, told)
+        counter = CallCounter(endpoint, counts_file)
         return {
-            "a connection": counter.of(events.open),
-            "CONNECT, warm": counter.of(events.connect),
-            "TLS handshake of the client": counter.of(events.shake_hands),
-            "GET, first": counter.of(events.get),
-            "GET, warm": counter.of(events.get),
-            "its end": counter.of(events.close),
+            "a connection": counter.count(events.open),
+            "CONNECT, warm": counter.count(events.connect),
+            "TLS handshake of the client": counter.count(events.handshake),
+            "GET, first": counter.count(events.get),
+            "GET, warm": counter.count(events.get),
+            "its end": counter.count(events.close),
         }
     finally:
         endpoint.process.stop()
 
 
-def met(found: dict[str, dict[str, float]]) -> bool:
+def meets_goals(counts: dict[str, dict[str, float]]) -> bool:
     """True if no goal is missed."""
     return all(
-        sum(found[name].values()) <= calls and len(found[name]) <= files for name, (calls, files) in GOALS.items()
+        sum(counts[name].values()) <= calls and len(counts[name]) <= files for name, (calls, files) in GOALS.items()
     )
 
 
-def table(found: dict[str, dict[str, float]], *, files: bool) -> list[str]:
+def format_counts(counts: dict[str, dict[str, float]], *, files: bool) -> list[str]:
     lines = [f"{'event':30}{'calls':>8}{'files':>8}\n"]
-    for name, calls in found.items():
+    for name, calls in counts.items():
         goal = "  goal: {} calls, {} files".format(*GOALS[name]) if name in GOALS else ""
         lines.append(f"{name:30}{sum(calls.values()):8.1f}{len(calls):8}{goal}\n")
         if files:
@@ -86,7 +86,7 @@ def table(found: dict[str, dict[str, float]], *, files: bool) -> list[str]:
     return lines
 
 
-class Events:
+class ClientEvents:
     """TIMES connections of a client, and what they do in turn."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -95,61 +95,63 @@ class Events:
         self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self.sockets: list[socket.socket] = []
 
-    def everything_once(self) -> None:
+    def warm_up(self) -> None:
         """So that what is remembered of callers, certificates and targets is."""
-        for event in (self.open, self.connect, self.shake_hands, self.get, self.close):
+        for event in (self.open, self.connect, self.handshake, self.get, self.close):
             event()
 
     def open(self) -> None:
         host, _, port = self.endpoint.proxy.rpartition(":")
-        self.sockets = [socket.create_connection((host, int(port)), PATIENCE) for _ in range(TIMES)]
+        self.sockets = [socket.create_connection((host, int(port)), TIMEOUT) for _ in range(CONNECTIONS)]
 
     def connect(self) -> None:
         target, credentials = self.endpoint.target, b64encode(self.endpoint.auth.encode()).decode()
         fields = f"Host: {target}\r\nUser-Agent: trips\r\nProxy-Authorization: Basic {credentials}\r\n"
-        for each in self.sockets:
-            each.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode())
-            _read_head(each)
+        for connection in self.sockets:
+            connection.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode())
+            _read_head(connection)
 
-    def shake_hands(self) -> None:
+    def handshake(self) -> None:
         host = self.endpoint.target.rpartition(":")[0]
         self.sockets = [self.context.wrap_socket(each, server_hostname=host) for each in self.sockets]
 
     def get(self) -> None:
-        for each in self.sockets:
-            each.sendall(f"GET {PATH} HTTP/1.1\r\nHost: {self.endpoint.target}\r\nUser-Agent: trips\r\n\r\n".encode())
-            _read_answer(each)
+        for connection in self.sockets:
+            connection.sendall(
+                f"GET {PATH} HTTP/1.1\r\nHost: {self.endpoint.target}\r\nUser-Agent: trips\r\n\r\n".encode()
+            )
+            _read_response(connection)
 
     def close(self) -> None:
-        for each in self.sockets:
-            each.close()
+        for connection in self.sockets:
+            connection.close()
 
 
-class Counts:
+class CallCounter:
     """Asks the script in the proxy."""
 
-    def __init__(self, endpoint: Endpoint, told: Path) -> None:
+    def __init__(self, endpoint: Endpoint, counts_file: Path) -> None:
         self.endpoint = endpoint
-        self.told = told
-        self.lines = 0
+        self.counts_file = counts_file
+        self.line_count = 0
 
-    def of(self, event: Callable[[], None]) -> dict[str, float]:
-        self._ask()
+    def count(self, event: Callable[[], None]) -> dict[str, float]:
+        self._read_counts()
         event()
         # The last of the audit lines are written.
         time.sleep(0.2)
-        calls = self._ask()
-        return {file: count / TIMES for file, count in sorted(calls.items()) if count >= TIMES / 2}
+        calls = self._read_counts()
+        return {file: count / CONNECTIONS for file, count in sorted(calls.items()) if count >= CONNECTIONS / 2}
 
-    def _ask(self) -> Counter[str]:
+    def _read_counts(self) -> Counter[str]:
         self.endpoint.process.popen.send_signal(signal.SIGUSR1)
-        self.lines += 1
-        deadline = time.monotonic() + PATIENCE
+        self.line_count += 1
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            found = self.told.read_text().splitlines(keepends=True) if self.told.exists() else []
-            if len(found) >= self.lines and found[self.lines - 1].endswith("\n"):
-                counted: dict[str, Any] = json.loads(found[self.lines - 1])
-                return Counter(counted)
+            lines = self.counts_file.read_text().splitlines(keepends=True) if self.counts_file.exists() else []
+            if len(lines) >= self.line_count and lines[self.line_count - 1].endswith("\n"):
+                counts: dict[str, Any] = json.loads(lines[self.line_count - 1])
+                return Counter(counts)
             time.sleep(0.01)
         raise RuntimeError("the proxy does not tell its calls")
 
@@ -166,7 +168,7 @@ def _read_head(connection: socket.socket) -> bytes:
     return head
 
 
-def _read_answer(connection: socket.socket) -> None:
+def _read_response(connection: socket.socket) -> None:
     head, _, body = _read_head(connection).partition(b"\r\n\r\n")
     size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
     while len(body) < size:

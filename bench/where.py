@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.cases import Case
-from bench.goals import Verdict
+from bench.goals import GoalResult
 from bench.measure import measure
-from bench.peers.ours import ours
-from bench.place import Place, place
+from bench.peers.ours import start_proxy
+from bench.place import Testbed, open_testbed
 from bench.product import ROOT
 
 PATIENCE: Final = 30.0
@@ -34,7 +34,7 @@ Spot = tuple[str, int, str]
 """Of a profile: file (`~` for what is written in C), line and function."""
 
 
-def missed(verdicts: Iterable[Verdict], cases: Iterable[Case]) -> list[Case]:
+def missed(verdicts: Iterable[GoalResult], cases: Iterable[Case]) -> list[Case]:
     """Cases in which time is what is missed, as CPU, latency or speed; of memory a profile says nothing."""
     names = {each.goal.case for each in verdicts if not each.met and "memory" not in each.goal.figure}
     return [case for case in cases if case.name in names]
@@ -42,7 +42,7 @@ def missed(verdicts: Iterable[Verdict], cases: Iterable[Case]) -> list[Case]:
 
 def lines(cases: Iterable[Case]) -> Iterator[str]:
     """To be printed below the goals."""
-    with place() as scene:
+    with open_testbed() as scene:
         for case in cases:
             yield f"\nwhere the time of {case.name!r} goes\n"
             found = shares(*profile(scene, case))
@@ -50,11 +50,11 @@ def lines(cases: Iterable[Case]) -> Iterator[str]:
                 yield f"  {share:6.1%}  {name}\n"
 
 
-def profile(scene: Place, case: Case) -> tuple[Mapping[Spot, float], float]:
+def profile(scene: Testbed, case: Case) -> tuple[Mapping[Spot, float], float]:
     """Seconds of each function's own, by function, and the kernel's share of the CPU."""
     told = scene.directory / "profile"
     script = Path(__file__).parent / "inside" / "profiled.py"
-    peer = ours(scene, name="profiled", scripts=(script,), env={"BENCH_PROFILE": str(told)})
+    peer = start_proxy(scene, name="profiled", scripts=(script,), env={"BENCH_PROFILE": str(told)})
     try:
         asked = peer.direct if case.direct and peer.direct is not None else peer
         measure(scene, asked, case.mode, peak=False, **_part(case, 1 / 4))

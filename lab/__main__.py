@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from types import FrameType
 
 from lab.control_plane import ControlPlane
-from lab.node.isolation import inside, run_isolated
+from lab.node.isolation import is_isolated, run_isolated
 from lab.node.node import Node
-from lab.node.requirements import missing
-from lab.process import ProcessFailedError, tied
+from lab.node.requirements import find_missing
+from lab.process import ProcessFailedError, tie_to_parent
 from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
-from lab.scratch import scratch
+from lab.scratch import scratch_folder
 
 GRACE = 20.0
 """Seconds that CMD has to end after a signal."""
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.verb != "build" and not options.command:
         parser.error("CMD is missing")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _on_signal)
     try:
-        return _do(options)
+        return _run_verb(options)
     except (ProgramsMissingError, ProcessFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -45,30 +45,33 @@ def main(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _do(options: argparse.Namespace) -> int:
+def _run_verb(options: argparse.Namespace) -> int:
     if options.verb == "isolate":
-        return _isolated(options.command)
+        return _run_isolated(options.command)
     programs = node_programs() if options.node else [control_plane_programs()]
     if options.verb == "build":
         return 0
-    if options.node and not inside():
-        return _isolated([sys.executable, "-P", "-m", "lab", "run", "--node", *options.command])
-    with scratch() as folder, Node(folder) if options.node else ControlPlane(folder, programs=programs[0]) as cluster:
+    if options.node and not is_isolated():
+        return _run_isolated([sys.executable, "-P", "-m", "lab", "run", "--node", *options.command])
+    with (
+        scratch_folder() as folder,
+        Node(folder) if options.node else ControlPlane(folder, programs=programs[0]) as cluster,
+    ):
         path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
-        return _run(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
+        return _run_command(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
 
 
-def _isolated(command: Sequence[str]) -> int:
-    if reason := missing():
+def _run_isolated(command: Sequence[str]) -> int:
+    if reason := find_missing():
         raise ProgramsMissingError(reason)
     return run_isolated(command)
 
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+def _run_command(command: Sequence[str], environment: dict[str, str]) -> int:
     if shutil.which(command[0], path=environment["PATH"]) is None:
         sys.stderr.write(f"error: cannot run {command[0]}: no such program\n")
         return 127
-    child = subprocess.Popen(tied(command), env=environment)
+    child = subprocess.Popen(tie_to_parent(command), env=environment)
     try:
         code = child.wait()
         return code if code >= 0 else 128 - code
@@ -82,7 +85,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         raise
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-APPLYING: Final = "?fieldManager=lab&force=true&fieldValidation=Strict"
+APPLY_QUERY: Final = "?fieldManager=lab&force=true&fieldValidation=Strict"
 """https://kubernetes.io/docs/reference/using-api/server-side-apply/"""
-OF_CLUSTERS: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "ConnectorClass", "Namespace"})
+CLUSTER_SCOPED_KINDS: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "ConnectorClass", "Namespace"})
 """Kinds whose objects are in no namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     status: int
     body: bytes
 
@@ -32,41 +32,41 @@ class AdminApi:
         self._context.load_cert_chain(certificate, key)
 
     def request(
-        self, method: str, path: str, body: Any = None, *, patch: str = "merge-patch+json", timeout: float = 30
-    ) -> Answer:
+        self, method: str, path: str, body: Any = None, *, patch_type: str = "merge-patch+json", timeout: float = 30
+    ) -> Response:
         """`body` is sent as JSON, a PATCH as application/`patch`; a server that is away is an OSError."""
         connection = http.client.HTTPSConnection(self._authority, context=self._context, timeout=timeout)
-        kind = f"application/{patch if method == 'PATCH' else 'json'}"
-        headers = {} if body is None else {"Content-Type": kind}
+        content_type = f"application/{patch_type if method == 'PATCH' else 'json'}"
+        headers = {} if body is None else {"Content-Type": content_type}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            return Answer(status=response.status, body=response.read())
+            return Response(status=response.status, body=response.read())
         except http.client.HTTPException as error:
             raise ConnectionError(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
 
-    def must(self, method: str, path: str, body: Any = None, *, patch: str = "merge-patch+json") -> Any:
+    def call(self, method: str, path: str, body: Any = None, *, patch_type: str = "merge-patch+json") -> Any:
         """The answer's JSON; a status of 400 or more is a RuntimeError with the server's own words."""
-        answer = self.request(method, path, body, patch=patch)
-        if answer.status >= 400:
-            raise RuntimeError(f"{method} {path}: {answer.status} {answer.body.decode(errors='replace')}")
-        return answer.json()
+        response = self.request(method, path, body, patch_type=patch_type)
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path}: {response.status} {response.body.decode(errors='replace')}")
+        return response.json()
 
-    def apply(self, *objects: dict[str, Any], namespace: str = "") -> None:
+    def apply(self, *manifests: dict[str, Any], namespace: str = "") -> None:
         """What `kubectl apply --server-side` does, without the twentieth of a second that each kubectl computes.
 
         Those that name no namespace go into `namespace`.
         """
-        for each in objects:
-            self.must("PATCH", _path(each, namespace) + APPLYING, each, patch="apply-patch+yaml")
+        for manifest in manifests:
+            self.call("PATCH", _object_path(manifest, namespace) + APPLY_QUERY, manifest, patch_type="apply-patch+yaml")
 
 
-def _path(manifest: dict[str, Any], namespace: str) -> str:
+def _object_path(manifest: dict[str, Any], namespace: str) -> str:
     """Of an object of a kind that tests make: plurals are regular."""
     version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
-    space = "" if kind in OF_CLUSTERS else metadata.get("namespace", namespace)
-    inside = f"/namespaces/{space}" if space else ""
-    return f"{root}{inside}/{kind.lower()}{'es' if kind.endswith('s') else 's'}/{metadata['name']}"
+    object_namespace = "" if kind in CLUSTER_SCOPED_KINDS else metadata.get("namespace", namespace)
+    namespace_path = f"/namespaces/{object_namespace}" if object_namespace else ""
+    return f"{root}{namespace_path}/{kind.lower()}{'es' if kind.endswith('s') else 's'}/{metadata['name']}"

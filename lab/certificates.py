@@ -14,7 +14,7 @@ _DAY = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issued:
+class KeyPair:
     """A certificate with its key; `chain` is what a server sends after its own certificate."""
 
     certificate: x509.Certificate
@@ -34,52 +34,52 @@ class Issued:
     @property
     def combined_pem(self) -> bytes:
         """Key, certificate and chain in one text, as `SSLContext.load_cert_chain` reads them from one file."""
-        rest = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.chain)
-        return self.key_pem + self.pem + rest
+        chain_pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.chain)
+        return self.key_pem + self.pem + chain_pem
 
 
-def make_ca(name: str = "test CA", *, issuer: Issued | None = None, bare: bool = False) -> Issued:
+def make_ca(name: str = "test CA", *, issuer: KeyPair | None = None, without_key_usage: bool = False) -> KeyPair:
     """A CA, self-signed without `issuer`. `bare`: basic constraints only, as older tools made them."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(name, key, issuer)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    if not bare:
-        builder = builder.add_extension(SIGNER, critical=True)
-    signed = builder.sign(issuer.key if issuer else key, hashes.SHA256())
-    return Issued(certificate=signed, key=key, chain=(issuer.certificate, *issuer.chain) if issuer else ())
+    if not without_key_usage:
+        builder = builder.add_extension(CA_KEY_USAGE, critical=True)
+    certificate = builder.sign(issuer.key if issuer else key, hashes.SHA256())
+    return KeyPair(certificate=certificate, key=key, chain=(issuer.certificate, *issuer.chain) if issuer else ())
 
 
-def cross_signed(ca: Issued, issuer: Issued) -> Issued:
+def cross_sign(ca: KeyPair, issuer: KeyPair) -> KeyPair:
     """The key and the name of `ca` in a certificate that `issuer` signs, as after a rotation."""
-    own = ca.certificate
-    names = x509.CertificateBuilder().subject_name(own.subject).issuer_name(issuer.certificate.subject)
+    certificate = ca.certificate
+    names = x509.CertificateBuilder().subject_name(certificate.subject).issuer_name(issuer.certificate.subject)
     builder = (
-        names.public_key(own.public_key())
+        names.public_key(certificate.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(own.not_valid_before_utc)
-        .not_valid_after(own.not_valid_after_utc)
+        .not_valid_before(certificate.not_valid_before_utc)
+        .not_valid_after(certificate.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )
-    signed = builder.sign(issuer.key, hashes.SHA256())
-    return Issued(certificate=signed, key=ca.key, chain=(issuer.certificate, *issuer.chain))
+    cross_certificate = builder.sign(issuer.key, hashes.SHA256())
+    return KeyPair(certificate=cross_certificate, key=ca.key, chain=(issuer.certificate, *issuer.chain))
 
 
 def make_leaf(
-    ca: Issued | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
-) -> Issued:
+    ca: KeyPair | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
+) -> KeyPair:
     """A server's certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(name, key, ca, expired=expired)
     if hosts:
         names = x509.SubjectAlternativeName([_general_name(each) for each in hosts])
         builder = builder.add_extension(names, critical=False)
-    signed = builder.sign(ca.key if ca else key, hashes.SHA256())
-    return Issued(
-        certificate=signed, key=key, chain=(ca.certificate, *ca.chain) if ca is not None and send_chain else ()
+    certificate = builder.sign(ca.key if ca else key, hashes.SHA256())
+    return KeyPair(
+        certificate=certificate, key=key, chain=(ca.certificate, *ca.chain) if ca is not None and send_chain else ()
     )
 
 
-SIGNER = x509.KeyUsage(
+CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
     key_encipherment=False,
@@ -93,7 +93,7 @@ SIGNER = x509.KeyUsage(
 
 
 def _builder(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: Issued | None, *, expired: bool = False
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: KeyPair | None, *, expired: bool = False
 ) -> x509.CertificateBuilder:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)

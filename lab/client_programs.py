@@ -16,12 +16,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.process import tied
-from lab.programs import CLIENTS, OPERATOR, ProgramsMissingError, built, cache_root, follow, say
+from lab.process import tie_to_parent
+from lab.programs import (
+    CLIENTS,
+    OPERATOR,
+    ProgramsMissingError,
+    cache_root,
+    ensure_programs,
+    report_progress,
+    run_with_progress,
+)
 
 PINS = Path(__file__).parents[1] / "scripts" / "clients"
 COLLECTION = "ansible_collections/kubernetes/core/"
-_WHOLE = "whole"
+_COMPLETE_MARKER = "whole"
 """A file that is there once everything else is."""
 
 
@@ -36,7 +44,7 @@ class Ecosystem:
     tool: str
     hint: str
     build: Callable[[Path, Path], None]
-    pinned: str = "**/*"
+    pinned_files: str = "**/*"
 
     @property
     def pins(self) -> Path:
@@ -45,15 +53,15 @@ class Ecosystem:
     @property
     def cache(self) -> Path:
         digest = hashlib.sha256(self.tool.encode())
-        for source in sorted(path for path in self.pins.glob(self.pinned) if path.is_file()):
+        for source in sorted(path for path in self.pins.glob(self.pinned_files) if path.is_file()):
             digest.update(str(source.relative_to(self.pins)).encode() + source.read_bytes())
         return cache_root() / f"client-{self.folder}-{digest.hexdigest()[:16]}"
 
 
-def ready(ecosystem: Ecosystem) -> Path:
+def ensure_clients(ecosystem: Ecosystem) -> Path:
     """Its cache folder, whole; built now if it is not there yet."""
     cache = ecosystem.cache
-    if not (cache / _WHOLE).exists():
+    if not (cache / _COMPLETE_MARKER).exists():
         if shutil.which(ecosystem.tool) is None:
             raise ProgramsMissingError(
                 f"no {ecosystem.tool} on PATH for the client in {ecosystem.folder}: {ecosystem.hint}"
@@ -61,36 +69,38 @@ def ready(ecosystem: Ecosystem) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache.parent / f"{cache.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (cache / _WHOLE).exists():
+            if not (cache / _COMPLETE_MARKER).exists():
                 _build(ecosystem, cache)
     return cache
 
 
-def build() -> None:
+def build_all() -> None:
     """All of them, and what Go builds."""
-    built(CLIENTS, ["client"])
-    built(OPERATOR, ["operator"])
+    ensure_programs(CLIENTS, ["client"])
+    ensure_programs(OPERATOR, ["operator"])
     for ecosystem in ECOSYSTEMS:
-        ready(ecosystem)
+        ensure_clients(ecosystem)
 
 
 def _build(ecosystem: Ecosystem, cache: Path) -> None:
-    started = time.monotonic()
-    say(f"building the client in {ecosystem.folder} (once; it stays in {cache})")
-    for each in cache.iterdir():
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    started_at = time.monotonic()
+    report_progress(f"building the client in {ecosystem.folder} (once; it stays in {cache})")
+    for path in cache.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     ecosystem.build(ecosystem.pins, cache)
-    (cache / _WHOLE).touch()
-    say(f"built the client in {ecosystem.folder} in {time.monotonic() - started:.0f} s")
+    (cache / _COMPLETE_MARKER).touch()
+    report_progress(f"built the client in {ecosystem.folder} in {time.monotonic() - started_at:.0f} s")
 
 
 def _python(pins: Path, cache: Path) -> None:
     """A venv, because Ansible starts programs of its own; beside it one collection of the package that has them all."""
-    run([sys.executable, "-m", "venv", str(cache / "venv")], cache)
+    run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
     pip = [str(cache / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check"]
-    locked = ["--only-binary=:all:", "--require-hashes", "-r"]
-    run([*pip, "install", *locked, str(pins / "requirements.lock")], cache)
-    run([*pip, "download", "--no-deps", "-d", str(cache), *locked, str(pins / "collection.lock")], cache)
+    pip_options = ["--only-binary=:all:", "--require-hashes", "-r"]
+    run_with_output([*pip, "install", *pip_options, str(pins / "requirements.lock")], cache)
+    run_with_output(
+        [*pip, "download", "--no-deps", "-d", str(cache), *pip_options, str(pins / "collection.lock")], cache
+    )
     [wheel] = cache.glob("ansible-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(cache, [name for name in archive.namelist() if name.startswith(COLLECTION)])
@@ -99,46 +109,48 @@ def _python(pins: Path, cache: Path) -> None:
 
 def _javascript(pins: Path, cache: Path) -> None:
     shutil.copytree(pins, cache, dirs_exist_ok=True)
-    run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=http"], cache)
+    run_with_output(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=http"], cache)
 
 
 def _java(pins: Path, cache: Path) -> None:
     maven = ["mvn", "--batch-mode", "--strict-checksums", "-f", str(pins / "pom.xml"), f"-Dcache={cache}"]
-    run([*maven, "package"], cache)
+    run_with_output([*maven, "package"], cache)
 
 
 def _rust(pins: Path, cache: Path) -> None:
     source = cache / "source"
     shutil.copytree(pins, source)
-    run(["cargo", "generate-lockfile"], source)
+    run_with_output(["cargo", "generate-lockfile"], source)
     lock = source / "Cargo.lock"
-    lock.write_text(with_registry((pins / "crates.lock").read_text(), lock.read_text()))
-    run(["cargo", "build", "--locked"], source)
+    lock.write_text(add_registry((pins / "crates.lock").read_text(), lock.read_text()))
+    run_with_output(["cargo", "build", "--locked"], source)
     (source / "target" / "debug" / "with-kube-rs").rename(cache / "with-kube-rs")
     shutil.rmtree(source)
 
 
-def with_registry(pinned: str, resolved: str) -> str:
+def add_registry(pinned: str, resolved: str) -> str:
     """Cargo.lock of crates.lock, which is the same without `source`: the registry that Cargo itself has just named."""
     [registry] = set(re.findall(r"^source = .*$", resolved, re.MULTILINE))
     return re.sub(r"^checksum = ", f"{registry}\nchecksum = ", pinned, flags=re.MULTILINE)
 
 
-PYTHON = Ecosystem(folder="python", tool="python3", hint="install Python", build=_python, pinned="*.lock")
+PYTHON = Ecosystem(folder="python", tool="python3", hint="install Python", build=_python, pinned_files="*.lock")
 JAVASCRIPT = Ecosystem(folder="javascript", tool="npm", hint="install Node.js", build=_javascript)
 JAVA = Ecosystem(folder="java", tool="mvn", hint="install a JDK and Maven", build=_java)
 RUST = Ecosystem(folder="rust", tool="cargo", hint="install Rust (rustup)", build=_rust)
 ECOSYSTEMS = (PYTHON, JAVASCRIPT, JAVA, RUST)
 
 
-def run(command: Sequence[str], folder: Path) -> None:
+def run_with_output(command: Sequence[str], folder: Path) -> None:
     """One that says what it does line by line, of which some are shown."""
     environment = os.environ | {"NO_COLOR": "1"}
-    follow(tied(command), folder, environment, lambda count, line: f"{count} lines, now {line[:100]}")
+    run_with_progress(
+        tie_to_parent(command), folder, environment, lambda count, line: f"{count} lines, now {line[:100]}"
+    )
 
 
 if __name__ == "__main__":
     try:
-        build()
+        build_all()
     except ProgramsMissingError as error:
         sys.exit(f"error: {error}")

@@ -12,14 +12,14 @@ from pathlib import Path
 from lab.api import AdminApi
 from lab.etcd import Etcd
 from lab.kubectl import Kubectl, certificate_user, write_kubeconfig
-from lab.pki import Authority, service_account_key
+from lab.pki import CertificateAuthority, create_service_account_key
 from lab.ports import Port
-from lab.process import Process, Started
+from lab.process import Process, Startable
 from lab.programs import control_plane_programs
-from lab.tokens import TokenMint
+from lab.tokens import TokenIssuer
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-SERVICES = "10.96.0.0/16"
+SERVICE_CIDR = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 """Of the Service `kubernetes`."""
 READY_TIMEOUT = 120.0
@@ -27,7 +27,7 @@ READY_TIMEOUT = 120.0
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 
 
-class ControlPlane(Started):
+class ControlPlane(Startable):
     """Starts, stops and disturbs one control plane whose files all lie in `folder`."""
 
     def __init__(
@@ -47,21 +47,21 @@ class ControlPlane(Started):
         self.folder = folder
         self.programs = programs or control_plane_programs()
         folder.mkdir(parents=True, exist_ok=True)
-        self.authority = Authority(folder)
+        self.ca = CertificateAuthority(folder)
         self._port = Port()
         self._address = address
         self._issuer = issuer
         self.url = f"https://{address}:{self._port.number}"
-        self.ca_pem = self.authority.pem
-        self.service_account_key, self._service_account_pub = service_account_key(folder)
-        certificate = self.authority.issue("admin", common_name="admin", groups=["system:masters"])
+        self.ca_pem = self.ca.pem
+        self.service_account_key, self._service_account_public_key = create_service_account_key(folder)
+        certificate = self.ca.issue("admin", common_name="admin", groups=["system:masters"])
         self.kubeconfig = self.write_kubeconfig("admin.kubeconfig", certificate_user(*certificate))
         self.kubectl = Kubectl(self.programs / "kubectl", self.kubeconfig)
-        self.api = AdminApi(self.url, self.authority.certificate, *certificate)
-        self.tokens = TokenMint(self.api, self.service_account_key.read_text(), issuer)
+        self.api = AdminApi(self.url, self.ca.certificate, *certificate)
+        self.token_issuer = TokenIssuer(self.api, self.service_account_key.read_text(), issuer)
         self.audit_log = folder / "audit.log"
         self.etcd = Etcd(folder, self.programs / "etcd")
-        self.apiserver = Process(self._command(arguments), log=folder / "kube-apiserver.log")
+        self.apiserver = Process(self._apiserver_command(arguments), log=folder / "kube-apiserver.log")
 
     def start(self) -> None:
         """Returns when /readyz says ok."""
@@ -70,9 +70,9 @@ class ControlPlane(Started):
 
     def start_apiserver(self) -> None:
         self.apiserver.start()
-        self.apiserver.wait_until(self.ready, timeout=READY_TIMEOUT)
+        self.apiserver.wait_until(self.is_ready, timeout=READY_TIMEOUT)
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             return self.api.request("GET", "/readyz", timeout=5).status == 200
         except OSError:
@@ -108,36 +108,36 @@ class ControlPlane(Started):
             self.apiserver.kill()
         self.start_apiserver()
 
-    def set_right(self) -> None:
+    def recover(self) -> None:
         """Runs and is ready, whatever was done to it; what runs goes on, with its connections and caches."""
         self.resume()
-        self.etcd.set_right()
-        if not self.apiserver.running:
+        self.etcd.recover()
+        if not self.apiserver.is_running:
             self.apiserver.start()
-        self.apiserver.wait_until(self.ready, timeout=READY_TIMEOUT)
+        self.apiserver.wait_until(self.is_ready, timeout=READY_TIMEOUT)
 
     def write_kubeconfig(self, file: str, user: dict[str, str], *, namespace: str = "default") -> Path:
         """A kubeconfig in the folder for this API server: user={"token": …}, or certificate_user(…)."""
         path = self.folder / file
         return write_kubeconfig(path, server=self.url, ca_pem=self.ca_pem, user=user, namespace=namespace)
 
-    def new_namespace(self, name: str) -> str:
+    def create_namespace(self, name: str) -> str:
         """Made at once, with the ServiceAccount `default` that a controller would make."""
-        self.api.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        self.new_service_account(name, "default")
+        self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        self.create_service_account(name, "default")
         return name
 
-    def new_service_account(self, namespace: str, name: str) -> None:
-        self.api.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+    def create_service_account(self, namespace: str, name: str) -> None:
+        self.api.call("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
 
-    def mint_token(
+    def issue_token(
         self, namespace: str, name: str, *, audiences: Sequence[str] = (ISSUER,), lifetime: float = 3600
     ) -> str:
         """A token of an existing ServiceAccount for any number of seconds (TokenRequest gives 600 at least)."""
-        return self.tokens.mint(namespace, name, audiences=audiences, lifetime=lifetime)
+        return self.token_issuer.issue(namespace, name, audiences=audiences, lifetime=lifetime)
 
-    def _command(self, arguments: Sequence[str]) -> list[str]:
-        certificate, key = self.authority.issue(
+    def _apiserver_command(self, arguments: Sequence[str]) -> list[str]:
+        certificate, key = self.ca.issue(
             "apiserver",
             common_name="kube-apiserver",
             hosts=[self._address, "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", "kubernetes.default"],
@@ -150,12 +150,12 @@ class ControlPlane(Started):
             f"--etcd-servers={self.etcd.endpoint}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
-            f"--client-ca-file={self.authority.certificate}",
+            f"--client-ca-file={self.ca.certificate}",
             f"--service-account-issuer={self._issuer}",
-            f"--service-account-key-file={self._service_account_pub}",
+            f"--service-account-key-file={self._service_account_public_key}",
             f"--service-account-signing-key-file={self.service_account_key}",
             "--service-account-extend-token-expiration=false",
-            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-cluster-ip-range={SERVICE_CIDR}",
             "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",

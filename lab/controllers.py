@@ -13,11 +13,11 @@ from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.process import Process
-from lab.waiting import until
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
-SYSTEM = "connectors-system"
-GROUP = "/apis/connectors.alauda.io/v1alpha1"
+SYSTEM_NAMESPACE = "connectors-system"
+API_PATH = "/apis/connectors.alauda.io/v1alpha1"
 
 SETTINGS = {
     "CONNECTORS_PROBE_INTERVAL": "1",
@@ -26,15 +26,15 @@ SETTINGS = {
     "CONNECTORS_TARGETS_DENY": "127.9.0.0/16",
 }
 
-_NUMBERS = itertools.count(1)
+_NUMBER = itertools.count(1)
 
 
 class Controller:
     """One controller process."""
 
     def __init__(self, plane: ControlPlane, environment: Mapping[str, str] = {}) -> None:
-        number = next(_NUMBERS)
-        token = plane.mint_token(SYSTEM, "connectors-controller")
+        number = next(_NUMBER)
+        token = plane.issue_token(SYSTEM_NAMESPACE, "connectors-controller")
         kubeconfig = plane.write_kubeconfig(f"controller-{number}.kubeconfig", {"token": token})
         self._port = Port()
         self.admin = f"http://127.0.0.1:{self._port.number}"
@@ -54,19 +54,19 @@ class Controller:
         self._port.release()
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.admin + path, timeout=10) as answer:  # noqa: S310 - our own http URL
-            text: str = answer.read().decode()
+        with urllib.request.urlopen(self.admin + path, timeout=10) as response:  # noqa: S310 - our own http URL
+            text: str = response.read().decode()
             return text
 
-    def serving(self, path: str = "/healthz") -> bool:
+    def is_serving(self, path: str = "/healthz") -> bool:
         try:
             return self.get(path) == "ok\n"
         except OSError:
             return False
 
-    def metric(self, name: str) -> float:
+    def read_metric(self, name: str) -> float:
         """0 while nobody listens."""
-        if not self.serving():
+        if not self.is_serving():
             return 0.0
         line = next(line for line in self.get("/metrics").splitlines() if line.startswith(name + " "))
         return float(line.split()[1])
@@ -76,7 +76,7 @@ class Controller:
         return self.process.log.read_text()
 
 
-class World:
+class ConnectorCluster:
     """What tests do to objects; each has a namespace of its own."""
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -86,16 +86,18 @@ class World:
         plane.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
-        plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
-    def namespace(self) -> str:
-        return self.plane.new_namespace(f"team-{next(_NUMBERS)}")
+    def create_namespace(self) -> str:
+        return self.plane.create_namespace(f"team-{next(_NUMBER)}")
 
-    def token(self, namespace: str) -> str:
+    def issue_token(self, namespace: str) -> str:
         """A credential for the API server as a target."""
-        return self.plane.mint_token(namespace, "default")
+        return self.plane.issue_token(namespace, "default")
 
-    def put_secret(self, namespace: str, name: str = "s", kind: str | None = None, /, **data: str | bytes) -> None:
+    def put_secret(
+        self, namespace: str, name: str = "s", secret_type: str | None = None, /, **data: str | bytes
+    ) -> None:
         """Keys are given as `ca_crt` for `ca.crt`. An existing one is replaced, its type included."""
         encoded = {
             key.replace("_", "."): base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
@@ -104,56 +106,56 @@ class World:
         self.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         body = {
             "metadata": {"name": name},
-            "type": kind or "connectors.cpaas.io/bearer-token",
+            "type": secret_type or "connectors.cpaas.io/bearer-token",
             "data": encoded,
         }
-        self.api.must("POST", f"/api/v1/namespaces/{namespace}/secrets", body)
+        self.api.call("POST", f"/api/v1/namespaces/{namespace}/secrets", body)
 
     def put_connector(self, namespace: str, name: str = "k8s", *, address: str, **spec: Any) -> None:
         body = manifests.connector(name, address, secret="s", **spec)
-        self.api.must("POST", f"{GROUP}/namespaces/{namespace}/connectors", body)
+        self.api.call("POST", f"{API_PATH}/namespaces/{namespace}/connectors", body)
 
     def patch_connector(self, namespace: str, spec: Mapping[str, Any], name: str = "k8s") -> None:
-        self.api.must("PATCH", f"{GROUP}/namespaces/{namespace}/connectors/{name}", {"spec": spec})
+        self.api.call("PATCH", f"{API_PATH}/namespaces/{namespace}/connectors/{name}", {"spec": spec})
 
     def delete_connector(self, namespace: str, name: str = "k8s") -> None:
-        self.delete(f"{GROUP}/namespaces/{namespace}/connectors/{name}")
+        self.delete(f"{API_PATH}/namespaces/{namespace}/connectors/{name}")
 
-    def connector(self, namespace: str, name: str = "k8s") -> Any:
-        return self.api.must("GET", f"{GROUP}/namespaces/{namespace}/connectors/{name}")
+    def get_connector(self, namespace: str, name: str = "k8s") -> Any:
+        return self.api.call("GET", f"{API_PATH}/namespaces/{namespace}/connectors/{name}")
 
-    def condition(self, namespace: str, kind: str = "Ready", name: str = "k8s") -> dict[str, str]:
+    def get_condition(self, namespace: str, kind: str = "Ready", name: str = "k8s") -> dict[str, str]:
         """Empty while the status is of an earlier spec."""
-        found = self.connector(namespace, name)
-        status = found.get("status") or {}
+        connector = self.get_connector(namespace, name)
+        status = connector.get("status") or {}
         conditions = status.get("conditions", ())
-        fresh = status.get("observedGeneration") == found["metadata"]["generation"]
-        return next((each for each in conditions if fresh and each["type"] == kind), {})
+        is_current = status.get("observedGeneration") == connector["metadata"]["generation"]
+        return next((condition for condition in conditions if is_current and condition["type"] == kind), {})
 
-    def until_condition(
-        self, namespace: str, kind: str, status: str, reason: str = "", *, says: str = "", name: str = "k8s"
+    def wait_for_condition(
+        self, namespace: str, kind: str, status: str, reason: str = "", *, message: str = "", name: str = "k8s"
     ) -> dict[str, str]:
         """What holds and has nothing more to say has the reason AsExpected; others need `reason`."""
         reason = reason or ("AsExpected" if status == "True" else "")
 
-        def found() -> dict[str, str] | None:
-            seen = self.condition(namespace, kind, name)
-            fits = seen.get("status") == status and seen.get("reason", "") == reason
-            return seen if fits and says in seen.get("message", "") else None
+        def matching_condition() -> dict[str, str] | None:
+            condition = self.get_condition(namespace, kind, name)
+            matches = condition.get("status") == status and condition.get("reason", "") == reason
+            return condition if matches and message in condition.get("message", "") else None
 
         try:
-            return until(found, f"{kind}={status} {reason}")
+            return wait_until(matching_condition, f"{kind}={status} {reason}")
         except AssertionError as error:
-            error.add_note(f"status: {self.connector(namespace, name).get('status')}")
+            error.add_note(f"status: {self.get_connector(namespace, name).get('status')}")
             raise
 
-    def service(self, namespace: str, name: str = "c-k8s") -> Any:
-        answer = self.api.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")
-        return answer.json() if answer.status == 200 else None
+    def get_service(self, namespace: str, name: str = "c-k8s") -> Any:
+        response = self.api.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")
+        return response.json() if response.status == 200 else None
 
     def delete(self, path: str) -> None:
         self.api.request("DELETE", path)
 
-    def secret_data(self, name: str) -> dict[str, bytes]:
-        raw = self.api.must("GET", f"/api/v1/namespaces/{SYSTEM}/secrets/{name}")
-        return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}
+    def get_secret_data(self, name: str) -> dict[str, bytes]:
+        secret = self.api.call("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{name}")
+        return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}

@@ -17,9 +17,9 @@ READY_TIMEOUT = 60.0
 class Etcd:
     def __init__(self, folder: Path, program: Path) -> None:
         self._data = folder / "etcd"
-        self._client, self._peer = Port(), Port()
-        self.endpoint = f"http://127.0.0.1:{self._client.number}"
-        peer = f"http://127.0.0.1:{self._peer.number}"
+        self._client_port, self._peer_port = Port(), Port()
+        self.endpoint = f"http://127.0.0.1:{self._client_port.number}"
+        peer = f"http://127.0.0.1:{self._peer_port.number}"
         self.process = Process(
             [
                 program,
@@ -36,7 +36,7 @@ class Etcd:
 
     def start(self) -> None:
         self.process.start()
-        self.process.wait_until(self._healthy, timeout=READY_TIMEOUT)
+        self.process.wait_until(self._is_healthy, timeout=READY_TIMEOUT)
 
     def stop(self) -> None:
         self.process.kill()
@@ -45,17 +45,17 @@ class Etcd:
         self.process.kill()
         self.start()
 
-    def set_right(self) -> None:
+    def recover(self) -> None:
         """Runs and is healthy, whatever was done to it."""
         self.process.signal(signal.SIGCONT)
-        if not self.process.running:
+        if not self.process.is_running:
             self.process.start()
-        self.process.wait_until(self._healthy, timeout=READY_TIMEOUT)
+        self.process.wait_until(self._is_healthy, timeout=READY_TIMEOUT)
 
     def close(self) -> None:
         self.stop()
-        self._client.release()
-        self._peer.release()
+        self._client_port.release()
+        self._peer_port.release()
         shutil.rmtree(self._data, ignore_errors=True)
 
     def compact(self) -> int:
@@ -70,20 +70,20 @@ class Etcd:
 
     def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """https://etcd.io/docs/latest/dev-guide/api_grpc_gateway/"""
-        status, answer = self._request("POST", path, json.dumps(body))
+        status, response = self._request("POST", path, json.dumps(body))
         if status != 200:
-            raise RuntimeError(f"etcd {path}: {status} {answer!r}")
-        value: dict[str, Any] = json.loads(answer)
+            raise RuntimeError(f"etcd {path}: {status} {response!r}")
+        value: dict[str, Any] = json.loads(response)
         return value
 
-    def _healthy(self) -> bool:
+    def _is_healthy(self) -> bool:
         try:
             return self._request("GET", "/health")[0] == 200
         except OSError:
             return False
 
     def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._client.number, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._client_port.number, timeout=30)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()

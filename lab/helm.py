@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.process import without_proxies
+from lab.process import environment_without_proxies
 
 TIMEOUT = 300.0
 """Seconds that one command may take, with what it waits for."""
@@ -19,7 +19,7 @@ class Helm:
     def __init__(self, program: Path, kubeconfig: Path, home: Path) -> None:
         self.program = program
         self.home = home
-        self._environment = without_proxies() | {
+        self._environment = environment_without_proxies() | {
             "PATH": os.environ.get("PATH", os.defpath),
             "KUBECONFIG": str(kubeconfig),
             "HELM_CACHE_HOME": str(home / "cache"),
@@ -29,16 +29,16 @@ class Helm:
 
     def __call__(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         """Its output; AssertionError with what it said if it failed. `values` come as a file does."""
-        done = self.run(*arguments, values=values)
-        assert done.returncode == 0, f"helm {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        result = self.run(*arguments, values=values)
+        assert result.returncode == 0, f"helm {' '.join(arguments)}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
 
     def run(
         self, *arguments: str, values: Mapping[str, Any] | None = None, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
-        given = ["--values", "-"] if values is not None else []
+        values_options = ["--values", "-"] if values is not None else []
         return subprocess.run(
-            [str(self.program), *arguments, *given],
+            [str(self.program), *arguments, *values_options],
             input=json.dumps(values or {}),
             text=True,
             capture_output=True,

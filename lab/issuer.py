@@ -22,12 +22,12 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
-DISCOVERY = "/.well-known/openid-configuration"
-KEYS = "/keys"
-RUNNER = "/idtoken"
-PATIENCE = 30.0
+DISCOVERY_PATH = "/.well-known/openid-configuration"
+KEYS_PATH = "/keys"
+RUNNER_PATH = "/idtoken"
+RESPONSE_TIMEOUT = 30.0
 """Seconds that an answer waits at most."""
 
 
@@ -46,16 +46,16 @@ class SigningKey:
     def jwk(self, *, private: bool = False) -> dict[str, Any]:
         algorithm = jwt.get_algorithm_by_name(self.algorithm)
         key = self.private if private else self.private.public_key()
-        found: dict[str, Any] = json.loads(algorithm.to_jwk(key))
-        return {**found, "kid": self.kid, "use": "sig", "alg": self.algorithm}
+        public_jwk: dict[str, Any] = json.loads(algorithm.to_jwk(key))
+        return {**public_jwk, "kid": self.kid, "use": "sig", "alg": self.algorithm}
 
     def sign(self, claims: Mapping[str, Any], headers: Mapping[str, Any] | None = None) -> str:
-        named = {"kid": self.kid, **(headers or {})}
+        all_headers = {"kid": self.kid, **(headers or {})}
         return jwt.encode(
             dict(claims),
             self.private,
             algorithm=self.algorithm,
-            headers={k: v for k, v in named.items() if v is not None},
+            headers={k: v for k, v in all_headers.items() if v is not None},
         )
 
 
@@ -64,22 +64,22 @@ class TestIssuer:
 
     __test__ = False
 
-    def __init__(self, *, ca: Issued | None = None, path: str = "") -> None:
+    def __init__(self, *, ca: KeyPair | None = None, path: str = "") -> None:
         self.ca = ca or make_ca("issuer CA")
         self.key = SigningKey("k1")
         self.keys = [self.key]
-        self.asked: list[str] = []
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.away = False
+        self.requested_paths: list[str] = []
+        self.responses: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.unavailable = False
         """Answer nothing but 503."""
-        self.ready = threading.Event()
+        self.unblocked = threading.Event()
         """While it is cleared, answers wait."""
-        self.ready.set()
-        self._jobs: dict[str, str] = {}
+        self.unblocked.set()
+        self._repositories: dict[str, str] = {}
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
-        self._server.socket = _tls(make_leaf(self.ca, ["127.0.0.1", "localhost"])).wrap_socket(
+        self._server.socket = _tls_context(make_leaf(self.ca, ["127.0.0.1", "localhost"])).wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False
         )
 
@@ -95,20 +95,28 @@ class TestIssuer:
         self._server.shutdown()
         self._server.server_close()
 
-    def rotate(self, kid: str, *, keep: bool = True) -> None:
+    def rotate(self, kid: str, *, keep_old_keys: bool = True) -> None:
         """Sign with a new key from now on; the old one stays in the key set with `keep`."""
         self.key = SigningKey(kid)
-        self.keys = [*(self.keys if keep else []), self.key]
+        self.keys = [*(self.keys if keep_old_keys else []), self.key]
 
-    def mint(self, *, ttl: float = 600, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
+    def issue_token(self, *, ttl: float = 600, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
         """A token; a claim of None is left out."""
         now = int(time.time())
-        whole = {"iss": self.url, "aud": "connectors", "sub": "somebody", "iat": now, "exp": now + int(ttl)} | claims
-        return self.key.sign({name: value for name, value in whole.items() if value is not None}, headers)
+        all_claims = {
+            "iss": self.url,
+            "aud": "connectors",
+            "sub": "somebody",
+            "iat": now,
+            "exp": now + int(ttl),
+        } | claims
+        return self.key.sign({name: value for name, value in all_claims.items() if value is not None}, headers)
 
-    def github(self, repository: str = "org/app", *, ref: str = "refs/heads/main", audience: str = "connectors") -> str:
+    def issue_github_token(
+        self, repository: str = "org/app", *, ref: str = "refs/heads/main", audience: str = "connectors"
+    ) -> str:
         """Shaped like docs.github.com, "OpenID Connect reference"."""
-        return self.mint(
+        return self.issue_token(
             aud=audience,
             sub=f"repo:{repository}:ref:{ref}",
             repository=repository,
@@ -122,9 +130,9 @@ class TestIssuer:
             jti="6f4f2b9c",
         )
 
-    def gitlab(self, project: str = "group/app", *, audience: str = "connectors") -> str:
+    def issue_gitlab_token(self, project: str = "group/app", *, audience: str = "connectors") -> str:
         """Shaped like docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens"."""
-        return self.mint(
+        return self.issue_token(
             aud=audience,
             sub=f"project_path:{project}:ref_type:branch:ref:main",
             namespace_path=project.partition("/")[0],
@@ -138,43 +146,47 @@ class TestIssuer:
             jti="c0ffee",
         )
 
-    def runner(self, repository: str) -> dict[str, str]:
+    def runner_environment(self, repository: str) -> dict[str, str]:
         """What a job of GitHub Actions with `id-token: write` has in its environment."""
         secret = f"runner-{secrets.token_hex(16)}"
-        self._jobs[f"bearer {secret}"] = repository
+        self._repositories[f"bearer {secret}"] = repository
         return {
-            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{RUNNER}?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{RUNNER_PATH}?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": secret,
         }
 
-    def _of_job(self, path: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
+    def _runner_response(self, path: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
         """docs.github.com, "OpenID Connect reference": the audience is that of the query."""
         scheme, _, secret = authorization.partition(" ")
-        repository = self._jobs.get(f"{scheme.lower()} {secret}")
+        repository = self._repositories.get(f"{scheme.lower()} {secret}")
         if repository is None:
             return 401, {}, b""
         (audience,) = urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["audience"]
-        return 200, {}, json.dumps({"count": 1, "value": self.github(repository, audience=audience)}).encode()
+        return (
+            200,
+            {},
+            json.dumps({"count": 1, "value": self.issue_github_token(repository, audience=audience)}).encode(),
+        )
 
-    def _answer(self, path: str, authorization: str = "") -> tuple[int, dict[str, str], bytes]:
-        if self.away:
+    def _response(self, path: str, authorization: str = "") -> tuple[int, dict[str, str], bytes]:
+        if self.unavailable:
             return 503, {}, b"away"
-        if path in self.answers:
-            return self.answers[path]
-        if path.startswith(f"{self._path}{RUNNER}?"):
-            return self._of_job(path, authorization)
-        if path == self._path + DISCOVERY:
-            return 200, {}, json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS}).encode()
-        if path == self._path + KEYS:
+        if path in self.responses:
+            return self.responses[path]
+        if path.startswith(f"{self._path}{RUNNER_PATH}?"):
+            return self._runner_response(path, authorization)
+        if path == self._path + DISCOVERY_PATH:
+            return 200, {}, json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS_PATH}).encode()
+        if path == self._path + KEYS_PATH:
             return 200, {}, json.dumps({"keys": [each.jwk() for each in self.keys]}).encode()
         return 404, {}, b""
 
     def _handler(issuer: Self) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.asked.append(self.path)
-                issuer.ready.wait(PATIENCE)
-                status, headers, body = issuer._answer(self.path, self.headers.get("Authorization", ""))
+                issuer.requested_paths.append(self.path)
+                issuer.unblocked.wait(RESPONSE_TIMEOUT)
+                status, headers, body = issuer._response(self.path, self.headers.get("Authorization", ""))
                 if not re.search(r"\*/\*|jwk-set\+json", self.headers.get("Accept", "*/*")):
                     # kube-apiserver gives its keys to nobody who asks for application/json.
                     status, body = 406, b""
@@ -196,9 +208,9 @@ class TestIssuer:
         return Handler
 
 
-def _tls(issued: Issued) -> ssl.SSLContext:
+def _tls_context(key_pair: KeyPair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        Path(file.name).write_bytes(issued.combined_pem)
+        Path(file.name).write_bytes(key_pair.combined_pem)
         context.load_cert_chain(file.name)
     return context

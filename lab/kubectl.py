@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab.process import without_proxies
-from lab.waiting import pause
+from lab.process import environment_without_proxies
+from lab.waiting import sleep_before_retry
 
 TIMEOUT = 60.0
 """Seconds that one kubectl command may take."""
@@ -53,20 +53,20 @@ class Kubectl:
     @property
     def environment(self) -> dict[str, str]:
         """The discovery cache lies beside the kubeconfig."""
-        return without_proxies() | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
+        return environment_without_proxies() | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
 
     def apply(self, *manifests: dict[str, Any], namespace: str | None = None) -> None:
         """`kubectl apply` of objects given as Python values; as cluster-admin, AdminApi.apply is quicker."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self("apply", "-f", "-", namespace=namespace, stdin=json.dumps(items))
 
-    def wait_established(self, *crds: str) -> None:
+    def wait_for_crds(self, *crds: str) -> None:
         """Returns when objects of the kinds can be listed, a moment after the conditions say so."""
-        since = time.monotonic()
+        started_at = time.monotonic()
         while self.run("get", ",".join(crds), "--all-namespaces", "--output=name").returncode != 0:
-            if time.monotonic() > since + 2 * TIMEOUT:
+            if time.monotonic() > started_at + 2 * TIMEOUT:
                 raise TimeoutError(f"not served within {2 * TIMEOUT:.0f} s: {', '.join(crds)}")
-            pause(since, least=0.1)
+            sleep_before_retry(started_at, min_interval=0.1)
 
     def json(self, *arguments: str, namespace: str | None = None) -> Any:
         """`kubectl … -o json`, parsed."""

@@ -32,7 +32,7 @@ def secret(name: str, *, namespace: str = "", token: str, ca: str) -> dict[str, 
     }
 
 
-def minting(account: str, *, secret: str, seconds: int | None = None) -> dict[str, Any]:
+def service_account_token_auth(account: str, *, secret: str, seconds: int | None = None) -> dict[str, Any]:
     """`auth` of a Connector whose Secret may mint tokens of `account` (NAMESPACE/NAME) only, each for `seconds`."""
     params: list[dict[str, Any]] = [{"name": "serviceAccount", "value": account}]
     if seconds is not None:
@@ -40,7 +40,7 @@ def minting(account: str, *, secret: str, seconds: int | None = None) -> dict[st
     return {"name": "serviceAccountTokenAuth", "params": params, "secretRef": {"name": secret}}
 
 
-def write(folder: Path, *objects: Mapping[str, Any], file: str = "objects.yaml") -> None:
+def write_manifests(folder: Path, *objects: Mapping[str, Any], file: str = "objects.yaml") -> None:
     """Their file in a folder for the owner alone, made if it is not there; put there at once, so no half is read."""
     folder.mkdir(mode=0o700, exist_ok=True)
     draft = folder.parent / f".{file}"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lab.certificates import SIGNER
+from lab.certificates import CA_KEY_USAGE
 
 LIFETIME = datetime.timedelta(days=2)
 _PEM = serialization.Encoding.PEM
@@ -20,13 +20,13 @@ def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-def write_secret(path: Path, content: bytes) -> Path:
+def write_private_file(path: Path, content: bytes) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(content)
     return path
 
 
-class Authority:
+class CertificateAuthority:
     """A CA in a folder: issue("admin", …) writes admin.crt and admin.key there."""
 
     def __init__(self, folder: Path, name: str = "test-ca") -> None:
@@ -37,13 +37,13 @@ class Authority:
             _builder(self._name, self._key.public_key())
             .issuer_name(self._name)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(SIGNER, critical=True)
+            .add_extension(CA_KEY_USAGE, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         )
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM).decode()
         self.certificate = folder / "ca.crt"
         self.certificate.write_text(self.pem)
-        self.key = write_secret(folder / "ca.key", private_pem(self._key))
+        self.key = write_private_file(folder / "ca.key", private_pem(self._key))
 
     def issue(
         self, file: str, *, common_name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()
@@ -65,7 +65,7 @@ class Authority:
             builder = builder.add_extension(names, critical=False)
         certificate = self.folder / f"{file}.crt"
         certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
-        return certificate, write_secret(self.folder / f"{file}.key", private_pem(key))
+        return certificate, write_private_file(self.folder / f"{file}.key", private_pem(key))
 
 
 def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
@@ -87,9 +87,9 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def service_account_key(folder: Path) -> tuple[Path, Path]:
+def create_service_account_key(folder: Path) -> tuple[Path, Path]:
     """Paths of the private and the public key that ServiceAccount tokens are signed with (RS256)."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = folder / "sa.pub"
     public.write_bytes(key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return write_secret(folder / "sa.key", private_pem(key)), public
+    return write_private_file(folder / "sa.key", private_pem(key)), public

@@ -22,7 +22,7 @@ class Port:
         for offset in range(len(RANGE)):
             self.number = RANGE[(start + offset) % len(RANGE)]
             self._lock = os.open(folder / str(self.number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            if _locked(self._lock) and _bindable(self.number):
+            if _try_lock(self._lock) and _is_bindable(self.number):
                 return
             os.close(self._lock)
         raise OSError(f"no free loopback port in {RANGE}")
@@ -31,7 +31,7 @@ class Port:
         os.close(self._lock)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -39,7 +39,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _bindable(port: int) -> bool:
+def _is_bindable(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

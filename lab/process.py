@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.waiting import pause, until
+from lab.waiting import sleep_before_retry, wait_until
 
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -22,18 +22,18 @@ class ProcessFailedError(RuntimeError):
     """A program of the test's own ended or did not get ready; the message holds the end of its log."""
 
 
-def tied(command: Sequence[str]) -> list[str]:
+def tie_to_parent(command: Sequence[str]) -> list[str]:
     """The command, killed by the kernel when its parent dies however that happens (Linux with util-linux)."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
 
 
-def without_proxies() -> dict[str, str]:
+def environment_without_proxies() -> dict[str, str]:
     """This process's environment; its proxies are not for the test's own addresses."""
     return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
 
 
-class Started(ABC):
+class Startable(ABC):
     """`with` starts it, and closes it in the end, and where it has started in part only."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
     @property
@@ -81,7 +81,7 @@ class Process:
         return self._child.pid
 
     @property
-    def resident(self) -> int:
+    def resident_kb(self) -> int:
         """Resident memory in kB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
@@ -89,11 +89,11 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                tied(self.command),
+                tie_to_parent(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=without_proxies() | self._environment,
+                env=environment_without_proxies() | self._environment,
                 start_new_session=True,
             )
 
@@ -104,9 +104,9 @@ class Process:
     def pause(self) -> None:
         """SIGSTOP; returns when none of its threads runs, which on a busy machine may still answer something."""
         self.signal(signal.SIGSTOP)
-        until(self._stands, f"{self.name} to stop")
+        wait_until(self._is_stopped, f"{self.name} to stop")
 
-    def _stands(self) -> bool:
+    def _is_stopped(self) -> bool:
         """True if all of its threads have stopped (proc_pid_stat(5)); one may end while one looks."""
         threads = Path(f"/proc/{self.pid}/task").iterdir()
         with contextlib.suppress(OSError):
@@ -142,13 +142,13 @@ class Process:
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
         """Polls for the condition; a process that ends or takes longer is an error with its last log lines."""
-        since = time.monotonic()
+        started_at = time.monotonic()
         while not condition():
-            if not self.running:
+            if not self.is_running:
                 raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}")
-            if time.monotonic() > since + timeout:
+            if time.monotonic() > started_at + timeout:
                 raise ProcessFailedError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
-            pause(since)
+            sleep_before_retry(started_at)
 
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -12,9 +12,9 @@ PREFIX = "kubernetes-connector-run-"
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Locked while in use, and before it has the name that a sweep looks for."""
-    sweep()
+    remove_stale_folders()
     new = Path(tempfile.mkdtemp(prefix="new-"))
     with (new / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -25,7 +25,7 @@ def scratch() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep() -> None:
+def remove_stale_folders() -> None:
     for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
         with contextlib.suppress(OSError), (folder / "lock").open("r+") as lock:
             if os.fstat(lock.fileno()).st_uid == os.getuid():

@@ -9,34 +9,36 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
-Answer = Callable[[bytes], bytes]
+RequestHandler = Callable[[bytes], bytes]
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n"
+OK_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ENDLESS_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n"
 
 
-def status(code: int) -> bytes:
+def status_response(code: int) -> bytes:
     return b"HTTP/1.1 %d Because\r\nContent-Length: 0\r\n\r\n" % code
 
 
-class Target:
+class TargetServer:
     """Answers each request with `answer(head)`, which a test may change; without `tls` it only accepts."""
 
-    def __init__(self, server: Issued, answer: Answer = lambda head: OK, *, host: str = "127.0.0.1") -> None:
-        self.answer = answer
-        self.heads: list[bytes] = []
-        self.connections = 0
+    def __init__(
+        self, key_pair: KeyPair, respond: RequestHandler = lambda head: OK_RESPONSE, *, host: str = "127.0.0.1"
+    ) -> None:
+        self.respond = respond
+        self.request_heads: list[bytes] = []
+        self.connection_count = 0
         self.silent = False
         """Accept connections and never say a word."""
-        self._context = _context(server)
+        self._context = _tls_context(key_pair)
         self._listener = socket.create_server((host, 0))
         self._host = host
-        self._open: set[socket.socket] = set()
+        self._open_connections: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def demand_certificates(self) -> None:
+    def require_client_certificates(self) -> None:
         """From now on serve only clients with a certificate of `CA`."""
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._context.load_verify_locations(cadata=CA.pem.decode())
@@ -52,8 +54,8 @@ class Target:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for each in tuple(self._open):
-            each.close()
+        for connection in tuple(self._open_connections):
+            connection.close()
 
     def _accept(self) -> None:
         while True:
@@ -61,22 +63,22 @@ class Target:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._open.add(connection)
-            self.connections += 1
+            self._open_connections.add(connection)
+            self.connection_count += 1
             if not self.silent:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), self._tls(connection) as tls:
+        with contextlib.suppress(OSError), self._handshake(connection) as tls:
             while head := _read_head(tls):
-                self.heads.append(head)
-                answer = self.answer(head)
-                tls.sendall(answer)
-                while answer is ENDLESS:
+                self.request_heads.append(head)
+                response = self.respond(head)
+                tls.sendall(response)
+                while response is ENDLESS_RESPONSE:
                     tls.sendall(b"x" * 65536)
-        self._open.discard(connection)
+        self._open_connections.discard(connection)
 
-    def _tls(self, connection: socket.socket) -> ssl.SSLSocket:
+    def _handshake(self, connection: socket.socket) -> ssl.SSLSocket:
         tls = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         tls.settimeout(30)
         try:
@@ -102,11 +104,11 @@ def _read_head(tls: ssl.SSLSocket) -> bytes:
     return data
 
 
-def _context(server: Issued) -> ssl.SSLContext:
+def _tls_context(key_pair: KeyPair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "server.pem"
-        path.write_bytes(server.combined_pem)
+        path.write_bytes(key_pair.combined_pem)
         context.load_cert_chain(path)
     return context
 
@@ -115,9 +117,11 @@ CA = make_ca("target CA")
 
 
 @contextlib.contextmanager
-def target(answer: Answer = lambda head: OK, *, host: str = "127.0.0.1", ca: Issued = CA) -> Iterator[Target]:
-    made = Target(make_leaf(ca, [host]), answer, host=host)
+def run_target(
+    respond: RequestHandler = lambda head: OK_RESPONSE, *, host: str = "127.0.0.1", ca: KeyPair = CA
+) -> Iterator[TargetServer]:
+    server = TargetServer(make_leaf(ca, [host]), respond, host=host)
     try:
-        yield made
+        yield server
     finally:
-        made.close()
+        server.close()

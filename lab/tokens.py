@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from lab.api import AdminApi
 
 
-class TokenMint:
+class TokenIssuer:
     def __init__(self, api: AdminApi, key_pem: str, issuer: str) -> None:
         self._api = api
         # Parsed once: that costs a hundred times what a signature does.
@@ -24,17 +24,17 @@ class TokenMint:
         self._key = key
         self._issuer = issuer
 
-    def mint(self, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float) -> str:
+    def issue(self, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float) -> str:
         """The ServiceAccount must exist: the token names its uid. A negative lifetime gives an expired token."""
-        return self.mint_many(1, namespace, name, audiences=audiences, lifetime=lifetime)[0]
+        return self.issue_many(1, namespace, name, audiences=audiences, lifetime=lifetime)[0]
 
-    def mint_many(
-        self, number: int, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float
+    def issue_many(
+        self, count: int, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float
     ) -> list[str]:
         """So many tokens, each with an id of its own."""
-        account = self._api.must("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
+        account = self._api.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
         uid = account["metadata"]["uid"]
-        return [self._sign(namespace, name, uid, audiences, lifetime) for _ in range(number)]
+        return [self._sign(namespace, name, uid, audiences, lifetime) for _ in range(count)]
 
     def _sign(self, namespace: str, name: str, uid: str, audiences: Sequence[str], lifetime: float) -> str:
         now = time.time()

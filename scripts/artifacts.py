@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from packaging.markers import Marker
-from usage import answered
+from usage import show_help
 
-IMAGE = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "python_version": "3.13",
+IMAGE_ENVIRONMENT = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "python_version": "3.13",
          "python_full_version": "3.13.0", "implementation_name": "cpython", "platform_python_implementation": "CPython",
          "platform_machine": "x86_64"}  # fmt: skip
 """What markers of the lock are true for."""
@@ -33,58 +33,58 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
+class LockedPackage:
     """`needed_by`: what requires it, by name; the product itself too."""
 
     name: str
     version: str
     hashes: tuple[str, ...]
-    needed_by: tuple[str, ...]
+    required_by: tuple[str, ...]
 
 
-def notes(changelog: str, *sections: str) -> str:
+def release_notes(changelog: str, *sections: str) -> str:
     """Of the first section that is there with something in it; ValueError if none is."""
     for section in sections:
-        found = re.search(
+        match = re.search(
             rf"^## {re.escape(section)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
         )
-        if found and (text := found[1].strip()):
+        if match and (text := match[1].strip()):
             return text + "\n"
-    named = " or ".join(f'"## {each}"' for each in sections)
+    headings = " or ".join(f'"## {each}"' for each in sections)
     raise ValueError(
-        f"CHANGELOG.md: there is nothing under {named}; run scripts/version.py VERSION --release, and commit"
+        f"CHANGELOG.md: there is nothing under {headings}; run scripts/version.py VERSION --release, and commit"
     )
 
 
-def locked(lock: str) -> Iterator[Locked]:
+def parse_lock(lock: str) -> Iterator[LockedPackage]:
     """The packages of a lock of `uv pip compile --generate-hashes` that a Linux image gets."""
     for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
         lines = block.splitlines()
-        found = _REQUIREMENT.match(lines[0]) if lines else None
-        if found is None or (found[3] and not Marker(found[3]).evaluate(IMAGE)):
+        match = _REQUIREMENT.match(lines[0]) if lines else None
+        if match is None or (match[3] and not Marker(match[3]).evaluate(IMAGE_ENVIRONMENT)):
             continue
         via = re.findall(r"^    #   (?:via )?(\S+)|^    # via (\S+)", block, re.MULTILINE)
         names = {PRODUCT if one.startswith(PRODUCT) else one for pair in via for one in pair if one}
-        yield Locked(
-            name=found[1], version=found[2], hashes=tuple(_HASH.findall(block)), needed_by=tuple(sorted(names))
+        yield LockedPackage(
+            name=match[1], version=match[2], hashes=tuple(_HASH.findall(block)), required_by=tuple(sorted(names))
         )
 
 
-def sbom(lock: str, version: str, moment: datetime) -> dict[str, Any]:
+def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
     """CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json): each package with the digests of its files."""
-    packages = list(locked(lock))
+    packages = list(parse_lock(lock))
     references = {each.name: f"pkg:pypi/{each.name.lower()}@{each.version}" for each in packages}
     product = {"type": "application", "bom-ref": PRODUCT, "name": PRODUCT, "version": version}
-    needs: dict[str, list[str]] = {PRODUCT: [], **{each.name: [] for each in packages}}
+    dependencies: dict[str, list[str]] = {PRODUCT: [], **{each.name: [] for each in packages}}
     for each in packages:
-        for user in each.needed_by:
-            needs.get(user, []).append(references[each.name])
+        for user in each.required_by:
+            dependencies.get(user, []).append(references[each.name])
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{PRODUCT}@{version}#{moment.timestamp():.0f}')}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{PRODUCT}@{version}#{timestamp.timestamp():.0f}')}",
         "version": 1,
-        "metadata": {"timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
+        "metadata": {"timestamp": timestamp.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
         "components": [
             {
                 "type": "library",
@@ -97,12 +97,12 @@ def sbom(lock: str, version: str, moment: datetime) -> dict[str, Any]:
             for each in packages
         ],
         "dependencies": [
-            {"ref": references.get(name, name), "dependsOn": sorted(used)} for name, used in needs.items()
+            {"ref": references.get(name, name), "dependsOn": sorted(used)} for name, used in dependencies.items()
         ],
     }
 
 
-def repack(package: bytes, moment: datetime) -> bytes:
+def repack(package: bytes, timestamp: datetime) -> bytes:
     """The same files under the same names, in the order of these, of nobody and of one moment."""
     content: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as source:
@@ -114,23 +114,23 @@ def repack(package: bytes, moment: datetime) -> bytes:
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as target:
         for name in sorted(content):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.mtime = len(content[name]), 0o644, int(moment.timestamp())
+            entry.size, entry.mode, entry.mtime = len(content[name]), 0o644, int(timestamp.timestamp())
             target.addfile(entry, io.BytesIO(content[name]))
     return gzip.compress(tar.getvalue(), mtime=0)
 
 
 def main(arguments: list[str]) -> int:
-    if answered(arguments, __doc__):
+    if show_help(arguments, __doc__):
         return 0
-    moment = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
+    timestamp = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
     try:
         match arguments:
             case ["notes", changelog, *sections] if sections:
-                sys.stdout.write(notes(Path(changelog).read_text(), *sections))
+                sys.stdout.write(release_notes(Path(changelog).read_text(), *sections))
             case ["sbom", lock, version]:
-                sys.stdout.write(json.dumps(sbom(Path(lock).read_text(), version, moment), indent=1) + "\n")
+                sys.stdout.write(json.dumps(sbom(Path(lock).read_text(), version, timestamp), indent=1) + "\n")
             case ["repack", package, target]:
-                Path(target).write_bytes(repack(Path(package).read_bytes(), moment))
+                Path(target).write_bytes(repack(Path(package).read_bytes(), timestamp))
             case _:
                 sys.stderr.write(f"{__doc__}\n")
                 return 2

@@ -17,8 +17,8 @@ from terminal import StepFailedError, Terminal
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.process import Process, ProcessFailedError
-from lab.programs import KUBERNETES, ProgramsMissingError, built, control_plane_programs
-from lab.scratch import scratch
+from lab.programs import KUBERNETES, ProgramsMissingError, control_plane_programs, ensure_programs
+from lab.scratch import scratch_folder
 
 NAMESPACE = "connector-demo"
 START_TIMEOUT = 60.0
@@ -46,7 +46,9 @@ def prepare_target(terminal: Terminal, server: str) -> str:
     terminal.run(f"(umask 077; kubectl -n {NAMESPACE} create token pipeline --duration=48h > token)")
     ca = "{.clusters[0].cluster.certificate-authority-data}"
     terminal.run(f"kubectl config view --raw --minify --flatten -o jsonpath='{ca}' | base64 -d > ca.crt")
-    terminal.say("2. On the proxy's side: a Secret with that token, and a Connector that names the cluster's address")
+    terminal.print_heading(
+        "2. On the proxy's side: a Secret with that token, and a Connector that names the cluster's address"
+    )
     with_ca = " --from-file=ca.crt" if (terminal.folder / "ca.crt").stat().st_size else ""
     terminal.run(
         "(umask 077; kubectl -n demo create secret generic target-token --type=connectors.cpaas.io/bearer-token \\\n"
@@ -62,19 +64,19 @@ def kubectl_folder() -> Path:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and os.access(Path(assets) / "kubectl", os.X_OK):
         return Path(assets)
-    return built(KUBERNETES, ("kubectl",))
+    return ensure_programs(KUBERNETES, ("kubectl",))
 
 
 @contextmanager
-def proxy(terminal: Terminal) -> Iterator[str]:
+def run_proxy(terminal: Terminal) -> Iterator[str]:
     """Runs the proxy; yields its URL."""
-    terminal.say("3. The proxy")
+    terminal.print_heading("3. The proxy")
     port, admin = Port(), Port()
     command = (
         f"connectorctl proxy connectors --listen 127.0.0.1:{port.number} --confdir mitmproxy "
         f"-- --set connector_admin=127.0.0.1:{admin.number}"
     )
-    terminal.show(command + " &")
+    terminal.print_command(command + " &")
     process = Process(
         ["env", "-C", terminal.folder, str(Path(sys.executable).with_name("connectorctl")), *shlex.split(command)[1:]],
         log=terminal.folder / "proxy.log",
@@ -82,13 +84,13 @@ def proxy(terminal: Terminal) -> Iterator[str]:
     )
     process.start()
     try:
-        process.wait_until(lambda: _answers(f"http://127.0.0.1:{admin.number}/readyz"), timeout=START_TIMEOUT)
+        process.wait_until(lambda: _is_ready(f"http://127.0.0.1:{admin.number}/readyz"), timeout=START_TIMEOUT)
         yield f"http://127.0.0.1:{port.number}"
     finally:
         process.stop()
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as response:
@@ -97,34 +99,36 @@ def _answers(url: str) -> bool:
         return False
 
 
-def use(terminal: Terminal, token: str, url: str) -> None:
+def use_kubeconfig(terminal: Terminal, token: str, url: str) -> None:
     """What the pipeline's author does, with nothing but the kubeconfig."""
-    terminal.say("4. For the pipeline: a kubeconfig that leads through the proxy, good for half an hour")
+    terminal.print_heading("4. For the pipeline: a kubeconfig that leads through the proxy, good for half an hour")
     terminal.run(
         f"connectorctl kubeconfig demo/target --ttl 30m --source connectors --confdir mitmproxy --proxy {url} "
         "-o pipeline.kubeconfig"
     )
-    terminal.say("5. Stock kubectl with it")
-    through = f"kubectl --kubeconfig pipeline.kubeconfig -n {NAMESPACE}"
-    terminal.run(f"{through} version")
-    terminal.run(f"{through} auth whoami")
-    terminal.run(f"{through} get configmaps")
-    watch_a_change(terminal, through)
-    terminal.say("6. The kubeconfig holds no credential of the cluster: this searches it for the token, and finds none")
-    terminal.run("grep -F -f token pipeline.kubeconfig", refused=True)
+    terminal.print_heading("5. Stock kubectl with it")
+    kubectl = f"kubectl --kubeconfig pipeline.kubeconfig -n {NAMESPACE}"
+    terminal.run(f"{kubectl} version")
+    terminal.run(f"{kubectl} auth whoami")
+    terminal.run(f"{kubectl} get configmaps")
+    watch_change(terminal, kubectl)
+    terminal.print_heading(
+        "6. The kubeconfig holds no credential of the cluster: this searches it for the token, and finds none"
+    )
+    terminal.run("grep -F -f token pipeline.kubeconfig", expect_failure=True)
     if token in (terminal.folder / "pipeline.kubeconfig").read_text():
         raise StepFailedError("pipeline.kubeconfig holds the cluster's token")
     terminal.run("grep -A3 users: pipeline.kubeconfig")
-    terminal.say("7. Somebody without a valid token of their own is refused")
+    terminal.print_heading("7. Somebody without a valid token of their own is refused")
     terminal.run("sed 's/\\(demo%2Ftarget\\):[^@]*@/\\1:wrong@/' pipeline.kubeconfig > wrong.kubeconfig")
-    answer = terminal.run(f"kubectl --kubeconfig wrong.kubeconfig -n {NAMESPACE} get configmaps", refused=True)
-    if "Proxy Authentication Required" not in answer:
+    output = terminal.run(f"kubectl --kubeconfig wrong.kubeconfig -n {NAMESPACE} get configmaps", expect_failure=True)
+    if "Proxy Authentication Required" not in output:
         raise StepFailedError("kubectl did not say why it was refused")
 
 
-def watch_a_change(terminal: Terminal, through: str) -> None:
-    command = f"{through} get configmaps --watch --output name"
-    terminal.show(command + " &")
+def watch_change(terminal: Terminal, kubectl: str) -> None:
+    command = f"{kubectl} get configmaps --watch --output name"
+    terminal.print_command(command + " &")
     watch = subprocess.Popen(
         ["sh", "-c", "exec " + command],
         cwd=terminal.folder,
@@ -133,10 +137,10 @@ def watch_a_change(terminal: Terminal, through: str) -> None:
         text=True,
     )
     try:
-        signal.signal(signal.SIGALRM, _too_late)
+        signal.signal(signal.SIGALRM, _on_timeout)
         signal.setitimer(signal.ITIMER_REAL, WATCH_TIMEOUT)
-        made = "kubectl create configmap seen --from-literal=by=watch --dry-run=client -o yaml"
-        terminal.run(f"{made} | {through} apply -f -")
+        create_command = "kubectl create configmap seen --from-literal=by=watch --dry-run=client -o yaml"
+        terminal.run(f"{create_command} | {kubectl} apply -f -")
         for line in watch.stdout or ():
             if line.strip() == "configmap/seen":
                 sys.stdout.write(f"    the watch saw: {line}")
@@ -148,12 +152,12 @@ def watch_a_change(terminal: Terminal, through: str) -> None:
         watch.wait()
 
 
-def _too_late(number: int, frame: FrameType | None) -> None:
+def _on_timeout(number: int, frame: FrameType | None) -> None:
     raise StepFailedError(f"the watch did not see the change within {WATCH_TIMEOUT:.0f} s")
 
 
-def stay(terminal: Terminal) -> None:
-    terminal.say("It stays up until Ctrl-C. In a second terminal:")
+def wait_for_interrupt(terminal: Terminal) -> None:
+    terminal.print_heading("It stays up until Ctrl-C. In a second terminal:")
     path = shlex.quote(terminal.environment["PATH"].split(os.pathsep)[0])
     sys.stdout.write(f"  cd {terminal.folder}; export PATH={path}:$PATH KUBECONFIG=$PWD/pipeline.kubeconfig\n")
     sys.stdout.write(f"  kubectl -n {NAMESPACE} get configmaps --watch\n")
@@ -161,31 +165,31 @@ def stay(terminal: Terminal) -> None:
     signal.pause()
 
 
-def demo(options: argparse.Namespace, folder: Path) -> None:
-    own = Path(options.kubeconfig).resolve() if options.kubeconfig else None
-    if own and not own.is_file():
-        raise StepFailedError(f"there is no kubeconfig {own}")
-    programs = kubectl_folder() if own else control_plane_programs()
-    with nullcontext() if own else ControlPlane(folder / "cluster", programs=programs) as plane:
-        kubeconfig = own or (plane.kubeconfig if plane else None)
+def run_demo(options: argparse.Namespace, folder: Path) -> None:
+    user_kubeconfig = Path(options.kubeconfig).resolve() if options.kubeconfig else None
+    if user_kubeconfig and not user_kubeconfig.is_file():
+        raise StepFailedError(f"there is no kubeconfig {user_kubeconfig}")
+    programs = kubectl_folder() if user_kubeconfig else control_plane_programs()
+    with nullcontext() if user_kubeconfig else ControlPlane(folder / "cluster", programs=programs) as plane:
+        kubeconfig = user_kubeconfig or (plane.kubeconfig if plane else None)
         paths = [str(programs), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         terminal = Terminal(folder, os.environ | {"PATH": os.pathsep.join(paths), "KUBECONFIG": str(kubeconfig)})
         (folder / "connectors").mkdir(mode=0o700)
-        terminal.say(f"Everything happens in {folder}, which is removed at the end.")
-        terminal.show(f"cd {folder}; export KUBECONFIG={kubeconfig}")
+        terminal.print_heading(f"Everything happens in {folder}, which is removed at the end.")
+        terminal.print_command(f"cd {folder}; export KUBECONFIG={kubeconfig}")
         server = terminal.run("kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}'")
-        terminal.say(
+        terminal.print_heading(
             "1. In the target cluster: an account that may work with ConfigMaps of one namespace, and its token"
         )
         terminal.run(f"kubectl create namespace {NAMESPACE}")
         try:
             token = prepare_target(terminal, server)
-            with proxy(terminal) as url:
-                use(terminal, token, url)
+            with run_proxy(terminal) as url:
+                use_kubeconfig(terminal, token, url)
                 if not options.once:
-                    stay(terminal)
+                    wait_for_interrupt(terminal)
         finally:
-            if own:
+            if user_kubeconfig:
                 terminal.run(f"kubectl delete namespace {NAMESPACE} --ignore-not-found --wait=false")
 
 
@@ -196,8 +200,8 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with scratch() as folder:
-            demo(options, folder)
+        with scratch_folder() as folder:
+            run_demo(options, folder)
     except (StepFailedError, ProgramsMissingError, ProcessFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -7,22 +7,22 @@ import ast
 import sys
 from pathlib import Path
 
-from usage import answered
+from usage import show_help
 
 PACKAGES = ("addons", "connector_store", "connector_controller", "connector_csi", "connectorctl")
 
 
-def wanted(source: Path) -> Path:
+def expected_test_file(source: Path) -> Path:
     return Path("tests") / source.parent / f"test_{source.name}"
 
 
 def needs_test(source: Path) -> bool:
     if source.name in ("__init__.py", "__main__.py") or "_pb2" in source.name:
         return False
-    return any(does_something(node) for node in ast.walk(ast.parse(source.read_text())))
+    return any(has_behaviour(node) for node in ast.walk(ast.parse(source.read_text())))
 
 
-def does_something(node: ast.AST) -> bool:
+def has_behaviour(node: ast.AST) -> bool:
     """True for a function with more than a docstring or `...` for its body."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
@@ -30,13 +30,13 @@ def does_something(node: ast.AST) -> bool:
 
 
 def main() -> int:
-    if answered(sys.argv[1:], __doc__):
+    if show_help(sys.argv[1:], __doc__):
         return 0
     sources = [source for package in PACKAGES for source in Path(package).rglob("*.py") if needs_test(source)]
-    absent = [source for source in sorted(sources) if not wanted(source).exists()]
-    for source in absent:
-        sys.stderr.write(f"error: {source} has no test file; write {wanted(source)}\n")
-    return 1 if absent else 0
+    untested = [source for source in sorted(sources) if not expected_test_file(source).exists()]
+    for source in untested:
+        sys.stderr.write(f"error: {source} has no test file; write {expected_test_file(source)}\n")
+    return 1 if untested else 0
 
 
 if __name__ == "__main__":

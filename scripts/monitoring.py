@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from usage import answered
+from usage import show_help
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "monitoring" / "rules.yaml"
@@ -21,10 +21,10 @@ spec:
 """
 
 
-def rendered() -> str:
+def render_rule() -> str:
     groups = yaml.safe_dump(yaml.safe_load(RULES.read_text()), sort_keys=False, width=1000, allow_unicode=True)
     return HEAD + "".join(f"  {line}\n" for line in groups.splitlines())
 
 
-if __name__ == "__main__" and not answered(sys.argv[1:], __doc__):
-    OBJECT.write_text(rendered())
+if __name__ == "__main__" and not show_help(sys.argv[1:], __doc__):
+    OBJECT.write_text(render_rule())

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-LIST: Final = ROOT / "tests" / "mutants.toml"
-PATIENCE: Final = 600.0
+MUTANTS_FILE: Final = ROOT / "tests" / "mutants.toml"
+TIMEOUT: Final = 600.0
 """Seconds for the tests of one bug; one that hangs is seen."""
-UNIT: Final = ("-m", "not slow and not cluster and not node", "-n", "2", "--dist", "worksteal")
+UNIT_TESTS: Final = ("-m", "not slow and not cluster and not node", "-n", "2", "--dist", "worksteal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,64 +36,64 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("ids", nargs="*", metavar="ID", help="of the list; none: all")
     parser.add_argument("--all-unit", action="store_true", help="all unit tests against what its own tests do not see")
     options = parser.parse_args(arguments)
-    chosen = [each for each in read(LIST) if not options.ids or each.id in options.ids]
-    if not chosen:
-        parser.error(f"none of these is in {LIST.name}")
-    seen = 0
+    mutants = [each for each in read_mutants(MUTANTS_FILE) if not options.ids or each.id in options.ids]
+    if not mutants:
+        parser.error(f"none of these is in {MUTANTS_FILE.name}")
+    detected_count = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        tree = copy(Path(folder))
-        for mutant in chosen:
-            verdict = judge(tree, mutant, all_unit=options.all_unit)
-            seen += verdict == "seen"
-            sys.stdout.write(f"{verdict:15} {mutant.id:6} {mutant.file}: {mutant.why}\n")
+        tree = copy_tree(Path(folder))
+        for mutant in mutants:
+            result = run_mutant(tree, mutant, all_unit=options.all_unit)
+            detected_count += result == "seen"
+            sys.stdout.write(f"{result:15} {mutant.id:6} {mutant.file}: {mutant.why}\n")
             sys.stdout.flush()
-    sys.stdout.write(f"{seen} of {len(chosen)} seen\n")
-    return 0 if seen == len(chosen) else 1
+    sys.stdout.write(f"{detected_count} of {len(mutants)} seen\n")
+    return 0 if detected_count == len(mutants) else 1
 
 
-def read(path: Path) -> Iterator[Mutant]:
-    for each in tomllib.loads(path.read_text())["mutant"]:
-        yield Mutant(**{**each, "tests": tuple(each["tests"])})
+def read_mutants(path: Path) -> Iterator[Mutant]:
+    for entry in tomllib.loads(path.read_text())["mutant"]:
+        yield Mutant(**{**entry, "tests": tuple(entry["tests"])})
 
 
-def copy(folder: Path) -> Path:
+def copy_tree(folder: Path) -> Path:
     """The working tree as it is, without what git ignores."""
-    listed = subprocess.run(
+    names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
+    for name in filter(None, names.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder
 
 
-def judge(tree: Path, mutant: Mutant, *, all_unit: bool) -> str:
+def run_mutant(tree: Path, mutant: Mutant, *, all_unit: bool) -> str:
     path = tree / mutant.file
     text = path.read_text() if path.exists() else ""
     if text.count(mutant.was) != 1:
         return "does not apply"
     path.write_text(text.replace(mutant.was, mutant.now))
     try:
-        if not passes(tree, mutant.tests):
+        if not tests_pass(tree, mutant.tests):
             return "seen"
-        return "seen" if all_unit and not passes(tree, UNIT) else "NOT SEEN"
+        return "seen" if all_unit and not tests_pass(tree, UNIT_TESTS) else "NOT SEEN"
     finally:
         path.write_text(text)
 
 
-def passes(tree: Path, arguments: Sequence[str]) -> bool:
+def tests_pass(tree: Path, arguments: Sequence[str]) -> bool:
     # Of the copy and no other tree: for the tests, and for the programs that they start.
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=PATIENCE, check=False)
+        result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
         return False
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stdout.decode()[-2000:] + done.stderr.decode()[-2000:])
-    return done.returncode == 0
+    if result.returncode not in (0, 1):
+        raise RuntimeError(result.stdout.decode()[-2000:] + result.stderr.decode()[-2000:])
+    return result.returncode == 0
 
 
 if __name__ == "__main__":

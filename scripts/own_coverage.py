@@ -14,12 +14,19 @@ from typing import Final
 
 import coverage
 import pytest
-from matching import needs_test, wanted
-from usage import answered
+from matching import expected_test_file, needs_test
+from usage import show_help
 
-LOADED: Final = ["__main__", "coverage", "hypothesis.stateful", "pytest", "pytest_asyncio.plugin", "xdist.plugin"]
+PRELOADED_MODULES: Final = [
+    "__main__",
+    "coverage",
+    "hypothesis.stateful",
+    "pytest",
+    "pytest_asyncio.plugin",
+    "xdist.plugin",
+]
 """Imported once, and measured by nobody, for all of the processes; nothing of what is covered."""
-ARGUMENTS: Final = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+PYTEST_ARGUMENTS: Final = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 """Of pytest, which would say of LOADED that it cannot rewrite their assertions any more."""
 
 
@@ -28,29 +35,29 @@ def sources() -> Iterator[Path]:
     yield Path("connector_store/store.py")
 
 
-def complaint(source: Path) -> str:
+def check_file(source: Path) -> str:
     """Empty when the file is covered. For a process in which nothing of the file has been imported."""
-    measured = coverage.Coverage(branch=True, data_file=None, include=[str(source)])
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        with measured.collect():
-            failed = pytest.main([*ARGUMENTS, str(wanted(source))])
-        if not failed and measured.report(show_missing=True) == 100.0:
+    recorder = coverage.Coverage(branch=True, data_file=None, include=[str(source)])
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        with recorder.collect():
+            failed = pytest.main([*PYTEST_ARGUMENTS, str(expected_test_file(source))])
+        if not failed and recorder.report(show_missing=True) == 100.0:
             return ""
-    return f"{source} by {wanted(source)} alone:\n{shown.getvalue()}"
+    return f"{source} by {expected_test_file(source)} alone:\n{output.getvalue()}"
 
 
 def main(arguments: list[str]) -> int:
-    if answered(arguments, __doc__):
+    if show_help(arguments, __doc__):
         return 0
     files = [Path(name) for name in arguments] or list(sources())
     processes = get_context("forkserver")
-    processes.set_forkserver_preload(LOADED)
+    processes.set_forkserver_preload(PRELOADED_MODULES)
     with ProcessPoolExecutor(2, processes, max_tasks_per_child=1) as pool:
-        complaints = [text for text in pool.map(complaint, files) if text]
-    sys.stderr.write("".join(complaints))
-    sys.stdout.write(f"{len(files) - len(complaints)} of {len(files)} files fully covered by their own test file\n")
-    return 1 if complaints else 0
+        problems = [text for text in pool.map(check_file, files) if text]
+    sys.stderr.write("".join(problems))
+    sys.stdout.write(f"{len(files) - len(problems)} of {len(files)} files fully covered by their own test file\n")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

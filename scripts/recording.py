@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from usage import answered
+from usage import show_help
 
 ROOT: Final = Path(__file__).parents[1]
-PICTURE: Final = ROOT / "docs" / "images" / "demo.svg"
+IMAGE: Final = ROOT / "docs" / "images" / "demo.svg"
 FIRST_STEP: Final = "4. "
 COLUMNS: Final = 112
 _LINE: Final = 19
@@ -26,19 +26,19 @@ text { font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; 
 .step { fill: #ffffff; font-weight: bold } .command { fill: #7ee787 } .title { fill: #8b949e }"""
 
 
-def shown(printed: str) -> list[str]:
+def visible_lines(output: str) -> list[str]:
     """The lines from the first step of interest on, as wide as a terminal."""
-    lines = printed.splitlines()
+    lines = output.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(FIRST_STEP))
-    return [part for line in lines[start:] for part in _wrapped(line)]
+    return [part for line in lines[start:] for part in _wrap(line)]
 
 
-def _wrapped(line: str) -> list[str]:
+def _wrap(line: str) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 4)
     return textwrap.wrap(line, COLUMNS, subsequent_indent=indent, drop_whitespace=False) or [""]
 
 
-def picture(lines: list[str]) -> str:
+def render_svg(lines: list[str]) -> str:
     """An SVG of a terminal with these lines."""
     width = round(COLUMNS * _CHARACTER) + 2 * _MARGIN
     height = _TOP + len(lines) * _LINE + _MARGIN
@@ -51,36 +51,36 @@ def picture(lines: list[str]) -> str:
           for number, colour in enumerate(("#ff5f56", "#ffbd2e", "#27c93f"))),
         f'<text class="title" x="{width // 2}" y="23" text-anchor="middle">scripts/demo</text>',
     ]  # fmt: skip
-    return "\n".join([*frame, *_texts(lines), "</svg>\n"])
+    return "\n".join([*frame, *_render_lines(lines), "</svg>\n"])
 
 
-def _texts(lines: list[str]) -> Iterator[str]:
+def _render_lines(lines: list[str]) -> Iterator[str]:
     kind = ""
     for number, line in enumerate(lines):
-        kind = _kind(line, kind)
+        kind = _line_kind(line, kind)
         if line.strip():
-            named = f' class="{kind}"' if kind else ""
-            yield f'<text{named} x="{_MARGIN}" y="{_TOP + number * _LINE}">{escape(line)}</text>'
+            class_attribute = f' class="{kind}"' if kind else ""
+            yield f'<text{class_attribute} x="{_MARGIN}" y="{_TOP + number * _LINE}">{escape(line)}</text>'
 
 
-def _kind(line: str, before: str) -> str:
+def _line_kind(line: str, previous: str) -> str:
     """`step`, `command` or nothing; what a command of several lines goes on with is indented like output, by six."""
     if line.startswith("  $ "):
         return "command"
     if line[:1].isdigit():
         return "step"
-    return before if before == "command" and line.startswith("      ") else ""
+    return previous if previous == "command" and line.startswith("      ") else ""
 
 
 def main(arguments: list[str]) -> int:
-    if answered(arguments, __doc__):
+    if show_help(arguments, __doc__):
         return 0
     if arguments:
-        printed = Path(arguments[0]).read_text()
+        output = Path(arguments[0]).read_text()
     else:
         demo = subprocess.run([ROOT / "scripts" / "demo", "--once"], stdout=subprocess.PIPE, text=True, check=True)
-        printed = demo.stdout
-    PICTURE.write_text(picture(shown(printed)))
+        output = demo.stdout
+    IMAGE.write_text(render_svg(visible_lines(output)))
     return 0
 
 

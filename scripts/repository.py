@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from usage import answered
+from usage import show_help
 
 ROOT = Path(__file__).parents[1]
 _CHART = "charts/kubernetes-connector/Chart.yaml"
@@ -20,12 +20,12 @@ _QUOTABLE = re.compile(r"[!#-\[\]-~]+")
 """What TOML and YAML have between quotes as it is: visible ASCII without quote and backslash."""
 
 
-def address(root: Path) -> str | None:
+def read_address(root: Path) -> str | None:
     urls: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("urls", {})
     return urls.get("Repository")
 
 
-def write(root: Path, url: str) -> None:
+def write_address(root: Path, url: str) -> None:
     """ValueError if it is no address that a browser opens from any machine."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname or parts.username or not _QUOTABLE.fullmatch(url):
@@ -39,19 +39,19 @@ def write(root: Path, url: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if answered(arguments, __doc__):
+    if show_help(arguments, __doc__):
         return 0
     try:
         match arguments:
             case []:
-                found = address(ROOT)
-                if found is None:
+                current_url = read_address(ROOT)
+                if current_url is None:
                     raise ValueError(
                         "pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it"
                     )
-                sys.stdout.write(f"{found}\n")
+                sys.stdout.write(f"{current_url}\n")
             case [url] if not url.startswith("-"):
-                write(ROOT, url)
+                write_address(ROOT, url)
             case _:
                 sys.stderr.write(f"{(__doc__ or '').strip()}\n")
                 return 2

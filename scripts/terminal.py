@@ -16,18 +16,18 @@ class Terminal:
         self.folder = folder
         self.environment = environment
 
-    def say(self, text: str) -> None:
+    def print_heading(self, text: str) -> None:
         sys.stdout.write(f"\n\033[1m{text}\033[0m\n" if sys.stdout.isatty() else f"\n{text}\n")
         sys.stdout.flush()
 
-    def show(self, command: str) -> None:
+    def print_command(self, command: str) -> None:
         sys.stdout.write(f"  $ {command}\n".replace("\n", "\n    ").rstrip() + "\n")
         sys.stdout.flush()
 
-    def run(self, command: str, *, refused: bool = False) -> str:
+    def run(self, command: str, *, expect_failure: bool = False) -> str:
         """What it printed; `refused` means that it must fail, and its message is what we want to see."""
-        self.show(command)
-        done = subprocess.run(
+        self.print_command(command)
+        result = subprocess.run(
             ["sh", "-c", command],
             cwd=self.folder,
             env=self.environment,
@@ -37,8 +37,8 @@ class Terminal:
             text=True,
             check=False,
         )
-        for line in done.stdout.splitlines():
+        for line in result.stdout.splitlines():
             sys.stdout.write(f"    {line[:160]}\n")
-        if (done.returncode != 0) != refused:
-            raise StepFailedError(f"exit code {done.returncode}: {command}")
-        return done.stdout
+        if (result.returncode != 0) != expect_failure:
+            raise StepFailedError(f"exit code {result.returncode}: {command}")
+        return result.stdout

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 
-def answered(arguments: Sequence[str], text: str | None) -> bool:
+def show_help(arguments: Sequence[str], text: str | None) -> bool:
     """True if help was asked for; it is printed then, and there is nothing else to do."""
     if not {"-h", "--help"} & set(arguments):
         return False

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = "connector_store/version.py"
 SEMVER = r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?"
 _IMAGE = r"localhost/kubernetes-connector:"
-PLACES = {
+VERSION_PREFIXES = {
     SOURCE: [r'VERSION: Final = "'],
     "Dockerfile": [r"ARG VERSION="],
     "charts/kubernetes-connector/Chart.yaml": [r"^version: ", r"^appVersion: "],
@@ -27,53 +27,53 @@ PLACES = {
 """What stands before the version, at least once in each file."""
 
 
-def pattern(before: str) -> re.Pattern[str]:
-    return re.compile(f"({before})({SEMVER})", re.MULTILINE)
+def version_pattern(prefix: str) -> re.Pattern[str]:
+    return re.compile(f"({prefix})({SEMVER})", re.MULTILINE)
 
 
-def version(root: Path) -> str:
-    found = pattern(PLACES[SOURCE][0]).search((root / SOURCE).read_text())
-    if found is None:
+def read_version(root: Path) -> str:
+    match = version_pattern(VERSION_PREFIXES[SOURCE][0]).search((root / SOURCE).read_text())
+    if match is None:
         raise ValueError(f"{SOURCE}: has no VERSION of the form MAJOR.MINOR.PATCH")
-    return found[2]
+    return match[2]
 
 
-def problems(root: Path) -> list[str]:
+def find_problems(root: Path) -> list[str]:
     """One line for each place that does not say the version."""
-    wanted = version(root)
-    found = []
-    for file, befores in PLACES.items():
+    expected = read_version(root)
+    messages = []
+    for file, prefixes in VERSION_PREFIXES.items():
         text = (root / file).read_text()
-        for before in befores:
-            said = {each[2] for each in pattern(before).finditer(text)}
-            if said != {wanted}:
-                found.append(
-                    f"{file}: {before} is {', '.join(sorted(said)) or 'not there'}, and {SOURCE} says {wanted}"
+        for prefix in prefixes:
+            versions = {each[2] for each in version_pattern(prefix).finditer(text)}
+            if versions != {expected}:
+                messages.append(
+                    f"{file}: {prefix} is {', '.join(sorted(versions)) or 'not there'}, and {SOURCE} says {expected}"
                 )
-    return found
+    return messages
 
 
-def write(root: Path, wanted: str) -> None:
+def write_version(root: Path, new_version: str) -> None:
     """ValueError if it is no version."""
-    if not re.fullmatch(SEMVER, wanted):
-        raise ValueError(f"{wanted} is not MAJOR.MINOR.PATCH, with a -PRERELEASE or without (https://semver.org)")
-    for file, befores in PLACES.items():
+    if not re.fullmatch(SEMVER, new_version):
+        raise ValueError(f"{new_version} is not MAJOR.MINOR.PATCH, with a -PRERELEASE or without (https://semver.org)")
+    for file, prefixes in VERSION_PREFIXES.items():
         path = root / file
         text = path.read_text()
-        for before in befores:
-            text = pattern(before).sub(rf"\g<1>{wanted}", text)
+        for prefix in prefixes:
+            text = version_pattern(prefix).sub(rf"\g<1>{new_version}", text)
         path.write_text(text)
 
 
-def close(changelog: str, wanted: str, day: date) -> str:
+def close_unreleased(changelog: str, new_version: str, day: date) -> str:
     """The changelog with an empty Unreleased; ValueError if there is nothing to release, or this version is there."""
-    if re.search(rf"^## {re.escape(wanted)}\b", changelog, re.MULTILINE):
-        raise ValueError(f"CHANGELOG.md: has {wanted} already")
-    found = re.search(r"^## Unreleased\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
-    if found is None or not found[1].strip():
+    if re.search(rf"^## {re.escape(new_version)}\b", changelog, re.MULTILINE):
+        raise ValueError(f"CHANGELOG.md: has {new_version} already")
+    match = re.search(r"^## Unreleased\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    if match is None or not match[1].strip():
         raise ValueError("CHANGELOG.md: there is nothing under Unreleased")
-    start = found.start(1)
-    return f"{changelog[:start]}\n## {wanted} - {day.isoformat()}\n{changelog[start:]}"
+    start = match.start(1)
+    return f"{changelog[:start]}\n## {new_version} - {day.isoformat()}\n{changelog[start:]}"
 
 
 def main(arguments: list[str]) -> int:
@@ -82,23 +82,25 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         match arguments:
-            case [wanted, *rest] if rest in ([], ["--release"]):
+            case [new_version, *rest] if rest in ([], ["--release"]):
                 changelog = ROOT / "CHANGELOG.md"
-                closed = close(changelog.read_text(), wanted, datetime.now(UTC).date()) if rest else None
-                write(ROOT, wanted)
-                if closed is not None:
-                    changelog.write_text(closed)
+                new_changelog = (
+                    close_unreleased(changelog.read_text(), new_version, datetime.now(UTC).date()) if rest else None
+                )
+                write_version(ROOT, new_version)
+                if new_changelog is not None:
+                    changelog.write_text(new_changelog)
             case []:
                 pass
             case _:
                 sys.stderr.write(f"{(__doc__ or '').strip()}\n")
                 return 2
-        wrong = problems(ROOT)
+        errors = find_problems(ROOT)
     except ValueError as error:
-        wrong = [str(error)]
-    for each in wrong:
-        sys.stderr.write(f"error: {each}\n")
-    return 1 if wrong else 0
+        errors = [str(error)]
+    for message in errors:
+        sys.stderr.write(f"error: {message}\n")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

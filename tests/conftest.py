@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 # What tests start runs the code that lies beside them, whatever tree the environment was installed from.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
-MARKS = {
+FIXTURE_MARKS = {
     "promtool": ("node", 600),
     "cluster_programs": ("cluster", 240),
     "helm": ("cluster", 240),
@@ -33,7 +33,7 @@ MARKS = {
 }
 """Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
 
-PLACES = {
+STAGE_FOLDERS = {
     "cluster and not clients and not node": (
         "cluster",
         "lab",
@@ -48,9 +48,9 @@ PLACES = {
 }
 """Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
 
-WITH_PROGRAMS = ("slow", "cluster", "clients", "node")
-OTHER_STAGES = ("not slow and not cluster and not node", "slow and not cluster and not node")
-OF_CLUSTERS_ALONE = (
+MARKS_WITH_PROGRAMS = ("slow", "cluster", "clients", "node")
+STAGES_WITHOUT_CLUSTER = ("not slow and not cluster and not node", "slow and not cluster and not node")
+CLUSTER_ONLY_FOLDERS = (
     "cluster/connectorctl",
     "cluster/controller",
     "cluster/kube",
@@ -61,9 +61,9 @@ OF_CLUSTERS_ALONE = (
 """What is not read for the values of `-m` in OTHER_STAGES, by each of their workers."""
 _HERE = Path(__file__).parent
 
-STARTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
+PROCESS_START_EVENTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
 """Python's audit events of what begins another program."""
-_alone: list[str] = []
+_current_unit_test: list[str] = []
 """The test that runs, if it may start none."""
 
 # Tests read the logs of the processes that they start as people do; test_logs.py reads the other form.
@@ -88,20 +88,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """None leaves the answer to others."""
     stage = config.option.markexpr
-    if stage in OTHER_STAGES and is_of_clusters_alone(collection_path):
+    if stage in STAGES_WITHOUT_CLUSTER and is_cluster_only(collection_path):
         return True
-    places = PLACES.get(stage)
-    if places is None or not collection_path.is_relative_to(_HERE):
+    folders = STAGE_FOLDERS.get(stage)
+    if folders is None or not collection_path.is_relative_to(_HERE):
         return None
-    found = collection_path.relative_to(_HERE)
-    read = any(found.is_relative_to(place) or Path(place).is_relative_to(found) for place in places)
-    return None if read else True
+    relative_path = collection_path.relative_to(_HERE)
+    is_collected = any(
+        relative_path.is_relative_to(place) or Path(place).is_relative_to(relative_path) for place in folders
+    )
+    return None if is_collected else True
 
 
 @functools.cache
-def is_of_clusters_alone(path: Path) -> bool:
+def is_cluster_only(path: Path) -> bool:
     """Thousands of tests lie in some hundred files."""
-    return any(path.is_relative_to(_HERE / place) for place in OF_CLUSTERS_ALONE)
+    return any(path.is_relative_to(_HERE / place) for place in CLUSTER_ONLY_FOLDERS)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -110,18 +112,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.option.loop == "uvloop":
         items[:] = [item for item in items if isinstance(item, pytest.Function) and iscoroutinefunction(item.function)]
     for item in items:
-        for fixture, (mark, seconds) in MARKS.items():
+        for fixture, (mark, seconds) in FIXTURE_MARKS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(seconds))
         marks = [each for each in ("node", "clients", "cluster") if item.get_closest_marker(each)]
-        stage = next((each for each in PLACES if marks and each.startswith(marks[0])), None)
-        if stage and not any(item.path.is_relative_to(_HERE / place) for place in PLACES[stage]):
+        stage = next((each for each in STAGE_FOLDERS if marks and each.startswith(marks[0])), None)
+        if stage and not any(item.path.is_relative_to(_HERE / place) for place in STAGE_FOLDERS[stage]):
             raise pytest.UsageError(
-                f"{item.nodeid}: for -m '{stage}' only {', '.join(PLACES[stage])} is read; name it in PLACES"
+                f"{item.nodeid}: for -m '{stage}' only {', '.join(STAGE_FOLDERS[stage])} is read; name it in PLACES"
             )
-        if not marks and is_of_clusters_alone(item.path):
+        if not marks and is_cluster_only(item.path):
             raise pytest.UsageError(f"{item.nodeid}: no stage reads it there, as it uses no cluster; put it elsewhere")
 
 
@@ -137,7 +139,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if "node" in marks:
             node_programs()
         if "clients" in marks:
-            client_programs.build()
+            client_programs.build_all()
 
 
 # Python looks through the whole heap once more when it ends, for nothing: each process of a stage does so for a second.
@@ -157,50 +159,50 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    _alone[:] = [] if any(item.get_closest_marker(each) for each in WITH_PROGRAMS) else [item.nodeid]
+    _current_unit_test[:] = [] if any(item.get_closest_marker(each) for each in MARKS_WITH_PROGRAMS) else [item.nodeid]
     try:
         return (yield)
     finally:
-        _alone.clear()
+        _current_unit_test.clear()
 
 
-def keep_alone(event: str, _: tuple[object, ...]) -> None:
+def forbid_programs(event: str, _: tuple[object, ...]) -> None:
     """Nothing that `scripts/test unit` runs waits for a program to start."""
-    if _alone and event in STARTS:
-        pytest.fail(f"{_alone[0]} starts a program ({event}): mark it slow")
+    if _current_unit_test and event in PROCESS_START_EVENTS:
+        pytest.fail(f"{_current_unit_test[0]} starts a program ({event}): mark it slow")
 
 
-sys.addaudithook(keep_alone)
+sys.addaudithook(forbid_programs)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if not hasattr(report, "wasxfail"):
-        fail_a_skip(report)
+        fail_skip(report)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    fail_a_skip(report)
+    fail_skip(report)
     return report
 
 
-def fail_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+def fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI nothing may be left out for want of a program."""
     if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, which CI does not allow: {reason_of(report)}"
+        report.longrepr = f"skipped, which CI does not allow: {skip_reason(report)}"
 
 
-def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each reason, however many tests it keeps from running."""
-    reasons = Counter(reason_of(report) for report in terminalreporter.getreports("skipped"))
+    reasons = Counter(skip_reason(report) for report in terminalreporter.getreports("skipped"))
     for reason, count in reasons.items():
         terminalreporter.write_line(f"{count} {reason.replace('Skipped: ', 'skipped: ', 1)}")

@@ -42,25 +42,25 @@ class LoopGauge:
     """Writes tasks, callbacks, longest, longest_own and longest_gc in ms, stalls {callback: [count, ms, own ms]}."""
 
     def __init__(self) -> None:
-        self.stopped = threading.Event()
+        self.stop_event = threading.Event()
         self.callbacks = 0
         self.longest = self.longest_own = self.longest_gc = self.gc_start = self.delay = 0.0
         self.stalls: dict[str, tuple[int, float, float]] = {}
-        self.replaced: list[tuple[type, str, Any]] = []
+        self.replaced_methods: list[tuple[type, str, Any]] = []
 
     def running(self) -> None:
         self.file = Path(os.environ["BENCH_GAUGE"])
         self.loop = asyncio.get_running_loop()
         self._tick()
         self._time_callbacks()
-        gc.callbacks.append(self._collected)
+        gc.callbacks.append(self._on_collection)
         self.thread = threading.Thread(target=self._write, name="gauge", daemon=True)
         self.thread.start()
 
     def done(self) -> None:
-        self.stopped.set()
-        gc.callbacks.remove(self._collected)
-        for owner, name, original in self.replaced:
+        self.stop_event.set()
+        gc.callbacks.remove(self._on_collection)
+        for owner, name, original in self.replaced_methods:
             setattr(owner, name, original)
 
     def _tick(self) -> None:
@@ -70,25 +70,25 @@ class LoopGauge:
 
     def _time_callbacks(self) -> None:
         for name, position in SCHEDULING.items():
-            self._replace(type(self.loop), name, partial(self._schedules_timed, position))
+            self._replace(type(self.loop), name, partial(self._wrap_schedule, position))
         for protocol in PROTOCOLS:
             for name in EVENTS:
                 if name in vars(protocol):
-                    self._replace(protocol, name, self._timed)
+                    self._replace(protocol, name, self._wrap_callback)
 
     def _replace(self, owner: type, name: str, made_of: Callable[[Any], Any]) -> None:
         original = getattr(owner, name)
-        self.replaced.append((owner, name, original))
+        self.replaced_methods.append((owner, name, original))
         setattr(owner, name, made_of(original))
 
-    def _schedules_timed(self, position: int, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_schedule(self, position: int, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def schedule(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
-            return method(loop, *args[:position], self._timed(args[position]), *args[position + 1 :], **kwargs)
+            return method(loop, *args[:position], self._wrap_callback(args[position]), *args[position + 1 :], **kwargs)
 
         return schedule
 
-    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_callback(self, call: Callable[..., Any]) -> Callable[..., Any]:
         wall = time.perf_counter
         if hasattr(call, MARK):
             # One of a loop's methods has called another.
@@ -99,37 +99,37 @@ class LoopGauge:
             try:
                 return call(*args)
             finally:
-                took = wall() - start
+                seconds = wall() - start
                 self.callbacks += 1
-                if took > self.longest or took > STALL:
-                    self._long(call, took)
+                if seconds > self.longest or seconds > STALL:
+                    self._record_stall(call, seconds)
 
         vars(timed)[MARK] = True
         return timed
 
-    def _long(self, call: object, took: float) -> None:
+    def _record_stall(self, call: object, seconds: float) -> None:
         delay = _run_delay()
-        own, self.delay = max(0.0, took - (delay - self.delay)), delay
-        self.longest, self.longest_own = max(self.longest, took), max(self.longest_own, own)
-        if took > STALL:
-            name = _named(call)
+        own_seconds, self.delay = max(0.0, seconds - (delay - self.delay)), delay
+        self.longest, self.longest_own = max(self.longest, seconds), max(self.longest_own, own_seconds)
+        if seconds > STALL:
+            name = _name_of(call)
             count, worst, worst_own = self.stalls.get(name, (0, 0.0, 0.0))
-            self.stalls[name] = (count + 1, max(worst, took * 1e3), max(worst_own, own * 1e3))
+            self.stalls[name] = (count + 1, max(worst, seconds * 1e3), max(worst_own, own_seconds * 1e3))
 
-    def _collected(self, phase: str, _info: dict[str, int]) -> None:
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
             self.gc_start = time.perf_counter()
         else:
             self.longest_gc = max(self.longest_gc, time.perf_counter() - self.gc_start)
 
     def _write(self) -> None:
-        while not self.stopped.wait(PERIOD):
+        while not self.stop_event.wait(PERIOD):
             draft = self.file.with_suffix(".draft")
             draft.write_text(json.dumps(self._state()))
             draft.replace(self.file)
 
     def _state(self) -> dict[str, Any]:
-        tasks = Counter(_named(task.get_coro()) for task in asyncio.all_tasks(self.loop))
+        tasks = Counter(_name_of(task.get_coro()) for task in asyncio.all_tasks(self.loop))
         return {
             "tasks": tasks.total(),
             "tasks_by_name": tasks,
@@ -145,10 +145,10 @@ def _run_delay() -> float:
     return int(SCHEDSTAT.read_text().split()[1]) / 1e9
 
 
-def _named(what: object) -> str:
+def _name_of(what: object) -> str:
     owner = getattr(what, "__self__", what)
     if isinstance(owner, asyncio.Task):
-        return _named(owner.get_coro())
+        return _name_of(owner.get_coro())
     return getattr(what, "__qualname__", None) or type(what).__qualname__
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import CodeType
 
 ROOT = Path(__file__).parents[2]
-OURS = tuple(f"{ROOT / package}{os.sep}" for package in ("addons", "connector_store"))
+PRODUCT_FOLDERS = tuple(f"{ROOT / package}{os.sep}" for package in ("addons", "connector_store"))
 TOOL = sys.monitoring.PROFILER_ID
 
 
-class Calls:
+class CallCounter:
     """Between `running` and `done`."""
 
     def __init__(self) -> None:
@@ -26,23 +26,23 @@ class Calls:
 
     def running(self) -> None:
         sys.monitoring.use_tool_id(TOOL, "trips")
-        sys.monitoring.register_callback(TOOL, sys.monitoring.events.PY_START, self._started)
+        sys.monitoring.register_callback(TOOL, sys.monitoring.events.PY_START, self._on_function_start)
         sys.monitoring.set_events(TOOL, sys.monitoring.events.PY_START)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._tell)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._write_counts)
 
     def done(self) -> None:
         sys.monitoring.free_tool_id(TOOL)
 
-    def _started(self, code: CodeType, _: int) -> object:
-        if not code.co_filename.startswith(OURS):
+    def _on_function_start(self, code: CodeType, _: int) -> object:
+        if not code.co_filename.startswith(PRODUCT_FOLDERS):
             return sys.monitoring.DISABLE
         self.calls[code.co_filename.removeprefix(f"{ROOT}{os.sep}")] += 1
         return None
 
-    def _tell(self) -> None:
+    def _write_counts(self) -> None:
         calls, self.calls = self.calls, Counter()
         with self.file.open("a") as file:
             file.write(json.dumps(calls) + "\n")
 
 
-addons = [Calls()]
+addons = [CallCounter()]

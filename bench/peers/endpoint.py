@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.process import Process
+from bench.process import MeasuredProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class Endpoint:
     """
 
     name: str
-    process: Process
+    process: MeasuredProcess
     proxy: str
     target: str
     ca: Path

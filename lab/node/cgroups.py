@@ -34,7 +34,7 @@ def create(name: str) -> None:
                 (group / value).write_text((hierarchy / value).read_text())
 
 
-def sweep(folders: Path) -> None:
+def remove_stale(folders: Path) -> None:
     """Removes what killed runs left: our cgroups that have no folder of their name."""
     names = {path.name for hierarchy in hierarchies() for path in hierarchy.glob(PREFIX + "*")}
     for name in names:

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lab.node.image import BOX
+from lab.node.image import BOX_IMAGE
 from lab.node.isolation import ADDRESS
-from lab.node.requirements import CNI_PLUGINS, program
+from lab.node.requirements import CNI_PLUGINS, find_program
 
 NODE = "node"
 """The Node object's name."""
 CLUSTER_DOMAIN = "cluster.local"
-PODS = "10.88.0.0/16"
+POD_CIDR = "10.88.0.0/16"
 SYNC_FREQUENCY = "10s"
 """How often kubelet looks at each pod's volumes; its own default is 1m."""
 
@@ -50,7 +50,7 @@ def kube_proxy(kubeconfig: Path) -> dict[str, Any]:
         "bindAddress": ADDRESS,
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
-        "clusterCIDR": PODS,
+        "clusterCIDR": POD_CIDR,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"},
         "hostnameOverride": NODE,
@@ -63,7 +63,7 @@ def cni() -> dict[str, Any]:
         "bridge": "pods0",
         "isGateway": True,
         "hairpinMode": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]},
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]},
     }
     return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
 
@@ -92,12 +92,12 @@ state = "/run/containerd"
 [grpc]
   address = "{socket}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{BOX}"
+  sandbox = "{BOX_IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
   SystemdCgroup = false
-  BinaryName = "{program("runc")}"
+  BinaryName = "{find_program("runc")}"
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["{CNI_PLUGINS}"]
   conf_dir = "{folder}/cni"

@@ -10,12 +10,12 @@ from typing import Any
 from lab import manifests
 from lab.node.node import Node
 from lab.process import Process
-from lab.waiting import pause
+from lab.waiting import sleep_before_retry
 
 ROOT = Path(__file__).parents[2]
 DRIVER = "connectors-csi"
-SYSTEM = "connectors-system"
-CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
+SYSTEM_NAMESPACE = "connectors-system"
+PLACEHOLDER_CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 TOKEN_SECONDS = 600
 """The least that a TokenRequest gives."""
 TIMEOUT = 180.0
@@ -23,7 +23,7 @@ TIMEOUT = 180.0
 ADMIN_PORT = 19809
 
 
-class Driver:
+class CsiDriver:
     """Installed in the cluster of `node`; `process` can be killed and started again."""
 
     def __init__(self, node: Node, *, token_seconds: int) -> None:
@@ -31,7 +31,7 @@ class Driver:
         self.root = node.kubelet_root / "plugins" / DRIVER
         self.records = self.root / "volumes"
         self._install(token_seconds)
-        token = node.control_plane.mint_token(DRIVER, DRIVER, lifetime=7200)
+        token = node.control_plane.issue_token(DRIVER, DRIVER, lifetime=7200)
         kubeconfig = node.control_plane.write_kubeconfig("csi.kubeconfig", {"token": token})
         arguments = [f"--kubeconfig={kubeconfig}", "--node-name=node", f"--admin=[::]:{ADMIN_PORT}"]
         self.log = node.folder / "csi.log"
@@ -39,15 +39,15 @@ class Driver:
 
     def start(self) -> None:
         """Returns when kubelet knows the driver."""
-        written = self._registrations()
+        registration_count = self._count_registrations()
         self.process.start()
-        self.process.wait_until(lambda: self._registrations() > written, timeout=TIMEOUT)
+        self.process.wait_until(lambda: self._count_registrations() > registration_count, timeout=TIMEOUT)
 
     def set_ca(self, pem: str) -> None:
         manifest = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": "connectors-proxy-ca", "namespace": SYSTEM},
+            "metadata": {"name": "connectors-proxy-ca", "namespace": SYSTEM_NAMESPACE},
             "data": {"ca.crt": pem},
         }
         self._node.api.apply(manifest)
@@ -56,18 +56,18 @@ class Driver:
         self.process.stop()
         self._node.kubectl("delete", "csidriver", DRIVER, "--ignore-not-found")
 
-    def _registrations(self) -> int:
+    def _count_registrations(self) -> int:
         return self.log.read_text().count("registered with kubelet") if self.log.exists() else 0
 
     def _install(self, token_seconds: int) -> None:
         kubectl = self._node.kubectl
         kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
-        kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         for part in ("system/namespace", "csi/namespace", "csi/csidriver", "csi/rbac", "rbac/users"):
             kubectl("apply", "-f", str(ROOT / "deploy" / f"{part}.yaml"))
         requests = {"spec": {"tokenRequests": [{"audience": "connectors-proxy", "expirationSeconds": token_seconds}]}}
         kubectl("patch", "csidriver", DRIVER, "--type=merge", "--patch", json.dumps(requests))
-        self.set_ca(CA)
+        self.set_ca(PLACEHOLDER_CA)
 
 
 def connector(name: str, *, address: str = "https://192.168.1.100:6443") -> dict[str, Any]:
@@ -103,17 +103,17 @@ def pod(
     }
 
 
-def volume_of(node: Node, namespace: str, name: str) -> Path:
+def volume_path(node: Node, namespace: str, name: str) -> Path:
     """Where a pod's volume `connector` lies on the node: who waits for a change looks there, as each exec costs CPU."""
-    uid: str = node.api.must("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")["metadata"]["uid"]
+    uid: str = node.api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")["metadata"]["uid"]
     return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
 
 
-def eventually[T](ask: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
+def eventually[T](poll: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
     """The first answer that is true."""
-    since = time.monotonic()
-    while not (answer := ask()):
-        if time.monotonic() > since + timeout:
-            raise TimeoutError(f"not true within {timeout:.0f} s: {ask.__qualname__}")
-        pause(since, least=0.2)
-    return answer
+    started_at = time.monotonic()
+    while not (result := poll()):
+        if time.monotonic() > started_at + timeout:
+            raise TimeoutError(f"not true within {timeout:.0f} s: {poll.__qualname__}")
+        sleep_before_retry(started_at, min_interval=0.2)
+    return result

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-BOX = "docker.io/kubernetes-connector/box:1"
+BOX_IMAGE = "docker.io/kubernetes-connector/box:1"
 """busybox with its applets, and kubectl; without a command it sleeps."""
 APPLETS = "sh ls cat sleep env tar wget nc ps id stat vi head tail grep date nslookup mkdir rm touch true false httpd"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -47,7 +47,7 @@ def write_archive(root: Path, archive: Path, *, name: str, command: Sequence[str
             _add(tar, f"blobs/sha256/{digest}", content)
 
 
-def write_box(archive: Path, *, busybox: Path, kubectl: Path) -> None:
+def write_box_image(archive: Path, *, busybox: Path, kubectl: Path) -> None:
     """The image that pods of the tests run, and their pause container too."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         root = Path(folder)
@@ -59,7 +59,7 @@ def write_box(archive: Path, *, busybox: Path, kubectl: Path) -> None:
         shutil.copy(kubectl, root / "bin" / "kubectl")
         for applet in APPLETS.split():
             (root / "bin" / applet).symlink_to("busybox")
-        write_archive(root, archive, name=BOX, command=["sleep", "2147483647"])
+        write_archive(root, archive, name=BOX_IMAGE, command=["sleep", "2147483647"])
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

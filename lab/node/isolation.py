@@ -11,31 +11,38 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.node import cgroups
-from lab.node.requirements import program, search_path
-from lab.process import tied
-from lab.scratch import scratch
+from lab.node.requirements import find_program, search_path
+from lab.process import tie_to_parent
+from lab.scratch import scratch_folder
 
 ADDRESS = "10.77.0.1"
 """The node's own address; it exists only inside."""
-INSIDE = "KUBERNETES_CONNECTOR_NODE"
+RUN_FOLDER_VARIABLE = "KUBERNETES_CONNECTOR_NODE"
 """Environment variable that is set inside: this run's folder, which is removed when all its processes are gone."""
-PRIVATE = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/run/containerd", "/run/netns")
+PRIVATE_FOLDERS = (
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/run/containerd",
+    "/run/netns",
+)
 GRACE = 20.0
 
 
-def inside() -> bool:
-    return INSIDE in os.environ
+def is_isolated() -> bool:
+    return RUN_FOLDER_VARIABLE in os.environ
 
 
 def run_folder() -> Path:
     """Its name is the run's name."""
-    return Path(os.environ[INSIDE])
+    return Path(os.environ[RUN_FOLDER_VARIABLE])
 
 
 def run_isolated(command: Sequence[str]) -> int:
     """Exit code of the command; no process of it, and no cgroup, is left, also after a KeyboardInterrupt."""
-    with scratch() as folder:
-        cgroups.sweep(folder.parent)
+    with scratch_folder() as folder:
+        cgroups.remove_stale(folder.parent)
         try:
             return _run_isolated(command, folder)
         finally:
@@ -43,10 +50,11 @@ def run_isolated(command: Sequence[str]) -> int:
 
 
 def _run_isolated(command: Sequence[str], folder: Path) -> int:
-    unshare = [program("unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    unshare = [find_program("unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     init = [sys.executable, "-P", "-m", "lab.node.isolation"]
     child = subprocess.Popen(
-        tied([*unshare, *init, *command]), env=os.environ | {INSIDE: str(folder), "PATH": search_path()}
+        tie_to_parent([*unshare, *init, *command]),
+        env=os.environ | {RUN_FOLDER_VARIABLE: str(folder), "PATH": search_path()},
     )
     try:
         code = child.wait()
@@ -63,9 +71,9 @@ def _run_isolated(command: Sequence[str], folder: Path) -> int:
         child.wait()
 
 
-def prepare() -> None:
+def prepare_namespaces() -> None:
     _run("mount", "--make-rshared", "/")
-    for folder in PRIVATE:
+    for folder in PRIVATE_FOLDERS:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _run("mount", "-t", "tmpfs", "tmpfs", folder)
     _run("mount", "--make-rshared", "/var/lib/kubelet")
@@ -85,7 +93,7 @@ def _run(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
-def init(command: Sequence[str]) -> int:
+def run_init(command: Sequence[str]) -> int:
     """Exit code of the command. As PID 1 it passes SIGTERM on and reaps the orphans of container shims."""
     child = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
@@ -98,5 +106,5 @@ def init(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    prepare()
-    sys.exit(init(sys.argv[1:]))
+    prepare_namespaces()
+    sys.exit(run_init(sys.argv[1:]))

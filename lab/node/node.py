@@ -10,10 +10,10 @@ from pathlib import Path
 from lab.control_plane import ControlPlane
 from lab.kubectl import certificate_user
 from lab.node import configuration
-from lab.node.image import BOX, write_box
+from lab.node.image import BOX_IMAGE, write_box_image
 from lab.node.isolation import ADDRESS, run_folder
-from lab.node.requirements import program, search_path
-from lab.process import Process, Started
+from lab.node.requirements import find_program, search_path
+from lab.process import Process, Startable
 from lab.programs import node_programs
 
 KUBELET_ROOT = Path("/var/lib/kubelet")
@@ -21,10 +21,10 @@ READY_TIMEOUT = 180.0
 """Seconds for each program to be ready; all together take 8 on an idle machine."""
 
 
-class Node(Started):
+class Node(Startable):
     """`with Node(folder) as node: node.kubectl("run", "a", "--image", node.box)`"""
 
-    box = BOX
+    box_image = BOX_IMAGE
     address = ADDRESS
     kubelet_root = KUBELET_ROOT
 
@@ -60,7 +60,7 @@ class Node(Started):
             process.start()
         self._containerd.wait_until(lambda: self.ctr("version").returncode == 0, timeout=READY_TIMEOUT)
         box = self.folder / "box.tar"
-        write_box(box, busybox=Path(program("busybox")), kubectl=self.control_plane.programs / "kubectl")
+        write_box_image(box, busybox=Path(find_program("busybox")), kubectl=self.control_plane.programs / "kubectl")
         self.import_image(box)
         box.unlink()
         self.start_kubelet()
@@ -74,20 +74,20 @@ class Node(Started):
 
     def start_kubelet(self) -> None:
         self.kubelet.start()
-        self.kubelet.wait_until(self._ready, timeout=READY_TIMEOUT)
+        self.kubelet.wait_until(self._is_ready, timeout=READY_TIMEOUT)
 
     def restart_kubelet(self) -> None:
         """A fresh kubelet asks for fresh ServiceAccount tokens of every volume. Pods go on meanwhile."""
         self.kubelet.stop()
-        since = time.time()
+        restarted_at = time.time()
         self.kubelet.start()
-        self.kubelet.wait_until(lambda: self._ready(since), timeout=READY_TIMEOUT)
+        self.kubelet.wait_until(lambda: self._is_ready(restarted_at), timeout=READY_TIMEOUT)
 
     def import_image(self, archive: Path) -> None:
         """An OCI or docker archive with a name in it; imagePullPolicy must not be Always."""
-        done = self.ctr("images", "import", str(archive))
-        if done.returncode != 0:
-            raise RuntimeError(f"cannot import {archive}: {done.stderr}")
+        result = self.ctr("images", "import", str(archive))
+        if result.returncode != 0:
+            raise RuntimeError(f"cannot import {archive}: {result.stderr}")
 
     def ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._programs[1] / "ctr"), "-a", str(self.containerd_socket), "-n", "k8s.io", *arguments]
@@ -95,22 +95,22 @@ class Node(Started):
 
     def wait_for_pod(self, name: str, namespace: str, *, condition: str = "condition=Ready") -> None:
         """`kubectl wait`; a pod that does not get there is a RuntimeError with its events."""
-        done = self.kubectl.run(
+        result = self.kubectl.run(
             "wait", f"--for={condition}", f"pod/{name}", "--timeout=120s", namespace=namespace, timeout=READY_TIMEOUT
         )
-        if done.returncode != 0:
+        if result.returncode != 0:
             raise RuntimeError(
-                f"{done.stderr}\n{self.kubectl.run('describe', 'pod', name, namespace=namespace).stdout}"
+                f"{result.stderr}\n{self.kubectl.run('describe', 'pod', name, namespace=namespace).stdout}"
             )
 
-    def _ready(self, since: float = 0.0) -> bool:
+    def _is_ready(self, heartbeat_after: float = 0.0) -> bool:
         node = self.control_plane.api.request("GET", f"/api/v1/nodes/{configuration.NODE}")
         if node.status != 200:
             return False
         conditions = {entry["type"]: entry for entry in node.json()["status"].get("conditions", [])}
         heartbeat = conditions.get("Ready", {}).get("lastHeartbeatTime", "")
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
-        return bool(conditions.get("Ready", {}).get("status") == "True" and heartbeat >= now)
+        earliest = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(heartbeat_after))
+        return bool(conditions.get("Ready", {}).get("status") == "True" and heartbeat >= earliest)
 
     def _has_default_account(self) -> bool:
         path = "/api/v1/namespaces/default/serviceaccounts/default"
@@ -128,7 +128,7 @@ class Node(Started):
             "kube-controller-manager",
             f"--kubeconfig={plane.kubeconfig}",
             f"--service-account-private-key-file={plane.service_account_key}",
-            f"--root-ca-file={plane.authority.certificate}",
+            f"--root-ca-file={plane.ca.certificate}",
             "--use-service-account-credentials",
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
@@ -157,11 +157,9 @@ class Node(Started):
 
     def _make_kubelet(self, sync_frequency: str) -> Process:
         plane = self.control_plane
-        login = plane.authority.issue(
-            "kubelet", common_name=f"system:node:{configuration.NODE}", groups=["system:nodes"]
-        )
+        login = plane.ca.issue("kubelet", common_name=f"system:node:{configuration.NODE}", groups=["system:nodes"])
         values = configuration.kubelet(
-            ca=plane.authority.certificate,
+            ca=plane.ca.certificate,
             socket=self.containerd_socket,
             cgroup=run_folder().name,
             sync_frequency=sync_frequency,

@@ -17,26 +17,26 @@ def search_path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
 
 
-def program(name: str) -> str:
-    found = shutil.which(name, path=search_path())
-    if found is None:
+def find_program(name: str) -> str:
+    path = shutil.which(name, path=search_path())
+    if path is None:
         raise FileNotFoundError(f"{name} is not installed: {HINT}")
-    return found
+    return path
 
 
-def missing() -> str:
+def find_missing() -> str:
     """Empty, or one line that says what is absent and what to do."""
-    absent = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
+    names = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
     if not (CNI_PLUGINS / "bridge").exists():
-        absent.append("containernetworking-plugins")
+        names.append("containernetworking-plugins")
     if os.getuid() != 0:
         return f"a node needs root; {HINT}, and run this as root"
-    if absent:
-        return f"a node needs {', '.join(absent)}: {HINT}"
+    if names:
+        return f"a node needs {', '.join(names)}: {HINT}"
     if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode != 0:
         return "a node needs private network, mount and process namespaces; this machine (a container?) refuses them"
     return ""
 
 
 if __name__ == "__main__":
-    sys.exit(missing() or 0)
+    sys.exit(find_missing() or 0)

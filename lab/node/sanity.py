@@ -17,7 +17,7 @@ from connector_csi.proto import csi_pb2, csi_pb2_grpc
 Context = grpc.ServicerContext
 
 
-class Front(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_grpc.ControllerServicer):
+class KubeletAdapter(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_grpc.ControllerServicer):
     """Passes everything on to the driver but the making of volumes."""
 
     def __init__(self, channel: grpc.Channel, attributes: Mapping[str, str], secrets: Mapping[str, str]) -> None:
@@ -27,34 +27,34 @@ class Front(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_gr
         self._secrets = dict(secrets)
 
     def GetPluginInfo(self, request: Any, context: Context) -> Any:
-        return passed(self._identity.GetPluginInfo, request, context)
+        return forward(self._identity.GetPluginInfo, request, context)
 
     def GetPluginCapabilities(self, request: Any, context: Context) -> Any:
-        answer = passed(self._identity.GetPluginCapabilities, request, context)
-        answer.capabilities.add().service.type = csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE
-        return answer
+        response = forward(self._identity.GetPluginCapabilities, request, context)
+        response.capabilities.add().service.type = csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE
+        return response
 
     def Probe(self, request: Any, context: Context) -> Any:
-        return passed(self._identity.Probe, request, context)
+        return forward(self._identity.Probe, request, context)
 
     def NodeGetInfo(self, request: Any, context: Context) -> Any:
-        return passed(self._node.NodeGetInfo, request, context)
+        return forward(self._node.NodeGetInfo, request, context)
 
     def NodeGetCapabilities(self, request: Any, context: Context) -> Any:
-        return passed(self._node.NodeGetCapabilities, request, context)
+        return forward(self._node.NodeGetCapabilities, request, context)
 
     def NodePublishVolume(self, request: Any, context: Context) -> Any:
         request.readonly = True
         request.secrets.update(self._secrets)
-        return passed(self._node.NodePublishVolume, request, context)
+        return forward(self._node.NodePublishVolume, request, context)
 
     def NodeUnpublishVolume(self, request: Any, context: Context) -> Any:
-        return passed(self._node.NodeUnpublishVolume, request, context)
+        return forward(self._node.NodeUnpublishVolume, request, context)
 
     def ControllerGetCapabilities(self, request: Any, context: Context) -> Any:
-        answer = csi_pb2.ControllerGetCapabilitiesResponse()
-        answer.capabilities.add().rpc.type = csi_pb2.ControllerServiceCapability.RPC.CREATE_DELETE_VOLUME
-        return answer
+        response = csi_pb2.ControllerGetCapabilitiesResponse()
+        response.capabilities.add().rpc.type = csi_pb2.ControllerServiceCapability.RPC.CREATE_DELETE_VOLUME
+        return response
 
     def CreateVolume(self, request: Any, context: Context) -> Any:
         volume = csi_pb2.Volume(volume_id=request.name, volume_context=self._attributes)
@@ -64,7 +64,7 @@ class Front(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_gr
         return csi_pb2.DeleteVolumeResponse()
 
 
-def passed(call: Any, request: Any, context: Context) -> Any:
+def forward(call: Any, request: Any, context: Context) -> Any:
     try:
         return call(request)
     except grpc.RpcError as error:
@@ -72,11 +72,13 @@ def passed(call: Any, request: Any, context: Context) -> Any:
 
 
 @contextmanager
-def front(socket: Path, driver: Path, attributes: Mapping[str, str], secrets: Mapping[str, str]) -> Iterator[None]:
+def serve_adapter(
+    socket: Path, driver: Path, attributes: Mapping[str, str], secrets: Mapping[str, str]
+) -> Iterator[None]:
     """Serves on `socket` in front of the driver's."""
     with grpc.insecure_channel(f"unix://{driver}") as channel, ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
-        servicer = Front(channel, attributes, secrets)
+        servicer = KubeletAdapter(channel, attributes, secrets)
         csi_pb2_grpc.add_IdentityServicer_to_server(servicer, server)
         csi_pb2_grpc.add_NodeServicer_to_server(servicer, server)
         csi_pb2_grpc.add_ControllerServicer_to_server(servicer, server)

@@ -13,7 +13,7 @@ from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
 from connector_store.folder import source
 from connector_store.folder.access import SigningKey
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
@@ -59,23 +59,23 @@ def confdir(confdir_template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def target_ca() -> Issued:
+def target_ca() -> KeyPair:
     return make_ca("target CA")
 
 
 @pytest.fixture(scope="session")
-def target_certificate(target_ca: Issued) -> Issued:
+def target_certificate(target_ca: KeyPair) -> KeyPair:
     return make_leaf(target_ca, ["127.0.0.1", "localhost"])
 
 
 @pytest.fixture
-async def target(target_certificate: Issued, tmp_path: Path) -> AsyncIterator[FakeTarget]:
+async def target(target_certificate: KeyPair, tmp_path: Path) -> AsyncIterator[FakeTarget]:
     async with FakeTarget(target_certificate, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def folder(tmp_path: Path, target: FakeTarget, target_ca: Issued) -> Path:
+def folder(tmp_path: Path, target: FakeTarget, target_ca: KeyPair) -> Path:
     """Connector team-a/k8s leads to `target`."""
     path = tmp_path / "connectors"
     path.mkdir()

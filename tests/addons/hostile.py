@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from hypothesis import strategies as st
 
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.waiting import PATIENCE, until
 
@@ -149,7 +149,7 @@ class Connection:
 class HostileTarget:
     """Does what the turn says whose number is in the path of a request."""
 
-    def __init__(self, certificate: Issued, folder: Path) -> None:
+    def __init__(self, certificate: KeyPair, folder: Path) -> None:
         path = folder / "hostile.pem"
         path.write_bytes(certificate.combined_pem)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

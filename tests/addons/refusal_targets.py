@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from lab.certificates import Issued, make_leaf
+from lab.certificates import KeyPair, make_leaf
 from tests.fakes.target import FakeTarget, TargetConnection
 
 
 @asynccontextmanager
-async def running_targets(home: Path, ca: Issued) -> AsyncIterator[Mapping[str, FakeTarget]]:
+async def running_targets(home: Path, ca: KeyPair) -> AsyncIterator[Mapping[str, FakeTarget]]:
     """By the name of the Connector that leads to each."""
     leaf = make_leaf(ca, ["127.0.0.1"])
     targets = {

@@ -20,7 +20,7 @@ from connector_store.domain.objects.models import Unusable
 from connector_store.folder.access import SigningKey, TokenAccess
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
-from lab.certificates import Issued, make_ca
+from lab.certificates import KeyPair, make_ca
 from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.manifests import connector, secret, write
@@ -229,7 +229,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)
 
 
-def _objects(authorities: Mapping[str, str], ca: Issued) -> list[dict[str, Any]]:
+def _objects(authorities: Mapping[str, str], ca: KeyPair) -> list[dict[str, Any]]:
     made = [secret(ca=ca.pem), secret("other", ca=make_ca("other CA").pem)]
     for name, authority in authorities.items():
         if name == FADING.name:

@@ -11,7 +11,7 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import KEY_FILE
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes import manifests
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -78,7 +78,7 @@ async def moody(conversation: TargetConnection) -> None:
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
 
-def write(proxy: RunningProxy, port: int, ca: Issued) -> None:
+def write(proxy: RunningProxy, port: int, ca: KeyPair) -> None:
     good = f"https://127.0.0.1:{port}"
     for name, token, address, trusted in (
         ("good", TARGET_TOKEN, good, ca),
@@ -192,5 +192,5 @@ def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], 
 def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, says: str) -> None:
     proxy = RunningProxy(tmp_path / "home", options={option: "true"})
     proxy.process.start()
-    proxy.process.wait_until(lambda: not proxy.process.running, timeout=PATIENCE)
+    proxy.process.wait_until(lambda: not proxy.process.is_running, timeout=PATIENCE)
     assert says in proxy.log.read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.cluster.proxy.running import RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import PATIENCE, ClientConnection, Response
@@ -73,7 +73,7 @@ def warned(proxy: RunningProxy) -> list[str]:
 
 
 @pytest.fixture(params=["mitmdump", "addons"])
-def running(request: pytest.FixtureRequest, target: FakeTarget, tmp_path: Path, target_ca: Issued) -> RunningProxy:
+def running(request: pytest.FixtureRequest, target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> RunningProxy:
     """By mitmdump, and by the image's program, whose event loop is another."""
     found = RunningProxy(tmp_path / "home", options={"connector_client_timeout": "2"}, program=request.param)
     found.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))

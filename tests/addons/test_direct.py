@@ -12,7 +12,7 @@ import pytest
 from addons.net.sockets import CloseTimeouts
 from addons.records.record import Record
 from addons.relay.gate import Gate
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -24,7 +24,7 @@ PREFIX = "/kubernetes/global"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, target: FakeTarget, target_ca: Issued) -> Path:
+def folder(tmp_path: Path, target: FakeTarget, target_ca: KeyPair) -> Path:
     """Connectors team-a/k8s and, below a path, team-a/other lead to `target`."""
     path = tmp_path / "connectors"
     path.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.ports import Port
-from lab.process import tied, without_proxies
+from lab.process import environment_without_proxies, tie_to_parent
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,9 @@ LEFT_OUT = ("flask", "ldap3", "werkzeug", "pyperclip", "mitmproxy.addons.onboard
 
 def command(confdir: Path, *arguments: str, python: Sequence[str] = ()) -> list[str]:
     script = str(ROOT / "addons" / "connector.py")
-    return tied([sys.executable, *python, "-m", "addons", "--set", f"confdir={confdir}", "-s", script, *arguments])
+    return tie_to_parent(
+        [sys.executable, *python, "-m", "addons", "--set", f"confdir={confdir}", "-s", script, *arguments]
+    )
 
 
 def test_what_only_people_ask_for_is_not_even_imported(tmp_path: Path, confdir: Path) -> None:
@@ -31,7 +33,7 @@ def test_what_only_people_ask_for_is_not_even_imported(tmp_path: Path, confdir: 
     source = ("--set", f"connector_source={tmp_path / 'connectors'}")
     line = command(confdir, *source, "--options", python=["-X", "importtime"])
     done = subprocess.run(
-        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert "connector_max_connections:" in done.stdout
     imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
@@ -45,7 +47,7 @@ def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
     line = command(confdir, "-p", str(port.number), *source)
     with subprocess.Popen(
-        line, cwd=ROOT, env=without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+        line, cwd=ROOT, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -69,7 +71,7 @@ def test_it_serves_while_nobody_reads_its_log(tmp_path: Path, confdir: Path) -> 
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
     line = command(confdir, "-p", str(port.number), *source, "--set", "termlog_verbosity=debug")
     with subprocess.Popen(
-        line, cwd=ROOT, env=without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+        line, cwd=ROOT, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -103,7 +105,7 @@ def test_it_serves_on_libuvs_loop(tmp_path: Path, confdir: Path) -> None:
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
     line = command(confdir, "-p", str(port.number), *source, "-s", str(seen))
     done = subprocess.run(
-        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert "on uvloop" in done.stdout
     port.release()
@@ -112,7 +114,7 @@ def test_it_serves_on_libuvs_loop(tmp_path: Path, confdir: Path) -> None:
 def test_what_is_wrong_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path) -> None:
     line = command(confdir, "--set", "connector_recheck=abc")
     done = subprocess.run(
-        line, cwd=ROOT, env=without_proxies(), capture_output=True, text=True, check=False, timeout=PATIENCE
+        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert done.stderr == "error: connector_recheck: is not a number of seconds up to 86400\n"
@@ -122,7 +124,7 @@ def test_its_log_is_json_from_the_first_line_where_nobody_reads_it(tmp_path: Pat
     (tmp_path / "connectors").mkdir(exist_ok=True)
     port = Port()
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
-    environment = without_proxies() | {"PYTHONUNBUFFERED": "1", "CONNECTORS_LOG_FORMAT": "auto"}
+    environment = environment_without_proxies() | {"PYTHONUNBUFFERED": "1", "CONNECTORS_LOG_FORMAT": "auto"}
     with subprocess.Popen(
         command(confdir, "-p", str(port.number), *source), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -16,8 +16,8 @@ import jwt
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from lab.targets import CA, OK, Target, target
-from lab.waiting import until
+from lab.targets import CA, OK_RESPONSE, TargetServer, run_target
+from lab.waiting import wait_until
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
 
@@ -48,7 +48,7 @@ class Granting:
                 self.wrong.append(head)
             else:
                 self.used.append(used[1])
-            return OK
+            return OK_RESPONSE
         account = asked[1].decode()
         self.asked[account] += 1
         claims = {
@@ -63,9 +63,9 @@ class Granting:
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Target, Granting]]:
+def server() -> Iterator[tuple[TargetServer, Granting]]:
     granting = Granting()
-    with target(granting) as made:
+    with run_target(granting) as made:
         yield made, granting
 
 
@@ -90,7 +90,7 @@ def ask(proxy: RunningProxy, context: ssl.SSLContext, share: int) -> None:
 
 
 def test_each_costs_one_request_for_a_token_and_one_for_each_renewal(
-    server: tuple[Target, Granting], tmp_path: Path
+    server: tuple[TargetServer, Granting], tmp_path: Path
 ) -> None:
     made, granting = server
     proxy = RunningProxy(tmp_path)
@@ -109,11 +109,11 @@ def test_each_costs_one_request_for_a_token_and_one_for_each_renewal(
         assert len(granting.asked) == CONNECTORS
         held = proxy.resident()
         granting.life = 3600
-        until(lambda: time.monotonic() > ended, "the end of the first tokens")
+        wait_until(lambda: time.monotonic() > ended, "the end of the first tokens")
         # Both renew: those that find a token, beside it, and those whose token has ended meanwhile.
         for _ in range(2):
             round_of_all()
-            until(lambda: set(granting.asked.values()) == {2}, "the second token of each")
+            wait_until(lambda: set(granting.asked.values()) == {2}, "the second token of each")
         assert granting.wrong == []
         assert len(set(granting.used)) <= 2 * CONNECTORS
         assert len(granting.used) == 3 * CONNECTORS

@@ -13,7 +13,7 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from lab.ports import Port
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.fakes.manifests import connector, secret
@@ -34,7 +34,7 @@ KEY = ObjectKey("team-a", "k8s")
 
 @asynccontextmanager
 async def proxy_to(
-    port: int, home: Path, ca: Issued, *, program: str = "mitmdump", options: Mapping[str, str] = {}
+    port: int, home: Path, ca: KeyPair, *, program: str = "mitmdump", options: Mapping[str, str] = {}
 ) -> AsyncIterator[RunningProxy]:
     proxy = RunningProxy(home, program=program, options=options)
     proxy.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{port}"), secret(ca=ca.pem))
@@ -93,7 +93,9 @@ def upload(port: int, *fields: bytes) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n"
 
 
-async def test_a_download_to_a_client_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
+async def test_a_download_to_a_client_that_does_not_read(
+    target: FakeTarget, tmp_path: Path, target_ca: KeyPair
+) -> None:
     progress = Progress()
 
     async def pour(conversation: TargetConnection) -> None:
@@ -119,7 +121,7 @@ async def test_a_download_to_a_client_that_does_not_read(target: FakeTarget, tmp
         client.close()
 
 
-async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     taken, go_on = 0, asyncio.Event()
 
     async def late(conversation: TargetConnection) -> None:
@@ -149,7 +151,7 @@ async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_
         client.close()
 
 
-async def test_an_upload_that_is_refused(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_that_is_refused(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
@@ -161,7 +163,7 @@ async def test_an_upload_that_is_refused(target: FakeTarget, tmp_path: Path, tar
         assert target.connections == []
 
 
-async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: KeyPair) -> None:
     held: list[asyncio.StreamWriter] = []
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,7 +186,7 @@ async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Pa
     await asyncio.sleep(0)
 
 
-async def test_an_upload_while_a_person_holds_it(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
+async def test_an_upload_while_a_person_holds_it(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     with ExitStack() as stack:
         web = Port()
         stack.callback(web.release)
@@ -241,7 +243,7 @@ SLOW_GROWTH = 400
 """kB for each download that nobody reads."""
 
 
-async def test_many_downloads_that_nobody_reads(target: FakeTarget, tmp_path: Path, target_ca: Issued) -> None:
+async def test_many_downloads_that_nobody_reads(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     started = 0
 
     def begun(number: int) -> bool:

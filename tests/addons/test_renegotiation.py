@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import running_proxy
 
@@ -20,7 +20,7 @@ BODY = b"x" * 4_000_000
 class Renegotiating:
     """Serves one connection: reads a head, asks for another handshake, then for the whole body."""
 
-    def __init__(self, certificate: Issued) -> None:
+    def __init__(self, certificate: KeyPair) -> None:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self._context.set_max_proto_version(SSL.TLS1_2_VERSION)
         self._context.use_privatekey(certificate.key)
@@ -58,14 +58,14 @@ class Renegotiating:
 
 
 @pytest.fixture
-def renegotiating(target_certificate: Issued) -> Iterator[Renegotiating]:
+def renegotiating(target_certificate: KeyPair) -> Iterator[Renegotiating]:
     running = Renegotiating(target_certificate)
     yield running
     running.close()
 
 
 async def test_a_target_that_renegotiates_during_an_upload_leaves_no_traceback(
-    renegotiating: Renegotiating, target_ca: Issued, tmp_path: Path, confdir: Path, caplog: pytest.LogCaptureFixture
+    renegotiating: Renegotiating, target_ca: KeyPair, tmp_path: Path, confdir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "connectors"
     folder.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from addons.net.resolver import Resolver
-from lab.certificates import Issued, make_leaf
+from lab.certificates import KeyPair, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.name_server import NameServer
 from tests.fakes.proxy import PATIENCE, ClientConnection, Proxy, Response, running_proxy
@@ -152,7 +152,7 @@ async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: F
     assert (await client.read_response()).status == 200
 
 
-async def to_silent(proxy: Proxy, port: int, ca: Issued) -> ClientConnection:
+async def to_silent(proxy: Proxy, port: int, ca: KeyPair) -> ClientConnection:
     """A tunnel to a target at `port`; nothing is said in it."""
     write(
         proxy.folder,
@@ -164,7 +164,7 @@ async def to_silent(proxy: Proxy, port: int, ca: Issued) -> ClientConnection:
     return await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
 
 
-async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: Issued) -> None:
+async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: KeyPair) -> None:
     client = await to_silent(brief, full, target_ca)
     with one_second():
         await client.send(get(full))
@@ -174,7 +174,7 @@ async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, targe
 
 
 async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
-    brief: Proxy, mute: socket.socket, target_ca: Issued
+    brief: Proxy, mute: socket.socket, target_ca: KeyPair
 ) -> None:
     port = mute.getsockname()[1]
     client = await to_silent(brief, port, target_ca)
@@ -190,7 +190,7 @@ SILENT_NAMES = 100
 
 
 async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
-    folder: Path, confdir: Path, tmp_path: Path, target_ca: Issued
+    folder: Path, confdir: Path, tmp_path: Path, target_ca: KeyPair
 ) -> None:
     names = [f"silent-{number}" for number in range(SILENT_NAMES)]
     server = NameServer({"good.example": ["127.0.0.1"]})
@@ -244,7 +244,7 @@ async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: P
 
 
 async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
-    brief: Proxy, mute: socket.socket, target_ca: Issued
+    brief: Proxy, mute: socket.socket, target_ca: KeyPair
 ) -> None:
     before = len(asyncio.all_tasks())
     port = mute.getsockname()[1]

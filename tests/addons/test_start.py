@@ -16,7 +16,7 @@ import pytest
 
 from lab.certificates import make_ca
 from lab.ports import Port
-from lab.process import tied, without_proxies
+from lab.process import environment_without_proxies, tie_to_parent
 from tests.fakes.manifests import connector, secret, write
 
 pytestmark = pytest.mark.slow
@@ -59,9 +59,9 @@ def start(
 ) -> tuple[int, list[str]]:
     """Exit code and lines of a proxy that ends by itself."""
     done = subprocess.run(
-        tied([*by, *command(home, *arguments)]),
+        tie_to_parent([*by, *command(home, *arguments)]),
         cwd=home,
-        env=without_proxies() | dict(environment),
+        env=environment_without_proxies() | dict(environment),
         capture_output=True,
         text=True,
         check=False,
@@ -73,7 +73,7 @@ def start(
 @contextmanager
 def running(home: Path, *arguments: str, by: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        tied([*by, *command(home, *arguments)]), cwd=home, env=without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        tie_to_parent([*by, *command(home, *arguments)]), cwd=home, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import all as everything
-from bench.all import STEPS, lines
+from bench.all import STEPS, format_results
 from bench.pages import PICTURES, TABLES
 
 
@@ -27,7 +27,7 @@ def test_only_the_comparison_has_another_checkout_beside() -> None:
 
 
 def test_how_each_ended_is_said() -> None:
-    assert [" ".join(line.split()) for line in lines({"bench": (1, 90.0), "trips": (0, 6.0)})] == [
+    assert [" ".join(line.split()) for line in format_results({"bench": (1, 90.0), "trips": (0, 6.0)})] == [
         "", "bench 1.5 min exit code 1: see above", "trips 0.1 min ok",
     ]  # fmt: skip
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.before import changes, lines
-from bench.product import ROOT, THIS, Product, installed
+from bench.before import compute_changes, format_changes
+from bench.product import ROOT, THIS_CHECKOUT, Checkout, find_checkout
 
 CPU, SPEED = "cpu per request, µs", "MB per second"
 
 
 def worse(figure: str, before: list[float], ours: list[float]) -> bool:
-    (change,) = changes(
+    (change,) = compute_changes(
         {"a case": {"before": [{figure: each} for each in before], "ours": [{figure: each} for each in ours]}}
     )
-    return change.worse
+    return change.is_worse
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,17 @@ def test_worse_is_by_more_than_the_noise(figure: str, before: list[float], ours:
     ],
 )
 def test_what_only_one_of_the_two_has_is_left_out(by_peer: dict[str, list[dict[str, float]]]) -> None:
-    assert not changes({"direct, warm": by_peer})
+    assert not compute_changes({"direct, warm": by_peer})
 
 
 def test_what_is_worse_is_named_with_its_noise_and_the_rest_is_counted() -> None:
-    found = changes({"warm": {"before": [{CPU: 100.0, SPEED: 5.0}], "ours": [{CPU: 150.0, SPEED: 5.0}]}})
-    text = [" ".join(line.split()) for line in lines(found)]
+    found = compute_changes({"warm": {"before": [{CPU: 100.0, SPEED: 5.0}], "ours": [{CPU: 150.0, SPEED: 5.0}]}})
+    text = [" ".join(line.split()) for line in format_changes(found)]
     assert text == [
         "warm: cpu per request, µs 150 1.500x was 100, noise 10 WORSE",
         "1 of 2 figures are not worse than before by more than their noise",
     ]
-    assert found[0].plain() == {"case": "warm", "figure": CPU, "before": 100.0, "ours": 150.0, "noise": 10.0}
+    assert found[0].to_json() == {"case": "warm", "figure": CPU, "before": 100.0, "ours": 150.0, "noise": 10.0}
 
 
 def checkout(folder: Path, *files: str) -> Path:
@@ -74,14 +74,14 @@ def checkout(folder: Path, *files: str) -> Path:
 )
 def test_a_folder_that_cannot_be_run_says_what_is_missing(tmp_path: Path, files: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        installed(checkout(tmp_path, *files))
+        find_checkout(checkout(tmp_path, *files))
 
 
 def test_a_release_whose_image_runs_mitmdump_is_run_by_it(tmp_path: Path) -> None:
     tree = checkout(tmp_path, "addons/connector.py", ".venv/bin/connectorctl")
     (tree / "Dockerfile").write_text("FROM x\nENV PYTHONPATH=/app PYTHONUNBUFFERED=1 \\\n    HOME=/tmp\n")
-    product = installed(tree)
-    assert product.proxy(["-q"]) == [f"{tree}/.venv/bin/mitmdump", "-s", f"{tree}/addons/connector.py", "-q"]
+    product = find_checkout(tree)
+    assert product.proxy_command(["-q"]) == [f"{tree}/.venv/bin/mitmdump", "-s", f"{tree}/addons/connector.py", "-q"]
     assert product.environment == {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(tree)}
 
 
@@ -96,11 +96,11 @@ def test_a_release_whose_image_runs_mitmdump_is_run_by_it(tmp_path: Path) -> Non
 def test_a_checkout_says_its_version(tmp_path: Path, file: str, text: str, version: str) -> None:
     tree = checkout(tmp_path / "tree", file)
     (tree / file).write_text(text)
-    assert Product(tree=tree, programs=tree).version == version
+    assert Checkout(tree=tree, programs=tree).version == version
 
 
 def test_this_checkout_is_run_as_its_image_runs_it_and_by_mitmdump_for_people() -> None:
-    start = [*THIS.proxy([])[:3]]
-    assert start == [str(THIS.programs / "python"), "-m", "addons"]
-    assert THIS.proxy([], people=True)[:2] == [str(THIS.programs / "mitmdump"), "-s"]
-    assert THIS.tree == ROOT
+    start = [*THIS_CHECKOUT.proxy_command([])[:3]]
+    assert start == [str(THIS_CHECKOUT.programs / "python"), "-m", "addons"]
+    assert THIS_CHECKOUT.proxy_command([], with_mitmdump=True)[:2] == [str(THIS_CHECKOUT.programs / "mitmdump"), "-s"]
+    assert THIS_CHECKOUT.tree == ROOT

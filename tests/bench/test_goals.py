@@ -8,10 +8,10 @@ import pytest
 
 from bench import bounds, where
 from bench.__main__ import exit_code
-from bench.cases import cases
-from bench.decision import DECISION, OVER, WITHOUT, decision
-from bench.goals import GOALS, Verdict, lines
-from bench.goals import judge as judged
+from bench.cases import make_cases
+from bench.decision import DECISION, PLAIN_COST, ROLE_COST, measure_decision
+from bench.goals import GOALS, GoalResult, format_results
+from bench.goals import evaluate as judged
 from bench.measure import Measurement
 from bench.product import ROOT
 
@@ -21,7 +21,7 @@ TRANSFER = ("client cpu per GB, s", "target cpu per GB, s", "cpu per GB, s")
 Results = dict[str, dict[str, dict[str, float]]]
 
 
-def judge(results: Results) -> tuple[Verdict, ...]:
+def judge(results: Results) -> tuple[GoalResult, ...]:
     return judged(results, cores=2)
 
 
@@ -34,7 +34,7 @@ def results() -> Results:
         "direct, new connection": {"ours": {CPU: 660}},
         "down": {"nginx": {SPEED: 680}, "no proxy": {SPEED: 800}, "ours": {SPEED: 680}},
         "idle watches": {"squid": {WEIGHT: 80}, "nginx": {WEIGHT: 50}, "ours": {WEIGHT: 90}},
-        DECISION: {"ours": {OVER: 3}},
+        DECISION: {"ours": {ROLE_COST: 3}},
     }
 
 
@@ -64,7 +64,7 @@ def test_what_is_exactly_at_its_limit_is_met() -> None:
         pytest.param("warm, 100 clients", {LATENCY: 12.1}, ["squid"], id="the p99 is more than 1.2 times squid's"),
         pytest.param("down", {SPEED: 679}, ["nginx", "no proxy"], id="a download is slower than it may be"),
         pytest.param("idle watches", {WEIGHT: 91}, [""], id="an idle stream weighs more than 90 kB"),
-        pytest.param(DECISION, {OVER: 3.1}, [""], id="permissions cost more than 3 µs"),
+        pytest.param(DECISION, {ROLE_COST: 3.1}, [""], id="permissions cost more than 3 µs"),
     ],
 )  # fmt: skip
 def test_beyond_its_limit_a_goal_is_missed(case: str, ours: dict[str, float], misses: list[str]) -> None:
@@ -110,14 +110,14 @@ def test_a_peer_whose_runs_all_failed_gives_no_verdict() -> None:
 def test_a_line_says_figure_ratio_wanted_and_verdict() -> None:
     found = results()
     found["warm, 8 clients"]["ours"] = {CPU: 150}
-    text = [" ".join(line.split()) for line in lines(judge(found))]
+    text = [" ".join(line.split()) for line in format_results(judge(found))]
     assert text[0] == "warm, 8 clients: cpu per request, µs 150 1.500x at most 1.1 x squid's MISSED"
     assert text[4] == "direct, new connection: cpu per request, µs 660 1.100x at most 1.1 x squid's new connection met"
     assert text[-2] == "idle watches: memory per stream, kB 90 - at most 90 met"
 
 
 def test_the_report_has_each_goal_with_its_figures() -> None:
-    assert judge(results())[0].plain() == {
+    assert judge(results())[0].to_json() == {
         "case": "warm, 8 clients", "figure": CPU, "bound": "at most", "limit": 1.1, "peer": "squid",
         "peer_case": "", "ours": 110, "theirs": 100, "ratio": 1.1, "met": True, "why": "",
     }  # fmt: skip
@@ -168,8 +168,8 @@ def test_a_download_that_is_slower_than_it_may_be_says_what_the_cores_carry(
     }  # fmt: skip
     (verdict,) = [each for each in judged(found, cores=cores) if not each.met]
     assert verdict.why == says
-    assert f"because {says}" in "".join(lines([verdict]))
-    assert verdict.plain()["why"] == says
+    assert f"because {says}" in "".join(format_results([verdict]))
+    assert verdict.to_json()["why"] == says
 
 
 def test_without_nginx_a_download_says_nothing_of_it() -> None:
@@ -264,7 +264,7 @@ def test_a_goal_that_is_met_needs_no_reason() -> None:
 def test_the_exit_code(cpu: dict[str, float], quick: bool, code: int) -> None:
     found = without(results(), "nginx")
     found["warm, 8 clients"]["ours"] = cpu
-    report: dict[str, Any] = {"results": found, "goals": [verdict.plain() for verdict in judge(found)], "worse": []}
+    report: dict[str, Any] = {"results": found, "goals": [verdict.to_json() for verdict in judge(found)], "worse": []}
     assert exit_code(report, quick=quick) == code
 
 
@@ -286,14 +286,14 @@ def test_each_goal_is_about_a_figure_that_is_measured(goal: Any) -> None:
     measured = Measurement(
         result=result, seconds=1, proxy_cpu=1, client_cpu=1, target_cpu=1, rss_before=0, rss_peak=0, rss_after=0
     )
-    case = next(case for case in cases(seconds=1, size=1, streams=1) if case.name == goal.case)
+    case = next(case for case in make_cases(seconds=1, size=1, streams=1) if case.name == goal.case)
     assert goal.figure in case.figures(measured)
 
 
 def test_the_decision_is_measured() -> None:
-    found = decision()
-    assert found[WITHOUT] > 0
-    assert isfinite(found[OVER])
+    found = measure_decision()
+    assert found[PLAIN_COST] > 0
+    assert isfinite(found[ROLE_COST])
 
 
 def test_where_the_time_goes_is_asked_of_each_case_that_takes_too_much_of_it() -> None:
@@ -302,7 +302,7 @@ def test_where_the_time_goes_is_asked_of_each_case_that_takes_too_much_of_it() -
     found["warm, 100 clients"]["ours"] = {LATENCY: 12.1}
     found["down"]["ours"] = {SPEED: 679}
     found["idle watches"]["ours"] = {WEIGHT: 91}
-    asked = [case.name for case in where.missed(judge(found), cases(seconds=1, size=1, streams=1))]
+    asked = [case.name for case in where.missed(judge(found), make_cases(seconds=1, size=1, streams=1))]
     assert asked == ["warm, 8 clients", "warm, 100 clients", "down"]
 
 

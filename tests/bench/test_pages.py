@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.memory import Growth, memory_cases, plain
+from bench.memory import Growth, make_cases, to_json
 from bench.pages import DOCS, FIGURES, PAGE, PICTURES, TABLES, before, drawn, memory, shown, written
 
 
@@ -72,7 +72,7 @@ def test_what_was_before_stands_beside_with_its_noise_and_what_is_worse_is_named
 def test_memory_says_what_passed_and_leaves_out_what_failed() -> None:
     def row(name: str, **figures: Any) -> dict[str, Any]:
         known: dict[str, Any] = {"limit": 30, "passed": 0, "seconds": 1}
-        return plain(Growth(name=name, grown=2.0, **known | figures))
+        return to_json(Growth(name=name, megabytes=2.0, **known | figures))
 
     rows = [row("down", passed=5_000_000_000), row("watch", events=1_000_000), row("idle", streams=2000),
             row("intercepted", passed=100), row("up", problem="grew")]  # fmt: skip
@@ -85,6 +85,6 @@ def test_memory_says_what_passed_and_leaves_out_what_failed() -> None:
 
 
 def test_each_case_of_memory_has_its_words() -> None:
-    rows = [plain(Growth(name=case.name, grown=1, limit=1, passed=1, seconds=1))
-            for case in memory_cases(size=1, events=1, streams=1)]  # fmt: skip
+    rows = [to_json(Growth(name=case.name, megabytes=1, limit=1, bytes_passed=1, seconds=1))
+            for case in make_cases(size=1, events=1, streams=1)]  # fmt: skip
     assert len(list(memory(rows))) == 2 + len(rows)

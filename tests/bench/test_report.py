@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.picture import picture
-from bench.table import table
+from bench.table import format_report
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def report() -> dict[str, Any]:
 
 
 def test_the_table_gives_ours_over_each_peer_and_names_what_failed(report: dict[str, Any]) -> None:
-    text = table(report)
+    text = format_report(report)
     row = next(line for line in text.splitlines() if line.startswith("  cpu per request"))
     assert row.split()[-2:] == ["1.25x", "5.00x"]
     assert "FAILED up: squid: refused" in text
 
 
 def test_a_peer_without_a_figure_gets_a_dash(report: dict[str, Any]) -> None:
-    row = [line for line in table(report).splitlines() if line.startswith("  cpu per request")][1]
+    row = [line for line in format_report(report).splitlines() if line.startswith("  cpu per request")][1]
     assert row.split()[-1] == "-"
 
 

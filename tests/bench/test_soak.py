@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from bench.place import place
-from bench.soak import LEAK_MB, errors_and_leaks, soak, stalls
+from bench.place import open_testbed
+from bench.soak import LEAK_MB, find_errors_and_leaks, find_stalls, run_soak
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go") and "CI" not in os.environ, reason="the load generator needs Go")
 def test_faults_on_both_sides_are_all_explained_and_leave_nothing_behind() -> None:
-    with place() as scene:
-        report = soak(scene, seconds=5, clients=20, patience=5)
+    with open_testbed() as scene:
+        report = run_soak(scene, seconds=5, clients=20, proxy_timeout=5)
     assert sum(sum(ends.values()) for ends in report["outcomes"].values()) >= report["clients"]
-    assert not list(errors_and_leaks(report)), json.dumps(report["after"], indent=1)
+    assert not list(find_errors_and_leaks(report)), json.dumps(report["after"], indent=1)
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def report(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_soak_without_problems_has_none() -> None:
-    assert not [*errors_and_leaks(report()), *stalls(report())]
+    assert not [*find_errors_and_leaks(report()), *find_stalls(report())]
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_soak_without_problems_has_none() -> None:
     ],
 )
 def test_what_went_wrong_is_said(changes: dict[str, Any], said: str) -> None:
-    (problem,) = errors_and_leaks(report(**changes))
+    (problem,) = find_errors_and_leaks(report(**changes))
     assert said in problem
 
 
 def test_a_callback_that_held_the_loop_by_itself_is_a_stall() -> None:
-    (problem,) = stalls(report(gauge={"stalls": {"Gate.data": [2, 90.0, 80.0]}}))
+    (problem,) = find_stalls(report(gauge={"stalls": {"Gate.data": [2, 90.0, 80.0]}}))
     assert "Gate.data held the loop for 80 ms" in problem

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.clients.world import RUNS, World, name_of
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
@@ -24,7 +24,7 @@ def test_a_client_gets_lists_writes_and_watches(world: World, name: str) -> None
     run = world.runs[name]
     assert run.began(), run.output()
     # The proxy writes its lines a little later than its answers.
-    until(lambda: carried_all(world.carried(run), run.client), f"the proxy to say what it has carried for {name}")
+    wait_until(lambda: carried_all(world.carried(run), run.client), f"the proxy to say what it has carried for {name}")
 
 
 def carried_all(verbs: set[str], client: str) -> bool:

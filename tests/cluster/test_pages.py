@@ -24,7 +24,7 @@ from lab.control_plane import ControlPlane
 from lab.controllers import Controller
 from lab.kubectl import Kubectl
 from lab.ports import Port
-from lab.process import Process, without_proxies
+from lab.process import Process, environment_without_proxies
 from tests.cluster.proxy.running import ROOT
 from tests.journey.documents import BY_CALLER, shell_blocks
 
@@ -48,7 +48,7 @@ class Shop:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=self.folder,
-            env=without_proxies() | own | environment,
+            env=environment_without_proxies() | own | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -66,7 +66,7 @@ def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with ControlPlane(home, programs=cluster_programs) as plane, token_writer(plane, home):
         kubectl = plane.kubectl
         kubectl("apply", "-k", str(ROOT / "deploy"))
-        kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         (folder / "target.kubeconfig").write_bytes(plane.kubeconfig.read_bytes())
         (folder / "deploy").symlink_to(ROOT / "deploy")
         made = Shop(plane=plane, folder=folder)
@@ -128,7 +128,7 @@ def token(shop: Shop) -> str:
 def test_the_target_lets_the_lent_account_act_for_that_pipeline_alone(shop: Shop) -> None:
     for block in without_waiting(shell_blocks("quickstart.md", after=BY_CALLER)):
         shop.run(block)
-    token = shop.plane.mint_token("default", "deployer")
+    token = shop.plane.issue_token("default", "deployer")
     path = shop.plane.write_kubeconfig("deployer.kubeconfig", {"token": token})
     # What the proxy sends for a pod of the pipeline; test_lent tries that it does.
     prefix, pod = "connectors:system:serviceaccount", "authentication.kubernetes.io/pod-name=write-configmap-1"
@@ -163,7 +163,7 @@ def test_a_target_is_asked(shop: Shop) -> None:
     ca = "".join(f"    {line}\n" for line in shop.plane.ca_pem.splitlines())
     (folder / "c.yaml").write_text(
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: connectors.cpaas.io/bearer-token\nstringData:\n"
-        f"  token: {shop.plane.mint_token('default', 'deployer')}\n  ca.crt: |\n{ca}---\n"
+        f"  token: {shop.plane.issue_token('default', 'deployer')}\n  ca.crt: |\n{ca}---\n"
         "apiVersion: connectors.alauda.io/v1alpha1\nkind: Connector\nmetadata: {name: c}\nspec:\n"
         f"  connectorClassName: k8s\n  address: {shop.plane.url}\n"
         "  auth: {name: bearerTokenAuth, secretRef: {name: s}}\n"
@@ -382,7 +382,7 @@ spec: {connectorClassName: k8s, address: "https://10.0.0.1:6443", auth: {name: b
 def theirs(private_control_plane: ControlPlane, tmp_path: Path) -> Shop:
     kubectl = private_control_plane.kubectl
     kubectl("apply", "-k", str(ROOT / "deploy/crds"))
-    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     for namespace in ("connectors-system", "team-b"):
         kubectl("create", "namespace", namespace)
     kubectl("create", "-f", "-", stdin=PRODUCT)
@@ -425,7 +425,7 @@ def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: 
     values = {
         "EDITOR": str(editor),
         "ADDRESS": shop.plane.url,
-        "TOKEN": shop.plane.mint_token("default", "deployer"),
+        "TOKEN": shop.plane.issue_token("default", "deployer"),
         "CA": shop.plane.ca_pem,
     }
     install, path, *rest = set_up.splitlines(keepends=True)

@@ -98,7 +98,7 @@ def test_an_rsa_ca_of_a_users_own_hands_over_too(tmp_path) -> None:
 
 
 def test_a_ca_without_key_identifiers_hands_over() -> None:
-    bare = make_ca(bare=True)
+    bare = make_ca(without_key_usage=True)
     handed = cross_sign(
         Signer(key=bare.key, certificate=bare.certificate, chain=(bare.certificate,)), create_ca(NOW), NOW
     )

@@ -26,7 +26,7 @@ from connector_store.kube.resources import (
     SERVICES,
     Resource,
 )
-from lab.targets import CA, Target, status, target
+from lab.targets import CA, TargetServer, run_target, status_response
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import until
 
@@ -79,7 +79,7 @@ async def world() -> AsyncIterator[World]:
         yield World(server, client)
 
 
-async def put_all(world: World, server: Target, *, token: str = "t") -> None:
+async def put_all(world: World, server: TargetServer, *, token: str = "t") -> None:
     data = {"token": base64.b64encode(token.encode()).decode(), "ca.crt": base64.b64encode(CA.pem).decode()}
     await world.server.put(
         SECRETS,
@@ -90,7 +90,7 @@ async def put_all(world: World, server: Target, *, token: str = "t") -> None:
 
 
 async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(world) -> None:
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
@@ -103,8 +103,8 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
-            asked = len(server.heads)
-            await until(lambda: len(server.heads) > asked + 4)
+            asked = len(server.request_heads)
+            await until(lambda: len(server.request_heads) > asked + 4)
             assert [request for request in world.server.requests if request[0] != "GET"] == []
             world.term.collect()
             text = generate_latest(world.metrics.registry).decode()
@@ -128,7 +128,7 @@ def scraped(world: World) -> dict[str, float]:
 
 async def test_what_a_term_knew_is_in_no_metric_once_it_has_ended(world) -> None:
     claims = base64.urlsafe_b64encode(b'{"exp": 4000000000}').decode()
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server, token=f"header.{claims}.signature")
         async with running(world.term):
             await until(lambda: scraped(world).get('connector_credential_expiry_timestamp_seconds{connector="a/k8s"}'))
@@ -143,7 +143,7 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
     spec = {"connectorClassName": "git", "address": "https://git.example.com"}
     left = {"credential": {"expirationTime": "2026-01-01T00:00:00Z"}}
     await world.server.put(CONNECTORS, {"metadata": {"name": "git", "namespace": "a"}, "spec": spec, "status": left})
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await until(lambda: world.term.synced and world.term.counts()["True"] == 1)
@@ -152,18 +152,18 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
 
 
 async def test_changes_of_target_secret_and_service_show(world) -> None:
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
-            server.answer = lambda head: status(401 if b"/api" in head else 200)
+            server.respond = lambda head: status_response(401 if b"/api" in head else 200)
             await world.until_ready("False", "AuthenticationFailed")
-            server.answer = lambda head: status(503)
+            server.respond = lambda head: status_response(503)
             await world.until_ready("False", "ConnectionFailed")
             await world.server.delete(SECRETS, "s", "a")
             await world.until_ready("False", "SecretNotFound")
             await world.server.delete(SERVICES, "connectors-proxy", SYSTEM)
-            server.answer = lambda head: status(200)
+            server.respond = lambda head: status_response(200)
             await put_all(world, server)
             await world.until_ready("False", "ProxyServiceNotFound")
             text = generate_latest(world.metrics.registry).decode()
@@ -174,7 +174,7 @@ async def test_changes_of_target_secret_and_service_show(world) -> None:
 
 
 async def test_a_deleted_connector_leaves_no_service(world) -> None:
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
@@ -187,7 +187,7 @@ async def test_a_deleted_connector_leaves_no_service(world) -> None:
 async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world) -> None:
     bare = replace(SETTINGS, ca_secret=None, proxy_service=None)
     world.term = Term(world.client, bare, ControllerOptions(instance="pod-1"), ControllerMetrics())
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
@@ -207,7 +207,7 @@ IN_CLUSTER = replace(SETTINGS, in_cluster=True, targets_allow=(ip_network("127.0
 async def test_the_proxys_own_address_is_not_probed(world) -> None:
     world.term = Term(world.client, IN_CLUSTER, ControllerOptions(instance="pod-1"), ControllerMetrics())
     await put_proxy(world, "192.0.2.1")
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         held = await world.get(CONNECTORS, "k8s")
         held["spec"]["address"] = "https://192.0.2.1:6443"
@@ -222,7 +222,7 @@ async def test_the_proxys_own_address_is_not_probed(world) -> None:
 async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(world) -> None:
     world.term = Term(world.client, IN_CLUSTER, ControllerOptions(instance="pod-1"), ControllerMetrics())
     await put_proxy(world, "None")
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
@@ -231,7 +231,7 @@ async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(worl
 async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_probe(world) -> None:
     rare = replace(SETTINGS, probe_interval=3600)
     world.term = Term(world.client, rare, ControllerOptions(instance="pod-1"), ControllerMetrics())
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
@@ -242,7 +242,7 @@ async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_prob
 
 
 async def test_what_fails_is_counted(world) -> None:
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         world.server.faults.append(
             lambda request: refusal(500, "InternalError", "etcd") if request.path.endswith("/status") else None
@@ -272,7 +272,7 @@ async def test_a_name_server_that_does_not_answer_holds_up_no_end_of_a_term(
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    with target() as server:
+    with run_target() as server:
         await put_all(world, server)
         held = await world.get(CONNECTORS, "k8s")
         held["spec"]["address"] = "https://silent.example:6443"

@@ -12,7 +12,7 @@ import yaml
 
 from lab.ports import Port
 from lab.process import Process
-from lab.waiting import until
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,16 +48,16 @@ def test_it_is_alive_and_says_what_it_waits_for_while_the_api_server_is_away(tmp
     process = Process(command, log=tmp_path / "log", environment={"PYTHONPATH": os.fspath(ROOT)})
     process.start()
     try:
-        assert until(lambda: get(f"http://{address}/healthz"), "an answer") == (200, "ok\n")
+        assert wait_until(lambda: get(f"http://{address}/healthz"), "an answer") == (200, "ok\n")
 
         def told() -> str | None:
             status, text = get(f"http://{address}/readyz") or (0, "")
             return text if status == 503 and "cannot connect" in text else None
 
-        assert 'configmaps "connectors-config"' in until(told, "what it waits for")
-        assert process.running
+        assert 'configmaps "connectors-config"' in wait_until(told, "what it waits for")
+        assert process.is_running
         process.signal(signal.SIGTERM)
-        until(lambda: not process.running, "its end")
+        wait_until(lambda: not process.is_running, "its end")
         assert "stopped" in (tmp_path / "log").read_text()
     finally:
         process.kill()

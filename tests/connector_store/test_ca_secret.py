@@ -15,12 +15,12 @@ from connector_store.ca_secret import (
 )
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
-from lab.certificates import Issued, cross_signed, make_ca, make_leaf
+from lab.certificates import KeyPair, cross_sign, make_ca, make_leaf
 
 HOST = "target.example.com"
 
 
-def signer(issued: Issued) -> Signer:
+def signer(issued: KeyPair) -> Signer:
     return Signer(key=issued.key, certificate=issued.certificate, chain=(issued.certificate, *issued.chain))
 
 
@@ -54,7 +54,7 @@ def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> No
     both = (old.certificate, new.certificate)
     assert published_certificates(announced) == both
     assert published_certificates(announced | {PUBLISHED_CA_KEY: to_pem(*both)}) == both
-    switched = {SIGNING_CA_KEY: cross_signed(second, first).combined_pem, PUBLISHED_CA_KEY: to_pem(*both)}
+    switched = {SIGNING_CA_KEY: cross_sign(second, first).combined_pem, PUBLISHED_CA_KEY: to_pem(*both)}
     assert published_certificates(switched) == (new.certificate, old.certificate)
     assert read_signer(switched, SIGNING_CA_KEY).certificate == new.certificate
 

@@ -8,7 +8,7 @@ from connector_store.client_certificates import validate_secret
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET, ClientCertificate
 from connector_store.domain.objects.models import Secret
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
 CA = make_ca()
 LEAF = make_leaf(CA, [], name="admin")
@@ -24,7 +24,7 @@ def key_of(private: dsa.DSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def end(issued: Issued) -> float:
+def end(issued: KeyPair) -> float:
     return issued.certificate.not_valid_after_utc.timestamp()
 
 

@@ -18,7 +18,7 @@ from connector_store.domain.objects.models import Address
 from connector_store.minter import MIN_AGE_TO_INVALIDATE, TokenEndpoint, TokenFailure, TokenManager
 from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
-from lab.targets import CA, Target, status, target
+from lab.targets import CA, TargetServer, run_target, status_response
 from tests.fakes.waiting import until
 
 HELD = "canary-held"
@@ -55,14 +55,14 @@ def created(answer: object, code: int = 201) -> bytes:
 
 
 @pytest.fixture
-def server() -> Iterator[Target]:
-    with target() as made:
-        made.answer = Grants()
+def server() -> Iterator[TargetServer]:
+    with run_target() as made:
+        made.respond = Grants()
         yield made
 
 
 class World:
-    def __init__(self, server: Target) -> None:
+    def __init__(self, server: TargetServer) -> None:
         self.server = server
         self.clock = Clock()
         self.told: list[str] = []
@@ -87,7 +87,7 @@ class World:
 
 
 @pytest.fixture
-def world(server: Target) -> World:
+def world(server: TargetServer) -> World:
     return World(server)
 
 
@@ -96,7 +96,7 @@ async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: Wor
     first = await world.token()
     assert await world.token() is first
     assert world.minter.cached_token(world.source()) is first
-    (head,) = world.server.heads
+    (head,) = world.server.request_heads
     assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
     assert f"Authorization: Bearer {HELD}\r\n".encode() in head
     assert b"Content-Type: application/json\r\n" in head
@@ -106,7 +106,7 @@ async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: Wor
 async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
     found = await asyncio.gather(*(world.minter.get_token(world.source()) for _ in range(50)))
     assert len({id(each) for each in found}) == 1
-    assert len(world.server.heads) == 1
+    assert len(world.server.request_heads) == 1
 
 
 async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
@@ -121,16 +121,16 @@ async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_
     first = await world.token()
     world.clock.now += 600 * 0.69
     assert world.minter.cached_token(world.source()) is first
-    assert len(world.server.heads) == 1
+    assert len(world.server.request_heads) == 1
     world.clock.now = 1000 + 600 * 0.8
     assert world.minter.cached_token(world.source()) is first, "nobody waits for the new one"
     await until(lambda: world.minter.cached_token(world.source()) != first)
-    assert len(world.server.heads) == 2
+    assert len(world.server.request_heads) == 2
 
 
 async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_is_said_why(world: World) -> None:
     first = await world.token()
-    world.server.answer = lambda head: status(403)
+    world.server.respond = lambda head: status_response(403)
     world.clock.now = 1000 + 500
     assert world.minter.cached_token(world.source()) is first
     await until(lambda: world.told == ["ok", "refused"])
@@ -146,26 +146,26 @@ async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_
 
 
 async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
-    world.server.answer = lambda head: status(500)
+    world.server.respond = lambda head: status_response(500)
     pauses = []
     for number in range(1, 9):
         await world.failure()
-        assert len(world.server.heads) == number
+        assert len(world.server.request_heads) == number
         assert await world.failure()
-        assert len(world.server.heads) == number, "not asked again at once"
+        assert len(world.server.request_heads) == number, "not asked again at once"
         held = world.minter._entries.get(KEY)
         assert held is not None
         pauses.append(held.backoff)
         world.clock.now = held.retry_at
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    world.server.answer = Grants()
+    world.server.respond = Grants()
     await world.token()
 
 
 async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
     for value, least in ((b"7", 7), (b"99999", 60), (b"soon", 0), (b"9" * 400, 0)):
         world.minter.forget(KEY)
-        world.server.answer = lambda head, value=value: (  # type: ignore[misc]  # mypy infers no lambda with a default
+        world.server.respond = lambda head, value=value: (  # type: ignore[misc]  # mypy infers no lambda with a default
             b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
         )
         await world.failure()
@@ -188,10 +188,10 @@ async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
         pytest.param(lambda head: created(b""), "something else than JSON", id="nothing in it"),
         pytest.param(lambda head: b"", "broke off its answer", id="nothing"),
         pytest.param(lambda head: created({"status": {"token": "canary-x"}}, 200), "status code 200", id="200"),
-        pytest.param(lambda head: status(302), "status code 302", id="a redirect"),
-        pytest.param(lambda head: status(401), "does not accept the credential", id="401"),
-        pytest.param(lambda head: status(403), "may not create serviceaccounts/token", id="403"),
-        pytest.param(lambda head: status(404), 'serviceaccounts "deployer" not found', id="404"),
+        pytest.param(lambda head: status_response(302), "status code 302", id="a redirect"),
+        pytest.param(lambda head: status_response(401), "does not accept the credential", id="401"),
+        pytest.param(lambda head: status_response(403), "may not create serviceaccounts/token", id="403"),
+        pytest.param(lambda head: status_response(404), 'serviceaccounts "deployer" not found', id="404"),
     ],
 )
 async def test_what_is_no_grant_says_why_and_shows_no_token(
@@ -203,7 +203,7 @@ async def test_what_is_no_grant_says_why_and_shows_no_token(
             raise OSError("closed")
         return said
 
-    world.server.answer = reply
+    world.server.respond = reply
     failed = await world.failure()
     assert says in failed.message
     assert "canary" not in failed.message + caplog.text + repr(failed)
@@ -211,7 +211,7 @@ async def test_what_is_no_grant_says_why_and_shows_no_token(
 
 
 async def test_shorter_than_asked_is_what_counts(world: World) -> None:
-    world.server.answer = Grants(life=60)
+    world.server.respond = Grants(life=60)
     first = await world.token()
     world.clock.now += 60
     assert world.minter.cached_token(world.source()) is None
@@ -249,18 +249,18 @@ async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over
     assert second != first
     world.minter.invalidate(KEY, first)
     assert world.minter.cached_token(world.source()) is second
-    assert len(world.server.heads) == 2
+    assert len(world.server.request_heads) == 2
 
 
 async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
     flight = asyncio.ensure_future(world.minter.get_token(world.source()))
-    await until(lambda: world.server.heads)
+    await until(lambda: world.server.request_heads)
     world.minter.forget(KEY)
     await flight
     assert world.minter.cached_token(world.source()) is None
 
 
-async def test_what_is_held_is_bounded(server: Target) -> None:
+async def test_what_is_held_is_bounded(server: TargetServer) -> None:
     client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
     minter = TokenManager(client, timeout=30, max_tokens=2)
     world = World(server)
@@ -288,7 +288,7 @@ async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None
     began = time.monotonic()
     found = await asyncio.gather(*(world.minter.get_token(each) for each in sources))
     assert all(isinstance(each, BearerToken) for each in found), time.monotonic() - began
-    assert len(world.server.heads) == 1000
+    assert len(world.server.request_heads) == 1000
     assert all(world.minter.cached_token(each) is token for each, token in zip(sources, found, strict=True))
 
 

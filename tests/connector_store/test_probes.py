@@ -19,7 +19,7 @@ from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
 from connector_store.target_client import TargetClient, make_resolver
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
-from lab.targets import CA, ENDLESS, OK, Target, status, target
+from lab.targets import CA, ENDLESS_RESPONSE, OK_RESPONSE, TargetServer, run_target, status_response
 
 LIVEZ, API = HttpProbe(path="/livez"), HttpProbe(path="/api")
 TOKEN = "canary-token"
@@ -28,12 +28,12 @@ LOOPBACK_DENIED = AddressPolicy.from_settings(allow=(), deny=(), in_cluster=True
 
 
 @pytest.fixture
-def server() -> Iterator[Target]:
-    with target() as made:
+def server() -> Iterator[TargetServer]:
+    with run_target() as made:
         yield made
 
 
-def request(server: Target, host: str = "127.0.0.1", prefix: str = "", **change) -> ProbeRequest:
+def request(server: TargetServer, host: str = "127.0.0.1", prefix: str = "", **change) -> ProbeRequest:
     fields = {
         "address": Address(host=host, port=server.port, prefix=prefix),
         "ca": CA.pem,
@@ -86,14 +86,16 @@ async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_
 
 @pytest.mark.parametrize("code", [204, 301, 401, 403, 404, 429, 500, 503])
 async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, code) -> None:
-    server.answer = lambda head: status(code).replace(b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n")
+    server.answer = lambda head: status_response(code).replace(
+        b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n"
+    )
     found = await probe(request(server))
     assert found.liveness == ProbeResponse(status=code)
     assert found.auth == (None if code >= 500 else ProbeResponse(status=code))
 
 
 async def test_ten_gigabytes_are_not_read(server) -> None:
-    server.answer = lambda head: ENDLESS
+    server.answer = lambda head: ENDLESS_RESPONSE
     found = await probe(request(server))
     assert found.liveness == ProbeResponse(status=200)
     assert found.auth == ProbeResponse(status=200), "on a connection of its own"
@@ -108,7 +110,7 @@ async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) ->
 
 
 async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
-    server.answer = lambda head: OK if b"/livez" in head else b"HTTP/1.1 "
+    server.answer = lambda head: OK_RESPONSE if b"/livez" in head else b"HTTP/1.1 "
     found = await probe(request(server), seconds=1.0)
     assert found.liveness == ProbeResponse(status=200)
     assert isinstance(found.auth, ProbeFailure)

@@ -6,13 +6,13 @@ from OpenSSL import SSL
 
 from connector_store import trust
 from connector_store.trust import TrustStore
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
 
 class Remembering:
     """The other side of handshakes, with a ticket key that lasts."""
 
-    def __init__(self, certificate: Issued) -> None:
+    def __init__(self, certificate: KeyPair) -> None:
         self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self.context.use_privatekey(certificate.key)
         self.context.use_certificate(certificate.certificate)

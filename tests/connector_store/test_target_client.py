@@ -13,7 +13,7 @@ from connector_store.domain.objects.models import Address
 from connector_store.target_client import TargetClient, TargetError, TargetResponse, make_resolver
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
-from lab.targets import CA, ENDLESS, OK, Target, status, target
+from lab.targets import CA, ENDLESS_RESPONSE, OK_RESPONSE, TargetServer, run_target, status_response
 from tests.connector_store.test_sessions import Remembering
 
 CLIENTS = make_ca("clients")
@@ -22,8 +22,8 @@ GUEST = make_leaf(CLIENTS, [], name="guest")
 
 
 @pytest.fixture
-def server() -> Iterator[Target]:
-    with target() as made:
+def server() -> Iterator[TargetServer]:
+    with run_target() as made:
         yield made
 
 
@@ -31,48 +31,48 @@ def client(policy: AddressPolicy | None = None) -> TargetClient:
     return TargetClient(TrustStore(), policy or AddressPolicy(), make_resolver(None), user_agent="us/1")
 
 
-def at(server: Target, host: str = "127.0.0.1", prefix: str = "") -> Address:
+def at(server: TargetServer, host: str = "127.0.0.1", prefix: str = "") -> Address:
     return Address(host=host, port=server.port, prefix=prefix)
 
 
-async def ask(server: Target, *paths: str, most: int = 100) -> list[TargetResponse]:
+async def ask(server: TargetServer, *paths: str, most: int = 100) -> list[TargetResponse]:
     async with client().connect(at(server, prefix="/p"), CA.pem, seconds=30) as session:
         return [await session.request("GET", each, [("X-A", "b")], max_body=most) for each in paths]
 
 
-async def test_requests_follow_one_another_on_one_connection(server: Target) -> None:
+async def test_requests_follow_one_another_on_one_connection(server: TargetServer) -> None:
     answers = await ask(server, "/a", "/b%2F?c=%20d")
     assert [(each.status, each.body, each.is_complete) for each in answers] == [(200, b"ok", True)] * 2
-    first, second = server.heads
+    first, second = server.request_heads
     assert first.startswith(b"GET /p/a HTTP/1.1\r\n")
     assert second.startswith(b"GET /p/b%2F?c=%20d HTTP/1.1\r\n")
     assert b"X-A: b\r\n" in first
     assert b"User-Agent: us/1\r\n" in first
-    assert server.connections == 1
+    assert server.connection_count == 1
 
 
-async def test_a_target_that_closes_is_dialled_again(server: Target) -> None:
-    server.answer = lambda head: OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+async def test_a_target_that_closes_is_dialled_again(server: TargetServer) -> None:
+    server.respond = lambda head: OK_RESPONSE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert [each.status for each in await ask(server, "/a", "/b")] == [200, 200]
-    assert server.connections == 2
+    assert server.connection_count == 2
 
 
-async def test_of_a_long_answer_a_part_is_read(server: Target) -> None:
-    server.answer = lambda head: ENDLESS
+async def test_of_a_long_answer_a_part_is_read(server: TargetServer) -> None:
+    server.respond = lambda head: ENDLESS_RESPONSE
     (answer,) = await ask(server, "/")
     assert (len(answer.body), answer.is_complete) == (100, False)
 
 
-async def test_a_body_is_sent_with_its_length_and_headers_are_found_in_lower_case(server: Target) -> None:
-    server.answer = lambda head: status(201).replace(b"\r\n\r\n", b"\r\nRetry-After: 7\r\n\r\n")
+async def test_a_body_is_sent_with_its_length_and_headers_are_found_in_lower_case(server: TargetServer) -> None:
+    server.respond = lambda head: status_response(201).replace(b"\r\n\r\n", b"\r\nRetry-After: 7\r\n\r\n")
     async with client().connect(at(server), CA.pem, seconds=30) as session:
         answer = await session.request("POST", "/", body=b"{}", max_body=10)
     assert (answer.status, answer.header(b"retry-after"), answer.header(b"x")) == (201, b"7", None)
-    assert b"Content-Length: 2\r\n" in server.heads[0]
+    assert b"Content-Length: 2\r\n" in server.request_heads[0]
 
 
-async def test_an_informational_answer_is_passed_over(server: Target) -> None:
-    server.answer = lambda head: b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK
+async def test_an_informational_answer_is_passed_over(server: TargetServer) -> None:
+    server.respond = lambda head: b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK_RESPONSE
     assert [each.status for each in await ask(server, "/")] == [200]
 
 
@@ -83,15 +83,15 @@ async def test_an_informational_answer_is_passed_over(server: Target) -> None:
         pytest.param(b"hello\r\n\r\n", id="no HTTP"),
     ],
 )
-async def test_what_is_no_answer_is_an_error_that_quotes_nothing(server: Target, answer: bytes) -> None:
-    server.answer = lambda head: answer
+async def test_what_is_no_answer_is_an_error_that_quotes_nothing(server: TargetServer, answer: bytes) -> None:
+    server.respond = lambda head: answer
     with pytest.raises(TargetError, match="broke off its answer") as caught:
         await ask(server, "/")
     assert "hello" not in str(caught.value)
 
 
 async def test_after_an_address_that_refuses_the_next_one_is_tried(
-    server: Target, monkeypatch: pytest.MonkeyPatch
+    server: TargetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in ("127.0.0.9", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
@@ -104,7 +104,7 @@ async def test_after_an_address_that_refuses_the_next_one_is_tried(
                 await session.request("GET", "/", max_body=1)
 
 
-async def test_time_is_for_all_requests_together(server: Target) -> None:
+async def test_time_is_for_all_requests_together(server: TargetServer) -> None:
     server.silent = True
     with pytest.raises(TargetError, match="did not answer within 0 s"):
         async with client().connect(at(server), CA.pem, seconds=0.2) as session:

@@ -8,7 +8,7 @@ from OpenSSL import SSL
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.trust import TrustStore, load_certificates
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
 HOST = "target.example.com"
 
@@ -16,12 +16,12 @@ HOST = "target.example.com"
 class Case:
     """A server's certificate, what the client trusts, and what must come of it."""
 
-    def __init__(self, server: Issued, ca: bytes | None, host: str = HOST) -> None:
+    def __init__(self, server: KeyPair, ca: bytes | None, host: str = HOST) -> None:
         self.server, self.ca, self.host = server, ca, host
 
 
 ROOT = make_ca("root")
-BARE = make_ca("bare", bare=True)
+BARE = make_ca("bare", without_key_usage=True)
 MIDDLE = make_ca("middle", issuer=ROOT)
 OTHER = make_ca("other")
 PINNED = make_leaf(None, [HOST])
@@ -50,7 +50,7 @@ REFUSED = {
 }
 
 
-def server_context(server: Issued, tmp_path: Path) -> ssl.SSLContext:
+def server_context(server: KeyPair, tmp_path: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2", "http/1.1"])
     path = tmp_path / "server.pem"

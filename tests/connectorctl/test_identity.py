@@ -18,8 +18,12 @@ AUDIENCE = "connectors"
 def runner() -> Iterator[TestIssuer]:
     """Answers as the token service of GitHub's runners does."""
     with TestIssuer() as found:
-        found.answers["/token?api-version=2.0&audience=connectors"] = (200, {}, json.dumps({"value": "a.b.c"}).encode())
-        found.answers["/token?api-version=3&audience=connectors"] = (200, {}, b'{"count": 0}')
+        found.responses["/token?api-version=2.0&audience=connectors"] = (
+            200,
+            {},
+            json.dumps({"value": "a.b.c"}).encode(),
+        )
+        found.responses["/token?api-version=3&audience=connectors"] = (200, {}, b'{"count": 0}')
         yield found
 
 

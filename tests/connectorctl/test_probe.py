@@ -11,14 +11,14 @@ from connectorctl.example import MANIFESTS
 from connectorctl.probe import probe_targets
 from lab.certificates import make_ca
 from lab.ports import Port
-from lab.targets import CA, Target, status, target
+from lab.targets import CA, TargetServer, run_target, status_response
 
 TOKEN = "s3cret-canary"
 
 
 @pytest.fixture
-def server() -> Iterator[Target]:
-    with target() as made:
+def server() -> Iterator[TargetServer]:
+    with run_target() as made:
         yield made
 
 
@@ -33,7 +33,7 @@ def probed(folder: Path, address: str, ca: bytes = CA.pem) -> list[str]:
     return found
 
 
-def test_a_target_that_answers_has_nothing_to_mend(tmp_path: Path, server: Target) -> None:
+def test_a_target_that_answers_has_nothing_to_mend(tmp_path: Path, server: TargetServer) -> None:
     assert probed(tmp_path, f"https://127.0.0.1:{server.port}") == []
 
 
@@ -44,12 +44,12 @@ def test_a_target_that_is_down_is_named_at_its_address(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port.number}: Connection refused; check that an API server listens there" in line
 
 
-def test_another_ca_is_named_at_the_address(tmp_path: Path, server: Target) -> None:
+def test_another_ca_is_named_at_the_address(tmp_path: Path, server: TargetServer) -> None:
     [line] = probed(tmp_path, f"https://127.0.0.1:{server.port}", make_ca().pem)
     assert "its certificate is not valid" in line
 
 
 def test_a_token_that_is_refused_is_named_at_the_secret(tmp_path: Path) -> None:
-    with target(answer=lambda head: status(200 if b" /livez " in head else 401)) as server:
+    with run_target(answer=lambda head: status_response(200 if b" /livez " in head else 401)) as server:
         [line] = probed(tmp_path, f"https://127.0.0.1:{server.port}")
     assert ": spec.auth.secretRef.name: Authentication failed: status code 401" in line

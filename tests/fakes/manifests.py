@@ -5,7 +5,7 @@ from typing import Any
 from lab import manifests
 
 TARGET_TOKEN = "target-token-canary-7f3a"
-write = manifests.write
+write = manifests.write_manifests
 
 
 def connector(name: str, address: str, *, namespace: str = "team-a", secret: str = "secret") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.waiting import close_server
 
 Handler = Callable[["TargetConnection"], Awaitable[None]]
@@ -54,7 +54,7 @@ async def respond_to_all(connection: TargetConnection) -> None:
 class FakeTarget:
     """`async with Target(certificate, folder, handler) as target`: listens on `target.port`."""
 
-    def __init__(self, certificate: Issued | None, folder: Path, handler: Handler = respond_to_all) -> None:
+    def __init__(self, certificate: KeyPair | None, folder: Path, handler: Handler = respond_to_all) -> None:
         self.handler = handler
         self.connections: list[TargetConnection] = []
         self.port = 0
@@ -93,11 +93,11 @@ class FakeTarget:
         writer.close()
 
 
-_contexts: dict[Issued, ssl.SSLContext] = {}
+_contexts: dict[KeyPair, ssl.SSLContext] = {}
 """To make one takes as long as all else of a target."""
 
 
-def _context(certificate: Issued, folder: Path) -> ssl.SSLContext:
+def _context(certificate: KeyPair, folder: Path) -> ssl.SSLContext:
     if certificate not in _contexts:
         path = folder / "target.pem"
         path.write_bytes(certificate.combined_pem)

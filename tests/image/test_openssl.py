@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench.product import ROOT, of_the_image
+from bench.product import ROOT, image_environment
 
 SCRIPT = """
 from lab.certificates import make_ca, make_leaf
@@ -24,7 +24,7 @@ print(records)
 
 @pytest.mark.slow
 def test_a_handshake_gives_one_session_ticket() -> None:
-    environment = of_the_image((ROOT / "Dockerfile").read_text(), ROOT)
+    environment = image_environment((ROOT / "Dockerfile").read_text(), ROOT)
     assert environment["OPENSSL_CONF"] == str(ROOT / "image" / "openssl.cnf")
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)

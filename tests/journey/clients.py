@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lab.node.image import write_archive
-from lab.programs import CLIENTS, built
+from lab.programs import CLIENTS, ensure_programs
 from tests.journey.product import ROOT
 from tests.journey.worker import worker_pod
 
@@ -23,7 +23,7 @@ PYTHON = "/app/venv/bin/python"
 
 
 def write_clients(archive: Path, scratch: Path) -> None:
-    programs = built(CLIENTS, tuple(CLIENTS.packages))
+    programs = ensure_programs(CLIENTS, tuple(CLIENTS.packages))
     (scratch / "bin").mkdir(parents=True)
     for name in CLIENTS.packages:
         shutil.copy(programs / name, scratch / "bin" / name)

@@ -34,7 +34,7 @@ def start_peers(worker: Worker, prefix: str) -> dict[str, Peer]:
     }
     product = worker.product
     for each in found.values():
-        product.kubectl("run", each.pod, f"--image={product.node.box}", namespace=NAMESPACE)
+        product.kubectl("run", each.pod, f"--image={product.node.box_image}", namespace=NAMESPACE)
     for each in found.values():
         product.node.wait_for_pod(each.pod, NAMESPACE)
     return found

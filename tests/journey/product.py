@@ -10,8 +10,8 @@ from typing import Any
 
 from lab.control_plane import ControlPlane
 from lab.node.node import Node
-from lab.process import Process, without_proxies
-from lab.programs import CLIENTS, built
+from lab.process import Process, environment_without_proxies
+from lab.programs import CLIENTS, ensure_programs
 
 ROOT = Path(__file__).parents[2]
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
@@ -63,14 +63,14 @@ class Product:
         shutil.copy(self.target.kubeconfig, folder / "target.kubeconfig")
 
     def bring_kubectl_image(self) -> None:
-        tagged = self.node.ctr("images", "tag", "--force", self.node.box, KUBECTL_IMAGE)
+        tagged = self.node.ctr("images", "tag", "--force", self.node.box_image, KUBECTL_IMAGE)
         assert tagged.returncode == 0, tagged.stderr
 
     def shell(self, blocks: Sequence[str]) -> str:
         """What they print; a command that fails is an AssertionError with the state of the product."""
-        environment = without_proxies() | {
+        environment = environment_without_proxies() | {
             "KUBECONFIG": str(self.node.control_plane.kubeconfig),
-            "PATH": f"{self.kubectl.program.parent}:{built(CLIENTS, ['helm'])}:{os.environ['PATH']}",
+            "PATH": f"{self.kubectl.program.parent}:{ensure_programs(CLIENTS, ['helm'])}:{os.environ['PATH']}",
         }
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],

@@ -11,7 +11,7 @@ import yaml
 
 from lab.node.csi import eventually
 from lab.node.image import write_archive
-from lab.programs import TEKTON, built
+from lab.programs import TEKTON, ensure_programs
 from tests.journey.product import Product
 
 IMAGE = "docker.io/kubernetes-connector/tekton:1"
@@ -34,17 +34,19 @@ TIMEOUT = 240.0
 
 def install(product: Product, folder: Path) -> None:
     """Returns when a Task can be made, which the webhook must have seen."""
-    programs = built(TEKTON, tuple(TEKTON.packages))
+    programs = ensure_programs(TEKTON, tuple(TEKTON.packages))
     (folder / "root" / "ko-app").mkdir(parents=True)
     for name in TEKTON.packages:
         shutil.copy(programs / name, folder / "root" / "ko-app" / name)
     write_archive(folder / "root", folder / "tekton.tar", name=IMAGE, command=["/ko-app/controller"])
     product.node.import_image(folder / "tekton.tar")
     for part in PARTS:
-        objects = [each for path in files(programs / "config", part) for each in documents(path, product.node.box)]
+        objects = [
+            each for path in files(programs / "config", part) for each in documents(path, product.node.box_image)
+        ]
         stream = yaml.safe_dump_all(objects)
         product.kubectl("apply", "--server-side", "-f", "-", stdin=stream)
-    product.kubectl.wait_established("tasks.tekton.dev", "pipelineruns.tekton.dev")
+    product.kubectl.wait_for_crds("tasks.tekton.dev", "pipelineruns.tekton.dev")
     for name in ("tekton-pipelines-controller", "tekton-pipelines-webhook"):
         product.kubectl.run(
             "rollout", "status", f"deployment/{name}", f"--timeout={TIMEOUT:.0f}s", namespace=NAMESPACE, timeout=TIMEOUT

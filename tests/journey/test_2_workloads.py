@@ -83,7 +83,7 @@ def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
 
 def test_logs_are_followed_to_their_end(worker: Worker) -> None:
     script = "for i in 1 2 3; do echo line $i; sleep 1; done"
-    box = worker.product.node.box
+    box = worker.product.node.box_image
     worker.must("run", "talker", f"--image={box}", "--restart=Never", "--", "sh", "-c", script)
     worker.must("wait", "--for=jsonpath={.status.containerStatuses[0].started}=true", "pod/talker", "--timeout=60s")
     assert worker.must("logs", "-f", "talker") == "line 1\nline 2\nline 3\n"

@@ -34,7 +34,7 @@ def grant(product: Product, namespace: str) -> None:
 
 def start(product: Product, namespace: str) -> None:
     attributes = {"connector_name": "target", "connector_namespace": SHARED, "configuration_names": "kubeconfig"}
-    product.api.apply(worker_pod(product.node.box, **attributes), namespace=namespace)
+    product.api.apply(worker_pod(product.node.box_image, **attributes), namespace=namespace)
 
 
 def ask(product: Product, namespace: str, kubeconfig: str) -> tuple[int, str]:

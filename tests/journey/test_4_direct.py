@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.node.csi import eventually, volume_of
+from lab.node.csi import eventually, volume_path
 from tests.journey.product import SYSTEM, Product
 from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, WORKER, Worker, worker_pod
 
@@ -17,9 +17,9 @@ BY_TLS = "by-tls"
 @pytest.fixture(scope="module")
 def pods(worker: Worker) -> Product:
     product = worker.product
-    direct = worker_pod(product.node.box, DIRECT, configuration_names="kubeconfig-direct")
+    direct = worker_pod(product.node.box_image, DIRECT, configuration_names="kubeconfig-direct")
     direct["spec"]["containers"][0]["env"] = [{"name": "KUBECONFIG", "value": "/connector/kubeconfig-direct"}]
-    inside = worker_pod(product.node.box, INSIDE, configuration_names="in-cluster")
+    inside = worker_pod(product.node.box_image, INSIDE, configuration_names="in-cluster")
     [container] = inside["spec"]["containers"]
     container["env"] = [{"name": "KUBERNETES_SERVICE_HOST", "value": f"c-{CONNECTOR}.{NAMESPACE}.svc.cluster.local"}]
     container["volumeMounts"] = [{"name": "connector", "mountPath": ACCOUNT}]
@@ -67,10 +67,10 @@ def test_in_a_setting_every_kubeconfig_leads_to_the_proxy_by_tls(pods: Product, 
         rollout = ["rollout", "status", "daemonset/connectors-csi", "--timeout=150s"]
         assert pods.kubectl.run(*rollout, namespace="connectors-csi", timeout=170).returncode == 0, pods.state()
 
-    kubeconfig = volume_of(pods.node, NAMESPACE, WORKER) / "kubeconfig"
+    kubeconfig = volume_path(pods.node, NAMESPACE, WORKER) / "kubeconfig"
     set_tls("true")
     try:
-        pods.api.apply(worker_pod(pods.node.box, BY_TLS), namespace=NAMESPACE)
+        pods.api.apply(worker_pod(pods.node.box_image, BY_TLS), namespace=NAMESPACE)
         pods.node.wait_for_pod(BY_TLS, NAMESPACE)
         config = pods.kubectl("exec", BY_TLS, "--", "cat", "/connector/kubeconfig", namespace=NAMESPACE)
         assert f"@c-{CONNECTOR}.{NAMESPACE}.svc.cluster.local:443" in config

@@ -25,10 +25,10 @@ DEPLOYED = "deployed-by-tekton"
 def target_token(product: Product, quickstart: str) -> str:
     """What deploy/examples/target says to lend; the target's CA is one for all Connectors that name none."""
     target = product.target
-    target.new_namespace(STAGING)
+    target.create_namespace(STAGING)
     target.kubectl("create", "deployment", "web", "--image=web", namespace=STAGING)
     # kubectl in a pod takes the pod's own namespace for the default.
-    target.new_namespace(NAMESPACE)
+    target.create_namespace(NAMESPACE)
     target.kubectl("run", "idle", "--image=idle", namespace=NAMESPACE)
     target.kubectl("apply", "-k", str(EXAMPLES / "target"))
     minter = ("secret/pipelines-minter", "-o=jsonpath={.data.token}")
@@ -102,7 +102,7 @@ def test_argo_cds_secret_gets_a_token_that_the_direct_door_takes(product: Produc
     assert f"/connectors/{CONNECTOR}" in text
     [image] = re.findall(r"image: (.*)", text)
     product.kubectl("create", "namespace", space)
-    product.kubectl("apply", "-f", "-", namespace=space, stdin=text.replace(image, product.node.box))
+    product.kubectl("apply", "-f", "-", namespace=space, stdin=text.replace(image, product.node.box_image))
     said = re.findall(r"^#   (.*)$", text, re.MULTILINE)
     product.shell(["\n".join(said)])
     product.kubectl("create", "job", "now", "--from=cronjob/renew-target", namespace=space)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from lab.manifests import minting
+from lab.manifests import service_account_token_auth
 from tests.journey.product import Product
 from tests.journey.worker import NAMESPACE, OTHER, Worker, connector, worker_pod
 
@@ -23,7 +23,7 @@ def minted(product: Product) -> list[dict[str, Any]]:
     kubectl("create", "rolebinding", minter, *bound, namespace=NAMESPACE)
     token = kubectl("create", "token", minter, "--duration=48h", namespace=NAMESPACE).strip()
     secret, made = connector(MINTED, product.node.control_plane, token)
-    made["spec"]["auth"] = minting(f"{NAMESPACE}/target", secret=MINTED)
+    made["spec"]["auth"] = service_account_token_auth(f"{NAMESPACE}/target", secret=MINTED)
     return [secret, made]
 
 
@@ -31,7 +31,7 @@ def certified(product: Product) -> list[dict[str, Any]]:
     plane = product.node.control_plane
     user = USERS[CERTIFIED]
     product.kubectl("create", "rolebinding", user, "--clusterrole=admin", f"--user={user}", namespace=NAMESPACE)
-    certificate, key = plane.authority.issue(user, common_name=user)
+    certificate, key = plane.ca.issue(user, common_name=user)
     secret, made = connector(CERTIFIED, plane, "")
     secret["type"] = "connectors.cpaas.io/client-certificate"
     del secret["stringData"]["token"]
@@ -46,7 +46,7 @@ def pods(worker: Worker) -> Product:
     """A pod with a volume of each."""
     made = worker.product
     made.api.apply(*minted(made), *certified(made), namespace=NAMESPACE)
-    pods = [worker_pod(made.node.box, name, connector_name=name) for name in USERS]
+    pods = [worker_pod(made.node.box_image, name, connector_name=name) for name in USERS]
     made.api.apply(*pods, namespace=NAMESPACE)
     for name in USERS:
         made.node.wait_for_pod(name, NAMESPACE)

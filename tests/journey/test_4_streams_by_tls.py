@@ -5,7 +5,7 @@ All that it has is the volume of its pod, and the names of Services are those of
 
 import pytest
 
-from lab.programs import OLD_KUBECTL, built
+from lab.programs import OLD_KUBECTL, ensure_programs
 from tests.journey.peers import Peer, begun, start_peers
 from tests.journey.product import SYSTEM
 from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
@@ -58,11 +58,11 @@ kill $forward
 def peers(worker: Worker) -> dict[str, Peer]:
     """Beside them the pod with both kubectl."""
     product = worker.product
-    pod = worker_pod(product.node.box, POD, configuration_names="kubeconfig,kubeconfig-direct")
+    pod = worker_pod(product.node.box_image, POD, configuration_names="kubeconfig,kubeconfig-direct")
     product.api.apply(pod, namespace=NAMESPACE)
     found = start_peers(worker, "by-tls")
     product.node.wait_for_pod(POD, NAMESPACE)
-    old = built(OLD_KUBECTL, ("kubectl",)) / "kubectl"
+    old = ensure_programs(OLD_KUBECTL, ("kubectl",)) / "kubectl"
     product.kubectl("cp", str(old), f"{POD}:{OLD}", namespace=NAMESPACE)
     for each in found.values():
         served = ("exec", each.pod, "--", "httpd", "-p", "8000", "-h", "/etc")

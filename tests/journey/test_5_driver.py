@@ -55,7 +55,7 @@ def test_one_that_cannot_list_is_not_ready_and_holds_up_the_rollout(worker: Work
 
 def test_pods_come_and_go_while_it_is_replaced(worker: Worker) -> None:
     product = worker.product
-    box = product.node.box
+    box = product.node.box_image
     product.api.apply(worker_pod(box, "going"), namespace=NAMESPACE)
     product.node.wait_for_pod("going", NAMESPACE)
     uid = product.kubectl("get", "pod", "going", "-o", "jsonpath={.metadata.uid}", namespace=NAMESPACE)
@@ -74,7 +74,7 @@ def test_pods_come_and_go_while_it_is_replaced(worker: Worker) -> None:
 def test_other_kinds_of_pods_use_it_too(worker: Worker, kind: str) -> None:
     product = worker.product
     name = "network" if "network" in kind else "subpath"
-    pod = worker_pod(product.node.box, name, connector_name=CONNECTOR)
+    pod = worker_pod(product.node.box_image, name, connector_name=CONNECTOR)
     if name == "network":
         pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     else:

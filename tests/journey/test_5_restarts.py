@@ -31,7 +31,7 @@ def client(worker: Worker) -> Product:
     attributes = {"connector_name": "target", "connector_namespace": "team-a", "configuration_names": "kubeconfig"}
     group = f"--group=system:serviceaccounts:{NAMESPACE}"
     product.kubectl("create", "rolebinding", NAMESPACE, "--clusterrole=connectors-user", group, namespace="team-a")
-    product.api.apply(worker_pod(product.node.box, CLIENT, **attributes), namespace=NAMESPACE)
+    product.api.apply(worker_pod(product.node.box_image, CLIENT, **attributes), namespace=NAMESPACE)
     product.node.wait_for_pod(CLIENT, NAMESPACE)
     return product
 

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from lab.node.csi import eventually, volume_of
+from lab.node.csi import eventually, volume_path
 from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
 from tests.journey import clients
 from tests.journey.product import Product
@@ -37,7 +37,7 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
         clients.client_pod(name, product_image, [clients.PYTHON, *told, "use", NAMESPACE, name, SECOND], **volume)
         for name, told in PYTHON.items()
     ]
-    box = product.node.box
+    box = product.node.box_image
     pods += [
         clients.client_pod("client-go", box, [CLIENT, "use", NAMESPACE, "client-go", SECOND], **volume),
         clients.client_pod("helm", box, ["sh", "-euxc", HELM], **volume),
@@ -51,7 +51,7 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
 def prepare(product: Product) -> None:
     """A Connector with the token of an account that may do everything in the target's namespace, and who may use it."""
     target, kubectl = product.target, product.kubectl
-    target.new_namespace(NAMESPACE)
+    target.create_namespace(NAMESPACE)
     account = f"--serviceaccount={NAMESPACE}:default"
     target.kubectl("create", "rolebinding", "a", "--clusterrole=cluster-admin", account, namespace=NAMESPACE)
     target.api.apply(SEED, namespace=NAMESPACE)
@@ -59,7 +59,7 @@ def prepare(product: Product) -> None:
     kubectl("create", "serviceaccount", INFORMER, namespace=NAMESPACE)
     group = f"--group=system:serviceaccounts:{NAMESPACE}"
     kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", group, namespace=NAMESPACE)
-    product.api.apply(*connector("target", target, target.mint_token(NAMESPACE, "default")), namespace=NAMESPACE)
+    product.api.apply(*connector("target", target, target.issue_token(NAMESPACE, "default")), namespace=NAMESPACE)
     kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=NAMESPACE)
 
 
@@ -112,7 +112,7 @@ def test_an_informer_outlives_the_token_that_it_began_with(running: Product) -> 
     for verb in ("delete", "create"):
         running.kubectl(verb, "serviceaccount", INFORMER, namespace=NAMESPACE)
     running.node.restart_kubelet()
-    volume = volume_of(running.node, NAMESPACE, INFORMER)
+    volume = volume_path(running.node, NAMESPACE, INFORMER)
     eventually(lambda: (volume / "context.token").read_text() != first)
     second = inside(running, "cat /connector/context.token")
     eventually(lambda: f"watch {digest(second)} 200" in informer_log(running))

@@ -34,7 +34,7 @@ def at_work(worker: Worker, prometheus: Prometheus) -> Iterator[Prometheus]:
     kubectl("create", "serviceaccount", REFUSED, namespace=NAMESPACE)
     account = f"--serviceaccount={NAMESPACE}:{REFUSED}"
     kubectl("create", "rolebinding", REFUSED, "--clusterrole=connectors-user", account, namespace=NAMESPACE)
-    pod = worker_pod(product.node.box, REFUSED)
+    pod = worker_pod(product.node.box_image, REFUSED)
     pod["spec"]["serviceAccountName"] = REFUSED
     product.api.apply(pod, namespace=NAMESPACE)
     product.node.wait_for_pod(REFUSED, NAMESPACE)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.node.csi import eventually, volume_of
+from lab.node.csi import eventually, volume_path
 from tests.journey.product import Product
 from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
 
@@ -51,14 +51,14 @@ def squatted(worker: Worker) -> Worker:
     account = f"--serviceaccount={SHARED}:squatter"
     kubectl("create", "rolebinding", "squatter", "--role=squatter", account, namespace=SHARED)
     kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=SHARED)
-    for each in server(product.node.box):
+    for each in server(product.node.box_image):
         assert as_squatter(product, "create", "-f", "-", **each) == (0, "")
     product.node.wait_for_pod("listener", SHARED)
     product.api.apply(*connector(NAME, product.node.control_plane, worker.token), namespace=SHARED)
     user = f"--serviceaccount={NAMESPACE}:default"
     kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", user, namespace=SHARED)
     attributes = {"connector_name": NAME, "connector_namespace": SHARED, "configuration_names": "kubeconfig"}
-    product.api.apply(worker_pod(product.node.box, VICTIM, **attributes), namespace=NAMESPACE)
+    product.api.apply(worker_pod(product.node.box_image, VICTIM, **attributes), namespace=NAMESPACE)
     product.node.wait_for_pod(VICTIM, NAMESPACE)
     return worker
 
@@ -152,7 +152,7 @@ def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_
     product = squatted.product
     product.kubectl("delete", "service", f"c-{NAME}", namespace=SHARED)
     own = f"@c-{NAME}.{SHARED}.svc.cluster.local:80"
-    kubeconfig = volume_of(product.node, NAMESPACE, VICTIM) / "kubeconfig"
+    kubeconfig = volume_path(product.node, NAMESPACE, VICTIM) / "kubeconfig"
     eventually(lambda: own in kubeconfig.read_text())
     assert own in victim(squatted, "cat", "/connector/kubeconfig")
     assert VICTIM in victim(squatted, *PODS)

@@ -20,10 +20,10 @@ def namespaced(worker: Worker) -> Product:
     account = f"--serviceaccount={ELSEWHERE}:default"
     kubectl("create", "rolebinding", "u", "--clusterrole=connectors-user", account, namespace=ELSEWHERE)
     product.api.apply(*connector("here", product.node.control_plane, worker.token), namespace=ELSEWHERE)
-    product.api.apply(worker_pod(product.node.box, POD, connector_name="here"), namespace=ELSEWHERE)
+    product.api.apply(worker_pod(product.node.box_image, POD, connector_name="here"), namespace=ELSEWHERE)
     product.node.wait_for_pod(POD, ELSEWHERE)
     product.shell(shell_blocks("install.md"))
-    product.api.apply(worker_pod(product.node.box, POD), namespace=NAMESPACE)
+    product.api.apply(worker_pod(product.node.box_image, POD), namespace=NAMESPACE)
     product.node.wait_for_pod(POD, NAMESPACE)
     return product
 
@@ -49,7 +49,7 @@ def test_a_connector_of_another_namespace_is_served_no_more_and_its_caller_is_to
 
 def test_a_new_pod_of_another_namespace_waits_and_its_event_says_why(namespaced: Product) -> None:
     kubectl = namespaced.kubectl
-    namespaced.api.apply(worker_pod(namespaced.node.box, "late", connector_name="here"), namespace=ELSEWHERE)
+    namespaced.api.apply(worker_pod(namespaced.node.box_image, "late", connector_name="here"), namespace=ELSEWHERE)
 
     def said() -> bool:
         events = kubectl("events", "--for=pod/late", namespace=ELSEWHERE)

@@ -53,7 +53,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
         "wait", "--for=delete", f"pod/{WORKER}", "--timeout=400s", namespace=NAMESPACE, timeout=420
     )
     assert gone.returncode == 0, product.state()
-    product.api.apply(worker_pod(product.node.box), namespace=NAMESPACE)
+    product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)
     product.node.wait_for_pod(WORKER, NAMESPACE)
     product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=5m", namespace=SYSTEM)
     assert WORKER in worker.must("get", "pods", "-o", "name")

@@ -41,8 +41,8 @@ class Worker:
         )
         self.token = kubectl("create", "token", "target", "--duration=48h", namespace=NAMESPACE).strip()
         product.api.apply(*connector(CONNECTOR, product.node.control_plane, self.token), namespace=NAMESPACE)
-        kubectl("run", OTHER, f"--image={product.node.box}", namespace=NAMESPACE)
-        product.api.apply(worker_pod(product.node.box), namespace=NAMESPACE)
+        kubectl("run", OTHER, f"--image={product.node.box_image}", namespace=NAMESPACE)
+        product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)
         for pod in (WORKER, OTHER):
             product.node.wait_for_pod(pod, NAMESPACE)
 

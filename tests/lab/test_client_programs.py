@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import client_programs
-from lab.client_programs import ECOSYSTEMS, Ecosystem, ready, with_registry
+from lab.client_programs import ECOSYSTEMS, Ecosystem, add_registry, ensure_clients
 from lab.programs import ProgramsMissingError
 
 PINNED = """\
@@ -48,38 +48,38 @@ def tiny(build: list[str], **changed: str) -> Ecosystem:
         folder="tiny",
         tool=changed.get("tool", "sh"),
         hint="install it",
-        build=lambda pins, cache: client_programs.run(build, cache),
-        pinned=changed.get("pinned", "**/*"),
+        build=lambda pins, cache: client_programs.run_with_output(build, cache),
+        pinned_files=changed.get("pinned", "**/*"),
     )
 
 
 @pytest.mark.slow
 def test_it_is_built_once_and_anew_when_a_pin_changes(pins: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny(["sh", "-c", "echo built >>made"], pinned="*.lock")
-    first = ready(made)
-    assert ready(made) == first
+    first = ensure_clients(made)
+    assert ensure_clients(made) == first
     assert (first / "made").read_text() == "built\n"
     assert "building the client in tiny" in capsys.readouterr().err
     (pins / "program").write_text("another")
-    assert ready(made) == first
+    assert ensure_clients(made) == first
     (pins / "pinned.lock").write_text("a 2")
-    assert ready(made) != first
+    assert ensure_clients(made) != first
 
 
 @pytest.mark.slow
 def test_what_was_left_half_built_is_built_from_nothing(pins: Path) -> None:
     with pytest.raises(ProgramsMissingError, match="no such thing"):
-        ready(tiny(["sh", "-c", "touch half; echo no such thing; exit 3"]))
-    assert not (ready(tiny(["sh", "-c", "touch whole-one"])) / "half").exists()
+        ensure_clients(tiny(["sh", "-c", "touch half; echo no such thing; exit 3"]))
+    assert not (ensure_clients(tiny(["sh", "-c", "touch whole-one"])) / "half").exists()
 
 
 def test_without_its_tool_it_says_what_to_install(pins: Path) -> None:
     with pytest.raises(ProgramsMissingError, match="no such-tool on PATH for the client in tiny: install it"):
-        ready(tiny([sys.executable], tool="such-tool"))
+        ensure_clients(tiny([sys.executable], tool="such-tool"))
 
 
 def test_each_crate_gets_the_registry_that_cargo_names() -> None:
-    assert with_registry(PINNED, RESOLVED) == PINNED.replace(
+    assert add_registry(PINNED, RESOLVED) == PINNED.replace(
         'checksum = "00"', 'source = "registry+of Cargo"\nchecksum = "00"'
     )
 

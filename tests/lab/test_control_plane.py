@@ -26,7 +26,7 @@ def test_a_failed_command_says_what_the_server_said(kubectl: Kubectl) -> None:
 
 def test_a_minted_token_is_who_it_says_until_it_expires(control_plane: ControlPlane, namespace: str) -> None:
     def whoami(lifetime: float) -> subprocess.CompletedProcess[str]:
-        token = control_plane.mint_token(namespace, "default", lifetime=lifetime)
+        token = control_plane.issue_token(namespace, "default", lifetime=lifetime)
         config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
         return Kubectl(control_plane.programs / "kubectl", config).run("auth", "whoami")
 
@@ -37,9 +37,9 @@ def test_a_minted_token_is_who_it_says_until_it_expires(control_plane: ControlPl
 def test_a_token_for_an_audience_is_good_for_a_review_and_not_for_the_api_server(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    token = control_plane.mint_token(namespace, "default", audiences=["elsewhere"])
+    token = control_plane.issue_token(namespace, "default", audiences=["elsewhere"])
     review = {"spec": {"token": token, "audiences": ["elsewhere"]}}
-    status = control_plane.api.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
+    status = control_plane.api.call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
     assert status["authenticated"] is True
     assert status["audiences"] == ["elsewhere"]
     config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
@@ -47,7 +47,7 @@ def test_a_token_for_an_audience_is_good_for_a_review_and_not_for_the_api_server
 
 
 def test_rbac_decides(control_plane: ControlPlane, namespace: str) -> None:
-    token = control_plane.mint_token(namespace, "default")
+    token = control_plane.issue_token(namespace, "default")
     config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
     answer = Kubectl(control_plane.programs / "kubectl", config).run("get", "secrets", namespace=namespace)
     assert "Forbidden" in answer.stderr
@@ -61,25 +61,25 @@ def test_what_is_applied_is_made_and_changed_and_what_the_server_does_not_know_i
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": namespace}}
     api.apply(made, role, namespace=namespace)
     api.apply(made | {"data": {"first": "3"}}, namespace=namespace)
-    assert api.must("GET", f"/api/v1/namespaces/{namespace}/configmaps/a")["data"] == {"first": "3"}
-    api.must("GET", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{namespace}")
+    assert api.call("GET", f"/api/v1/namespaces/{namespace}/configmaps/a")["data"] == {"first": "3"}
+    api.call("GET", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{namespace}")
     with pytest.raises(RuntimeError, match="field not declared in schema"):
         api.apply(made | {"date": {}}, namespace=namespace)
 
 
 def test_every_request_stands_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
-    control_plane.api.must("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
+    control_plane.api.call("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
     events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
     [event] = [event for event in events if event["requestURI"] == f"/api/v1/namespaces/{namespace}/pods?limit=1"]
     assert (event["verb"], event["objectRef"]["resource"], event["user"]["username"]) == ("list", "pods", "admin")
 
 
 def test_a_killed_api_server_comes_back_on_its_port_with_its_data(disturbed_control_plane: ControlPlane) -> None:
-    disturbed_control_plane.new_namespace("kept")
+    disturbed_control_plane.create_namespace("kept")
     disturbed_control_plane.kill()
-    assert not disturbed_control_plane.ready()
+    assert not disturbed_control_plane.is_ready()
     disturbed_control_plane.restart_apiserver()
-    disturbed_control_plane.api.must("GET", "/api/v1/namespaces/kept")
+    disturbed_control_plane.api.call("GET", "/api/v1/namespaces/kept")
 
 
 def test_a_paused_api_server_is_silent_and_goes_on(disturbed_control_plane: ControlPlane) -> None:
@@ -87,13 +87,13 @@ def test_a_paused_api_server_is_silent_and_goes_on(disturbed_control_plane: Cont
     with pytest.raises(TimeoutError):
         disturbed_control_plane.api.request("GET", "/readyz", timeout=1)
     disturbed_control_plane.resume()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.ready, timeout=60)
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
 
 
 def test_a_resume_from_before_a_compaction_is_gone(disturbed_control_plane: ControlPlane) -> None:
     plane = disturbed_control_plane
-    old = plane.api.must("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
-    plane.new_namespace("newer")
+    old = plane.api.call("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
+    plane.create_namespace("newer")
     plane.etcd.compact()
     plane.restart_apiserver()
     resume = f"/api/v1/namespaces?watch=1&resourceVersion={old}&timeoutSeconds=1"
@@ -103,15 +103,15 @@ def test_a_resume_from_before_a_compaction_is_gone(disturbed_control_plane: Cont
 
 def test_etcd_away_and_back_is_survived(disturbed_control_plane: ControlPlane) -> None:
     disturbed_control_plane.etcd.restart()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.ready, timeout=60)
-    disturbed_control_plane.api.must("GET", "/api/v1/namespaces/default")
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
+    disturbed_control_plane.api.call("GET", "/api/v1/namespaces/default")
 
 
 @pytest.fixture
 def serves_the_next_test(plane_to_disturb: ControlPlane) -> Iterator[None]:
     """Ends behind what is named after it."""
     yield
-    plane_to_disturb.api.must("GET", "/api/v1/namespaces/default")
+    plane_to_disturb.api.call("GET", "/api/v1/namespaces/default")
 
 
 @pytest.mark.usefixtures("serves_the_next_test")
@@ -135,7 +135,7 @@ def test_nothing_is_left_when_it_closes(cluster_programs: object, tmp_path_facto
     folder = tmp_path_factory.mktemp("closed")
     with ControlPlane(folder) as plane:
         pids = (plane.apiserver.pid, plane.etcd.process.pid)
-    assert not plane.ready()
+    assert not plane.is_ready()
     assert not (folder / "etcd").exists()
     deadline = time.monotonic() + 10
     while any(_alive(pid) for pid in pids):

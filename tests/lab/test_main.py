@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.scratch import sweep
-from lab.waiting import until
+from lab.scratch import remove_stale_folders
+from lab.waiting import wait_until
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
 TIMEOUT = 100.0
@@ -62,8 +62,10 @@ def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_prog
         assert running.stdout is not None
         folder = folder_of(running.stdout.readline())
         running.kill()
-    until(lambda: processes_with(str(folder)) == [] and processes_with("sleep 1357") == [], "the end of all of them")
-    sweep()
+    wait_until(
+        lambda: processes_with(str(folder)) == [] and processes_with("sleep 1357") == [], "the end of all of them"
+    )
+    remove_stale_folders()
     assert not folder.exists()
 
 

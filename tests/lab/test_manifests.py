@@ -8,12 +8,12 @@ from connector_store.domain.objects.models import Target
 from connector_store.folder.source import FolderWatch
 from connector_store.store import Store
 from lab.certificates import make_ca
-from lab.manifests import connector, secret, write
+from lab.manifests import connector, secret, write_manifests
 
 
 def test_they_are_read_as_a_connector_with_the_token_of_its_secret(tmp_path: Path) -> None:
     ca = make_ca().pem.decode()
-    write(
+    write_manifests(
         tmp_path / "connectors",
         connector("k8s", "https://h:6443", namespace="team-a"),
         secret("k8s", namespace="team-a", token="t", ca=ca),
@@ -35,7 +35,7 @@ def test_what_is_given_stands_in_the_spec() -> None:
 def test_the_folder_is_for_its_owner_and_holds_whole_files_only(tmp_path: Path) -> None:
     folder = tmp_path / "connectors"
     for token in "ab":
-        write(folder, secret("k8s", token=token, ca="pem"), file="k8s.yaml")
+        write_manifests(folder, secret("k8s", token=token, ca="pem"), file="k8s.yaml")
     assert [each.name for each in folder.iterdir()] == ["k8s.yaml"]
     assert list(tmp_path.iterdir()) == [folder]
     assert [stat.S_IMODE(each.stat().st_mode) for each in (folder, folder / "k8s.yaml")] == [0o700, 0o600]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lab.process import Started
+from lab.process import Startable
 
 
-class Thing(Started):
+class Thing(Startable):
     def __init__(self, *, starts: bool) -> None:
         self.starts, self.done = starts, list[str]()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lab import programs
-from lab.programs import NODE, Module, ProgramsMissingError, built
+from lab.programs import NODE_MODULES, GoModule, ProgramsMissingError, ensure_programs
 
-TINY = Module(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
+TINY = GoModule(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
 GO_MOD = """\
 module example.invalid/tiny
 
@@ -42,13 +42,13 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_a_build_says_how_far_it_is_of_how_much_and_is_made_once(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = built(TINY, ["tiny"])
+    folder = ensure_programs(TINY, ["tiny"])
     assert os.access(folder / "tiny", os.X_OK)
     counts = [line.split() for line in capsys.readouterr().err.splitlines() if " of at most " in line]
     assert [int(each[0]) for each in counts] == list(range(1, len(counts) + 1))
     [total] = {int(each[4]) for each in counts}
     assert 1 < len(counts) <= total
-    assert built(TINY, ["tiny"]) == folder
+    assert ensure_programs(TINY, ["tiny"]) == folder
     assert capsys.readouterr().err == ""
 
 
@@ -56,16 +56,16 @@ def test_a_build_says_how_far_it_is_of_how_much_and_is_made_once(pin: Path, caps
 def test_a_program_that_cannot_be_built_says_why(pin: Path) -> None:
     (pin / "main.go").write_text("package main\n\nfunc main() { absent() }\n")
     with pytest.raises(ProgramsMissingError, match=r"undefined: absent"):
-        built(TINY, ["tiny"])
+        ensure_programs(TINY, ["tiny"])
     (pin / "main.go").write_text('package main\n\nimport _ "example.invalid/absent"\n\nfunc main() {}\n')
     with pytest.raises(ProgramsMissingError, match=r"example\.invalid/absent"):
-        built(TINY, ["tiny"])
+        ensure_programs(TINY, ["tiny"])
 
 
 def test_what_tests_on_a_node_run_is_built_before_the_namespaces_close() -> None:
-    modules = {name: value for name, value in vars(programs).items() if isinstance(value, Module)}
+    modules = {name: value for name, value in vars(programs).items() if isinstance(value, GoModule)}
     tests = Path(__file__).parents[1]
     sources = [each.read_text() for place in ("node", "journey") for each in (tests / place).rglob("*.py")]
     named = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
     assert {"CSI_TEST", "OLD_KUBECTL"} <= named
-    assert [name for name in sorted(named) if modules[name] not in NODE] == []
+    assert [name for name in sorted(named) if modules[name] not in NODE_MODULES] == []

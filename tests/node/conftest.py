@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.node.csi import TOKEN_SECONDS, Driver
+from lab.node.csi import TOKEN_SECONDS, CsiDriver
 from lab.node.node import Node
 
 
 @pytest.fixture(scope="module")
-def driver(node: Node) -> Iterator[Driver]:
-    driver = Driver(node, token_seconds=TOKEN_SECONDS)
+def driver(node: Node) -> Iterator[CsiDriver]:
+    driver = CsiDriver(node, token_seconds=TOKEN_SECONDS)
     driver.start()
     yield driver
     driver.uninstall()

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from connector_store.version import VERSION
-from lab.node.isolation import inside
+from lab.node.isolation import is_isolated
 from lab.node.node import READY_TIMEOUT, Node
-from lab.node.requirements import missing
-from lab.programs import CSI_TEST, ProgramsMissingError, built, node_programs, prometheus_programs
+from lab.node.requirements import find_missing
+from lab.programs import CSI_TEST, ProgramsMissingError, ensure_programs, node_programs, prometheus_programs
 
 PRODUCT = f"localhost/kubernetes-connector:{VERSION}"
 _NUMBERS = itertools.count(1)
@@ -28,7 +28,9 @@ _NUMBERS = itertools.count(1)
 def isolated_node_programs() -> list[Path]:
     try:
         programs = node_programs()
-        reason = missing() or ("" if inside() else "a node needs private namespaces: run it by `scripts/test node`")
+        reason = find_missing() or (
+            "" if is_isolated() else "a node needs private namespaces: run it by `scripts/test node`"
+        )
     except ProgramsMissingError as error:
         programs, reason = [], str(error)
     if reason and os.environ.get("CI"):
@@ -66,7 +68,7 @@ def node_namespace(node: Node) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def csi_sanity() -> Path:
     try:
-        return built(CSI_TEST, ["csi-sanity"]) / "csi-sanity"
+        return ensure_programs(CSI_TEST, ["csi-sanity"]) / "csi-sanity"
     except ProgramsMissingError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.node.node import READY_TIMEOUT, Node
-from lab.process import tied, without_proxies
+from lab.process import environment_without_proxies, tie_to_parent
 from lab.programs import ProgramsMissingError
 from tests.clients.view import (
     BY_CODE,
@@ -101,7 +101,7 @@ def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) ->
     kubectl("create", "namespace", NAMESPACE)
     wait = ("wait", "--for=create", "serviceaccount/default", f"--timeout={READY_TIMEOUT:.0f}s")
     kubectl(*wait, namespace=NAMESPACE)
-    kubectl("run", POD, f"--image={node.box}", namespace=NAMESPACE)
+    kubectl("run", POD, f"--image={node.box_image}", namespace=NAMESPACE)
     install(node.control_plane)
     serve_itself(node.control_plane)
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), node.control_plane) as proxy:
@@ -123,15 +123,15 @@ def done(
         volume = home / "volume"
         volume.mkdir()
         account = home.name
-        node.control_plane.new_service_account(NAMESPACE, account)
-        view.write_volume(volume, node.control_plane.mint_token(NAMESPACE, account, audiences=[AUDIENCE]))
+        node.control_plane.create_service_account(NAMESPACE, account)
+        view.write_volume(volume, node.control_plane.issue_token(NAMESPACE, account, audiences=[AUDIENCE]))
         program = told.get(f"{client} by {way.name}", told[client])
         command = view.command(way, volume, [*program, *arguments(client, way, volume)])
         process = subprocess.run(
-            tied(command),
+            tie_to_parent(command),
             input=PAYLOAD,
             capture_output=True,
-            env=without_proxies() | environment(view, client, way, home),
+            env=environment_without_proxies() | environment(view, client, way, home),
             timeout=TIMEOUT,
             check=False,
         )

@@ -9,14 +9,14 @@ import jwt
 import pytest
 import yaml
 
-from lab.node.csi import CA, TIMEOUT, TOKEN_SECONDS, Driver, connector, eventually, pod, volume_of
+from lab.node.csi import PLACEHOLDER_CA, TIMEOUT, TOKEN_SECONDS, CsiDriver, connector, eventually, pod, volume_path
 from lab.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 
 
 @pytest.fixture(scope="module")
-def waiting(node: Node, driver: Driver) -> str:
+def waiting(node: Node, driver: CsiDriver) -> str:
     """The namespace of a pod whose token is renewed while other tests run; none of those restarts kubelet."""
     name = "csi-renewal"
     node.kubectl("create", "namespace", name)
@@ -27,7 +27,7 @@ def waiting(node: Node, driver: Driver) -> str:
 @pytest.fixture(scope="module")
 def renewing(node: Node, waiting: str) -> str:
     """The token that it starts with."""
-    node.api.apply(pod("renewing", node.box, ATTRIBUTES), namespace=waiting)
+    node.api.apply(pod("renewing", node.box_image, ATTRIBUTES), namespace=waiting)
     node.wait_for_pod("renewing", waiting)
     return read(node, waiting, "renewing", "context.token")
 
@@ -61,7 +61,7 @@ def read_when(
     node: Node, namespace: str, name: str, file: str, holds: Callable[[str], bool], *, timeout: float = TIMEOUT
 ) -> str:
     """What the pod reads once it holds."""
-    path = volume_of(node, namespace, name) / file
+    path = volume_path(node, namespace, name) / file
     eventually(lambda: holds(path.read_text()), timeout=timeout)
     content = read(node, namespace, name, file)
     assert holds(content)
@@ -83,20 +83,20 @@ def is_mounted(path: Path) -> bool:
 
 
 def test_after_a_restart_of_kubelet_a_new_token_replaces_the_old_in_the_same_mount(
-    node: Node, driver: Driver, ready: str
+    node: Node, driver: CsiDriver, ready: str
 ) -> None:
-    node.api.apply(pod("kept", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("kept", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("kept", ready)
     old = read(node, ready, "kept", "context.token")
-    device = volume_of(node, ready, "kept").stat().st_dev
+    device = volume_path(node, ready, "kept").stat().st_dev
     node.restart_kubelet()
     new = read_when(node, ready, "kept", "context.token", lambda token: token != old)
     assert f":{new}@" in read(node, ready, "kept", "kubeconfig")
-    assert volume_of(node, ready, "kept").stat().st_dev == device
+    assert volume_path(node, ready, "kept").stat().st_dev == device
 
 
 def test_a_kubelet_that_starts_without_an_api_server_takes_the_driver_later(
-    node: Node, driver: Driver, ready: str
+    node: Node, driver: CsiDriver, ready: str
 ) -> None:
     node.control_plane.kill()
     node.kubelet.stop()
@@ -105,13 +105,15 @@ def test_a_kubelet_that_starts_without_an_api_server_takes_the_driver_later(
         driver.process.wait_until(lambda: "kubelet does not take the driver" in driver.log.read_text(), timeout=TIMEOUT)
     finally:
         node.control_plane.start_apiserver()
-    node.api.apply(pod("after", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("after", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("after", ready)
-    assert driver.process.running
+    assert driver.process.is_running
 
 
-def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node, driver: Driver, ready: str) -> None:
-    node.api.apply(pod("revoked", node.box, ATTRIBUTES), namespace=ready)
+def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(
+    node: Node, driver: CsiDriver, ready: str
+) -> None:
+    node.api.apply(pod("revoked", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("revoked", ready)
     content = read(node, ready, "revoked", "kubeconfig")
     node.kubectl("delete", "rolebinding", "connectors-user", namespace=ready)
@@ -121,9 +123,9 @@ def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(node: Node
     assert "kubectl create rolebinding" in read(node, ready, "revoked", ".error.json")
 
 
-def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, driver: Driver, ready: str) -> None:
+def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, driver: CsiDriver, ready: str) -> None:
     attributes = {"connectors": "k8s,other", "configuration.names": "kubeconfig"}
-    node.api.apply(pod("several", node.box, attributes), namespace=ready)
+    node.api.apply(pod("several", node.box_image, attributes), namespace=ready)
     node.wait_for_pod("several", ready)
     node.kubectl("delete", "connector", "other", namespace=ready)
     node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
@@ -137,10 +139,10 @@ def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, dr
     assert ".error.json" not in node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready)
 
 
-def test_what_an_older_release_noted_is_adopted(node: Node, driver: Driver, ready: str) -> None:
-    node.api.apply(pod("older", node.box, ATTRIBUTES), namespace=ready)
+def test_what_an_older_release_noted_is_adopted(node: Node, driver: CsiDriver, ready: str) -> None:
+    node.api.apply(pod("older", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("older", ready)
-    target = volume_of(node, ready, "older")
+    target = volume_path(node, ready, "older")
     [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
     driver.process.kill()
     old = json.loads(record.read_text())
@@ -162,9 +164,9 @@ def test_a_token_lives_as_long_as_the_driver_object_says(renewing: str) -> None:
     [pytest.param({}, 0o444, id="without fsGroup"), pytest.param({"fsGroup": 4242}, 0o440, id="with fsGroup")],
 )
 def test_a_container_that_is_not_root_reads_its_kubeconfig(
-    node: Node, driver: Driver, ready: str, security: dict[str, int], mode: int
+    node: Node, driver: CsiDriver, ready: str, security: dict[str, int], mode: int
 ) -> None:
-    node.api.apply(pod("web", node.box, ATTRIBUTES, security=security), namespace=ready)
+    node.api.apply(pod("web", node.box_image, ATTRIBUTES, security=security), namespace=ready)
     node.wait_for_pod("web", ready)
     config = yaml.safe_load(
         node.kubectl("exec", "web", "--", "kubectl", "config", "view", "--raw", "-o", "json", namespace=ready)
@@ -178,25 +180,25 @@ def test_a_container_that_is_not_root_reads_its_kubeconfig(
     assert config["current-context"] == "k8s"
     claims = jwt.decode(token, options={"verify_signature": False})
     assert (claims["aud"], claims["kubernetes.io"]["pod"]["name"]) == (["connectors-proxy"], "web")
-    assert read(node, ready, "web", "ca.crt") == CA
-    status = (volume_of(node, ready, "web") / "kubeconfig").stat()
+    assert read(node, ready, "web", "ca.crt") == PLACEHOLDER_CA
+    status = (volume_path(node, ready, "web") / "kubeconfig").stat()
     assert (status.st_mode & 0o777, status.st_gid) == (mode, security.get("fsGroup", 0))
     options = next(
         line
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if str(volume_of(node, ready, "web")) in line
+        if str(volume_path(node, ready, "web")) in line
     )
     assert all(flag in options for flag in ("nosuid", "nodev", "noexec", "tmpfs", "size=2048k"))
 
 
-def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, driver: Driver, ready: str) -> None:
+def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, driver: CsiDriver, ready: str) -> None:
     attributes = {
         "connectors": f"other,{ready}/k8s",
         "connector.namespace": "",
         "configuration.names": "kubeconfig,kubeconfig-rotating,!.env",
         "token.expiration": "60m",
     }
-    node.api.apply(pod("several", node.box, attributes), namespace=ready)
+    node.api.apply(pod("several", node.box_image, attributes), namespace=ready)
     node.wait_for_pod("several", ready)
     names = node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready).split()
     assert ".env" not in names
@@ -209,10 +211,10 @@ def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, dr
 
 
 def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
-    node: Node, driver: Driver, node_namespace: str
+    node: Node, driver: CsiDriver, node_namespace: str
 ) -> None:
     node.api.apply(connector("k8s"), namespace=node_namespace)
-    node.api.apply(pod("denied", node.box, ATTRIBUTES), namespace=node_namespace)
+    node.api.apply(pod("denied", node.box_image, ATTRIBUTES), namespace=node_namespace)
     message = event(node, node_namespace, "denied", "PermissionDenied")
     command = message[message.index("kubectl create rolebinding") :].split()
     assert f"--serviceaccount={node_namespace}:default" in command
@@ -229,27 +231,27 @@ def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
     ],
 )
 def test_a_mistake_is_told_in_the_events_of_the_pod(
-    node: Node, driver: Driver, ready: str, attributes: dict[str, str], read_only: bool, messages: list[str]
+    node: Node, driver: CsiDriver, ready: str, attributes: dict[str, str], read_only: bool, messages: list[str]
 ) -> None:
-    node.api.apply(pod("wrong", node.box, attributes, read_only=read_only), namespace=ready)
+    node.api.apply(pod("wrong", node.box_image, attributes, read_only=read_only), namespace=ready)
     for message in messages:
         event(node, ready, "wrong", message)
-    assert not is_mounted(volume_of(node, ready, "wrong"))
+    assert not is_mounted(volume_path(node, ready, "wrong"))
 
 
-def test_a_new_ca_and_a_new_address_reach_a_pod_that_runs(node: Node, driver: Driver, ready: str) -> None:
-    node.api.apply(pod("long", node.box, ATTRIBUTES), namespace=ready)
+def test_a_new_ca_and_a_new_address_reach_a_pod_that_runs(node: Node, driver: CsiDriver, ready: str) -> None:
+    node.api.apply(pod("long", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("long", ready)
     node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
-    driver.set_ca(CA + CA)
+    driver.set_ca(PLACEHOLDER_CA + PLACEHOLDER_CA)
     read_when(node, ready, "long", "kubeconfig", lambda config: "https://moved:6443" in config)
-    read_when(node, ready, "long", "ca.crt", lambda ca: ca == CA + CA)
+    read_when(node, ready, "long", "ca.crt", lambda ca: ca == PLACEHOLDER_CA + PLACEHOLDER_CA)
 
 
-def test_deleting_a_pod_leaves_nothing(node: Node, driver: Driver, ready: str) -> None:
-    node.api.apply(pod("gone", node.box, ATTRIBUTES), namespace=ready)
+def test_deleting_a_pod_leaves_nothing(node: Node, driver: CsiDriver, ready: str) -> None:
+    node.api.apply(pod("gone", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("gone", ready)
-    target = volume_of(node, ready, "gone")
+    target = volume_path(node, ready, "gone")
     assert is_mounted(target)
     [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
     node.kubectl("delete", "pod", "gone", "--wait=false", namespace=ready)
@@ -257,15 +259,15 @@ def test_deleting_a_pod_leaves_nothing(node: Node, driver: Driver, ready: str) -
     assert not is_mounted(target)
 
 
-def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: str) -> None:
+def test_a_driver_that_was_killed_carries_on(node: Node, driver: CsiDriver, ready: str) -> None:
     for name in ("stays", "ends"):
-        node.api.apply(pod(name, node.box, ATTRIBUTES), namespace=ready)
+        node.api.apply(pod(name, node.box_image, ATTRIBUTES), namespace=ready)
     for name in ("stays", "ends"):
         node.wait_for_pod(name, ready)
-    content, ended = read(node, ready, "stays", "kubeconfig"), volume_of(node, ready, "ends")
+    content, ended = read(node, ready, "stays", "kubeconfig"), volume_path(node, ready, "ends")
     driver.process.kill()
     node.kubectl("delete", "pod", "ends", "--wait=false", namespace=ready)
-    node.api.apply(pod("late", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("late", node.box_image, ATTRIBUTES), namespace=ready)
     assert read(node, ready, "stays", "kubeconfig") == content
     driver.start()
     node.wait_for_pod("late", ready)
@@ -274,13 +276,13 @@ def test_a_driver_that_was_killed_carries_on(node: Node, driver: Driver, ready: 
     read_when(node, ready, "stays", "kubeconfig", lambda config: "https://moved:6443" in config)
 
 
-def test_the_node_names_the_driver(node: Node, driver: Driver) -> None:
+def test_the_node_names_the_driver(node: Node, driver: CsiDriver) -> None:
     drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
     assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
 
 
 @pytest.mark.timeout(1200)
-def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str, renewing: str) -> None:
+def test_kubelet_renews_a_token_in_time(node: Node, driver: CsiDriver, waiting: str, renewing: str) -> None:
     """Late: by now a part of the time has passed. kubelet renews at 80 % of the lifetime (token_manager.go)."""
     new = read_when(node, waiting, "renewing", "context.token", lambda token: token != renewing, timeout=900)
     old, fresh = (jwt.decode(each, options={"verify_signature": False}) for each in (renewing, new))
@@ -292,12 +294,12 @@ def test_kubelet_renews_a_token_in_time(node: Node, driver: Driver, waiting: str
     assert (driver.root / "csi.sock").stat().st_mode & 0o077 == 0
 
 
-def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: Driver, ready: str) -> None:
+def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: CsiDriver, ready: str) -> None:
     """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay. After the renewal: a
     kubelet that starts asks for new tokens at once."""
-    node.api.apply(pod("rebooted", node.box, ATTRIBUTES), namespace=ready)
+    node.api.apply(pod("rebooted", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("rebooted", ready)
-    target, old = volume_of(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")
+    target, old = volume_path(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")
     driver.process.kill()
     node.kubelet.stop()
     path = "jsonpath={.status.containerStatuses[0].containerID}"

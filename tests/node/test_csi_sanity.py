@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.node.csi import Driver, connector
+from lab.node.csi import CsiDriver, connector
 from lab.node.node import Node
-from lab.node.sanity import front
+from lab.node.sanity import serve_adapter
 
 EXPECTED = 13
 """Tests that apply to a driver of inline volumes: Identity 3, node 8, and "work" and "idempotent"."""
@@ -31,7 +31,9 @@ def volumes_of_a_pod(node: Node) -> Iterator[Path]:
         subprocess.run(["umount", held], check=True)
 
 
-def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_namespace: str, csi_sanity: Path) -> None:
+def test_it_passes_every_test_that_applies(
+    node: Node, driver: CsiDriver, node_namespace: str, csi_sanity: Path
+) -> None:
     node.api.apply(connector("k8s"), namespace=node_namespace)
     account = f"--serviceaccount={node_namespace}:default"
     grant = ("create", "rolebinding", "user", "--clusterrole=connectors-user", account)
@@ -45,10 +47,10 @@ def test_it_passes_every_test_that_applies(node: Node, driver: Driver, node_name
         "connector.name": "k8s",
         "configuration.names": "kubeconfig",
     }
-    token = node.control_plane.mint_token(node_namespace, "default", audiences=["connectors-proxy"])
+    token = node.control_plane.issue_token(node_namespace, "default", audiences=["connectors-proxy"])
     secrets = {"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})}
     socket = node.kubelet_root / "sanity.sock"
-    with volumes_of_a_pod(node) as volumes, front(socket, driver.root / "csi.sock", attributes, secrets):
+    with volumes_of_a_pod(node) as volumes, serve_adapter(socket, driver.root / "csi.sock", attributes, secrets):
         command = [
             str(csi_sanity),
             f"--csi.endpoint=unix://{socket}",

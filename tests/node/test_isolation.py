@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab.node import cgroups
-from lab.node.isolation import INSIDE
-from lab.node.requirements import missing
+from lab.node.isolation import RUN_FOLDER_VARIABLE
+from lab.node.requirements import find_missing
 from lab.scratch import PREFIX
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
@@ -19,7 +19,7 @@ TIMEOUT = 200.0
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(bool(missing()), reason=missing() or "all is here"),
+    pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "all is here"),
 ]
 
 
@@ -30,7 +30,7 @@ def left_of(folder: str) -> list[str]:
 
 
 def test_it_has_its_own_processes_and_network_and_passes_on_the_exit_code() -> None:
-    script = f"echo ${INSIDE}; ip -json link; exit 5"
+    script = f"echo ${RUN_FOLDER_VARIABLE}; ip -json link; exit 5"
     done = subprocess.run([CLUSTER, "isolate", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT)
     folder, links = done.stdout.splitlines()
     assert done.returncode == 5
@@ -47,7 +47,7 @@ def test_a_command_runs_beside_a_whole_node() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked to end", "killed outright"])
 def test_it_ends_with_all_its_processes(number: signal.Signals) -> None:
-    script = f"sleep 2468 & setsid sleep 2468 & echo ${INSIDE}; wait"
+    script = f"sleep 2468 & setsid sleep 2468 & echo ${RUN_FOLDER_VARIABLE}; wait"
     command = [str(CLUSTER), "isolate", "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None

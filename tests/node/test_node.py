@@ -10,7 +10,7 @@ from lab.node.node import Node
 
 @pytest.fixture
 def pod(node: Node, node_namespace: str) -> str:
-    node.kubectl("run", "box", "--image", node.box, namespace=node_namespace)
+    node.kubectl("run", "box", "--image", node.box_image, namespace=node_namespace)
     node.wait_for_pod("box", node_namespace)
     return "box"
 

@@ -134,7 +134,7 @@ def test_every_mix_of_the_two_serves_pods_of_before_and_new_ones(
     if door != PROXY and folder == NEW:
         assert streams.ended() == [], "only a proxy that ends may end streams"
     name = f"pod-{'new' if folder == NEW else 'old'}-{door[2].removeprefix('connectors-')}"
-    product.api.apply(worker_pod(product.node.box, name), namespace=NAMESPACE)
+    product.api.apply(worker_pod(product.node.box_image, name), namespace=NAMESPACE)
     product.node.wait_for_pod(name, NAMESPACE)
     answer = product.kubectl("exec", name, "--", *ASK.split(), namespace=NAMESPACE)
     assert f'"name":"{WORKER}"' in answer

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def copied(files: Iterable[str], root: Path) -> Path:
+def copy_files(files: Iterable[str], root: Path) -> Path:
     """`root`, with these of ours in the places that they have here."""
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ SCRIPT, PROJECT, CHART = "scripts/repository.py", "pyproject.toml", "charts/kube
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return copied.copied([SCRIPT, "scripts/usage.py", PROJECT, CHART], tmp_path)
+    return copied.copy_files([SCRIPT, "scripts/usage.py", PROJECT, CHART], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ FILES = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return copied.copied([SCRIPT, *FILES], tmp_path)
+    return copied.copy_files([SCRIPT, *FILES], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

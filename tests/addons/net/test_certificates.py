@@ -15,7 +15,7 @@ from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.status.rotation import SIGNING_CA_KEY
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 
 OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")
 
@@ -155,7 +155,7 @@ def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
     assert found.ca_expires_at is not None
 
 
-def sent_by(ca: Issued, *others: Issued) -> list[str]:
+def sent_by(ca: KeyPair, *others: KeyPair) -> list[str]:
     """Subjects of what a client gets beside the CA that it trusts."""
     pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
     authority = parse_authority({"data": {SIGNING_CA_KEY: base64.b64encode(pem).decode()}})

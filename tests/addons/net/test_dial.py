@@ -20,7 +20,7 @@ from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.trust import TrustStore
-from lab.certificates import Issued, make_leaf
+from lab.certificates import KeyPair, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Response, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -52,7 +52,7 @@ async def ask(proxy: Proxy, authority: str) -> Response:
     return answer
 
 
-def point(folder: Path, address: str, ca: Issued) -> None:
+def point(folder: Path, address: str, ca: KeyPair) -> None:
     folder.mkdir(exist_ok=True)
     write(folder, connector("k8s", f"https://{address}"), secret(ca=ca.pem))
 
@@ -64,7 +64,7 @@ def closed_port() -> int:
         return port
 
 
-async def test_a_target_that_refuses_is_a_502(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
+async def test_a_target_that_refuses_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     address = f"127.0.0.1:{closed_port()}"
     point(tmp_path / "connectors", address, target_ca)
     async with running_proxy(tmp_path / "connectors", confdir) as proxy:
@@ -74,7 +74,7 @@ async def test_a_target_that_refuses_is_a_502(tmp_path: Path, confdir: Path, tar
 
 
 async def test_a_target_that_answers_no_syn_is_a_504(
-    tmp_path: Path, confdir: Path, target_ca: Issued, silent_port: int
+    tmp_path: Path, confdir: Path, target_ca: KeyPair, silent_port: int
 ) -> None:
     point(tmp_path / "connectors", f"127.0.0.1:{silent_port}", target_ca)
     async with running_proxy(tmp_path / "connectors", confdir, connector_connect_timeout="0.3") as proxy:
@@ -83,7 +83,7 @@ async def test_a_target_that_answers_no_syn_is_a_504(
     assert answer.status == 504
 
 
-async def test_a_target_that_answers_no_tls_is_a_504(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
+async def test_a_target_that_answers_no_tls_is_a_504(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     async def silent(conversation: TargetConnection) -> None:
         while await conversation.read_some():
             pass
@@ -106,7 +106,7 @@ async def test_a_target_that_answers_no_tls_is_a_504(tmp_path: Path, confdir: Pa
     ],
 )
 async def test_a_certificate_that_is_not_valid_gets_no_token(
-    tmp_path: Path, confdir: Path, target_ca: Issued, hosts: list[str] | None, expired: bool, words: str
+    tmp_path: Path, confdir: Path, target_ca: KeyPair, hosts: list[str] | None, expired: bool, words: str
 ) -> None:
     certificate = make_leaf(target_ca if hosts else None, hosts or ["127.0.0.1"], expired=expired)
     async with FakeTarget(certificate, tmp_path) as target:
@@ -118,7 +118,7 @@ async def test_a_certificate_that_is_not_valid_gets_no_token(
     assert target.received == b""
 
 
-async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
+async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     async def plain(conversation: TargetConnection) -> None:
         await conversation.read_some()
         await conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -132,7 +132,7 @@ async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Pat
 
 
 async def test_addresses_are_tried_in_turn_and_denied_ones_left_out(
-    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: Issued, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: KeyPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolved = ["127.0.0.9", "127.0.0.8", "127.0.0.1"]
     monkeypatch.setattr(socket, "getaddrinfo", _answering(socket.getaddrinfo, resolved))
@@ -145,7 +145,7 @@ async def test_addresses_are_tried_in_turn_and_denied_ones_left_out(
 
 
 async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
-    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: Issued
+    tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: KeyPair
 ) -> None:
     address = f"localhost:{target.port}"
     point(tmp_path / "connectors", address, target_ca)
@@ -157,7 +157,7 @@ async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
     assert target.connections == []
 
 
-async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, target_ca: Issued) -> None:
+async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     address = "absent.invalid:6443"
     point(tmp_path / "connectors", address, target_ca)
     async with running_proxy(tmp_path / "connectors", confdir) as proxy:
@@ -238,7 +238,7 @@ def test_what_is_resolved_after_nobody_waits_any_more_is_not_dialled() -> None:
     assert (line.dialled, outcomes) == ([], [])
 
 
-def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: Issued, target_certificate: Issued) -> None:
+def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     # There the last word of the handshake is the server's, and more may come with it.
     context.set_max_proto_version(SSL.TLS1_2_VERSION)

@@ -11,7 +11,7 @@ from OpenSSL import SSL
 
 from addons.net.tls import RecordTracker, TlsStream
 from connector_store.trust import TrustStore
-from lab.certificates import Issued, make_leaf
+from lab.certificates import KeyPair, make_leaf
 
 
 class Sent:
@@ -41,7 +41,7 @@ class End:
         self.peer = TlsStream(Server(address=None), tls, self.sent, outer=outer)
 
 
-def server(certificate: Issued, outer: TlsStream | None = None) -> End:
+def server(certificate: KeyPair, outer: TlsStream | None = None) -> End:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_privatekey(certificate.key)
     context.use_certificate(certificate.certificate)
@@ -50,7 +50,7 @@ def server(certificate: Issued, outer: TlsStream | None = None) -> End:
     return End(connection, outer)
 
 
-def client(ca: Issued, host: str = "127.0.0.1", outer: TlsStream | None = None) -> End:
+def client(ca: KeyPair, host: str = "127.0.0.1", outer: TlsStream | None = None) -> End:
     return End(TrustStore().openssl_connection(ca.pem, host), outer)
 
 
@@ -62,7 +62,7 @@ def shake(one: End, other: End) -> None:
         one, other = other, one
 
 
-def test_two_peers_agree_and_pass_plain_text(target_ca: Issued, target_certificate: Issued) -> None:
+def test_two_peers_agree_and_pass_plain_text(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     assert near.peer.is_established
@@ -74,7 +74,7 @@ def test_two_peers_agree_and_pass_plain_text(target_ca: Issued, target_certifica
     assert near.peer.receive(memoryview(far.sent.take())) == b"answer"
 
 
-def test_many_small_records_that_come_at_once_are_all_read(target_ca: Issued, target_certificate: Issued) -> None:
+def test_many_small_records_that_come_at_once_are_all_read(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     for _ in range(500):
@@ -82,7 +82,7 @@ def test_many_small_records_that_come_at_once_are_all_read(target_ca: Issued, ta
     assert far.peer.receive(near.sent.take()) == b"x" * 500_000
 
 
-def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: Issued, target_certificate: Issued) -> None:
+def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"x" * 20_000)
@@ -108,7 +108,7 @@ def held() -> int:
 
 
 def test_after_much_the_buffers_are_given_back_with_the_next_piece(
-    target_ca: Issued, target_certificate: Issued
+    target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
@@ -127,7 +127,7 @@ def test_after_much_the_buffers_are_given_back_with_the_next_piece(
     assert held() - before < 10_000
 
 
-def test_much_behind_the_end_of_a_session_is_left_out(target_ca: Issued, target_certificate: Issued) -> None:
+def test_much_behind_the_end_of_a_session_is_left_out(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"last")
@@ -141,7 +141,7 @@ def test_much_behind_the_end_of_a_session_is_left_out(target_ca: Issued, target_
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 100_000), max_size=8))
 def test_for_every_cut_all_plain_text_comes_and_what_came_is_the_callers_again(
-    target_ca: Issued, target_certificate: Issued, sizes: list[int], cuts: list[int]
+    target_ca: KeyPair, target_certificate: KeyPair, sizes: list[int], cuts: list[int]
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
@@ -157,7 +157,7 @@ def test_for_every_cut_all_plain_text_comes_and_what_came_is_the_callers_again(
     assert found == b"".join(plain)
 
 
-def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: Issued, target_certificate: Issued) -> None:
+def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"x" * 40_000)
@@ -175,7 +175,7 @@ def begin(near: End, far: End) -> None:
 
 
 def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_piece(
-    target_ca: Issued, target_certificate: Issued
+    target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
@@ -189,7 +189,7 @@ def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_p
 
 
 def test_who_asks_nothing_with_the_end_of_the_handshake_gets_tickets_at_once(
-    target_ca: Issued, target_certificate: Issued
+    target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
@@ -200,7 +200,7 @@ def test_who_asks_nothing_with_the_end_of_the_handshake_gets_tickets_at_once(
 
 
 def test_tickets_that_wait_go_out_with_what_comes_next_or_with_the_end(
-    target_ca: Issued, target_certificate: Issued
+    target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
@@ -214,7 +214,7 @@ def test_tickets_that_wait_go_out_with_what_comes_next_or_with_the_end(
     assert len(far.sent.pieces) == 1
 
 
-def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certificate: Issued) -> None:
+def test_the_end_of_a_session_is_said_and_heard(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"last")
@@ -226,7 +226,7 @@ def test_the_end_of_a_session_is_said_and_heard(target_ca: Issued, target_certif
         near.peer.send(b"more")
 
 
-def test_what_was_cut_off_has_no_end_of_a_session(target_ca: Issued, target_certificate: Issued) -> None:
+def test_what_was_cut_off_has_no_end_of_a_session(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send_eof(clean=False)
@@ -241,27 +241,29 @@ def test_what_was_cut_off_has_no_end_of_a_session(target_ca: Issued, target_cert
     ],
 )
 def test_a_certificate_that_is_not_valid_is_named(
-    target_ca: Issued, hosts: list[str], expired: bool, words: str
+    target_ca: KeyPair, hosts: list[str], expired: bool, words: str
 ) -> None:
     near, far = client(target_ca), server(make_leaf(target_ca, hosts, expired=expired))
     with pytest.raises(ConnectionError, match=f"its certificate is not valid: {words}"):
         shake(near, far)
 
 
-def test_a_certificate_of_another_ca_is_named(target_ca: Issued) -> None:
+def test_a_certificate_of_another_ca_is_named(target_ca: KeyPair) -> None:
     near, far = client(target_ca), server(make_leaf(None, ["127.0.0.1"]))
     with pytest.raises(ConnectionError, match="its certificate is not valid: self-signed"):
         shake(near, far)
 
 
-def test_what_is_not_tls_is_said(target_ca: Issued, target_certificate: Issued) -> None:
+def test_what_is_not_tls_is_said(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     with pytest.raises(ConnectionError, match="does not speak TLS"):
         client(target_ca).peer.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(ConnectionError, match="does not speak TLS"):
         server(target_certificate).peer.receive(b"GET / HTTP/1.1\r\n\r\n")
 
 
-def test_a_session_within_another_one_is_read_wherever_it_is_cut(target_ca: Issued, target_certificate: Issued) -> None:
+def test_a_session_within_another_one_is_read_wherever_it_is_cut(
+    target_ca: KeyPair, target_certificate: KeyPair
+) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     inner_near, inner_far = client(target_ca, outer=near.peer), server(target_certificate, outer=far.peer)
@@ -277,7 +279,7 @@ def test_a_session_within_another_one_is_read_wherever_it_is_cut(target_ca: Issu
     assert found == plain
 
 
-def test_a_damaged_record_ends_the_session(target_ca: Issued, target_certificate: Issued) -> None:
+def test_a_damaged_record_ends_the_session(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     near.peer.send(b"hello")
@@ -287,7 +289,7 @@ def test_a_damaged_record_ends_the_session(target_ca: Issued, target_certificate
         far.peer.receive(bytes(data))
 
 
-def test_before_the_handshake_an_end_is_only_a_fin(target_ca: Issued) -> None:
+def test_before_the_handshake_an_end_is_only_a_fin(target_ca: KeyPair) -> None:
     found = client(target_ca)
     found.peer.send_eof()
     assert (found.sent.take(), found.sent.at_eof) == (b"", True)

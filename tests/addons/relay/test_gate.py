@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.manifests import connector, write
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget
@@ -70,7 +70,7 @@ async def test_another_address_gets_403_and_hears_the_right_one(
 
 
 async def test_a_connector_without_its_secret_gets_503_that_names_it(
-    proxy: Proxy, target: FakeTarget, target_ca: Issued
+    proxy: Proxy, target: FakeTarget, target_ca: KeyPair
 ) -> None:
     broken = connector("broken", f"https://127.0.0.1:{target.port}", secret="missing")
     write(proxy.folder, broken, file="broken.yaml")

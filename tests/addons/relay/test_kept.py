@@ -13,7 +13,7 @@ from addons.relay import kept
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.objects.models import Target as Led
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import PATIENCE, ClientConnection, Proxy, Response, running_proxy
@@ -383,15 +383,15 @@ async def test_at_the_bound_the_oldest_goes(proxy: Proxy, target: FakeTarget, bo
     await until(target.connections[0].reader.at_eof)
 
 
-def _deleted(folder: Path, target: FakeTarget, ca: Issued) -> None:
+def _deleted(folder: Path, target: FakeTarget, ca: KeyPair) -> None:
     (folder / "objects.yaml").unlink()
 
 
-def _elsewhere(folder: Path, target: FakeTarget, ca: Issued) -> None:
+def _elsewhere(folder: Path, target: FakeTarget, ca: KeyPair) -> None:
     write(folder, connector("k8s", "https://127.0.0.1:1"), secret(ca=ca.pem))
 
 
-def _other_trust(folder: Path, target: FakeTarget, ca: Issued) -> None:
+def _other_trust(folder: Path, target: FakeTarget, ca: KeyPair) -> None:
     here = f"https://127.0.0.1:{target.port}"
     write(folder, connector("k8s", here), secret(ca=make_ca("other").pem + ca.pem))
 
@@ -401,7 +401,7 @@ def _other_trust(folder: Path, target: FakeTarget, ca: Issued) -> None:
     "change", [_deleted, _elsewhere, _other_trust], ids=["it is deleted", "another address", "another CA"]
 )
 async def test_a_connector_that_changes_ends_it(
-    proxy: Proxy, target: FakeTarget, target_ca: Issued, change: Callable[[Path, FakeTarget, Issued], None]
+    proxy: Proxy, target: FakeTarget, target_ca: KeyPair, change: Callable[[Path, FakeTarget, KeyPair], None]
 ) -> None:
     await call_once(proxy, target)
     change(proxy.folder, target, target_ca)
@@ -410,7 +410,7 @@ async def test_a_connector_that_changes_ends_it(
 
 
 async def test_a_connector_that_changed_while_its_client_was_there_is_seen(
-    proxy: Proxy, target: FakeTarget, target_ca: Issued
+    proxy: Proxy, target: FakeTarget, target_ca: KeyPair
 ) -> None:
     client = await open_request(proxy, target, "GET /api")
     await client.read_response()
@@ -421,7 +421,7 @@ async def test_a_connector_that_changed_while_its_client_was_there_is_seen(
     assert (len(proxy.shared.upstream_pool), proxy.shared.upstream_pool.discard_counts["changed"]) == (0, 1)
 
 
-async def test_another_token_needs_no_other_connection(proxy: Proxy, target: FakeTarget, target_ca: Issued) -> None:
+async def test_another_token_needs_no_other_connection(proxy: Proxy, target: FakeTarget, target_ca: KeyPair) -> None:
     await call_once(proxy, target)
     before = proxy.shared.store.get(ObjectKey("team-a", "k8s"))
     here = f"https://127.0.0.1:{target.port}"
@@ -432,7 +432,7 @@ async def test_another_token_needs_no_other_connection(proxy: Proxy, target: Fak
     assert conversation.received.count(b"Bearer rotated-token\r\n") == 1
 
 
-async def test_two_connectors_never_share_one(proxy: Proxy, target: FakeTarget, target_ca: Issued) -> None:
+async def test_two_connectors_never_share_one(proxy: Proxy, target: FakeTarget, target_ca: KeyPair) -> None:
     here = f"127.0.0.1:{target.port}"
     write(
         proxy.folder,

@@ -13,7 +13,7 @@ from connector_store.domain.credential.client_certificate import ClientCertifica
 from connector_store.domain.objects.models import Address
 from connector_store.domain.objects.models import Target as Led
 from connector_store.trust import TrustStore
-from lab.certificates import Issued
+from lab.certificates import KeyPair
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
@@ -33,7 +33,7 @@ async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
 
 
 async def test_a_new_token_is_used_by_the_next_request_on_the_same_connection(
-    proxy: Proxy, target: FakeTarget, target_ca: Issued
+    proxy: Proxy, target: FakeTarget, target_ca: KeyPair
 ) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
@@ -75,7 +75,7 @@ async def test_the_next_connection_resumes_the_tls_session_of_the_one_before(pro
     assert resumed == [False, True]
 
 
-async def test_another_address_refuses_the_next_request(proxy: Proxy, target: FakeTarget, target_ca: Issued) -> None:
+async def test_another_address_refuses_the_next_request(proxy: Proxy, target: FakeTarget, target_ca: KeyPair) -> None:
     client = await tunnel(proxy, target)
     assert await ask(client, target) == 200
     before = proxy.shared.store.get(ObjectKey("team-a", "k8s"))
@@ -161,7 +161,7 @@ async def test_half_a_record_that_was_read_is_seen_before_the_next_request_too(
 
 
 async def test_a_target_that_wants_a_certificate_is_said_to_want_one(
-    target_certificate: Issued, target_ca: Issued, tmp_path: Path, confdir: Path
+    target_certificate: KeyPair, target_ca: KeyPair, tmp_path: Path, confdir: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     (tmp_path / "target.pem").write_bytes(target_certificate.combined_pem)

@@ -9,11 +9,11 @@ from addons.server.ca_secret import CaSecret, parse_authority
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.status.rotation import PUBLISHED_CA_KEY, SIGNING_CA_KEY
-from lab.certificates import Issued, cross_signed, make_ca
+from lab.certificates import KeyPair, cross_sign, make_ca
 
 OLD = make_ca("old")
 NEW = make_ca("new")
-CROSSED = cross_signed(NEW, OLD)
+CROSSED = cross_sign(NEW, OLD)
 
 
 def secret(**data: bytes) -> dict[str, object]:
@@ -46,7 +46,7 @@ def foreign_key() -> bytes:
     )
 
 
-def locked_key(ca: Issued) -> bytes:
+def locked_key(ca: KeyPair) -> bytes:
     return ca.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
     )

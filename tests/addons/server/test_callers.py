@@ -80,9 +80,9 @@ async def test_a_pipeline_of(
     bind(folder, subject)
     async with serving(folder, confdir, issuer) as proxy:
         assert (await status(proxy, target, mint(issuer)))[0] == 200
-        stranger = issuer.github("somebody/else")
+        stranger = issuer.issue_github_token("somebody/else")
         assert (await status(proxy, target, stranger))[0] == 403
-        assert (await status(proxy, target, issuer.mint(sub="repo:org/app", aud="x")))[0] == 407
+        assert (await status(proxy, target, issuer.issue_token(sub="repo:org/app", aud="x")))[0] == 407
         assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
 
 
@@ -91,7 +91,7 @@ async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
-        token = issuer.github("org/app")
+        token = issuer.issue_github_token("org/app")
         assert (await status(proxy, target, token))[0] == 403
         bind(folder, {"kind": "User", "name": REPOSITORY})
         await until_status(proxy, target, token, 200)
@@ -111,11 +111,11 @@ async def test_a_rotation_under_load_refuses_nobody(
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:
-        before = await asyncio.gather(*(status(proxy, target, issuer.github()) for _ in range(20)))
+        before = await asyncio.gather(*(status(proxy, target, issuer.issue_github_token()) for _ in range(20)))
         issuer.rotate("k2")
-        after = await asyncio.gather(*(status(proxy, target, issuer.github()) for _ in range(20)))
+        after = await asyncio.gather(*(status(proxy, target, issuer.issue_github_token()) for _ in range(20)))
     assert {each for each, _ in (*before, *after)} == {200}
-    assert issuer.asked.count("/keys") == 2
+    assert issuer.requested_paths.count("/keys") == 2
 
 
 async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
@@ -123,13 +123,13 @@ async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer, connector_jwks_max_age="0.5", connector_recheck="0.1") as proxy:
-        before = issuer.github()
+        before = issuer.issue_github_token()
         assert (await status(proxy, target, before))[0] == 200
-        issuer.away = True
-        await until_status(proxy, target, issuer.github(), 503)
+        issuer.unavailable = True
+        await until_status(proxy, target, issuer.issue_github_token(), 503)
         # Nor does one that was good before, for longer than a right is remembered.
         await until_status(proxy, target, before, 503)
-        code, phrase = await status(proxy, target, issuer.github())
+        code, phrase = await status(proxy, target, issuer.issue_github_token())
         assert code == 503
         assert f"issuer {issuer.url} cannot be asked for its keys" in phrase
         assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
@@ -140,7 +140,7 @@ async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:
-        token = issuer.github()
+        token = issuer.issue_github_token()
         assert (await status(proxy, target, token))[0] == 200
         trust(confdir / "authentication.yaml", issuer, prefix="other:")
         await until_status(proxy, target, token, 403)
@@ -153,5 +153,5 @@ async def test_a_key_of_somebody_else_is_none(
     async with serving(folder, confdir, issuer) as proxy:
         claims = {"iss": issuer.url, "aud": "connectors", "exp": 1e10, "sub": "repo:org/app:ref:refs/heads/main"}
         assert (await status(proxy, target, SigningKey("k1").sign(claims)))[0] == 407
-        assert (await status(proxy, target, issuer.github()))[0] == 200
+        assert (await status(proxy, target, issuer.issue_github_token()))[0] == 200
         await until(lambda: f'"user":"{REPOSITORY}"' in capsys.readouterr().out)

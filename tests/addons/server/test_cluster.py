@@ -10,7 +10,7 @@ import pytest
 from addons.server.cluster import UnavailableAccess, resolve_own_addresses
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity, Unavailable
-from lab.certificates import Issued, make_ca
+from lab.certificates import KeyPair, make_ca
 from lab.control_plane import ControlPlane
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ROOT, running_proxy
@@ -23,7 +23,7 @@ USE = {"apiGroups": ["connectors.alauda.io"], "resources": ["connectors/proxy"],
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     control_plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
-    control_plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    control_plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return control_plane
 
 
@@ -47,7 +47,7 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
     target: FakeTarget,
     confdir: Path,
     tmp_path: Path,
-    target_ca: Issued,
+    target_ca: KeyPair,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plane.api.apply(
@@ -76,12 +76,12 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
     async with running_proxy(tmp_path, confdir, **settings) as proxy:
         (confdir / "mitmproxy-ca-cert.pem").write_bytes(signing.pem)
         key, authority = f"{namespace}/k8s", f"127.0.0.1:{target.port}"
-        good = plane.mint_token(namespace, "default", audiences=["connectors-proxy"], lifetime=600)
+        good = plane.issue_token(namespace, "default", audiences=["connectors-proxy"], lifetime=600)
         client = await proxy.tunnel(authority, f"{key}:{good}")
         await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
         assert (await client.read_response()).status == 200
-        other = plane.mint_token(namespace, "other", audiences=["connectors-proxy"], lifetime=600)
-        wrong = plane.mint_token(namespace, "default", audiences=["somebody"], lifetime=600)
+        other = plane.issue_token(namespace, "other", audiences=["connectors-proxy"], lifetime=600)
+        wrong = plane.issue_token(namespace, "default", audiences=["somebody"], lifetime=600)
         for token, status in ((other, 403), (wrong, 407)):
             _, answer = await proxy.connect(authority, f"{key}:{token}")
             assert answer.status == status

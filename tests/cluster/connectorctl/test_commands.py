@@ -44,7 +44,7 @@ MANIFESTS: list[dict[str, Any]] = [
 def installed(control_plane: ControlPlane) -> ControlPlane:
     kubectl = control_plane.kubectl
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
-    kubectl.wait_established("connectors.connectors.alauda.io")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io")
     return control_plane
 
 
@@ -64,7 +64,7 @@ def publish(plane: ControlPlane, namespace: str) -> None:
         "CACerts": base64.b64encode(CA.pem).decode(),
         "audience": "connectors-proxy",
     }
-    connector = plane.api.must(
+    connector = plane.api.call(
         "GET", f"/apis/connectors.alauda.io/v1alpha1/namespaces/{namespace}/connectors/k8s-connector"
     )
     owner = {"apiVersion": API_VERSION, "kind": "Connector", "name": "k8s-connector", "controller": True}
@@ -104,7 +104,7 @@ def review(plane: ControlPlane, token: str, audience: str) -> dict[str, Any]:
         "kind": "TokenReview",
         "spec": {"token": token, "audiences": [audience]},
     }
-    answer = plane.api.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+    answer = plane.api.call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
     status: dict[str, Any] = answer["status"]
     return status
 
@@ -198,7 +198,7 @@ def test_a_cluster_without_the_definitions_says_so(private_control_plane: Contro
 
 
 def test_status_without_the_right_to_read_says_so_as_kubectl_does(installed: ControlPlane, team: str) -> None:
-    token = installed.mint_token(team, "default")
+    token = installed.issue_token(team, "default")
     kubeconfig = installed.write_kubeconfig(f"{team}.kubeconfig", {"token": token})
     done = run(installed, "status", kubeconfig=kubeconfig)
     assert (done.returncode, done.stdout) == (1, "")

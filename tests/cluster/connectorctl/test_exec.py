@@ -15,7 +15,7 @@ from connector_store.domain.objects.models import Connector
 from connectorctl.plugin import EXPIRY_LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.informer import goes_on
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
@@ -27,7 +27,7 @@ PATIENT = 120.0
 
 @pytest.mark.timeout(300)
 def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: ControlPlane, tmp_path: Path) -> None:
-    namespace = control_plane.new_namespace("exec")
+    namespace = control_plane.create_namespace("exec")
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
     connector = parse_connector(raw)
     assert isinstance(connector, Connector)
@@ -46,7 +46,7 @@ def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: C
         def ended() -> None:
             before.append(runs())
             end = time.monotonic() + LIFE
-            until(lambda: time.monotonic() > end, "the end of the first token")
+            wait_until(lambda: time.monotonic() > end, "the end of the first token")
 
         goes_on(control_plane, proxy, kubectl, namespace, patience=PATIENT, meanwhile=ended)
         assert runs() > before[0]

@@ -5,35 +5,35 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.controllers import Controller, World
-from lab.targets import target
+from lab.controllers import ConnectorCluster, Controller
+from lab.targets import run_target
 from tests.cluster.controller.scene import Scene
 
 
 @pytest.fixture(scope="module")
-def world(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectorCluster]:
     """A control plane for one file of tests: controllers look at all of its namespaces."""
     with ControlPlane(tmp_path_factory.mktemp("controller"), programs=cluster_programs) as plane:
-        yield World(plane)
+        yield ConnectorCluster(plane)
 
 
 @pytest.fixture(scope="module")
-def controller(world: World) -> Iterator[Controller]:
+def controller(world: ConnectorCluster) -> Iterator[Controller]:
     made = Controller(world.plane).start()
     yield made
     made.close()
 
 
 @pytest.fixture
-def namespace(world: World) -> str:
-    return world.namespace()
+def namespace(world: ConnectorCluster) -> str:
+    return world.create_namespace()
 
 
 @pytest.fixture
-def scene(world: World, namespace: str) -> Iterator[Scene]:
-    with target() as server, contextlib.ExitStack() as closing:
+def scene(world: ConnectorCluster, namespace: str) -> Iterator[Scene]:
+    with run_target() as server, contextlib.ExitStack() as closing:
         made = Scene(world, namespace, server, closing)
         made.secret()
         world.put_connector(namespace, address=server.address)
-        world.until_condition(namespace, "Ready", "True")
+        world.wait_for_condition(namespace, "Ready", "True")
         yield made

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.certificates import make_ca
-from lab.controllers import GROUP, World
-from lab.targets import CA, Target, status, target
+from lab.controllers import API_PATH, ConnectorCluster
+from lab.targets import CA, TargetServer, run_target, status_response
 
 OTHER_CA = make_ca("other CA")
 NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -19,9 +19,9 @@ NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 class Scene:
     """What a change changes; `closing` ends what it started."""
 
-    world: World
+    world: ConnectorCluster
     namespace: str
-    target: Target
+    target: TargetServer
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def secret(self, kind: str | None = None, **change: str | bytes) -> None:
@@ -41,8 +41,8 @@ class Scene:
                 **spec,
             },
         }
-        self.world.delete(f"{GROUP}/connectorclasses/{name}")
-        self.world.api.must("POST", f"{GROUP}/connectorclasses", body)
+        self.world.delete(f"{API_PATH}/connectorclasses/{name}")
+        self.world.api.call("POST", f"{API_PATH}/connectorclasses", body)
 
 
 Change = Callable[[Scene], None]
@@ -55,7 +55,7 @@ def close_port(scene: Scene) -> None:
 
 
 def other_certificate(scene: Scene) -> None:
-    server = scene.closing.enter_context(target(ca=OTHER_CA))
+    server = scene.closing.enter_context(run_target(ca=OTHER_CA))
     scene.spec(address=server.address)
 
 
@@ -69,7 +69,7 @@ def speak(scene: Scene) -> None:
 
 def answer(code: int, path: bytes = b"") -> Change:
     def change(scene: Scene) -> None:
-        scene.target.answer = lambda head: status(code if path in head else 200)
+        scene.target.respond = lambda head: status_response(code if path in head else 200)
 
     return change
 
@@ -112,7 +112,7 @@ def taken_name(scene: Scene) -> None:
     """Somebody else's Service stands where ours belongs."""
     path = f"/api/v1/namespaces/{scene.namespace}/services/c-k8s"
     stranger = {"metadata": {"labels": None, "ownerReferences": None}, "spec": {"externalName": "example.com"}}
-    scene.world.api.must("PATCH", path, stranger)
+    scene.world.api.call("PATCH", path, stranger)
 
 
 def free_name(scene: Scene) -> None:
@@ -125,7 +125,7 @@ def hide_proxy(scene: Scene) -> None:
 
 def show_proxy(scene: Scene) -> None:
     body = {"metadata": {"name": "connectors-proxy"}, "spec": {"ports": [{"port": 80}]}}
-    scene.world.api.must("POST", "/api/v1/namespaces/connectors-system/services", body)
+    scene.world.api.call("POST", "/api/v1/namespaces/connectors-system/services", body)
 
 
 def put_ca(content: str | bytes) -> Change:

@@ -6,9 +6,9 @@ import pytest
 
 from connector_store.domain.base import rfc3339
 from lab.certificates import make_ca
-from lab.controllers import GROUP, Controller, World
-from lab.targets import CA, ENDLESS, status, target
-from lab.waiting import until
+from lab.controllers import API_PATH, ConnectorCluster, Controller
+from lab.targets import CA, ENDLESS_RESPONSE, run_target, status_response
+from lab.waiting import wait_until
 from tests.cluster.controller.scene import (
     GOOD,
     Change,
@@ -41,11 +41,13 @@ OTHER_CA = make_ca("other CA")
 NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
-def test_the_api_server_itself_is_a_ready_target(world: World, controller: Controller, namespace: str) -> None:
-    world.put_secret(namespace, token=world.token(namespace), ca_crt=world.plane.ca_pem)
+def test_the_api_server_itself_is_a_ready_target(
+    world: ConnectorCluster, controller: Controller, namespace: str
+) -> None:
+    world.put_secret(namespace, token=world.issue_token(namespace), ca_crt=world.plane.ca_pem)
     world.put_connector(namespace, address=world.plane.url)
-    world.until_condition(namespace, "Ready", "True")
-    seen = world.connector(namespace)["status"]
+    world.wait_for_condition(namespace, "Ready", "True")
+    seen = world.get_connector(namespace)["status"]
     assert [each["type"] for each in seen["conditions"]] == [
         "ConnectorClassReady",
         "SecretReady",
@@ -66,13 +68,13 @@ def test_the_api_server_itself_is_a_ready_target(world: World, controller: Contr
     assert seen["credential"]["expirationTime"] in wide
     expires = rfc3339.parse_time(seen["credential"]["expirationTime"])
     metric = f'connector_credential_expiry_timestamp_seconds{{connector="{namespace}/k8s"}}'
-    until(lambda: metric in controller.get("/metrics"), "the metric")
-    assert controller.metric(metric) == expires
+    wait_until(lambda: metric in controller.get("/metrics"), "the metric")
+    assert controller.read_metric(metric) == expires
     assert seen["observedGeneration"] == 1
     address = seen["proxy"]["httpAddress"]
     assert address["url"] == f"http://c-k8s.{namespace}.svc.cluster.local"
     assert address["audience"] == "connectors-proxy"
-    service = world.service(namespace)
+    service = world.get_service(namespace)
     assert service["spec"]["externalName"] == "connectors-proxy.connectors-system.svc.cluster.local"
     assert service["metadata"]["ownerReferences"][0]["kind"] == "Connector"
     table = world.plane.kubectl("get", "connectors", namespace=namespace)
@@ -191,70 +193,70 @@ def test_a_row_is_reached_and_left_again(
     scene: Scene, spoil: Change, mend: Change, kind: str, truth: str, reason: str, says: tuple[str, ...]
 ) -> None:
     spoil(scene)
-    found = scene.world.until_condition(scene.namespace, kind, truth, reason)
+    found = scene.world.wait_for_condition(scene.namespace, kind, truth, reason)
     for text in says:
         assert text in found["message"]
     if truth == "False" and kind != "CACertReady":
-        ready = scene.world.until_condition(scene.namespace, "Ready", "False", reason)
+        ready = scene.world.wait_for_condition(scene.namespace, "Ready", "False", reason)
         assert ready["message"] == found["message"]
     mend(scene)
-    scene.world.until_condition(scene.namespace, "Ready", "True")
-    scene.world.until_condition(scene.namespace, kind, "True", "Valid" if kind == "CACertReady" else "")
+    scene.world.wait_for_condition(scene.namespace, "Ready", "True")
+    scene.world.wait_for_condition(scene.namespace, kind, "True", "Valid" if kind == "CACertReady" else "")
 
 
 @pytest.mark.parametrize("name", ["x" * 62, "has.dots"])
-def test_a_name_that_no_service_can_have(world: World, namespace: str, name: str) -> None:
-    with target() as server:
+def test_a_name_that_no_service_can_have(world: ConnectorCluster, namespace: str, name: str) -> None:
+    with run_target() as server:
         world.put_secret(namespace, token="t", ca_crt=CA.pem)
         world.put_connector(namespace, name, address=server.address)
-        world.until_condition(namespace, "Ready", "False", "NameNotAllowed", name=name)
-        world.until_condition(namespace, "AuthReady", "True", name=name)
-        assert "proxy" not in world.connector(namespace, name)["status"]
+        world.wait_for_condition(namespace, "Ready", "False", "NameNotAllowed", name=name)
+        world.wait_for_condition(namespace, "AuthReady", "True", name=name)
+        assert "proxy" not in world.get_connector(namespace, name)["status"]
 
 
 def test_ten_gigabytes_are_an_answer_like_any_other(scene: Scene, controller: Controller) -> None:
-    scene.target.answer = lambda head: ENDLESS
-    asked = len(scene.target.heads)
-    until(lambda: len(scene.target.heads) > asked + 3, "more probes")
-    assert scene.world.condition(scene.namespace)["status"] == "True"
-    assert controller.process.resident < 200_000
+    scene.target.respond = lambda head: ENDLESS_RESPONSE
+    asked = len(scene.target.request_heads)
+    wait_until(lambda: len(scene.target.request_heads) > asked + 3, "more probes")
+    assert scene.world.get_condition(scene.namespace)["status"] == "True"
+    assert controller.process.resident_kb < 200_000
 
 
 def test_a_connector_of_a_class_that_is_not_ours_is_let_alone(scene: Scene) -> None:
     own_class(auth={"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]})(scene)
     scene.spec(auth={"name": "basic", "secretRef": {"name": "s"}})
-    until(lambda: scene.world.service(scene.namespace) is None, "the Service's end")
-    version = scene.world.connector(scene.namespace)["metadata"]["resourceVersion"]
-    scene.target.answer = lambda head: status(503)
+    wait_until(lambda: scene.world.get_service(scene.namespace) is None, "the Service's end")
+    version = scene.world.get_connector(scene.namespace)["metadata"]["resourceVersion"]
+    scene.target.respond = lambda head: status_response(503)
     scene.world.put_secret(scene.namespace, token="u")
-    asked = len(scene.target.heads)
-    assert scene.world.connector(scene.namespace)["metadata"]["resourceVersion"] == version
-    assert len(scene.target.heads) == asked
+    asked = len(scene.target.request_heads)
+    assert scene.world.get_connector(scene.namespace)["metadata"]["resourceVersion"] == version
+    assert len(scene.target.request_heads) == asked
 
 
-def test_the_class_k8s_is_there_and_what_is_not_run_of_a_class_is_said(world: World, scene: Scene) -> None:
-    k8s = world.api.must("GET", f"{GROUP}/connectorclasses/k8s")
+def test_the_class_k8s_is_there_and_what_is_not_run_of_a_class_is_said(world: ConnectorCluster, scene: Scene) -> None:
+    k8s = world.api.call("GET", f"{API_PATH}/connectorclasses/k8s")
     assert k8s["status"]["conditions"][0]["status"] == "True"
     scene.cls("with-rego", livenessProbe={"http": {"path": "/{{.x}}"}})
 
     def said() -> bool:
-        status = world.api.must("GET", f"{GROUP}/connectorclasses/with-rego").get("status") or {}
+        status = world.api.call("GET", f"{API_PATH}/connectorclasses/with-rego").get("status") or {}
         return any("livenessProbe" in each.get("message", "") for each in status.get("conditions") or ())
 
-    until(said, "the message about the template")
+    wait_until(said, "the message about the template")
 
 
 def test_transitions_are_events_and_the_token_is_in_none(scene: Scene, controller: Controller) -> None:
     scene.secret(token="canary-of-events")
     answer(401, b"/api")(scene)
-    scene.world.until_condition(scene.namespace, "Ready", "False", "AuthenticationFailed")
+    scene.world.wait_for_condition(scene.namespace, "Ready", "False", "AuthenticationFailed")
     path = f"/apis/events.k8s.io/v1/namespaces/{scene.namespace}/events"
-    until(
-        lambda: "AuthenticationFailed" in {each["reason"] for each in scene.world.api.must("GET", path)["items"]},
+    wait_until(
+        lambda: "AuthenticationFailed" in {each["reason"] for each in scene.world.api.call("GET", path)["items"]},
         "the event",
     )
-    assert "canary-of-events" not in str(scene.world.api.must("GET", path))
-    assert "canary-of-events" not in str(scene.world.connector(scene.namespace)["status"])
+    assert "canary-of-events" not in str(scene.world.api.call("GET", path))
+    assert "canary-of-events" not in str(scene.world.get_connector(scene.namespace)["status"])
     assert "canary-of-events" not in controller.log
     assert "canary-of-events" not in controller.get("/metrics")
     assert "AuthenticationFailed" in scene.world.plane.kubectl(

@@ -8,89 +8,89 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.controllers import SYSTEM, Controller, World
-from lab.targets import CA, target
-from lab.waiting import PATIENCE, until
+from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from lab.targets import CA, run_target
+from lab.waiting import TIMEOUT, wait_until
 
-LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/connectors-controller"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/connectors-controller"
 
 
 @pytest.fixture
-def pair(world: World) -> Iterator[tuple[Controller, Controller]]:
+def pair(world: ConnectorCluster) -> Iterator[tuple[Controller, Controller]]:
     with contextlib.ExitStack() as stack:
         made = []
         for _ in range(2):
             one = Controller(world.plane).start()
             stack.callback(one.close)
             made.append(one)
-        until(lambda: all(each.serving() for each in made), "admin addresses that serve")
+        wait_until(lambda: all(each.serving() for each in made), "admin addresses that serve")
         yield made[0], made[1]
 
 
 def leading(controller: Controller) -> bool:
-    return controller.metric("connector_controller_leading") == 1
+    return controller.read_metric("connector_controller_leading") == 1
 
 
-def transitions(world: World, namespace: str) -> dict[str, tuple[str, str]]:
-    status = world.connector(namespace)["status"]
+def transitions(world: ConnectorCluster, namespace: str) -> dict[str, tuple[str, str]]:
+    status = world.get_connector(namespace)["status"]
     return {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
 
 
 def test_exactly_one_works_and_kill_9_hands_over(
-    world: World, pair: tuple[Controller, Controller], namespace: str
+    world: ConnectorCluster, pair: tuple[Controller, Controller], namespace: str
 ) -> None:
-    with target() as server:
+    with run_target() as server:
         world.put_secret(namespace, token="t", ca_crt=CA.pem)
         world.put_connector(namespace, address=server.address)
-        world.until_condition(namespace, "Ready", "True")
-        until(lambda: sum(map(leading, pair)) == 1, "one leader")
+        world.wait_for_condition(namespace, "Ready", "True")
+        wait_until(lambda: sum(map(leading, pair)) == 1, "one leader")
         first, second = sorted(pair, key=leading, reverse=True)
         before = transitions(world, namespace)
-        version = world.connector(namespace)["metadata"]["resourceVersion"]
+        version = world.get_connector(namespace)["metadata"]["resourceVersion"]
 
         first.process.kill()
-        until(lambda: leading(second) and second.serving("/readyz"), "the next leader")
-        asked = len(server.heads)
-        until(lambda: len(server.heads) > asked + 4, "probes by the next one")
+        wait_until(lambda: leading(second) and second.is_serving("/readyz"), "the next leader")
+        asked = len(server.request_heads)
+        wait_until(lambda: len(server.request_heads) > asked + 4, "probes by the next one")
         assert transitions(world, namespace) == before
-        assert world.connector(namespace)["metadata"]["resourceVersion"] == version, "not even written"
+        assert world.get_connector(namespace)["metadata"]["resourceVersion"] == version, "not even written"
         world.put_secret(namespace, "s", token="")
-        world.until_condition(namespace, "Ready", "False", "SecretInvalid")
+        world.wait_for_condition(namespace, "Ready", "False", "SecretInvalid")
 
 
 def test_a_leader_that_is_stopped_releases_the_lease_and_ends_well(
-    world: World, pair: tuple[Controller, Controller]
+    world: ConnectorCluster, pair: tuple[Controller, Controller]
 ) -> None:
-    until(lambda: sum(map(leading, pair)) == 1, "one leader")
+    wait_until(lambda: sum(map(leading, pair)) == 1, "one leader")
     first, second = sorted(pair, key=leading, reverse=True)
-    holder = world.api.must("GET", LEASE)["spec"]["holderIdentity"]
+    holder = world.api.call("GET", LEASE)["spec"]["holderIdentity"]
     first.process.signal(signal.SIGTERM)
-    until(lambda: not first.process.running, "its end")
+    wait_until(lambda: not first.process.is_running, "its end")
     assert "stopped" in first.log
-    until(lambda: leading(second), "the next leader")
-    assert world.api.must("GET", LEASE)["spec"]["holderIdentity"] not in ("", holder)
+    wait_until(lambda: leading(second), "the next leader")
+    assert world.api.call("GET", LEASE)["spec"]["holderIdentity"] not in ("", holder)
     second.process.stop()
-    assert world.api.must("GET", LEASE)["spec"]["holderIdentity"] == ""
+    assert world.api.call("GET", LEASE)["spec"]["holderIdentity"] == ""
     assert "Traceback" not in first.log + second.log
 
 
 def test_a_leader_that_is_paused_is_succeeded_and_does_not_work_on(
-    world: World, pair: tuple[Controller, Controller]
+    world: ConnectorCluster, pair: tuple[Controller, Controller]
 ) -> None:
-    until(lambda: sum(map(leading, pair)) == 1, "one leader")
+    wait_until(lambda: sum(map(leading, pair)) == 1, "one leader")
     first, second = sorted(pair, key=leading, reverse=True)
     first.process.signal(signal.SIGSTOP)
-    until(lambda: leading(second), "the next leader")
+    wait_until(lambda: leading(second), "the next leader")
     first.process.signal(signal.SIGCONT)
-    until(lambda: not leading(first), "the end of the first one's term")
+    wait_until(lambda: not leading(first), "the end of the first one's term")
     assert leading(second)
 
 
-def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: World) -> None:
+def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: ConnectorCluster) -> None:
     """Objects change all the while; what is left at the end is what one undisturbed controller would have made."""
     rng = random.Random(4)  # noqa: S311 - moments to kill at, and the same ones each time
-    namespaces = [world.namespace() for _ in range(4)]
-    with target() as server:
+    namespaces = [world.create_namespace() for _ in range(4)]
+    with run_target() as server:
         controller = Controller(world.plane).start()
         try:
             for round_ in range(6):
@@ -107,28 +107,30 @@ def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: Worl
                 controller.process.start()
             for number, namespace in enumerate(namespaces[:3]):
                 good = (number + 5) % 2 == 1
-                world.until_condition(namespace, "Ready", "True" if good else "False", "" if good else "SecretInvalid")
-                assert world.service(namespace) is not None
-            until(lambda: world.service(namespaces[3]) is None, "the end of the deleted Connector's Service")
+                world.wait_for_condition(
+                    namespace, "Ready", "True" if good else "False", "" if good else "SecretInvalid"
+                )
+                assert world.get_service(namespace) is not None
+            wait_until(lambda: world.get_service(namespaces[3]) is None, "the end of the deleted Connector's Service")
             assert "Traceback" not in controller.log
         finally:
             controller.close()
 
 
-def test_at_rest_nothing_is_written_and_little_read(world: World, namespace: str) -> None:
-    with target() as server:
+def test_at_rest_nothing_is_written_and_little_read(world: ConnectorCluster, namespace: str) -> None:
+    with run_target() as server:
         controller = Controller(world.plane).start()
         try:
             world.put_secret(namespace, token="t", ca_crt=CA.pem)
             world.put_connector(namespace, address=server.address)
             world.put_connector(namespace, "other", address=server.address, connectorClassName="absent")
-            world.until_condition(namespace, "Ready", "True")
-            world.until_condition(namespace, "Ready", "False", "ConnectorClassNotFound", name="other")
-            asked = len(server.heads)
-            until(lambda: len(server.heads) > asked + 4, "probes")
+            world.wait_for_condition(namespace, "Ready", "True")
+            world.wait_for_condition(namespace, "Ready", "False", "ConnectorClassNotFound", name="other")
+            asked = len(server.request_heads)
+            wait_until(lambda: len(server.request_heads) > asked + 4, "probes")
             start = world.plane.audit_log.stat().st_size
-            asked = len(server.heads)
-            until(lambda: len(server.heads) > asked + 12, "more probes", timeout=2 * PATIENCE)
+            asked = len(server.request_heads)
+            wait_until(lambda: len(server.request_heads) > asked + 12, "more probes", timeout=2 * TIMEOUT)
             with world.plane.audit_log.open("rb") as log:
                 log.seek(start)
                 lines = log.read().decode().splitlines()

@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from lab.controllers import Controller, World
-from lab.waiting import until
+from lab.controllers import ConnectorCluster, Controller
+from lab.waiting import wait_until
 from tests.cluster.short_tokens import ShortTokens
 from tests.fakes.background import background
 
@@ -17,15 +17,15 @@ MINTER: Final = "minter"
 
 @pytest.mark.timeout(300)
 def test_who_may_not_mint_any_more_fails_auth_ready_at_the_end_of_the_token_and_an_event_says_why(
-    world: World, controller: Controller, namespace: str
+    world: ConnectorCluster, controller: Controller, namespace: str
 ) -> None:
     plane = world.plane
-    plane.new_service_account(namespace, MINTER)
+    plane.create_service_account(namespace, MINTER)
     bind = ("create", "rolebinding", MINTER, f"--role={MINTER}", f"--serviceaccount={namespace}:{MINTER}")
     plane.kubectl("create", "role", MINTER, "--verb=create", "--resource=serviceaccounts/token",
                   "--resource-name=default", namespace=namespace)  # fmt: skip
     plane.kubectl(*bind, namespace=namespace)
-    held = plane.mint_token(namespace, MINTER, lifetime=7 * 24 * 3600)
+    held = plane.issue_token(namespace, MINTER, lifetime=7 * 24 * 3600)
     world.put_secret(namespace, token=held, ca_crt=plane.ca_pem)
     auth = {
         "name": "serviceAccountTokenAuth",
@@ -35,24 +35,24 @@ def test_who_may_not_mint_any_more_fails_auth_ready_at_the_end_of_the_token_and_
     with background(ShortTokens(plane, LIFE).serving()) as (front, _):
         assert isinstance(front, ShortTokens)
         world.put_connector(namespace, address=front.url, auth=auth)
-        world.until_condition(namespace, "Ready", "True")
+        world.wait_for_condition(namespace, "Ready", "True")
         account = f"system:serviceaccount:{namespace}:default"
-        assert account in world.condition(namespace, "AuthReady")["message"]
-        assert world.condition(namespace, "CredentialFresh")["status"] == "True", "it is of what the Secret holds"
+        assert account in world.get_condition(namespace, "AuthReady")["message"]
+        assert world.get_condition(namespace, "CredentialFresh")["status"] == "True", "it is of what the Secret holds"
         plane.kubectl("delete", "rolebinding", MINTER, namespace=namespace)
-        failed = world.until_condition(namespace, "Ready", "False", "AuthenticationFailed")
+        failed = world.wait_for_condition(namespace, "Ready", "False", "AuthenticationFailed")
         # A JWT's times are whole seconds.
         assert time.time() >= front.minted["default"][-1].ends - 1
         assert 'secrets "s" may not create serviceaccounts/token of "default"' in failed["message"]
         path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 
         def told() -> list[str]:
-            items = world.api.must("GET", path)["items"]
+            items = world.api.call("GET", path)["items"]
             return [each["note"] for each in items if each["reason"] == "AuthenticationFailed"]
 
-        assert until(told, "the event") == [failed["message"]]
+        assert wait_until(told, "the event") == [failed["message"]]
         plane.kubectl(*bind, namespace=namespace)
-        world.until_condition(namespace, "Ready", "True")
-        said = str(world.api.must("GET", path)) + str(world.connector(namespace)) + controller.log
+        world.wait_for_condition(namespace, "Ready", "True")
+        said = str(world.api.call("GET", path)) + str(world.get_connector(namespace)) + controller.log
         assert not [each for each in front.minted["default"] if each.token in said]
         assert "eyJ" not in said

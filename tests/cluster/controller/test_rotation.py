@@ -16,52 +16,52 @@ from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.rotation import NEXT_CA_KEY, SIGNING_CA_KEY
-from lab.controllers import SYSTEM, Controller, World
+from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.installed import account, install_roles, may_use
 from tests.cluster.kube.served import Served, Watching, cluster_proxy
 
 CA_SECRET = "connectors-proxy-ca"
-PATH = f"/api/v1/namespaces/{SYSTEM}/secrets/{CA_SECRET}"
+PATH = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{CA_SECRET}"
 OVERLAP = {"CONNECTORS_CA_OVERLAP": "6"}
 
 
 @pytest.fixture(scope="module")
-def controller(world: World) -> Iterator[Controller]:
+def controller(world: ConnectorCluster) -> Iterator[Controller]:
     made = Controller(world.plane, OVERLAP).start()
     yield made
     made.close()
 
 
 @pytest.fixture
-def served(world: World, controller: Controller, tmp_path: Path, namespace: str) -> Iterator[Served]:
+def served(world: ConnectorCluster, controller: Controller, tmp_path: Path, namespace: str) -> Iterator[Served]:
     """A proxy that waits for the controller's CA, and a Connector for the control plane itself."""
     install_roles(world.plane)
-    world.plane.new_service_account(namespace, "target")
+    world.plane.create_service_account(namespace, "target")
     binding = ("create", "rolebinding", "target", "--clusterrole=cluster-admin")
     world.plane.kubectl(*binding, f"--serviceaccount={namespace}:target", namespace=namespace)
     may_use(world.plane, namespace, subject=account(namespace))
     with cluster_proxy(tmp_path / "proxy", world.plane, options={"connector_ca_secret": CA_SECRET}) as proxy:
         made = Served(plane=world.plane, proxy=proxy, namespace=namespace)
         made.apply()
-        world.until_condition(namespace, "Ready", "True")
+        world.wait_for_condition(namespace, "Ready", "True")
         yield made
 
 
 class Callers:
     """kubectl with a kubeconfig as it was published at some time."""
 
-    def __init__(self, world: World, served: Served, folder: Path) -> None:
+    def __init__(self, world: ConnectorCluster, served: Served, folder: Path) -> None:
         self._world, self._served, self._folder = world, served, folder
         self.token = served.caller()
 
     def published(self) -> bytes:
-        status = self._world.connector(self._served.namespace)["status"]
+        status = self._world.get_connector(self._served.namespace)["status"]
         return base64.b64decode(status["proxy"]["httpAddress"]["CACerts"])
 
     def kubectl(self, name: str, ca: bytes) -> Kubectl:
-        parsed = parse_connector(self._world.connector(self._served.namespace))
+        parsed = parse_connector(self._world.get_connector(self._served.namespace))
         assert isinstance(parsed, Connector)
         proxy = f"http://127.0.0.1:{self._served.proxy.port}"
         entry = KubeconfigEntry(key=parsed.key, address=parsed.address, proxy=proxy, ca=ca, token=self.token)
@@ -111,17 +111,17 @@ class LongLived:
                 raise http.client.HTTPException(f"status {answer.status}")
 
 
-def ca_secret(world: World) -> Any:
-    return world.api.must("GET", PATH)
+def ca_secret(world: ConnectorCluster) -> Any:
+    return world.api.call("GET", PATH)
 
 
 def works(kubectl: Kubectl) -> bool:
     return kubectl.run("auth", "whoami").returncode == 0
 
 
-def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> None:
+def test_a_rotation_under_load(world: ConnectorCluster, served: Served, tmp_path: Path) -> None:
     callers = Callers(world, served, tmp_path)
-    old_pem = until(callers.published, "the published CA")
+    old_pem = wait_until(callers.published, "the published CA")
     old = callers.kubectl("old", old_pem)
     assert works(old)
     signing = ca_secret(world)["data"][SIGNING_CA_KEY]
@@ -129,40 +129,42 @@ def test_a_rotation_under_load(world: World, served: Served, tmp_path: Path) -> 
         LongLived(served, callers, old_pem) as client,
         Watching(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
     ):
-        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE_ANNOTATION}=now", namespace=SYSTEM)
-        until(lambda: NEXT_CA_KEY in ca_secret(world)["data"], "the next CA")
-        both_pem = until(lambda: pem if (pem := callers.published()) != old_pem else None, "both CAs in the status")
+        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE_ANNOTATION}=now", namespace=SYSTEM_NAMESPACE)
+        wait_until(lambda: NEXT_CA_KEY in ca_secret(world)["data"], "the next CA")
+        both_pem = wait_until(
+            lambda: pem if (pem := callers.published()) != old_pem else None, "both CAs in the status"
+        )
         assert both_pem.count(b"BEGIN CERTIFICATE") == 2
         both = callers.kubectl("both", both_pem)
         assert works(old)
         assert works(both)
 
-        until(lambda: ca_secret(world)["data"][SIGNING_CA_KEY] != signing, "the next CA's turn")
-        new_pem = until(
+        wait_until(lambda: ca_secret(world)["data"][SIGNING_CA_KEY] != signing, "the next CA's turn")
+        new_pem = wait_until(
             lambda: pem if (pem := callers.published()).count(b"BEGIN CERTIFICATE") == 1 else None,
             "the end of the rotation",
         )
         assert SWITCHED_ANNOTATION not in (ca_secret(world)["metadata"].get("annotations") or {})
         assert new_pem != old_pem
         new = callers.kubectl("new", new_pem)
-        until(lambda: works(new), "the proxy to sign with the new CA")
+        wait_until(lambda: works(new), "the proxy to sign with the new CA")
         assert works(old)
         assert works(both)
         done = client.done
-        until(lambda: client.done > done + 10, "more requests of the long-lived client")
+        wait_until(lambda: client.done > done + 10, "more requests of the long-lived client")
 
         world.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
-        until(lambda: watching.saw("after"), "the change in the watch that began before")
+        wait_until(lambda: watching.saw("after"), "the change in the watch that began before")
         assert client.failures == []
-    config_map = world.api.must("GET", f"/api/v1/namespaces/{SYSTEM}/configmaps/connectors-proxy-ca")
+    config_map = world.api.call("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca")
     assert config_map["data"]["ca.crt"].encode() == new_pem
 
 
 def test_proxies_go_on_without_the_controller(
-    world: World, served: Served, controller: Controller, tmp_path: Path
+    world: ConnectorCluster, served: Served, controller: Controller, tmp_path: Path
 ) -> None:
     callers = Callers(world, served, tmp_path)
-    kubectl = callers.kubectl("any", until(callers.published, "the published CA"))
+    kubectl = callers.kubectl("any", wait_until(callers.published, "the published CA"))
     controller.process.kill()
     try:
         assert works(kubectl)
@@ -172,11 +174,11 @@ def test_proxies_go_on_without_the_controller(
         controller.process.start()
 
 
-def test_the_ca_key_is_in_no_log_and_no_metric(world: World, controller: Controller) -> None:
-    until(lambda: CA_SECRET in world.plane.kubectl("get", "secrets", namespace=SYSTEM), "the CA")
-    pem = world.secret_data(CA_SECRET)[SIGNING_CA_KEY].decode()
+def test_the_ca_key_is_in_no_log_and_no_metric(world: ConnectorCluster, controller: Controller) -> None:
+    wait_until(lambda: CA_SECRET in world.plane.kubectl("get", "secrets", namespace=SYSTEM_NAMESPACE), "the CA")
+    pem = world.get_secret_data(CA_SECRET)[SIGNING_CA_KEY].decode()
     lines = [line for line in pem.partition("-----END PRIVATE")[0].splitlines() if "-----" not in line]
-    until(lambda: controller.metric("connector_ca_expiry_timestamp_seconds") > 0, "the metric of its end")
+    wait_until(lambda: controller.read_metric("connector_ca_expiry_timestamp_seconds") > 0, "the metric of its end")
     shown = controller.log + controller.get("/metrics")
     assert lines
     assert not any(line in shown for line in lines)

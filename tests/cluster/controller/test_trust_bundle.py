@@ -3,43 +3,43 @@
 from typing import Any
 
 from connector_controller.handover import ROTATE_ANNOTATION
-from lab.controllers import SYSTEM, Controller, World
-from lab.waiting import until
+from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from lab.waiting import wait_until
 
 BUNDLE = "/apis/certificates.k8s.io/v1/clustertrustbundles/connectors-proxy-ca"
-CONFIG_MAP = f"/api/v1/namespaces/{SYSTEM}/configmaps/connectors-proxy-ca"
-SECRET = f"/api/v1/namespaces/{SYSTEM}/secrets/connectors-proxy-ca"
+CONFIG_MAP = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca"
+SECRET = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/connectors-proxy-ca"
 
 
-def bundle(world: World) -> dict[str, Any]:
+def bundle(world: ConnectorCluster) -> dict[str, Any]:
     answer = world.api.request("GET", BUNDLE)
     found: dict[str, Any] = answer.json() if answer.status == 200 else {}
     return found
 
 
-def text(world: World) -> str:
+def text(world: ConnectorCluster) -> str:
     return str(bundle(world).get("spec", {}).get("trustBundle", ""))
 
 
-def published(world: World) -> str:
+def published(world: ConnectorCluster) -> str:
     answer = world.api.request("GET", CONFIG_MAP)
     return str(answer.json()["data"]["ca.crt"]) if answer.status == 200 else "none yet"
 
 
-def test_it_holds_what_callers_shall_trust_through_a_rotation(world: World, controller: Controller) -> None:
-    until(lambda: text(world) == published(world), "the bundle")
+def test_it_holds_what_callers_shall_trust_through_a_rotation(world: ConnectorCluster, controller: Controller) -> None:
+    wait_until(lambda: text(world) == published(world), "the bundle")
     first = text(world)
     [owner] = bundle(world)["metadata"]["ownerReferences"]
-    assert (owner["kind"], owner["name"]) == ("Namespace", SYSTEM)
-    world.api.must("PATCH", SECRET, {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
-    until(lambda: text(world).count("BEGIN CERTIFICATE") > 1 and first.strip() in text(world), "both CAs in it")
-    until(lambda: text(world) == published(world) and first.strip() not in text(world), "the new one alone")
+    assert (owner["kind"], owner["name"]) == ("Namespace", SYSTEM_NAMESPACE)
+    world.api.call("PATCH", SECRET, {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
+    wait_until(lambda: text(world).count("BEGIN CERTIFICATE") > 1 and first.strip() in text(world), "both CAs in it")
+    wait_until(lambda: text(world) == published(world) and first.strip() not in text(world), "the new one alone")
 
 
-def test_what_somebody_changes_or_deletes_comes_back(world: World, controller: Controller) -> None:
-    until(lambda: text(world) == published(world), "the bundle")
+def test_what_somebody_changes_or_deletes_comes_back(world: ConnectorCluster, controller: Controller) -> None:
+    wait_until(lambda: text(world) == published(world), "the bundle")
     other = published(world).replace("BEGIN CERTIFICATE-----", "BEGIN CERTIFICATE-----\n", 1)
-    world.api.must("PATCH", BUNDLE, {"metadata": {"labels": {"their": "label"}}, "spec": {"trustBundle": other}})
-    until(lambda: text(world) == published(world), "the bundle, mended")
+    world.api.call("PATCH", BUNDLE, {"metadata": {"labels": {"their": "label"}}, "spec": {"trustBundle": other}})
+    wait_until(lambda: text(world) == published(world), "the bundle, mended")
     world.delete(BUNDLE)
-    until(lambda: text(world) == published(world), "the bundle, made anew")
+    wait_until(lambda: text(world) == published(world), "the bundle, made anew")

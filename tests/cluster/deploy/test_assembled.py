@@ -10,7 +10,7 @@ import yaml
 from connector_store.version import VERSION
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.programs import GATEWAY_API, built
+from lab.programs import GATEWAY_API, ensure_programs
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -29,7 +29,7 @@ def installed(fresh: Kubectl) -> Kubectl:
     """The product on a cluster of this module, where the shared one is left as it is."""
     result = fresh.run("apply", "--validate=strict", "-k", str(DEPLOY))
     assert (result.returncode, result.stderr) == (0, "")
-    fresh.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    fresh.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return fresh
 
 
@@ -153,10 +153,10 @@ def test_the_exposed_example_is_the_product_with_a_load_balancer_and_the_name_in
 
 
 def test_the_examples_that_pass_tls_through_apply_and_lead_to_the_proxys_port_for_it(installed: Kubectl) -> None:
-    definitions = built(GATEWAY_API, ()) / "config" / "crd" / "standard"
+    definitions = ensure_programs(GATEWAY_API, ()) / "config" / "crd" / "standard"
     for kind in ("gateways", "tlsroutes"):
         installed("apply", "--server-side", "-f", str(definitions / f"gateway.networking.k8s.io_{kind}.yaml"))
-        installed.wait_established(f"{kind}.gateway.networking.k8s.io")
+        installed.wait_for_crds(f"{kind}.gateway.networking.k8s.io")
     for name in ("ingress-nginx", "tlsroute"):
         installed("apply", "--dry-run=server", "--validate=strict", "-f", str(EXAMPLES / f"exposed/{name}.yaml"))
     ports = installed.json("get", "service", "connectors-proxy", namespace="connectors-system")["spec"]["ports"]
@@ -194,7 +194,7 @@ def test_deleting_it_as_documented_keeps_the_connectors(cluster_programs: Path, 
     with ControlPlane(tmp_path / "plane", programs=cluster_programs) as plane:
         kubectl = plane.kubectl
         kubectl("apply", "-k", str(DEPLOY))
-        kubectl.wait_established("connectors.connectors.alauda.io")
+        kubectl.wait_for_crds("connectors.connectors.alauda.io")
         kubectl("apply", "-f", str(EXAMPLES / "shared/connector.yaml"))
         # Without a controller-manager a namespace never ends: nothing to wait for.
         kubectl("delete", "--wait=false", "-k", str(DEPLOY / "uninstall"))

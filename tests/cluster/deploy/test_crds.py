@@ -27,7 +27,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     # Not that of Services, which other tests on this control plane make as if they were the controller.
     for kind in ("connectors", "secrets"):
         kubectl("apply", "--server-side", "-f", str(ROOT / f"deploy/policy/{kind}.yaml"))
-    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return kubectl
 
 
@@ -129,8 +129,8 @@ def test_what_the_policy_refuses_can_be_labelled_finalized_and_deleted_where_it_
 ) -> None:
     kubectl = private_control_plane.kubectl
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
-    kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
-    private_control_plane.new_namespace("old")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    private_control_plane.create_namespace("old")
     foreign = {"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}}
     older = connector(auth=foreign)
     older["metadata"]["finalizers"] = ["example.test/wait"]
@@ -250,7 +250,7 @@ SECRET = {"auth": {"secretRef": {"name": "lent"}}}
 def test_who_may_not_get_a_secret_may_not_name_it(
     installed: Kubectl, control_plane: ControlPlane, namespace: str
 ) -> None:
-    control_plane.new_service_account(namespace, "writer")
+    control_plane.create_service_account(namespace, "writer")
     user = f"system:serviceaccount:{namespace}:writer"
     rules = ["--verb=create,update,patch,get", "--resource=connectors.connectors.alauda.io"]
     installed("create", "role", "writer", *rules, namespace=namespace)

@@ -11,7 +11,7 @@ import yaml
 
 from lab.control_plane import ControlPlane
 from lab.process import Process
-from lab.programs import KUBERNETES, built
+from lab.programs import KUBERNETES, ensure_programs
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 PATIENCE = 60.0
@@ -51,7 +51,7 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with ControlPlane(folder, programs=cluster_programs, arguments=arguments) as plane:
         counting = Process(
             [
-                built(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
+                ensure_programs(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
                 f"--kubeconfig={plane.kubeconfig}",
                 "--controllers=resourcequota-controller",
                 "--leader-elect=false",
@@ -83,9 +83,9 @@ def create(plane: ControlPlane, namespace: str) -> str:
 
 def test_a_pod_of_the_driver_is_admitted_beside_its_quota_and_nowhere_else(plane: ControlPlane) -> None:
     plane.kubectl("apply", "-f", str(DEPLOY / "csi/namespace.yaml"))
-    plane.new_namespace("elsewhere")
+    plane.create_namespace("elsewhere")
     for namespace in ("elsewhere", "connectors-csi"):
-        plane.new_service_account(namespace, "connectors-csi")
+        plane.create_service_account(namespace, "connectors-csi")
     assert "insufficient quota to match these scopes" in create(plane, "elsewhere")
     deadline = time.monotonic() + PATIENCE
     while said := create(plane, "connectors-csi"):

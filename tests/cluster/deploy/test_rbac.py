@@ -19,7 +19,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
-    kubectl.wait_established("connectors.connectors.alauda.io")
+    kubectl.wait_for_crds("connectors.connectors.alauda.io")
     return kubectl
 
 

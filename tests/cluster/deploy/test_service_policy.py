@@ -12,8 +12,8 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import Process
-from lab.programs import KUBERNETES, built
-from lab.waiting import until
+from lab.programs import KUBERNETES, ensure_programs
+from lab.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
@@ -31,7 +31,7 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         kubectl("apply", "--server-side", "-k", str(DEPLOY / "crds"))
         for file in ("system/namespace.yaml", "system/controller-rbac.yaml"):
             kubectl("apply", "-f", str(DEPLOY / file))
-        kubectl.wait_established("connectors.connectors.alauda.io")
+        kubectl.wait_for_crds("connectors.connectors.alauda.io")
         kubectl("apply", "-k", str(DEPLOY / "policy"))
         kubectl("create", "namespace", "try")
 
@@ -40,7 +40,7 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             said = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
             return REFUSED_TO_OTHERS in said.stderr
 
-        until(in_force, "a policy in force")
+        wait_until(in_force, "a policy in force")
         yield plane
 
 
@@ -51,14 +51,14 @@ def garbage_collected(request: pytest.FixtureRequest, plane: ControlPlane) -> It
         # Who lets the manager use its own name binds these to it.
         binding = ["create", "clusterrolebinding", f"manager-{role}", f"--clusterrole=system:controller:{role}"]
         plane.kubectl.run(*binding, "--user=system:kube-controller-manager")
-    manager = plane.authority.issue("kcm", common_name="system:kube-controller-manager")
+    manager = plane.ca.issue("kcm", common_name="system:kube-controller-manager")
     user = {
         "client-certificate": str(manager[0]),
         "client-key": str(manager[1]),
     }
     process = Process(
         [
-            built(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
+            ensure_programs(KUBERNETES, ("kube-controller-manager",)) / "kube-controller-manager",
             f"--kubeconfig={plane.write_kubeconfig('kcm.kubeconfig', user)}",
             f"--service-account-private-key-file={plane.service_account_key}",
             f"--use-service-account-credentials={str(request.param == 'with accounts of their own').lower()}",
@@ -99,7 +99,7 @@ def alias(plane: ControlPlane, namespace: str, name: str = "k8s") -> dict[str, A
         "spec": {"connectorClassName": "k8s", "address": "https://target:6443"},
     }
     path = f"/apis/connectors.alauda.io/v1alpha1/namespaces/{namespace}/connectors"
-    uid = plane.api.must("POST", path, connector)["metadata"]["uid"]
+    uid = plane.api.call("POST", path, connector)["metadata"]["uid"]
     owner = {
         "apiVersion": "connectors.alauda.io/v1alpha1",
         "kind": "Connector",
@@ -226,9 +226,11 @@ def test_garbage_collection_and_the_end_of_a_namespace_go_on(garbage_collected: 
     kubectl = garbage_collected.kubectl
     kubectl("delete", "connector", "k8s", namespace=namespace)
     gone = f"/api/v1/namespaces/{namespace}/services/c-k8s"
-    until(lambda: garbage_collected.api.request("GET", gone).status == 404, "the end of the Service with its Connector")
+    wait_until(
+        lambda: garbage_collected.api.request("GET", gone).status == 404, "the end of the Service with its Connector"
+    )
     made = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
     assert made.returncode == 0, made.stderr
     kubectl("delete", "namespace", namespace, "--wait=false")
     path = f"/api/v1/namespaces/{namespace}"
-    until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")
+    wait_until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")

@@ -53,7 +53,7 @@ def proxy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def served(plane: ControlPlane, proxy: RunningProxy, own_namespace: str) -> Served:
     """A Connector whose target the ServiceAccount `default` of a fresh namespace may use."""
     for account_name in ("target", "other"):
-        plane.new_service_account(own_namespace, account_name)
+        plane.create_service_account(own_namespace, account_name)
         subject = account(own_namespace, account_name)
         bind(plane, own_namespace, "cluster-admin", subject=subject, name=account_name)
     may_use(plane, own_namespace, subject=account(own_namespace))

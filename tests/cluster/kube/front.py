@@ -22,7 +22,7 @@ class Front:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
-        self._certificate = plane.authority.issue("front", common_name="front", hosts=["127.0.0.1"])
+        self._certificate = plane.ca.issue("front", common_name="front", hosts=["127.0.0.1"])
         self.answers: dict[str, int] = {}
         """Last segment of a path -> the status that it gets, with Retry-After 7."""
         self.asked: list[str] = []

@@ -22,7 +22,7 @@ AUDIENCE: Final = "connectors-proxy"
 def install_definitions(plane: ControlPlane) -> None:
     """deploy/crds, served when this returns."""
     plane.kubectl("apply", "-k", str(DEPLOY / "crds"))
-    plane.kubectl.wait_established("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+    plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
 
 def install_roles(plane: ControlPlane) -> None:
@@ -38,7 +38,7 @@ def install(plane: ControlPlane) -> None:
 
 def proxy_kubeconfig(plane: ControlPlane, *, server: str | None = None, ca_pem: str | None = None) -> Path:
     """A kubeconfig with the token of the proxy's ServiceAccount; `server` may be a relay in front of the real one."""
-    token = plane.mint_token(SYSTEM, "connectors-proxy")
+    token = plane.issue_token(SYSTEM, "connectors-proxy")
     path = plane.folder / f"proxy-{time.monotonic_ns()}.kubeconfig"
     return write_kubeconfig(path, server=server or plane.url, ca_pem=ca_pem or plane.ca_pem, user={"token": token})
 

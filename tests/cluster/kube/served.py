@@ -15,7 +15,7 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import Process
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.installed import AUDIENCE, connector, proxy_kubeconfig, secret
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -63,12 +63,12 @@ class Served:
         self.plane.api.apply(connector("k8s", address=self.plane.url), namespace=self.namespace)
 
     def rotate(self, *, account: str) -> None:
-        token = self.plane.mint_token(self.namespace, account)
+        token = self.plane.issue_token(self.namespace, account)
         self.plane.api.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
 
     def caller(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
         """A token of a ServiceAccount of the namespace."""
-        return self.plane.mint_token(self.namespace, account, audiences=[audience], lifetime=lifetime)
+        return self.plane.issue_token(self.namespace, account, audiences=[audience], lifetime=lifetime)
 
     def kubectl(self, token: str | None = None, *, name: str = "k8s") -> Kubectl:
         manifest = connector(name, address=self.plane.url)
@@ -86,7 +86,7 @@ class Served:
     def settled(self) -> None:
         """Returns when the proxy has seen what was applied."""
         kubectl = self.kubectl()
-        until(lambda: self.whoami(kubectl) == "target", "the first request to go through")
+        wait_until(lambda: self.whoami(kubectl) == "target", "the first request to go through")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class Watching:
 
     @property
     def running(self) -> bool:
-        return self._process.running
+        return self._process.is_running
 
     def saw(self, text: str) -> bool:
         return text in self._log.read_text(errors="replace")
@@ -134,7 +134,7 @@ class Watching:
     def wait_for_end(self) -> float:
         """Seconds until it ended."""
         started = time.monotonic()
-        until(lambda: not self.running, "the watch to end")
+        wait_until(lambda: not self.running, "the watch to end")
         return time.monotonic() - started
 
 

@@ -29,7 +29,7 @@ def made(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
 async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     may_use(plane, own_namespace, subject=account(own_namespace))
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
     async with proxy_client(plane) as client:
         answer = await made(client).check(caller, key)
     assert isinstance(answer, Granted)
@@ -48,13 +48,13 @@ async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane,
 )
 async def test_a_binding_to_a_group_counts(plane: ControlPlane, own_namespace: str, name: str) -> None:
     may_use(plane, own_namespace, subject=group(name.format(own_namespace)))
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with proxy_client(plane) as client:
         assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Granted)
 
 
 async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, own_namespace: str) -> None:
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with proxy_client(plane) as client:
         answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
         assert isinstance(answer, Refused)
@@ -73,7 +73,7 @@ async def test_a_token_that_is_not_for_us(
     plane: ControlPlane, own_namespace: str, audience: str, lifetime: float
 ) -> None:
     may_use(plane, own_namespace, subject=account(own_namespace))
-    caller = plane.mint_token(own_namespace, "default", audiences=[audience], lifetime=lifetime)
+    caller = plane.issue_token(own_namespace, "default", audiences=[audience], lifetime=lifetime)
     async with proxy_client(plane) as client:
         answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
     assert isinstance(answer, Refused)
@@ -103,7 +103,7 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
 async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     may_use(plane, own_namespace, subject=account(own_namespace))
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
     async with proxy_client(plane) as client:
         access = made(client, recheck=600)
         answer = await access.check(caller, key)
@@ -116,7 +116,7 @@ async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: Cont
 
 
 async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own_namespace: str) -> None:
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -138,7 +138,7 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
     may_use(plane, own_namespace, subject=account(own_namespace))
-    callers = plane.tokens.mint_many(CALLERS, own_namespace, "default", audiences=[AUDIENCE], lifetime=3600)
+    callers = plane.token_issuer.issue_many(CALLERS, own_namespace, "default", audiences=[AUDIENCE], lifetime=3600)
     assert len(set(callers)) == CALLERS
     asked: list[str] = []
     async with proxy_client(plane) as client:
@@ -163,9 +163,9 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
 ) -> None:
     """For streams that were opened while it was good; the proxy's own role looks for the owner."""
     key = ObjectKey(own_namespace, "k8s")
-    plane.new_service_account(own_namespace, "caller")
+    plane.create_service_account(own_namespace, "caller")
     may_use(plane, own_namespace, subject=account(own_namespace, "caller"))
-    caller = plane.mint_token(own_namespace, "caller", audiences=[AUDIENCE], lifetime=600)
+    caller = plane.issue_token(own_namespace, "caller", audiences=[AUDIENCE], lifetime=600)
     ahead = 0.0
     async with proxy_client(plane) as client:
         access = KubeAccess(
@@ -181,7 +181,7 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
         assert isinstance(await access.check(caller, key), Refused)
         assert isinstance(await access.recheck(caller, granted.identity, key), Granted)
         plane.kubectl("delete", "serviceaccount", "caller", namespace=own_namespace)
-        plane.new_service_account(own_namespace, "caller")
+        plane.create_service_account(own_namespace, "caller")
         ahead += 30.0
         gone = await access.recheck(caller, granted.identity, key)
     assert isinstance(gone, Refused)
@@ -192,7 +192,7 @@ async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing
     plane: ControlPlane, own_namespace: str
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    other = plane.mint_token(own_namespace, "default", audiences=["somebody"])
+    other = plane.issue_token(own_namespace, "default", audiences=["somebody"])
     async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
         access = made(client)
         for token in [*(f"bogus{number}" for number in range(3000)), other]:

@@ -137,7 +137,7 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(
     plane, namespace = disturbed_plane, disturbed_namespace
     key = ObjectKey(namespace, "k8s")
     fill(plane, "one", namespace)
-    caller = plane.mint_token(namespace, "default", audiences=[AUDIENCE])
+    caller = plane.issue_token(namespace, "default", audiences=[AUDIENCE])
     may_use(plane, namespace, subject=account(namespace))
     async with proxy_client(plane) as client, following(client, watch_timeout=2) as store:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=600)
@@ -175,7 +175,7 @@ async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
 ) -> None:
     plane = private_control_plane
     prepare(plane)
-    plane.new_namespace(KEY.namespace)
+    plane.create_namespace(KEY.namespace)
     async with (
         Front(plane).serving() as front,
         proxy_client(plane, server=front.url) as client,
@@ -196,7 +196,7 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
     with ControlPlane(tmp_path / "control-plane", programs=cluster_programs, arguments=without) as plane:
         install_definitions(plane)
         install_roles(plane)
-        plane.new_namespace(KEY.namespace)
+        plane.create_namespace(KEY.namespace)
         fill(plane, "one")
         async with proxy_client(plane) as client, following(client) as store:
             await until(lambda: store.synced)
@@ -220,7 +220,7 @@ async def test_reviews_that_cannot_be_asked(
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
     may_use(plane, own_namespace, subject=account(own_namespace))
-    caller = plane.mint_token(own_namespace, "default", audiences=[AUDIENCE])
+    caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
         front.answers[review] = status

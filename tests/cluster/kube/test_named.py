@@ -20,7 +20,7 @@ from tests.fakes.waiting import PATIENCE, until
 async def following(plane: ControlPlane, taken: list[RawObject | None]) -> AsyncIterator[OnDemandCache]:
     for file in ("namespace.yaml", "rbac.yaml"):
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
-    user = {"token": plane.mint_token("connectors-csi", "connectors-csi")}
+    user = {"token": plane.issue_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
     async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
         found = OnDemandCache(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, read_jitter=0.01)

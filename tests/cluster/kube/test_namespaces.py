@@ -26,7 +26,7 @@ def teams(private_plane: ControlPlane) -> Mapping[str, ObjectKey]:
     plane = private_plane
     plane.kubectl("delete", "clusterrolebinding", EVERYWHERE)
     for namespace in ("team-a", "team-b"):
-        plane.new_namespace(namespace)
+        plane.create_namespace(namespace)
         plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=namespace)
     bind(plane, "team-a")
     return {namespace: ObjectKey(namespace, "k8s") for namespace in ("team-a", "team-b", "never")}
@@ -54,7 +54,7 @@ async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_
     private_plane: ControlPlane,
 ) -> None:
     plane, key = private_plane, ObjectKey("team-a", "k8s")
-    plane.new_namespace("team-a")
+    plane.create_namespace("team-a")
     plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace="team-a")
     restarts = list[str]()
     async with (

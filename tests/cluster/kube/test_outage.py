@@ -8,7 +8,7 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.front import Front
 from tests.cluster.kube.installed import account, install_definitions, install_roles, may_use
 from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy
@@ -23,8 +23,8 @@ REVIEWS = ("tokenreviews", "subjectaccessreviews")
 @pytest.fixture
 def prepared(plane: ControlPlane, own_namespace: str) -> str:
     """A namespace with two ServiceAccounts that may use its Connector, and the target's."""
-    plane.new_service_account(own_namespace, "target")
-    plane.new_service_account(own_namespace, "newcomer")
+    plane.create_service_account(own_namespace, "target")
+    plane.create_service_account(own_namespace, "newcomer")
     binding = ("rolebinding", "target", "--clusterrole=cluster-admin", f"--serviceaccount={own_namespace}:target")
     plane.kubectl("create", *binding, namespace=own_namespace)
     may_use(plane, own_namespace, subject=account(own_namespace))
@@ -66,12 +66,12 @@ def test_a_review_that_cannot_be_asked_cuts_no_stream(plane: ControlPlane, prepa
                     plane.kubectl("create", "configmap", next(names), namespace=prepared)
                     return watching.saw(name)
 
-                until(lambda: seen("tick-"), "the watch to be open")
+                wait_until(lambda: seen("tick-"), "the watch to be open")
                 front.answers.update(dict.fromkeys(REVIEWS, 500))
                 asked = len(front.asked)
-                until(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
+                wait_until(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
                 plane.kubectl("create", "configmap", "still-there", namespace=prepared)
-                until(lambda: watching.saw("still-there"), "the stream to go on")
+                wait_until(lambda: watching.saw("still-there"), "the stream to go on")
                 assert watching.running
 
 
@@ -88,7 +88,7 @@ def test_the_api_server_is_killed_and_comes_back(
 ) -> None:
     """The target is that API server too, so only refusals can be told while it is away."""
     plane, namespace = disturbed_plane, disturbed_namespace
-    plane.new_service_account(namespace, "target")
+    plane.create_service_account(namespace, "target")
     may_use(plane, namespace, subject=account(namespace))
     with cluster_proxy(tmp_path / "proxy", plane) as proxy:
         served = Served(plane=plane, proxy=proxy, namespace=namespace)
@@ -97,11 +97,11 @@ def test_the_api_server_is_killed_and_comes_back(
         token = served.caller()
         pid = proxy.process.pid
         plane.kill()
-        away = until(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
+        away = wait_until(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
         assert away.retry_after is not None
         assert proxy.admin("/readyz")[0] == 200
         plane.start_apiserver()
-        until(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
+        wait_until(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
         assert proxy.process.pid == pid
 
 
@@ -111,15 +111,15 @@ def test_until_it_is_synced_everybody_is_told_to_come_again(
     plane = private_control_plane
     install_roles(plane)
     plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
-    plane.new_namespace("team-a")
-    plane.new_service_account("team-a", "target")
+    plane.create_namespace("team-a")
+    plane.create_service_account("team-a", "target")
     may_use(plane, "team-a", subject=account("team-a"))
     with ExitStack() as stack:
         proxy = cluster_proxy(tmp_path / "proxy", plane)
         stack.push(proxy)
         proxy.start()
         served = Served(plane=plane, proxy=proxy, namespace="team-a")
-        until(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
+        wait_until(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
         assert proxy.admin("/readyz")[0] == 503
         early = served.connect(served.caller(), key=ObjectKey("team-a", "k8s"))
         assert early.status == 503
@@ -143,10 +143,10 @@ def test_only_the_namespaces_that_are_named_are_served(
         elsewhere = Served(plane=plane, proxy=proxy, namespace=namespace_elsewhere)
         elsewhere.apply(account="default")
         may_use(plane, namespace_elsewhere, subject=account(namespace_elsewhere))
-        told = until(lambda: unavailable(elsewhere.connect(elsewhere.caller())), "503 for the other namespace")
+        told = wait_until(lambda: unavailable(elsewhere.connect(elsewhere.caller())), "503 for the other namespace")
         assert "is not served" in told.phrase
 
 
 @pytest.fixture
 def namespace_elsewhere(plane: ControlPlane) -> str:
-    return plane.new_namespace("elsewhere")
+    return plane.create_namespace("elsewhere")

@@ -10,7 +10,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.installed import may_use
 from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connectorctl
 
@@ -71,17 +71,19 @@ def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, ot
     assert "or you may not use it" in kubectl.run("get", "pods").stderr
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
     may_use(outside.plane, outside.namespace, subject=who, name="outside")
-    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
     outside.plane.kubectl("delete", "rolebinding", "outside", namespace=outside.namespace)
-    until(lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", timeout=RECHECK + 30)
+    wait_until(
+        lambda: outside.connect(token(other)).status == 403, f"the right to go, {RECHECK} s", timeout=RECHECK + 30
+    )
 
 
 def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: ControlPlane, tmp_path: Path) -> None:
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
     may_use(outside.plane, outside.namespace, subject=who, name="watches")
     kubectl = outside.kubectl(token(other))
-    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     with Watching(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
         numbers = itertools.count()
 
@@ -89,14 +91,14 @@ def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: Cont
             outside.plane.kubectl("create", "configmap", f"seen-{next(numbers)}", namespace=outside.namespace)
             return watch.saw("seen-")
 
-        until(seen, "the watch")
+        wait_until(seen, "the watch")
         outside.plane.kubectl("delete", "rolebinding", "watches", namespace=outside.namespace)
         watch.wait_for_end()
 
     def cut() -> list[dict[str, Any]]:
         return [each for each in outside.proxy.audit() if each["event"] == "stream" and each["verb"] == "watch"]
 
-    ended = until(cut, "its audit line")[-1]
+    ended = wait_until(cut, "its audit line")[-1]
     assert (ended["reason"], ended["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
 
 
@@ -130,7 +132,7 @@ def test_it_uses_the_direct_door_with_a_token_file_and_no_secret_in_its_kubeconf
     path = tmp_path / "kubeconfig"
     path.write_text(done.stdout)
     kubectl = Kubectl(outside.plane.programs / "kubectl", path)
-    until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
+    wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
     file.write_text(token(other, "elsewhere"))
     assert "is for another audience" in kubectl.run("get", "configmaps", "-n", outside.namespace).stderr

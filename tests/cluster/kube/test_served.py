@@ -10,7 +10,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.installed import account, connector, group, may_use, secret
 from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connect, connectorctl
 from tests.cluster.proxy.running import RunningProxy
@@ -31,7 +31,7 @@ def watch(served: Served, kubectl: Kubectl, tmp_path: Path) -> Iterator[Watching
             served.plane.kubectl("create", "configmap", next(names), namespace=served.namespace)
             return watching.saw("configmap/tick-")
 
-        until(seen, "the watch to be open")
+        wait_until(seen, "the watch to be open")
         yield watching
 
 
@@ -50,7 +50,7 @@ def test_the_seed_case(served: Served, tmp_path: Path) -> None:
 
 
 def test_who_may_not_use_it_learns_nothing(served: Served) -> None:
-    served.plane.new_service_account(served.namespace, "stranger")
+    served.plane.create_service_account(served.namespace, "stranger")
     stranger = served.caller("stranger")
     here, nowhere = served.connect(stranger), served.connect(stranger, key=ObjectKey(served.namespace, "none"))
     assert here.status == 403
@@ -61,7 +61,7 @@ def test_who_may_not_use_it_learns_nothing(served: Served) -> None:
 
 
 def test_a_binding_to_a_group_lets_its_members_in(served: Served) -> None:
-    served.plane.new_service_account(served.namespace, "member")
+    served.plane.create_service_account(served.namespace, "member")
     may_use(served.plane, served.namespace, subject=group(f"system:serviceaccounts:{served.namespace}"), name="group")
     assert served.whoami(served.kubectl(served.caller("member"))) == "target"
 
@@ -78,21 +78,21 @@ def test_a_token_that_is_not_good_gets_407(served: Served, audience: str, lifeti
 
 
 def test_a_deleted_service_account_is_refused(served: Served) -> None:
-    served.plane.new_service_account(served.namespace, "leaver")
+    served.plane.create_service_account(served.namespace, "leaver")
     may_use(served.plane, served.namespace, subject=account(served.namespace, "leaver"), name="leaver")
     token = served.caller("leaver")
     assert served.connect(token).status == 200
     served.plane.kubectl("delete", "serviceaccount", "leaver", namespace=served.namespace)
-    until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
+    wait_until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
 
 
 def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: Served, tmp_path: Path) -> None:
     kubectl = served.kubectl()
     with watch(served, kubectl, tmp_path) as watching:
         served.rotate(account="other")
-        until(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
+        wait_until(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
         served.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
-        until(lambda: watching.saw("configmap/after"), "the old stream to go on")
+        wait_until(lambda: watching.saw("configmap/after"), "the old stream to go on")
         assert watching.running
 
 
@@ -127,9 +127,9 @@ def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: Serv
 def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_path: Path) -> None:
     token = served.caller(lifetime=30)
     with watch(served, served.kubectl(token), tmp_path) as watching:
-        until(lambda: served.connect(token).status == 407, "the token to expire")
+        wait_until(lambda: served.connect(token).status == 407, "the token to expire")
         served.plane.kubectl("create", "configmap", "later", namespace=served.namespace)
-        until(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
+        wait_until(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
         assert watching.running
 
 
@@ -138,7 +138,7 @@ def test_an_invalid_neighbour_disturbs_nobody(served: Served) -> None:
         secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
     )
     bad = ObjectKey(served.namespace, "bad")
-    until(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
+    wait_until(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
     assert served.whoami(served.kubectl()) == "target"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lab.control_plane import ControlPlane
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.kube.served import Served, cluster_proxy, connect
 
 
@@ -22,7 +22,7 @@ def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
     authority = plane.url.removeprefix("https://")
     waiting.start()
     try:
-        until(lambda: "connectors-config" in waiting.admin("/readyz")[1], "the proxy to say what it waits for")
+        wait_until(lambda: "connectors-config" in waiting.admin("/readyz")[1], "the proxy to say what it waits for")
         status, text = waiting.admin("/readyz")
         assert status == 503
         assert "forbidden" in text
@@ -32,7 +32,7 @@ def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
             "create", "rolebinding", "settings", "--role=settings",
             "--serviceaccount=connectors-system:connectors-proxy", namespace=system,
         )  # fmt: skip
-        until(lambda: waiting.admin("/readyz")[0] == 200, "the proxy to be ready")
+        wait_until(lambda: waiting.admin("/readyz")[0] == 200, "the proxy to be ready")
         assert connect(waiting, served.key, served.caller(audience="another"), authority).status == 200
         assert connect(waiting, served.key, served.caller(), authority).status == 407
     finally:

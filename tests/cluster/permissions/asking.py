@@ -20,8 +20,8 @@ class Asking:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._authority = urllib.parse.urlsplit(plane.url).netloc
-        self._context = ssl.create_default_context(cafile=str(plane.authority.certificate))
-        certificate, key = plane.authority.issue("asking", common_name="asking", groups=["system:masters"])
+        self._context = ssl.create_default_context(cafile=str(plane.ca.certificate))
+        certificate, key = plane.ca.issue("asking", common_name="asking", groups=["system:masters"])
         self._context.load_cert_chain(certificate, key)
         self._local = threading.local()
         self._open: list[http.client.HTTPSConnection] = []

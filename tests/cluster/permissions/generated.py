@@ -61,12 +61,12 @@ class Request:
 def served(api: AdminApi) -> list[Resource]:
     """Every resource and subresource of every version."""
     places = [("", "v1", "/api/v1")]
-    for group in api.must("GET", "/apis")["groups"]:
+    for group in api.call("GET", "/apis")["groups"]:
         places += [(group["name"], each["version"], f"/apis/{each['groupVersion']}") for each in group["versions"]]
     return [
         Resource(group, version, each["name"], each["namespaced"])
         for group, version, path in places
-        for each in api.must("GET", path)["resources"]
+        for each in api.call("GET", path)["resources"]
     ]
 
 

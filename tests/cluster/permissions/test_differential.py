@@ -46,7 +46,7 @@ class Bound:
     def __init__(self, plane: ControlPlane, user: str, role: dict[str, Any], namespaces: list[str] | None) -> None:
         self.user = user
         name = f"differential-{user}"
-        plane.api.must("POST", f"{RBAC}/clusterroles", role | {"metadata": {"name": name}})
+        plane.api.call("POST", f"{RBAC}/clusterroles", role | {"metadata": {"name": name}})
         binding = {
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
@@ -54,9 +54,9 @@ class Bound:
         }
         for space in namespaces or [""]:
             path = f"namespaces/{space}/rolebindings" if space else "clusterrolebindings"
-            plane.api.must("POST", f"{RBAC}/{path}", binding)
+            plane.api.call("POST", f"{RBAC}/{path}", binding)
         # What the API server holds, as a watch would bring it.
-        held = parse_cluster_role(plane.api.must("GET", f"{RBAC}/clusterroles/{name}"))
+        held = parse_cluster_role(plane.api.call("GET", f"{RBAC}/clusterroles/{name}"))
         entry = {"clusterRole": name} | ({"namespaces": namespaces} if namespaces else {})
         self.lending = _lending({"allow": [entry]}, held)
 
@@ -81,7 +81,7 @@ def asked(request: Request) -> RequestAttributes:
 @pytest.fixture(scope="module")
 def bound(control_plane: ControlPlane) -> list[Bound]:
     for space in NAMESPACES:
-        control_plane.new_namespace(space)
+        control_plane.create_namespace(space)
     made = [
         Bound(control_plane, f"generated-{number}", {"rules": rules}, spaces)
         for number, (rules, spaces) in enumerate(roles(served(control_plane.api), GENERATED))
@@ -140,7 +140,7 @@ def test_the_built_in_roles_are_those_of_the_server(control_plane: ControlPlane)
             rule
             for source in sources
             for rule in parse_cluster_role(
-                control_plane.api.must("GET", f"{RBAC}/clusterroles/system:aggregate-to-{source}")
+                control_plane.api.call("GET", f"{RBAC}/clusterroles/system:aggregate-to-{source}")
             ).rules
         ]
         assert list(BUILTIN_ROLES[name].rules) == rules

@@ -11,7 +11,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -37,13 +37,13 @@ class Lending:
 @pytest.fixture(scope="module")
 def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lending]:
     plane, home = control_plane, tmp_path_factory.mktemp("lending")
-    namespace = plane.new_namespace(f"lent-{home.name}")
-    plane.new_service_account(namespace, TARGET_USER)
+    namespace = plane.create_namespace(f"lent-{home.name}")
+    plane.create_service_account(namespace, TARGET_USER)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
     plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
     plane.kubectl("create", "secret", "generic", "bait", f"--from-literal=password={CANARY}", namespace=namespace)
     plane.kubectl("create", "configmap", "plain", "--from-literal=a=b", namespace=namespace)
-    token = plane.mint_token(namespace, TARGET_USER)
+    token = plane.issue_token(namespace, TARGET_USER)
     specs: dict[str, dict[str, Any]] = {
         ALL: {},
         LIMITED: {"permissions": DENY},
@@ -190,11 +190,11 @@ def test_both_audit_logs_join(lending: Lending) -> None:
             and (each["verb"], each["resource"]) == (verb, "configmaps")
         ]
 
-    listed = until(lambda: of(READER, "list"), "an audit line")[-1]
+    listed = wait_until(lambda: of(READER, "list"), "an audit line")[-1]
     assert (listed["role"], listed["reason"]) == ("connectors-read-only", "")
-    refused = until(lambda: of(READER, "delete"), "an audit line")[-1]
+    refused = wait_until(lambda: of(READER, "delete"), "an audit line")[-1]
     assert (refused["status"], refused["reason"], refused["audit_id"]) == (403, "not_lent", "")
-    theirs = until(lambda: _audited(lending.plane, str(listed["audit_id"])), "the target's audit line")
+    theirs = wait_until(lambda: _audited(lending.plane, str(listed["audit_id"])), "the target's audit line")
     assert (theirs["verb"], theirs["objectRef"]["resource"]) == ("list", "configmaps")
 
 
@@ -214,7 +214,7 @@ def test_the_target_decides_by_who_calls(lending: Lending) -> None:
     assert f'User "{who["username"]}" cannot list resource "configmaps"' in refused.stderr
     binding = ("create", "rolebinding", "of-the-caller", "--clusterrole=cluster-admin", f"--user={who['username']}")
     lending.plane.kubectl(*binding, namespace=lending.namespace)
-    assert "plain" in until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
+    assert "plain" in wait_until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
 
 
 def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Lending, tmp_path: Path) -> None:
@@ -225,11 +225,11 @@ def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Lending, tmp_pa
     limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view"}]}
     lending.proxy.write("watched.yaml", limited)
     kubectl = lending.proxy.kubectl(lending.plane.kubectl, limited)
-    until(lambda: kubectl.run("get", "configmaps", namespace=lending.namespace).returncode == 0, "the Connector")
+    wait_until(lambda: kubectl.run("get", "configmaps", namespace=lending.namespace).returncode == 0, "the Connector")
     command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=lending.namespace)
     with (tmp_path / "out").open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as watch:
         try:
-            until(lambda: "plain" in (tmp_path / "out").read_text(), "the watch")
+            wait_until(lambda: "plain" in (tmp_path / "out").read_text(), "the watch")
             limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view", "namespaces": ["elsewhere"]}]}
             lending.proxy.write("watched.yaml", limited)
             watch.wait(PATIENCE)
@@ -240,4 +240,4 @@ def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Lending, tmp_pa
         return [each for each in lending.proxy.audit() if each.get("connector") == f"team-a/{name}"
                 and each["event"] == "stream"]  # fmt: skip
 
-    assert until(cut, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"
+    assert wait_until(cut, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"

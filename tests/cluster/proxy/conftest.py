@@ -13,7 +13,7 @@ from tests.cluster.proxy.running import RunningProxy
 @pytest.fixture(scope="module")
 def proxied(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     home: Path = tmp_path_factory.mktemp("proxy")
-    namespace = control_plane.new_namespace(f"proxied-{home.name}".replace("_", "-"))
+    namespace = control_plane.create_namespace(f"proxied-{home.name}".replace("_", "-"))
     token = target_token(control_plane, namespace)
     connector, secret = manifests(control_plane, token)
     proxy = RunningProxy(home, options={"connector_client_timeout": "2"})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.running import RunningProxy
 
 
@@ -32,11 +32,11 @@ def goes_on(
         env=kubectl.environment,
     ) as waiting:
         try:
-            until(lambda: _watches(proxy), "the informer's watch")
+            wait_until(lambda: _watches(proxy), "the informer's watch")
             meanwhile()
             proxy.process.kill()
             proxy.process.start()
-            until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
+            wait_until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
             patch = '{"data":{"state":"old"}}'
             plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
             output, errors = waiting.communicate(timeout=patience)

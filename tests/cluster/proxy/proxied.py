@@ -38,9 +38,9 @@ def manifests(plane: ControlPlane, token: str, *, name: str = "k8s") -> tuple[di
 
 def target_token(plane: ControlPlane, namespace: str) -> str:
     """A ServiceAccount that may do everything in `namespace` and look around, and its token, whose end is not near."""
-    plane.new_service_account(namespace, TARGET_USER)
+    plane.create_service_account(namespace, TARGET_USER)
     account = f"{namespace}:{TARGET_USER}"
     plane.kubectl("create", "rolebinding", TARGET_USER, "--clusterrole=cluster-admin", f"--serviceaccount={account}",
                   namespace=namespace)  # fmt: skip
     plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", f"--serviceaccount={account}")
-    return plane.mint_token(namespace, TARGET_USER, lifetime=7 * 24 * 3600)
+    return plane.issue_token(namespace, TARGET_USER, lifetime=7 * 24 * 3600)

@@ -81,7 +81,7 @@ class RunningProxy:
 
     def write(self, file: str, *objects: Mapping[str, Any]) -> None:
         """One file of manifests, replaced as editors do it."""
-        manifests.write(self.manifests, *objects, file=file)
+        manifests.write_manifests(self.manifests, *objects, file=file)
 
     def admin(self, path: str) -> tuple[int, str]:
         """A GET of the admin address; (0, "") while nobody listens."""
@@ -116,7 +116,7 @@ class RunningProxy:
 
     def resident(self) -> int:
         """Resident memory of the proxy in kB."""
-        return self.process.resident
+        return self.process.resident_kb
 
     def ca(self) -> bytes:
         return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -28,7 +28,7 @@ def accepts(proxy: RunningProxy) -> bool:
 
 @pytest.mark.parametrize("end", ["the client", "the drain time"])
 def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: ControlPlane, tmp_path: Path) -> None:
-    namespace = control_plane.new_namespace(f"drain-{end.split()[-1]}")
+    namespace = control_plane.create_namespace(f"drain-{end.split()[-1]}")
     connector, secret = manifests(control_plane, target_token(control_plane, namespace))
     # Where the client ends it, the drain time must not: any test is over by then.
     seconds = "600" if end == "the client" else "3"
@@ -42,9 +42,9 @@ def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: Contr
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kubectl.environment
         ) as watch:
             try:
-                until(lambda: watching(proxy), "the watch")
+                wait_until(lambda: watching(proxy), "the watch")
                 proxy.process.signal(signal.SIGTERM)
-                until(lambda: not accepts(proxy), "the listener to close")
+                wait_until(lambda: not accepts(proxy), "the listener to close")
                 if end == "the client":
                     control_plane.kubectl("create", "configmap", "seen", namespace=namespace)
                     assert watch.stdout is not None

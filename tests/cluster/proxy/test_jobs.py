@@ -18,8 +18,8 @@ import yaml
 
 from lab.control_plane import ControlPlane
 from lab.issuer import TestIssuer
-from lab.process import without_proxies
-from lab.waiting import until
+from lab.process import environment_without_proxies
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, ROOT, RunningProxy
 
@@ -54,7 +54,7 @@ class Outside:
         own = {"PATH": os.pathsep.join(programs), "HOME": str(folder), "SSL_CERT_FILE": str(trusted)}
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", self.here(script)],
-            cwd=folder, env=without_proxies() | own | environment, stdin=subprocess.DEVNULL,
+            cwd=folder, env=environment_without_proxies() | own | environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
 
@@ -68,12 +68,13 @@ class Outside:
         # Without this a runner puts neither variable into the environment.
         assert workflow["permissions"]["id-token"] == "write"
         steps = [each["run"] for each in job["steps"] if "run" in each]
-        return self.run(folder, "\n".join(steps), job["env"] | self.github.runner(repository))
+        return self.run(folder, "\n".join(steps), job["env"] | self.github.runner_environment(repository))
 
     def of_gitlab(self, folder: Path, project: str) -> subprocess.CompletedProcess[str]:
         job = documents()[".gitlab-ci.yml"]["deploy"]
         tokens = {
-            name: self.gitlab.gitlab(project, audience=wanted["aud"]) for name, wanted in job["id_tokens"].items()
+            name: self.gitlab.issue_gitlab_token(project, audience=wanted["aud"])
+            for name, wanted in job["id_tokens"].items()
         }
         return self.run(folder, "\n".join(job["script"]), job["variables"] | tokens)
 
@@ -81,7 +82,7 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     home = tmp_path_factory.mktemp("outside")
-    namespace = control_plane.new_namespace("outside")
+    namespace = control_plane.create_namespace("outside")
     control_plane.kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
     looks = ("--clusterrole=looks", f"--serviceaccount={namespace}:{TARGET_USER}")
     control_plane.kubectl("create", "clusterrolebinding", "looks", *looks)
@@ -97,7 +98,7 @@ def outside(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
         proxy.write("k8s.yaml", connector, secret, found["RoleBinding"])
         with proxy:
             made = Outside(plane=control_plane, proxy=proxy, github=github, gitlab=gitlab)
-            until(lambda: proxy.ca(), "the proxy's CA")
+            wait_until(lambda: proxy.ca(), "the proxy's CA")
             yield made
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.manifests import connector, minting
-from lab.waiting import until
+from lab.manifests import connector, service_account_token_auth
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -36,7 +36,7 @@ class Kinds:
         if name == "certificate":
             auth = {"name": "clientCertificateAuth", "secretRef": {"name": name}}
         else:
-            auth = minting(f"{self.namespace}/target", secret=name, seconds=600)
+            auth = service_account_token_auth(f"{self.namespace}/target", secret=name, seconds=600)
         return connector(name, self.plane.url, namespace="team-a", auth=auth)
 
     def secret(self, name: str, kind: str, **data: str) -> dict[str, Any]:
@@ -70,19 +70,19 @@ def may_mint(plane: ControlPlane, namespace: str, user: dict[str, str]) -> None:
 
 
 def issue(plane: ControlPlane, name: str, *groups: str) -> dict[str, str]:
-    certificate, key = plane.authority.issue(name, common_name=name, groups=groups)
+    certificate, key = plane.ca.issue(name, common_name=name, groups=groups)
     return {"tls_crt": certificate.read_text(), "tls_key": key.read_text()}
 
 
 @pytest.fixture(scope="module")
 def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinds]:
     plane, home = control_plane, tmp_path_factory.mktemp("kinds")
-    namespace = plane.new_namespace("kinds")
+    namespace = plane.create_namespace("kinds")
     target_token(plane, namespace)
-    plane.new_service_account(namespace, MINTER)
+    plane.create_service_account(namespace, MINTER)
     may_mint(plane, namespace, {"kind": "ServiceAccount", "name": MINTER, "namespace": namespace})
     may_mint(plane, namespace, {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "cert-minter"})
-    token = plane.mint_token(namespace, MINTER)
+    token = plane.issue_token(namespace, MINTER)
     proxy = RunningProxy(home)
     made = Kinds(plane=plane, proxy=proxy, namespace=namespace, held={"by-token": token})
     proxy.write(
@@ -119,9 +119,9 @@ def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
         kinds.plane.kubectl("create", "configmap", f"there-before-{name}", namespace=kinds.namespace)
         with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
             try:
-                until(seen.read_text, "the first line of the watch")
+                wait_until(seen.read_text, "the first line of the watch")
                 kinds.plane.kubectl("create", "configmap", f"seen-by-{name}", namespace=kinds.namespace)
-                until(partial(_told, seen, f"seen-by-{name}"), "the new one")
+                wait_until(partial(_told, seen, f"seen-by-{name}"), "the new one")
             finally:
                 watch.terminate()
 
@@ -167,10 +167,10 @@ def _holds_minted(kinds: Kinds, path: Path) -> bool:
 def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
     bad = "by-nobody"
     plane, namespace = kinds.plane, kinds.namespace
-    plane.new_service_account(namespace, "powerless")
-    token = plane.mint_token(namespace, "powerless")
+    plane.create_service_account(namespace, "powerless")
+    token = plane.issue_token(namespace, "powerless")
     kinds.proxy.write("bad.yaml", kinds.connector(bad), kinds.secret(bad, BEARER, token=token))
-    until(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", timeout=PATIENCE)
+    wait_until(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", timeout=PATIENCE)
     done = kinds.kubectl(bad).run("get", "pods")
     assert 'secrets "by-nobody" may not create serviceaccounts/token of "target"' in done.stderr
     assert token not in done.stderr
@@ -183,6 +183,6 @@ def test_an_account_that_was_made_anew_costs_one_more_token_and_no_hour_of_refus
     plane.kubectl("delete", "serviceaccount", "target", namespace=namespace)
     kubectl = kinds.kubectl("by-token")
     gone = f'serviceaccounts "target" not found in namespace "{namespace}" of the target'
-    until(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
-    plane.new_service_account(namespace, "target")
-    until(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")
+    wait_until(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
+    plane.create_service_account(namespace, "target")
+    wait_until(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import Proxied
 from tests.cluster.proxy.running import PATIENCE
 
@@ -62,7 +62,7 @@ def test_lists_in_chunks(proxied: Proxied) -> None:
         lists = [each for each in proxied.proxy.audit() if each["verb"] == "list" and each["resource"] == "configmaps"]
         return lists if len(lists) >= 3 else []
 
-    assert {each["path"].partition("?")[2] for each in until(pages, "three pages")} >= {"limit", "continue&limit"}
+    assert {each["path"].partition("?")[2] for each in wait_until(pages, "three pages")} >= {"limit", "continue&limit"}
 
 
 def test_applies_patches_and_deletes_a_large_object(proxied: Proxied) -> None:
@@ -84,15 +84,15 @@ def test_a_watch_stays_quiet_past_every_timeout_and_still_sees_a_change(proxied:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=proxied.kubectl.environment
     ) as watch:
         try:
-            until(lambda: _active_watches(proxied), "the watch")
+            wait_until(lambda: _active_watches(proxied), "the watch")
             _outlive_the_client_timeout(proxied.proxy.port)
             proxied.plane.kubectl("create", "configmap", "seen", namespace=proxied.namespace)
             assert watch.stdout is not None
             assert watch.stdout.readline().strip() == "configmap/seen"
         finally:
             watch.kill()
-    until(lambda: not _active_watches(proxied), "the watch to end")
-    ended = until(lambda: [e for e in proxied.proxy.audit() if e["event"] == "stream"], "the stream's audit line")
+    wait_until(lambda: not _active_watches(proxied), "the watch to end")
+    ended = wait_until(lambda: [e for e in proxied.proxy.audit() if e["event"] == "stream"], "the stream's audit line")
     assert (ended[-1]["verb"], ended[-1]["resource"]) == ("watch", "configmaps")
 
 
@@ -147,8 +147,8 @@ REQUESTS = [
 def test_the_audit_line_agrees_with_the_api_servers_own(proxied: Proxied, number: int, method: str, path: str) -> None:
     agent = f"agree/{number}."
     _send(proxied, method, path.format(ns=proxied.namespace), agent)
-    theirs = until(lambda: _event(proxied, agent), "the API server's audit event")
-    ours = until(lambda: [e for e in proxied.proxy.audit() if e["user_agent"] == agent], "our audit line")[0]
+    theirs = wait_until(lambda: _event(proxied, agent), "the API server's audit event")
+    ours = wait_until(lambda: [e for e in proxied.proxy.audit() if e["user_agent"] == agent], "our audit line")[0]
     reference = theirs.get("objectRef", {})
     assert {
         "verb": ours["verb"],
@@ -174,7 +174,7 @@ def test_the_api_servers_audit_log_names_the_callers_address_and_no_other_that_t
     agent = "where/from."
     claimed = {"X-Forwarded-For": "192.0.2.66", "X-Real-IP": "192.0.2.67", "Forwarded": "for=192.0.2.68"}
     _send(proxied, "GET", "/version", agent, source="127.0.0.2", fields=claimed)
-    theirs = until(lambda: _event(proxied, agent), "the API server's audit event")
+    theirs = wait_until(lambda: _event(proxied, agent), "the API server's audit event")
     assert theirs["sourceIPs"] == ["127.0.0.2", "127.0.0.1"]
 
 

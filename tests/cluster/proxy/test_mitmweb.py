@@ -12,7 +12,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.ports import Port
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 
@@ -52,12 +52,12 @@ class Session:
             found = json.loads(self.get("/flows"))
             return found if all((each.get("response") or {}).get("timestamp_end") for each in found) else []
 
-        return until(ended, "the flows")
+        return wait_until(ended, "the flows")
 
 
 @pytest.fixture(scope="module")
 def session(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    control_plane.new_namespace(NAMESPACE)
+    control_plane.create_namespace(NAMESPACE)
     token = target_token(control_plane, NAMESPACE)
     connector, secret = manifests(control_plane, token)
     web = Port()

@@ -22,9 +22,9 @@ from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig
 from lab.ports import Port
-from lab.process import without_proxies
-from lab.programs import CLIENTS, OLD_KUBECTL, built
-from lab.targets import CA, status, target
+from lab.process import environment_without_proxies
+from lab.programs import CLIENTS, OLD_KUBECTL, ensure_programs
+from lab.targets import CA, run_target, status_response
 from tests.clients.programs import PYTHON, SECOND
 from tests.cluster.kube.installed import install_definitions
 from tests.cluster.proxy.proxied import manifests, target_token
@@ -90,7 +90,7 @@ def program(request: pytest.FixtureRequest, control_plane: ControlPlane) -> Path
     """kubectl of that release."""
     if request.param == "1.37":
         return control_plane.kubectl.program
-    return built(OLD_KUBECTL, ("kubectl",)) / "kubectl"
+    return ensure_programs(OLD_KUBECTL, ("kubectl",)) / "kubectl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,15 +126,15 @@ def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
         "connector_targets_deny": DENIED,
     }
     proxy = RunningProxy(tmp_path_factory.mktemp("reasons"), options=options)
-    token = target_token(control_plane, control_plane.new_namespace("reasons"))
+    token = target_token(control_plane, control_plane.create_namespace("reasons"))
     with ExitStack() as stack:
-        silent = stack.enter_context(target())
+        silent = stack.enter_context(run_target())
         silent.silent = True
         down = Port()
         stack.callback(down.release)
-        refusing = stack.enter_context(target(lambda _: status(401)))
-        demanding = stack.enter_context(target())
-        demanding.demand_certificates()
+        refusing = stack.enter_context(run_target(lambda _: status_response(401)))
+        demanding = stack.enter_context(run_target())
+        demanding.require_client_certificates()
         addresses = {
             "silent": silent.address,
             "demanding": demanding.address,
@@ -196,16 +196,16 @@ def test_kubectl_prints_that_its_caller_cannot_be_checked(scene: Scene, program:
     """The proxy's ServiceAccount may read everything, and ask nothing of callers."""
     plane, namespace = (
         scene.plane,
-        scene.plane.new_namespace(f"unchecked-{tmp_path.name[-12:].strip('-_').replace('_', '-')}"),
+        scene.plane.create_namespace(f"unchecked-{tmp_path.name[-12:].strip('-_').replace('_', '-')}"),
     )
     install_definitions(plane)
-    plane.new_service_account(namespace, "reader")
+    plane.create_service_account(namespace, "reader")
     plane.kubectl("create", "clusterrole", namespace, "--verb=get,list,watch", "--resource=*.*")
     plane.kubectl(
         "create", "clusterrolebinding", namespace, f"--clusterrole={namespace}",
         f"--serviceaccount={namespace}:reader",
     )  # fmt: skip
-    token = plane.mint_token(namespace, "reader")
+    token = plane.issue_token(namespace, "reader")
     reader = write_kubeconfig(tmp_path / "reader", server=plane.url, ca_pem=plane.ca_pem, user={"token": token})
     blind = RunningProxy(
         tmp_path / "proxy", options={"connector_source": "kubernetes"}, environment={"KUBECONFIG": str(reader)}
@@ -233,8 +233,8 @@ def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: 
         "helm": ["helm", "list"],
     }.get(client, [sys.executable, *PYTHON.get(client, []), "use", "default", "any", SECOND])
     if client not in PYTHON:
-        command[0] = str(built(CLIENTS, tuple(CLIENTS.packages)) / command[0])
-    environment = without_proxies() | {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(tmp_path)}
+        command[0] = str(ensure_programs(CLIENTS, tuple(CLIENTS.packages)) / command[0])
+    environment = environment_without_proxies() | {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode != 0
     assert row.prints in done.stdout + done.stderr

@@ -21,9 +21,9 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.manifests import connector, minting, secret
+from lab.manifests import connector, secret, service_account_token_auth
 from lab.process import Process
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import target_token
 from tests.cluster.proxy.running import PATIENCE, RunningProxy
 from tests.cluster.short_tokens import Minted, ShortTokens
@@ -48,7 +48,7 @@ class Scene:
     namespace: str
 
     def connector(self, name: str) -> dict[str, Any]:
-        auth = minting(f"{self.namespace}/{name}", secret=name)
+        auth = service_account_token_auth(f"{self.namespace}/{name}", secret=name)
         return connector(name, self.front.url, namespace="team-a", auth=auth)
 
     def lend(self, name: str, token: str) -> Kubectl:
@@ -56,7 +56,7 @@ class Scene:
         held = secret(name, namespace="team-a", token=token, ca=self.plane.ca_pem)
         self.proxy.write(f"{name}.yaml", self.connector(name), held)
         kubectl = self.proxy.kubectl(self.plane.kubectl, self.connector(name))
-        until(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
+        wait_until(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
         return kubectl
 
     def minted(self, name: str) -> list[Minted]:
@@ -107,7 +107,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    namespace = control_plane.new_namespace("renewals")
+    namespace = control_plane.create_namespace("renewals")
     target_token(control_plane, namespace)
     proxy = RunningProxy(tmp_path_factory.mktemp("renewals"))
     with background(ShortTokens(control_plane, LIFE).serving()) as (front, _), proxy:
@@ -119,7 +119,7 @@ def account(scene: Scene, name: str) -> str:
     """An account of the target, and another that may mint its tokens and nothing else; the name of that one."""
     kubectl, namespace, minter = scene.plane.kubectl, scene.namespace, BY.format(name)
     for each in (name, minter):
-        scene.plane.new_service_account(namespace, each)
+        scene.plane.create_service_account(namespace, each)
     kubectl("create", "rolebinding", name, "--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}",
             namespace=namespace)  # fmt: skip
     kubectl("create", "role", minter, "--verb=create", "--resource=serviceaccounts/token",
@@ -137,7 +137,7 @@ def bind(scene: Scene, minter: str) -> None:
 
 def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path: Path) -> None:
     name = "pipeline"
-    kubectl = scene.lend(name, scene.plane.mint_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600))
+    kubectl = scene.lend(name, scene.plane.issue_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600))
     first, began = scene.minted(name)[0], len(scene.minted(name)) - 1
     kubectl("create", "configmap", "step", "--from-literal=number=0", namespace=scene.namespace)
     seen = tmp_path / "watch"
@@ -155,19 +155,19 @@ def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path
                 statuses.add(client.get())
                 return len(scene.minted(name)) > began + number
 
-            until(renewed, f"renewal {number}")
+            wait_until(renewed, f"renewal {number}")
             assert statuses == {200}
             patch = ("patch", "configmap", "step", "--type=merge", "-p", json.dumps({"data": {"number": str(number)}}))
             done = kubectl.run(*patch, namespace=scene.namespace)
             assert (done.returncode, done.stderr) == (0, "")
-            until(partial(_told, seen, str(number)), f"change {number} in the watch")
-        assert watch.running
+            wait_until(partial(_told, seen, str(number)), f"change {number} in the watch")
+        assert watch.is_running
     assert seen.read_text().split() == [str(number) for number in range(RENEWALS + 1)]
     used = scene.requests_by(name)
     assert len(used) > RENEWALS
     assert set(used) <= {f"JTI={each.id}" for each in scene.minted(name)}
     # The first has ended, also where it counts.
-    until(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
+    wait_until(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
 
 
 def refused(plane: ControlPlane, token: str) -> bool:
@@ -197,7 +197,7 @@ def bound(scene: Scene, minter: str) -> str:
 
 
 def unbound(scene: Scene, minter: str) -> str:
-    return scene.plane.mint_token(scene.namespace, minter, lifetime=7 * 24 * 3600)
+    return scene.plane.issue_token(scene.namespace, minter, lifetime=7 * 24 * 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +239,7 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
             statuses.add(client.get())
             return statuses - {200}
 
-        until(other, "the end of service")
+        wait_until(other, "the end of service")
     # Not one request went to the target with a token that has ended; a JWT's times are whole seconds.
     assert statuses <= {200, 502}
     assert time.time() >= scene.minted(name)[-1].ends - 1
@@ -252,6 +252,8 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
 def test_a_minter_that_may_again_serves_again(scene: Scene, revoked: dict[str, Kubectl]) -> None:
     name = "by-binding"
     minter, kubectl = BY.format(name), revoked[name]
-    until(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode != 0, "the end of service")
+    wait_until(
+        lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode != 0, "the end of service"
+    )
     bind(scene, minter)
-    until(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode == 0, "service again")
+    wait_until(lambda: kubectl.run("get", "configmaps", namespace=scene.namespace).returncode == 0, "service again")

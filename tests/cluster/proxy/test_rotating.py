@@ -10,7 +10,7 @@ from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.waiting import until
+from lab.waiting import wait_until
 from tests.cluster.proxy.informer import goes_on
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
@@ -25,7 +25,7 @@ PATIENT = 240.0
 def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
     control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    namespace = control_plane.new_namespace("rotating")
+    namespace = control_plane.create_namespace("rotating")
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
     connector = parse_connector(raw)
     assert isinstance(connector, Connector)
@@ -50,6 +50,6 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
             draft = tmp_path / "draft"
             draft.write_text(proxy.token(connector.key))
             draft.replace(token)
-            until(lambda: time.monotonic() > expires, "the end of the first token")
+            wait_until(lambda: time.monotonic() > expires, "the end of the first token")
 
         goes_on(control_plane, proxy, kubectl, namespace, patience=PATIENT, meanwhile=renewed)

@@ -23,7 +23,7 @@ from connector_store.kube.client import PAGE_SIZE, KubeClient
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS, SECRETS
-from lab.certificates import Issued, make_ca, make_leaf
+from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.fakes.api_server import FakeApiServer, refusal
 
 
@@ -224,7 +224,7 @@ async def test_a_request_takes_no_thread(client: KubeClient) -> None:
 
 
 @asynccontextmanager
-async def tls_server(leaf: Issued) -> AsyncIterator[str]:
+async def tls_server(leaf: KeyPair) -> AsyncIterator[str]:
     """Answers every request with {}; the URL."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -246,7 +246,7 @@ async def tls_server(leaf: Issued) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def kubeconfig(tmp_path: Path, server: str, ca: Issued) -> str:
+def kubeconfig(tmp_path: Path, server: str, ca: KeyPair) -> str:
     cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca.pem).decode()}
     document = {
         "clusters": [{"name": "c", "cluster": cluster}],
@@ -261,7 +261,7 @@ def kubeconfig(tmp_path: Path, server: str, ca: Issued) -> str:
 
 ROOT = make_ca("root")
 MIDDLE = make_ca("middle", issuer=ROOT)
-BARE = make_ca("bare", bare=True)
+BARE = make_ca("bare", without_key_usage=True)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ BARE = make_ca("bare", bare=True)
         pytest.param(make_leaf(ROOT, ["127.0.0.1"], expired=True), ROOT, False, id="an expired certificate"),
     ],
 )
-async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: Issued, ca: Issued, trusted: bool) -> None:
+async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: KeyPair, ca: KeyPair, trusted: bool) -> None:
     async with tls_server(leaf) as url:
         loaded = await config.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ca))
         async with KubeClient(loaded) as client:

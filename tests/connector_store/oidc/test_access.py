@@ -100,7 +100,7 @@ def server() -> Iterator[TestIssuer]:
 
 
 async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(sub="me")
+    world, token = World(server), server.issue_token(sub="me")
     assert world.access.check_cached(token, KEY) is None
     answer = await world.check(token)
     assert isinstance(answer, Granted)
@@ -112,7 +112,7 @@ async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: T
 
 
 async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(sub="me")
+    world, token = World(server), server.issue_token(sub="me")
     await world.check(token)
     assert world.access.check_cached(token, OTHER) is None
     world.rights.answer = MAY_NOT
@@ -127,7 +127,7 @@ async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None
 async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for_seconds(
     server: TestIssuer, set_back: float
 ) -> None:
-    world, token = World(server), server.mint(sub="me")
+    world, token = World(server), server.issue_token(sub="me")
     await world.check(token)
     world.set_back, world.now = set_back, world.now + 30
     assert world.access.check_cached(token, KEY) is None
@@ -139,7 +139,7 @@ async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for
 
 
 async def test_what_could_not_be_asked_is_not_remembered(server: TestIssuer) -> None:
-    world, token = World(server), server.mint()
+    world, token = World(server), server.issue_token()
     world.rights.answer = Unavailable(reason="away")
     assert isinstance(await world.check(token), Unavailable)
     world.rights.answer = True
@@ -147,7 +147,7 @@ async def test_what_could_not_be_asked_is_not_remembered(server: TestIssuer) -> 
 
 
 async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(ttl=10)
+    world, token = World(server), server.issue_token(ttl=10)
     assert isinstance(await world.check(token), Granted)
     world.now += 10
     assert world.access.check_cached(token, KEY) is None
@@ -155,7 +155,7 @@ async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> No
 
 
 async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(aud="x")
+    world, token = World(server), server.issue_token(aud="x")
     answer = await world.check(token)
     assert isinstance(answer, Refused)
     assert world.access.check_cached(token, KEY) == answer
@@ -187,14 +187,14 @@ async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_the
 
 
 async def test_without_issuers_nothing_is_looked_at(server: TestIssuer) -> None:
-    world, token = World(server), server.mint()
+    world, token = World(server), server.issue_token()
     world.access.configure([])
     assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is INSIDE
 
 
 async def test_an_issuer_that_is_no_longer_trusted_is_forgotten_at_once(server: TestIssuer) -> None:
-    world, token = World(server), server.mint()
+    world, token = World(server), server.issue_token()
     assert isinstance(await world.check(token), Granted)
     world.access.configure([])
     assert await world.check(token) is INSIDE
@@ -209,12 +209,12 @@ async def test_keys_of_an_issuer_that_stays_as_it_is_stay(server: TestIssuer) ->
 
 
 async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: TestIssuer) -> None:
-    world, token, asked = World(server), server.mint(), len(server.asked)
-    server.ready.clear()
+    world, token, asked = World(server), server.issue_token(), len(server.requested_paths)
+    server.unblocked.clear()
     check = asyncio.ensure_future(world.check(token))
-    await until(lambda: len(server.asked) > asked)
+    await until(lambda: len(server.requested_paths) > asked)
     world.access.configure([issuer_of(server, "other:")])
-    server.ready.set()
+    server.unblocked.set()
     assert isinstance(await check, Unavailable)
     answer = await world.check(token)
     assert isinstance(answer, Granted)
@@ -222,14 +222,14 @@ async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: T
 
 
 async def test_a_trust_that_ends_while_its_check_waits_refuses(server: TestIssuer) -> None:
-    world, token = World(server), server.mint()
+    world, token = World(server), server.issue_token()
     check = asyncio.ensure_future(world.check(token))
     world.access.configure([])
     assert isinstance(await check, Granted | Refused)
 
 
 async def test_a_live_stream_goes_on_past_its_token_and_ends_with_the_right(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(ttl=10)
+    world, token = World(server), server.issue_token(ttl=10)
     granted = await world.check(token)
     assert isinstance(granted, Granted)
     world.now += 60
@@ -239,24 +239,24 @@ async def test_a_live_stream_goes_on_past_its_token_and_ends_with_the_right(serv
 
 
 async def test_a_live_stream_ends_when_its_token_stands_for_somebody_else(server: TestIssuer) -> None:
-    world, token = World(server), server.mint()
+    world, token = World(server), server.issue_token()
     answer = await world.access.recheck(token, Identity(user="another"), KEY)
     assert isinstance(answer, Refused)
 
 
 async def test_a_live_stream_ends_when_its_key_is_withdrawn(server: TestIssuer) -> None:
     with TestIssuer() as own:
-        world, token = World(own), own.mint()
+        world, token = World(own), own.issue_token()
         granted = await world.check(token)
         assert isinstance(granted, Granted)
-        own.rotate("k2", keep=False)
-        await world.check(own.mint())
+        own.rotate("k2", keep_old_keys=False)
+        await world.check(own.issue_token())
         answer = await world.access.recheck(token, granted.identity, KEY)
         assert isinstance(answer, Refused)
 
 
 async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(server: TestIssuer) -> None:
-    world, token = World(server, in_flight=1), server.mint()
+    world, token = World(server, in_flight=1), server.issue_token()
     await world.check(token, OTHER)
     world.rights.gate.clear()
     waiting = [asyncio.ensure_future(world.check(token)) for _ in range(3)]
@@ -270,7 +270,7 @@ async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(se
 
 
 async def test_a_right_that_was_asked_for_before_the_issuers_changed_is_nobodys(server: TestIssuer) -> None:
-    world, token = World(server), server.mint(sub="me")
+    world, token = World(server), server.issue_token(sub="me")
     world.rights.gate.clear()
     before = asyncio.ensure_future(world.check(token))
     await until(lambda: world.rights.asked)

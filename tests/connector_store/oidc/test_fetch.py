@@ -24,13 +24,13 @@ def fetch_for(issuer: TestIssuer, *, timeout: float = 30.0) -> HttpsFetcher:
 
 
 async def test_a_document_is_read(issuer: TestIssuer) -> None:
-    issuer.answers["/a"] = (200, {}, b'{"a": 1}')
+    issuer.responses["/a"] = (200, {}, b'{"a": 1}')
     assert await fetch_for(issuer)(issuer.url + "/a") == {"a": 1}
 
 
 async def test_a_redirect_on_the_same_host_is_followed(issuer: TestIssuer) -> None:
-    issuer.answers["/from"] = (302, {"Location": "/to"}, b"")
-    issuer.answers["/to"] = (200, {}, b"[]")
+    issuer.responses["/from"] = (302, {"Location": "/to"}, b"")
+    issuer.responses["/to"] = (200, {}, b"[]")
     assert await fetch_for(issuer)(issuer.url + "/from") == []
 
 
@@ -50,7 +50,7 @@ async def test_a_redirect_on_the_same_host_is_followed(issuer: TestIssuer) -> No
 async def test_what_is_not_taken_is_said(
     issuer: TestIssuer, status: int, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
-    issuer.answers["/loop"] = (status, {**headers, "Connection": "close"}, body)
+    issuer.responses["/loop"] = (status, {**headers, "Connection": "close"}, body)
     with pytest.raises(FetchError, match=reason):
         await fetch_for(issuer)(issuer.url + "/loop")
 

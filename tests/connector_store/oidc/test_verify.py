@@ -54,7 +54,7 @@ async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: I
 
 
 async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
-    answer = await check(server, server.mint(sub="me", groups=["g"]))
+    answer = await check(server, server.issue_token(sub="me", groups=["g"]))
     assert isinstance(answer, Granted)
     assert answer.identity.user == "ci:me"
     assert answer.identity.groups == ("ci:g",)
@@ -128,7 +128,7 @@ async def test_what_is_refused(server: TestIssuer, mint: Callable[[TestIssuer], 
 
 
 async def test_a_nameless_key_among_several_is_refused(server: TestIssuer) -> None:
-    nameless = server.mint(headers={"kid": None})
+    nameless = server.issue_token(headers={"kid": None})
     assert isinstance(await check(server, nameless), Granted)
     server.keys.append(SigningKey("k9"))
     try:
@@ -140,7 +140,7 @@ async def test_a_nameless_key_among_several_is_refused(server: TestIssuer) -> No
 async def test_two_keys_of_one_name_are_both_tried(server: TestIssuer) -> None:
     server.keys.insert(0, SigningKey("k1"))
     try:
-        assert isinstance(await check(server, server.mint()), Granted)
+        assert isinstance(await check(server, server.issue_token()), Granted)
         refused = await check(server, STRANGER.sign({"iss": server.url, "aud": "connectors", "exp": 1e10}))
         assert isinstance(refused, Refused)
     finally:
@@ -148,21 +148,21 @@ async def test_two_keys_of_one_name_are_both_tried(server: TestIssuer) -> None:
 
 
 async def test_expiry_alone_does_not_end_a_live_stream(server: TestIssuer) -> None:
-    assert isinstance(await check(server, server.mint(ttl=-60), live=True), Granted)
+    assert isinstance(await check(server, server.issue_token(ttl=-60), live=True), Granted)
 
 
 async def test_an_issuer_that_is_away_is_named(server: TestIssuer) -> None:
-    server.away = True
+    server.unavailable = True
     try:
-        answer = await check(server, server.mint())
+        answer = await check(server, server.issue_token())
     finally:
-        server.away = False
+        server.unavailable = False
     assert isinstance(answer, Unavailable)
     assert answer.public_reason == f"issuer {server.url} cannot be asked for its keys"
 
 
 async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
-    answer = await check(server, server.mint(), issuer=replace(trusted(server), url=server.url + "/"))
+    answer = await check(server, server.issue_token(), issuer=replace(trusted(server), url=server.url + "/"))
     assert isinstance(answer, Refused)
 
 
