@@ -12,7 +12,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.access import KEY_FILE
 from lab.certificates import KeyPair, make_ca, make_leaf
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 from tests.fakes import manifests
 from tests.fakes.target import FakeTarget, TargetConnection
 
@@ -37,11 +37,11 @@ class Caller:
         """Send `first`; if that opens a tunnel, send `inside` in TLS. All that came back."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
         got = b""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_TIMEOUT):
             writer.write(first)
             if inside:
                 got += await reader.readuntil(b"\r\n\r\n")
-                context = ssl.create_default_context(cadata=self.proxy.ca().decode())
+                context = ssl.create_default_context(cadata=self.proxy.ca_pem().decode())
                 await writer.start_tls(context, server_hostname="127.0.0.1")
                 writer.write(inside)
             try:
@@ -192,5 +192,5 @@ def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], 
 def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, says: str) -> None:
     proxy = RunningProxy(tmp_path / "home", options={option: "true"})
     proxy.process.start()
-    proxy.process.wait_until(lambda: not proxy.process.is_running, timeout=PATIENCE)
+    proxy.process.wait_until(lambda: not proxy.process.is_running, timeout=WAIT_TIMEOUT)
     assert says in proxy.log.read_text()

@@ -18,7 +18,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.targets import CA, OK_RESPONSE, TargetServer, run_target
 from lab.waiting import wait_until
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -78,7 +78,7 @@ def manifest(number: int, address: str) -> dict[str, Any]:
 
 def ask(proxy: RunningProxy, context: ssl.SSLContext, share: int) -> None:
     """One request to each Connector of a share, on one connection to the direct door."""
-    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=PATIENCE)
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=WAIT_TIMEOUT)
     for number in range(share, CONNECTORS, CLIENTS):
         key = ObjectKey("team-a", f"c{number}")
         headers = {"Authorization": f"Bearer {proxy.token(key)}"}
@@ -96,7 +96,7 @@ def test_each_costs_one_request_for_a_token_and_one_for_each_renewal(
     proxy = RunningProxy(tmp_path)
     proxy.write("k8s.yaml", secret(ca=CA.pem), *(manifest(number, made.address) for number in range(CONNECTORS)))
     with proxy, ThreadPoolExecutor(CLIENTS) as pool:
-        context = ssl.create_default_context(cadata=proxy.ca().decode())
+        context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
 
         def round_of_all() -> None:
             for done in [pool.submit(ask, proxy, context, share) for share in range(CLIENTS)]:

@@ -15,7 +15,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity
 from lab.certificates import KeyPair
 from lab.ports import Port
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ClientConnection, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection
@@ -44,9 +44,9 @@ async def proxy_to(
 
 async def tunnel(proxy: RunningProxy, port: int) -> ClientConnection:
     stream = ClientConnection(*await asyncio.open_connection("127.0.0.1", proxy.port, limit=65536))
-    await stream.send(proxy.connect(KEY, f"127.0.0.1:{port}"))
+    await stream.send(proxy.connect_request(KEY, f"127.0.0.1:{port}"))
     assert (await stream.read_head())[0] == 200
-    context = ssl.create_default_context(cadata=proxy.ca().decode())
+    context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
     await stream.writer.start_tls(context, server_hostname="127.0.0.1")
     return stream
 
@@ -113,7 +113,7 @@ async def test_a_download_to_a_client_that_does_not_read(
         assert progress.bytes < SIZE // 2
         assert proxy.resident() - before < GROWTH
         found = 0
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_TIMEOUT):
             while found < SIZE and (data := await client.reader.read(1 << 20)):
                 found += len(data)
         assert found == SIZE, "whoever reads late gets every byte"
@@ -144,7 +144,7 @@ async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_
             assert progress.bytes < SIZE // 2
             assert proxy.resident() - before < GROWTH
             go_on.set()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_TIMEOUT):
                 assert (await client.read_response()).status == 200
         assert taken == SIZE, "whoever reads late gets every byte"
         assert proxy.resident() - before < GROWTH

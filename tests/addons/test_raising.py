@@ -231,7 +231,7 @@ async def test_a_check_that_raises_refuses(both: tuple[Proxy, FakeTarget], monke
     authority = f"127.0.0.1:{target.port}"
     inside = get(target, f"Authorization: Bearer {proxy.token(KEY)}")
     with monkeypatch.context() as patched:
-        patched.setattr(TokenAccess, "cached", lambda *_: None)
+        patched.setattr(TokenAccess, "check_cached", lambda *_: None)
         patched.setattr(TokenAccess, "check", boom)
         stream, answer = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")

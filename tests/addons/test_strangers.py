@@ -152,7 +152,7 @@ async def test_invented_names_take_no_certificate_from_connectors(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     issued = proxy.shared.certificates
-    monkeypatch.setattr(issued, "_bucket", TokenBucket(rate=1, burst=1, now=lambda: 0.0))
+    monkeypatch.setattr(issued, "_unknown_limit", TokenBucket(rate=1, burst=1, now=lambda: 0.0))
     async with handshaking(proxy, "one.example") as served:
         assert served
     async with handshaking(proxy, "two.example") as served:

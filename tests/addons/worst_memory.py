@@ -79,7 +79,9 @@ async def stranger(stack: contextlib.AsyncExitStack, proxy: RunningProxy, number
 async def reader(stack: contextlib.AsyncExitStack, proxy: RunningProxy, name: str, token: str) -> None:
     """It asks by TLS for a download, and does not read it."""
     stream = await stack.enter_async_context(opened(proxy, "127.0.0.1"))
-    await stream.writer.start_tls(ssl.create_default_context(cadata=proxy.ca().decode()), server_hostname="localhost")
+    await stream.writer.start_tls(
+        ssl.create_default_context(cadata=proxy.ca_pem().decode()), server_hostname="localhost"
+    )
     lines = [f"GET /connectors/team-a/{name}/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
     await stream.send("\r\n".join([*lines, "", ""]).encode())
     await stream.read_head()

@@ -8,7 +8,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.programs import ProgramsMissingError
-from tests.clients.world import World, commands
+from tests.clients.world import ClientRuns, commands
 from tests.cluster.kube.installed import install
 from tests.cluster.kube.served import cluster_proxy
 
@@ -29,11 +29,11 @@ def client_programs() -> dict[str, list[str]]:
 @pytest.fixture(scope="session")
 def world(
     client_programs: dict[str, list[str]], control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+) -> Iterator[ClientRuns]:
     """Each client was started, and has begun or ended."""
     install(control_plane)
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane) as proxy:
-        world = World(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
+        world = ClientRuns(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
         try:
             world.view.wait_until_served()
             world.start_all()
@@ -43,8 +43,8 @@ def world(
 
 
 @pytest.fixture(scope="session")
-def renewed(world: World) -> World:
+def renewed(world: ClientRuns) -> ClientRuns:
     """Each has another token, the first is refused, and then somebody has changed what they watch."""
-    world.renew()
+    world.renew_tokens()
     world.write_third()
     return world

@@ -17,13 +17,13 @@ PYTHON_PINS = PINS / "python"
 DOCS = PINS.parents[1] / "docs" / "clients.md"
 
 
-def documented() -> str:
+def documented_python() -> str:
     """The lines that docs/clients.md has for the synchronous Python client behind a proxy."""
     [snippet] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
 
 
-def documented_in_java() -> str:
+def documented_java() -> str:
     """How the official Java client is told of the proxy there; the first line says which file has the login."""
     [snippet] = re.findall(r"```java\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
@@ -50,7 +50,7 @@ def asynchronous(module: str) -> list[str]:
 
 
 PYTHON = {
-    "kubernetes": ["-c", "def load():\n" + indent(documented(), "    ") + source("kubernetes")],
+    "kubernetes": ["-c", "def load():\n" + indent(documented_python(), "    ") + source("kubernetes")],
     "kubernetes-aio": asynchronous("kubernetes.aio"),
     "kr8s": ["-c", source("kr8s")],
 }
@@ -69,7 +69,7 @@ SECOND = "second"
 FOURTH = "fourth"
 
 
-def did_everything(output: str) -> bool:
+def has_completed(output: str) -> bool:
     """Whether a program said all of it up to its second state, in this order; it may have listed more, and warned.
 
     Its watch may have ended since: then the next one has shown the second state anew.

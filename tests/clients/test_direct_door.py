@@ -8,23 +8,25 @@ import subprocess
 import pytest
 
 from lab.waiting import wait_until
-from tests.clients.world import RUNS, World, name_of
+from tests.clients.world import CLIENT_METHODS, ClientRuns, run_name
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
 PATIENCE = 300.0
 """Seconds for a client to see that its token was replaced, most a minute: all of them at once, on a busy machine."""
-NAMES = [name_of(client, way) for client, way in RUNS]
-RENEWED = [name_of(client, way) for client, way in RUNS if way.renewed]
+NAMES = [run_name(client, way) for client, way in CLIENT_METHODS]
+RENEWED = [run_name(client, way) for client, way in CLIENT_METHODS if way.can_renew]
 WRITES = {"patch", "create", "update"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_client_gets_lists_writes_and_watches(world: World, name: str) -> None:
+def test_a_client_gets_lists_writes_and_watches(world: ClientRuns, name: str) -> None:
     run = world.runs[name]
-    assert run.began(), run.output()
+    assert run.has_begun(), run.output()
     # The proxy writes its lines a little later than its answers.
-    wait_until(lambda: carried_all(world.carried(run), run.client), f"the proxy to say what it has carried for {name}")
+    wait_until(
+        lambda: carried_all(world.audited_verbs(run), run.client), f"the proxy to say what it has carried for {name}"
+    )
 
 
 def carried_all(verbs: set[str], client: str) -> bool:
@@ -32,7 +34,7 @@ def carried_all(verbs: set[str], client: str) -> bool:
 
 
 @pytest.mark.parametrize("name", RENEWED)
-def test_it_goes_on_after_its_token_was_renewed(renewed: World, name: str) -> None:
+def test_it_goes_on_after_its_token_was_renewed(renewed: ClientRuns, name: str) -> None:
     """Only with the second token it can see what was written after the end of the first, and answer."""
     run = renewed.runs[name]
     try:

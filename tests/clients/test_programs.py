@@ -3,7 +3,7 @@
 import pytest
 
 from lab.client_programs import PINS
-from tests.clients.programs import did_everything, documented_in_java
+from tests.clients.programs import documented_java, has_completed
 
 BEGUN = ["got sown", "listed seed", "watched ADDED first", "watched MODIFIED second"]
 
@@ -18,16 +18,16 @@ BEGUN = ["got sown", "listed seed", "watched ADDED first", "watched MODIFIED sec
     ],
 )
 def test_it_did_everything(lines: list[str]) -> None:
-    assert did_everything("\n".join(lines))
+    assert has_completed("\n".join(lines))
 
 
 @pytest.mark.parametrize("absent", BEGUN)
 def test_without_one_of_its_lines_it_did_not(absent: str) -> None:
-    assert not did_everything("\n".join(line for line in BEGUN if line != absent))
+    assert not has_completed("\n".join(line for line in BEGUN if line != absent))
 
 
 def test_the_official_java_client_is_told_of_the_proxy_as_documented() -> None:
     program = (PINS / "java/src/main/java/WithOfficial.java").read_text()
-    which, what = documented_in_java().split("\n", 1)
+    which, what = documented_java().split("\n", 1)
     assert which == 'Path file = Path.of("/connector/https.proxy");'
     assert " ".join(what.split()) in " ".join(program.split())

@@ -27,8 +27,8 @@ from lab.programs import CLIENTS, OPERATOR, ensure_programs
 from lab.waiting import wait_until
 from tests.clients.programs import PYTHON as PROXIED
 from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_login, documented_plugin
-from tests.cluster.kube.installed import AUDIENCE, connector, group, may_use, secret
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.kube.installed import AUDIENCE, connector, grant_use, group_subject, secret
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 NAMESPACE = "clients"
 """Of the Connector, of its callers, and where they work on the target, which is the same cluster."""
@@ -50,29 +50,29 @@ exec "$@"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class AccessMethod:
     """How a client is told where its cluster is."""
 
     name: str
     file: str | None = None
     """Of the volume, for KUBECONFIG."""
-    renewed: bool = True
+    can_renew: bool = True
     """Whether the client can go on with another token."""
 
 
-IN_CLUSTER = Way(name="in-cluster")
-DIRECT = Way(name="kubeconfig-direct", file="kubeconfig-direct")
-WITH_TOKEN = Way(name="kubeconfig with the token in it", file="kubeconfig-with-token")
+IN_CLUSTER = AccessMethod(name="in-cluster")
+DIRECT = AccessMethod(name="kubeconfig-direct", file="kubeconfig-direct")
+WITH_TOKEN = AccessMethod(name="kubeconfig with the token in it", file="kubeconfig-with-token")
 """As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries that know no tokenFile."""
-WITH_PLUGIN = Way(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
+WITH_PLUGIN = AccessMethod(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
 """As docs/clients.md has it for the same."""
-CLUSTER_SECRET = Way(name="cluster Secret")
-KUBECONFIG_SECRET = Way(name="kubeconfig in a Secret")
-BY_PROXY = Way(name="https proxy-url", file="kubeconfig", renewed=False)
+CLUSTER_SECRET = AccessMethod(name="cluster Secret")
+KUBECONFIG_SECRET = AccessMethod(name="kubeconfig in a Secret")
+VIA_PROXY_URL = AccessMethod(name="https proxy-url", file="kubeconfig", can_renew=False)
 """As with the setting proxy-tls; the token is in the URL."""
-BY_CODE = Way(name="proxy by code", file="kubeconfig-http")
+VIA_CODE = AccessMethod(name="proxy by code", file="kubeconfig-http")
 """As without that setting; the program itself reads who it is to the proxy, as docs/clients.md has it."""
-BY_ENVIRONMENT = Way(name="proxy of the environment", file="kubeconfig-http", renewed=False)
+VIA_ENVIRONMENT = AccessMethod(name="proxy of the environment", file="kubeconfig-http", can_renew=False)
 """The same with `.env`."""
 LOGIN = "https.proxy"
 """File of the volume."""
@@ -81,7 +81,7 @@ TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE", "lightku
 """What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
 
 
-def serve_itself(plane: ControlPlane) -> None:
+def create_connector(plane: ControlPlane) -> None:
     """The Connector, with a token that may do everything in its namespace, which is there, and who may use it."""
     plane.create_service_account(NAMESPACE, "target")
     all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:target")
@@ -90,7 +90,7 @@ def serve_itself(plane: ControlPlane) -> None:
     token = plane.issue_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
     credential = secret("k8s-secret", token=token, ca_crt=plane.ca_pem)
     plane.api.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
-    may_use(plane, NAMESPACE, subject=group(f"system:serviceaccounts:{NAMESPACE}"))
+    grant_use(plane, NAMESPACE, subject=group_subject(f"system:serviceaccounts:{NAMESPACE}"))
 
 
 def programs() -> dict[str, list[str]]:
@@ -105,8 +105,8 @@ def programs() -> dict[str, list[str]]:
         "fabric8": [*machine, "WithFabric8"],
         "official Java": [*machine, "WithOfficial"],
         "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
-        **{name: [interpreter, *told] for name, told in PYTHON_DIRECT.items()},
-        f"kubernetes by {BY_PROXY.name}": [interpreter, *PROXIED["kubernetes"]],
+        **{name: [interpreter, *arguments] for name, arguments in PYTHON_DIRECT.items()},
+        f"kubernetes by {VIA_PROXY_URL.name}": [interpreter, *PROXIED["kubernetes"]],
     }
 
 
@@ -115,12 +115,12 @@ def operator() -> list[str]:
     return [str(ensure_programs(OPERATOR, ["operator"]) / "operator")]
 
 
-def variables(way: Way, volume: Path, **others: str) -> list[str]:
+def variables(method: AccessMethod, volume: Path, **values: str) -> list[str]:
     """What a playbook is told."""
-    if way is not BY_CODE:
-        return ["-e", json.dumps(others)]
+    if method is not VIA_CODE:
+        return ["-e", json.dumps(values)]
     login = documented_login().replace("NAMESPACE/NAME", str(KEY)).replace("/connector", str(volume))
-    return ["-e", json.dumps({**others, "proxy_headers": {"proxy_basic_auth": login}})]
+    return ["-e", json.dumps({**values, "proxy_headers": {"proxy_basic_auth": login}})]
 
 
 def playbook(name: str) -> list[str]:
@@ -133,7 +133,7 @@ def python() -> Path:
     return ensure_clients(PYTHON) / "venv" / "bin"
 
 
-class View:
+class PodView:
     """Of all programs that have their files in `folder`; the proxy is there, and serves the cluster."""
 
     def __init__(self, plane: ControlPlane, proxy: RunningProxy, folder: Path) -> None:
@@ -154,8 +154,8 @@ class View:
 
     def status(self, token: str) -> int:
         """Of a request at the direct door."""
-        context = ssl.create_default_context(cadata=self._proxy.ca().decode())
-        connection = http.client.HTTPSConnection("127.0.0.1", self._proxy.port, context=context, timeout=PATIENCE)
+        context = ssl.create_default_context(cadata=self._proxy.ca_pem().decode())
+        connection = http.client.HTTPSConnection("127.0.0.1", self._proxy.port, context=context, timeout=WAIT_TIMEOUT)
         try:
             path = f"/connectors/{KEY}/api/v1/namespaces/{NAMESPACE}/configmaps/seed"
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
@@ -168,7 +168,7 @@ class View:
             key=KEY,
             address=self._connector.address,
             proxy=f"https://{SERVICE}:{self._proxy.port}",
-            ca=self._proxy.ca(),
+            ca=self._proxy.ca_pem(),
             token=token,
         )
 
@@ -179,45 +179,45 @@ class View:
             **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
             str(WITH_TOKEN.file): to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=True))).encode(),
             str(WITH_PLUGIN.file): self._with_plugin(volume).encode(),
-            **self._by_plain_proxy(entry),
+            **self._plain_proxy_files(entry),
         }
         atomic_writer.write(volume, files, Owner(gid=None))
 
-    def _by_plain_proxy(self, entry: KubeconfigEntry) -> dict[str, bytes]:
+    def _plain_proxy_files(self, entry: KubeconfigEntry) -> dict[str, bytes]:
         """A kubeconfig that names the proxy by http: the same port takes both."""
         plain = replace(entry, proxy=entry.proxy.replace("https://", "http://"))
-        return {str(BY_CODE.file): render_kubeconfig([plain]).encode()}
+        return {str(VIA_CODE.file): render_kubeconfig([plain]).encode()}
 
     def _with_plugin(self, volume: Path) -> str:
         places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}
-        found = documented_plugin()
+        document = documented_plugin()
         for written, here in places.items():
-            assert written in found
-            found = found.replace(written, here)
-        return found
+            assert written in document
+            document = document.replace(written, here)
+        return document
 
-    def command(self, way: Way, volume: Path, program: Sequence[str]) -> list[str]:
+    def command(self, method: AccessMethod, volume: Path, program: Sequence[str]) -> list[str]:
         mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
-        account = str(volume) if way is IN_CLUSTER else ""
+        account = str(volume) if method is IN_CLUSTER else ""
         pod = ["unshare", *mapped, "--mount", "--", "sh", "-euc", POD, str(self._hosts), account]
         # lightkube looks for a tokenFile where it runs, and not beside the kubeconfig.
         return [*pod, "env", f"--chdir={volume}", *program]
 
-    def environment(self, client: str, way: Way, home: Path) -> dict[str, str]:
+    def environment(self, client: str, method: AccessMethod, home: Path) -> dict[str, str]:
         """Of a program whose volume is `home`'s and written; `client` knows of none that only some clients need."""
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
-        if way is IN_CLUSTER:
+        if method is IN_CLUSTER:
             environment |= {"KUBERNETES_SERVICE_HOST": ALIAS, "KUBERNETES_SERVICE_PORT": str(self._proxy.port)}
-        elif way.file:
-            environment |= {"KUBECONFIG": str(home / "volume" / way.file)}
-        if way is BY_PROXY and client in TRUST:
+        elif method.file:
+            environment |= {"KUBECONFIG": str(home / "volume" / method.file)}
+        if method is VIA_PROXY_URL and client in TRUST:
             environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
-        if way is BY_PROXY and client == "lightkube":
+        if method is VIA_PROXY_URL and client == "lightkube":
             # Of the proxy it knows by `.env` alone.
             environment |= {"https_proxy": (home / "volume" / LOGIN).read_text()}
-        if way is BY_CODE:
+        if method is VIA_CODE:
             environment |= {"LOGIN_TO_PROXY": str(home / "volume" / LOGIN)}
-        if way is BY_ENVIRONMENT:
+        if method is VIA_ENVIRONMENT:
             url = (home / "volume" / LOGIN).read_text().replace("https://", "http://")
             environment |= {"HTTPS_PROXY": url, "https_proxy": url}
         if client == "fabric8":
@@ -226,6 +226,6 @@ class View:
         if client == "ansible":
             collections = python().parents[1]
             environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
-            if way.file:
+            if method.file:
                 environment |= {"K8S_AUTH_KUBECONFIG": environment["KUBECONFIG"]}
         return environment

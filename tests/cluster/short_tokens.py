@@ -11,28 +11,28 @@ import jwt
 from aiohttp import web
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.front import Front
+from tests.cluster.kube.front import FrontProxy
 
 LEEWAY: Final = 60
 """Seconds for which an API server takes a token after its end (go-jose's DefaultLeeway): these end so much earlier."""
 
 
 @dataclass(frozen=True, slots=True)
-class Minted:
+class IssuedToken:
     token: str
     id: str
-    ends: float
+    expires_at: float
     """Unix seconds, from which on the API server does not accept it any more."""
 
 
-class ShortTokens(Front):
+class ShortTokens(FrontProxy):
     """`minted` has what was granted, by the minted account's name."""
 
     def __init__(self, plane: ControlPlane, seconds: int) -> None:
         super().__init__(plane)
         self._key = plane.service_account_key.read_text()
         self._seconds = seconds
-        self.minted: dict[str, list[Minted]] = {}
+        self.issued: dict[str, list[IssuedToken]] = {}
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path.split("/")
@@ -48,9 +48,9 @@ class ShortTokens(Front):
 
     def _shorten(self, account: str, token: str) -> dict[str, Any]:
         claims = jwt.decode(token, options={"verify_signature": False})
-        ends = claims["iat"] + self._seconds
-        for name, value in (("iat", claims["iat"]), ("nbf", claims["iat"]), ("exp", ends)):
+        expires_at = claims["iat"] + self._seconds
+        for name, value in (("iat", claims["iat"]), ("nbf", claims["iat"]), ("exp", expires_at)):
             claims[name] = value - LEEWAY
-        made = Minted(jwt.encode(claims, self._key, algorithm="RS256"), claims["jti"], ends)
-        self.minted.setdefault(account, []).append(made)
-        return {"token": made.token}
+        issued = IssuedToken(jwt.encode(claims, self._key, algorithm="RS256"), claims["jti"], expires_at)
+        self.issued.setdefault(account, []).append(issued)
+        return {"token": issued.token}

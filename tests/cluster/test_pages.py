@@ -69,13 +69,13 @@ def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         (folder / "target.kubeconfig").write_bytes(plane.kubeconfig.read_bytes())
         (folder / "deploy").symlink_to(ROOT / "deploy")
-        made = Shop(plane=plane, folder=folder)
+        prepared = Shop(plane=plane, folder=folder)
         for block in quickstart():
-            made.run(block)
+            prepared.run(block)
         # Nobody aggregates `view` here: that is the controller manager's.
         kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
         kubectl("create", "clusterrolebinding", "looks", "--clusterrole=looks", "--serviceaccount=default:deployer")
-        yield made
+        yield prepared
 
 
 @contextmanager
@@ -112,17 +112,19 @@ def without_waiting(blocks: list[str]) -> list[str]:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
-    assert found
-    return found
+    code_blocks: list[str] = re.findall(
+        rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert code_blocks
+    return code_blocks
 
 
 def token(shop: Shop) -> str:
     secret = shop.plane.kubectl.json("get", "secret", "target-token", namespace="team-a")
     assert {"token", "ca.crt"} == set(secret["data"])
     assert secret["metadata"]["annotations"]["connectors.alauda.io/address"] == shop.plane.url
-    found: str = secret["data"]["token"]
-    return found
+    decoded: str = secret["data"]["token"]
+    return decoded
 
 
 def test_the_target_lets_the_lent_account_act_for_that_pipeline_alone(shop: Shop) -> None:
@@ -182,9 +184,9 @@ def ci(shop: Shop) -> Shop:
 
 
 def test_the_pipelines_account_may_use_the_connector(ci: Shop) -> None:
-    asked = ("auth", "can-i", "use", "connectors.connectors.alauda.io/target", "--subresource=proxy")
+    can_i = ("auth", "can-i", "use", "connectors.connectors.alauda.io/target", "--subresource=proxy")
     caller = "system:serviceaccount:ci:pipeline"
-    assert ci.plane.kubectl(*asked, "--as", caller, namespace="team-a").strip() == "yes"
+    assert ci.plane.kubectl(*can_i, "--as", caller, namespace="team-a").strip() == "yes"
 
 
 def of_gitlab() -> dict[str, Any]:
@@ -209,13 +211,13 @@ def of_gitlab() -> dict[str, Any]:
 
 
 def of_jenkins() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[0])["spec"]
-    return found
+    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[0])["spec"]
+    return spec
 
 
 def of_github() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[1])["template"]["spec"]
-    return found
+    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[1])["template"]["spec"]
+    return spec
 
 
 @pytest.mark.parametrize("make", [of_gitlab, of_jenkins, of_github], ids=["GitLab", "Jenkins", "GitHub"])
@@ -263,9 +265,9 @@ def test_a_proxy_of_ones_own_shows_the_ca_that_its_kubeconfig_trusts(published: 
     line = shlex.split(start.replace("8081", str(web.number)))
     line[0] = str(Path(sys.executable).with_name(line[0]))
     line[3:3] = ["--listen", f"127.0.0.1:{port.number}", "--confdir", str(published.folder / "own")]
-    rest = ["--set", f"connector_admin=127.0.0.1:{admin.number}", "--set", "web_open_browser=false"]
+    options = ["--set", f"connector_admin=127.0.0.1:{admin.number}", "--set", "web_open_browser=false"]
     environment = {"KUBECONFIG": str(published.plane.kubeconfig)}
-    process = Process([*line, *rest], log=published.folder / "own.log", environment=environment)
+    process = Process([*line, *options], log=published.folder / "own.log", environment=environment)
     process.start()
     try:
         process.wait_until(lambda: published_by(port.number) != "", timeout=60)
@@ -281,8 +283,8 @@ def published_by(port: int) -> str:
     """The CA that a proxy says it has; empty while it has none."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/ca.crt", timeout=10) as answer:
-            found: str = answer.read().decode()
-            return found
+            page: str = answer.read().decode()
+            return page
     except OSError:
         return ""
 
@@ -391,11 +393,11 @@ def theirs(private_control_plane: ControlPlane, tmp_path: Path) -> Shop:
 
 
 def test_a_migration_takes_the_other_products_place_and_loses_no_connector(theirs: Shop) -> None:
-    said = [theirs.run(block) for block in shell_blocks("migration.md")]
+    outputs = [theirs.run(block) for block in shell_blocks("migration.md")]
     kubectl = theirs.plane.kubectl
-    assert said[1].split() == ["1", "k8s"]
-    assert said[3].split() == ["ValidatingWebhookConfiguration/theirs"]
-    assert ["team-b", "c-target"] in [each.split() for each in said[5].splitlines()]
+    assert outputs[1].split() == ["1", "k8s"]
+    assert outputs[3].split() == ["ValidatingWebhookConfiguration/theirs"]
+    assert ["team-b", "c-target"] in [each.split() for each in outputs[5].splitlines()]
     proxy = kubectl.json("get", "deployment", "connectors-proxy", namespace="connectors-system")
     assert "theirs" not in str(proxy["spec"]["selector"])
     assert kubectl.json("get", "csidriver", "connectors-csi")["spec"]["volumeLifecycleModes"] == ["Ephemeral"]
@@ -428,8 +430,8 @@ def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: 
         "TOKEN": shop.plane.issue_token("default", "deployer"),
         "CA": shop.plane.ca_pem,
     }
-    install, path, *rest = set_up.splitlines(keepends=True)
-    here.run(f"cd {ROOT}\n{install}{path}cd - >/dev/null\n{''.join(rest)}", **values)
+    install, path, *commands = set_up.splitlines(keepends=True)
+    here.run(f"cd {ROOT}\n{install}{path}cd - >/dev/null\n{''.join(commands)}", **values)
     manifests = yaml.safe_load_all((tmp_path / "connectors" / "k8s-connector.yaml").read_text())
     assert {each["metadata"]["name"] for each in manifests} == {"k8s-secret", "k8s-connector"}
     moved = f"{start.strip()} --listen 127.0.0.1:{port.number} -- --set connector_admin=127.0.0.1:{admin.number}"

@@ -85,7 +85,7 @@ class Waiting(csi_pb2_grpc.NodeServicer):
 async def test_a_driver_with_as_many_calls_as_it_takes_is_healthy(
     sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CALLS_MAX", 1)
+    monkeypatch.setattr(server, "MAX_CALLS", 1)
     endpoint, registration, node = sockets / "csi.sock", sockets / "reg.sock", Waiting()
     async with (
         serve(registration),

@@ -125,7 +125,7 @@ async def test_one_that_cannot_be_read_holds_no_other_up(server: FakeApiServer) 
 async def test_its_number_is_bounded_and_the_one_that_was_used_last_stays(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(named, "MAX_NAMED", 2)
+    monkeypatch.setattr(named, "MAX_ENTRIES", 2)
     taken: Taken = {}
     absent = ObjectKey("team-a", "absent")
     async with following(server, taken) as found:

@@ -276,7 +276,7 @@ async def test_an_error_of_ours_is_a_failure_and_names_nothing(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError(HELD)
 
-    monkeypatch.setattr(subject, "parse_grant", broken)
+    monkeypatch.setattr(subject, "parse_token_response", broken)
     failed = await world.failure()
     assert failed.message == "the request for a token failed"
     assert HELD not in caplog.text

@@ -24,18 +24,18 @@ def test_every_reason_of_a_denial_is_there_with_its_statuses() -> None:
 
 
 def test_every_status_of_a_refusal_is_among_the_answers() -> None:
-    on_connect, _, rest = (REFERENCE / "answers.md").read_text().partition("**Inside the tunnel**")
-    inside, _, rest = rest.partition("**At the direct door**")
-    direct, _, itself = rest.partition("**The proxy itself**")
+    on_connect, _, remainder = (REFERENCE / "answers.md").read_text().partition("**Inside the tunnel**")
+    inside, _, remainder = remainder.partition("**At the direct door**")
+    direct, _, itself = remainder.partition("**The proxy itself**")
     possible = {deny.status for deny in every_denial()}
-    assert answered(on_connect) == possible - {401, 404, 421, 502, 504}
-    assert answered(inside) == possible - {404, 407, 421}
+    assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504}
+    assert documented_statuses(inside) == possible - {404, 407, 421}
     # Besides those of a tunnel.
-    assert answered(direct) == {401, 403, 404, 421}
+    assert documented_statuses(direct) == {401, 403, 404, 421}
     assert "404" in itself
 
 
-def answered(text: str) -> set[int]:
+def documented_statuses(text: str) -> set[int]:
     return {number for line in text.splitlines() if line.startswith("| ") for number in statuses(line.split(" | ")[-1])}
 
 

@@ -62,12 +62,12 @@ def test_the_readmes_connector_is_the_one_that_init_writes() -> None:
 @pytest.mark.slow
 def test_what_the_readme_has_made_is_not_committed(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
-    made = ["team.kubeconfig", "context.token", "connectors/k8s-connector.yaml"]
+    files = ["team.kubeconfig", "context.token", "connectors/k8s-connector.yaml"]
     subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=60)
     ignored = subprocess.run(
-        ["git", "-C", tmp_path, "check-ignore", *made], capture_output=True, text=True, timeout=60, check=False
+        ["git", "-C", tmp_path, "check-ignore", *files], capture_output=True, text=True, timeout=60, check=False
     )
-    assert ignored.stdout.split() == made
+    assert ignored.stdout.split() == files
 
 
 @pytest.mark.parametrize("page", EXECUTED)

@@ -45,9 +45,9 @@ def test_no_line_is_wider_than_the_terminal() -> None:
 def test_the_readme_shows_the_demo_of_now() -> None:
     assert f"]({PICTURE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
     drawn = [text for kind, text in texts(PICTURE.read_text()) if kind == "step"]
-    said = re.findall(r'say\(\s*"([4-7]\. [^"]+)"', (ROOT / "scripts" / "demo.py").read_text())
-    assert len(said) == 4
-    assert " ".join(" ".join(drawn).split()) == " ".join(" ".join(said).split())
+    steps = re.findall(r'say\(\s*"([4-7]\. [^"]+)"', (ROOT / "scripts" / "demo.py").read_text())
+    assert len(steps) == 4
+    assert " ".join(" ".join(drawn).split()) == " ".join(" ".join(steps).split())
 
 
 @pytest.mark.parametrize("word", ["eyJ", "/tmp/", "/work", "/root"])

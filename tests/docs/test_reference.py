@@ -34,7 +34,7 @@ from connectorctl.cli import ROOT as ROOT_COMMAND
 from connectorctl.man import EXIT_CODES
 from tests.docs.pages import DOCS, REFERENCE, ROOT, names, rows, section
 
-REASONED = (
+REASON_SOURCES = (
     *(
         ROOT / "connector_store/domain" / name
         for name in ("status/conditions.py", "objects/manifest.py", "objects/resolve.py")
@@ -110,17 +110,17 @@ def test_every_reason_of_a_condition_is_there() -> None:
 
 def _reasons() -> set[str]:
     """What the source gives for one: `reason=`, a variable of that name, or the second argument of `_unusable`."""
-    found: set[str] = set()
-    for file in REASONED:
+    reasons: set[str] = set()
+    for file in REASON_SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.keyword(arg="reason", value=ast.Constant(value=str() as reason)):
-                    found.add(reason)
+                    reasons.add(reason)
                 case ast.Assign(targets=[ast.Name(id="reason")], value=ast.Constant(value=str() as reason)):
-                    found.add(reason)
+                    reasons.add(reason)
                 case ast.Call(func=ast.Name(id="_unusable"), args=[_, ast.Constant(value=str() as reason), *_]):
-                    found.add(reason)
-    return found
+                    reasons.add(reason)
+    return reasons
 
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
@@ -182,14 +182,14 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages
         for target in re.findall(r"\]\(([^):]+)\)", page.read_text())
-        if not _is_there(page, *target.partition("#")[::2])
+        if not _exists(page, *target.partition("#")[::2])
     ]
     assert broken == []
 
 
-def _is_there(page: Path, target: str, anchor: str) -> bool:
-    found = page.parent / target if target else page
-    return found.exists() and (not anchor or anchor in _anchors(found))
+def _exists(page: Path, target: str, anchor: str) -> bool:
+    file = page.parent / target if target else page
+    return file.exists() and (not anchor or anchor in _anchors(file))
 
 
 def _anchors(page: Path) -> set[str]:
@@ -226,9 +226,9 @@ def test_every_variable_of_connectorctl_is_there() -> None:
 
 
 def _command(name: str) -> click.Command:
-    found = ROOT_COMMAND.get_command(click.Context(ROOT_COMMAND), name)
-    assert found is not None
-    return found
+    command = ROOT_COMMAND.get_command(click.Context(ROOT_COMMAND), name)
+    assert command is not None
+    return command
 
 
 def _flags_of(command: str) -> set[str]:

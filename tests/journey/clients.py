@@ -30,7 +30,7 @@ def write_clients(archive: Path, scratch: Path) -> None:
     shutil.copytree(CHART, scratch / "chart")
     lock = (ROOT / "requirements.lock").read_text()
     present: set[str] = {canonicalize_name(name) for name in re.findall(r"^(\S+)==", lock, re.MULTILINE)}
-    for name in sorted(_needed("kr8s", present)):
+    for name in sorted(_missing_distributions("kr8s", present)):
         _copy_package(name, scratch / "packages")
     # The product's image has of it what reads a kubeconfig, and none of its API.
     _copy_package("kubernetes", scratch / "packages")
@@ -53,14 +53,14 @@ def client_pod(name: str, image: str, command: list[str], *, account: str = "def
     return pod
 
 
-def _needed(name: str, present: set[str]) -> set[str]:
+def _missing_distributions(name: str, present: set[str]) -> set[str]:
     """The distribution and what it requires, without what is in the image already."""
     if name in present:
         return set()
     needed = {name}
     for each in map(Requirement, distribution(name).requires or []):
         if each.marker is None or each.marker.evaluate({"extra": ""}):
-            needed |= _needed(canonicalize_name(each.name), present | needed)
+            needed |= _missing_distributions(canonicalize_name(each.name), present | needed)
     return needed
 
 

@@ -20,9 +20,9 @@ def product(product_image: str, node: Node, tmp_path_factory: pytest.TempPathFac
     try:
         target.start()
         product = Product(node, target, tmp_path_factory.mktemp("journey") / "repository")
-        product.bring_kubectl_image()
+        product.tag_kubectl_image()
         yield product
-        if product.installed():
+        if product.is_installed():
             product.shell(["kubectl delete --ignore-not-found -k deploy/uninstall"])
     finally:
         target.close()

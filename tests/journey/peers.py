@@ -28,19 +28,19 @@ class Peer:
 
 def start_peers(worker: Worker, prefix: str) -> dict[str, Peer]:
     """Protocol -> its peer, in a pod whose name begins with `prefix`."""
-    found = {
+    peers = {
         "a WebSocket": Peer(pod=f"{prefix}-websocket", websockets=True),
         "SPDY": Peer(pod=f"{prefix}-spdy", websockets=False),
     }
     product = worker.product
-    for each in found.values():
+    for each in peers.values():
         product.kubectl("run", each.pod, f"--image={product.node.box_image}", namespace=NAMESPACE)
-    for each in found.values():
+    for each in peers.values():
         product.node.wait_for_pod(each.pod, NAMESPACE)
-    return found
+    return peers
 
 
-def begun(worker: Worker, peer: Peer, subresource: str) -> set[tuple[str, int]]:
+def audited_streams(worker: Worker, peer: Peer, subresource: str) -> set[tuple[str, int]]:
     """Verb and status of each stream to the peer, by the proxies' audit: one that kubectl fell back from counts too."""
     return eventually(
         lambda: {

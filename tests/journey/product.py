@@ -62,7 +62,7 @@ class Product:
             (folder / name).symlink_to(ROOT / name)
         shutil.copy(self.target.kubeconfig, folder / "target.kubeconfig")
 
-    def bring_kubectl_image(self) -> None:
+    def tag_kubectl_image(self) -> None:
         tagged = self.node.ctr("images", "tag", "--force", self.node.box_image, KUBECTL_IMAGE)
         assert tagged.returncode == 0, tagged.stderr
 
@@ -104,5 +104,5 @@ class Product:
             if line.startswith("{") and '"event":' in line
         ]
 
-    def installed(self) -> bool:
+    def is_installed(self) -> bool:
         return self.kubectl.run("get", "csidriver", "connectors-csi").returncode == 0

@@ -13,9 +13,9 @@ from lab.process import Process
 from tests.journey.product import NAMESPACES, SYSTEM, Product
 from tests.monitoring.questions import MONITORING
 
-DOORS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9091}
+PROGRAMS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9091}
 """Pods by app.kubernetes.io/name, and their admin port."""
-EVERY = "1s"
+INTERVAL = "1s"
 START_TIMEOUT = 60.0
 
 
@@ -25,7 +25,7 @@ class Prometheus:
         self._port = Port()
         address = f"127.0.0.1:{self._port.number}"
         self.url = f"http://{address}"
-        (folder / "rules.yaml").write_text(_often((MONITORING / "rules.yaml").read_text()))
+        (folder / "rules.yaml").write_text(_with_short_interval((MONITORING / "rules.yaml").read_text()))
         (folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration()))
         self.process = Process(
             [
@@ -45,10 +45,10 @@ class Prometheus:
         self.process.start()
         self.process.wait_until(self._ready, timeout=START_TIMEOUT)
 
-    def ask(self, expression: str) -> list[dict[str, Any]]:
+    def query(self, expression: str) -> list[dict[str, Any]]:
         """The instant vector; $__rate_interval is what Grafana would put there."""
-        query = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
-        result: list[dict[str, Any]] = self._get(f"/api/v1/query?{query}")["data"]["result"]
+        parameters = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
+        result: list[dict[str, Any]] = self._get(f"/api/v1/query?{parameters}")["data"]["result"]
         return result
 
     def unhealthy_rules(self) -> list[str]:
@@ -74,7 +74,7 @@ class Prometheus:
     def _configuration(self) -> dict[str, Any]:
         kubectl = self._product.kubectl
         jobs = []
-        for name, port in DOORS.items():
+        for name, port in PROGRAMS.items():
             namespace = SYSTEM if name != "connectors-csi" else NAMESPACES[1]
             selector = f"app.kubernetes.io/name={name}"
             addresses = kubectl(
@@ -84,15 +84,15 @@ class Prometheus:
             targets = [f"{each}:{port}" for each in addresses]
             jobs.append({"job_name": name, "honor_labels": True, "static_configs": [{"targets": targets}]})
         return {
-            "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
+            "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
             "rule_files": ["rules.yaml"],
             "scrape_configs": jobs,
         }
 
 
-def _often(rules: str) -> str:
+def _with_short_interval(rules: str) -> str:
     """The same rules, evaluated as often as is scraped."""
     text = yaml.safe_load(rules)
     for group in text["groups"]:
-        group["interval"] = EVERY
+        group["interval"] = INTERVAL
     return yaml.safe_dump(text)

@@ -13,7 +13,7 @@ PROXIES = "app.kubernetes.io/name=connectors-proxy"
 PORT = 8080
 WATCHES = 20
 EXECS = 2
-PATIENCE = 180.0
+WAIT_TIMEOUT = 180.0
 """Seconds that a test waits for what must happen, on a busy machine."""
 
 # Of a raw answer that breaks off kubectl says so, and exits with 1; of another watch it would say nothing.
@@ -40,55 +40,70 @@ done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class FinishedCommand:
     """How one came to its end, by its own kubectl. Times are whole unix seconds."""
 
     name: str
     code: int
-    at: int
-    last: str
+    finished_at: int
+    last_line: str
     """Last line that it gave, cut to 40 characters."""
     error: str
 
 
-class Streams:
+class WorkerCommands:
     """WATCHES watches and EXECS execs; an exec prints the time each second."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._product = worker.product
 
-    def begin(self) -> dict[str, int]:
+    def start(self) -> dict[str, int]:
         """Returns when all have begun: name of a proxy's pod -> number of streams that it carries."""
         self._worker.shell(_BEGIN)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_TIMEOUT
         while True:
-            held = {pod: self._carried(pod) for pod in running_proxies(self._product)}
-            if sum(watches for watches, _ in held.values()) == WATCHES and sum(e for _, e in held.values()) == EXECS:
-                return {pod: sum(counts) for pod, counts in held.items()}
-            assert time.monotonic() < deadline, f"{held}\n{self.ended()}\n{self._product.state()}"
+            live_counts = {pod: self._live_connection_counts(pod) for pod in running_proxies(self._product)}
+            if (
+                sum(watches for watches, _ in live_counts.values()) == WATCHES
+                and sum(e for _, e in live_counts.values()) == EXECS
+            ):
+                return {pod: sum(counts) for pod, counts in live_counts.items()}
+            assert time.monotonic() < deadline, f"{live_counts}\n{self.finished()}\n{self._product.state()}"
             time.sleep(0.5)
 
-    def ended(self) -> list[Ended]:
-        found: list[Ended] = []
+    def finished(self) -> list[FinishedCommand]:
+        commands: list[FinishedCommand] = []
         for line in self._worker.shell(_SHOW).splitlines():
             if line.startswith("  "):
-                last = found.pop()
-                found.append(Ended(name=last.name, code=last.code, at=last.at, last=last.last, error=last.error + line))
+                last = commands.pop()
+                commands.append(
+                    FinishedCommand(
+                        name=last.name,
+                        code=last.code,
+                        finished_at=last.finished_at,
+                        last_line=last.last_line,
+                        error=last.error + line,
+                    )
+                )
             else:
                 name, code, at, last_line = f"{line} ".split(" ", 3)
-                found.append(Ended(name=name, code=int(code), at=int(at), last=last_line.strip(), error=""))
-        return found
+                commands.append(
+                    FinishedCommand(
+                        name=name, code=int(code), finished_at=int(at), last_line=last_line.strip(), error=""
+                    )
+                )
+        return commands
 
-    def wait_for_the_end(self) -> list[Ended]:
+    def wait_until_finished(self) -> list[FinishedCommand]:
         """Of all of them."""
-        deadline = time.monotonic() + PATIENCE
-        while len(found := self.ended()) < WATCHES + EXECS:
-            assert time.monotonic() < deadline, f"{found}\n{self._product.state()}"
+        deadline = time.monotonic() + WAIT_TIMEOUT
+        while len(commands := self.finished()) < WATCHES + EXECS:
+            assert time.monotonic() < deadline, f"{commands}\n{self._product.state()}"
             time.sleep(1)
-        return found
+        return commands
 
-    def _carried(self, pod: str) -> tuple[int, int]:
+    def _live_connection_counts(self, pod: str) -> tuple[int, int]:
         metrics = self._product.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:9091/proxy/metrics")
         line = re.compile(rf'connector_streams_active{{connector="{NAMESPACE}/[^"]*",kind="(\w+)"}} (\d+)')
         active = {kind: int(number) for kind, number in line.findall(metrics)}
@@ -104,13 +119,13 @@ def running_proxies(product: Product) -> dict[str, str]:
 
 def wait_until_closed(product: Product, address: str) -> None:
     """Returns when the proxy there takes no new connections."""
-    deadline = time.monotonic() + PATIENCE
-    while accepts(address):
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while accepts_connections(address):
         assert time.monotonic() < deadline, product.state()
         time.sleep(0.5)
 
 
-def accepts(address: str) -> bool:
+def accepts_connections(address: str) -> bool:
     try:
         socket.create_connection((address, PORT), timeout=5).close()
     except OSError:
@@ -121,7 +136,7 @@ def accepts(address: str) -> bool:
 def stopped_at(product: Product, pod: str) -> float:
     """When kubelet sent SIGTERM, a second early at most: unix seconds."""
     chosen = f"involvedObject.name={pod},reason=Killing"
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_TIMEOUT
     while not (events := product.kubectl.json("get", "events", "--field-selector", chosen, namespace=SYSTEM)["items"]):
         assert time.monotonic() < deadline, product.state()
         time.sleep(1)

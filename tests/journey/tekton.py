@@ -70,19 +70,19 @@ def uninstall(product: Product) -> None:
 
 
 def files(config: Path, part: str) -> list[Path]:
-    found = sorted(config.glob(part))
-    return [path for each in found for path in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
+    paths = sorted(config.glob(part))
+    return [path for each in paths for path in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
 
 
 def documents(path: Path, shell: str) -> list[dict[str, Any]]:
     """With our images in place of those that ko would build."""
     text = path.read_text().replace("ko://github.com/tektoncd/pipeline/cmd/entrypoint", IMAGE)
-    found = [each for each in yaml.safe_load_all(text) if each]
-    for each in found:
+    objects = [each for each in yaml.safe_load_all(text) if each]
+    for each in objects:
         if each["kind"] == "Deployment":
             [container] = each["spec"]["template"]["spec"]["containers"]
             container |= {"image": IMAGE, "command": [f"/ko-app/{PROGRAMS[container['name']]}"]}
             arguments = container.get("args", [])
             if "-shell-image" in arguments:
                 arguments[arguments.index("-shell-image") + 1] = shell
-    return found
+    return objects

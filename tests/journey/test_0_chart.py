@@ -14,24 +14,24 @@ NAMESPACE = "connectors-system"
 
 @pytest.fixture(scope="module")
 def blocks() -> list[str]:
-    found = shell_blocks("helm.md")
-    assert len(found) == 4
-    return found
+    all_blocks = shell_blocks("helm.md")
+    assert len(all_blocks) == 4
+    return all_blocks
 
 
 @pytest.fixture(scope="module")
 def released(product: Product, blocks: list[str]) -> Iterator[str]:
     """What the quick start's Job has written, after an installation by Helm; at the end the node is as it was."""
     product.shell([blocks[INSTALL]])
-    _, *rest = shell_blocks("quickstart.md", before=BY_CALLER)
-    yield product.shell(rest)
+    _, *later_blocks = shell_blocks("quickstart.md", before=BY_CALLER)
+    yield product.shell(later_blocks)
     product.shell(
         ["kubectl delete --ignore-not-found -k deploy/crds", "kubectl delete namespace team-a connectors-system"]
     )
     account = "kubectl --kubeconfig target.kubeconfig delete"
     minter = "serviceaccount/deployer-minter role/deployer-minter rolebinding/deployer-minter secret/deployer-minter"
-    made = f"serviceaccount/deployer {minter} --namespace default --ignore-not-found"
-    product.shell([f"{account} {made}", f"{account} clusterrolebinding deployer"])
+    created = f"serviceaccount/deployer {minter} --namespace default --ignore-not-found"
+    product.shell([f"{account} {created}", f"{account} clusterrolebinding deployer"])
 
 
 def drain(product: Product) -> str:
@@ -79,9 +79,9 @@ def test_a_definition_that_was_changed_is_upgraded_too(product: Product, release
 def test_uninstalling_keeps_definitions_and_connectors(product: Product, released: str, blocks: list[str]) -> None:
     product.kubectl("delete", "jobs", "--all", namespace="team-a")
     product.shell([blocks[UNINSTALL]])
-    assert not product.installed()
+    assert not product.is_installed()
     assert "connector.connectors.alauda.io/target" in product.kubectl(
         "get", "connectors", "-o", "name", namespace="team-a"
     )
-    left = product.kubectl("get", "-k", str(ROOT / "deploy" / "uninstall"), "--ignore-not-found", "-o", "name")
-    assert left.split() == [f"namespace/{NAMESPACE}"]
+    remaining = product.kubectl("get", "-k", str(ROOT / "deploy" / "uninstall"), "--ignore-not-found", "-o", "name")
+    assert remaining.split() == [f"namespace/{NAMESPACE}"]

@@ -63,8 +63,8 @@ def test_in_its_second_half_the_target_decides_by_the_pods_account_and_its_log_h
 ) -> None:
     printed = product.shell(shell_blocks("quickstart.md", after=BY_CALLER))
     assert "configmap/hello created" in printed
-    lent = ("auth", "can-i", "create", "configmaps", "--as=system:serviceaccount:default:deployer")
-    assert product.target.kubectl.run(*lent, namespace="web").stdout.strip() == "no"
+    can_i = ("auth", "can-i", "create", "configmaps", "--as=system:serviceaccount:default:deployer")
+    assert product.target.kubectl.run(*can_i, namespace="web").stdout.strip() == "no"
     lines = product.target.audit_log.read_text().splitlines()
     [event] = [
         each

@@ -8,7 +8,7 @@ from threading import Timer
 
 import pytest
 
-from tests.journey.peers import Peer, begun, start_peers
+from tests.journey.peers import Peer, audited_streams, start_peers
 from tests.journey.worker import NAMESPACE, OTHER, Worker
 
 CONFIG_MAP = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}, "data": {"a": "1"}})
@@ -30,8 +30,8 @@ def test_the_target_sees_the_targets_account(worker: Worker) -> None:
 
 
 def test_the_pod_holds_no_credential_of_the_target(worker: Worker) -> None:
-    held = worker.shell("cat /connector/* /connector/.env; env")
-    assert worker.token not in held
+    contents = worker.shell("cat /connector/* /connector/.env; env")
+    assert worker.token not in contents
     url = worker.product.node.control_plane.url
     direct = worker.run("--kubeconfig=/dev/null", f"--server={url}", "--insecure-skip-tls-verify", "--token",
                         worker.shell("cat /connector/context.token").strip(), "get", "pods")  # fmt: skip
@@ -57,7 +57,7 @@ def test_exec_passes_input_output_and_the_exit_code(worker: Worker, peer: Peer) 
     done = worker.run(*command, stdin="input\n", environment=peer.environment)
     assert (done.returncode, done.stdout) == (7, "input\n")
     assert "error" in done.stderr
-    assert begun(worker, peer, "exec") == {(peer.verb, 101)}
+    assert audited_streams(worker, peer, "exec") == {(peer.verb, 101)}
 
 
 def test_cp_brings_a_file_there_and_back(worker: Worker, peer: Peer) -> None:
@@ -66,7 +66,7 @@ def test_cp_brings_a_file_there_and_back(worker: Worker, peer: Peer) -> None:
         f"k='kubectl -n {NAMESPACE}'; busybox dd if=/dev/urandom of=/tmp/a bs=1000 count=2000 2>/dev/null; "
         f"$k cp /tmp/a {peer.pod}:/tmp/a; $k cp {peer.pod}:/tmp/a /tmp/b; busybox cmp /tmp/a /tmp/b"
     )
-    assert begun(worker, peer, "exec") == {(peer.verb, 101)}
+    assert audited_streams(worker, peer, "exec") == {(peer.verb, 101)}
 
 
 def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
@@ -78,7 +78,7 @@ def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
         "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 30 127.0.0.1 8000; kill $forward; wait $forward || true"
     )
     assert "nobody" in answer
-    assert begun(worker, peer, "portforward") == {(peer.verb, 101)}
+    assert audited_streams(worker, peer, "portforward") == {(peer.verb, 101)}
 
 
 def test_logs_are_followed_to_their_end(worker: Worker) -> None:

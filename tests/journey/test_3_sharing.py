@@ -82,10 +82,10 @@ def test_a_token_is_no_good_for_a_connector_that_its_pod_may_not_use(product: Pr
     assert "Forbidden" in answer
     # What was granted is remembered for connector_recheck, 30 s; then the same answer as for one that is not there.
     deadline = time.monotonic() + 120
-    while (found := ask(product, stranger, "/connector/kubeconfig"))[0] == 0:
+    while (result := ask(product, stranger, "/connector/kubeconfig"))[0] == 0:
         assert time.monotonic() < deadline, "still allowed two minutes after the binding was taken away"
         time.sleep(1)
-    assert found[1].replace("target", "absent") == answer
+    assert result[1].replace("target", "absent") == answer
 
 
 def _event(product: Product, namespace: str) -> str:

@@ -103,16 +103,16 @@ def test_argo_cds_secret_gets_a_token_that_the_direct_door_takes(product: Produc
     [image] = re.findall(r"image: (.*)", text)
     product.kubectl("create", "namespace", space)
     product.kubectl("apply", "-f", "-", namespace=space, stdin=text.replace(image, product.node.box_image))
-    said = re.findall(r"^#   (.*)$", text, re.MULTILINE)
-    product.shell(["\n".join(said)])
+    commands = re.findall(r"^#   (.*)$", text, re.MULTILINE)
+    product.shell(["\n".join(commands)])
     product.kubectl("create", "job", "now", "--from=cronjob/renew-target", namespace=space)
     finished(product, "now", space)
-    held = product.kubectl.json("get", "secret", "cluster-target", namespace=space)["data"]
-    config = json.loads(base64.b64decode(held["config"]))
+    data = product.kubectl.json("get", "secret", "cluster-target", namespace=space)["data"]
+    config = json.loads(base64.b64decode(data["config"]))
     (tmp_path / "ca.crt").write_bytes(base64.b64decode(config["tlsClientConfig"]["caData"]))
-    server = base64.b64decode(held["server"]).decode()
-    told = ["--kubeconfig=/dev/null", f"--server={server}", f"--certificate-authority={tmp_path / 'ca.crt'}"]
-    line = ["kubectl", *told, f"--token={config['bearerToken']}", "get", "namespaces", "-o", "name"]
+    server = base64.b64decode(data["server"]).decode()
+    options = ["--kubeconfig=/dev/null", f"--server={server}", f"--certificate-authority={tmp_path / 'ca.crt'}"]
+    line = ["kubectl", *options, f"--token={config['bearerToken']}", "get", "namespaces", "-o", "name"]
     assert f"namespace/{STAGING}" in product.shell([shlex.join(line)])
 
 

@@ -22,9 +22,9 @@ def minted(product: Product) -> list[dict[str, Any]]:
     bound = (f"--role={minter}", f"--serviceaccount={NAMESPACE}:{minter}")
     kubectl("create", "rolebinding", minter, *bound, namespace=NAMESPACE)
     token = kubectl("create", "token", minter, "--duration=48h", namespace=NAMESPACE).strip()
-    secret, made = connector(MINTED, product.node.control_plane, token)
-    made["spec"]["auth"] = service_account_token_auth(f"{NAMESPACE}/target", secret=MINTED)
-    return [secret, made]
+    secret, manifest = connector(MINTED, product.node.control_plane, token)
+    manifest["spec"]["auth"] = service_account_token_auth(f"{NAMESPACE}/target", secret=MINTED)
+    return [secret, manifest]
 
 
 def certified(product: Product) -> list[dict[str, Any]]:
@@ -32,25 +32,25 @@ def certified(product: Product) -> list[dict[str, Any]]:
     user = USERS[CERTIFIED]
     product.kubectl("create", "rolebinding", user, "--clusterrole=admin", f"--user={user}", namespace=NAMESPACE)
     certificate, key = plane.ca.issue(user, common_name=user)
-    secret, made = connector(CERTIFIED, plane, "")
+    secret, manifest = connector(CERTIFIED, plane, "")
     secret["type"] = "connectors.cpaas.io/client-certificate"
     del secret["stringData"]["token"]
     for name, path in (("tls.crt", certificate), ("tls.key", key)):
         secret["stringData"][name] = path.read_text()
-    made["spec"]["auth"]["name"] = "clientCertificateAuth"
-    return [secret, made]
+    manifest["spec"]["auth"]["name"] = "clientCertificateAuth"
+    return [secret, manifest]
 
 
 @pytest.fixture(scope="module")
 def pods(worker: Worker) -> Product:
     """A pod with a volume of each."""
-    made = worker.product
-    made.api.apply(*minted(made), *certified(made), namespace=NAMESPACE)
-    pods = [worker_pod(made.node.box_image, name, connector_name=name) for name in USERS]
-    made.api.apply(*pods, namespace=NAMESPACE)
+    prepared = worker.product
+    prepared.api.apply(*minted(prepared), *certified(prepared), namespace=NAMESPACE)
+    pods = [worker_pod(prepared.node.box_image, name, connector_name=name) for name in USERS]
+    prepared.api.apply(*pods, namespace=NAMESPACE)
     for name in USERS:
-        made.node.wait_for_pod(name, NAMESPACE)
-    return made
+        prepared.node.wait_for_pod(name, NAMESPACE)
+    return prepared
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -64,5 +64,5 @@ def test_exec_passes_output_and_the_exit_code(pods: Product, name: str, websocke
 
 @pytest.mark.parametrize(("name", "user"), USERS.items())
 def test_the_target_sees_whom_the_kind_says(pods: Product, name: str, user: str) -> None:
-    asked = ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]
-    assert pods.kubectl("exec", name, "--", *asked, namespace=NAMESPACE) == user
+    whoami = ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]
+    assert pods.kubectl("exec", name, "--", *whoami, namespace=NAMESPACE) == user

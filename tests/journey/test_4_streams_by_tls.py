@@ -6,7 +6,7 @@ All that it has is the volume of its pod, and the names of Services are those of
 import pytest
 
 from lab.programs import OLD_KUBECTL, ensure_programs
-from tests.journey.peers import Peer, begun, start_peers
+from tests.journey.peers import Peer, audited_streams, start_peers
 from tests.journey.product import SYSTEM
 from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
 
@@ -60,14 +60,14 @@ def peers(worker: Worker) -> dict[str, Peer]:
     product = worker.product
     pod = worker_pod(product.node.box_image, POD, configuration_names="kubeconfig,kubeconfig-direct")
     product.api.apply(pod, namespace=NAMESPACE)
-    found = start_peers(worker, "by-tls")
+    started = start_peers(worker, "by-tls")
     product.node.wait_for_pod(POD, NAMESPACE)
     old = ensure_programs(OLD_KUBECTL, ("kubectl",)) / "kubectl"
     product.kubectl("cp", str(old), f"{POD}:{OLD}", namespace=NAMESPACE)
-    for each in found.values():
+    for each in started.values():
         served = ("exec", each.pod, "--", "httpd", "-p", "8000", "-h", "/etc")
         product.kubectl(*served, namespace=NAMESPACE)
-    return found
+    return started
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -91,4 +91,4 @@ def test_kubectl_gets_watches_executes_copies_and_forwards(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{worker.product.state()}"
     assert "nobody" in done.stdout
     for subresource in ("exec", "portforward"):
-        assert begun(worker, peer, subresource) == {(peer.verb, 101)}
+        assert audited_streams(worker, peer, subresource) == {(peer.verb, 101)}

@@ -27,8 +27,8 @@ def driver(product: Product) -> dict[str, Any]:
 
     def only() -> dict[str, Any]:
         pods = product.kubectl.json("get", "pods", "-l", f"app.kubernetes.io/name={CSI}", namespace=CSI)["items"]
-        found: dict[str, Any] = pods[0] if len(pods) == 1 else {}
-        return found
+        pod: dict[str, Any] = pods[0] if len(pods) == 1 else {}
+        return pod
 
     return eventually(only)
 

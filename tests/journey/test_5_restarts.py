@@ -8,7 +8,7 @@ import pytest
 
 from addons.server.draining import ACCEPT_SECONDS
 from tests.journey.product import SYSTEM, Product
-from tests.journey.streams import Ended, Streams, running_proxies, stopped_at, wait_until_closed
+from tests.journey.streams import FinishedCommand, WorkerCommands, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod
 
 CLIENT = "client"
@@ -86,28 +86,30 @@ def drain(client: Product) -> int:
 def test_a_rolling_restart_of_the_proxies_fails_no_new_connection_and_lets_streams_end(
     client: Product, worker: Worker, drain: int
 ) -> None:
-    streams = Streams(worker)
-    carried = streams.begin()
-    ended: list[Ended] = []
+    streams = WorkerCommands(worker)
+    carried = streams.start()
+    finished: list[FinishedCommand] = []
 
     def restart() -> None:
         restart_proxies(client)
-        ended.extend(streams.wait_for_the_end())
+        finished.extend(streams.wait_until_finished())
 
     meanwhile(client, restart)
     # A watch is whole: its last chunk has come. An exec is not, and its user is told why.
-    assert [each for each in ended if "watch" in each.name and (each.code, each.error) != (0, "")] == []
-    told = "websocket: close 1001 (going away): the proxy ends"
-    assert [each for each in ended if "exec" in each.name and (each.code != 1 or told not in each.error)] == []
+    assert [each for each in finished if "watch" in each.name and (each.code, each.error) != (0, "")] == []
+    close_message = "websocket: close 1001 (going away): the proxy ends"
+    assert [
+        each for each in finished if "exec" in each.name and (each.code != 1 or close_message not in each.error)
+    ] == []
     # By whom a stream was carried cannot be seen from its end, but how many each proxy carried is known.
     stopped = {pod: stopped_at(client, pod) for pod in carried}
     may_have_ended = 0
     for pod in sorted(carried, key=lambda each: stopped[each]):
-        early = [each for each in ended if each.at < stopped[pod] + ACCEPT_SECONDS + drain]
-        assert len(early) <= may_have_ended, f"{pod} of {carried}, stopped at {stopped}: {ended}"
+        early = [each for each in finished if each.finished_at < stopped[pod] + ACCEPT_SECONDS + drain]
+        assert len(early) <= may_have_ended, f"{pod} of {carried}, stopped at {stopped}: {finished}"
         may_have_ended += carried[pod]
     # What was said after the first proxy had to stop came through.
-    assert [each for each in ended if "exec" in each.name and int(each.last) <= min(stopped.values())] == []
+    assert [each for each in finished if "exec" in each.name and int(each.last_line) <= min(stopped.values())] == []
 
 
 def test_a_restart_of_the_controllers_fails_nothing(client: Product) -> None:

@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from lab.node.csi import eventually, volume_path
-from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
+from tests.clients.programs import PYTHON, SECOND, SEED, has_completed
 from tests.journey import clients
 from tests.journey.product import Product
 from tests.journey.worker import connector
@@ -34,8 +34,8 @@ def running(product: Product, quickstart: str, product_image: str, tmp_path_fact
     prepare(product)
     volume = {"connector_name": "target", "configuration_names": "kubeconfig,kubeconfig-rotating"}
     pods = [
-        clients.client_pod(name, product_image, [clients.PYTHON, *told, "use", NAMESPACE, name, SECOND], **volume)
-        for name, told in PYTHON.items()
+        clients.client_pod(name, product_image, [clients.PYTHON, *arguments, "use", NAMESPACE, name, SECOND], **volume)
+        for name, arguments in PYTHON.items()
     ]
     box = product.node.box_image
     pods += [
@@ -67,12 +67,12 @@ def finished(product: Product, name: str) -> str:
     """The log of a pod that has succeeded."""
 
     def phase() -> str:
-        ended = product.kubectl("get", "pod", name, "-o", "jsonpath={.status.phase}", namespace=NAMESPACE)
-        return ended if ended in ("Succeeded", "Failed") else ""
+        current_phase = product.kubectl("get", "pod", name, "-o", "jsonpath={.status.phase}", namespace=NAMESPACE)
+        return current_phase if current_phase in ("Succeeded", "Failed") else ""
 
-    ended = eventually(phase, timeout=TIMEOUT)
+    final_phase = eventually(phase, timeout=TIMEOUT)
     log = product.kubectl("logs", name, namespace=NAMESPACE)
-    assert ended == "Succeeded", f"{log}\n{product.state()}"
+    assert final_phase == "Succeeded", f"{log}\n{product.state()}"
     return log
 
 
@@ -90,7 +90,7 @@ def verbs(product: Product, pod: str) -> set[str]:
 @pytest.mark.parametrize("name", [*PYTHON, "client-go"])
 def test_a_client_gets_lists_writes_and_watches(running: Product, name: str) -> None:
     log = finished(running, name)
-    assert did_everything(log), log
+    assert has_completed(log), log
     assert {"get", "list", "watch", "patch"} <= verbs(running, name)
 
 

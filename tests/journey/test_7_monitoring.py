@@ -9,22 +9,22 @@ import pytest
 from lab.node.csi import eventually
 from tests.journey.prometheus import Prometheus
 from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
-from tests.monitoring.questions import looked_at, panels, rules
+from tests.monitoring.questions import panels, queried_expression, rules
 
 REFUSED = "refused"
 """A ServiceAccount, and its pod, whose right to the Connector goes."""
 TIMEOUT = 180.0
 RECORDS = [each["record"] for each in rules() if "record" in each]
-QUESTIONS = {each.get("alert") or f"rule {each['record']}": looked_at(each) for each in rules()}
+QUESTIONS = {each.get("alert") or f"rule {each['record']}": queried_expression(each) for each in rules()}
 QUESTIONS |= {f"panel {title}, {number}": expression for number, (title, expression) in enumerate(panels())}
 
 
 @pytest.fixture(scope="module")
 def prometheus(worker: Worker, promtool: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    found = Prometheus(promtool.with_name("prometheus"), tmp_path_factory.mktemp("prometheus"), worker.product)
-    found.start()
-    yield found
-    found.close()
+    server = Prometheus(promtool.with_name("prometheus"), tmp_path_factory.mktemp("prometheus"), worker.product)
+    server.start()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,30 +57,30 @@ def use(worker: Worker) -> None:
 
 
 def test_every_question_of_rules_and_board_has_an_answer(worker: Worker, at_work: Prometheus) -> None:
-    asked = QUESTIONS | {f"record {name}": name for name in RECORDS}
+    queries = QUESTIONS | {f"record {name}": name for name in RECORDS}
 
     def all_answered() -> bool:
         use(worker)
-        for name in [each for each, expression in asked.items() if at_work.ask(expression)]:
-            del asked[name]
-        return not asked
+        for name in [each for each, expression in queries.items() if at_work.query(expression)]:
+            del queries[name]
+        return not queries
 
     try:
         eventually(all_answered, timeout=TIMEOUT)
     except TimeoutError as error:
-        raise AssertionError(f"no answer to {asked}") from error
+        raise AssertionError(f"no answer to {queries}") from error
     assert at_work.unhealthy_rules() == []
 
 
 def test_the_connector_in_use_is_the_one_that_the_board_names(worker: Worker, at_work: Prometheus) -> None:
-    def named() -> set[str]:
+    def board_connectors() -> set[str]:
         use(worker)
-        found = {each["metric"].get("connector", "") for each in at_work.ask("connector:requests:rate5m > 0")}
-        return found & {f"{NAMESPACE}/{CONNECTOR}"}
+        connectors = {each["metric"].get("connector", "") for each in at_work.query("connector:requests:rate5m > 0")}
+        return connectors & {f"{NAMESPACE}/{CONNECTOR}"}
 
-    assert eventually(named, timeout=TIMEOUT)
+    assert eventually(board_connectors, timeout=TIMEOUT)
 
 
 def test_every_door_says_its_version(at_work: Prometheus) -> None:
-    found = {each["metric"]["component"] for each in at_work.ask("connector_build_info")}
-    assert found == {"proxy", "controller", "csi"}
+    components = {each["metric"]["component"] for each in at_work.query("connector_build_info")}
+    assert components == {"proxy", "controller", "csi"}

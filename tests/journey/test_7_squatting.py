@@ -137,15 +137,15 @@ def test_by_tls_even_who_calls_the_squatter_sends_no_byte_of_a_token(squatted: W
 
 def test_with_the_controllers_label_the_squatter_makes_none(squatted: Worker) -> None:
     elsewhere = {"type": "ExternalName", "externalName": "listener.example"}
-    made = service(elsewhere, LABEL) | {"metadata": {"name": "c-other", "labels": LABEL}}
-    for code, said in (
-        as_squatter(squatted.product, "create", "-f", "-", **made),
+    new_service = service(elsewhere, LABEL) | {"metadata": {"name": "c-other", "labels": LABEL}}
+    for code, output in (
+        as_squatter(squatted.product, "create", "-f", "-", **new_service),
         as_squatter(
             squatted.product, "patch", "service", f"c-{NAME}", f"--patch={json.dumps({'metadata': {'labels': LABEL}})}"
         ),
     ):
         assert code != 0
-        assert "only their controller may write them" in said
+        assert "only their controller may write them" in output
 
 
 def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_again(squatted: Worker) -> None:
@@ -158,9 +158,9 @@ def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_
     assert VICTIM in victim(squatted, *PODS)
     redirect = json.dumps({"spec": {"externalName": "listener.example"}})
     for command in (["delete", "service", f"c-{NAME}"], ["patch", "service", f"c-{NAME}", f"--patch={redirect}"]):
-        code, said = as_squatter(product, *command)
+        code, output = as_squatter(product, *command)
         assert code != 0
-        assert "only their controller may write them" in said
+        assert "only their controller may write them" in output
     assert VICTIM in victim(squatted, *PODS)
     listener = product.kubectl.run("exec", "listener", "--", "strings", "/tmp/caught", namespace=SHARED)
     assert "CONNECT" not in listener.stdout

@@ -51,17 +51,17 @@ def test_a_new_pod_of_another_namespace_waits_and_its_event_says_why(namespaced:
     kubectl = namespaced.kubectl
     namespaced.api.apply(worker_pod(namespaced.node.box_image, "late", connector_name="here"), namespace=ELSEWHERE)
 
-    def said() -> bool:
+    def has_event() -> bool:
         events = kubectl("events", "--for=pod/late", namespace=ELSEWHERE)
         return f'namespace "{ELSEWHERE}" is not served' in events
 
-    eventually(said)
+    eventually(has_event)
     kubectl("delete", "pod", "late", "--grace-period=0", "--force", namespace=ELSEWHERE)
 
 
 def test_its_status_says_so(namespaced: Product) -> None:
-    said = ("wait", "--for=condition=Served=false", "connector/here", "--timeout=60s")
-    namespaced.kubectl(*said, namespace=ELSEWHERE)
+    wait = ("wait", "--for=condition=Served=false", "connector/here", "--timeout=60s")
+    namespaced.kubectl(*wait, namespace=ELSEWHERE)
     path = '-o=jsonpath={.status.conditions[?(@.type=="Ready")].reason} {.status.proxy}'
     assert namespaced.kubectl("get", "connector", "here", path, namespace=ELSEWHERE) == "NamespaceNotServed "
 
@@ -73,8 +73,8 @@ def test_secrets_of_those_namespaces_only_can_be_read(
 ) -> None:
     who = f"--as=system:serviceaccount:{SYSTEM}:connectors-{door}"
     for verb in ("list", "watch"):
-        said = namespaced.kubectl.run("auth", "can-i", verb, "secrets", who, namespace=namespace).stdout
-        assert said == f"{answer}\n"
+        output = namespaced.kubectl.run("auth", "can-i", verb, "secrets", who, namespace=namespace).stdout
+        assert output == f"{answer}\n"
 
 
 def test_a_namespace_that_is_deleted_costs_no_other_one_a_new_proxy(namespaced: Product) -> None:

@@ -19,9 +19,9 @@ NAMES_OF = r'{range .items[*]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}'
 
 @pytest.fixture(scope="module")
 def blocks() -> list[str]:
-    found = shell_blocks("uninstall.md")
-    assert len(found) == 3
-    return found
+    all_blocks = shell_blocks("uninstall.md")
+    assert len(all_blocks) == 3
+    return all_blocks
 
 
 def mounts() -> list[str]:
@@ -31,16 +31,16 @@ def mounts() -> list[str]:
 def delete_users(product: Product, blocks: list[str], *, but: str = "") -> None:
     """All pods with our volumes, and what makes them; `but` one pod, NAMESPACE/NAME."""
 
-    def left() -> set[str]:
+    def remaining_pods() -> set[str]:
         return set(product.shell([blocks[NAMES]]).split()) - {but}
 
-    for pod in left():
+    for pod in remaining_pods():
         namespace, _, name = pod.partition("/")
         product.kubectl("delete", "cronjob,deployment,job", "--all", "--wait=false", namespace=namespace)
         product.kubectl("delete", "pod", name, "--wait=false", "--ignore-not-found", namespace=namespace)
     deadline = time.monotonic() + 180
-    while found := left():
-        assert time.monotonic() < deadline, f"{found}\n{product.state()}"
+    while pods := remaining_pods():
+        assert time.monotonic() < deadline, f"{pods}\n{product.state()}"
         time.sleep(0.5)
 
 
@@ -49,10 +49,10 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     product.shell([blocks[UNINSTALL]])
     product.kubectl("delete", "pod", WORKER, "--wait=false", namespace=NAMESPACE)
     product.shell(["kubectl apply -k deploy"])
-    gone = product.kubectl.run(
+    result = product.kubectl.run(
         "wait", "--for=delete", f"pod/{WORKER}", "--timeout=400s", namespace=NAMESPACE, timeout=420
     )
-    assert gone.returncode == 0, product.state()
+    assert result.returncode == 0, product.state()
     product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)
     product.node.wait_for_pod(WORKER, NAMESPACE)
     product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=5m", namespace=SYSTEM)
@@ -63,11 +63,11 @@ def remnants(product: Product) -> list[str]:
     """What the cluster still has of ours: all that was applied, what has our names, and who binds our accounts."""
     kubectl = product.kubectl
     applied = kubectl("get", "--ignore-not-found", "-k", str(UNINSTALLED), "-o", "name")
-    named = kubectl("get", KINDS, "--all-namespaces", "-o", "name")
+    names = kubectl("get", KINDS, "--all-namespaces", "-o", "name")
     bindings = kubectl.json("get", "clusterrolebindings,rolebindings", "--all-namespaces")["items"]
     return [
         *applied.splitlines(),
-        *(line for line in named.splitlines() if "/connectors" in line),
+        *(line for line in names.splitlines() if "/connectors" in line),
         *(
             f"{each['kind']} {each['metadata']['name']}"
             for each in bindings
@@ -78,8 +78,8 @@ def remnants(product: Product) -> list[str]:
 
 def services(product: Product) -> set[str]:
     """The c-NAME Services of all Connectors."""
-    found = product.kubectl("get", "services", "--all-namespaces", "-l", ALIAS_SELECTOR, "-o", f"jsonpath={NAMES_OF}")
-    return set(found.split())
+    output = product.kubectl("get", "services", "--all-namespaces", "-l", ALIAS_SELECTOR, "-o", f"jsonpath={NAMES_OF}")
+    return set(output.split())
 
 
 def test_everything_goes_in_the_documented_order(product: Product, worker: Worker, blocks: list[str]) -> None:
@@ -92,7 +92,7 @@ def test_everything_goes_in_the_documented_order(product: Product, worker: Worke
     for namespace in ("team-a", NAMESPACE):
         kubectl("delete", "rolebinding", *bindings, "--ignore-not-found", namespace=namespace)
     assert mounts() == []
-    assert not product.installed()
+    assert not product.is_installed()
     assert remnants(product) == []
 
 

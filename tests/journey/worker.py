@@ -80,10 +80,10 @@ def _inside(arguments: Sequence[str], environment: Sequence[str] = ()) -> list[s
 
 def worker_pod(image: str, name: str = WORKER, **attributes: str) -> dict[str, Any]:
     """With a volume of Connector `here`, or of `attributes`."""
-    wanted = {"connector.name": CONNECTOR, "configuration.names": "kubeconfig,kubeconfig-rotating"} | {
+    volume_attributes = {"connector.name": CONNECTOR, "configuration.names": "kubeconfig,kubeconfig-rotating"} | {
         key.replace("_", "."): value for key, value in attributes.items()
     }
-    volume = {"driver": "connectors-csi", "readOnly": True, "volumeAttributes": wanted}
+    volume = {"driver": "connectors-csi", "readOnly": True, "volumeAttributes": volume_attributes}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -34,7 +34,7 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
     (tmp_path / "pins" / "upstream" / "go.mod").write_text("module example.invalid/upstream\n\ngo 1.21\n")
     monkeypatch.setattr(programs, "PINS", tmp_path / "pins")
-    monkeypatch.setattr(programs, "PROGRESS", 0.0)
+    monkeypatch.setattr(programs, "PROGRESS_INTERVAL", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GOCACHE", str(tmp_path / "go-cache"))
     return folder

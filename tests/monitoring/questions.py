@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
-COMPARED = re.compile(r"^(.*) (>|<|==) ([\d.]+)$", re.DOTALL)
+COMPARISON = re.compile(r"^(.*) (>|<|==) ([\d.]+)$", re.DOTALL)
 """An alert's expression: what it looks at, and the number that it compares it with."""
 
 
@@ -17,13 +17,13 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def looked_at(rule: dict[str, Any]) -> str:
+def queried_expression(rule: dict[str, Any]) -> str:
     """The expression of a record, or what an alert compares."""
     if "record" in rule:
         return str(rule["expr"])
-    found = COMPARED.match(rule["expr"])
-    assert found is not None, rule["alert"]
-    return found[1]
+    match = COMPARISON.match(rule["expr"])
+    assert match is not None, rule["alert"]
+    return match[1]
 
 
 def panels() -> list[tuple[str, str]]:

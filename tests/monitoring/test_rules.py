@@ -9,24 +9,24 @@ import pytest
 import yaml
 
 from tests.docs.pages import DOCS, ROOT, names, section
-from tests.monitoring.questions import MONITORING, looked_at, panels, rules
+from tests.monitoring.questions import MONITORING, panels, queried_expression, rules
 
 ALERTS = [each for each in rules() if "alert" in each]
 RECORDED = {each["record"] for each in rules() if "record" in each}
 SERIES = re.compile(r"\b(?:connector|process)_\w+")
 OF_PROMETHEUS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
-QUESTIONS = [pytest.param(looked_at(each), id=each.get("alert") or each["record"]) for each in rules()]
+QUESTIONS = [pytest.param(queried_expression(each), id=each.get("alert") or each["record"]) for each in rules()]
 QUESTIONS += [pytest.param(expression, id=title) for title, expression in panels()]
 
 
 @pytest.mark.parametrize("expression", QUESTIONS)
 def test_every_series_of_a_question_is_documented(expression: str) -> None:
     documented = names(section("telemetry.md", "Metrics")) | OF_PROMETHEUS
-    asked = {
+    series = {
         re.sub(r"_bucket$", "", each)
         for each in SERIES.findall(re.sub(r"\bconnector(_\w+)?:\w+(:\w+)?", "", expression))
     }
-    assert asked <= documented
+    assert series <= documented
     assert set(re.findall(r"\bconnector(?:_\w+)?:\w+:\w+", expression)) <= RECORDED
 
 
@@ -45,10 +45,10 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
 
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
     tests = yaml.safe_load((MONITORING / "rules.test.yaml").read_text())["tests"]
-    asked = [one for each in tests for one in each.get("alert_rule_test", [])]
+    alert_tests = [one for each in tests for one in each.get("alert_rule_test", [])]
     everything = {each["alert"] for each in ALERTS}
-    assert {each["alertname"] for each in asked if "exp_alerts" in each} == everything
-    assert {each["alertname"] for each in asked if "exp_alerts" not in each} == everything
+    assert {each["alertname"] for each in alert_tests if "exp_alerts" in each} == everything
+    assert {each["alertname"] for each in alert_tests if "exp_alerts" not in each} == everything
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_the_operators_object_is_what_the_script_writes() -> None:
 def test_the_boards_panels_are_distinct_and_lie_beside_each_other() -> None:
     board = json.loads((MONITORING / "dashboard.json").read_text())
     assert len({each["id"] for each in board["panels"]}) == len(board["panels"])
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for each in board["panels"]:
         place = each["gridPos"]
         cells = {
@@ -73,6 +73,6 @@ def test_the_boards_panels_are_distinct_and_lie_beside_each_other() -> None:
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not cells & taken, each["title"]
+        assert not cells & occupied, each["title"]
         assert max(x for x, _ in cells) < 24
-        taken |= cells
+        occupied |= cells

@@ -17,18 +17,18 @@ from lab.node.node import READY_TIMEOUT, Node
 from lab.process import environment_without_proxies, tie_to_parent
 from lab.programs import ProgramsMissingError
 from tests.clients.view import (
-    BY_CODE,
-    BY_ENVIRONMENT,
-    BY_PROXY,
     DIRECT,
     IN_CLUSTER,
     NAMESPACE,
+    VIA_CODE,
+    VIA_ENVIRONMENT,
+    VIA_PROXY_URL,
     WITH_PLUGIN,
-    View,
-    Way,
+    AccessMethod,
+    PodView,
+    create_connector,
     playbook,
     programs,
-    serve_itself,
     variables,
 )
 from tests.cluster.kube.installed import AUDIENCE, install
@@ -43,41 +43,41 @@ CODE = 7
 ECHO = ["sh", "-c", f"head -c {len(PAYLOAD)}; echo warned >&2; exit {CODE}"]
 SHOW = ["sh", "-c", f"busybox seq 0 {NUMBERS - 1}; echo warned >&2; exit {CODE}"]
 """The same without stdin."""
-WAYS: Mapping[str, tuple[Way, ...]] = {
-    "client-go by WebSocket": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "client-go by SPDY": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "kube-rs": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "fabric8": (IN_CLUSTER, WITH_PLUGIN, BY_ENVIRONMENT),
-    "official Java": (IN_CLUSTER, DIRECT, BY_CODE),
-    "client-node": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
-    "kubernetes": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "kubernetes-aio": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "kubernetes-asyncio": (IN_CLUSTER, DIRECT, BY_PROXY),
-    "kr8s": (IN_CLUSTER, WITH_PLUGIN, BY_PROXY),
-    "ansible": (IN_CLUSTER, DIRECT, BY_CODE),
+WAYS: Mapping[str, tuple[AccessMethod, ...]] = {
+    "client-go by WebSocket": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "client-go by SPDY": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "kube-rs": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "fabric8": (IN_CLUSTER, WITH_PLUGIN, VIA_ENVIRONMENT),
+    "official Java": (IN_CLUSTER, DIRECT, VIA_CODE),
+    "client-node": (IN_CLUSTER, WITH_PLUGIN, VIA_PROXY_URL),
+    "kubernetes": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "kubernetes-aio": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "kubernetes-asyncio": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
+    "kr8s": (IN_CLUSTER, WITH_PLUGIN, VIA_PROXY_URL),
+    "ansible": (IN_CLUSTER, DIRECT, VIA_CODE),
 }
 WITHOUT_STDIN = {"kr8s", "ansible"}
 ASK_ENVIRONMENT = {"kubernetes-aio", "kubernetes-asyncio"}
 """For a WebSocket these ask aiohttp's wss_proxy, and no kubeconfig."""
-AT_ONCE = 4
+MAX_CONCURRENT_RUNS = 4
 TIMEOUT = 240.0
 """Seconds for one of them, on a busy machine."""
 RUNS = [(client, way) for client, ways in WAYS.items() for way in ways]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class FinishedCommand:
     process: subprocess.CompletedProcess[bytes]
     account: str
 
 
 def commands() -> dict[str, list[str]]:
     """Client -> its program, up to namespace, pod and command."""
-    found = programs()
+    by_client = programs()
     return {
-        **{client: [*program, "exec"] for client, program in found.items()},
-        "client-go by WebSocket": [*found["client-go"], "exec", "websocket"],
-        "client-go by SPDY": [*found["client-go"], "exec", "spdy"],
+        **{client: [*program, "exec"] for client, program in by_client.items()},
+        "client-go by WebSocket": [*by_client["client-go"], "exec", "websocket"],
+        "client-go by SPDY": [*by_client["client-go"], "exec", "spdy"],
         "ansible": playbook("exec.yml"),
     }
 
@@ -103,7 +103,7 @@ def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) ->
     kubectl(*wait, namespace=NAMESPACE)
     kubectl("run", POD, f"--image={node.box_image}", namespace=NAMESPACE)
     install(node.control_plane)
-    serve_itself(node.control_plane)
+    create_connector(node.control_plane)
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), node.control_plane) as proxy:
         node.wait_for_pod(POD, NAMESPACE)
         yield proxy
@@ -113,12 +113,12 @@ def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def done(
     node: Node, proxy: RunningProxy, told: Mapping[str, list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], Done]:
+) -> dict[tuple[str, str], FinishedCommand]:
     """Client and way -> how it ended; some run at a time."""
-    view = View(node.control_plane, proxy, tmp_path_factory.mktemp("view"))
+    view = PodView(node.control_plane, proxy, tmp_path_factory.mktemp("view"))
     view.wait_until_served()
 
-    def run(client: str, way: Way) -> Done:
+    def run(client: str, way: AccessMethod) -> FinishedCommand:
         home = tmp_path_factory.mktemp("home")
         volume = home / "volume"
         volume.mkdir()
@@ -135,36 +135,36 @@ def done(
             timeout=TIMEOUT,
             check=False,
         )
-        return Done(process=process, account=account)
+        return FinishedCommand(process=process, account=account)
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(MAX_CONCURRENT_RUNS) as threads:
         running = {(client, way.name): threads.submit(run, client, way) for client, way in RUNS}
     return {key: future.result() for key, future in running.items()}
 
 
-def arguments(client: str, way: Way, volume: Path) -> list[str]:
+def arguments(client: str, way: AccessMethod, volume: Path) -> list[str]:
     if client == "ansible":
         command = f'sh -c "{SHOW[-1]}"'
         return variables(way, volume, space=NAMESPACE, pod=POD, command=command)
     return [NAMESPACE, POD, *(SHOW if client in WITHOUT_STDIN else ECHO)]
 
 
-def environment(view: View, client: str, way: Way, home: Path) -> dict[str, str]:
-    found = view.environment(client, way, home)
-    if way is BY_PROXY and client in ASK_ENVIRONMENT:
+def environment(view: PodView, client: str, way: AccessMethod, home: Path) -> dict[str, str]:
+    by_name = view.environment(client, way, home)
+    if way is VIA_PROXY_URL and client in ASK_ENVIRONMENT:
         # aiohttp knows no https there; the same port takes both.
-        found["wss_proxy"] = (home / "volume" / "https.proxy").read_text().replace("https://", "http://")
-    return found
+        by_name["wss_proxy"] = (home / "volume" / "https.proxy").read_text().replace("https://", "http://")
+    return by_name
 
 
 @pytest.mark.parametrize(("client", "way"), [(client, way.name) for client, way in RUNS])
 def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
-    done: dict[tuple[str, str], Done], proxy: RunningProxy, client: str, way: str
+    done: dict[tuple[str, str], FinishedCommand], proxy: RunningProxy, client: str, way: str
 ) -> None:
     process = done[client, way].process
     if client == "ansible":
-        ended = f"exit {CODE}, stderr warned, stdout {hashlib.sha256(PAYLOAD).hexdigest()}"
-        assert ended in process.stdout.decode(), process
+        expected = f"exit {CODE}, stderr warned, stdout {hashlib.sha256(PAYLOAD).hexdigest()}"
+        assert expected in process.stdout.decode(), process
     else:
         assert process.returncode == CODE, process.stderr.decode()
         assert len(process.stdout) == len(PAYLOAD)

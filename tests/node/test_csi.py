@@ -264,14 +264,14 @@ def test_a_driver_that_was_killed_carries_on(node: Node, driver: CsiDriver, read
         node.api.apply(pod(name, node.box_image, ATTRIBUTES), namespace=ready)
     for name in ("stays", "ends"):
         node.wait_for_pod(name, ready)
-    content, ended = read(node, ready, "stays", "kubeconfig"), volume_path(node, ready, "ends")
+    content, ending_volume = read(node, ready, "stays", "kubeconfig"), volume_path(node, ready, "ends")
     driver.process.kill()
     node.kubectl("delete", "pod", "ends", "--wait=false", namespace=ready)
     node.api.apply(pod("late", node.box_image, ATTRIBUTES), namespace=ready)
     assert read(node, ready, "stays", "kubeconfig") == content
     driver.start()
     node.wait_for_pod("late", ready)
-    eventually(lambda: not ended.exists())
+    eventually(lambda: not ending_volume.exists())
     node.api.apply(connector("k8s", address="https://moved:6443"), namespace=ready)
     read_when(node, ready, "stays", "kubeconfig", lambda config: "https://moved:6443" in config)
 

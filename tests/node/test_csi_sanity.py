@@ -22,13 +22,13 @@ def volumes_of_a_pod(node: Node) -> Iterator[Path]:
     It takes away what it finds there of pods that it does not know, unless one of their volumes is mounted.
     """
     folder = node.kubelet_root / "pods" / "sanity" / "volumes" / "kubernetes.io~csi"
-    held = folder / "held" / "mount"
-    held.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "held", held], check=True)
+    mount = folder / "held" / "mount"
+    mount.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "held", mount], check=True)
     try:
         yield folder
     finally:
-        subprocess.run(["umount", held], check=True)
+        subprocess.run(["umount", mount], check=True)
 
 
 def test_it_passes_every_test_that_applies(
@@ -60,8 +60,8 @@ def test_it_passes_every_test_that_applies(
             "--ginkgo.no-color",
         ]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    found = re.search(r"(\d+) Passed \| (\d+) Failed", result.stdout)
-    assert found is not None, result.stdout + result.stderr
-    assert (int(found[1]), int(found[2])) == (EXPECTED, 0), result.stdout
+    match = re.search(r"(\d+) Passed \| (\d+) Failed", result.stdout)
+    assert match is not None, result.stdout + result.stderr
+    assert (int(match[1]), int(match[2])) == (EXPECTED, 0), result.stdout
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/pods/sanity" in line]
     assert token not in driver.log.read_text()

@@ -14,7 +14,7 @@ import yaml
 from connector_store.version import VERSION
 from lab.node.csi import eventually
 from tests.journey.product import ROOT, SYSTEM, Product
-from tests.journey.streams import Streams
+from tests.journey.streams import WorkerCommands
 from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod
 
 FORMER = ROOT / "build" / "former"
@@ -84,9 +84,9 @@ def installation(product: Product) -> Iterator[Installation]:
     if not archive.exists():
         pytest.fail(f"no {archive}; run: scripts/former", pytrace=False)
     product.node.import_image(archive)
-    found = Installation(product)
-    found.install(OLD)
-    yield found
+    installed = Installation(product)
+    installed.install(OLD)
+    yield installed
     product.kubectl("delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
 
 
@@ -107,15 +107,15 @@ def in_use(worker: Worker) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def streams(worker: Worker) -> Streams:
-    found = Streams(worker)
-    found.begin()
-    return found
+def streams(worker: Worker) -> WorkerCommands:
+    started = WorkerCommands(worker)
+    started.start()
+    return started
 
 
 def pod_of(worker: Worker) -> dict[str, Any]:
-    found: dict[str, Any] = worker.product.kubectl.json("get", "pod", WORKER, namespace=NAMESPACE)
-    return found
+    pod: dict[str, Any] = worker.product.kubectl.json("get", "pod", WORKER, namespace=NAMESPACE)
+    return pod
 
 
 @pytest.mark.parametrize(("folder", "door"), STAGES)
@@ -125,14 +125,14 @@ def test_every_mix_of_the_two_serves_pods_of_before_and_new_ones(
     installation: Installation,
     worker: Worker,
     in_use: Path,
-    streams: Streams,
+    streams: WorkerCommands,
     folder: Path,
     door: tuple[str, str, str],
 ) -> None:
     before = pod_of(worker)["metadata"]["uid"]
     installation.change(folder, door)
     if door != PROXY and folder == NEW:
-        assert streams.ended() == [], "only a proxy that ends may end streams"
+        assert streams.finished() == [], "only a proxy that ends may end streams"
     name = f"pod-{'new' if folder == NEW else 'old'}-{door[2].removeprefix('connectors-')}"
     product.api.apply(worker_pod(product.node.box_image, name), namespace=NAMESPACE)
     product.node.wait_for_pod(name, NAMESPACE)
@@ -151,13 +151,13 @@ def test_no_request_failed_meanwhile(product: Product, worker: Worker, in_use: P
     assert worker.shell(f"cat {in_use}") == "", product.state()
 
 
-def test_streams_were_cut_with_their_proxy_and_can_be_begun_again(worker: Worker, streams: Streams) -> None:
-    assert streams.wait_for_the_end()
-    streams.begin()
+def test_streams_were_cut_with_their_proxy_and_can_be_begun_again(worker: Worker, streams: WorkerCommands) -> None:
+    assert streams.wait_until_finished()
+    streams.start()
 
 
 def test_connectors_and_their_services_outlived_it(product: Product, worker: Worker) -> None:
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     eventually(lambda: product.kubectl("get", "connector", "here", "-o", ready, namespace=NAMESPACE) == "True")
-    found = product.kubectl.json("get", "service", "c-here", namespace=NAMESPACE)
-    assert found["spec"]["type"] == "ExternalName"
+    service = product.kubectl.json("get", "service", "c-here", namespace=NAMESPACE)
+    assert service["spec"]["type"] == "ExternalName"

@@ -165,8 +165,8 @@ async def test_who_lost_the_right_while_a_person_thought_is_refused(
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
 
         def withdraw(_: HTTPFlow) -> None:
-            monkeypatch.setattr(TokenAccess, "cached", lambda *_: refused)
-            monkeypatch.setattr(TokenAccess, "withdrawn", 1)
+            monkeypatch.setattr(TokenAccess, "check_cached", lambda *_: refused)
+            monkeypatch.setattr(TokenAccess, "revocation_count", 1)
 
         add_watcher(watched, "request", withdraw)
         client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")

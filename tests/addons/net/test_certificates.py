@@ -204,7 +204,7 @@ def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path
 
 
 def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificates, "MAX_INVENTED", 2)
+    monkeypatch.setattr(certificates, "MAX_UNKNOWN_CONTEXTS", 2)
     store = load(confdir)
     found = Certificates(lambda: store, OWN, is_connector_host=lambda host: False)
     for number in range(5):

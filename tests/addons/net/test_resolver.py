@@ -89,7 +89,7 @@ async def test_an_answer_that_is_good_for_now_only_is_not_kept() -> None:
 
 async def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """c-ares, which has a clock of its own, is kept from remembering."""
-    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
     async with NameServer(TABLE, ttl=60) as server:
         found = Resolver(servers=[server.address], now=lambda: next(times))
@@ -100,7 +100,7 @@ async def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPa
 
 
 async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     now = 0.0
     async with NameServer(TABLE, ttl=1_000_000) as server:
         found = Resolver(servers=[server.address], now=lambda: now)
@@ -112,8 +112,8 @@ async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyP
 
 
 async def test_what_is_kept_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
-    monkeypatch.setattr(resolver, "MAX_KEPT", 1)
+    monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
+    monkeypatch.setattr(resolver, "MAX_CACHED", 1)
     server = NameServer(TABLE, ttl=3600)
     async with asking(server) as found:
         for name in ("a.example", "both.example", "both.example", "a.example"):
@@ -125,7 +125,7 @@ async def test_channels_that_were_left_are_gone_and_what_they_were_asked_is_answ
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each has a thread and file descriptors."""
-    monkeypatch.setattr(resolver, "MAX_OF_A_CHANNEL", 1)
+    monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     table = {f"{number}.example": ["192.0.2.1"] for number in range(30)}
     async with asking(NameServer(table, ttl=0)) as found:
         before = open_files()
@@ -173,7 +173,7 @@ async def test_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
 
 
 async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "MAX_ASKED", 1)
+    monkeypatch.setattr(resolver, "MAX_QUERIES", 1)
     async with asking(NameServer(TABLE)) as found:
         first = asyncio.ensure_future(found.resolve("a.silent", 6443))
         await asyncio.sleep(0)

@@ -58,7 +58,7 @@ async def test_who_is_refused_and_does_not_close_is_closed(
 ) -> None:
     proxy.set_farewell(CloseTimeouts(linger=0.05, poll=0.05))
     if not takes:
-        monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: 1))
+        monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: 1))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
     assert answer.status == 407
     await until(lambda: proxy.connection_count == 0)
@@ -137,7 +137,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
 
     unsent = [1]
     proxy.set_farewell(CloseTimeouts(linger=0, flush=0, poll=0))
-    monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent[0]))
+    monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent[0]))
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     # Of those that libraries make, each closes by itself once it has read the end.
@@ -226,7 +226,7 @@ async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leav
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(Sockets, "adopt", fail)
+    monkeypatch.setattr(Sockets, "attach", fail)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     assert await client.read_to_eof() == b""
@@ -318,7 +318,7 @@ async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connec
 async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
     waiting: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
 ) -> None:
-    monkeypatch.setattr(TcpConnection, "unsent", property(lambda _: unsent))
+    monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent))
     found, _ = waiting
     dialled: list[str] = []
     for number in range(1, 3 * MAX_CLOSED):

@@ -133,7 +133,7 @@ def test_wakes_once_for_a_batch_and_writes_it_in_one_piece() -> None:
 
 
 def test_tells_how_many_lines_nobody_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "MAX_WAITING", 2)
+    monkeypatch.setattr(audit, "MAX_PENDING_LINES", 2)
     output = Output()
     for _ in range(5):
         output.log.record(EXCHANGE)
@@ -150,14 +150,14 @@ def test_long_lines_wait_within_a_bound_of_their_size(monkeypatch: pytest.Monkey
     output = Output()
     output.log.record(EXCHANGE)
     output.log.flush()
-    monkeypatch.setattr(audit, "MAX_WAITING_SIZE", 2 * len(output.text) - 2)
+    monkeypatch.setattr(audit, "MAX_PENDING_CHARACTERS", 2 * len(output.text) - 2)
     for _ in range(3):
         output.log.record(EXCHANGE)
     assert output.log.dropped_count == 1
 
 
 def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "MAX_WAITING", 4)
+    monkeypatch.setattr(audit, "MAX_PENDING_LINES", 4)
     output = Output()
     output.log.record(EXCHANGE)
     assert not output.log.is_full

@@ -362,7 +362,7 @@ async def test_the_time_with_a_client_that_asks_nothing_counts(proxy: Proxy, tar
 async def test_it_grows_no_older_than_its_age(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "MAX_AGE", 0.0)
+    monkeypatch.setattr(kept, "MAX_LIFETIME", 0.0)
     await call_once(proxy, target)
     assert (len(proxy.shared.upstream_pool), proxy.shared.upstream_pool.discard_counts["old"]) == (0, 1)
 

@@ -94,7 +94,7 @@ async def test_the_end_of_a_pipe_is_passed_on_as_it_came(
         if not properly:
             BelowTls(conversation.writer).abort()
 
-    monkeypatch.setattr(TlsStream, "finish", keep)
+    monkeypatch.setattr(TlsStream, "send_eof", keep)
     target.handler = handler
     client = await upgrade(proxy, target)
     await client.read_head()
@@ -122,7 +122,7 @@ async def test_to_the_target_a_client_ends_as_it_has_ended(
         await conversation.send(SPDY)
         await conversation.read_some()
 
-    monkeypatch.setattr(TlsStream, "finish", keep)
+    monkeypatch.setattr(TlsStream, "send_eof", keep)
     target.handler = handler
     client = await upgrade(proxy, target)
     await client.read_head()

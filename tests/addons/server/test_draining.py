@@ -163,7 +163,7 @@ async def test_who_has_not_yet_asked_is_not_waited_for(proxy: Proxy) -> None:
 async def test_in_a_cluster_new_connections_are_served_for_a_while(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draining, "ACCEPT_MORE", PATIENCE)
+    monkeypatch.setattr(draining, "ACCEPT_SECONDS", PATIENCE)
     task = await begin(proxy, in_cluster=True)
     await asyncio.sleep(0)
     stream = await proxy.open()

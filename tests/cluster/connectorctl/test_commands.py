@@ -124,8 +124,8 @@ def test_a_kubeconfig_is_what_the_controller_published(installed: ControlPlane, 
     assert (done.returncode, done.stderr) == (0, "")
     cluster = yaml.safe_load(done.stdout)["clusters"][0]["cluster"]
     assert cluster["server"] == "https://192.0.2.1:6443/kubernetes/global"
-    user, _, rest = cluster["proxy-url"].removeprefix("http://").partition(":")
-    token, _, host = rest.partition("@")
+    user, _, password = cluster["proxy-url"].removeprefix("http://").partition(":")
+    token, _, host = password.partition("@")
     assert (user, host) == (f"{team}%2Fk8s-connector", f"c-k8s-connector.{team}.svc.cluster.local:80")
     assert review(installed, token, "connectors-proxy")["authenticated"]
     assert base64.b64decode(cluster["certificate-authority-data"]) == CA.pem

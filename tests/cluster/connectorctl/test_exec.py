@@ -16,7 +16,7 @@ from connectorctl.plugin import EXPIRY_LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.proxy.informer import goes_on
+from tests.cluster.proxy.informer import assert_informer_recovers
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
 
@@ -40,15 +40,15 @@ def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: C
         kubectl = Kubectl(control_plane.kubectl.program, path)
         identity = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
         assert identity == f"system:serviceaccount:{namespace}:{TARGET_USER}"
-        runs = counted(path, tmp_path / "runs")
+        runs = count_runs(path, tmp_path / "runs")
         before: list[int] = []
 
-        def ended() -> None:
+        def has_expired() -> None:
             before.append(runs())
             end = time.monotonic() + LIFE
             wait_until(lambda: time.monotonic() > end, "the end of the first token")
 
-        goes_on(control_plane, proxy, kubectl, namespace, patience=PATIENT, meanwhile=ended)
+        assert_informer_recovers(control_plane, proxy, kubectl, namespace, timeout=PATIENT, expire_token=has_expired)
         assert runs() > before[0]
 
 
@@ -69,7 +69,7 @@ def make_kubeconfig(proxy: RunningProxy, connector: Connector, path: Path) -> No
     assert done.returncode == 0, done.stderr
 
 
-def counted(path: Path, runs: Path) -> Callable[[], int]:
+def count_runs(path: Path, runs: Path) -> Callable[[], int]:
     """Counts how often kubectl runs the plugin, by a program that it runs in its place."""
     config = yaml.safe_load(path.read_text())
     plugin = config["users"][0]["user"]["exec"]

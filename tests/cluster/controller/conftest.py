@@ -19,9 +19,9 @@ def world(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def controller(world: ConnectorCluster) -> Iterator[Controller]:
-    made = Controller(world.plane).start()
-    yield made
-    made.close()
+    running = Controller(world.plane).start()
+    yield running
+    running.close()
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def namespace(world: ConnectorCluster) -> str:
 @pytest.fixture
 def scene(world: ConnectorCluster, namespace: str) -> Iterator[Scene]:
     with run_target() as server, contextlib.ExitStack() as closing:
-        made = Scene(world, namespace, server, closing)
-        made.secret()
+        prepared = Scene(world, namespace, server, closing)
+        prepared.put_secret()
         world.put_connector(namespace, address=server.address)
         world.wait_for_condition(namespace, "Ready", "True")
-        yield made
+        yield prepared

@@ -22,16 +22,16 @@ class Scene:
     world: ConnectorCluster
     namespace: str
     target: TargetServer
-    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    exit_stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def secret(self, kind: str | None = None, **change: str | bytes) -> None:
+    def put_secret(self, kind: str | None = None, **change: str | bytes) -> None:
         data: dict[str, str | bytes] = {"token": "t", "ca_crt": CA.pem, **change}
         self.world.put_secret(self.namespace, "s", kind, **{key: value for key, value in data.items() if value})
 
-    def spec(self, **change: Any) -> None:
+    def patch_spec(self, **change: Any) -> None:
         self.world.patch_connector(self.namespace, change)
 
-    def cls(self, name: str = "special", **spec: Any) -> None:
+    def put_class(self, name: str = "special", **spec: Any) -> None:
         body = {
             "apiVersion": "connectors.alauda.io/v1alpha1",
             "kind": "ConnectorClass",
@@ -51,47 +51,47 @@ Change = Callable[[Scene], None]
 def close_port(scene: Scene) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    scene.spec(address=f"https://127.0.0.1:{port}")
+    scene.patch_spec(address=f"https://127.0.0.1:{port}")
 
 
-def other_certificate(scene: Scene) -> None:
-    server = scene.closing.enter_context(run_target(ca=OTHER_CA))
-    scene.spec(address=server.address)
+def use_other_certificate(scene: Scene) -> None:
+    server = scene.exit_stack.enter_context(run_target(ca=OTHER_CA))
+    scene.patch_spec(address=server.address)
 
 
-def silence(scene: Scene) -> None:
+def stop_answering(scene: Scene) -> None:
     scene.target.silent = True
 
 
-def speak(scene: Scene) -> None:
+def resume_answering(scene: Scene) -> None:
     scene.target.silent = False
 
 
-def answer(code: int, path: bytes = b"") -> Change:
+def answer_with(code: int, path: bytes = b"") -> Change:
     def change(scene: Scene) -> None:
         scene.target.respond = lambda head: status_response(code if path in head else 200)
 
     return change
 
 
-def back(scene: Scene) -> None:
-    scene.spec(address=scene.target.address)
+def restore_address(scene: Scene) -> None:
+    scene.patch_spec(address=scene.target.address)
 
 
 _CLASS_NUMBERS = itertools.count(1)
 
 
-def own_class(**spec: Any) -> Change:
+def use_own_class(**spec: Any) -> Change:
     def change(scene: Scene) -> None:
         name = f"special-{next(_CLASS_NUMBERS)}"
-        scene.cls(name, **spec)
-        scene.spec(connectorClassName=name)
+        scene.put_class(name, **spec)
+        scene.patch_spec(connectorClassName=name)
 
     return change
 
 
-def k8s_class(scene: Scene) -> None:
-    scene.spec(connectorClassName="k8s", auth={"name": "bearerTokenAuth", "secretRef": {"name": "s"}})
+def use_k8s_class(scene: Scene) -> None:
+    scene.patch_spec(connectorClassName="k8s", auth={"name": "bearerTokenAuth", "secretRef": {"name": "s"}})
 
 
 OPTIONAL = {
@@ -103,19 +103,19 @@ OPTIONAL = {
 }
 
 
-def no_secret_needed(scene: Scene) -> None:
-    own_class(**OPTIONAL)(scene)
-    scene.spec(auth={"name": "bearerTokenAuth", "secretRef": None}, caCertSecretRef={"name": "ca"})
+def make_secret_optional(scene: Scene) -> None:
+    use_own_class(**OPTIONAL)(scene)
+    scene.patch_spec(auth={"name": "bearerTokenAuth", "secretRef": None}, caCertSecretRef={"name": "ca"})
 
 
-def taken_name(scene: Scene) -> None:
+def occupy_service_name(scene: Scene) -> None:
     """Somebody else's Service stands where ours belongs."""
     path = f"/api/v1/namespaces/{scene.namespace}/services/c-k8s"
     stranger = {"metadata": {"labels": None, "ownerReferences": None}, "spec": {"externalName": "example.com"}}
     scene.world.api.call("PATCH", path, stranger)
 
 
-def free_name(scene: Scene) -> None:
+def free_service_name(scene: Scene) -> None:
     scene.world.delete(f"/api/v1/namespaces/{scene.namespace}/services/c-k8s")
 
 
@@ -130,38 +130,38 @@ def show_proxy(scene: Scene) -> None:
 
 def put_ca(content: str | bytes) -> Change:
     def change(scene: Scene) -> None:
-        scene.secret(ca_crt="")
+        scene.put_secret(ca_crt="")
         scene.world.put_secret(scene.namespace, "ca", "Opaque", corp_pem=content)
-        scene.spec(caCertSecretRef={"name": "ca"})
+        scene.patch_spec(caCertSecretRef={"name": "ca"})
 
     return change
 
 
-def drop_ca(scene: Scene) -> None:
-    scene.secret(ca_crt="")
-    scene.spec(caCertSecretRef={"name": "absent"})
+def name_absent_ca(scene: Scene) -> None:
+    scene.put_secret(ca_crt="")
+    scene.patch_spec(caCertSecretRef={"name": "absent"})
 
 
-def own_ca(scene: Scene) -> None:
-    scene.spec(caCertSecretRef=None)
-    scene.secret()
+def restore_ca(scene: Scene) -> None:
+    scene.patch_spec(caCertSecretRef=None)
+    scene.put_secret()
 
 
-def huge(scene: Scene) -> None:
+def put_huge_secret(scene: Scene) -> None:
     # etcd takes 1.5 MiB a request; base64 makes 4/3 of it.
-    scene.secret(token="x" * 1_000_000)
+    scene.put_secret(token="x" * 1_000_000)
 
 
-def change(**spec: Any) -> Change:
-    return lambda scene: scene.spec(**spec)
+def patch_spec(**spec: Any) -> Change:
+    return lambda scene: scene.patch_spec(**spec)
 
 
-def secret(kind: str | None = None, **data: str | bytes) -> Change:
-    return lambda scene: scene.secret(kind, **data)
+def put_secret(kind: str | None = None, **data: str | bytes) -> Change:
+    return lambda scene: scene.put_secret(kind, **data)
 
 
 def delete_secret(scene: Scene) -> None:
     scene.world.delete(f"/api/v1/namespaces/{scene.namespace}/secrets/s")
 
 
-GOOD = secret()
+GOOD_SECRET = put_secret()

@@ -10,29 +10,29 @@ from lab.controllers import API_PATH, ConnectorCluster, Controller
 from lab.targets import CA, ENDLESS_RESPONSE, run_target, status_response
 from lab.waiting import wait_until
 from tests.cluster.controller.scene import (
-    GOOD,
+    GOOD_SECRET,
     Change,
     Scene,
-    answer,
-    back,
-    change,
+    answer_with,
     close_port,
     delete_secret,
-    drop_ca,
-    free_name,
+    free_service_name,
     hide_proxy,
-    huge,
-    k8s_class,
-    no_secret_needed,
-    other_certificate,
-    own_ca,
-    own_class,
+    make_secret_optional,
+    name_absent_ca,
+    occupy_service_name,
+    patch_spec,
     put_ca,
-    secret,
+    put_huge_secret,
+    put_secret,
+    restore_address,
+    restore_ca,
+    resume_answering,
     show_proxy,
-    silence,
-    speak,
-    taken_name,
+    stop_answering,
+    use_k8s_class,
+    use_other_certificate,
+    use_own_class,
 )
 
 pytestmark = pytest.mark.usefixtures("controller")
@@ -47,8 +47,8 @@ def test_the_api_server_itself_is_a_ready_target(
     world.put_secret(namespace, token=world.issue_token(namespace), ca_crt=world.plane.ca_pem)
     world.put_connector(namespace, address=world.plane.url)
     world.wait_for_condition(namespace, "Ready", "True")
-    seen = world.get_connector(namespace)["status"]
-    assert [each["type"] for each in seen["conditions"]] == [
+    connector_status = world.get_connector(namespace)["status"]
+    assert [each["type"] for each in connector_status["conditions"]] == [
         "ConnectorClassReady",
         "SecretReady",
         "PermissionsReady",
@@ -59,19 +59,19 @@ def test_the_api_server_itself_is_a_ready_target(
         "ProxyServiceReady",
         "Ready",
     ]
-    conditions = {each["type"]: each for each in seen["conditions"]}
+    conditions = {each["type"]: each for each in connector_status["conditions"]}
     # Tokens of these tests last for an hour: within `expiry-warning`.
     assert conditions["CredentialFresh"]["reason"] == "ExpiresSoon"
-    assert seen["credential"]["expirationTime"] in conditions["CredentialFresh"]["message"]
+    assert connector_status["credential"]["expirationTime"] in conditions["CredentialFresh"]["message"]
     assert "system:serviceaccount:" in conditions["AuthReady"]["message"]
     wide = world.plane.kubectl("get", "connectors", "-o", "wide", namespace=namespace)
-    assert seen["credential"]["expirationTime"] in wide
-    expires = rfc3339.parse_time(seen["credential"]["expirationTime"])
+    assert connector_status["credential"]["expirationTime"] in wide
+    expires = rfc3339.parse_time(connector_status["credential"]["expirationTime"])
     metric = f'connector_credential_expiry_timestamp_seconds{{connector="{namespace}/k8s"}}'
     wait_until(lambda: metric in controller.get("/metrics"), "the metric")
     assert controller.read_metric(metric) == expires
-    assert seen["observedGeneration"] == 1
-    address = seen["proxy"]["httpAddress"]
+    assert connector_status["observedGeneration"] == 1
+    address = connector_status["proxy"]["httpAddress"]
     assert address["url"] == f"http://c-k8s.{namespace}.svc.cluster.local"
     assert address["audience"] == "connectors-proxy"
     service = world.get_service(namespace)
@@ -82,16 +82,16 @@ def test_the_api_server_itself_is_a_ready_target(
     assert "True" in table
 
 
-def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: str, id: str) -> Any:
-    return pytest.param(spoil, mend, kind, truth, reason, says, id=id)
+def row(spoil: Change, repair: Change, kind: str, condition_status: str, reason: str, *says: str, id: str) -> Any:
+    return pytest.param(spoil, repair, kind, condition_status, reason, says, id=id)
 
 
 @pytest.mark.parametrize(
     ("spoil", "mend", "kind", "truth", "reason", "says"),
     [
         row(
-            change(connectorClassName="absent"),
-            k8s_class,
+            patch_spec(connectorClassName="absent"),
+            use_k8s_class,
             "ConnectorClassReady",
             "False",
             "ConnectorClassNotFound",
@@ -99,31 +99,60 @@ def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: 
             id="a class that is not there",
         ),
         row(
-            change(address="http://127.0.0.1:1"),
-            back,
+            patch_spec(address="http://127.0.0.1:1"),
+            restore_address,
             "ConnectorClassReady",
             "False",
             "AddressInvalid",
             "https",
             id="a plain http address",
         ),
-        row(delete_secret, GOOD, "SecretReady", "False", "SecretNotFound", "create it", id="no Secret"),
-        row(secret("Opaque"), GOOD, "SecretReady", "False", "SecretTypeMismatch", "Opaque", id="another type"),
-        row(secret(token="", note="x"), GOOD, "SecretReady", "False", "SecretKeyMissing", '"token"', id="no key"),
-        row(secret(token="a b"), GOOD, "SecretReady", "False", "SecretInvalid", id="a token with a space"),
-        row(secret(token="a\nb"), GOOD, "SecretReady", "False", "SecretInvalid", id="a token with a newline"),
-        row(huge, GOOD, "SecretReady", "False", "SecretInvalid", id="a token of a megabyte"),
-        row(no_secret_needed, k8s_class, "SecretReady", "True", "SecretOptional", id="no Secret is needed"),
-        row(put_ca(CA.pem), own_ca, "CACertReady", "True", "Valid", id="a CA of its own Secret"),
-        row(secret(ca_crt=""), GOOD, "CACertReady", "True", "NoCACert", id="no CA"),
-        row(drop_ca, own_ca, "CACertReady", "False", "SecretNotFound", "absent", id="a CA Secret that is not there"),
-        row(put_ca("hello"), own_ca, "CACertReady", "False", "InvalidPEM", id="a CA that is no PEM"),
-        row(secret(ca_crt=NO_PEM), GOOD, "CACertReady", "False", "InvalidPEM", id="a CA that cannot be read"),
-        row(own_class(), k8s_class, "LivenessReady", "True", "NonLivenessProbe", id="a class without liveness probe"),
-        row(own_class(), k8s_class, "AuthReady", "True", "NonAuthProbe", id="a class without auth probe"),
+        row(delete_secret, GOOD_SECRET, "SecretReady", "False", "SecretNotFound", "create it", id="no Secret"),
         row(
-            change(address="https://no-such-host.invalid"),
-            back,
+            put_secret("Opaque"), GOOD_SECRET, "SecretReady", "False", "SecretTypeMismatch", "Opaque", id="another type"
+        ),
+        row(
+            put_secret(token="", note="x"),
+            GOOD_SECRET,
+            "SecretReady",
+            "False",
+            "SecretKeyMissing",
+            '"token"',
+            id="no key",
+        ),
+        row(put_secret(token="a b"), GOOD_SECRET, "SecretReady", "False", "SecretInvalid", id="a token with a space"),
+        row(
+            put_secret(token="a\nb"), GOOD_SECRET, "SecretReady", "False", "SecretInvalid", id="a token with a newline"
+        ),
+        row(put_huge_secret, GOOD_SECRET, "SecretReady", "False", "SecretInvalid", id="a token of a megabyte"),
+        row(make_secret_optional, use_k8s_class, "SecretReady", "True", "SecretOptional", id="no Secret is needed"),
+        row(put_ca(CA.pem), restore_ca, "CACertReady", "True", "Valid", id="a CA of its own Secret"),
+        row(put_secret(ca_crt=""), GOOD_SECRET, "CACertReady", "True", "NoCACert", id="no CA"),
+        row(
+            name_absent_ca,
+            restore_ca,
+            "CACertReady",
+            "False",
+            "SecretNotFound",
+            "absent",
+            id="a CA Secret that is not there",
+        ),
+        row(put_ca("hello"), restore_ca, "CACertReady", "False", "InvalidPEM", id="a CA that is no PEM"),
+        row(
+            put_secret(ca_crt=NO_PEM), GOOD_SECRET, "CACertReady", "False", "InvalidPEM", id="a CA that cannot be read"
+        ),
+        row(
+            use_own_class(),
+            use_k8s_class,
+            "LivenessReady",
+            "True",
+            "NonLivenessProbe",
+            id="a class without liveness probe",
+        ),
+        row(use_own_class(), use_k8s_class, "AuthReady", "True", "NonAuthProbe", id="a class without auth probe"),
+        row(
+            patch_spec(address="https://no-such-host.invalid"),
+            restore_address,
             "LivenessReady",
             "False",
             "ConnectionFailed",
@@ -131,29 +160,53 @@ def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: 
             id="a name that resolves nowhere",
         ),
         row(
-            change(address="https://127.9.9.9:6443"),
-            back,
+            patch_spec(address="https://127.9.9.9:6443"),
+            restore_address,
             "LivenessReady",
             "False",
             "ConnectionFailed",
             "denied addresses",
             id="a denied address",
         ),
-        row(close_port, back, "LivenessReady", "False", "ConnectionFailed", "listens there", id="a closed port"),
         row(
-            other_certificate,
-            back,
+            close_port,
+            restore_address,
+            "LivenessReady",
+            "False",
+            "ConnectionFailed",
+            "listens there",
+            id="a closed port",
+        ),
+        row(
+            use_other_certificate,
+            restore_address,
             "LivenessReady",
             "False",
             "ConnectionFailed",
             "certificate is not valid",
             id="another certificate",
         ),
-        row(silence, speak, "LivenessReady", "False", "ConnectionFailed", "did not answer", id="silence"),
-        row(answer(503), answer(200), "LivenessReady", "False", "ConnectionFailed", "503", id="a broken target"),
         row(
-            answer(401, b"/api"),
-            answer(200),
+            stop_answering,
+            resume_answering,
+            "LivenessReady",
+            "False",
+            "ConnectionFailed",
+            "did not answer",
+            id="silence",
+        ),
+        row(
+            answer_with(503),
+            answer_with(200),
+            "LivenessReady",
+            "False",
+            "ConnectionFailed",
+            "503",
+            id="a broken target",
+        ),
+        row(
+            answer_with(401, b"/api"),
+            answer_with(200),
             "AuthReady",
             "False",
             "AuthenticationFailed",
@@ -161,8 +214,8 @@ def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: 
             id="a token that is refused",
         ),
         row(
-            answer(403, b"/api"),
-            answer(200),
+            answer_with(403, b"/api"),
+            answer_with(200),
             "AuthReady",
             "False",
             "AuthenticationFailed",
@@ -179,8 +232,8 @@ def row(spoil: Change, mend: Change, kind: str, truth: str, reason: str, *says: 
             id="no proxy to lead to",
         ),
         row(
-            taken_name,
-            free_name,
+            occupy_service_name,
+            free_service_name,
             "ProxyServiceReady",
             "False",
             "ProxyServiceConflict",
@@ -193,12 +246,12 @@ def test_a_row_is_reached_and_left_again(
     scene: Scene, spoil: Change, mend: Change, kind: str, truth: str, reason: str, says: tuple[str, ...]
 ) -> None:
     spoil(scene)
-    found = scene.world.wait_for_condition(scene.namespace, kind, truth, reason)
+    condition = scene.world.wait_for_condition(scene.namespace, kind, truth, reason)
     for text in says:
-        assert text in found["message"]
+        assert text in condition["message"]
     if truth == "False" and kind != "CACertReady":
         ready = scene.world.wait_for_condition(scene.namespace, "Ready", "False", reason)
-        assert ready["message"] == found["message"]
+        assert ready["message"] == condition["message"]
     mend(scene)
     scene.world.wait_for_condition(scene.namespace, "Ready", "True")
     scene.world.wait_for_condition(scene.namespace, kind, "True", "Valid" if kind == "CACertReady" else "")
@@ -216,39 +269,39 @@ def test_a_name_that_no_service_can_have(world: ConnectorCluster, namespace: str
 
 def test_ten_gigabytes_are_an_answer_like_any_other(scene: Scene, controller: Controller) -> None:
     scene.target.respond = lambda head: ENDLESS_RESPONSE
-    asked = len(scene.target.request_heads)
-    wait_until(lambda: len(scene.target.request_heads) > asked + 3, "more probes")
+    request_count = len(scene.target.request_heads)
+    wait_until(lambda: len(scene.target.request_heads) > request_count + 3, "more probes")
     assert scene.world.get_condition(scene.namespace)["status"] == "True"
     assert controller.process.resident_kb < 200_000
 
 
 def test_a_connector_of_a_class_that_is_not_ours_is_let_alone(scene: Scene) -> None:
-    own_class(auth={"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]})(scene)
-    scene.spec(auth={"name": "basic", "secretRef": {"name": "s"}})
+    use_own_class(auth={"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]})(scene)
+    scene.patch_spec(auth={"name": "basic", "secretRef": {"name": "s"}})
     wait_until(lambda: scene.world.get_service(scene.namespace) is None, "the Service's end")
     version = scene.world.get_connector(scene.namespace)["metadata"]["resourceVersion"]
     scene.target.respond = lambda head: status_response(503)
     scene.world.put_secret(scene.namespace, token="u")
-    asked = len(scene.target.request_heads)
+    request_count = len(scene.target.request_heads)
     assert scene.world.get_connector(scene.namespace)["metadata"]["resourceVersion"] == version
-    assert len(scene.target.request_heads) == asked
+    assert len(scene.target.request_heads) == request_count
 
 
 def test_the_class_k8s_is_there_and_what_is_not_run_of_a_class_is_said(world: ConnectorCluster, scene: Scene) -> None:
     k8s = world.api.call("GET", f"{API_PATH}/connectorclasses/k8s")
     assert k8s["status"]["conditions"][0]["status"] == "True"
-    scene.cls("with-rego", livenessProbe={"http": {"path": "/{{.x}}"}})
+    scene.put_class("with-rego", livenessProbe={"http": {"path": "/{{.x}}"}})
 
-    def said() -> bool:
+    def is_logged() -> bool:
         status = world.api.call("GET", f"{API_PATH}/connectorclasses/with-rego").get("status") or {}
         return any("livenessProbe" in each.get("message", "") for each in status.get("conditions") or ())
 
-    wait_until(said, "the message about the template")
+    wait_until(is_logged, "the message about the template")
 
 
 def test_transitions_are_events_and_the_token_is_in_none(scene: Scene, controller: Controller) -> None:
-    scene.secret(token="canary-of-events")
-    answer(401, b"/api")(scene)
+    scene.put_secret(token="canary-of-events")
+    answer_with(401, b"/api")(scene)
     scene.world.wait_for_condition(scene.namespace, "Ready", "False", "AuthenticationFailed")
     path = f"/apis/events.k8s.io/v1/namespaces/{scene.namespace}/events"
     wait_until(

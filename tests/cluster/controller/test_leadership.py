@@ -18,13 +18,13 @@ LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/conn
 @pytest.fixture
 def pair(world: ConnectorCluster) -> Iterator[tuple[Controller, Controller]]:
     with contextlib.ExitStack() as stack:
-        made = []
+        started = []
         for _ in range(2):
             one = Controller(world.plane).start()
             stack.callback(one.close)
-            made.append(one)
-        wait_until(lambda: all(each.serving() for each in made), "admin addresses that serve")
-        yield made[0], made[1]
+            started.append(one)
+        wait_until(lambda: all(each.serving() for each in started), "admin addresses that serve")
+        yield started[0], started[1]
 
 
 def leading(controller: Controller) -> bool:
@@ -50,8 +50,8 @@ def test_exactly_one_works_and_kill_9_hands_over(
 
         first.process.kill()
         wait_until(lambda: leading(second) and second.is_serving("/readyz"), "the next leader")
-        asked = len(server.request_heads)
-        wait_until(lambda: len(server.request_heads) > asked + 4, "probes by the next one")
+        request_count = len(server.request_heads)
+        wait_until(lambda: len(server.request_heads) > request_count + 4, "probes by the next one")
         assert transitions(world, namespace) == before
         assert world.get_connector(namespace)["metadata"]["resourceVersion"] == version, "not even written"
         world.put_secret(namespace, "s", token="")
@@ -126,11 +126,11 @@ def test_at_rest_nothing_is_written_and_little_read(world: ConnectorCluster, nam
             world.put_connector(namespace, "other", address=server.address, connectorClassName="absent")
             world.wait_for_condition(namespace, "Ready", "True")
             world.wait_for_condition(namespace, "Ready", "False", "ConnectorClassNotFound", name="other")
-            asked = len(server.request_heads)
-            wait_until(lambda: len(server.request_heads) > asked + 4, "probes")
+            request_count = len(server.request_heads)
+            wait_until(lambda: len(server.request_heads) > request_count + 4, "probes")
             start = world.plane.audit_log.stat().st_size
-            asked = len(server.request_heads)
-            wait_until(lambda: len(server.request_heads) > asked + 12, "more probes", timeout=2 * TIMEOUT)
+            request_count = len(server.request_heads)
+            wait_until(lambda: len(server.request_heads) > request_count + 12, "more probes", timeout=2 * TIMEOUT)
             with world.plane.audit_log.open("rb") as log:
                 log.seek(start)
                 lines = log.read().decode().splitlines()

@@ -25,8 +25,8 @@ def test_who_may_not_mint_any_more_fails_auth_ready_at_the_end_of_the_token_and_
     plane.kubectl("create", "role", MINTER, "--verb=create", "--resource=serviceaccounts/token",
                   "--resource-name=default", namespace=namespace)  # fmt: skip
     plane.kubectl(*bind, namespace=namespace)
-    held = plane.issue_token(namespace, MINTER, lifetime=7 * 24 * 3600)
-    world.put_secret(namespace, token=held, ca_crt=plane.ca_pem)
+    minter_token = plane.issue_token(namespace, MINTER, lifetime=7 * 24 * 3600)
+    world.put_secret(namespace, token=minter_token, ca_crt=plane.ca_pem)
     auth = {
         "name": "serviceAccountTokenAuth",
         "params": [{"name": "serviceAccount", "value": f"{namespace}/default"}],
@@ -42,17 +42,17 @@ def test_who_may_not_mint_any_more_fails_auth_ready_at_the_end_of_the_token_and_
         plane.kubectl("delete", "rolebinding", MINTER, namespace=namespace)
         failed = world.wait_for_condition(namespace, "Ready", "False", "AuthenticationFailed")
         # A JWT's times are whole seconds.
-        assert time.time() >= front.minted["default"][-1].ends - 1
+        assert time.time() >= front.issued["default"][-1].expires_at - 1
         assert 'secrets "s" may not create serviceaccounts/token of "default"' in failed["message"]
         path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 
-        def told() -> list[str]:
+        def has_event() -> list[str]:
             items = world.api.call("GET", path)["items"]
             return [each["note"] for each in items if each["reason"] == "AuthenticationFailed"]
 
-        assert wait_until(told, "the event") == [failed["message"]]
+        assert wait_until(has_event, "the event") == [failed["message"]]
         plane.kubectl(*bind, namespace=namespace)
         world.wait_for_condition(namespace, "Ready", "True")
-        said = str(world.api.call("GET", path)) + str(world.get_connector(namespace)) + controller.log
-        assert not [each for each in front.minted["default"] if each.token in said]
-        assert "eyJ" not in said
+        texts = str(world.api.call("GET", path)) + str(world.get_connector(namespace)) + controller.log
+        assert not [each for each in front.issued["default"] if each.token in texts]
+        assert "eyJ" not in texts

@@ -19,8 +19,8 @@ from connector_store.domain.status.rotation import NEXT_CA_KEY, SIGNING_CA_KEY
 from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import account, install_roles, may_use
-from tests.cluster.kube.served import Served, Watching, cluster_proxy
+from tests.cluster.kube.installed import account_subject, grant_use, install_roles
+from tests.cluster.kube.served import KubectlWatch, ServedConnector, cluster_proxy
 
 CA_SECRET = "connectors-proxy-ca"
 PATH = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{CA_SECRET}"
@@ -29,32 +29,34 @@ OVERLAP = {"CONNECTORS_CA_OVERLAP": "6"}
 
 @pytest.fixture(scope="module")
 def controller(world: ConnectorCluster) -> Iterator[Controller]:
-    made = Controller(world.plane, OVERLAP).start()
-    yield made
-    made.close()
+    running = Controller(world.plane, OVERLAP).start()
+    yield running
+    running.close()
 
 
 @pytest.fixture
-def served(world: ConnectorCluster, controller: Controller, tmp_path: Path, namespace: str) -> Iterator[Served]:
+def served(
+    world: ConnectorCluster, controller: Controller, tmp_path: Path, namespace: str
+) -> Iterator[ServedConnector]:
     """A proxy that waits for the controller's CA, and a Connector for the control plane itself."""
     install_roles(world.plane)
     world.plane.create_service_account(namespace, "target")
     binding = ("create", "rolebinding", "target", "--clusterrole=cluster-admin")
     world.plane.kubectl(*binding, f"--serviceaccount={namespace}:target", namespace=namespace)
-    may_use(world.plane, namespace, subject=account(namespace))
+    grant_use(world.plane, namespace, subject=account_subject(namespace))
     with cluster_proxy(tmp_path / "proxy", world.plane, options={"connector_ca_secret": CA_SECRET}) as proxy:
-        made = Served(plane=world.plane, proxy=proxy, namespace=namespace)
-        made.apply()
+        connector = ServedConnector(plane=world.plane, proxy=proxy, namespace=namespace)
+        connector.apply()
         world.wait_for_condition(namespace, "Ready", "True")
-        yield made
+        yield connector
 
 
 class Callers:
     """kubectl with a kubeconfig as it was published at some time."""
 
-    def __init__(self, world: ConnectorCluster, served: Served, folder: Path) -> None:
+    def __init__(self, world: ConnectorCluster, served: ServedConnector, folder: Path) -> None:
         self._world, self._served, self._folder = world, served, folder
-        self.token = served.caller()
+        self.token = served.caller_token()
 
     def published(self) -> bytes:
         status = self._world.get_connector(self._served.namespace)["status"]
@@ -73,7 +75,7 @@ class Callers:
 class LongLived:
     """A client that read its kubeconfig once: a new tunnel and a new TLS session for every request, all the while."""
 
-    def __init__(self, served: Served, callers: Callers, ca: bytes) -> None:
+    def __init__(self, served: ServedConnector, callers: Callers, ca: bytes) -> None:
         self.done = 0
         self.failures: list[str] = []
         self._ending = threading.Event()
@@ -119,7 +121,7 @@ def works(kubectl: Kubectl) -> bool:
     return kubectl.run("auth", "whoami").returncode == 0
 
 
-def test_a_rotation_under_load(world: ConnectorCluster, served: Served, tmp_path: Path) -> None:
+def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector, tmp_path: Path) -> None:
     callers = Callers(world, served, tmp_path)
     old_pem = wait_until(callers.published, "the published CA")
     old = callers.kubectl("old", old_pem)
@@ -127,7 +129,7 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: Served, tmp_path
     signing = ca_secret(world)["data"][SIGNING_CA_KEY]
     with (
         LongLived(served, callers, old_pem) as client,
-        Watching(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
+        KubectlWatch(old, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching,
     ):
         world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE_ANNOTATION}=now", namespace=SYSTEM_NAMESPACE)
         wait_until(lambda: NEXT_CA_KEY in ca_secret(world)["data"], "the next CA")
@@ -154,14 +156,14 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: Served, tmp_path
         wait_until(lambda: client.done > done + 10, "more requests of the long-lived client")
 
         world.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
-        wait_until(lambda: watching.saw("after"), "the change in the watch that began before")
+        wait_until(lambda: watching.has_seen("after"), "the change in the watch that began before")
         assert client.failures == []
     config_map = world.api.call("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca")
     assert config_map["data"]["ca.crt"].encode() == new_pem
 
 
 def test_proxies_go_on_without_the_controller(
-    world: ConnectorCluster, served: Served, controller: Controller, tmp_path: Path
+    world: ConnectorCluster, served: ServedConnector, controller: Controller, tmp_path: Path
 ) -> None:
     callers = Callers(world, served, tmp_path)
     kubectl = callers.kubectl("any", wait_until(callers.published, "the published CA"))

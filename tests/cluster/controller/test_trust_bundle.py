@@ -13,8 +13,8 @@ SECRET = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/connectors-proxy-ca"
 
 def bundle(world: ConnectorCluster) -> dict[str, Any]:
     answer = world.api.request("GET", BUNDLE)
-    found: dict[str, Any] = answer.json() if answer.status == 200 else {}
-    return found
+    trust_bundle: dict[str, Any] = answer.json() if answer.status == 200 else {}
+    return trust_bundle
 
 
 def text(world: ConnectorCluster) -> str:

@@ -25,8 +25,8 @@ SETTINGS = "connectors.alauda.io/settings"
 
 def without_rollout(objects: Objects) -> Objects:
     """Without what replaces pods when the settings change: names with a hash here, a checksum there."""
-    kept = {key: each for key, each in objects.items() if not key[2].startswith(ROLLOUT)}
-    for key, each in kept.items():
+    remaining = {key: each for key, each in objects.items() if not key[2].startswith(ROLLOUT)}
+    for key, each in remaining.items():
         if key[0] in ("Deployment", "DaemonSet"):
             assert each["spec"]["template"]["metadata"]["annotations"].pop(SETTINGS)
-    return kept
+    return remaining

@@ -130,8 +130,8 @@ def test_a_changed_setting_reaches_all_copies_and_every_template_so_that_apply_a
     assert settings_of(after) == [{"ca-secret": "connectors-proxy-ca", "targets-deny": "10.96.0.0/12"}] * 3
     assert rollouts(before).keys() == {"connectors-proxy", "connectors-controller", "connectors-csi"}
     for objects in (before, after):
-        made = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
-        assert set(rollouts(objects).values()) < made
+        config_maps = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+        assert set(rollouts(objects).values()) < config_maps
     assert not set(rollouts(before).values()) & set(rollouts(after).values())
 
 

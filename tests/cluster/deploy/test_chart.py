@@ -46,14 +46,14 @@ def render(helm: Helm) -> Render:
 
 
 def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = workload["spec"]["template"]["spec"]
-    return found
+    pod_spec: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return pod_spec
 
 
 def container_of(workload: dict[str, Any]) -> dict[str, Any]:
     [container] = pod_of(workload)["containers"]
-    found: dict[str, Any] = container
-    return found
+    only_container: dict[str, Any] = container
+    return only_container
 
 
 def test_with_its_defaults_it_is_what_kustomize_makes_of_deploy(
@@ -137,8 +137,8 @@ def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(render: Rend
 def test_every_door_runs_the_image_of_the_values(render: Render, image: Values, reference: str) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     objects = render({"image": {"repository": "registry.example/connector", **image}})
-    found = {container_of(objects[each])["image"] for each in WORKLOADS}
-    assert found == {reference.format(version=version)}
+    images = {container_of(objects[each])["image"] for each in WORKLOADS}
+    assert images == {reference.format(version=version)}
 
 
 def _of_pod(field: str) -> Callable[[dict[str, Any]], Any]:
@@ -331,8 +331,8 @@ def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> N
 
 
 def test_the_releases_own_namespace_is_not_made_again(render: Render) -> None:
-    made = {key[2] for key in render({}, "--namespace", SYSTEM) if key[0] == "Namespace"}
-    assert made == {CSI}
+    namespaces = {key[2] for key in render({}, "--namespace", SYSTEM) if key[0] == "Namespace"}
+    assert namespaces == {CSI}
     assert not {key for key in render({"namespaces": {"create": False}}) if key[0] == "Namespace"}
 
 
@@ -430,8 +430,8 @@ def test_helm_finds_nothing_to_say_about_it(helm: Helm) -> None:
 
 def test_the_schema_knows_the_settings_that_are_not_other_values() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
-    known = schema["properties"]["settings"]["propertyNames"]["enum"]
-    assert known == [key for key in KEYS if key not in ("namespaces", "system-namespace")]
+    setting_names = schema["properties"]["settings"]["propertyNames"]["enum"]
+    assert setting_names == [key for key in KEYS if key not in ("namespaces", "system-namespace")]
 
 
 def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
@@ -440,19 +440,19 @@ def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
     open_ended = {"global"}
 
     def names(schema: dict[str, Any], path: str = "") -> set[str]:
-        found = set()
+        paths = set()
         for name, each in schema.get("properties", {}).items():
-            found |= {f"{path}.{name}"} | names(each, f"{path}.{name}")
-        return found
+            paths |= {f"{path}.{name}"} | names(each, f"{path}.{name}")
+        return paths
 
     def keys(values: Any, schema: dict[str, Any], path: str = "") -> set[str]:
-        found = set()
+        paths = set()
         for name, each in values.items():
-            found.add(f"{path}.{name}")
+            paths.add(f"{path}.{name}")
             inner = schema.get("properties", {}).get(name, {})
             if isinstance(each, dict) and "properties" in inner:
-                found |= keys(each, inner, f"{path}.{name}")
-        return found
+                paths |= keys(each, inner, f"{path}.{name}")
+        return paths
 
-    given, known = keys(values, schema), names(schema) - {f".{each}" for each in open_ended}
-    assert given == known
+    value_paths, schema_paths = keys(values, schema), names(schema) - {f".{each}" for each in open_ended}
+    assert value_paths == schema_paths

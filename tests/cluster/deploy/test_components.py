@@ -99,12 +99,12 @@ def rendered(kubectl: Kubectl, folder: Path) -> Objects:
 )
 def test_it_changes_these_objects_and_no_other(product: Objects, with_component: Render, component: str) -> None:
     after = with_component(component)
-    found = {
+    changed = {
         "added": after.keys() - product.keys(),
         "gone": product.keys() - after.keys(),
         "changed": {key for key in product.keys() & after.keys() if product[key] != after[key]},
     }
-    assert {kind: objects for kind, objects in found.items() if objects} == CHANGES[component]
+    assert {kind: objects for kind, objects in changed.items() if objects} == CHANGES[component]
 
 
 def test_another_system_namespace_reaches_every_place_that_names_it_and_changes_nothing_else(

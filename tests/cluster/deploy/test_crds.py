@@ -60,9 +60,9 @@ def arrays(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize("file", ["connectors.yaml", "connectorclasses.yaml"])
 def test_every_list_says_how_it_is_merged(file: str) -> None:
     (version,) = yaml.safe_load((ROOT / "deploy/crds" / file).read_text())["spec"]["versions"]
-    found = dict(arrays(version["schema"]["openAPIV3Schema"]))
-    assert len(found) > 3
-    assert [path for path, each in found.items() if "x-kubernetes-list-type" not in each] == []
+    lists = dict(arrays(version["schema"]["openAPIV3Schema"]))
+    assert len(lists) > 3
+    assert [path for path, each in lists.items() if "x-kubernetes-list-type" not in each] == []
 
 
 @pytest.mark.parametrize("file", ["connectors.yaml", "connectorclasses.yaml"])
@@ -78,8 +78,8 @@ def test_fields_that_the_schema_does_not_know_are_kept_on_a_class_and_refused_on
     installed: Kubectl, namespace: str
 ) -> None:
     installed("apply", "-f", str(CORPUS / "connectorclasses.yaml"))
-    kept = installed("get", "connectorclass", "as-documented", "-o", "jsonpath={.spec.something.of}")
-    assert kept == "later"
+    field_value = installed("get", "connectorclass", "as-documented", "-o", "jsonpath={.spec.something.of}")
+    assert field_value == "later"
     assert 'unknown field "spec.typo"' in create(installed, namespace, connector(typo=1))
 
 
@@ -107,8 +107,8 @@ def test_an_address_is_accepted(installed: Kubectl, namespace: str, address: str
     ],
 )
 def test_an_address_is_refused_with_what_to_write(installed: Kubectl, namespace: str, address: str) -> None:
-    assert "spec.address: Invalid value" in (said := create(installed, namespace, connector(address=address)))
-    assert "https://HOST[:PORT][/PATH]" in said
+    assert "spec.address: Invalid value" in (output := create(installed, namespace, connector(address=address)))
+    assert "https://HOST[:PORT][/PATH]" in output
 
 
 def test_an_empty_class_name_is_refused(installed: Kubectl, namespace: str) -> None:
@@ -119,9 +119,9 @@ def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, name
     elsewhere = connector(auth={"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}})
     # A new policy takes effect a moment after it was stored.
     deadline = time.monotonic() + DEADLINE
-    while "created" in (said := create(installed, namespace, elsewhere)) and time.monotonic() < deadline:
+    while "created" in (output := create(installed, namespace, elsewhere)) and time.monotonic() < deadline:
         pass
-    assert f"must be the Connector's own namespace, {namespace}" in said
+    assert f"must be the Connector's own namespace, {namespace}" in output
 
 
 def test_what_the_policy_refuses_can_be_labelled_finalized_and_deleted_where_it_is_older(
@@ -138,11 +138,11 @@ def test_what_the_policy_refuses_can_be_labelled_finalized_and_deleted_where_it_
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
     deadline = time.monotonic() + DEADLINE
     fresh = connector(auth=foreign) | {"metadata": {"name": "fresh"}}
-    while "created" in (said := create(kubectl, "old", fresh)) and time.monotonic() < deadline:
+    while "created" in (output := create(kubectl, "old", fresh)) and time.monotonic() < deadline:
         pass
-    assert "must be the Connector's own namespace" in said
-    others = connector(auth=foreign, connectorClassName="git") | {"metadata": {"name": "theirs"}}
-    assert "created" in create(kubectl, "old", others)
+    assert "must be the Connector's own namespace" in output
+    foreign_connector = connector(auth=foreign, connectorClassName="git") | {"metadata": {"name": "theirs"}}
+    assert "created" in create(kubectl, "old", foreign_connector)
     kubectl("label", "connector", "c", "team=x", namespace="old")
     worse = '{"spec":{"auth":{"secretRef":{"namespace":"another"}}}}'
     refused = kubectl.run("patch", "connector", "c", "--type=merge", "--patch", worse, namespace="old")
@@ -240,8 +240,8 @@ def test_other_limits_are_refused(installed: Kubectl, namespace: str, spec: dict
 
 def test_the_usual_prefixes_are_the_domains(installed: Kubectl, namespace: str) -> None:
     installed("apply", "-f", "-", namespace=namespace, stdin=json.dumps(connector(impersonate={})))
-    found = json.loads(installed("get", "connector", "c", "-o", "json", namespace=namespace))
-    assert found["spec"]["impersonate"] == {"userPrefix": DEFAULT_PREFIX, "groupPrefix": DEFAULT_PREFIX}
+    created = json.loads(installed("get", "connector", "c", "-o", "json", namespace=namespace))
+    assert created["spec"]["impersonate"] == {"userPrefix": DEFAULT_PREFIX, "groupPrefix": DEFAULT_PREFIX}
 
 
 SECRET = {"auth": {"secretRef": {"name": "lent"}}}
@@ -267,8 +267,8 @@ def test_who_may_not_get_a_secret_may_not_name_it(
     refused = f'spec.auth.secretRef.name: you may not get secrets "lent" in the namespace "{namespace}"'
     deadline = time.monotonic() + DEADLINE
     # A new policy takes effect a moment after it was stored.
-    while refused not in (said := write("create", "--dry-run=server", spec=SECRET)):
-        assert time.monotonic() < deadline, said
+    while refused not in (output := write("create", "--dry-run=server", spec=SECRET)):
+        assert time.monotonic() < deadline, output
     assert "you may not get" in write("create", "--dry-run=server", spec={"caCertSecretRef": {"name": "lent"}})
     assert "created" in write("create", spec={})
     assert refused in write("apply", "--server-side", spec=SECRET)

@@ -88,8 +88,8 @@ def test_a_pod_of_the_driver_is_admitted_beside_its_quota_and_nowhere_else(plane
         plane.create_service_account(namespace, "connectors-csi")
     assert "insufficient quota to match these scopes" in create(plane, "elsewhere")
     deadline = time.monotonic() + PATIENCE
-    while said := create(plane, "connectors-csi"):
+    while output := create(plane, "connectors-csi"):
         # Until the quota has been counted for the first time.
-        assert "status unknown for quota" in said or "insufficient quota" in said, said
-        assert time.monotonic() < deadline, said
+        assert "status unknown for quota" in output or "insufficient quota" in output, output
+        assert time.monotonic() < deadline, output
         time.sleep(0.2)

@@ -82,8 +82,8 @@ def test_the_proxy_can_do_nothing_else(installed: Kubectl, verb: str, resource: 
 def test_in_its_own_namespace_the_proxy_reads_settings_by_name(
     installed: Kubectl, verb: str, resource: str, allowed: bool
 ) -> None:
-    said = installed.run("auth", "can-i", verb, resource, "--as", PROXY, "--namespace", "connectors-system").stdout
-    assert (said.strip() == "yes") is allowed
+    output = installed.run("auth", "can-i", verb, resource, "--as", PROXY, "--namespace", "connectors-system").stdout
+    assert (output.strip() == "yes") is allowed
 
 
 WRITES = ("create", "update", "patch", "delete")
@@ -135,8 +135,10 @@ def test_the_controller_can_do_nothing_else_in_all_namespaces(installed: Kubectl
 def test_in_its_own_namespace_the_controller_writes_by_name(
     installed: Kubectl, verb: str, resource: str, allowed: bool
 ) -> None:
-    said = installed.run("auth", "can-i", verb, resource, "--as", CONTROLLER, "--namespace", "connectors-system").stdout
-    assert (said.strip() == "yes") is allowed
+    output = installed.run(
+        "auth", "can-i", verb, resource, "--as", CONTROLLER, "--namespace", "connectors-system"
+    ).stdout
+    assert (output.strip() == "yes") is allowed
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
         def in_force() -> bool:
             command = ["create", "--dry-run=server", "-f", "-"]
-            said = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
-            return REFUSED_TO_OTHERS in said.stderr
+            result = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
+            return REFUSED_TO_OTHERS in result.stderr
 
         wait_until(in_force, "a policy in force")
         yield plane
@@ -80,8 +80,8 @@ def namespace(plane: ControlPlane) -> str:
     plane.kubectl("create", "namespace", name)
     plane.kubectl("create", "role", "editor", "--verb=*", "--resource=services,services/status", namespace=name)
     plane.kubectl("create", "rolebinding", "editor", "--role=editor", f"--user={EDITOR}", namespace=name)
-    made = write(plane.kubectl, "create", alias(plane, name), name, CONTROLLER)
-    assert made.returncode == 0, made.stderr
+    output = write(plane.kubectl, "create", alias(plane, name), name, CONTROLLER)
+    assert output.returncode == 0, output.stderr
     return name
 
 
@@ -108,9 +108,9 @@ def alias(plane: ControlPlane, namespace: str, name: str = "k8s") -> dict[str, A
         "controller": True,
         "blockOwnerDeletion": False,
     }
-    made = service(f"c-{name}", labels=LABEL, externalName=HOST)
-    made["metadata"]["ownerReferences"] = [owner]
-    return made
+    manifest = service(f"c-{name}", labels=LABEL, externalName=HOST)
+    manifest["metadata"]["ownerReferences"] = [owner]
+    return manifest
 
 
 def write(
@@ -138,8 +138,8 @@ def write(
     ],
 )
 def test_an_editor_is_kept_off_services_with_our_label(plane: ControlPlane, namespace: str, command: list[str]) -> None:
-    made = write(plane.kubectl, "create", service("theirs"), namespace, EDITOR)
-    assert made.returncode == 0, made.stderr
+    output = write(plane.kubectl, "create", service("theirs"), namespace, EDITOR)
+    assert output.returncode == 0, output.stderr
     before = plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)
     done = plane.kubectl.run(*command, f"--as={EDITOR}", namespace=namespace)
     assert done.returncode != 0
@@ -225,12 +225,13 @@ def test_the_controller_makes_nothing_else(plane: ControlPlane, namespace: str, 
 def test_garbage_collection_and_the_end_of_a_namespace_go_on(garbage_collected: ControlPlane, namespace: str) -> None:
     kubectl = garbage_collected.kubectl
     kubectl("delete", "connector", "k8s", namespace=namespace)
-    gone = f"/api/v1/namespaces/{namespace}/services/c-k8s"
+    service_path = f"/api/v1/namespaces/{namespace}/services/c-k8s"
     wait_until(
-        lambda: garbage_collected.api.request("GET", gone).status == 404, "the end of the Service with its Connector"
+        lambda: garbage_collected.api.request("GET", service_path).status == 404,
+        "the end of the Service with its Connector",
     )
-    made = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
-    assert made.returncode == 0, made.stderr
+    output = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
+    assert output.returncode == 0, output.stderr
     kubectl("delete", "namespace", namespace, "--wait=false")
     path = f"/api/v1/namespaces/{namespace}"
     wait_until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")

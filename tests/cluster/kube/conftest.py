@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.installed import account, bind, install, may_use
-from tests.cluster.kube.served import Served, cluster_proxy
+from tests.cluster.kube.installed import account_subject, bind, grant_use, install
+from tests.cluster.kube.served import ServedConnector, cluster_proxy
 from tests.cluster.proxy.running import RunningProxy
 
 
@@ -50,14 +50,14 @@ def proxy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def served(plane: ControlPlane, proxy: RunningProxy, own_namespace: str) -> Served:
+def served(plane: ControlPlane, proxy: RunningProxy, own_namespace: str) -> ServedConnector:
     """A Connector whose target the ServiceAccount `default` of a fresh namespace may use."""
     for account_name in ("target", "other"):
         plane.create_service_account(own_namespace, account_name)
-        subject = account(own_namespace, account_name)
+        subject = account_subject(own_namespace, account_name)
         bind(plane, own_namespace, "cluster-admin", subject=subject, name=account_name)
-    may_use(plane, own_namespace, subject=account(own_namespace))
-    made = Served(plane=plane, proxy=proxy, namespace=own_namespace)
-    made.apply()
-    made.settled()
-    return made
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
+    connector = ServedConnector(plane=plane, proxy=proxy, namespace=own_namespace)
+    connector.apply()
+    connector.wait_until_synced()
+    return connector

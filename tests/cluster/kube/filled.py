@@ -17,7 +17,7 @@ DEADLINE: Final = 60.0
 
 
 @asynccontextmanager
-async def following(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
+async def running_store(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
     store = Store()
     source = ClusterWatches(client, store, system_namespace=SYSTEM, **options)
     task = asyncio.create_task(source.run())
@@ -28,13 +28,13 @@ async def following(client: KubeClient, **options: Any) -> AsyncIterator[Store]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def token(store: Store, key: ObjectKey) -> str:
-    found = store.get(key)
-    if not isinstance(found, Target) or found.credential is None:
+def token_of(store: Store, key: ObjectKey) -> str:
+    target = store.get(key)
+    if not isinstance(target, Target) or target.credential is None:
         return ""
-    return (found.credential.authorization or b"").decode().removeprefix("Bearer ")
+    return (target.credential.authorization or b"").decode().removeprefix("Bearer ")
 
 
-def reason(store: Store, key: ObjectKey) -> str:
-    found = store.get(key)
-    return found.reason if isinstance(found, Unusable) else ""
+def unusable_reason(store: Store, key: ObjectKey) -> str:
+    target = store.get(key)
+    return target.reason if isinstance(target, Unusable) else ""

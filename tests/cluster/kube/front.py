@@ -14,7 +14,7 @@ from lab.control_plane import ControlPlane
 _HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "host"})
 
 
-class Front:
+class FrontProxy:
     """`async with Front(plane).serving() as front: front.url`; `front.answers["tokenreviews"] = 429`."""
 
     SILENT: Final = 0
@@ -23,14 +23,14 @@ class Front:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
         self._certificate = plane.ca.issue("front", common_name="front", hosts=["127.0.0.1"])
-        self.answers: dict[str, int] = {}
+        self.statuses: dict[str, int] = {}
         """Last segment of a path -> the status that it gets, with Retry-After 7."""
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         """Last segments of the paths that were asked for."""
         self.url = ""
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Front"]:
+    async def serving(self) -> AsyncIterator["FrontProxy"]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self._certificate)
         trust = ssl.create_default_context(cadata=self._plane.ca_pem)
@@ -50,29 +50,31 @@ class Front:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         last = request.path.rsplit("/", 1)[-1]
-        self.asked.append(last)
-        status = self.answers.get(last)
+        self.requested.append(last)
+        status = self.statuses.get(last)
         if status == self.SILENT:
             await asyncio.Event().wait()
         if status is not None:
             body = {"kind": "Status", "code": status, "message": f"made up: {status}"}
             return web.json_response(body, status=status, headers={"Retry-After": "7"})
-        return await self._pass(request)
+        return await self._forward(request)
 
     def upstream(self, request: web.Request) -> str:
         """Where the API server has what the front was asked for."""
         return self._plane.url + request.path_qs
 
-    async def _pass(self, request: web.Request) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         never = aiohttp.ClientTimeout(total=None)
         async with self.session.request(
             request.method, self.upstream(request), headers=headers, data=await request.read() or None, timeout=never
-        ) as answer:
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
-            response = web.StreamResponse(status=answer.status, headers=kept)
+        ) as upstream_response:
+            response_headers = {
+                name: value for name, value in upstream_response.headers.items() if name.lower() not in _HOP
+            }
+            response = web.StreamResponse(status=upstream_response.status, headers=response_headers)
             await response.prepare(request)
-            async for data in answer.content.iter_any():
+            async for data in upstream_response.content.iter_any():
                 await response.write(data)
             await response.write_eof()
             return response

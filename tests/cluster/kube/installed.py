@@ -62,7 +62,7 @@ def connector(
     return manifests.connector(name, address, secret=secret, **spec)
 
 
-def may_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], name: str = "use") -> None:
+def grant_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], name: str = "use") -> None:
     """A RoleBinding of connectors-user in that namespace."""
     bind(plane, namespace, "connectors-user", subject=subject, name=name)
 
@@ -79,9 +79,9 @@ def bind(plane: ControlPlane, namespace: str, cluster_role: str, *, subject: dic
     plane.api.apply(binding, namespace=namespace)
 
 
-def account(namespace: str, name: str = "default") -> dict[str, str]:
+def account_subject(namespace: str, name: str = "default") -> dict[str, str]:
     return {"kind": "ServiceAccount", "namespace": namespace, "name": name}
 
 
-def group(name: str) -> dict[str, str]:
+def group_subject(name: str) -> dict[str, str]:
     return {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name}

@@ -17,7 +17,7 @@ from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.waiting import wait_until
 from tests.cluster.kube.installed import AUDIENCE, connector, proxy_kubeconfig, secret
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 RECHECK: Final = 4.0
 """Seconds, instead of 30: so long a test waits for a right that is taken away."""
@@ -46,7 +46,7 @@ def cluster_proxy(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServedConnector:
     """Connector `k8s` of a namespace, for the control plane itself, as its ServiceAccount `target`."""
 
     plane: ControlPlane
@@ -66,31 +66,31 @@ class Served:
         token = self.plane.issue_token(self.namespace, account)
         self.plane.api.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
 
-    def caller(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
+    def caller_token(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
         """A token of a ServiceAccount of the namespace."""
         return self.plane.issue_token(self.namespace, account, audiences=[audience], lifetime=lifetime)
 
     def kubectl(self, token: str | None = None, *, name: str = "k8s") -> Kubectl:
         manifest = connector(name, address=self.plane.url)
         manifest["metadata"]["namespace"] = self.namespace
-        return self.proxy.kubectl(self.plane.kubectl, manifest, token=token or self.caller())
+        return self.proxy.kubectl(self.plane.kubectl, manifest, token=token or self.caller_token())
 
     def whoami(self, kubectl: Kubectl) -> str:
         """As whom the target sees us: the name of a ServiceAccount; stderr if the request failed."""
         done = kubectl.run("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
         return done.stdout.rpartition(":")[2] if done.returncode == 0 else done.stderr
 
-    def connect(self, token: str, *, key: ObjectKey | None = None) -> "Answer":
+    def connect(self, token: str, *, key: ObjectKey | None = None) -> "ConnectResponse":
         return connect(self.proxy, key or self.key, token, self.plane.url.removeprefix("https://"))
 
-    def settled(self) -> None:
+    def wait_until_synced(self) -> None:
         """Returns when the proxy has seen what was applied."""
         kubectl = self.kubectl()
         wait_until(lambda: self.whoami(kubectl) == "target", "the first request to go through")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ConnectResponse:
     """To a CONNECT."""
 
     status: int
@@ -98,18 +98,20 @@ class Answer:
     retry_after: str | None
 
 
-def connect(proxy: RunningProxy, key: ObjectKey, token: str, authority: str) -> Answer:
+def connect(proxy: RunningProxy, key: ObjectKey, token: str, authority: str) -> ConnectResponse:
     login = base64.b64encode(f"{key}:{token}".encode()).decode()
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=WAIT_TIMEOUT)
     try:
         connection.request("CONNECT", authority, headers={"Proxy-Authorization": f"Basic {login}", "Host": authority})
-        answer = connection.getresponse()
-        return Answer(status=answer.status, phrase=answer.reason, retry_after=answer.getheader("Retry-After"))
+        response = connection.getresponse()
+        return ConnectResponse(
+            status=response.status, phrase=response.reason, retry_after=response.getheader("Retry-After")
+        )
     finally:
         connection.close()
 
 
-class Watching:
+class KubectlWatch:
     """A `kubectl get --watch` that runs, until it ends by itself or is stopped."""
 
     def __init__(self, kubectl: Kubectl, *arguments: str, namespace: str, log: Path) -> None:
@@ -117,7 +119,7 @@ class Watching:
         self._process = Process(command, log=log, environment=kubectl.environment)
         self._log = log
 
-    def __enter__(self) -> "Watching":
+    def __enter__(self) -> "KubectlWatch":
         self._process.start()
         return self
 
@@ -125,16 +127,16 @@ class Watching:
         self._process.kill()
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self._process.is_running
 
-    def saw(self, text: str) -> bool:
+    def has_seen(self, text: str) -> bool:
         return text in self._log.read_text(errors="replace")
 
     def wait_for_end(self) -> float:
         """Seconds until it ended."""
         started = time.monotonic()
-        wait_until(lambda: not self.running, "the watch to end")
+        wait_until(lambda: not self.is_running, "the watch to end")
         return time.monotonic() - started
 
 
@@ -146,4 +148,4 @@ def connectorctl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedPr
         "HOME": str(plane.folder),
     }
     command = [str(plane.programs / "kubectl"), "connector", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=WAIT_TIMEOUT)

@@ -12,8 +12,8 @@ from connector_store.kube import config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.front import Front
-from tests.cluster.kube.installed import AUDIENCE, account, group, may_use, proxy_client
+from tests.cluster.kube.front import FrontProxy
+from tests.cluster.kube.installed import AUDIENCE, account_subject, grant_use, group_subject, proxy_client
 
 RULE = AccessRule("use", "connectors", "proxy")
 CALLERS = 1000
@@ -22,16 +22,16 @@ AT_ONCE = 50
 pytestmark = pytest.mark.timeout(400)
 
 
-def made(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
+def kube_access(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
     return KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=recheck, refusal_ttl=0)
 
 
 async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
     async with proxy_client(plane) as client:
-        answer = await made(client).check(caller, key)
+        answer = await kube_access(client).check(caller, key)
     assert isinstance(answer, Granted)
     assert answer.identity.user == f"system:serviceaccount:{own_namespace}:default"
     assert f"system:serviceaccounts:{own_namespace}" in answer.identity.groups
@@ -47,16 +47,16 @@ async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane,
     ],
 )
 async def test_a_binding_to_a_group_counts(plane: ControlPlane, own_namespace: str, name: str) -> None:
-    may_use(plane, own_namespace, subject=group(name.format(own_namespace)))
+    grant_use(plane, own_namespace, subject=group_subject(name.format(own_namespace)))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with proxy_client(plane) as client:
-        assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Granted)
+        assert isinstance(await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s")), Granted)
 
 
 async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, own_namespace: str) -> None:
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with proxy_client(plane) as client:
-        answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
+        answer = await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s"))
         assert isinstance(answer, Refused)
         assert answer.check == "use"
 
@@ -72,10 +72,10 @@ async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, 
 async def test_a_token_that_is_not_for_us(
     plane: ControlPlane, own_namespace: str, audience: str, lifetime: float
 ) -> None:
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[audience], lifetime=lifetime)
     async with proxy_client(plane) as client:
-        answer = await made(client).check(caller, ObjectKey(own_namespace, "k8s"))
+        answer = await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s"))
     assert isinstance(answer, Refused)
     assert answer.check == "token"
 
@@ -84,13 +84,13 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
     plane: ControlPlane, own_namespace: str
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     async with (
         KubeClient(await config.load_configuration(kubeconfig=str(plane.kubeconfig))) as admin,
         proxy_client(plane) as client,
     ):
         caller = await admin.create_token(own_namespace, "default", AUDIENCE, 600)
-        access = made(client, recheck=0.001)
+        access = kube_access(client, recheck=0.001)
         answer = await access.check(caller, key)
         assert isinstance(answer, Granted)
         plane.kubectl("delete", "serviceaccount", "default", namespace=own_namespace)
@@ -102,15 +102,15 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
 
 async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
     async with proxy_client(plane) as client:
-        access = made(client, recheck=600)
+        access = kube_access(client, recheck=600)
         answer = await access.check(caller, key)
         assert isinstance(answer, Granted)
         plane.kubectl("delete", "rolebinding", "use", namespace=own_namespace)
         assert isinstance(access.check_cached(caller, key), Granted)
-        refused = await made(client).recheck(caller, answer.identity, key)
+        refused = await kube_access(client).recheck(caller, answer.identity, key)
         assert isinstance(refused, Refused)
         assert refused.check == "use"
 
@@ -129,7 +129,7 @@ async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own
     async with proxy_client(plane) as client:
         access = KubeAccess(client, audience=AUDIENCE, rule=AccessRule("get", "connectors"))
         assert isinstance(await access.check(caller, ObjectKey(own_namespace, "k8s")), Granted)
-        assert isinstance(await made(client).check(caller, ObjectKey(own_namespace, "k8s")), Refused)
+        assert isinstance(await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s")), Refused)
 
 
 @pytest.mark.timeout(900)
@@ -137,17 +137,17 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
     plane: ControlPlane, own_namespace: str
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     callers = plane.token_issuer.issue_many(CALLERS, own_namespace, "default", audiences=[AUDIENCE], lifetime=3600)
     assert len(set(callers)) == CALLERS
-    asked: list[str] = []
+    review_paths: list[str] = []
     async with proxy_client(plane) as client:
         access = KubeAccess(
             client,
             audience=AUDIENCE,
             rule=RULE,
             recheck=600,
-            on_review=lambda what, result: asked.append(f"{what} {result}"),
+            on_review=lambda what, result: review_paths.append(f"{what} {result}"),
         )
         for start in range(0, CALLERS, AT_ONCE):
             some = callers[start : start + AT_ONCE]
@@ -155,7 +155,11 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
             assert all(isinstance(each, Granted) for each in answers)
         for caller in callers:
             assert isinstance(access.check_cached(caller, key), Granted)
-    assert (asked.count("token ok"), asked.count("use ok"), len(asked)) == (CALLERS, CALLERS, 2 * CALLERS)
+    assert (review_paths.count("token ok"), review_paths.count("use ok"), len(review_paths)) == (
+        CALLERS,
+        CALLERS,
+        2 * CALLERS,
+    )
 
 
 async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
@@ -164,7 +168,7 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
     """For streams that were opened while it was good; the proxy's own role looks for the owner."""
     key = ObjectKey(own_namespace, "k8s")
     plane.create_service_account(own_namespace, "caller")
-    may_use(plane, own_namespace, subject=account(own_namespace, "caller"))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace, "caller"))
     caller = plane.issue_token(own_namespace, "caller", audiences=[AUDIENCE], lifetime=600)
     ahead = 0.0
     async with proxy_client(plane) as client:
@@ -183,9 +187,9 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
         plane.kubectl("delete", "serviceaccount", "caller", namespace=own_namespace)
         plane.create_service_account(own_namespace, "caller")
         ahead += 30.0
-        gone = await access.recheck(caller, granted.identity, key)
-    assert isinstance(gone, Refused)
-    assert "is another one now" in gone.reason
+        after_deletion = await access.recheck(caller, granted.identity, key)
+    assert isinstance(after_deletion, Refused)
+    assert "is another one now" in after_deletion.reason
 
 
 async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing(
@@ -193,9 +197,9 @@ async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
     other = plane.issue_token(own_namespace, "default", audiences=["somebody"])
-    async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
-        access = made(client)
+    async with FrontProxy(plane).serving() as front, proxy_client(plane, server=front.url) as client:
+        access = kube_access(client)
         for token in [*(f"bogus{number}" for number in range(3000)), other]:
             assert isinstance(access.check_cached(token, key), Refused)
             assert isinstance(await access.check(token, key), Refused)
-        assert front.asked.count("tokenreviews") == 0
+        assert front.requested.count("tokenreviews") == 0

@@ -11,16 +11,16 @@ from connector_store.domain.callers.access import Granted, Unavailable
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.access import KubeAccess
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import following, token
-from tests.cluster.kube.front import Front
+from tests.cluster.kube.filled import running_store, token_of
+from tests.cluster.kube.front import FrontProxy
 from tests.cluster.kube.installed import (
     AUDIENCE,
-    account,
+    account_subject,
     connector,
+    grant_use,
     install,
     install_definitions,
     install_roles,
-    may_use,
     proxy_client,
     secret,
 )
@@ -52,16 +52,16 @@ async def test_the_api_server_is_killed_and_comes_back(
     plane, namespace = disturbed_plane, disturbed_namespace
     key = ObjectKey(namespace, "k8s")
     fill(plane, "one", namespace)
-    async with proxy_client(plane) as client, following(client) as store:
-        await until(lambda: store.synced and token(store, key) == "one")
+    async with proxy_client(plane) as client, running_store(client) as store:
+        await until(lambda: store.synced and token_of(store, key) == "one")
         caplog.clear()
         plane.kill()
         await until(lambda: len(lines(caplog)) >= 4, "each of the four watches says that it broke")
-        assert token(store, key) == "one"
+        assert token_of(store, key) == "one"
         assert store.synced
         plane.start_apiserver()
         fill(plane, "two", namespace)
-        await until(lambda: token(store, key) == "two")
+        await until(lambda: token_of(store, key) == "two")
     assert once(lines(caplog)), lines(caplog)
 
 
@@ -72,14 +72,14 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
     async with (
         TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
-        following(client, on_restart=restarts.append) as store,
+        running_store(client, on_restart=restarts.append) as store,
     ):
-        await until(lambda: store.synced and token(store, key) == "one")
+        await until(lambda: store.synced and token_of(store, key) == "one")
         # A server whose caches are still being filled refuses, which counts.
         restarts.clear()
         relay.drop()
         plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
-        await until(lambda: token(store, key) == "two")
+        await until(lambda: token_of(store, key) == "two")
     expected = ["ClusterRole", "Connector", "ConnectorClass", "Secret", "Secret", "Secret"]
     # One more where Connectors of other tests, in this cluster too, name Secrets of other types.
     assert sorted(restarts) in (expected, [*expected, "Secret"])
@@ -93,13 +93,13 @@ async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
     key = ObjectKey(namespace, "k8s")
     fill(plane, "one", namespace)
     plane.api.apply(connector("gone"), namespace=namespace)
-    gone = ObjectKey(namespace, "gone")
+    deleted_key = ObjectKey(namespace, "gone")
     async with (
         TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
-        following(client) as store,
+        running_store(client) as store,
     ):
-        await until(lambda: token(store, key) == "one" and store.connector(gone) is not None)
+        await until(lambda: token_of(store, key) == "one" and store.connector(deleted_key) is not None)
         relay.freeze()
         relay.drop()
         fill(plane, "two", namespace)
@@ -108,9 +108,9 @@ async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
         plane.etcd.compact()
         plane.restart_apiserver()
         relay.thaw()
-        await until(lambda: token(store, key) == "two" and store.connector(gone) is None)
-    seen = lines(caplog, logging.INFO)
-    assert any("HTTP 410" in each for each in seen), seen
+        await until(lambda: token_of(store, key) == "two" and store.connector(deleted_key) is None)
+    messages = lines(caplog, logging.INFO)
+    assert any("HTTP 410" in each for each in messages), messages
 
 
 async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane, own_namespace: str) -> None:
@@ -119,16 +119,16 @@ async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane
     async with (
         TcpRelay(plane.url).serving() as relay,
         proxy_client(plane, server=relay.url) as client,
-        following(client, watch_timeout=2) as store,
+        running_store(client, watch_timeout=2) as store,
     ):
-        await until(lambda: token(store, key) == "one")
+        await until(lambda: token_of(store, key) == "one")
         relay.freeze()
         plane.api.apply(secret("k8s-secret", token="two"), namespace=own_namespace)
         before = relay.accept_count
         await until(lambda: relay.accept_count > before, "new connections, though the old ones are still open")
-        assert token(store, key) == "one"
+        assert token_of(store, key) == "one"
         relay.thaw()
-        await until(lambda: token(store, key) == "two")
+        await until(lambda: token_of(store, key) == "two")
 
 
 async def test_an_api_server_that_stopped_turning_is_waited_for(
@@ -138,20 +138,20 @@ async def test_an_api_server_that_stopped_turning_is_waited_for(
     key = ObjectKey(namespace, "k8s")
     fill(plane, "one", namespace)
     caller = plane.issue_token(namespace, "default", audiences=[AUDIENCE])
-    may_use(plane, namespace, subject=account(namespace))
-    async with proxy_client(plane) as client, following(client, watch_timeout=2) as store:
+    grant_use(plane, namespace, subject=account_subject(namespace))
+    async with proxy_client(plane) as client, running_store(client, watch_timeout=2) as store:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=600)
-        await until(lambda: token(store, key) == "one")
+        await until(lambda: token_of(store, key) == "one")
         assert isinstance(await access.check(caller, key), Granted)
         plane.pause()
         try:
             assert isinstance(await access.check("x" + caller, key), Unavailable)
             assert isinstance(access.check_cached(caller, key), Granted)
-            assert token(store, key) == "one"
+            assert token_of(store, key) == "one"
         finally:
             plane.resume()
         fill(plane, "two", namespace)
-        await until(lambda: token(store, key) == "two")
+        await until(lambda: token_of(store, key) == "two")
 
 
 def install_without_a_right(plane: ControlPlane) -> None:
@@ -177,18 +177,18 @@ async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
     prepare(plane)
     plane.create_namespace(KEY.namespace)
     async with (
-        Front(plane).serving() as front,
+        FrontProxy(plane).serving() as front,
         proxy_client(plane, server=front.url) as client,
-        following(client) as store,
+        running_store(client) as store,
     ):
-        await until(lambda: front.asked.count("connectors") >= 4, "it is tried again and again")
+        await until(lambda: front.requested.count("connectors") >= 4, "it is tried again and again")
         assert not store.synced
         assert once(lines(caplog)), lines(caplog)
         assert len([each for each in lines(caplog) if "kubectl apply -k deploy/" in each]) == named
         install_definitions(plane)
         install_roles(plane)
         fill(plane, "one")
-        await until(lambda: store.synced and token(store, KEY) == "one")
+        await until(lambda: store.synced and token_of(store, KEY) == "one")
 
 
 async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_programs: Path, tmp_path: Path) -> None:
@@ -198,11 +198,11 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
         install_roles(plane)
         plane.create_namespace(KEY.namespace)
         fill(plane, "one")
-        async with proxy_client(plane) as client, following(client) as store:
+        async with proxy_client(plane) as client, running_store(client) as store:
             await until(lambda: store.synced)
-            assert token(store, KEY) == "one"
+            assert token_of(store, KEY) == "one"
             fill(plane, "two")
-            await until(lambda: token(store, KEY) == "two")
+            await until(lambda: token_of(store, KEY) == "two")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
     [
         pytest.param("tokenreviews", 429, 7, id="429 with a time to wait"),
         pytest.param("tokenreviews", 500, 7, id="500"),
-        pytest.param("tokenreviews", Front.SILENT, 1, id="no answer"),
+        pytest.param("tokenreviews", FrontProxy.SILENT, 1, id="no answer"),
         pytest.param("subjectaccessreviews", 429, 7, id="429 to the second question"),
         pytest.param("subjectaccessreviews", 500, 7, id="500 to the second question"),
     ],
@@ -219,16 +219,16 @@ async def test_reviews_that_cannot_be_asked(
     plane: ControlPlane, own_namespace: str, review: str, status: int, retry_after: int
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
-    may_use(plane, own_namespace, subject=account(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
-    async with Front(plane).serving() as front, proxy_client(plane, server=front.url) as client:
+    async with FrontProxy(plane).serving() as front, proxy_client(plane, server=front.url) as client:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
-        front.answers[review] = status
+        front.statuses[review] = status
         answer = await access.check(caller, key)
         assert isinstance(answer, Unavailable)
         assert answer.retry_after == retry_after
-        front.answers.clear()
+        front.statuses.clear()
         granted = await access.check(caller, key)
         assert isinstance(granted, Granted)
-        front.answers[review] = status
+        front.statuses[review] = status
         assert isinstance(access.check_cached(caller, key), Granted)

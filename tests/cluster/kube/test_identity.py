@@ -88,9 +88,9 @@ async def test_it_may_read_the_settings_and_no_other_configmap(plane: ControlPla
 
 async def test_it_may_do_nothing_else(plane: ControlPlane) -> None:
     verbs = (*VERBS, "impersonate", "escalate", "bind", "use", "*")
-    asked = [(verb, *other) for verb, other in itertools.product(verbs, OTHERS)]
+    attributes = [(verb, *other) for verb, other in itertools.product(verbs, OTHERS)]
     async with proxy_client(plane) as client:
-        assert [each for each in asked if not covered(each) and await allowed(client, each)] == []
+        assert [each for each in attributes if not covered(each) and await allowed(client, each)] == []
 
 
 @pytest.mark.parametrize("kind", ["users", "groups", "serviceaccounts", "userextras"])

@@ -17,36 +17,38 @@ from tests.fakes.waiting import PATIENCE, until
 
 
 @asynccontextmanager
-async def following(plane: ControlPlane, taken: list[RawObject | None]) -> AsyncIterator[OnDemandCache]:
+async def running_cache(plane: ControlPlane, deliveries: list[RawObject | None]) -> AsyncIterator[OnDemandCache]:
     for file in ("namespace.yaml", "rbac.yaml"):
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
     user = {"token": plane.issue_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
     async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
-        found = OnDemandCache(client, CONNECTORS, lambda _, raw: taken.append(raw), watch_timeout=60, read_jitter=0.01)
-        task = asyncio.ensure_future(found.run())
+        cache = OnDemandCache(
+            client, CONNECTORS, lambda _, raw: deliveries.append(raw), watch_timeout=60, read_jitter=0.01
+        )
+        task = asyncio.ensure_future(cache.run())
         try:
-            yield found
+            yield cache
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
 
-def addresses(taken: list[RawObject | None]) -> list[str | None]:
-    return [each["spec"]["address"] if each is not None else None for each in taken]
+def addresses(deliveries: list[RawObject | None]) -> list[str | None]:
+    return [each["spec"]["address"] if each is not None else None for each in deliveries]
 
 
 async def test_it_is_read_once_and_after_each_change_of_its_spec(plane: ControlPlane, own_namespace: str) -> None:
     first, second = "https://192.0.2.1:6443", "https://192.0.2.2:6443"
-    taken: list[RawObject | None] = []
+    deliveries: list[RawObject | None] = []
     plane.api.apply(connector("k8s", address=first), connector("other"), namespace=own_namespace)
-    async with following(plane, taken) as found:
-        await asyncio.wait_for(found.load([ObjectKey(own_namespace, "k8s")]), PATIENCE)
+    async with running_cache(plane, deliveries) as cache:
+        await asyncio.wait_for(cache.load([ObjectKey(own_namespace, "k8s")]), PATIENCE)
         status = '{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Probed"}]}}'
         patch = ("patch", "connector", "k8s", "--subresource=status", "--type=merge", "-p", status)
         plane.kubectl(*patch, namespace=own_namespace)
         plane.api.apply(connector("k8s", address=second), namespace=own_namespace)
-        await until(lambda: addresses(taken)[-1:] == [second])
+        await until(lambda: addresses(deliveries)[-1:] == [second])
         plane.kubectl("delete", "connector", "k8s", namespace=own_namespace)
-        await until(lambda: taken[-1] is None)
-    assert addresses(taken) == [first, second, None]
+        await until(lambda: deliveries[-1] is None)
+    assert addresses(deliveries) == [first, second, None]

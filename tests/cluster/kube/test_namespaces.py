@@ -8,7 +8,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import following, reason, token
+from tests.cluster.kube.filled import running_store, token_of, unusable_reason
 from tests.cluster.kube.installed import SYSTEM, connector, proxy_client, secret
 from tests.fakes.waiting import until
 
@@ -37,17 +37,19 @@ async def test_a_namespace_that_is_not_bound_or_not_there_costs_that_namespace_o
 ) -> None:
     async with (
         proxy_client(private_plane) as client,
-        following(client, namespaces=list(teams), watch_timeout=2, stale_after=6.0) as store,
+        running_store(client, namespaces=list(teams), watch_timeout=2, stale_after=6.0) as store,
     ):
         await until(lambda: store.synced)
-        assert token(store, teams["team-a"]) == "one"
+        assert token_of(store, teams["team-a"]) == "one"
         for namespace in ("team-b", "never"):
-            assert reason(store, teams[namespace]) == "NamespaceNotServed"
+            assert unusable_reason(store, teams[namespace]) == "NamespaceNotServed"
         bind(private_plane, "team-b")
-        await until(lambda: token(store, teams["team-b"]) == "one", "it to be served without a restart")
+        await until(lambda: token_of(store, teams["team-b"]) == "one", "it to be served without a restart")
         private_plane.kubectl("delete", "rolebinding", "served", namespace="team-b")
-        await until(lambda: reason(store, teams["team-b"]) == "NamespaceNotServed", "it to be unbound while running")
-        assert token(store, teams["team-a"]) == "one"
+        await until(
+            lambda: unusable_reason(store, teams["team-b"]) == "NamespaceNotServed", "it to be unbound while running"
+        )
+        assert token_of(store, teams["team-a"]) == "one"
 
 
 async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_bound(
@@ -59,18 +61,18 @@ async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_
     restarts = list[str]()
     async with (
         proxy_client(plane) as client,
-        following(client, watch_timeout=2, stale_after=6.0, on_restart=restarts.append) as store,
+        running_store(client, watch_timeout=2, stale_after=6.0, on_restart=restarts.append) as store,
     ):
-        await until(lambda: token(store, key) == "one")
+        await until(lambda: token_of(store, key) == "one")
         plane.kubectl("delete", "clusterrolebinding", EVERYWHERE)
         plane.kubectl("delete", "secret", "k8s-secret", namespace="team-a")
-        await until(lambda: reason(store, key) == "NotWatched")
+        await until(lambda: unusable_reason(store, key) == "NotWatched")
         assert "Secret" in restarts, "a watch that is refused counts as one that broke"
         plane.kubectl(
             "create", "clusterrolebinding", "again", f"--clusterrole={EVERYWHERE}",
             f"--serviceaccount={SYSTEM}:connectors-proxy",
         )  # fmt: skip
-        await until(lambda: reason(store, key) == "SecretNotFound", "the truth once it can be seen again")
+        await until(lambda: unusable_reason(store, key) == "SecretNotFound", "the truth once it can be seen again")
 
 
 async def test_no_ca_secret_of_a_namespace_is_left_out(plane: ControlPlane, own_namespace: str) -> None:
@@ -84,10 +86,10 @@ async def test_no_ca_secret_of_a_namespace_is_left_out(plane: ControlPlane, own_
         namespace=own_namespace,
     )
     keys = [ObjectKey(own_namespace, f"k8s-{number}") for number in numbers]
-    async with proxy_client(plane) as client, following(client) as store:
+    async with proxy_client(plane) as client, running_store(client) as store:
         await until(lambda: store.synced)
         assert [key for key in keys if not isinstance(store.get(key), Target)] == []
         plane.kubectl("delete", "secret", "ca-59", namespace=own_namespace)
-        await until(lambda: reason(store, keys[59]) == "SecretNotFound")
+        await until(lambda: unusable_reason(store, keys[59]) == "SecretNotFound")
         plane.api.apply(secret("ca-59", kind="Opaque", ca_crt=pem), namespace=own_namespace)
         await until(lambda: isinstance(store.get(keys[59]), Target))

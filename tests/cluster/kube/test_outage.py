@@ -9,9 +9,9 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.kube.front import Front
-from tests.cluster.kube.installed import account, install_definitions, install_roles, may_use
-from tests.cluster.kube.served import RECHECK, Answer, Served, Watching, cluster_proxy
+from tests.cluster.kube.front import FrontProxy
+from tests.cluster.kube.installed import account_subject, grant_use, install_definitions, install_roles
+from tests.cluster.kube.served import RECHECK, ConnectResponse, KubectlWatch, ServedConnector, cluster_proxy
 from tests.fakes.background import background
 
 pytestmark = pytest.mark.timeout(400)
@@ -27,60 +27,62 @@ def prepared(plane: ControlPlane, own_namespace: str) -> str:
     plane.create_service_account(own_namespace, "newcomer")
     binding = ("rolebinding", "target", "--clusterrole=cluster-admin", f"--serviceaccount={own_namespace}:target")
     plane.kubectl("create", *binding, namespace=own_namespace)
-    may_use(plane, own_namespace, subject=account(own_namespace))
-    may_use(plane, own_namespace, subject=account(own_namespace, "newcomer"), name="newcomer")
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace))
+    grant_use(plane, own_namespace, subject=account_subject(own_namespace, "newcomer"), name="newcomer")
     return own_namespace
 
 
 def test_while_nobody_can_be_asked_those_who_were_go_on(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
-    with background(Front(plane).serving()) as (front, _):
+    with background(FrontProxy(plane).serving()) as (front, _):
         proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url, options={"connector_recheck": "600"})
         with proxy:
-            served = Served(plane=plane, proxy=proxy, namespace=prepared)
+            served = ServedConnector(plane=plane, proxy=proxy, namespace=prepared)
             served.apply()
-            served.settled()
-            known, newcomer = served.caller(), served.caller("newcomer")
-            kubectl = served.kubectl(known)
+            served.wait_until_synced()
+            verified, newcomer = served.caller_token(), served.caller_token("newcomer")
+            kubectl = served.kubectl(verified)
             assert served.whoami(kubectl) == "target"
-            front.answers.update(dict.fromkeys(REVIEWS, 429))
+            front.statuses.update(dict.fromkeys(REVIEWS, 429))
             assert served.whoami(kubectl) == "target"
             refused = served.connect(newcomer)
             assert (refused.status, refused.retry_after) == (503, "7")
-            front.answers.update(dict.fromkeys(REVIEWS, 500))
+            front.statuses.update(dict.fromkeys(REVIEWS, 500))
             assert served.connect(newcomer).status == 503
-            front.answers.clear()
+            front.statuses.clear()
             assert served.whoami(served.kubectl(newcomer)) == "target"
 
 
 def test_a_review_that_cannot_be_asked_cuts_no_stream(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
-    with background(Front(plane).serving()) as (front, _):
+    with background(FrontProxy(plane).serving()) as (front, _):
         proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url)
         with proxy:
-            served = Served(plane=plane, proxy=proxy, namespace=prepared)
+            served = ServedConnector(plane=plane, proxy=proxy, namespace=prepared)
             served.apply()
-            served.settled()
+            served.wait_until_synced()
             names = (f"tick-{number}" for number in itertools.count())
-            with Watching(served.kubectl(), "configmaps", namespace=prepared, log=tmp_path / "watch.log") as watching:
+            with KubectlWatch(
+                served.kubectl(), "configmaps", namespace=prepared, log=tmp_path / "watch.log"
+            ) as watching:
 
-                def seen(name: str) -> bool:
+                def sees_change(name: str) -> bool:
                     plane.kubectl("create", "configmap", next(names), namespace=prepared)
-                    return watching.saw(name)
+                    return watching.has_seen(name)
 
-                wait_until(lambda: seen("tick-"), "the watch to be open")
-                front.answers.update(dict.fromkeys(REVIEWS, 500))
-                asked = len(front.asked)
-                wait_until(lambda: reviews(front, asked) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
+                wait_until(lambda: sees_change("tick-"), "the watch to be open")
+                front.statuses.update(dict.fromkeys(REVIEWS, 500))
+                request_count = len(front.requested)
+                wait_until(lambda: reviews(front, request_count) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
                 plane.kubectl("create", "configmap", "still-there", namespace=prepared)
-                wait_until(lambda: watching.saw("still-there"), "the stream to go on")
-                assert watching.running
+                wait_until(lambda: watching.has_seen("still-there"), "the stream to go on")
+                assert watching.is_running
 
 
-def unavailable(answer: Answer) -> Answer | None:
+def unavailable(answer: ConnectResponse) -> ConnectResponse | None:
     return answer if answer.status == 503 else None
 
 
-def reviews(front: Front, since: int) -> int:
-    return sum(each in REVIEWS for each in front.asked[since:])
+def reviews(front: FrontProxy, since: int) -> int:
+    return sum(each in REVIEWS for each in front.requested[since:])
 
 
 def test_the_api_server_is_killed_and_comes_back(
@@ -89,12 +91,12 @@ def test_the_api_server_is_killed_and_comes_back(
     """The target is that API server too, so only refusals can be told while it is away."""
     plane, namespace = disturbed_plane, disturbed_namespace
     plane.create_service_account(namespace, "target")
-    may_use(plane, namespace, subject=account(namespace))
+    grant_use(plane, namespace, subject=account_subject(namespace))
     with cluster_proxy(tmp_path / "proxy", plane) as proxy:
-        served = Served(plane=plane, proxy=proxy, namespace=namespace)
+        served = ServedConnector(plane=plane, proxy=proxy, namespace=namespace)
         served.apply()
-        served.settled()
-        token = served.caller()
+        served.wait_until_synced()
+        token = served.caller_token()
         pid = proxy.process.pid
         plane.kill()
         away = wait_until(lambda: unavailable(served.connect("eyJ" + token)), "503 while it is away")
@@ -113,21 +115,21 @@ def test_until_it_is_synced_everybody_is_told_to_come_again(
     plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
     plane.create_namespace("team-a")
     plane.create_service_account("team-a", "target")
-    may_use(plane, "team-a", subject=account("team-a"))
+    grant_use(plane, "team-a", subject=account_subject("team-a"))
     with ExitStack() as stack:
         proxy = cluster_proxy(tmp_path / "proxy", plane)
         stack.push(proxy)
         proxy.start()
-        served = Served(plane=plane, proxy=proxy, namespace="team-a")
+        served = ServedConnector(plane=plane, proxy=proxy, namespace="team-a")
         wait_until(lambda: "deploy/rbac" in proxy.log.read_text() and "deploy/crds" in proxy.log.read_text(), "advice")
         assert proxy.admin("/readyz")[0] == 503
-        early = served.connect(served.caller(), key=ObjectKey("team-a", "k8s"))
+        early = served.connect(served.caller_token(), key=ObjectKey("team-a", "k8s"))
         assert early.status == 503
         assert early.retry_after is not None
         install_definitions(plane)
         install_roles(plane)
         served.apply()
-        served.settled()
+        served.wait_until_synced()
         assert proxy.admin("/readyz")[0] == 200
         advice = [each for each in proxy.log.read_text().splitlines() if "kubectl apply -k deploy/" in each]
         assert len(advice) == len(set(advice))
@@ -137,14 +139,16 @@ def test_only_the_namespaces_that_are_named_are_served(
     plane: ControlPlane, prepared: str, namespace_elsewhere: str, tmp_path: Path
 ) -> None:
     with cluster_proxy(tmp_path / "proxy", plane, options={"connector_namespaces": prepared}) as proxy:
-        served = Served(plane=plane, proxy=proxy, namespace=prepared)
+        served = ServedConnector(plane=plane, proxy=proxy, namespace=prepared)
         served.apply()
-        served.settled()
-        elsewhere = Served(plane=plane, proxy=proxy, namespace=namespace_elsewhere)
+        served.wait_until_synced()
+        elsewhere = ServedConnector(plane=plane, proxy=proxy, namespace=namespace_elsewhere)
         elsewhere.apply(account="default")
-        may_use(plane, namespace_elsewhere, subject=account(namespace_elsewhere))
-        told = wait_until(lambda: unavailable(elsewhere.connect(elsewhere.caller())), "503 for the other namespace")
-        assert "is not served" in told.phrase
+        grant_use(plane, namespace_elsewhere, subject=account_subject(namespace_elsewhere))
+        response = wait_until(
+            lambda: unavailable(elsewhere.connect(elsewhere.caller_token())), "503 for the other namespace"
+        )
+        assert "is not served" in response.phrase
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import may_use
-from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connectorctl
+from tests.cluster.kube.installed import grant_use
+from tests.cluster.kube.served import RECHECK, KubectlWatch, ServedConnector, cluster_proxy, connectorctl
 
 ISSUER = "https://other.example"
 CALLER = "other:system:serviceaccount:default:pipeline"
@@ -33,7 +33,7 @@ def other(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def outside(served: Served, other: ControlPlane, tmp_path: Path) -> Iterator[Served]:
+def outside(served: ServedConnector, other: ControlPlane, tmp_path: Path) -> Iterator[ServedConnector]:
     """The same Connector by a proxy that trusts the other cluster's API server."""
     configuration = {
         "apiVersion": "apiserver.config.k8s.io/v1",
@@ -55,22 +55,22 @@ def outside(served: Served, other: ControlPlane, tmp_path: Path) -> Iterator[Ser
     with cluster_proxy(
         tmp_path / "home", served.plane, options={"connector_authentication": str(path), "connector_names": "localhost"}
     ) as proxy:
-        made = Served(plane=served.plane, proxy=proxy, namespace=served.namespace)
-        made.settled()
-        yield made
+        connector = ServedConnector(plane=served.plane, proxy=proxy, namespace=served.namespace)
+        connector.wait_until_synced()
+        yield connector
 
 
 def token(other: ControlPlane, audience: str = "connectors") -> str:
     """By a TokenRequest to the other cluster."""
-    made = other.kubectl("create", "token", "pipeline", f"--audience={audience}", namespace="default")
-    return made.strip()
+    output = other.kubectl("create", "token", "pipeline", f"--audience={audience}", namespace="default")
+    return output.strip()
 
 
-def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, other: ControlPlane) -> None:
+def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: ServedConnector, other: ControlPlane) -> None:
     kubectl = outside.kubectl(token(other))
     assert "or you may not use it" in kubectl.run("get", "pods").stderr
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
-    may_use(outside.plane, outside.namespace, subject=who, name="outside")
+    grant_use(outside.plane, outside.namespace, subject=who, name="outside")
     wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=outside.namespace)
     outside.plane.kubectl("delete", "rolebinding", "outside", namespace=outside.namespace)
@@ -79,42 +79,46 @@ def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: Served, ot
     )
 
 
-def test_a_watch_of_it_is_cut_when_its_binding_goes(outside: Served, other: ControlPlane, tmp_path: Path) -> None:
+def test_a_watch_of_it_is_cut_when_its_binding_goes(
+    outside: ServedConnector, other: ControlPlane, tmp_path: Path
+) -> None:
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
-    may_use(outside.plane, outside.namespace, subject=who, name="watches")
+    grant_use(outside.plane, outside.namespace, subject=who, name="watches")
     kubectl = outside.kubectl(token(other))
     wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
-    with Watching(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
+    with KubectlWatch(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
         numbers = itertools.count()
 
-        def seen() -> bool:
+        def sees_change() -> bool:
             outside.plane.kubectl("create", "configmap", f"seen-{next(numbers)}", namespace=outside.namespace)
-            return watch.saw("seen-")
+            return watch.has_seen("seen-")
 
-        wait_until(seen, "the watch")
+        wait_until(sees_change, "the watch")
         outside.plane.kubectl("delete", "rolebinding", "watches", namespace=outside.namespace)
         watch.wait_for_end()
 
-    def cut() -> list[dict[str, Any]]:
+    def revoked_records() -> list[dict[str, Any]]:
         return [each for each in outside.proxy.audit() if each["event"] == "stream" and each["verb"] == "watch"]
 
-    ended = wait_until(cut, "its audit line")[-1]
-    assert (ended["reason"], ended["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
+    record = wait_until(revoked_records, "its audit line")[-1]
+    assert (record["reason"], record["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
 
 
-def test_another_audience_and_the_name_of_an_account_here_are_nobody(outside: Served, other: ControlPlane) -> None:
+def test_another_audience_and_the_name_of_an_account_here_are_nobody(
+    outside: ServedConnector, other: ControlPlane
+) -> None:
     assert outside.connect(token(other, "https://kubernetes.default.svc")).status == 407
     # A ServiceAccount of the same name here has the right; the prefix keeps the two apart.
     here = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER.removeprefix("other:")}
-    may_use(outside.plane, outside.namespace, subject=here, name="here")
+    grant_use(outside.plane, outside.namespace, subject=here, name="here")
     assert outside.connect(token(other)).status == 403
-    assert outside.connect(outside.caller()).status == 200
+    assert outside.connect(outside.caller_token()).status == 200
 
 
 def test_it_uses_the_direct_door_with_a_token_file_and_no_secret_in_its_kubeconfig(
-    outside: Served, other: ControlPlane, tmp_path: Path
+    outside: ServedConnector, other: ControlPlane, tmp_path: Path
 ) -> None:
-    may_use(
+    grant_use(
         outside.plane,
         outside.namespace,
         subject={"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER},

@@ -11,8 +11,8 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import account, connector, group, may_use, secret
-from tests.cluster.kube.served import RECHECK, Served, Watching, cluster_proxy, connect, connectorctl
+from tests.cluster.kube.installed import account_subject, connector, grant_use, group_subject, secret
+from tests.cluster.kube.served import RECHECK, KubectlWatch, ServedConnector, cluster_proxy, connect, connectorctl
 from tests.cluster.proxy.running import RunningProxy
 
 pytestmark = pytest.mark.timeout(400)
@@ -22,20 +22,20 @@ CUT = 5.0 + 30.0
 
 
 @contextmanager
-def watch(served: Served, kubectl: Kubectl, tmp_path: Path) -> Iterator[Watching]:
+def watch(served: ServedConnector, kubectl: Kubectl, tmp_path: Path) -> Iterator[KubectlWatch]:
     """Open, and known to be: it saw a change."""
     names = (f"tick-{number}" for number in itertools.count())
-    with Watching(kubectl, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching:
+    with KubectlWatch(kubectl, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching:
 
-        def seen() -> bool:
+        def sees_change() -> bool:
             served.plane.kubectl("create", "configmap", next(names), namespace=served.namespace)
-            return watching.saw("configmap/tick-")
+            return watching.has_seen("configmap/tick-")
 
-        wait_until(seen, "the watch to be open")
+        wait_until(sees_change, "the watch to be open")
         yield watching
 
 
-def test_the_seed_case(served: Served, tmp_path: Path) -> None:
+def test_the_seed_case(served: ServedConnector, tmp_path: Path) -> None:
     done = connectorctl(
         served.plane, "kubeconfig", str(served.key), "--service-account", f"{served.namespace}/default",
         "--proxy", f"http://127.0.0.1:{served.proxy.port}", "--confdir", str(served.proxy.confdir),
@@ -49,21 +49,26 @@ def test_the_seed_case(served: Served, tmp_path: Path) -> None:
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=served.namespace)
 
 
-def test_who_may_not_use_it_learns_nothing(served: Served) -> None:
+def test_who_may_not_use_it_learns_nothing(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "stranger")
-    stranger = served.caller("stranger")
+    stranger = served.caller_token("stranger")
     here, nowhere = served.connect(stranger), served.connect(stranger, key=ObjectKey(served.namespace, "none"))
     assert here.status == 403
     assert (here.status, here.phrase.replace("k8s", "none")) == (nowhere.status, nowhere.phrase)
-    assert served.connect(served.caller(), key=ObjectKey(served.namespace, "none")).status == 403
+    assert served.connect(served.caller_token(), key=ObjectKey(served.namespace, "none")).status == 403
     message = served.kubectl(stranger).run("get", "pods").stderr
     assert here.phrase in message
 
 
-def test_a_binding_to_a_group_lets_its_members_in(served: Served) -> None:
+def test_a_binding_to_a_group_lets_its_members_in(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "member")
-    may_use(served.plane, served.namespace, subject=group(f"system:serviceaccounts:{served.namespace}"), name="group")
-    assert served.whoami(served.kubectl(served.caller("member"))) == "target"
+    grant_use(
+        served.plane,
+        served.namespace,
+        subject=group_subject(f"system:serviceaccounts:{served.namespace}"),
+        name="group",
+    )
+    assert served.whoami(served.kubectl(served.caller_token("member"))) == "target"
 
 
 @pytest.mark.parametrize(
@@ -73,27 +78,27 @@ def test_a_binding_to_a_group_lets_its_members_in(served: Served) -> None:
         pytest.param("connectors-proxy", -60, id="an expired token"),
     ],
 )
-def test_a_token_that_is_not_good_gets_407(served: Served, audience: str, lifetime: float) -> None:
-    assert served.connect(served.caller(audience=audience, lifetime=lifetime)).status == 407
+def test_a_token_that_is_not_good_gets_407(served: ServedConnector, audience: str, lifetime: float) -> None:
+    assert served.connect(served.caller_token(audience=audience, lifetime=lifetime)).status == 407
 
 
-def test_a_deleted_service_account_is_refused(served: Served) -> None:
+def test_a_deleted_service_account_is_refused(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "leaver")
-    may_use(served.plane, served.namespace, subject=account(served.namespace, "leaver"), name="leaver")
-    token = served.caller("leaver")
+    grant_use(served.plane, served.namespace, subject=account_subject(served.namespace, "leaver"), name="leaver")
+    token = served.caller_token("leaver")
     assert served.connect(token).status == 200
     served.plane.kubectl("delete", "serviceaccount", "leaver", namespace=served.namespace)
     wait_until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
 
 
-def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: Served, tmp_path: Path) -> None:
+def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: ServedConnector, tmp_path: Path) -> None:
     kubectl = served.kubectl()
     with watch(served, kubectl, tmp_path) as watching:
         served.rotate(account="other")
         wait_until(lambda: served.whoami(kubectl) == "other", "the next request to use the new token")
         served.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
-        wait_until(lambda: watching.saw("configmap/after"), "the old stream to go on")
-        assert watching.running
+        wait_until(lambda: watching.has_seen("configmap/after"), "the old stream to go on")
+        assert watching.is_running
 
 
 @pytest.mark.parametrize(
@@ -109,48 +114,50 @@ def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: S
     ],
 )
 def test_a_change_ends_open_streams_and_refuses_new_requests(
-    served: Served, tmp_path: Path, change: tuple[str, ...], status: int
+    served: ServedConnector, tmp_path: Path, change: tuple[str, ...], status: int
 ) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl(*change, namespace=served.namespace)
         assert watching.wait_for_end() < CUT
-    assert served.connect(served.caller()).status == status
+    assert served.connect(served.caller_token()).status == status
 
 
-def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: Served, tmp_path: Path) -> None:
+def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: ServedConnector, tmp_path: Path) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl("delete", "rolebinding", "use", namespace=served.namespace)
         assert watching.wait_for_end() < RECHECK + 30
-    assert served.connect(served.caller()).status == 403
+    assert served.connect(served.caller_token()).status == 403
 
 
-def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: Served, tmp_path: Path) -> None:
-    token = served.caller(lifetime=30)
+def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: ServedConnector, tmp_path: Path) -> None:
+    token = served.caller_token(lifetime=30)
     with watch(served, served.kubectl(token), tmp_path) as watching:
         wait_until(lambda: served.connect(token).status == 407, "the token to expire")
         served.plane.kubectl("create", "configmap", "later", namespace=served.namespace)
-        wait_until(lambda: watching.saw("configmap/later"), "the stream to go on after the expiry")
-        assert watching.running
+        wait_until(lambda: watching.has_seen("configmap/later"), "the stream to go on after the expiry")
+        assert watching.is_running
 
 
-def test_an_invalid_neighbour_disturbs_nobody(served: Served) -> None:
+def test_an_invalid_neighbour_disturbs_nobody(served: ServedConnector) -> None:
     served.plane.api.apply(
         secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
     )
     bad = ObjectKey(served.namespace, "bad")
-    wait_until(lambda: served.connect(served.caller(), key=bad).status == 503, "the neighbour to be seen")
+    wait_until(lambda: served.connect(served.caller_token(), key=bad).status == 503, "the neighbour to be seen")
     assert served.whoami(served.kubectl()) == "target"
 
 
-def test_loopback_is_no_target_unless_it_is_allowed(served: Served, tmp_path: Path) -> None:
+def test_loopback_is_no_target_unless_it_is_allowed(served: ServedConnector, tmp_path: Path) -> None:
     strict = cluster_proxy(tmp_path / "strict", served.plane, options={"connector_targets_allow": ""})
     with strict:
-        answer = connect(strict, served.key, served.caller(), served.plane.url.removeprefix("https://"))
+        answer = connect(strict, served.key, served.caller_token(), served.plane.url.removeprefix("https://"))
     assert answer.status == 503
     assert "127.0.0.1" in answer.phrase
 
 
-def test_the_settings_come_from_the_config_map_too(plane: ControlPlane, served: Served, tmp_path: Path) -> None:
+def test_the_settings_come_from_the_config_map_too(
+    plane: ControlPlane, served: ServedConnector, tmp_path: Path
+) -> None:
     plane.api.apply(
         {
             "apiVersion": "v1",
@@ -164,14 +171,14 @@ def test_the_settings_come_from_the_config_map_too(plane: ControlPlane, served: 
         other = cluster_proxy(tmp_path / "other", plane)
         with other:
             authority = plane.url.removeprefix("https://")
-            assert connect(other, served.key, served.caller(audience="another"), authority).status == 200
-            assert connect(other, served.key, served.caller(), authority).status == 407
+            assert connect(other, served.key, served.caller_token(audience="another"), authority).status == 200
+            assert connect(other, served.key, served.caller_token(), authority).status == 407
     finally:
         plane.kubectl("delete", "configmap", "connectors-config", namespace="connectors-system")
 
 
-def test_no_token_is_in_what_the_proxy_printed(served: Served, proxy: RunningProxy) -> None:
-    token = served.caller()
+def test_no_token_is_in_what_the_proxy_printed(served: ServedConnector, proxy: RunningProxy) -> None:
+    token = served.caller_token()
     assert served.whoami(served.kubectl(token)) == "target"
     printed = proxy.log.read_text(errors="replace")
     assert token not in printed

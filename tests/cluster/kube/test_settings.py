@@ -4,11 +4,11 @@ from pathlib import Path
 
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.kube.served import Served, cluster_proxy, connect
+from tests.cluster.kube.served import ServedConnector, cluster_proxy, connect
 
 
 def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
-    plane: ControlPlane, served: Served, tmp_path: Path
+    plane: ControlPlane, served: ServedConnector, tmp_path: Path
 ) -> None:
     system = served.namespace
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "connectors-config"}}
@@ -26,15 +26,15 @@ def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
         status, text = waiting.admin("/readyz")
         assert status == 503
         assert "forbidden" in text
-        assert connect(waiting, served.key, served.caller(), authority).status == 503
+        assert connect(waiting, served.key, served.caller_token(), authority).status == 503
         plane.kubectl("create", "role", "settings", "--verb=list", "--resource=configmaps", namespace=system)
         plane.kubectl(
             "create", "rolebinding", "settings", "--role=settings",
             "--serviceaccount=connectors-system:connectors-proxy", namespace=system,
         )  # fmt: skip
         wait_until(lambda: waiting.admin("/readyz")[0] == 200, "the proxy to be ready")
-        assert connect(waiting, served.key, served.caller(audience="another"), authority).status == 200
-        assert connect(waiting, served.key, served.caller(), authority).status == 407
+        assert connect(waiting, served.key, served.caller_token(audience="another"), authority).status == 200
+        assert connect(waiting, served.key, served.caller_token(), authority).status == 407
     finally:
         waiting.__exit__(None, None, None)
     printed = waiting.log.read_text(errors="replace")

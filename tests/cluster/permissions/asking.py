@@ -15,7 +15,7 @@ THREADS = 12
 LATER = 429
 
 
-class Asking:
+class AuthorizationProbe:
     """One connection for each thread."""
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -26,18 +26,18 @@ class Asking:
         self._local = threading.local()
         self._open: list[http.client.HTTPSConnection] = []
 
-    def all(self, asked: Sequence[tuple[Request, str]]) -> list[bool | None]:
+    def are_forbidden(self, requests: Sequence[tuple[Request, str]]) -> list[bool | None]:
         """Whether the API server forbids each request to the user; None where it never came to that question."""
         try:
             with ThreadPoolExecutor(THREADS) as pool:
-                return list(pool.map(lambda each: self.forbids(*each), asked))
+                return list(pool.map(lambda each: self.is_forbidden(*each), requests))
         finally:
             for each in self._open:
                 each.close()
 
-    def forbids(self, request: Request, user: str) -> bool | None:
+    def is_forbidden(self, request: Request, user: str) -> bool | None:
         while True:
-            status, body = self._ask(request, user)
+            status, body = self._send(request, user)
             if status != LATER:
                 break
         if status == http.client.FORBIDDEN and request.method == "HEAD":
@@ -48,7 +48,7 @@ class Asking:
         unread = status == http.client.INTERNAL_SERVER_ERROR and b"unable to determine kind" in body
         return None if malformed or unread else False
 
-    def _ask(self, request: Request, user: str) -> tuple[int, bytes]:
+    def _send(self, request: Request, user: str) -> tuple[int, bytes]:
         connection = self._connection()
         connection.putrequest(request.method, request.target, skip_accept_encoding=True)
         connection.putheader("Impersonate-User", user)
@@ -71,12 +71,12 @@ class Asking:
         return response.status, content
 
     def _connection(self) -> http.client.HTTPSConnection:
-        found: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = http.client.HTTPSConnection(self._authority, context=self._context, timeout=60)
-            self._local.connection = found
-            self._open.append(found)
-        return found
+        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPSConnection(self._authority, context=self._context, timeout=60)
+            self._local.connection = connection
+            self._open.append(connection)
+        return connection
 
     def _drop(self) -> None:
         self._local.connection.close()

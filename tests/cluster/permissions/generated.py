@@ -58,7 +58,7 @@ class Request:
     upgrade: bool = False
 
 
-def served(api: AdminApi) -> list[Resource]:
+def served_resources(api: AdminApi) -> list[Resource]:
     """Every resource and subresource of every version."""
     places = [("", "v1", "/api/v1")]
     for group in api.call("GET", "/apis")["groups"]:
@@ -75,12 +75,12 @@ def requests(resources: list[Resource]) -> Iterator[Request]:
     chance = random.Random(17)  # noqa: S311 - the same choices in every run
     for resource in resources:
         for method in METHODS:
-            for named in (False, True):
+            for with_name in (False, True):
                 for namespace in (*NAMESPACES, "") if resource.namespaced else ("",):
-                    path = resource.path(namespace, chance.choice(NAMES) if named else "")
-                    yield _request(chance, method, path)
+                    path = resource.path(namespace, chance.choice(NAMES) if with_name else "")
+                    yield _random_request(chance, method, path)
     for resource in resources:
-        yield from _odd(chance, resource)
+        yield from _odd_spellings(chance, resource)
     for path in PATHS:
         for method in METHODS:
             yield Request(method, path)
@@ -88,7 +88,7 @@ def requests(resources: list[Resource]) -> Iterator[Request]:
     yield Request("GET", "/api/v1/pods?watch=1" + "&" * 10000)
 
 
-def _request(chance: random.Random, method: str, path: str) -> Request:
+def _random_request(chance: random.Random, method: str, path: str) -> Request:
     if method in ("GET", "HEAD"):
         query = chance.choice(QUERIES)
         upgrade = method == "GET" and path.endswith(("/exec", "/attach", "/portforward", "/proxy"))
@@ -98,10 +98,10 @@ def _request(chance: random.Random, method: str, path: str) -> Request:
     return Request(method, f"{path}?dryRun=All", content_type=kind)
 
 
-def _odd(chance: random.Random, resource: Resource) -> Iterator[Request]:
+def _odd_spellings(chance: random.Random, resource: Resource) -> Iterator[Request]:
     path = resource.path("web", "a")
-    root, _, rest = path.partition("/v")
-    version, _, below = rest.partition("/")
+    root, _, after_version = path.partition("/v")
+    version, _, below = after_version.partition("/")
     spellings = (
         f"{path}/",
         f"{path}//",

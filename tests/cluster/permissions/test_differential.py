@@ -24,8 +24,8 @@ from connector_store.domain.permissions.permissions import (
 )
 from connector_store.domain.permissions.rbac import ClusterRole, parse_cluster_role
 from lab.control_plane import ControlPlane
-from tests.cluster.permissions.asking import Asking
-from tests.cluster.permissions.generated import NAMESPACES, Request, requests, roles, served
+from tests.cluster.permissions.asking import AuthorizationProbe
+from tests.cluster.permissions.generated import NAMESPACES, Request, requests, roles, served_resources
 
 GENERATED = 22
 OWN = ("view", "edit", "connectors-read-only", "connectors-credentials")
@@ -56,20 +56,20 @@ class Bound:
             path = f"namespaces/{space}/rolebindings" if space else "clusterrolebindings"
             plane.api.call("POST", f"{RBAC}/{path}", binding)
         # What the API server holds, as a watch would bring it.
-        held = parse_cluster_role(plane.api.call("GET", f"{RBAC}/clusterroles/{name}"))
+        cluster_role = parse_cluster_role(plane.api.call("GET", f"{RBAC}/clusterroles/{name}"))
         entry = {"clusterRole": name} | ({"namespaces": namespaces} if namespaces else {})
-        self.lending = _lending({"allow": [entry]}, held)
+        self.lending = _evaluator({"allow": [entry]}, cluster_role)
 
 
-def _lending(permissions: dict[str, Any], held: ClusterRole) -> PermissionEvaluator:
+def _evaluator(permissions: dict[str, Any], cluster_role: ClusterRole) -> PermissionEvaluator:
     parsed = parse_permissions(Fields({"permissions": permissions}, "spec"))
     assert parsed is not None
-    found = build_evaluator(parsed, {held.name: held}.get)
-    assert isinstance(found, PermissionEvaluator)
-    return found
+    evaluator = build_evaluator(parsed, {cluster_role.name: cluster_role}.get)
+    assert isinstance(evaluator, PermissionEvaluator)
+    return evaluator
 
 
-def asked(request: Request) -> RequestAttributes:
+def attributes_of(request: Request) -> RequestAttributes:
     return RequestAttributes(
         info=parse_request(request.method, request.target, ""),
         is_canonical=is_canonical_path(request.target),
@@ -82,15 +82,15 @@ def asked(request: Request) -> RequestAttributes:
 def bound(control_plane: ControlPlane) -> list[Bound]:
     for space in NAMESPACES:
         control_plane.create_namespace(space)
-    made = [
+    bindings = [
         Bound(control_plane, f"generated-{number}", {"rules": rules}, spaces)
-        for number, (rules, spaces) in enumerate(roles(served(control_plane.api), GENERATED))
+        for number, (rules, spaces) in enumerate(roles(served_resources(control_plane.api), GENERATED))
     ]
     for name in OWN:
         rules = {"rules": role_manifest(BUILTIN_ROLES[name])["rules"]}
-        made.append(Bound(control_plane, f"all-{name}", rules, None))
-        made.append(Bound(control_plane, f"web-{name}", rules, ["web"]))
-    return made
+        bindings.append(Bound(control_plane, f"all-{name}", rules, None))
+        bindings.append(Bound(control_plane, f"web-{name}", rules, ["web"]))
+    return bindings
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def bound(control_plane: ControlPlane) -> list[Bound]:
 def test_for_every_request_the_decision_is_the_api_servers_but_for_the_strict_rules(
     control_plane: ControlPlane, bound: list[Bound]
 ) -> None:
-    everything = list(requests(served(control_plane.api)))
+    everything = list(requests(served_resources(control_plane.api)))
     assert len(everything) >= LEAST
     assert len(bound) == ROLES
     pairs = [
@@ -109,19 +109,19 @@ def test_for_every_request_the_decision_is_the_api_servers_but_for_the_strict_ru
     per_role = Counter(each.user for _, each in pairs)
     assert len(per_role) == ROLES
     assert min(per_role.values()) >= LEAST_OF_ROLE
-    answers = Asking(control_plane).all([(request, each.user) for request, each in pairs])
+    answers = AuthorizationProbe(control_plane).are_forbidden([(request, each.user) for request, each in pairs])
     counted: Counter[str] = Counter()
     wrong: list[str] = []
     for (request, each), forbidden in zip(pairs, answers, strict=True):
-        found = each.lending.evaluate(asked(request))
+        decision = each.lending.evaluate(attributes_of(request))
         if forbidden is None:
             counted["malformed"] += 1
-        elif isinstance(found, Allowed) is not forbidden:
-            counted["lent" if isinstance(found, Allowed) else "not lent"] += 1
-        elif isinstance(found, NotAllowed) and found.reason:
-            counted[found.reason] += 1
+        elif isinstance(decision, Allowed) is not forbidden:
+            counted["lent" if isinstance(decision, Allowed) else "not lent"] += 1
+        elif isinstance(decision, NotAllowed) and decision.reason:
+            counted[decision.reason] += 1
         else:
-            wrong.append(f"{request} as {each.user}: {'forbidden' if forbidden else 'allowed'} there, {found}")
+            wrong.append(f"{request} as {each.user}: {'forbidden' if forbidden else 'allowed'} there, {decision}")
     assert wrong[:10] == [], f"{len(wrong)} of {len(pairs)}"
     strict = set(counted) - {"lent", "not lent", "malformed"}
     assert strict == {

@@ -13,7 +13,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 CANARY = "c4n4ry-of-the-target"
 DENY = {"deny": [{"clusterRole": "connectors-credentials"}]}
@@ -21,7 +21,7 @@ ALL, LIMITED, READER, NAMED = "all", "limited", "reader", "named"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lending:
+class Permissions:
     """Connectors of one proxy by name, each with kubectl; `namespace` of the target has a Secret with the canary."""
 
     plane: ControlPlane
@@ -35,7 +35,7 @@ class Lending:
 
 
 @pytest.fixture(scope="module")
-def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lending]:
+def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Permissions]:
     plane, home = control_plane, tmp_path_factory.mktemp("lending")
     namespace = plane.create_namespace(f"lent-{home.name}")
     plane.create_service_account(namespace, TARGET_USER)
@@ -56,7 +56,7 @@ def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
         connector["spec"] |= specs[name]
         proxy.write(f"{name}.yaml", connector, secret)
     with proxy:
-        yield Lending(
+        yield Permissions(
             plane=plane,
             proxy=proxy,
             namespace=namespace,
@@ -130,7 +130,7 @@ NOT_LENT = ("does not lend", "only paths in their plain form are lent")
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING])
-def test_what_yields_a_credential_is_not_lent(lending: Lending, way: tuple[str, ...], stdin: str) -> None:
+def test_what_yields_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
     filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
     free = lending.run(ALL, *filled, stdin=stdin)
     encoded = "YzRuNHJ5LW9mLXRoZS10YXJnZXQ="
@@ -145,7 +145,7 @@ def test_what_yields_a_credential_is_not_lent(lending: Lending, way: tuple[str, 
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in OTHERS])
-def test_what_leads_to_a_credential_is_not_lent(lending: Lending, way: tuple[str, ...], stdin: str) -> None:
+def test_what_leads_to_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
     filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
     for name in (LIMITED, READER):
         refused = lending.run(name, *filled, stdin=stdin)
@@ -154,12 +154,12 @@ def test_what_leads_to_a_credential_is_not_lent(lending: Lending, way: tuple[str
 
 
 @pytest.mark.parametrize("connector", [ALL, LIMITED, READER])
-def test_nobody_acts_as_another(lending: Lending, connector: str) -> None:
+def test_nobody_acts_as_another(lending: Permissions, connector: str) -> None:
     refused = lending.run(connector, "get", "secrets", "--as=system:admin", "--as-group=system:masters")
     assert "impersonation does not work through a Connector" in refused.stderr
 
 
-def test_the_rest_is_lent(lending: Lending) -> None:
+def test_the_rest_is_lent(lending: Permissions) -> None:
     assert "plain" in lending.run(LIMITED, "get", "configmaps").stdout
     assert "plain" in lending.run(READER, "get", "configmaps").stdout
     refused = lending.run(READER, "delete", "configmap", "plain")
@@ -169,15 +169,15 @@ def test_the_rest_is_lent(lending: Lending) -> None:
     ) in refused.stderr
 
 
-def test_a_review_of_oneself_warns(lending: Lending) -> None:
-    asked = lending.run(LIMITED, "auth", "can-i", "get", "secrets")
-    assert asked.stdout.strip() == "yes"
-    assert "Connector team-a/limited lends less" in asked.stderr
+def test_a_review_of_oneself_warns(lending: Permissions) -> None:
+    result = lending.run(LIMITED, "auth", "can-i", "get", "secrets")
+    assert result.stdout.strip() == "yes"
+    assert "Connector team-a/limited lends less" in result.stderr
     assert "lends less" not in lending.run(ALL, "auth", "can-i", "get", "secrets").stderr
     assert "lends less" in lending.run(LIMITED, "auth", "can-i", "--list").stderr
 
 
-def test_both_audit_logs_join(lending: Lending) -> None:
+def test_both_audit_logs_join(lending: Permissions) -> None:
     lending.run(READER, "get", "configmaps")
     lending.run(READER, "delete", "configmap", "plain")
 
@@ -201,12 +201,12 @@ def test_both_audit_logs_join(lending: Lending) -> None:
 def _audited(plane: ControlPlane, audit_id: str) -> dict[str, Any]:
     for line in plane.audit_log.read_text().splitlines():
         if audit_id in line:
-            found: dict[str, Any] = json.loads(line)
-            return found
+            record: dict[str, Any] = json.loads(line)
+            return record
     return {}
 
 
-def test_the_target_decides_by_who_calls(lending: Lending) -> None:
+def test_the_target_decides_by_who_calls(lending: Permissions) -> None:
     who = json.loads(lending.run(NAMED, "auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
     assert who["username"].startswith("c:")
     assert "system:masters" not in who["groups"]
@@ -217,7 +217,7 @@ def test_the_target_decides_by_who_calls(lending: Lending) -> None:
     assert "plain" in wait_until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
 
 
-def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Lending, tmp_path: Path) -> None:
+def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Permissions, tmp_path: Path) -> None:
     connector, _ = lending.objects[READER]
     name = "watched"
     limited = json.loads(json.dumps(connector))
@@ -232,12 +232,14 @@ def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Lending, tmp_pa
             wait_until(lambda: "plain" in (tmp_path / "out").read_text(), "the watch")
             limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view", "namespaces": ["elsewhere"]}]}
             lending.proxy.write("watched.yaml", limited)
-            watch.wait(PATIENCE)
+            watch.wait(WAIT_TIMEOUT)
         finally:
             watch.kill()
 
-    def cut() -> list[dict[str, Any]]:
+    def revoked_records() -> list[dict[str, Any]]:
         return [each for each in lending.proxy.audit() if each.get("connector") == f"team-a/{name}"
                 and each["event"] == "stream"]  # fmt: skip
 
-    assert wait_until(cut, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"
+    assert (
+        wait_until(revoked_records, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"
+    )

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from tests.cluster.proxy.proxied import TARGET_USER, Proxied, manifests, target_token
+from tests.cluster.proxy.proxied import TARGET_USER, ProxiedConnector, manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
 
 
 @pytest.fixture(scope="module")
-def proxied(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+def proxied(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedConnector]:
     home: Path = tmp_path_factory.mktemp("proxy")
     namespace = control_plane.create_namespace(f"proxied-{home.name}".replace("_", "-"))
     token = target_token(control_plane, namespace)
@@ -19,7 +19,7 @@ def proxied(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     proxy = RunningProxy(home, options={"connector_client_timeout": "2"})
     proxy.write("k8s.yaml", connector, secret)
     with proxy:
-        yield Proxied(
+        yield ProxiedConnector(
             plane=control_plane,
             proxy=proxy,
             namespace=namespace,

@@ -9,21 +9,21 @@ from lab.waiting import wait_until
 from tests.cluster.proxy.running import RunningProxy
 
 
-def goes_on(
+def assert_informer_recovers(
     plane: ControlPlane,
     proxy: RunningProxy,
     kubectl: Kubectl,
     namespace: str,
     *,
-    patience: float,
-    meanwhile: Callable[[], None],
+    timeout: float,
+    expire_token: Callable[[], None],
 ) -> None:
     """It sees a change after the proxy was started anew, which ends its watch; `meanwhile` ends its token before.
 
     `patience`: seconds that it has for all of that.
     """
     plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
-    wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={patience:.0f}s")
+    wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={timeout:.0f}s")
     with subprocess.Popen(
         kubectl.command(*wait, namespace=namespace),
         stdout=subprocess.PIPE,
@@ -32,19 +32,19 @@ def goes_on(
         env=kubectl.environment,
     ) as waiting:
         try:
-            wait_until(lambda: _watches(proxy), "the informer's watch")
-            meanwhile()
+            wait_until(lambda: _has_active_watch(proxy), "the informer's watch")
+            expire_token()
             proxy.process.kill()
             proxy.process.start()
             wait_until(lambda: proxy.admin("/readyz")[0] == 200, "the proxy to be back")
             patch = '{"data":{"state":"old"}}'
             plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
-            output, errors = waiting.communicate(timeout=patience)
+            output, errors = waiting.communicate(timeout=timeout)
         finally:
             waiting.kill()
     assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
 
 
-def _watches(proxy: RunningProxy) -> bool:
+def _has_active_watch(proxy: RunningProxy) -> bool:
     lines = proxy.admin("/metrics")[1].splitlines()
     return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)

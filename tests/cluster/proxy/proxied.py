@@ -13,7 +13,7 @@ TARGET_USER = "target"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proxied:
+class ProxiedConnector:
     """A Connector for the API server with the token of ServiceAccount `user`, and kubectl with and without it."""
 
     plane: ControlPlane

@@ -22,7 +22,7 @@ from lab.ports import Port
 from lab.process import Process
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 60.0
+WAIT_TIMEOUT = 60.0
 """Seconds that a test waits for what must happen, on a busy machine."""
 AUDIENCE = "connectors-proxy"
 
@@ -46,31 +46,31 @@ class RunningProxy:
         self._ports = Port(), Port()
         self.port, self.admin_port = (each.number for each in self._ports)
         self.log = home / "proxy.log"
-        chosen = {
+        settings = {
             "confdir": str(self.confdir),
             "listen_host": "127.0.0.1",
             "listen_port": str(self.port),
             "connector_source": str(self.manifests),
             "connector_admin": f"127.0.0.1:{self.admin_port}",
         } | dict(options)
-        sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
+        sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         # The image's program is a module.
-        found = (
+        program_command = (
             [sys.executable, "-m", program] if program == "addons" else [str(Path(sys.executable).with_name(program))]
         )
-        command = [*found, "-s", str(ROOT / "addons/connector.py"), *sets]
+        command = [*program_command, "-s", str(ROOT / "addons/connector.py"), *sets]
         inherited = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
         self.process = Process([*command, *arguments], log=self.log, environment=inherited | dict(environment))
 
     def __enter__(self) -> Self:
         self.start()
-        self.process.wait_until(lambda: self.admin("/readyz")[0] == 200, timeout=PATIENCE)
+        self.process.wait_until(lambda: self.admin("/readyz")[0] == 200, timeout=WAIT_TIMEOUT)
         return self
 
     def start(self) -> None:
         """Returns when it listens, ready or not."""
         self.process.start()
-        self.process.wait_until(lambda: self.admin("/healthz")[0] == 200, timeout=PATIENCE)
+        self.process.wait_until(lambda: self.admin("/healthz")[0] == 200, timeout=WAIT_TIMEOUT)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,11 +85,11 @@ class RunningProxy:
 
     def admin(self, path: str) -> tuple[int, str]:
         """A GET of the admin address; (0, "") while nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=WAIT_TIMEOUT)
         try:
             connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            response = connection.getresponse()
+            return response.status, response.read().decode()
         except OSError:
             return 0, ""
         finally:
@@ -107,7 +107,7 @@ class RunningProxy:
     def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
         return SigningKey.load_or_create(self.confdir).issue(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
 
-    def connect(self, key: ObjectKey, authority: str) -> bytes:
+    def connect_request(self, key: ObjectKey, authority: str) -> bytes:
         """A CONNECT with a good token."""
         login = base64.b64encode(f"{key}:{self.token(key)}".encode()).decode()
         return (
@@ -118,7 +118,7 @@ class RunningProxy:
         """Resident memory of the proxy in kB."""
         return self.process.resident_kb
 
-    def ca(self) -> bytes:
+    def ca_pem(self) -> bytes:
         return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()
 
     def kubectl(
@@ -131,7 +131,7 @@ class RunningProxy:
             key=connector.key,
             address=connector.address,
             proxy=f"http://127.0.0.1:{self.port}",
-            ca=self.ca(),
+            ca=self.ca_pem(),
             token=token or self.token(connector.key),
         )
         folder = self.home / "workload"

@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from lab.kubectl import Kubectl
-from tests.cluster.proxy.proxied import Proxied
+from tests.cluster.proxy.proxied import ProxiedConnector
 
 
-def by_proxy_url(proxied: Proxied, kubeconfig: dict[str, Any]) -> None:
+def by_proxy_url(proxied: ProxiedConnector, kubeconfig: dict[str, Any]) -> None:
     cluster = kubeconfig["clusters"][0]["cluster"]
     cluster["proxy-url"] = cluster["proxy-url"].replace("http://", "https://", 1)
 
 
-def by_path(proxied: Proxied, kubeconfig: dict[str, Any]) -> None:
+def by_path(proxied: ProxiedConnector, kubeconfig: dict[str, Any]) -> None:
     cluster = kubeconfig["clusters"][0]["cluster"]
     del cluster["proxy-url"]
     cluster["server"] = f"https://127.0.0.1:{proxied.proxy.port}/connectors/team-a/k8s"
@@ -24,14 +24,14 @@ def by_path(proxied: Proxied, kubeconfig: dict[str, Any]) -> None:
 
 
 @pytest.fixture(params=[by_proxy_url, by_path], ids=["https proxy-url", "direct door"])
-def kubectl(request: pytest.FixtureRequest, proxied: Proxied, tmp_path: Path) -> Kubectl:
+def kubectl(request: pytest.FixtureRequest, proxied: ProxiedConnector, tmp_path: Path) -> Kubectl:
     config = yaml.safe_load(proxied.kubectl.kubeconfig.read_text())
     request.param(proxied, config)
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     return Kubectl(proxied.kubectl.program, tmp_path / "kubeconfig")
 
 
-def test_kubectl_works_as_the_target_account(kubectl: Kubectl, proxied: Proxied) -> None:
+def test_kubectl_works_as_the_target_account(kubectl: Kubectl, proxied: ProxiedConnector) -> None:
     assert kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}") == proxied.user
     for number in range(3):
         kubectl("create", "configmap", f"by-tls-{number}", namespace=proxied.namespace)

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from tests.clients.programs import PYTHON, SECOND, SEED, did_everything
-from tests.cluster.proxy.proxied import Proxied
+from tests.clients.programs import PYTHON, SECOND, SEED, has_completed
+from tests.cluster.proxy.proxied import ProxiedConnector
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_a_python_client_gets_lists_applies_and_watches(proxied: Proxied, name: str) -> None:
+def test_a_python_client_gets_lists_applies_and_watches(proxied: ProxiedConnector, name: str) -> None:
     proxied.kubectl.apply(SEED, namespace=proxied.namespace)
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
@@ -23,4 +23,4 @@ def test_a_python_client_gets_lists_applies_and_watches(proxied: Proxied, name: 
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert did_everything(done.stdout), done.stdout
+    assert has_completed(done.stdout), done.stdout

@@ -10,7 +10,7 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 
 def watching(proxy: RunningProxy) -> bool:
@@ -20,7 +20,7 @@ def watching(proxy: RunningProxy) -> bool:
 
 def accepts(proxy: RunningProxy) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE).close()
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=WAIT_TIMEOUT).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -50,8 +50,8 @@ def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: Contr
                     assert watch.stdout is not None
                     assert '"name":"seen"' in watch.stdout.readline()
                     watch.kill()
-                assert proxy.process.wait(PATIENCE) == 0
-                output, _ = watch.communicate(timeout=PATIENCE)
+                assert proxy.process.wait(WAIT_TIMEOUT) == 0
+                output, _ = watch.communicate(timeout=WAIT_TIMEOUT)
             finally:
                 watch.kill()
     if end == "the drain time":

@@ -21,7 +21,7 @@ from lab.issuer import TestIssuer
 from lab.process import environment_without_proxies
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, ROOT, RunningProxy
+from tests.cluster.proxy.running import ROOT, WAIT_TIMEOUT, RunningProxy
 
 PAGE = (ROOT / "docs" / "callers-from-outside.md").read_text()
 PROXY = "https://proxy.example.com"
@@ -31,11 +31,11 @@ ORGANIZATION, GROUP = "my-organization", "my-group"
 
 def documents() -> dict[str, Any]:
     """The page's blocks by what they are: the kind of an object, or the file that a comment names."""
-    found = {}
+    jobs = {}
     for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
         value = yaml.safe_load(block)
-        found[value.get("kind") or block.splitlines()[0].lstrip("# ")] = value
-    return found
+        jobs[value.get("kind") or block.splitlines()[0].lstrip("# ")] = value
+    return jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Outside:
 
     def run(self, folder: Path, script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         """In a checkout, on a machine with kubectl and connectorctl that trusts its own CI service."""
-        (folder / "connectors-ca.crt").write_bytes(self.proxy.ca())
+        (folder / "connectors-ca.crt").write_bytes(self.proxy.ca_pem())
         trusted = folder.parent / f"{folder.name}-trusted.pem"
         trusted.write_bytes(self.github.ca.pem + self.gitlab.ca.pem)
         programs = [str(Path(sys.executable).parent), str(self.plane.programs), os.environ["PATH"]]
@@ -55,7 +55,7 @@ class Outside:
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", self.here(script)],
             cwd=folder, env=environment_without_proxies() | own | environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False, timeout=PATIENCE,
+            capture_output=True, text=True, check=False, timeout=WAIT_TIMEOUT,
         )  # fmt: skip
 
     def here(self, script: str) -> str:
@@ -73,8 +73,8 @@ class Outside:
     def of_gitlab(self, folder: Path, project: str) -> subprocess.CompletedProcess[str]:
         job = documents()[".gitlab-ci.yml"]["deploy"]
         tokens = {
-            name: self.gitlab.issue_gitlab_token(project, audience=wanted["aud"])
-            for name, wanted in job["id_tokens"].items()
+            name: self.gitlab.issue_gitlab_token(project, audience=id_token["aud"])
+            for name, id_token in job["id_tokens"].items()
         }
         return self.run(folder, "\n".join(job["script"]), job["variables"] | tokens)
 
@@ -87,19 +87,19 @@ def outside(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     looks = ("--clusterrole=looks", f"--serviceaccount={namespace}:{TARGET_USER}")
     control_plane.kubectl("create", "clusterrolebinding", "looks", *looks)
     with TestIssuer() as github, TestIssuer() as gitlab:
-        found = documents()
-        of_github, of_gitlab = found["AuthenticationConfiguration"]["jwt"]
+        jobs = documents()
+        of_github, of_gitlab = jobs["AuthenticationConfiguration"]["jwt"]
         for entry, issuer in ((of_github, github), (of_gitlab, gitlab)):
             entry["issuer"] |= {"url": issuer.url, "certificateAuthority": issuer.ca.pem.decode()}
         file = home / "authentication.yaml"
-        file.write_text(yaml.safe_dump(found["AuthenticationConfiguration"]))
+        file.write_text(yaml.safe_dump(jobs["AuthenticationConfiguration"]))
         proxy = RunningProxy(home / "proxy", options={"connector_authentication": str(file)})
         connector, secret = manifests(control_plane, target_token(control_plane, namespace))
-        proxy.write("k8s.yaml", connector, secret, found["RoleBinding"])
+        proxy.write("k8s.yaml", connector, secret, jobs["RoleBinding"])
         with proxy:
-            made = Outside(plane=control_plane, proxy=proxy, github=github, gitlab=gitlab)
-            wait_until(lambda: proxy.ca(), "the proxy's CA")
-            yield made
+            environment = Outside(plane=control_plane, proxy=proxy, github=github, gitlab=gitlab)
+            wait_until(lambda: proxy.ca_pem(), "the proxy's CA")
+            yield environment
 
 
 @pytest.fixture

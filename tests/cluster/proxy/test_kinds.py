@@ -17,7 +17,7 @@ from lab.kubectl import Kubectl
 from lab.manifests import connector, service_account_token_auth
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 MINTER = "minter"
 BEARER = "connectors.cpaas.io/bearer-token"
@@ -29,7 +29,7 @@ class Kinds:
     plane: ControlPlane
     proxy: RunningProxy
     namespace: str
-    held: dict[str, str]
+    tokens: dict[str, str]
     """What the Secrets hold, by Connector."""
 
     def connector(self, name: str) -> dict[str, Any]:
@@ -84,16 +84,16 @@ def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     may_mint(plane, namespace, {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "cert-minter"})
     token = plane.issue_token(namespace, MINTER)
     proxy = RunningProxy(home)
-    made = Kinds(plane=plane, proxy=proxy, namespace=namespace, held={"by-token": token})
+    prepared = Kinds(plane=plane, proxy=proxy, namespace=namespace, tokens={"by-token": token})
     proxy.write(
         "k8s.yaml",
-        *(made.connector(each) for each in ("by-token", "by-certificate", "certificate")),
-        made.secret("by-token", BEARER, token=token),
-        made.secret("by-certificate", CERTIFICATE, **issue(plane, "cert-minter")),
-        made.secret("certificate", CERTIFICATE, **issue(plane, "cert-admin", "system:masters")),
+        *(prepared.connector(each) for each in ("by-token", "by-certificate", "certificate")),
+        prepared.secret("by-token", BEARER, token=token),
+        prepared.secret("by-certificate", CERTIFICATE, **issue(plane, "cert-minter")),
+        prepared.secret("certificate", CERTIFICATE, **issue(plane, "cert-admin", "system:masters")),
     )
     with proxy:
-        yield made
+        yield prepared
 
 
 @pytest.mark.parametrize(
@@ -115,23 +115,23 @@ def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
     for name in ("by-token", "certificate"):
         kubectl = kinds.kubectl(name)
         command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=kinds.namespace)
-        seen = kinds.proxy.home / f"watch-{name}"
+        output = kinds.proxy.home / f"watch-{name}"
         kinds.plane.kubectl("create", "configmap", f"there-before-{name}", namespace=kinds.namespace)
-        with seen.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
+        with output.open("w") as out, subprocess.Popen(command, stdout=out, env=kubectl.environment) as watch:
             try:
-                wait_until(seen.read_text, "the first line of the watch")
+                wait_until(output.read_text, "the first line of the watch")
                 kinds.plane.kubectl("create", "configmap", f"seen-by-{name}", namespace=kinds.namespace)
-                wait_until(partial(_told, seen, f"seen-by-{name}"), "the new one")
+                wait_until(partial(_has_text, output, f"seen-by-{name}"), "the new one")
             finally:
                 watch.terminate()
 
 
-def _told(seen: Path, text: str) -> bool:
-    return text in seen.read_text()
+def _has_text(output: Path, text: str) -> bool:
+    return text in output.read_text()
 
 
 def test_the_token_that_may_only_mint_may_do_nothing_else(kinds: Kinds) -> None:
-    path = kinds.plane.write_kubeconfig("thief.kubeconfig", {"token": kinds.held["by-token"]})
+    path = kinds.plane.write_kubeconfig("thief.kubeconfig", {"token": kinds.tokens["by-token"]})
     thief = Kubectl(kinds.plane.kubectl.program, path)
     assert thief.run("get", "namespaces").returncode != 0
     assert thief.run("create", "token", MINTER, namespace=kinds.namespace).returncode != 0
@@ -141,9 +141,9 @@ def test_one_token_is_minted_however_many_requests_use_it(kinds: Kinds) -> None:
     for _ in range(3):
         kinds.whoami("by-token")
     _, metrics = kinds.proxy.admin("/metrics")
-    found = re.search(r'connector_token_requests_total\{result="ok"\} (\S+)', metrics)
-    assert found is not None
-    assert float(found[1]) <= 2, "one for each of two Connectors"
+    match = re.search(r'connector_token_requests_total\{result="ok"\} (\S+)', metrics)
+    assert match is not None
+    assert float(match[1]) <= 2, "one for each of two Connectors"
 
 
 def test_no_minted_token_is_in_what_the_proxy_says(kinds: Kinds) -> None:
@@ -170,7 +170,9 @@ def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
     plane.create_service_account(namespace, "powerless")
     token = plane.issue_token(namespace, "powerless")
     kinds.proxy.write("bad.yaml", kinds.connector(bad), kinds.secret(bad, BEARER, token=token))
-    wait_until(lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", timeout=PATIENCE)
+    wait_until(
+        lambda: "may not create" in kinds.kubectl(bad).run("get", "pods").stderr, "the reason", timeout=WAIT_TIMEOUT
+    )
     done = kinds.kubectl(bad).run("get", "pods")
     assert 'secrets "by-nobody" may not create serviceaccounts/token of "target"' in done.stderr
     assert token not in done.stderr
@@ -182,7 +184,7 @@ def test_an_account_that_was_made_anew_costs_one_more_token_and_no_hour_of_refus
     assert kinds.whoami("by-token")
     plane.kubectl("delete", "serviceaccount", "target", namespace=namespace)
     kubectl = kinds.kubectl("by-token")
-    gone = f'serviceaccounts "target" not found in namespace "{namespace}" of the target'
-    wait_until(lambda: gone in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
+    message = f'serviceaccounts "target" not found in namespace "{namespace}" of the target'
+    wait_until(lambda: message in kubectl.run("get", "configmaps", namespace=namespace).stderr, "the reason")
     plane.create_service_account(namespace, "target")
     wait_until(lambda: kubectl.run("get", "configmaps", namespace=namespace).returncode == 0, "another token")

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import Proxied
-from tests.cluster.proxy.running import PATIENCE
+from tests.cluster.proxy.proxied import ProxiedConnector
+from tests.cluster.proxy.running import WAIT_TIMEOUT
 
 
 def config_map(name: str, **data: str) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
-def test_is_the_target_service_account_without_holding_its_token(proxied: Proxied) -> None:
+def test_is_the_target_service_account_without_holding_its_token(proxied: ProxiedConnector) -> None:
     who = proxied.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     assert who == proxied.user
-    held = proxied.kubectl.kubeconfig.read_text()
-    assert proxied.token not in held
-    assert "fake-token" in held
+    kubeconfig = proxied.kubectl.kubeconfig.read_text()
+    assert proxied.token not in kubeconfig
+    assert "fake-token" in kubeconfig
 
 
-def test_a_wrong_token_is_refused_in_a_readable_way(proxied: Proxied) -> None:
+def test_a_wrong_token_is_refused_in_a_readable_way(proxied: ProxiedConnector) -> None:
     wrong = proxied.proxy.kubectl(proxied.plane.kubectl, proxied.connector, token="wrong")
     result = wrong.run("get", "namespaces")
     assert result.returncode != 0
@@ -36,7 +36,7 @@ def test_a_wrong_token_is_refused_in_a_readable_way(proxied: Proxied) -> None:
     assert "get a new kubeconfig" in result.stderr
 
 
-def test_a_token_for_another_connector_and_a_missing_connector_look_alike(proxied: Proxied) -> None:
+def test_a_token_for_another_connector_and_a_missing_connector_look_alike(proxied: ProxiedConnector) -> None:
     other = {**proxied.connector, "metadata": {"name": "other", "namespace": "team-a"}}
     missing = proxied.proxy.kubectl(proxied.plane.kubectl, other).run("version")
     foreign = proxied.proxy.kubectl(proxied.plane.kubectl, other, token=proxied.proxy.token(proxied.key)).run("version")
@@ -44,12 +44,12 @@ def test_a_token_for_another_connector_and_a_missing_connector_look_alike(proxie
     assert missing.stderr.splitlines()[-1:] == foreign.stderr.splitlines()[-1:]
 
 
-def test_discovery_and_version_work(proxied: Proxied) -> None:
+def test_discovery_and_version_work(proxied: ProxiedConnector) -> None:
     assert "configmaps" in proxied.kubectl("api-resources", "-o", "name")
     assert json.loads(proxied.kubectl("version", "-o", "json"))["serverVersion"]["major"] == "1"
 
 
-def test_lists_in_chunks(proxied: Proxied) -> None:
+def test_lists_in_chunks(proxied: ProxiedConnector) -> None:
     listed = [json.loads(config_map(f"chunk-{number}")) for number in range(20)]
     proxied.kubectl(
         "create", "-f", "-", namespace=proxied.namespace,
@@ -65,7 +65,7 @@ def test_lists_in_chunks(proxied: Proxied) -> None:
     assert {each["path"].partition("?")[2] for each in wait_until(pages, "three pages")} >= {"limit", "continue&limit"}
 
 
-def test_applies_patches_and_deletes_a_large_object(proxied: Proxied) -> None:
+def test_applies_patches_and_deletes_a_large_object(proxied: ProxiedConnector) -> None:
     kubectl, namespace = proxied.kubectl, proxied.namespace
     large = config_map("large", text="x" * 900_000)
     kubectl("apply", "--server-side", "-f", "-", namespace=namespace, stdin=large)
@@ -78,7 +78,7 @@ def test_applies_patches_and_deletes_a_large_object(proxied: Proxied) -> None:
     assert "NotFound" in kubectl.run("get", "configmap", "large", namespace=namespace).stderr
 
 
-def test_a_watch_stays_quiet_past_every_timeout_and_still_sees_a_change(proxied: Proxied) -> None:
+def test_a_watch_stays_quiet_past_every_timeout_and_still_sees_a_change(proxied: ProxiedConnector) -> None:
     command = proxied.kubectl.command("get", "configmaps", "--watch-only", "-o", "name", namespace=proxied.namespace)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=proxied.kubectl.environment
@@ -92,18 +92,20 @@ def test_a_watch_stays_quiet_past_every_timeout_and_still_sees_a_change(proxied:
         finally:
             watch.kill()
     wait_until(lambda: not _active_watches(proxied), "the watch to end")
-    ended = wait_until(lambda: [e for e in proxied.proxy.audit() if e["event"] == "stream"], "the stream's audit line")
-    assert (ended[-1]["verb"], ended[-1]["resource"]) == ("watch", "configmaps")
+    records = wait_until(
+        lambda: [e for e in proxied.proxy.audit() if e["event"] == "stream"], "the stream's audit line"
+    )
+    assert (records[-1]["verb"], records[-1]["resource"]) == ("watch", "configmaps")
 
 
-def _active_watches(proxied: Proxied) -> bool:
+def _active_watches(proxied: ProxiedConnector) -> bool:
     lines = proxied.proxy.admin("/metrics")[1].splitlines()
     return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
 
 
 def _outlive_the_client_timeout(port: int) -> None:
     """A silent client that comes later than the watch is closed: so the timeout has passed for that too."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as silent:
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_TIMEOUT) as silent:
         assert silent.recv(1) == b""
 
 
@@ -144,7 +146,9 @@ REQUESTS = [
     ("number", "method", "path"),
     [pytest.param(number, *request, id=" ".join(request)) for number, request in enumerate(REQUESTS)],
 )
-def test_the_audit_line_agrees_with_the_api_servers_own(proxied: Proxied, number: int, method: str, path: str) -> None:
+def test_the_audit_line_agrees_with_the_api_servers_own(
+    proxied: ProxiedConnector, number: int, method: str, path: str
+) -> None:
     agent = f"agree/{number}."
     _send(proxied, method, path.format(ns=proxied.namespace), agent)
     theirs = wait_until(lambda: _event(proxied, agent), "the API server's audit event")
@@ -170,7 +174,9 @@ def test_the_audit_line_agrees_with_the_api_servers_own(proxied: Proxied, number
     assert theirs["user"]["username"] == proxied.user
 
 
-def test_the_api_servers_audit_log_names_the_callers_address_and_no_other_that_they_claim(proxied: Proxied) -> None:
+def test_the_api_servers_audit_log_names_the_callers_address_and_no_other_that_they_claim(
+    proxied: ProxiedConnector,
+) -> None:
     agent = "where/from."
     claimed = {"X-Forwarded-For": "192.0.2.66", "X-Real-IP": "192.0.2.67", "Forwarded": "for=192.0.2.68"}
     _send(proxied, "GET", "/version", agent, source="127.0.0.2", fields=claimed)
@@ -179,7 +185,7 @@ def test_the_api_servers_audit_log_names_the_callers_address_and_no_other_that_t
 
 
 def _send(
-    proxied: Proxied,
+    proxied: ProxiedConnector,
     method: str,
     target: str,
     agent: str,
@@ -188,9 +194,9 @@ def _send(
     fields: Mapping[str, str] = {},
 ) -> None:
     host, _, port = proxied.plane.url.removeprefix("https://").partition(":")
-    context = ssl.create_default_context(cadata=proxied.proxy.ca().decode())
+    context = ssl.create_default_context(cadata=proxied.proxy.ca_pem().decode())
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", proxied.proxy.port, context=context, timeout=PATIENCE, source_address=(source, 0)
+        "127.0.0.1", proxied.proxy.port, context=context, timeout=WAIT_TIMEOUT, source_address=(source, 0)
     )
     login = b64encode(f"{proxied.key}:{proxied.proxy.token(proxied.key)}".encode()).decode()
     connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
@@ -203,7 +209,7 @@ def _send(
         connection.close()
 
 
-def _event(proxied: Proxied, agent: str) -> dict[str, Any] | None:
+def _event(proxied: ProxiedConnector, agent: str) -> dict[str, Any] | None:
     for line in proxied.plane.audit_log.read_text().splitlines():
         if agent in line:
             event: dict[str, Any] = json.loads(line)

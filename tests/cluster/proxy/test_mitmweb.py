@@ -14,7 +14,7 @@ from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 
 KEY = ObjectKey("team-a", "k8s")
 PLACEHOLDER = f"Bearer <of Connector {KEY}>"
@@ -35,7 +35,7 @@ class Session:
     web_port: int
 
     def get(self, path: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=WAIT_TIMEOUT)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {PASSWORD}"})
             answer = connection.getresponse()
@@ -48,11 +48,11 @@ class Session:
     def flows(self) -> list[dict[str, Any]]:
         """All, once each of them is over."""
 
-        def ended() -> list[dict[str, Any]]:
-            found = json.loads(self.get("/flows"))
-            return found if all((each.get("response") or {}).get("timestamp_end") for each in found) else []
+        def finished_flows() -> list[dict[str, Any]]:
+            flows = json.loads(self.get("/flows"))
+            return flows if all((each.get("response") or {}).get("timestamp_end") for each in flows) else []
 
-        return wait_until(ended, "the flows")
+        return wait_until(finished_flows, "the flows")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def session(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
 
 def test_each_request_is_there_as_the_target_got_and_answered_it(session: Session) -> None:
     assert session.user == f"system:serviceaccount:{NAMESPACE}:{TARGET_USER}"
-    seen = {
+    authorizations = {
         (each["request"]["method"], each["request"]["path"].partition("?")[0], each["response"]["status_code"])
         for each in session.flows()
     }
@@ -87,7 +87,7 @@ def test_each_request_is_there_as_the_target_got_and_answered_it(session: Sessio
         ("POST", CONFIG_MAPS, 201),
         ("GET", f"{CONFIG_MAPS}/seen", 200),
         ("GET", "/api/v1/nodes", 403),
-    } <= seen
+    } <= authorizations
 
 
 def test_each_has_a_placeholder_for_the_only_credential(session: Session) -> None:

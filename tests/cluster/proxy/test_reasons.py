@@ -28,7 +28,7 @@ from lab.targets import CA, run_target, status_response
 from tests.clients.programs import PYTHON, SECOND
 from tests.cluster.kube.installed import install_definitions
 from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
 from tests.docs.pages import section
 
 MOST = 2
@@ -110,7 +110,7 @@ class Scene:
         token = self.proxy.token(connector.key) if row.token is None else row.token
         proxy = f"http://127.0.0.1:{self.proxy.port}"
         entry = KubeconfigEntry(
-            key=connector.key, address=connector.address, proxy=proxy, ca=self.proxy.ca(), token=token
+            key=connector.key, address=connector.address, proxy=proxy, ca=self.proxy.ca_pem(), token=token
         )
         path = folder / "kubeconfig"
         path.write_text(render_kubeconfig([entry], rotating=rotating))
@@ -243,16 +243,16 @@ def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: 
 def test_each_row_of_the_page_has_its_test() -> None:
     page = section("../troubleshooting.md", "kubectl prints")
     quoted = [line.removeprefix("| `") for line in page.splitlines() if line.startswith("| `")]
-    known = {row.quoted for row in ROWS} | set(ELSEWHERE)
-    assert [each for each in quoted if not each.startswith(tuple(known))] == []
-    assert [each for each in known if not any(line.startswith(each) for line in quoted)] == []
+    tested = {row.quoted for row in ROWS} | set(ELSEWHERE)
+    assert [each for each in quoted if not each.startswith(tuple(tested))] == []
+    assert [each for each in tested if not any(line.startswith(each) for line in quoted)] == []
 
 
 @contextmanager
 def _open(scene: Scene, key: ObjectKey) -> Iterator[None]:
     """A tunnel in which nothing is said."""
     authority = scene.plane.url.removeprefix("https://")
-    with socket.create_connection(("127.0.0.1", scene.proxy.port), timeout=PATIENCE) as held:
-        held.sendall(scene.proxy.connect(key, authority))
-        assert held.recv(1024).startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection(("127.0.0.1", scene.proxy.port), timeout=WAIT_TIMEOUT) as client:
+        client.sendall(scene.proxy.connect_request(key, authority))
+        assert client.recv(1024).startswith(b"HTTP/1.1 200 ")
         yield

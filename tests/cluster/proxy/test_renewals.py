@@ -25,8 +25,8 @@ from lab.manifests import connector, secret, service_account_token_auth
 from lab.process import Process
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import PATIENCE, RunningProxy
-from tests.cluster.short_tokens import Minted, ShortTokens
+from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.short_tokens import IssuedToken, ShortTokens
 from tests.fakes.background import background
 
 LIFE: Final = 12
@@ -51,16 +51,16 @@ class Scene:
         auth = service_account_token_auth(f"{self.namespace}/{name}", secret=name)
         return connector(name, self.front.url, namespace="team-a", auth=auth)
 
-    def lend(self, name: str, token: str) -> Kubectl:
+    def put_connector(self, name: str, token: str) -> Kubectl:
         """kubectl through a Connector whose Secret has that token."""
-        held = secret(name, namespace="team-a", token=token, ca=self.plane.ca_pem)
-        self.proxy.write(f"{name}.yaml", self.connector(name), held)
+        secret_manifest = secret(name, namespace="team-a", token=token, ca=self.plane.ca_pem)
+        self.proxy.write(f"{name}.yaml", self.connector(name), secret_manifest)
         kubectl = self.proxy.kubectl(self.plane.kubectl, self.connector(name))
         wait_until(lambda: kubectl.run("get", "configmaps", namespace=self.namespace).returncode == 0, "the Connector")
         return kubectl
 
-    def minted(self, name: str) -> list[Minted]:
-        return self.front.minted.get(name, [])
+    def minted(self, name: str) -> list[IssuedToken]:
+        return self.front.issued.get(name, [])
 
     def client(self, name: str) -> "Client":
         return Client(self, name)
@@ -79,8 +79,10 @@ class Client:
     """One tunnel that stays open over many requests, as clients of the API keep theirs."""
 
     def __init__(self, scene: Scene, name: str) -> None:
-        context = ssl.create_default_context(cadata=scene.proxy.ca().decode())
-        self._connection = http.client.HTTPSConnection("127.0.0.1", scene.proxy.port, context=context, timeout=PATIENCE)
+        context = ssl.create_default_context(cadata=scene.proxy.ca_pem().decode())
+        self._connection = http.client.HTTPSConnection(
+            "127.0.0.1", scene.proxy.port, context=context, timeout=WAIT_TIMEOUT
+        )
         key = ObjectKey("team-a", name)
         login = base64.b64encode(f"{key}:{scene.proxy.token(key)}".encode()).decode()
         host, _, port = scene.front.url.removeprefix("https://").partition(":")
@@ -137,13 +139,15 @@ def bind(scene: Scene, minter: str) -> None:
 
 def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path: Path) -> None:
     name = "pipeline"
-    kubectl = scene.lend(name, scene.plane.issue_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600))
+    kubectl = scene.put_connector(
+        name, scene.plane.issue_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600)
+    )
     first, began = scene.minted(name)[0], len(scene.minted(name)) - 1
     kubectl("create", "configmap", "step", "--from-literal=number=0", namespace=scene.namespace)
-    seen = tmp_path / "watch"
+    watch_output = tmp_path / "watch"
     command = kubectl.command("get", "configmap", "step", "--watch", "-o", 'jsonpath={.data.number}{"\\n"}',
                               namespace=scene.namespace)  # fmt: skip
-    watch = Process(command, log=seen, environment=kubectl.environment)
+    watch = Process(command, log=watch_output, environment=kubectl.environment)
     with ExitStack() as stack:
         client = stack.enter_context(closing(scene.client(name)))
         stack.callback(watch.kill)
@@ -160,14 +164,16 @@ def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path
             patch = ("patch", "configmap", "step", "--type=merge", "-p", json.dumps({"data": {"number": str(number)}}))
             done = kubectl.run(*patch, namespace=scene.namespace)
             assert (done.returncode, done.stderr) == (0, "")
-            wait_until(partial(_told, seen, str(number)), f"change {number} in the watch")
+            wait_until(partial(_has_text, watch_output, str(number)), f"change {number} in the watch")
         assert watch.is_running
-    assert seen.read_text().split() == [str(number) for number in range(RENEWALS + 1)]
+    assert watch_output.read_text().split() == [str(number) for number in range(RENEWALS + 1)]
     used = scene.requests_by(name)
     assert len(used) > RENEWALS
     assert set(used) <= {f"JTI={each.id}" for each in scene.minted(name)}
     # The first has ended, also where it counts.
-    wait_until(lambda: time.time() > first.ends and refused(scene.plane, first.token), "the API server to refuse it")
+    wait_until(
+        lambda: time.time() > first.expires_at and refused(scene.plane, first.token), "the API server to refuse it"
+    )
 
 
 def refused(plane: ControlPlane, token: str) -> bool:
@@ -202,15 +208,15 @@ def unbound(scene: Scene, minter: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked:
-    held: Callable[[Scene, str], str]
+    prepare: Callable[[Scene, str], str]
     revoke: Callable[[Scene, str], None]
     why: str
 
 
 WAYS: Final = {
-    "by-binding": Revoked(held=unbound, revoke=unbind, why="may not create serviceaccounts/token"),
-    "by-account": Revoked(held=unbound, revoke=remove_account, why="does not accept the credential"),
-    "by-secret": Revoked(held=bound, revoke=remove_secret, why="does not accept the credential"),
+    "by-binding": Revoked(prepare=unbound, revoke=unbind, why="may not create serviceaccounts/token"),
+    "by-account": Revoked(prepare=unbound, revoke=remove_account, why="does not accept the credential"),
+    "by-secret": Revoked(prepare=bound, revoke=remove_secret, why="does not accept the credential"),
 }
 
 
@@ -218,14 +224,14 @@ WAYS: Final = {
 def revoked(scene: Scene) -> dict[str, Kubectl]:
     """All at once: each serves on for a while."""
     minters = {name: account(scene, name) for name in WAYS}
-    lent = {name: scene.lend(name, way.held(scene, minters[name])) for name, way in WAYS.items()}
+    kubectls = {name: scene.put_connector(name, way.prepare(scene, minters[name])) for name, way in WAYS.items()}
     for name, way in WAYS.items():
         way.revoke(scene, minters[name])
-    return lent
+    return kubectls
 
 
-def _told(seen: Path, name: str) -> bool:
-    return name in seen.read_text().split()
+def _has_text(output: Path, name: str) -> bool:
+    return name in output.read_text().split()
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -242,7 +248,7 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
         wait_until(other, "the end of service")
     # Not one request went to the target with a token that has ended; a JWT's times are whole seconds.
     assert statuses <= {200, 502}
-    assert time.time() >= scene.minted(name)[-1].ends - 1
+    assert time.time() >= scene.minted(name)[-1].expires_at - 1
     done = revoked[name].run("get", "configmaps", namespace=scene.namespace)
     assert done.returncode != 0
     assert WAYS[name].why in done.stderr

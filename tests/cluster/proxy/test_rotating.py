@@ -11,7 +11,7 @@ from connector_store.domain.objects.models import Connector
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.proxy.informer import goes_on
+from tests.cluster.proxy.informer import assert_informer_recovers
 from tests.cluster.proxy.proxied import manifests, target_token
 from tests.cluster.proxy.running import RunningProxy
 
@@ -36,7 +36,7 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
             key=connector.key,
             address=connector.address,
             proxy=f"http://127.0.0.1:{proxy.port}",
-            ca=proxy.ca(),
+            ca=proxy.ca_pem(),
             token="",
         )
         path = tmp_path / "kubeconfig-rotating"
@@ -52,4 +52,4 @@ def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
             draft.replace(token)
             wait_until(lambda: time.monotonic() > expires, "the end of the first token")
 
-        goes_on(control_plane, proxy, kubectl, namespace, patience=PATIENT, meanwhile=renewed)
+        assert_informer_recovers(control_plane, proxy, kubectl, namespace, timeout=PATIENT, expire_token=renewed)

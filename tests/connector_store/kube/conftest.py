@@ -10,7 +10,7 @@ from tests.fakes.api_server import FakeApiServer
 @pytest.fixture(autouse=True)
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A watch that failed is tried again at once."""
-    monkeypatch.setattr(reflector, "_BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(reflector, "_INITIAL_BACKOFF", 0.02)
 
 
 @pytest.fixture

@@ -282,7 +282,7 @@ async def test_too_many_questions_are_refused_at_once(world: World) -> None:
 
 
 async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_GRANTED_SIZE", 100)
+    monkeypatch.setattr(access, "_MAX_GRANTED", 100)
     monkeypatch.setattr(access, "_REFUSED_SIZE", 100)
     asked = world.made()
     await asked.check(world.token, KEY)

@@ -85,7 +85,7 @@ def test_a_leader_stops_before_its_lease_ends_and_has_tried_more_than_once_by_th
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """Renewed often, lost late: a busy machine must not cost the lease."""
-    monkeypatch.setattr(lease, "RETRY", 0.05)
+    monkeypatch.setattr(lease, "RETRY_PERIOD", 0.05)
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 8.0)
 
 

@@ -23,7 +23,7 @@ from tests.fakes.waiting import until
 
 @pytest.fixture(autouse=True)
 def asked_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(queue, "INITIAL_BACKOFF", 0.02)
 
 
 def connector(

@@ -20,9 +20,9 @@ START_TIMEOUT = 60.0
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What it would have become."""
     lines: list[list[str]] = []
-    monkeypatch.setattr(proxy, "become", lines.append)
+    monkeypatch.setattr(proxy, "exec_program", lines.append)
     # What else this machine runs is nobody's business here.
-    monkeypatch.setattr(proxy, "check_free", lambda listen: None)
+    monkeypatch.setattr(proxy, "check_listen_address", lambda listen: None)
     return lines
 
 
@@ -114,7 +114,7 @@ def test_a_port_that_is_free_stays_free() -> None:
 
 
 def test_addons_that_are_not_installed_are_said(typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "_ADDONS", "absent_package")
+    monkeypatch.setattr(proxy, "_ADDON_MODULE", "absent_package")
     assert "absent_package: is not installed" in typed("proxy").err
 
 
