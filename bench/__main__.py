@@ -18,12 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import before, curves, doors, goals, memory, picture, soak, trips, where
+from bench import before, curves, goals, idle_memory, memory, picture, soak, trips, where
 from bench.before import BEFORE
 from bench.cases import make_cases
+from bench.checkout import find_checkout
 from bench.compare import NOT_QUICK, PEERS, compare, save_report, start_checkout
 from bench.peers import stock
-from bench.product import find_checkout
 from bench.table import format_report
 
 
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
         "curves": curves.main,
         "memory": memory.main,
         "soak": soak.main,
-        "doors": doors.main,
+        "doors": idle_memory.main,
         "trips": trips.main,
         "picture": picture.main,
     }

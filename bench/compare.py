@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import Case, Figures, median_figures
+from bench.checkout import Checkout
 from bench.decision import DECISION, measure_decision
 from bench.measure import measure
 from bench.peers import stock
+from bench.peers.connector_proxy import start_proxy
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import start_proxy
-from bench.place import Testbed, open_testbed
-from bench.product import Checkout
+from bench.testbed import Testbed, open_testbed
 from connector_store.version import VERSION
 
 ATTEMPTS = 3

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.control_plane import ControlPlane
-from lab.controllers import API_PATH, ConnectorCluster, Controller
+from lab.controller import API_PATH, ConnectorCluster, Controller
 from lab.scratch import scratch_folder
 from lab.targets import CA, run_target
 from lab.waiting import wait_until

@@ -14,8 +14,8 @@ from pathlib import Path
 from bench.compare import describe_machine
 from bench.curves_picture import picture
 from bench.measure import Measurement, measure
-from bench.peers.ours import start_proxy
-from bench.place import Testbed, open_testbed
+from bench.peers.connector_proxy import start_proxy
+from bench.testbed import Testbed, open_testbed
 
 Point = Mapping[str, float]
 

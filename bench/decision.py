@@ -7,8 +7,8 @@ from typing import Final
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
+from connector_store.domain.decision.decide import AccessPolicy, decide_request
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import AccessPolicy, decide_request
 from connector_store.domain.objects.models import Address, Target
 from connector_store.domain.permissions.permissions import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
@@ -30,7 +30,7 @@ _GRANTED: Final = Granted(identity=Identity(user="system:serviceaccount:bench:jo
 
 def measure_decision() -> dict[str, float]:
     """The best of some rounds each, taken in turn: what disturbs only ever adds."""
-    limited = replace(_PLAIN, lending=PermissionEvaluator((_role(),), ()))
+    limited = replace(_PLAIN, permissions=PermissionEvaluator((_role(),), ()))
     best = {"plain": float("inf"), "limited": float("inf")}
     for _ in range(ROUNDS):
         for name, target in (("plain", _PLAIN), ("limited", limited)):

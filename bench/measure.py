@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.peers.endpoint import Endpoint
-from bench.place import Testbed
 from bench.process import MeasuredProcess, Usage
+from bench.testbed import Testbed
 
 SAMPLE_SECONDS = 0.05
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Measurement, measure
-from bench.peers.ours import for_connector, start_proxy
-from bench.place import Testbed, open_testbed
+from bench.peers.connector_proxy import for_connector, start_proxy
+from bench.testbed import Testbed, open_testbed
 
 MB = 1_000_000
 GB = 1000 * MB

@@ -15,9 +15,9 @@ from typing import Any, Final
 from bench import curves_picture, goals, picture
 from bench.before import BEFORE, Change, compute_changes
 from bench.cases import PACE
+from bench.checkout import ROOT
 from bench.decision import DECISION, ROLE_COST
 from bench.goals import Goal
-from bench.product import ROOT
 
 FIGURES: Final = ROOT / "bench" / "figures"
 DOCS: Final = ROOT / "docs"
@@ -129,7 +129,7 @@ def before(report: Any) -> Iterator[str]:
     """A sentence where no other checkout took turns."""
     found = {(change.case, change.figure): change for change in compute_changes(report["raw"])}
     if not found:
-        yield "Not part of the run that is published here: `python -m bench.all --before FOLDER`."
+        yield "Not part of the run that is published here: `python -m bench.publish --before FOLDER`."
         return
     rows = [
         [label, *(shown(value, figure) for value in (change.before, change.ours, change.noise)), _ratio(change)]

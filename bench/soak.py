@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.peers.connector_proxy import for_connector, start_proxy
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import for_connector, start_proxy
-from bench.place import Testbed, open_testbed
 from bench.process import MeasuredProcess
+from bench.testbed import Testbed, open_testbed
 
 GAUGE = Path(__file__).parent / "inside" / "gauge.py"
 SETTLE_SECONDS = 30.0

@@ -20,10 +20,10 @@ from typing import Any, Final
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.objects.models import Target
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
+from connector_store.kube.cluster_watches import ClusterWatches
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
-from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 from lab.control_plane import ControlPlane
 from lab.scratch import scratch_folder
@@ -70,7 +70,7 @@ def measure(connectors: int) -> dict[str, Any]:
 
 async def create_objects(kubeconfig: str, connectors: int) -> None:
     """Create them all, with the definitions served first."""
-    async with KubeClient(await config.load_configuration(kubeconfig=kubeconfig)) as client:
+    async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
         while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - a server tells nobody
             await asyncio.sleep(0.1)
         work = make_objects(connectors)
@@ -114,7 +114,7 @@ async def measure_reader(kubeconfig: str, connectors: int) -> dict[str, Any]:
     """What the proxy does at start, measured."""
     store = Store()
     started_at = time.perf_counter()
-    async with KubeClient(await config.load_configuration(kubeconfig=kubeconfig)) as client:
+    async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
         source = ClusterWatches(client, store, system_namespace="connectors-system")
         task = asyncio.create_task(source.run())
         while not store.synced:  # noqa: ASYNC110 - it is what is measured

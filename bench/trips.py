@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons.net.sockets import CLOSE_TIMEOUTS
+from bench.peers.connector_proxy import start_proxy
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import start_proxy
-from bench.place import Testbed, open_testbed
+from bench.testbed import Testbed, open_testbed
 
 CONNECTIONS: Final = 30
 """No more than are kept of one Connector."""

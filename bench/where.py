@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.cases import Case
+from bench.checkout import ROOT
 from bench.goals import GoalResult
 from bench.measure import measure
-from bench.peers.ours import start_proxy
-from bench.place import Testbed, open_testbed
-from bench.product import ROOT
+from bench.peers.connector_proxy import start_proxy
+from bench.testbed import Testbed, open_testbed
 
 PATIENCE: Final = 30.0
 SHOWN: Final = 12

@@ -21,7 +21,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.config import in_pod, load_configuration
+from connector_store.kube.config_loader import in_pod, load_configuration
 from connector_store.kube.lease import LeaderElector
 from connector_store.kube.shared_settings import read_settings
 from connector_store.version import VERSION

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_controller.observed import ObjectCache, ObservedClass
-from connector_store.domain.objects.auth import is_class_supported
 from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.credential_kinds import is_class_supported
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.domain.objects.models import ConnectorClass
 from connector_store.domain.status.conditions import Assessment, next_status

@@ -10,13 +10,13 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from connector_controller.events import Regarding
+from connector_controller.event_recorder import Regarding
 from connector_controller.observed import ObjectCache, ObservedConnector
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import alias_url
-from connector_store.domain.objects.auth import is_supported
+from connector_store.domain.objects.credential_kinds import is_supported
 from connector_store.domain.objects.models import Connector, Unusable
 from connector_store.domain.status.conditions import (
     CA_CERT_READY,
@@ -28,7 +28,7 @@ from connector_store.domain.status.conditions import (
     not_served,
 )
 from connector_store.domain.status.facts import Facts, gather_facts
-from connector_store.domain.status.published import HttpAddress
+from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.status.status import CONDITION_READY, Condition, Status, status_patch
 from connector_store.kube.client import KubeClient

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Never
 
+from connector_controller.ca_rotation import CaRotation
 from connector_controller.classes import ClassReconciler
 from connector_controller.connectors import ConnectorReconciler
-from connector_controller.events import EventRecorder
-from connector_controller.handover import CaRotation
+from connector_controller.event_recorder import EventRecorder
 from connector_controller.metrics import ControllerMetrics
 from connector_controller.observed import (
     ObjectCache,
@@ -23,27 +23,27 @@ from connector_controller.observed import (
     parse_observed_class,
     parse_observed_connector,
 )
+from connector_controller.probe_schedule import ProbeSchedule
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.schedule import ProbeSchedule
 from connector_controller.threads import DaemonThreadPool
 from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR, parse_service
-from connector_store.domain.objects.auth import is_supported
 from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.credential_kinds import is_supported
 from connector_store.domain.status.conditions import ProbeOutcomes, ProbeResponse
 from connector_store.kube.client import KubeClient
-from connector_store.kube.queue import WorkQueue, run_workers
+from connector_store.kube.cluster_watches import ClusterWatches
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SECRETS, SERVICES
 from connector_store.kube.sinks import object_reflector
-from connector_store.kube.sources import ClusterWatches
-from connector_store.minter import TokenManager
+from connector_store.kube.work_queue import WorkQueue, run_workers
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest
 from connector_store.store import Store
 from connector_store.target_client import TargetClient, make_resolver
+from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 
 WORKERS: Final = 16

@@ -14,9 +14,9 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.queue import WorkQueue, run_workers
 from connector_store.kube.resources import NAMESPACES, Resource
 from connector_store.kube.sinks import object_reflector
+from connector_store.kube.work_queue import WorkQueue, run_workers
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from connector_csi.driver import run
 from connector_csi.mounts import KernelMounts
 from connector_csi.options import DriverOptions, parse_options
 from connector_store import logs
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 
 
@@ -20,7 +20,7 @@ async def _run(options: DriverOptions) -> int:
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     mounts = KernelMounts(sys=options.sysfs, selinux_context=options.selinux_context)
     try:
-        configuration = await config.load_configuration(options.context, kubeconfig=options.kubeconfig)
+        configuration = await config_loader.load_configuration(options.context, kubeconfig=options.kubeconfig)
         async with KubeClient(configuration, user_agent="connectors-csi") as client:
             return await run(options, client, mounts, os.environ, stop)
     except (OSError, ValueError) as e:

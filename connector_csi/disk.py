@@ -9,11 +9,11 @@ from pathlib import Path
 
 from connector_csi import atomic_writer
 from connector_csi.atomic_writer import Owner
-from connector_csi.content import Endpoints
 from connector_csi.failure import Failure, from_os_error
 from connector_csi.mounts import MOUNT_SOURCE, Mounts
 from connector_csi.publication import Publication
-from connector_csi.records import VolumeRecord, VolumeRecords
+from connector_csi.volume_records import VolumeRecord, VolumeRecords
+from connector_csi.volume_renderer import Endpoints
 
 logger = logging.getLogger(__name__)
 

@@ -5,20 +5,20 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from connector_csi.cluster import ClusterCache
-from connector_csi.content import VolumeRenderer
+from connector_csi.cluster_cache import ClusterCache
 from connector_csi.disk import Disk
-from connector_csi.events import PodEvents
 from connector_csi.health import serve_admin
-from connector_csi.identity import IdentityService
+from connector_csi.identity_service import IdentityService
 from connector_csi.metrics import CsiMetrics
 from connector_csi.mounts import Mounts
-from connector_csi.node import NodeService
+from connector_csi.node_service import NodeService
 from connector_csi.options import DriverOptions
+from connector_csi.pod_events import PodEvents
 from connector_csi.proto import csi_pb2_grpc, registration_pb2_grpc
-from connector_csi.records import VolumeRecords
-from connector_csi.registration import RegistrationService
+from connector_csi.registration_service import RegistrationService
 from connector_csi.server import serve
+from connector_csi.volume_records import VolumeRecords
+from connector_csi.volume_renderer import VolumeRenderer
 from connector_csi.volumes import Volumes
 from connector_store.kube.client import KubeClient
 
@@ -55,7 +55,7 @@ async def run(
             endpoint=options.endpoint,
             registration=options.registration_socket,
             metrics=metrics,
-            why_not_ready=lambda: (
+            not_ready_reason=lambda: (
                 registration.rejection_reason
                 or (cluster.stale_reason if cluster.synced.is_set() else cluster.not_synced_reason)
             ),

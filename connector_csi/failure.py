@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import AccessRule
-from connector_store.domain.kubeconfig.volume import Pod
+from connector_store.domain.kubeconfig.volume_request import Pod
 from connector_store.domain.objects.manifest import API_GROUP
 
 MAX_MESSAGE: Final = 1024

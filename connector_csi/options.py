@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector_csi.identity import DRIVER_NAME
+from connector_csi.identity_service import DRIVER_NAME
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.version import VERSION

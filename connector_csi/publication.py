@@ -9,7 +9,7 @@ from typing import Final
 from connector_csi.failure import Failure, invalid
 from connector_csi.proto import csi_pb2
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from connector_store.domain.kubeconfig.volume import author_attributes
+from connector_store.domain.kubeconfig.volume_request import author_attributes
 
 MAX_GID: Final = 2**32 - 2
 

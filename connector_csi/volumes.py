@@ -14,17 +14,17 @@ from typing import Any, Final
 
 from grpc import StatusCode
 
-from connector_csi.content import RenderInputs, VolumeContent, VolumeRenderer, VolumeSpec
 from connector_csi.disk import Disk
-from connector_csi.events import PodWarnings
 from connector_csi.failure import Failure
 from connector_csi.metrics import CsiMetrics
+from connector_csi.pod_events import PodWarnings
 from connector_csi.publication import Publication
-from connector_csi.target import check_target_path
-from connector_csi.troubles import RefreshErrors
+from connector_csi.refresh_errors import RefreshErrors
+from connector_csi.target_path import check_target_path
+from connector_csi.volume_renderer import RenderInputs, VolumeContent, VolumeRenderer, VolumeSpec
 from connector_store.domain.kubeconfig.proxy_service import alias_service_name
-from connector_store.domain.kubeconfig.volume import Pod, parse_pod
 from connector_store.domain.kubeconfig.volume_files import ERROR_FILE
+from connector_store.domain.kubeconfig.volume_request import Pod, parse_pod
 
 logger = logging.getLogger(__name__)
 

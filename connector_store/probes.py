@@ -11,12 +11,12 @@ from http import HTTPStatus
 from typing import Final
 
 from connector_store.cache import Lru
-from connector_store.domain.base.document import load_json
 from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.json_document import load_json
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.credential.minting import IssuingCredential
+from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.objects.models import Address, Connector, HttpProbe, Secret, Unusable
 from connector_store.domain.status.conditions import (
     ProbeFailure,
@@ -26,8 +26,8 @@ from connector_store.domain.status.conditions import (
     TokenNotIssued,
 )
 from connector_store.domain.status.facts import Facts
-from connector_store.minter import TokenEndpoint, TokenFailure, TokenManager
 from connector_store.target_client import TargetClient, TargetError, TargetSession
+from connector_store.token_manager import TokenEndpoint, TokenFailure, TokenManager
 
 TIMEOUT: Final = 5.0
 MAX_BODY: Final = 16384
@@ -99,7 +99,7 @@ class Prober:
 
     async def _run_probes(self, request: ProbeRequest, outcomes: dict[str, ProbeOutcome]) -> None:
         identity = request.credential if isinstance(request.credential, ClientCertificate) else None
-        async with self._client.connect(request.address, request.ca, identity, seconds=self._timeout) as session:
+        async with self._client.connect(request.address, request.ca, identity, timeout=self._timeout) as session:
             if request.liveness is not None:
                 outcomes["liveness"] = await _send(session, request.liveness, {})
             if request.auth is None or not _is_alive(outcomes.get("liveness")):

@@ -15,9 +15,9 @@ from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY
 from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
 from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Target
 from connector_store.domain.status.facts import Facts, gather_facts
-from connector_store.folder.files import SUFFIXES
+from connector_store.folder.folder_watch import FolderWatch
 from connector_store.folder.manifests import LocatedObject, Problem, describe
-from connector_store.folder.source import FolderWatch
+from connector_store.folder.snapshot import SUFFIXES
 from connector_store.store import Store
 
 Severity = Literal["error", "warning", "info"]

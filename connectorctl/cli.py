@@ -16,8 +16,8 @@ import click
 from connector_store.kube.errors import ApiError
 from connector_store.version import VERSION
 from connectorctl.command import PLUGIN, PROGRAM, DocumentedCommand
+from connectorctl.invocation import Invocation
 from connectorctl.output import EXIT_READER_GONE, ReaderGoneError, print_error, print_server_error, write
-from connectorctl.situation import Invocation
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {

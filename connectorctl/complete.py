@@ -10,11 +10,11 @@ import click
 from click.shell_completion import ShellComplete
 
 from connector_store.kube.errors import ApiError
-from connectorctl.access import load_inventory
 from connectorctl.command import PLUGIN
+from connectorctl.invocation import Invocation
 from connectorctl.options import SourceOptions
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source_dispatch import load_inventory
 
 NO_FILE_COMPLETION: Final = ":4"
 """The last line of an answer to kubectl: ShellCompDirectiveNoFileComp of github.com/spf13/cobra."""

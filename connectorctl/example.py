@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from connectorctl.files import create_private
+from connectorctl.private_files import create_private
 
 FILE_NAME: Final = "k8s-connector.yaml"
 MANIFESTS: Final = """\

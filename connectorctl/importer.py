@@ -18,8 +18,8 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.names import is_dns_subdomain
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
+from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.manifest import API_VERSION, parse_object
-from connector_store.domain.objects.matching import parse_address
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Secret
 
 MAX_FILE_SIZE: Final = 8 * 1024 * 1024

@@ -15,9 +15,9 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.direct import parse_direct_path
+from connector_store.domain.decision.direct_access import parse_direct_path
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
-from connectorctl.files import write_private
+from connectorctl.private_files import write_private
 
 MAX_FILE_SIZE: Final = 8 * 1024 * 1024
 """Bytes of a kubeconfig that is read."""

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.auth import SECRET_SELECTORS
+from connector_store.domain.objects.credential_kinds import SECRET_SELECTORS
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient

@@ -19,8 +19,8 @@ from click.shell_completion import CompletionItem
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.duration import parse_lifetime
-from connectorctl.identity import DEFAULT_AUDIENCE, KINDS, TokenProvider, parse_token_provider
+from connectorctl.lifetime import parse_lifetime
+from connectorctl.oidc_token import DEFAULT_AUDIENCE, KINDS, TokenProvider, parse_token_provider
 
 DEFAULT_TTL: Final = "30m"
 """As long as the CSI driver's tokens."""

@@ -11,9 +11,9 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.status.conditions import AUTH_READY, LIVENESS_READY, Assessment, assess
 from connector_store.domain.status.facts import Facts
 from connector_store.folder.manifests import LocatedObject
-from connector_store.minter import TokenManager
 from connector_store.probes import TIMEOUT, Prober, probe_request
 from connector_store.target_client import TargetClient, make_resolver
+from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 from connectorctl import check
 

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.api import AdminApi
+from lab.admin_api import AdminApi
 from lab.etcd import Etcd
 from lab.kubectl import Kubectl, certificate_user, write_kubeconfig
 from lab.pki import CertificateAuthority, create_service_account_key

@@ -12,7 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lab.api import AdminApi
+from lab.admin_api import AdminApi
 
 
 class TokenIssuer:

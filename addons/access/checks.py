@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from addons.access.lending import TargetTokens
+from addons.access.target_tokens import TargetTokens
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
-from connector_store.domain.decision.verdict import AccessPolicy
-from connector_store.kube.budget import RateLimiterBySource
+from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.kube.rate_limiter import RateLimiterBySource
 
 logger = logging.getLogger(__name__)
 

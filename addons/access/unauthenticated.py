@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from connector_store.bucket import TokenBucket
+from connector_store.token_bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 

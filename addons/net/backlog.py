@@ -7,7 +7,7 @@ time, and past the budget the one that has taken nothing for the longest time is
 import logging
 from typing import Final, Protocol
 
-from connector_store.bucket import TokenBucket
+from connector_store.token_bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 

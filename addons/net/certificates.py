@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.certs import CertStore, CertStoreEntry
 from OpenSSL import SSL
 
-from connector_store.bucket import TokenBucket
 from connector_store.cache import Lru
 from connector_store.domain.decision.address_policy import normalise
 from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.token_bucket import TokenBucket
 
 MAX_CONTEXTS: Final = 512
 MAX_UNKNOWN_CONTEXTS: Final = 64

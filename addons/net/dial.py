@@ -15,9 +15,9 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.net.connect import TargetServer
-from addons.net.events import TimerExpired, TimerKind
 from addons.net.resolver import ResolvedAddresses, Resolver
 from addons.net.sockets import Sockets
+from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tls import RecordTracker, TlsStream
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import client_certificate_of

@@ -18,8 +18,8 @@ from mitmproxy.proxy.commands import StartHook
 from mitmproxy.utils import asyncio_utils
 
 from addons.net.connect import TargetServer, connect
-from addons.net.events import Drain, Stage, TimerExpired, TimerKind
 from addons.net.hooks import run_hook
+from addons.net.stage import Drain, Stage, TimerExpired, TimerKind
 from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)

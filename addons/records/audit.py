@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from addons.records.readable import format_text
+from addons.records.audit_text import format_text
 from addons.records.record import Record
-from connector_store.bucket import TokenBucket
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.callers.access import Identity
-from connector_store.domain.decision.loggable import command_parameters, redact_target, redact_tokens
+from connector_store.domain.decision.redaction import command_parameters, redact_target, redact_tokens
+from connector_store.token_bucket import TokenBucket
 
 MAX_PENDING_LINES: Final = 10_000
 """Lines that wait for whoever reads our output; further ones are lost and counted."""

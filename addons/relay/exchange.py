@@ -6,17 +6,17 @@ from itertools import count
 from typing import Final, Literal
 from uuid import uuid4
 
-from addons.access.admission import AuthorizationResult
-from addons.access.grant import ConnectorRequest
-from addons.access.live import LiveAccess
+from addons.access.authorizer import AuthorizationResult
+from addons.access.connector_request import ConnectorRequest
+from addons.access.live_connections import LiveAccess
 from addons.http1.messages import BodyEnd, EndOfMessage, MessageEvent, RequestHead, render_chunk, render_last_chunk
 from addons.records.record import Record, Recorders
 from addons.relay import inject
 from addons.relay.response import Response
 from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Forward, Inject
 from connector_store.domain.decision.warning import permissions_warning
 from connector_store.domain.permissions.permissions import is_self_review, parse_request_attributes
 

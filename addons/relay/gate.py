@@ -11,25 +11,25 @@ from typing import Final
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import AuthorizationResult, Authorizer
-from addons.access.grant import TunnelGrant
+from addons.access.authorizer import AuthorizationResult, Authorizer
+from addons.access.connector_request import TunnelGrant
 from addons.http1.framing import RequestReader
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
-from addons.net.events import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import PlainStream, Sockets
+from addons.net.stage import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.tls import ClientStream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
-from addons.relay.doors import DirectRoute, Route, TunnelRoute
+from addons.relay.flow_requests import FlowRequests
 from addons.relay.handshake import Handshake
 from addons.relay.pages import Page
 from addons.relay.requests import Requests
-from addons.relay.shared import SharedContext
-from addons.relay.watched import FlowRequests
+from addons.relay.routes import DirectRoute, Route, TunnelRoute
+from addons.relay.shared_context import SharedContext
 from connector_store.domain.decision import denial
+from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Forward, Inject
-from connector_store.domain.objects.matching import host_of_authority
+from connector_store.domain.objects.address_matching import host_of_authority
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Final
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.net.events import ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import Sockets
+from addons.net.stage import ShutDown, TimerExpired, TimerKind
 from addons.net.tls import TlsStream
 
 logger = logging.getLogger(__name__)

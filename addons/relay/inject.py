@@ -5,8 +5,8 @@ from typing import Final
 
 from addons.http1.messages import BodyEnd, RequestHead, ResponseHead
 from connector_store.domain.base.headers import Header
-from connector_store.domain.credential.minting import IssuingCredential
-from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.credential.token_request import IssuingCredential
+from connector_store.domain.decision.decide import Forward, Inject
 
 _UPGRADE_SPELLING: Final = {b"spdy/3.1": b"SPDY/3.1"}
 

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from addons.access.admission import get_cached
+from addons.access.authorizer import get_cached
 from addons.access.checks import Checks, check_caller
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
-from connector_store.domain.callers.caller import BasicAuthorization, parse_basic
-from connector_store.domain.decision import denial, verdict
+from connector_store.domain.callers.authorization_header import BasicAuthorization, parse_basic
+from connector_store.domain.decision import decide, denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.models import Target
@@ -72,7 +72,7 @@ class Pages:
         self, headers: Headers, ca: bytes, source_ip: str, style: KubeconfigStyle
     ) -> Page | Deny:
         checks = self._checks
-        caller = verdict.precheck_connect(
+        caller = decide.precheck_connect(
             audit_log_full=False, synced=not checks.unsynced, credentials=_parse_caller(headers)
         )
         if isinstance(caller, Deny):
@@ -84,7 +84,7 @@ class Pages:
             resolution = checks.target_tokens.get(caller.key)
         # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
         authority = resolution.address.authority if isinstance(resolution, Target) else ""
-        decision = verdict.decide_connect(
+        decision = decide.decide_connect(
             audit_log_full=False,
             synced=not checks.unsynced,
             credentials=caller,
@@ -97,9 +97,9 @@ class Pages:
         match decision:
             case Deny():
                 return _as_origin_refusal(decision)
-            case verdict.Inject() | verdict.Forward():
+            case decide.Inject() | decide.Forward():
                 return await self._render_kubeconfig(token, decision.target, ca, headers, style)
-            case verdict.AuthenticateInTunnel():
+            case decide.AuthenticateInTunnel():
                 return denial.internal_error()
 
     async def _render_kubeconfig(

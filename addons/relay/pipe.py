@@ -5,13 +5,13 @@ import logging
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.live import LiveAccess
+from addons.access.live_connections import LiveAccess
 from addons.http1.websocket import FrameTracker, render_going_away, render_policy_violation
-from addons.net.events import ShutDown
 from addons.net.sockets import Sockets
+from addons.net.stage import ShutDown
 from addons.net.tls import ClientStream
 from addons.relay.exchange import Exchange
-from addons.relay.shared import SharedContext
+from addons.relay.shared_context import SharedContext
 from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.base.names import ObjectKey
 

@@ -13,28 +13,28 @@ from enum import Enum
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.access.admission import AuthorizationResult, Authorizer
-from addons.access.grant import ConnectorRequest
-from addons.access.live import LiveAccess
+from addons.access.authorizer import AuthorizationResult, Authorizer
+from addons.access.connector_request import ConnectorRequest
+from addons.access.live_connections import LiveAccess
 from addons.http1.framing import RequestReader
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.net.dial import Dial
-from addons.net.events import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.sockets import Sockets
+from addons.net.stage import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.tls import ClientStream, TlsStream
 from addons.relay import replies
-from addons.relay.doors import Route
 from addons.relay.exchange import Exchange
 from addons.relay.pipe import Pipe
 from addons.relay.response import TruncatedResponse
-from addons.relay.shared import SharedContext
+from addons.relay.routes import Route
+from addons.relay.shared_context import SharedContext
 from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision import denial
+from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import Forward, Inject
 from connector_store.domain.decision.warning import expiry_warning_text, warning_header
 from connector_store.domain.objects.models import Target
 

@@ -12,35 +12,35 @@ from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
 from addons.access.checks import Checks
-from addons.access.lending import TargetTokens
-from addons.access.live import LiveConnections
+from addons.access.live_connections import LiveConnections
+from addons.access.target_tokens import TargetTokens
 from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.net.certificates import Certificates
-from addons.net.hosts import ConnectorHosts
+from addons.net.connector_hosts import ConnectorHosts
 from addons.net.resolver import Resolver
 from addons.net.sockets import CLOSE_TIMEOUTS
 from addons.records.audit import AuditLog
+from addons.records.audit_writer import AuditWriter
 from addons.records.metrics import Metrics
-from addons.records.output import AuditWriter
 from addons.records.record import Recorders
-from addons.relay.kept import UpstreamPool
 from addons.relay.pages import Pages
-from addons.relay.shared import SharedContext
+from addons.relay.shared_context import SharedContext
+from addons.relay.upstream_pool import UpstreamPool
 from addons.server import descriptors
 from addons.server.callers import with_issuers
+from addons.server.flow_setting import shows_flows
 from addons.server.options import Config
-from addons.server.watching import shows_flows
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.access import Access
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.decision.verdict import AccessPolicy
+from connector_store.domain.decision.decide import AccessPolicy
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
-from connector_store.minter import TokenManager
-from connector_store.oidc.access import UseAuthorizer
+from connector_store.oidc.issuer_access import UseAuthorizer
 from connector_store.store import Store
 from connector_store.target_client import TargetClient
+from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 
 CA: Final = "the proxy's CA"
@@ -168,7 +168,9 @@ def assemble(
         is_audit_log_full=records.is_audit_log_full,
     )
     cache_stats = checks.cache_stats
-    records.metrics.counter("connector_access_cache_hits", "Checks answered from memory", lambda: cache_stats.hit_count)
+    records.metrics.add_counter(
+        "connector_access_cache_hits", "Checks answered from memory", lambda: cache_stats.hit_count
+    )
     pool = _create_pool(config, records.metrics, store, trust)
     _add_metrics(records.metrics, store, certificates)
     context = SharedContext(

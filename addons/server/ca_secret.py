@@ -13,7 +13,7 @@ from mitmproxy.certs import Cert, CertStore, DHParams
 from connector_store.ca_secret import read_data, read_signer, to_pem, trusted_certificates
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.status.rotation import SIGNING_CA_KEY
+from connector_store.domain.status.rotation_plan import SIGNING_CA_KEY
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from typing import Any, Never
 
 from addons.server.options import Config
 from connector_store.domain.callers.access import Access
-from connector_store.domain.callers.authentication import Issuer
+from connector_store.domain.callers.authentication_config import Issuer
 from connector_store.domain.config.settings import Settings
-from connector_store.oidc.access import IssuerAccess, UseAuthorizer
 from connector_store.oidc.fetch import HttpsFetcher
-from connector_store.oidc.keys import IssuerKeys
+from connector_store.oidc.issuer_access import IssuerAccess, UseAuthorizer
+from connector_store.oidc.issuer_keys import IssuerKeys
 from connector_store.trust import TrustStore
 
 
@@ -20,7 +20,7 @@ def with_issuers(
     if config.authentication is None:
         return access, None
     # Only there: the watcher of files is 2 MB that a pod without such a file does without.
-    from connector_store.folder.authentication import AuthenticationFile
+    from connector_store.folder.authentication_file import AuthenticationFile
 
     trust = TrustStore()
 

@@ -12,20 +12,20 @@ from addons.server.ca_secret import CaSecret
 from addons.server.options import Config
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity, Unavailable
+from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import Settings, parse_settings
-from connector_store.domain.config.source import ClusterSource
 from connector_store.domain.kubeconfig.proxy_service import proxy_url_for
 from connector_store.domain.objects.models import Target
-from connector_store.kube import config as kube_config
+from connector_store.kube import config_loader as kube_config
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import leads_to_proxy
 from connector_store.kube.client import KubeClient
-from connector_store.kube.config import in_pod
+from connector_store.kube.cluster_watches import ClusterWatches
+from connector_store.kube.config_loader import in_pod
 from connector_store.kube.resources import SECRETS
 from connector_store.kube.review import ReviewAuthorizer
 from connector_store.kube.shared_settings import INITIAL_BACKOFF, read_settings
 from connector_store.kube.sinks import object_reflector
-from connector_store.kube.sources import ClusterWatches
 from connector_store.store import Store
 
 
@@ -94,7 +94,7 @@ async def create_parts(
         async with client:
             await source.run()
 
-    records.metrics.watches(source.watch_ages, lambda: len(set(store.not_served) - {None}))
+    records.metrics.set_watches(source.watch_ages, lambda: len(set(store.not_served) - {None}))
     work: list[assembly.Work] = [("watches", watch)]
     authority = assembly.mitmproxy_authority()
     if settings.ca_secret is not None:

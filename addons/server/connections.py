@@ -16,9 +16,9 @@ from mitmproxy.utils import asyncio_utils
 
 from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.net.connect import TargetServer
-from addons.net.events import Drain, ShutDown
 from addons.net.hooks import run_hook, schedule_hook
 from addons.net.sockets import Sockets
+from addons.net.stage import Drain, ShutDown
 from addons.net.tcp import TcpConnection
 from addons.records.record import Record
 from addons.relay.gate import Gate

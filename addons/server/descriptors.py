@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from addons.relay.kept import MAX_IDLE
-from connector_store.bucket import TokenBucket
+from addons.relay.upstream_pool import MAX_IDLE
+from connector_store.token_bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 

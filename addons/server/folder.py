@@ -8,8 +8,8 @@ from addons.server import assembly
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import Settings, parse_settings
-from connector_store.folder.access import BindingAuthorizer, SigningKey, TokenAccess
-from connector_store.folder.source import SOURCE_NAME, FolderWatch
+from connector_store.folder.caller_tokens import BindingAuthorizer, SigningKey, TokenAccess
+from connector_store.folder.folder_watch import SOURCE_NAME, FolderWatch
 from connector_store.store import Store
 
 

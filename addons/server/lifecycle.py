@@ -24,9 +24,9 @@ from addons.server.process import HookIndex, harden
 from addons.server.summary import format_summary
 from connector_store.admin import AdminServer
 from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import LogFormat
-from connector_store.domain.config.source import ClusterSource
-from connector_store.kube.config import in_pod
+from connector_store.kube.config_loader import in_pod
 from connector_store.logs import LineBufferedStream, initial_format, make_formatter
 
 logger = logging.getLogger(__name__)

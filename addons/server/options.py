@@ -10,11 +10,11 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
-from addons.relay.shared import Timeouts
+from addons.relay.shared_context import Timeouts
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.connector_source import ClusterSource, FolderSource, parse_source
 from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
-from connector_store.domain.config.source import ClusterSource, FolderSource, parse_source
 from connector_store.domain.kubeconfig.own_names import parse_host_names
 
 FORCED: Final[Mapping[str, Any]] = {

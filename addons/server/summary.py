@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from connector_store.domain.config.source import ClusterSource, FolderSource
+from connector_store.domain.config.connector_source import ClusterSource, FolderSource
 from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 

@@ -4,7 +4,7 @@ import asyncio
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult
-from connector_store.folder.access import TokenAccess
+from connector_store.folder.caller_tokens import TokenAccess
 
 _at_once = TokenAccess.check_cached
 _passed: set[str] = set()

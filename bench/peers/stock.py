@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 
 from bench.peers.endpoint import Endpoint
-from bench.place import Testbed
 from bench.process import MeasuredProcess, free_port
+from bench.testbed import Testbed
 
 HERE = Path(__file__).parent
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")

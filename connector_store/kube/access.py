@@ -18,8 +18,8 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.token_claims import parse_issuer, rejection_reason
 from connector_store.domain.config.settings import AccessRule
-from connector_store.kube.budget import RateLimiter
 from connector_store.kube.client import KubeClient
+from connector_store.kube.rate_limiter import RateLimiter
 from connector_store.kube.review import review_access, review_owner, review_token, service_account
 from connector_store.single_flight import SingleFlight
 
@@ -106,7 +106,7 @@ class KubeAccess:
         if use_entry is None:
             return self._refused_uses.get((digest, key), now=now)
         return replace(
-            authentication, holds_until=min(authentication.valid_until, use_entry.reviewed_at + self._recheck)
+            authentication, valid_until=min(authentication.valid_until, use_entry.reviewed_at + self._recheck)
         )
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
@@ -184,7 +184,7 @@ class KubeAccess:
                 case Granted(token_expires_at=expires):
                     lifetime = math.inf if expires is None else expires - self._now()
                     valid_until = min(reviewed_at + self._recheck, self._clock() + lifetime)
-                    entry = _Reviewed(replace(answer, holds_until=valid_until), reviewed_at)
+                    entry = _Reviewed(replace(answer, valid_until=valid_until), reviewed_at)
                     self._tokens.put(digest, entry, expires_at=valid_until)
                 case Refused():
                     self._tokens.drop(digest)

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 import aiohttp
 
-from connector_store.domain.base.document import load_json
+from connector_store.domain.base.json_document import load_json
 from connector_store.domain.callers.token_claims import parse_issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError

@@ -198,7 +198,7 @@ class LeaderElector:
         if self._lease is None or observed.holder != self._identity or self._lease.holder != self._identity:
             self._lease = observed
         else:
-            self._lease = replace(observed, seen=self._lease.observed_at)
+            self._lease = replace(observed, observed_at=self._lease.observed_at)
         return self._lease
 
     async def _release(self) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Never, Protocol
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.auth import is_supported
-from connector_store.domain.objects.cursor import RawObject
+from connector_store.domain.objects.credential_kinds import is_supported
 from connector_store.domain.objects.models import Connector
+from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.kube.client import KubeClient
-from connector_store.kube.queue import WorkQueue, run_workers
 from connector_store.kube.reflector import Sink
 from connector_store.kube.resources import SECRETS
+from connector_store.kube.work_queue import WorkQueue, run_workers
 from connector_store.store import Store, StoreObject
 
 READ_WORKERS: Final = 8

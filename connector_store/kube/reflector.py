@@ -11,7 +11,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Never, Protocol
 
-from connector_store.domain.objects.cursor import EXPIRED, Deleted, Listed, Put, RawObject, WatchCursor, WatchError
+from connector_store.domain.objects.watch_cursor import (
+    EXPIRED,
+    Deleted,
+    Listed,
+    Put,
+    RawObject,
+    WatchCursor,
+    WatchError,
+)
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import Resource
@@ -168,7 +176,7 @@ class Reflector[T]:
             async with self._client.watch(
                 self._path,
                 self._watch_params(seconds),
-                seconds=seconds + _WATCH_GRACE,
+                timeout=seconds + _WATCH_GRACE,
                 metadata_only=self._changes_only,
             ) as chunks:
                 self._opened_at = asyncio.get_running_loop().time()

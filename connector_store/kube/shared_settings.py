@@ -15,7 +15,7 @@ from typing import Any, Final
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import CONFIG_MAP, Settings, parse_settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.config import in_pod
+from connector_store.kube.config_loader import in_pod
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONFIG_MAPS
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.manifest import parse_object
 from connector_store.domain.objects.models import Connector, ConnectorClass, Secret
+from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink

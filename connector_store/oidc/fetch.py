@@ -6,7 +6,7 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from connector_store.domain.base.document import load_json
+from connector_store.domain.base.json_document import load_json
 from connector_store.outbound_proxy import proxy_from_environment
 
 FETCH_TIMEOUT: Final = 5.0

@@ -7,9 +7,9 @@ import jwt
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.callers.access import Granted, Refused, Unavailable
-from connector_store.domain.callers.authentication import Issuer
+from connector_store.domain.callers.authentication_config import Issuer
+from connector_store.oidc.issuer_keys import IssuerKeys, KeysUnavailableError
 from connector_store.oidc.key_set import ALGORITHMS, VerificationKey
-from connector_store.oidc.keys import IssuerKeys, KeysUnavailableError
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
 """Characters of a token that is looked at: what a request's Authorization header may have."""

@@ -9,12 +9,12 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.objects.models import Unusable
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
-from connectorctl.access import load_inventory
 from connectorctl.command import make_command as make
+from connectorctl.invocation import Invocation
 from connectorctl.options import ConnectorKeyParam, SourceOptions, add_source_options
 from connectorctl.output import print_message, write
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source_dispatch import load_inventory
 
 EXIT_NOT_ALLOWED: Final = 1
 """Exit code, as that of `kubectl auth can-i`."""

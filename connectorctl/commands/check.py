@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from connector_store.domain.config.source import DEFAULT_FOLDER
+from connector_store.domain.config.connector_source import DEFAULT_FOLDER
 from connectorctl.check import Report, check_folder
 from connectorctl.command import make_command as make
 from connectorctl.options import add_format_option

@@ -5,9 +5,10 @@ import os
 import click
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.access import issue_token
 from connectorctl.command import make_command as make
-from connectorctl.identity import TokenProvider
+from connectorctl.exec_plugin import exec_credential
+from connectorctl.invocation import Invocation
+from connectorctl.oidc_token import TokenProvider
 from connectorctl.options import (
     CallerOptions,
     ConnectorKeyParam,
@@ -17,9 +18,8 @@ from connectorctl.options import (
     add_source_options,
 )
 from connectorctl.output import write
-from connectorctl.plugin import exec_credential
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source_dispatch import issue_token
 
 
 @make(

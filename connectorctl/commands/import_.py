@@ -8,14 +8,14 @@ from typing import Any, Final
 import click
 import yaml
 
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from connectorctl.command import make_command as make
-from connectorctl.files import create_private
 from connectorctl.importer import convert_kubeconfig
 from connectorctl.output import print_message
+from connectorctl.private_files import create_private
 
 _DEFAULT_NAMESPACE: Final = "default"
 _UNKNOWN_OUTCOME: Final = (0, 504)
@@ -63,7 +63,7 @@ def command(
 async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
     """Both or, where one is refused, neither; ApiError is what the API server said."""
     namespace = secret["metadata"]["namespace"]
-    configuration = await config.load_configuration(None, environ=os.environ)
+    configuration = await config_loader.load_configuration(None, environ=os.environ)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
         await _dry_run(client, SECRETS.path(namespace), secret)
         await _dry_run(client, CONNECTORS.path(namespace), connector)

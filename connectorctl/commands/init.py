@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from connector_store.domain.config.source import DEFAULT_FOLDER
+from connector_store.domain.config.connector_source import DEFAULT_FOLDER
 from connectorctl.command import make_command as make
 from connectorctl.output import print_message
 

@@ -16,10 +16,11 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     build_kubeconfig,
     parse_proxy_url,
 )
-from connectorctl.access import build_entries, build_oidc_entries
 from connectorctl.command import make_command as make
-from connectorctl.identity import TokenProvider
+from connectorctl.exec_plugin import ExecPlugin, make_oidc_plugin, make_plugin
+from connectorctl.invocation import Invocation
 from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
+from connectorctl.oidc_token import TokenProvider
 from connectorctl.options import (
     ENVIRONMENT,
     CallerOptions,
@@ -29,11 +30,10 @@ from connectorctl.options import (
     add_oidc_options,
     add_source_options,
 )
-from connectorctl.origin import is_cluster
 from connectorctl.output import print_message, render_value, write
-from connectorctl.plugin import ExecPlugin, make_oidc_plugin, make_plugin
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source import is_cluster
+from connectorctl.source_dispatch import build_entries, build_oidc_entries
 
 _STDOUT: Final = "-"
 _FORMS: Final = ("yaml", "json")
@@ -181,7 +181,7 @@ def _write_output(
     force: bool,
     rotating: bool,
 ) -> None:
-    from connectorctl.files import write_private
+    from connectorctl.private_files import write_private
 
     if destination.file is None:
         write(render_value(config, destination.form))

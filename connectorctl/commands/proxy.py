@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import click
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import DEFAULT_FOLDER, FolderSource, parse_source
+from connector_store.domain.config.connector_source import DEFAULT_FOLDER, FolderSource, parse_source
 from connectorctl.command import make_command as make
 from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default

@@ -10,13 +10,13 @@ import click
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.expiry import format_relative_time
-from connectorctl.access import load_inventory
 from connectorctl.command import make_command as make
+from connectorctl.inventory import Inventory, Row, build_rows
+from connectorctl.invocation import Invocation
 from connectorctl.options import SourceOptions, add_format_option, add_source_options
 from connectorctl.output import print_message, write, write_value
-from connectorctl.seen import Inventory, Row, build_rows
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source_dispatch import load_inventory
 from connectorctl.table import render_table
 
 WATCH_INTERVAL: Final = 5.0

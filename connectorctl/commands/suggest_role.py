@@ -9,7 +9,7 @@ import click
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.builtin_roles import role_manifest
-from connector_store.domain.permissions.suggestion import suggest_roles
+from connector_store.domain.permissions.role_suggestion import suggest_roles
 from connectorctl.command import make_command as make
 from connectorctl.options import KeyParam
 from connectorctl.output import print_message, render_value, write

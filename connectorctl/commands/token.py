@@ -3,12 +3,12 @@
 import click
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.access import issue_token
 from connectorctl.command import make_command as make
+from connectorctl.invocation import Invocation
 from connectorctl.options import CallerOptions, ConnectorKeyParam, SourceOptions, add_caller_options, add_source_options
 from connectorctl.output import write
 from connectorctl.settings import load_settings
-from connectorctl.situation import Invocation
+from connectorctl.source_dispatch import issue_token
 
 
 @make(

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lab.node.image import BOX_IMAGE
 from lab.node.isolation import ADDRESS
+from lab.node.oci_image import BOX_IMAGE
 from lab.node.requirements import CNI_PLUGINS, find_program
 
 NODE = "node"

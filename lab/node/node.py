@@ -10,8 +10,8 @@ from pathlib import Path
 from lab.control_plane import ControlPlane
 from lab.kubectl import certificate_user
 from lab.node import configuration
-from lab.node.image import BOX_IMAGE, write_box_image
 from lab.node.isolation import ADDRESS, run_folder
+from lab.node.oci_image import BOX_IMAGE, write_box_image
 from lab.node.requirements import find_program, search_path
 from lab.process import Process, Startable
 from lab.programs import node_programs

@@ -11,10 +11,10 @@ from mitmproxy.certs import CertStore
 
 from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
-from connector_store.folder import source
-from connector_store.folder.access import SigningKey
+from connector_store.folder import folder_watch
+from connector_store.folder.caller_tokens import SigningKey
 from lab.certificates import KeyPair, make_ca, make_leaf
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import FakeTarget
@@ -86,7 +86,7 @@ def folder(tmp_path: Path, target: FakeTarget, target_ca: KeyPair) -> Path:
 @pytest.fixture
 def gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no file any more is gone at the next look."""
-    monkeypatch.setattr(source, "GRACE", 0.0)
+    monkeypatch.setattr(folder_watch, "REMOVAL_GRACE", 0.0)
 
 
 @pytest.fixture
@@ -110,5 +110,5 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     def keep(self: Exchange, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         tell(self, (*recorders, found.append), event)
 
-    monkeypatch.setattr(Exchange, "_tell", keep)
+    monkeypatch.setattr(Exchange, "_write_record", keep)
     return found

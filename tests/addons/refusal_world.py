@@ -17,7 +17,7 @@ from connector_store.domain.callers.access import Access, AccessResult, Identity
 from connector_store.domain.config.settings import parse_access
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.domain.objects.models import Unusable
-from connector_store.folder.access import SigningKey, TokenAccess
+from connector_store.folder.caller_tokens import SigningKey, TokenAccess
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from lab.certificates import KeyPair, make_ca

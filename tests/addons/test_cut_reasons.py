@@ -10,7 +10,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Refused
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.objects.models import Target as Usable
-from connector_store.folder.access import TokenAccess
+from connector_store.folder.caller_tokens import TokenAccess
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 

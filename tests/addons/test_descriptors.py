@@ -11,7 +11,7 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from lab.certificates import KeyPair
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import PATIENCE, ClientConnection, Response
 from tests.fakes.target import FakeTarget

@@ -18,7 +18,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.targets import CA, OK_RESPONSE, TargetServer, run_target
 from lab.waiting import wait_until
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

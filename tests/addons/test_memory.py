@@ -15,7 +15,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Identity
 from lab.certificates import KeyPair
 from lab.ports import Port
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ClientConnection, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection

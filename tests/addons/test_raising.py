@@ -12,9 +12,9 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
-from addons.access.admission import Authorizer
-from addons.access.grant import TunnelGrant
-from addons.access.live import LiveConnections
+from addons.access.authorizer import Authorizer
+from addons.access.connector_request import TunnelGrant
+from addons.access.live_connections import LiveConnections
 from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _MessageReader
 from addons.net.certificates import Certificates
@@ -26,20 +26,20 @@ from addons.net.tls import RecordTracker, TlsStream
 from addons.records.audit import AuditLog
 from addons.records.metrics import Metrics
 from addons.records.record import Record
-from addons.relay.doors import TunnelRoute
 from addons.relay.exchange import Exchange
+from addons.relay.flow_requests import FlowExchange, FlowRequests, FlowResponse
 from addons.relay.flows import FlowMirror
 from addons.relay.gate import Gate
 from addons.relay.handshake import Handshake
-from addons.relay.kept import UpstreamPool
 from addons.relay.pipe import Pipe
 from addons.relay.requests import Requests
 from addons.relay.response import Response
+from addons.relay.routes import TunnelRoute
 from addons.relay.upstream import UpstreamConnection
-from addons.relay.watched import FlowExchange, FlowRequests, FlowResponse
+from addons.relay.upstream_pool import UpstreamPool
 from addons.server.connections import Connections
 from connector_store.domain.base.headers import Headers
-from connector_store.folder.access import TokenAccess
+from connector_store.folder.caller_tokens import TokenAccess
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write

@@ -12,8 +12,8 @@ import pytest
 from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
-from connector_store.bucket import TokenBucket
-from connector_store.domain.callers.caller import MAX_AUTHORIZATION_BYTES
+from connector_store.domain.callers.authorization_header import MAX_AUTHORIZATION_BYTES
+from connector_store.token_bucket import TokenBucket
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until

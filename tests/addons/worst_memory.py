@@ -20,7 +20,7 @@ from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.domain.base.names import ObjectKey
 from lab.certificates import make_ca, make_leaf
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ClientConnection
 from tests.fakes.target import FakeTarget, TargetConnection

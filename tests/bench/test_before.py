@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.before import compute_changes, format_changes
-from bench.product import ROOT, THIS_CHECKOUT, Checkout, find_checkout
+from bench.checkout import ROOT, THIS_CHECKOUT, Checkout, find_checkout
 
 CPU, SPEED = "cpu per request, µs", "MB per second"
 

@@ -9,11 +9,11 @@ import pytest
 from bench import bounds, where
 from bench.__main__ import exit_code
 from bench.cases import make_cases
+from bench.checkout import ROOT
 from bench.decision import DECISION, PLAIN_COST, ROLE_COST, measure_decision
 from bench.goals import GOALS, GoalResult, format_results
 from bench.goals import evaluate as judged
 from bench.measure import Measurement
-from bench.product import ROOT
 
 CPU, SPEED, LATENCY, WEIGHT = "cpu per request, µs", "MB per second", "p99, ms", "memory per stream, kB"
 TARGET = "target cpu per request, µs"

@@ -8,13 +8,13 @@ import pytest
 
 from bench.before import BEFORE, compute_changes
 from bench.cases import Case, make_cases
+from bench.checkout import ROOT, find_checkout
 from bench.compare import PEERS, compare, start_checkout
 from bench.measure import measure
+from bench.peers.connector_proxy import accepts_tls, start_proxy
 from bench.peers.endpoint import Endpoint
-from bench.peers.ours import accepts_tls, start_proxy
 from bench.peers.stock import mitmdump, no_proxy
-from bench.place import Testbed, open_testbed
-from bench.product import ROOT, find_checkout
+from bench.testbed import Testbed, open_testbed
 from bench.where import profile, shares
 
 pytestmark = [

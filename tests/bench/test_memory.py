@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.memory import GB, MB, Growth, MemoryCase, format_row, make_cases, measure_growth, select_cases, to_json
-from bench.place import Testbed, open_testbed
+from bench.testbed import Testbed, open_testbed
 
 CASES = make_cases(size=100_000_000, events=30_000, streams=200)
 SMALL = ("down", "up", "exec-websocket", "exec-spdy", "watch", "idle")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.place import open_testbed
 from bench.soak import LEAK_MB, find_errors_and_leaks, find_stalls, run_soak
+from bench.testbed import open_testbed
 
 
 @pytest.mark.slow

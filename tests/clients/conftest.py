@@ -8,9 +8,9 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.programs import ProgramsMissingError
-from tests.clients.world import ClientRuns, commands
-from tests.cluster.kube.installed import install
-from tests.cluster.kube.served import cluster_proxy
+from tests.clients.client_runs import ClientRuns, commands
+from tests.cluster.kube.installation import install
+from tests.cluster.kube.served_connector import cluster_proxy
 
 
 @pytest.fixture(scope="session")

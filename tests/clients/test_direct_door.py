@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from lab.waiting import wait_until
-from tests.clients.world import CLIENT_METHODS, ClientRuns, run_name
+from tests.clients.client_runs import CLIENT_METHODS, ClientRuns, run_name
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ import jwt
 from aiohttp import web
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.front import FrontProxy
+from tests.cluster.kube.front_proxy import FrontProxy
 
 LEEWAY: Final = 60
 """Seconds for which an API server takes a token after its end (go-jose's DefaultLeeway): these end so much earlier."""

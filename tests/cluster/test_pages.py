@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.kubeconfig.volume import parse_volume
+from connector_store.domain.kubeconfig.volume_request import parse_volume
 from connector_store.version import VERSION
 from image.entry import command
 from lab.control_plane import ControlPlane
-from lab.controllers import Controller
+from lab.controller import Controller
 from lab.kubectl import Kubectl
 from lab.ports import Port
 from lab.process import Process, environment_without_proxies
-from tests.cluster.proxy.running import ROOT
+from tests.cluster.proxy.running_proxy import ROOT
 from tests.journey.documents import BY_CALLER, shell_blocks
 
 DOCS = ROOT / "docs"

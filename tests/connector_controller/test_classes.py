@@ -40,7 +40,7 @@ async def world() -> AsyncIterator[World]:
 
 def test_the_object_means_the_built_in_class() -> None:
     parsed = parse_class(builtin_class_manifest())
-    assert replace(parsed, not_run=()) == K8S
+    assert replace(parsed, unsupported_fields=()) == K8S
     assert parsed.unsupported_fields == ()
 
 

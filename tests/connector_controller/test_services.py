@@ -39,12 +39,12 @@ def test_what_is_wanted_will_do_once_it_is_there() -> None:
 @pytest.mark.parametrize(
     ("service", "ours"),
     [
-        pytest.param(replace(GOOD, managed=False), False, id="it has not our label, whoever owns it"),
+        pytest.param(replace(GOOD, is_managed=False), False, id="it has not our label, whoever owns it"),
         pytest.param(replace(GOOD, owner_uid="old"), True, id="the Connector was made anew"),
         pytest.param(replace(GOOD, external_name="evil"), True, id="it leads elsewhere"),
         pytest.param(replace(GOOD, external_name=None), True, id="it became another type"),
-        pytest.param(replace(GOOD, owner_uid="", connector=None), False, id="it has our label only"),
-        pytest.param(replace(GOOD, connector="other"), False, id="another Connector's"),
+        pytest.param(replace(GOOD, owner_uid="", owner_name=None), False, id="it has our label only"),
+        pytest.param(replace(GOOD, owner_name="other"), False, id="another Connector's"),
         pytest.param(parse_service({"metadata": {"name": "c-k8s", "namespace": "team-a"}}), False, id="a stranger's"),
     ],
 )

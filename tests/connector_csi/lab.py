@@ -8,18 +8,18 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from connector_csi.content import VolumeRenderer
 from connector_csi.disk import Disk
 from connector_csi.failure import Failure
 from connector_csi.metrics import CsiMetrics
 from connector_csi.publication import Publication
-from connector_csi.records import VolumeRecords
+from connector_csi.volume_records import VolumeRecords
+from connector_csi.volume_renderer import VolumeRenderer
 from connector_csi.volumes import Volumes
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from connector_store.domain.kubeconfig.volume import Pod
-from tests.connector_csi.test_content import CONTEXT, FakeAccess, FakeCluster
+from connector_store.domain.kubeconfig.volume_request import Pod
+from tests.connector_csi.test_volume_renderer import CONTEXT, FakeAccess, FakeCluster
 from tests.fakes.mounts import FakeMounts
 
 SINCE = "2026-01-02T00:00:00Z"

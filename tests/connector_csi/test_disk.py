@@ -9,7 +9,7 @@ import pytest
 from connector_csi.disk import Disk
 from connector_csi.mounts import MOUNT_SOURCE
 from connector_csi.publication import Publication
-from connector_csi.records import VolumeRecords
+from connector_csi.volume_records import VolumeRecords
 from tests.fakes.mounts import FakeMounts
 
 OLD = {"context.token": b"s3cret", "a": b"1"}

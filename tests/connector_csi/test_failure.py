@@ -17,7 +17,7 @@ from connector_csi.failure import (
 )
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import AccessRule, Settings
-from connector_store.domain.kubeconfig.volume import Pod
+from connector_store.domain.kubeconfig.volume_request import Pod
 
 POD = Pod(namespace="team-a", name="web", uid="u", service_account="runner")
 USE = Settings().access

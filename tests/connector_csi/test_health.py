@@ -10,7 +10,7 @@ import pytest
 
 from connector_csi import server
 from connector_csi.health import serve_admin
-from connector_csi.identity import IdentityService
+from connector_csi.identity_service import IdentityService
 from connector_csi.metrics import CsiMetrics
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serve
@@ -30,7 +30,7 @@ def served(
         endpoint=endpoint,
         registration=registration,
         metrics=CsiMetrics(),
-        why_not_ready=lambda: waits[0] if waits else None,
+        not_ready_reason=lambda: waits[0] if waits else None,
     )
 
 

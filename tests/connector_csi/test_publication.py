@@ -7,8 +7,8 @@ import pytest
 from connector_csi.failure import Failure
 from connector_csi.publication import MAX_GID, Publication, parse_publication
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from tests.connector_csi.test_content import CONTEXT, POD, SECRETS
-from tests.connector_csi.test_node import Change, request
+from tests.connector_csi.test_node_service import Change, request
+from tests.connector_csi.test_volume_renderer import CONTEXT, POD, SECRETS
 
 
 @pytest.mark.parametrize(("text", "gid"), [("", None), ("0", 0), ("4242", 4242), (str(MAX_GID), MAX_GID)])

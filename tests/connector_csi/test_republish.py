@@ -16,7 +16,7 @@ from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.objects.models import InvalidConnector
 from tests.connector_csi.lab import SINCE, Lab, code
-from tests.connector_csi.test_content import KEY, MAY_NOT, connector
+from tests.connector_csi.test_volume_renderer import KEY, MAY_NOT, connector
 
 
 async def test_a_new_token_ca_or_address_replaces_the_content(lab: Lab) -> None:
@@ -105,7 +105,7 @@ async def test_a_full_tmpfs_keeps_the_old_content(lab: Lab, monkeypatch: pytest.
         patch.setattr(Path, "write_bytes", full)
         assert await lab.publish(lab.publication("n3w")) is None
         lab.restart()
-        other = replace(lab.publication(), volume_id="csi-2", target=str(lab.target.with_name("second")))
+        other = replace(lab.publication(), volume_id="csi-2", target_path=str(lab.target.with_name("second")))
         failure = await lab.publish(other)
     assert code(failure) is StatusCode.RESOURCE_EXHAUSTED
     assert lab.read("context.token") == "s3cret"

@@ -16,7 +16,7 @@ from connector_csi import volumes
 from connector_csi.publication import Publication
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab, code
-from tests.connector_csi.test_content import KEY, MAY_NOT, POD
+from tests.connector_csi.test_volume_renderer import KEY, MAY_NOT, POD
 from tests.fakes.waiting import until
 
 KEY_OF_TOKENS = "k" * 32
@@ -65,7 +65,7 @@ async def test_the_same_target_with_other_arguments(
 
 async def test_another_target_while_it_is_published(lab: Lab) -> None:
     await lab.publish()
-    other = replace(lab.publication(), target=str(lab.target.with_name("other")))
+    other = replace(lab.publication(), target_path=str(lab.target.with_name("other")))
     assert code(await lab.publish(other)) is StatusCode.FAILED_PRECONDITION
     await lab.unpublish()
     assert await lab.publish(other) is None
@@ -187,7 +187,7 @@ def another(lab: Lab) -> Publication:
     """A second volume of the pod."""
     target = lab.target.parent.with_name("second") / "mount"
     target.parent.mkdir()
-    return replace(lab.publication(), volume_id="csi-2", target=str(target))
+    return replace(lab.publication(), volume_id="csi-2", target_path=str(target))
 
 
 async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one_ends(
@@ -260,7 +260,7 @@ async def test_the_token_that_ends_first_is_known_while_its_volume_lives(lab: La
 async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: Lab) -> None:
     await lab.publish()
     other = replace(
-        lab.publication(), volume_id="csi-2", target=lab.publication().target_path.replace("/uid/", "/uid-2/")
+        lab.publication(), volume_id="csi-2", target_path=lab.publication().target_path.replace("/uid/", "/uid-2/")
     )
     (lab.pods / "uid-2" / "volumes" / "kubernetes.io~csi" / "connector").mkdir(parents=True)
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)

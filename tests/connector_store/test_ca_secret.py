@@ -14,7 +14,7 @@ from connector_store.ca_secret import (
     trusted_certificates,
 )
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.status.rotation import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
+from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from lab.certificates import KeyPair, cross_sign, make_ca, make_leaf
 
 HOST = "target.example.com"

@@ -14,9 +14,9 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address, HttpProbe, InvalidConnector
 from connector_store.domain.status.conditions import ProbeFailure, ProbeResponse
 from connector_store.domain.status.facts import Facts
-from connector_store.minter import TokenManager
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
 from connector_store.target_client import TargetClient, make_resolver
+from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
 from lab.targets import CA, ENDLESS_RESPONSE, OK_RESPONSE, TargetServer, run_target, status_response

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from connectorctl.complete import complete_connectors, print_kubectl_completions
+from connectorctl.invocation import Invocation
 from connectorctl.options import SourceOptions
-from connectorctl.situation import Invocation
 
 CHECK = "Name everything in a folder of manifests that cannot work, with file and line."
 

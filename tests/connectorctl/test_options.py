@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from connector_store.domain.base.names import ObjectKey
+from connectorctl.invocation import Invocation
 from connectorctl.options import (
     CallerOptions,
     ConnectorKeyParam,
@@ -15,7 +16,6 @@ from connectorctl.options import (
     add_format_option,
     add_source_options,
 )
-from connectorctl.situation import Invocation
 
 
 @click.command

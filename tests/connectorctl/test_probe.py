@@ -50,6 +50,6 @@ def test_another_ca_is_named_at_the_address(tmp_path: Path, server: TargetServer
 
 
 def test_a_token_that_is_refused_is_named_at_the_secret(tmp_path: Path) -> None:
-    with run_target(answer=lambda head: status_response(200 if b" /livez " in head else 401)) as server:
+    with run_target(respond=lambda head: status_response(200 if b" /livez " in head else 401)) as server:
         [line] = probed(tmp_path, f"https://127.0.0.1:{server.port}")
     assert ": spec.auth.secretRef.name: Authentication failed: status code 401" in line

@@ -7,7 +7,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.decision import denial
-from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.models import Target, Unusable
 from connector_store.domain.permissions.permissions import NotAllowed
 from tests.docs.pages import REFERENCE, rows, section

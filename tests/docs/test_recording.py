@@ -1,4 +1,4 @@
-"""The picture of a terminal in README."""
+"""The render_svg of a terminal in README."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from recording import COLUMNS, PICTURE, picture, shown
+from recording import COLUMNS, IMAGE, render_svg, visible_lines
 
 PRINTED = """\
 3. The proxy
@@ -28,7 +28,7 @@ def texts(svg: str) -> list[tuple[str, str]]:
 
 
 def test_it_shows_steps_commands_and_what_they_print() -> None:
-    assert texts(picture(shown(PRINTED))) == [
+    assert texts(render_svg(visible_lines(PRINTED))) == [
         ("step", "4. For the pipeline"),
         ("command", '  $ connectorctl kubeconfig demo/target -o "a & b"'),
         ("", "    wrote <pipeline.kubeconfig>"),
@@ -36,15 +36,15 @@ def test_it_shows_steps_commands_and_what_they_print() -> None:
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:
-    lines = shown(f"4. x\n  $ {'long ' * 60}\n    output\n")
+    lines = visible_lines(f"4. x\n  $ {'long ' * 60}\n    output\n")
     assert max(map(len, lines)) <= COLUMNS
-    kinds = [kind for kind, _ in texts(picture(lines))]
+    kinds = [kind for kind, _ in texts(render_svg(lines))]
     assert kinds == ["step", *["command"] * (len(lines) - 2), ""]
 
 
 def test_the_readme_shows_the_demo_of_now() -> None:
-    assert f"]({PICTURE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
-    drawn = [text for kind, text in texts(PICTURE.read_text()) if kind == "step"]
+    assert f"]({IMAGE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+    drawn = [text for kind, text in texts(IMAGE.read_text()) if kind == "step"]
     steps = re.findall(r'say\(\s*"([4-7]\. [^"]+)"', (ROOT / "scripts" / "demo.py").read_text())
     assert len(steps) == 4
     assert " ".join(" ".join(drawn).split()) == " ".join(" ".join(steps).split())
@@ -52,4 +52,4 @@ def test_the_readme_shows_the_demo_of_now() -> None:
 
 @pytest.mark.parametrize("word", ["eyJ", "/tmp/", "/work", "/root"])
 def test_it_holds_no_token_and_no_path_of_a_machine(word: str) -> None:
-    assert word not in Path(PICTURE).read_text()
+    assert word not in Path(IMAGE).read_text()

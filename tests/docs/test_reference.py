@@ -16,7 +16,6 @@ from addons.server import draining, options
 from connector_controller.metrics import ControllerMetrics as ControllerMetrics
 from connector_csi.metrics import CsiMetrics as DriverMetrics
 from connector_store.domain.config.settings import KEYS, Settings
-from connector_store.domain.kubeconfig.volume import ATTRIBUTES
 from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
     CONFIGURATIONS,
@@ -24,6 +23,7 @@ from connector_store.domain.kubeconfig.volume_files import (
     IN_CLUSTER,
     IN_CLUSTER_FILES,
 )
+from connector_store.domain.kubeconfig.volume_request import ATTRIBUTES
 from connector_store.domain.status.conditions import NOT_PROBED, OWN_CONDITIONS
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease

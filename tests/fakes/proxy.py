@@ -25,10 +25,10 @@ from mitmproxy.tools.dump import DumpMaster
 
 from addons.__main__ import create_addons
 from addons.net.sockets import CloseTimeouts, Sockets
-from addons.relay.shared import SharedContext
+from addons.relay.shared_context import SharedContext
 from addons.server.process import FrozenHeap
 from connector_store.domain.base.names import ObjectKey
-from connector_store.folder.access import SigningKey
+from connector_store.folder.caller_tokens import SigningKey
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ class Proxy:
     def set_farewell(self, farewell: CloseTimeouts) -> None:
         """The times of connections that are opened from now on."""
         connections = self.master.addons.get("connections")
-        connections.take(replace(connections.parts(), service=replace(self.shared, farewell=farewell)))
+        connections.take(replace(connections.parts(), service=replace(self.shared, close_timeouts=farewell)))
 
     @property
     def sockets(self) -> Sockets:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench.product import ROOT, image_environment
+from bench.checkout import ROOT, image_environment
 
 SCRIPT = """
 from lab.certificates import make_ca, make_leaf

@@ -9,7 +9,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lab.node.image import write_archive
+from lab.node.oci_image import write_archive
 from lab.programs import CLIENTS, ensure_programs
 from tests.journey.product import ROOT
 from tests.journey.worker import worker_pod

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.worker import NAMESPACE, Worker
 
 SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")

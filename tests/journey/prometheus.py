@@ -11,7 +11,7 @@ import yaml
 from lab.ports import Port
 from lab.process import Process
 from tests.journey.product import NAMESPACES, SYSTEM, Product
-from tests.monitoring.questions import MONITORING
+from tests.monitoring.queries import MONITORING
 
 PROGRAMS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9091}
 """Pods by app.kubernetes.io/name, and their admin port."""

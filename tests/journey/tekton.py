@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from lab.node.csi import eventually
-from lab.node.image import write_archive
+from lab.node.csi_driver import eventually
+from lab.node.oci_image import write_archive
 from lab.programs import TEKTON, ensure_programs
 from tests.journey.product import Product
 

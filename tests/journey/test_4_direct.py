@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.node.csi import eventually, volume_path
+from lab.node.csi_driver import eventually, volume_path
 from tests.journey.product import SYSTEM, Product
 from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, WORKER, Worker, worker_pod
 

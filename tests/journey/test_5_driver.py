@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.product import ROOT, Product
 from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, Worker, worker_pod
 

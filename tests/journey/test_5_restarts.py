@@ -8,8 +8,14 @@ import pytest
 
 from addons.server.draining import ACCEPT_SECONDS
 from tests.journey.product import SYSTEM, Product
-from tests.journey.streams import FinishedCommand, WorkerCommands, running_proxies, stopped_at, wait_until_closed
 from tests.journey.worker import NAMESPACE, Worker, worker_pod
+from tests.journey.worker_commands import (
+    FinishedCommand,
+    WorkerCommands,
+    running_proxies,
+    stopped_at,
+    wait_until_closed,
+)
 
 CLIENT = "client"
 DRAIN = 10

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from lab.node.csi import eventually, volume_path
+from lab.node.csi_driver import eventually, volume_path
 from tests.clients.programs import PYTHON, SECOND, SEED, has_completed
 from tests.journey import clients
 from tests.journey.product import Product

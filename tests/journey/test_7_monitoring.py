@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.prometheus import Prometheus
 from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
-from tests.monitoring.questions import panels, queried_expression, rules
+from tests.monitoring.queries import panels, queried_expression, rules
 
 REFUSED = "refused"
 """A ServiceAccount, and its pod, whose right to the Connector goes."""

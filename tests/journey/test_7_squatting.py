@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.node.csi import eventually, volume_path
+from lab.node.csi_driver import eventually, volume_path
 from tests.journey.product import Product
 from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import SYSTEM, Product
 from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.documents import shell_blocks
 from tests.journey.product import ROOT, SYSTEM, Product
 from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod

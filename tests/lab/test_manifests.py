@@ -5,7 +5,7 @@ from pathlib import Path
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
-from connector_store.folder.source import FolderWatch
+from connector_store.folder.folder_watch import FolderWatch
 from connector_store.store import Store
 from lab.certificates import make_ca
 from lab.manifests import connector, secret, write_manifests

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.monitoring.questions import MONITORING
+from tests.monitoring.queries import MONITORING
 
 
 def test_the_rules_are_sound_and_fire_when_they_should(promtool: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import DOCS, ROOT, names, section
-from tests.monitoring.questions import MONITORING, panels, queried_expression, rules
+from tests.monitoring.queries import MONITORING, panels, queried_expression, rules
 
 ALERTS = [each for each in rules() if "alert" in each]
 RECORDED = {each["record"] for each in rules() if "record" in each}

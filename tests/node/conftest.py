@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.node.csi import TOKEN_SECONDS, CsiDriver
+from lab.node.csi_driver import TOKEN_SECONDS, CsiDriver
 from lab.node.node import Node
 
 

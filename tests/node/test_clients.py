@@ -16,7 +16,7 @@ import pytest
 from lab.node.node import READY_TIMEOUT, Node
 from lab.process import environment_without_proxies, tie_to_parent
 from lab.programs import ProgramsMissingError
-from tests.clients.view import (
+from tests.clients.pod_view import (
     DIRECT,
     IN_CLUSTER,
     NAMESPACE,
@@ -31,9 +31,9 @@ from tests.clients.view import (
     programs,
     variables,
 )
-from tests.cluster.kube.installed import AUDIENCE, install
-from tests.cluster.kube.served import cluster_proxy
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.kube.installation import AUDIENCE, install
+from tests.cluster.kube.served_connector import cluster_proxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 POD = "box"
 NUMBERS = 20_000

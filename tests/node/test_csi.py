@@ -9,7 +9,16 @@ import jwt
 import pytest
 import yaml
 
-from lab.node.csi import PLACEHOLDER_CA, TIMEOUT, TOKEN_SECONDS, CsiDriver, connector, eventually, pod, volume_path
+from lab.node.csi_driver import (
+    PLACEHOLDER_CA,
+    TIMEOUT,
+    TOKEN_SECONDS,
+    CsiDriver,
+    connector,
+    eventually,
+    pod,
+    volume_path,
+)
 from lab.node.node import Node
 
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.node.csi import CsiDriver, connector
+from lab.node.csi_driver import CsiDriver, connector
+from lab.node.csi_sanity_adapter import serve_adapter
 from lab.node.node import Node
-from lab.node.sanity import serve_adapter
 
 EXPECTED = 13
 """Tests that apply to a driver of inline volumes: Identity 3, node 8, and "work" and "idempotent"."""

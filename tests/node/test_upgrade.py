@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from connector_store.version import VERSION
-from lab.node.csi import eventually
+from lab.node.csi_driver import eventually
 from tests.journey.product import ROOT, SYSTEM, Product
-from tests.journey.streams import WorkerCommands
 from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod
+from tests.journey.worker_commands import WorkerCommands
 
 FORMER = ROOT / "build" / "former"
 CSI = "connectors-csi"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.release import copied
+from tests.release import script_copy
 
 pytestmark = pytest.mark.slow
 
@@ -16,11 +16,11 @@ SCRIPT, PROJECT, CHART = "scripts/repository.py", "pyproject.toml", "charts/kube
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return copied.copy_files([SCRIPT, "scripts/usage.py", PROJECT, CHART], tmp_path)
+    return script_copy.copy_files([SCRIPT, "scripts/usage.py", PROJECT, CHART], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return copied.run(root / SCRIPT, *arguments)
+    return script_copy.run(root / SCRIPT, *arguments)
 
 
 def test_the_address_is_written_into_both_and_printed(copy: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.version import VERSION
-from tests.release import copied
+from tests.release import script_copy
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +26,11 @@ FILES = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return copied.copy_files([SCRIPT, *FILES], tmp_path)
+    return script_copy.copy_files([SCRIPT, *FILES], tmp_path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return copied.run(root / SCRIPT, *arguments)
+    return script_copy.run(root / SCRIPT, *arguments)
 
 
 def test_every_place_says_the_version_of_the_code(copy: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from mutants import LIST, ROOT, Mutant, judge, read
+from mutants import MUTANTS_FILE, ROOT, Mutant, run_mutant, read_mutants
 
 SOURCE = "def double(number):\n    return number * 2\n"
 
@@ -33,7 +33,7 @@ def test_a_bug_is_seen_or_not_and_is_gone_afterwards(tmp_path: Path, was: str, t
     (tmp_path / "thing.py").write_text(SOURCE)
     (tmp_path / "test_thing.py").write_text(test)
     mutant = Mutant(id="M", file="thing.py", was=was, now="* 3", tests=("test_thing.py",), why="a bug")
-    assert judge(tmp_path, mutant, all_unit=False) == verdict
+    assert run_mutant(tmp_path, mutant, all_unit=False) == verdict
     assert (tmp_path / "thing.py").read_text() == SOURCE
 
 
@@ -42,12 +42,12 @@ def test_a_selection_that_is_none_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "thing.py").write_text(SOURCE)
     mutant = Mutant(id="M", file="thing.py", was="* 2", now="* 3", tests=("test_absent.py",), why="a bug")
     with pytest.raises(RuntimeError, match="test_absent"):
-        judge(tmp_path, mutant, all_unit=False)
+        run_mutant(tmp_path, mutant, all_unit=False)
     assert (tmp_path / "thing.py").read_text() == SOURCE
 
 
 def test_every_bug_of_the_list_has_a_name_of_its_own_and_tests_that_are_there() -> None:
-    listed = list(read(LIST))
+    listed = list(read_mutants(MUTANTS_FILE))
     assert [name for name, number in Counter(each.id for each in listed).items() if number > 1] == []
     assert [each.id for each in listed if each.was == each.now or not each.tests] == []
     assert [name for each in listed for name in each.tests if not is_there(name)] == []

@@ -1,6 +1,6 @@
 """Who calls, and may they: the answers of an access check, and the interface that gives them.
 
-`connector_store.folder.access` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors
+`connector_store.folder.caller_tokens` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors
 know no other.
 """
 

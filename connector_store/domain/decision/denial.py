@@ -12,7 +12,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
-from connector_store.domain.credential.minting import IssuedToken
+from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision.warning import warning_header
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
 from connector_store.domain.permissions.permissions import NotAllowed

@@ -17,7 +17,7 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.caller import TOKEN_IN_TUNNEL
+from connector_store.domain.callers.authorization_header import TOKEN_IN_TUNNEL
 from connector_store.domain.kubeconfig.proxy_service import is_alias
 from connector_store.domain.objects.models import Address
 

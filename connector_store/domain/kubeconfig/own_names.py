@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey, is_dns_label
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
-from connector_store.domain.objects.matching import host_of_header
+from connector_store.domain.objects.address_matching import host_of_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

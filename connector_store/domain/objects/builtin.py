@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import Final
 
-from connector_store.domain.objects.auth import KINDS
+from connector_store.domain.objects.credential_kinds import KINDS
 from connector_store.domain.objects.models import AuthType, ConnectorClass, HttpProbe
 
 K8S: Final = ConnectorClass(

@@ -15,9 +15,9 @@ from connector_store.domain.base.metadata import Metadata, parse_metadata
 from connector_store.domain.base.names import is_dns_subdomain
 from connector_store.domain.base.schema import MAX_SUGGESTION_INPUT, suggest_name
 from connector_store.domain.credential.credentials import AuthParams
+from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.manifest_secret import parse_secret
-from connector_store.domain.objects.matching import parse_address
 from connector_store.domain.objects.models import Address, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.domain.permissions.bindings import (
     Binding,

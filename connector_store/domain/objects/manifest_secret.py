@@ -9,8 +9,8 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
 from connector_store.domain.base.pem import BEGIN, parse_certificates
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.objects.auth import SECRET_TYPES
-from connector_store.domain.objects.matching import parse_address
+from connector_store.domain.objects.address_matching import parse_address
+from connector_store.domain.objects.credential_kinds import SECRET_TYPES
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
 
 _CA_KEY = "ca.crt"

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.objects.auth import accepted_secret_types, choose_auth_type, credential_kind, is_supported
+from connector_store.domain.objects.credential_kinds import (
+    accepted_secret_types,
+    choose_auth_type,
+    credential_kind,
+    is_supported,
+)
 from connector_store.domain.objects.models import (
     AuthType,
     Connector,

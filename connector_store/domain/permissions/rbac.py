@@ -92,7 +92,7 @@ def parse_rules(fields: Fields) -> tuple[PolicyRule, ...]:
 class _WordIndex:
     """Word -> the rules that name it, as bits; `every` has those with `*`, which are in all others too."""
 
-    __slots__ = ("_found", "wildcard_bits")
+    __slots__ = ("_bits", "wildcard_bits")
 
     def __init__(self) -> None:
         self._bits: dict[str, int] = {}

@@ -15,7 +15,7 @@ from typing import Final
 from connector_store.domain.base import rfc3339
 from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.domain.status.facts import Facts
-from connector_store.domain.status.published import HttpAddress
+from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NotServed
 from connector_store.domain.status.status import CONDITION_READY, Condition, ConditionStatus, Status
 
@@ -151,7 +151,7 @@ def _condition(kind: str, assessment: Assessment, old: Condition | None, now: da
         last_transition_time=rfc3339.format_time(now),
     )
     if old is not None and old.status == status and old.last_transition_time:
-        return replace(new, transition=old.last_transition_time)
+        return replace(new, last_transition_time=old.last_transition_time)
     return new
 
 

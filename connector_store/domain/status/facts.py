@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import Credential
-from connector_store.domain.objects.auth import choose_auth_type
+from connector_store.domain.objects.credential_kinds import choose_auth_type
 from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
 from connector_store.domain.objects.resolve import (
     RoleLookup,

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.status.published import HttpAddress, parse_http_address
+from connector_store.domain.status.http_address import HttpAddress, parse_http_address
 
 CONDITION_READY: Final = "Ready"
 

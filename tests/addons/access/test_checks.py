@@ -7,8 +7,8 @@ import pytest
 from addons.access.checks import REFUSAL_BURST, Checks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
-from connector_store.domain.decision.verdict import AccessPolicy
-from tests.fakes.lending import fixed_target_tokens
+from connector_store.domain.decision.decide import AccessPolicy
+from tests.fakes.target_tokens import fixed_target_tokens
 
 KEY = ObjectKey("n", "a")
 GRANTED = Granted(identity=Identity(user="u"))

@@ -14,7 +14,7 @@ from addons.net import certificates
 from addons.net.certificates import Certificates, TooManyNamesError
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.kubeconfig.own_names import OwnNames
-from connector_store.domain.status.rotation import SIGNING_CA_KEY
+from connector_store.domain.status.rotation_plan import SIGNING_CA_KEY
 from lab.certificates import KeyPair, make_ca, make_leaf
 
 OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")

@@ -102,7 +102,7 @@ async def test_an_address_that_cannot_be_reached_says_why(told: Told) -> None:
 async def test_one_that_was_reset_at_once_is_none(
     told: Told, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TcpConnection, "made", False)
+    monkeypatch.setattr(TcpConnection, "is_connected", False)
     with listener:
         assert await connect(TargetServer(address=listener.getsockname()), tclient_conn()) == "connection reset"
 

@@ -11,8 +11,8 @@ from OpenSSL import SSL
 
 from addons.net.connect import TargetServer
 from addons.net.dial import Dial
-from addons.net.events import TimerExpired, TimerKind
 from addons.net.resolver import ResolvedAddresses, Resolver
+from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tls import TlsStream
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.address_policy import AddressPolicy

@@ -13,8 +13,8 @@ from mitmproxy.proxy import events
 
 from addons.net import sockets
 from addons.net.connect import TargetServer
-from addons.net.events import TimerExpired, TimerKind
 from addons.net.sockets import MAX_CLOSED, TIMER_RESOLUTION, CloseTimeouts, Sockets
+from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tcp import KEEPALIVE, TcpConnection, enable_keepalive
 from addons.relay.requests import Requests
 from tests.fakes.proxy import Proxy, running_proxy
@@ -118,7 +118,7 @@ async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client
 async def test_a_dial_that_is_reset_is_a_refusal_at_once(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TcpConnection, "made", False)
+    monkeypatch.setattr(TcpConnection, "is_connected", False)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     answer = await client.read_response()
@@ -345,7 +345,7 @@ async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_conn
         raise RuntimeError
 
     target.handler = handler
-    monkeypatch.setattr(Requests, "closed", fail)
+    monkeypatch.setattr(Requests, "connection_lost", fail)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: target.received)

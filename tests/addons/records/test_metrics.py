@@ -68,10 +68,10 @@ def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
 def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     metrics = Metrics()
     for kind in ("watch", "anything"):
-        metrics.record(REQUEST._replace(stream=kind))
+        metrics.record(REQUEST._replace(stream_kind=kind))
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
-    metrics.record(REQUEST._replace(event="stream", stream="watch", cause="cut"))
+    metrics.record(REQUEST._replace(event="stream", stream_kind="watch", cause="cut"))
     found = scrape(metrics)
     assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
@@ -89,12 +89,12 @@ def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> 
     metrics = Metrics()
     metrics.set_objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key, stream="watch"))
+        metrics.record(REQUEST._replace(connector=key, stream_kind="watch"))
     assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
         "connector_streams_active"
     }
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key, event="stream", stream="watch", bytes_in=0, bytes_out=0))
+        metrics.record(REQUEST._replace(connector=key, event="stream", stream_kind="watch", bytes_in=0, bytes_out=0))
     assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
     assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from addons.access.admission import AuthorizationResult
-from addons.access.grant import ConnectorRequest
+from addons.access.authorizer import AuthorizationResult
+from addons.access.connector_request import ConnectorRequest
 from addons.http1.messages import BodyEnd, EndOfMessage, RequestHead
 from addons.records.record import Record
 from addons.relay.exchange import Exchange
@@ -11,7 +11,7 @@ from addons.relay.response import Response
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision import denial
-from connector_store.domain.decision.verdict import Forward
+from connector_store.domain.decision.decide import Forward
 from tests.addons.relay.test_inject import GRANTED, target
 
 KEY = ObjectKey("n", "a")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from mitmproxy import http
 
+from tests.fakes.flow_watcher import add_watcher
 from tests.fakes.manifests import TARGET_TOKEN
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
-from tests.fakes.watcher import add_watcher
 
 KEY = "team-a/k8s"
 

@@ -11,8 +11,8 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import ClientCertificate
-from connector_store.domain.credential.minting import IssuingCredential, TokenRequest
-from connector_store.domain.decision.verdict import Forward, Inject
+from connector_store.domain.credential.token_request import IssuingCredential, TokenRequest
+from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.objects.models import Address, Target
 
 GRANTED = Granted(identity=Identity(user="u"))
@@ -51,7 +51,7 @@ def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
 
 def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_request() -> None:
     head = request((b"Host", b"h"), (b"Audit-ID", b"of-the-caller"))
-    named = replace(INJECT, caller=b"Impersonate-User: c:jane\r\n")
+    named = replace(INJECT, impersonation_headers=b"Impersonate-User: c:jane\r\n")
     assert inject.render_request_head(head, named, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\nImpersonate-User: c:jane\r\n\r\n"
     )

@@ -12,12 +12,12 @@ from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.decision.decide import AccessPolicy
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.verdict import AccessPolicy
 from connector_store.domain.kubeconfig.proxy_service import alias_url
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Target
 from connector_store.store import Store
-from tests.fakes.lending import fixed_target_tokens
+from tests.fakes.target_tokens import fixed_target_tokens
 
 KEY = ObjectKey("team-a", "k8s")
 BROKEN = ObjectKey("team-a", "broken")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.relay.test_kept import call_once, open_request, request
+from tests.addons.relay.test_upstream_pool import call_once, open_request, request
 from tests.fakes.below_tls import BelowTls
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from addons.server.ca_secret import CaSecret, parse_authority
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.status.rotation import PUBLISHED_CA_KEY, SIGNING_CA_KEY
+from connector_store.domain.status.rotation_plan import PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from lab.certificates import KeyPair, cross_sign, make_ca
 
 OLD = make_ca("old")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.issuer import SigningKey, TestIssuer
+from lab.oidc_issuer import SigningKey, TestIssuer
 from tests.fakes.manifests import write
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget

@@ -13,13 +13,13 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.relay.gate import Gate
-from addons.relay.shared import SharedContext
+from addons.relay.shared_context import SharedContext
 from addons.server import connections
 from addons.server.connections import ClosingLayer, Connections
+from tests.fakes.flow_watcher import add_watcher
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
-from tests.fakes.watcher import add_watcher
 
 
 def client() -> connection.Client:

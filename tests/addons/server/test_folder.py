@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from addons.records.metrics import Metrics
-from addons.relay.shared import Timeouts
+from addons.relay.shared_context import Timeouts
 from addons.server import assembly, folder
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import FolderSource
+from connector_store.domain.config.connector_source import FolderSource
 
 
 def config(confdir: Path, **explicit: str) -> Config:

@@ -59,7 +59,7 @@ async def test_once_taken_they_stay(proxy: Proxy) -> None:
 async def test_a_socket_that_the_loop_has_closed_is_listened_on_anew(
     folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listeners, "LOOK", 0.01)
+    monkeypatch.setattr(listeners, "POLL_INTERVAL", 0.01)
     async with running_proxy(folder, confdir) as proxy:
         place = proxy.master.addons.get("proxyserver").listen_addrs
         for server in servers(proxy):

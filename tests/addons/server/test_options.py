@@ -7,10 +7,10 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.test import taddons
 
-from addons.relay.shared import Timeouts
+from addons.relay.shared_context import Timeouts
 from addons.server import options
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.source import ClusterSource, FolderSource
+from connector_store.domain.config.connector_source import ClusterSource, FolderSource
 from tests.fakes.proxy import Options
 
 

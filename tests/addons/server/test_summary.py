@@ -3,7 +3,7 @@
 import pytest
 
 from addons.server.summary import format_summary
-from connector_store.domain.config.source import ClusterSource, FolderSource
+from connector_store.domain.config.connector_source import ClusterSource, FolderSource
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.store import Store

@@ -12,13 +12,13 @@ import yaml
 
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connectorctl.plugin import EXPIRY_LEEWAY
+from connectorctl.exec_plugin import EXPIRY_LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
 from tests.cluster.proxy.informer import assert_informer_recovers
-from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 LIFE = 2.0
 """Seconds until the first token counts as ended."""

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.installed import install_definitions
+from tests.cluster.kube.installation import install_definitions
 
 
 def apply(plane: ControlPlane, namespace: str) -> subprocess.CompletedProcess[str]:

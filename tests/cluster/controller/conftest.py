@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.controllers import ConnectorCluster, Controller
+from lab.controller import ConnectorCluster, Controller
 from lab.targets import run_target
 from tests.cluster.controller.scene import Scene
 

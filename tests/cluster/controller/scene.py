@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.certificates import make_ca
-from lab.controllers import API_PATH, ConnectorCluster
+from lab.controller import API_PATH, ConnectorCluster
 from lab.targets import CA, TargetServer, run_target, status_response
 
 OTHER_CA = make_ca("other CA")

@@ -6,7 +6,7 @@ import pytest
 
 from connector_store.domain.base import rfc3339
 from lab.certificates import make_ca
-from lab.controllers import API_PATH, ConnectorCluster, Controller
+from lab.controller import API_PATH, ConnectorCluster, Controller
 from lab.targets import CA, ENDLESS_RESPONSE, run_target, status_response
 from lab.waiting import wait_until
 from tests.cluster.controller.scene import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from lab.controller import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.targets import CA, run_target
 from lab.waiting import TIMEOUT, wait_until
 
@@ -23,7 +23,7 @@ def pair(world: ConnectorCluster) -> Iterator[tuple[Controller, Controller]]:
             one = Controller(world.plane).start()
             stack.callback(one.close)
             started.append(one)
-        wait_until(lambda: all(each.serving() for each in started), "admin addresses that serve")
+        wait_until(lambda: all(each.is_serving() for each in started), "admin addresses that serve")
         yield started[0], started[1]
 
 

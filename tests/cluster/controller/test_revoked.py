@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from lab.controllers import ConnectorCluster, Controller
+from lab.controller import ConnectorCluster, Controller
 from lab.waiting import wait_until
 from tests.cluster.short_tokens import ShortTokens
 from tests.fakes.background import background

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from connector_controller.handover import ROTATE_ANNOTATION, SWITCHED_ANNOTATION
+from connector_controller.ca_rotation import ROTATE_ANNOTATION, SWITCHED_ANNOTATION
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connector_store.domain.status.rotation import NEXT_CA_KEY, SIGNING_CA_KEY
-from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, SIGNING_CA_KEY
+from lab.controller import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import account_subject, grant_use, install_roles
-from tests.cluster.kube.served import KubectlWatch, ServedConnector, cluster_proxy
+from tests.cluster.kube.installation import account_subject, grant_use, install_roles
+from tests.cluster.kube.served_connector import KubectlWatch, ServedConnector, cluster_proxy
 
 CA_SECRET = "connectors-proxy-ca"
 PATH = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{CA_SECRET}"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from connector_controller.handover import ROTATE_ANNOTATION
-from lab.controllers import SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from connector_controller.ca_rotation import ROTATE_ANNOTATION
+from lab.controller import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.waiting import wait_until
 
 BUNDLE = "/apis/certificates.k8s.io/v1/clustertrustbundles/connectors-proxy-ca"

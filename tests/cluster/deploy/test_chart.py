@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from connector_store.domain.config.settings import KEYS
-from connector_store.domain.decision.direct import PATH_PREFIX
+from connector_store.domain.decision.direct_access import PATH_PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout

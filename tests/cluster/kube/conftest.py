@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.installed import account_subject, bind, grant_use, install
-from tests.cluster.kube.served import ServedConnector, cluster_proxy
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.kube.installation import account_subject, bind, grant_use, install
+from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 
 @pytest.fixture(scope="session")

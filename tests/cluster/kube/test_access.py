@@ -8,12 +8,12 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Refused
 from connector_store.domain.config.settings import AccessRule
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.front import FrontProxy
-from tests.cluster.kube.installed import AUDIENCE, account_subject, grant_use, group_subject, proxy_client
+from tests.cluster.kube.front_proxy import FrontProxy
+from tests.cluster.kube.installation import AUDIENCE, account_subject, grant_use, group_subject, proxy_client
 
 RULE = AccessRule("use", "connectors", "proxy")
 CALLERS = 1000
@@ -86,7 +86,7 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
     key = ObjectKey(own_namespace, "k8s")
     grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     async with (
-        KubeClient(await config.load_configuration(kubeconfig=str(plane.kubeconfig))) as admin,
+        KubeClient(await config_loader.load_configuration(kubeconfig=str(plane.kubeconfig))) as admin,
         proxy_client(plane) as client,
     ):
         caller = await admin.create_token(own_namespace, "default", AUDIENCE, 600)

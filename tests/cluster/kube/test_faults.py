@@ -11,9 +11,9 @@ from connector_store.domain.callers.access import Granted, Unavailable
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.access import KubeAccess
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import running_store, token_of
-from tests.cluster.kube.front import FrontProxy
-from tests.cluster.kube.installed import (
+from tests.cluster.kube.cluster_store import running_store, token_of
+from tests.cluster.kube.front_proxy import FrontProxy
+from tests.cluster.kube.installation import (
     AUDIENCE,
     account_subject,
     connector,

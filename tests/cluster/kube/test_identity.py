@@ -7,7 +7,7 @@ import pytest
 
 from connector_store.kube.client import KubeClient
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.installed import SYSTEM, proxy_client
+from tests.cluster.kube.installation import SYSTEM, proxy_client
 
 Attributes = tuple[str, str, str, str]
 """verb, group, resource[/subresource], namespace (empty: all of them, or cluster scope)"""

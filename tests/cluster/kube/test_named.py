@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from connector_csi.named import OnDemandCache
+from connector_csi.on_demand_cache import OnDemandCache
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.cursor import RawObject
-from connector_store.kube import config
+from connector_store.domain.objects.watch_cursor import RawObject
+from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS
 from lab.control_plane import ControlPlane
 from lab.kubectl import write_kubeconfig
-from tests.cluster.kube.installed import DEPLOY, connector
+from tests.cluster.kube.installation import DEPLOY, connector
 from tests.fakes.waiting import PATIENCE, until
 
 
@@ -22,7 +22,7 @@ async def running_cache(plane: ControlPlane, deliveries: list[RawObject | None])
         plane.kubectl("apply", "-f", str(DEPLOY / "csi" / file))
     user = {"token": plane.issue_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
-    async with KubeClient(await config.load_configuration(kubeconfig=str(path))) as client:
+    async with KubeClient(await config_loader.load_configuration(kubeconfig=str(path))) as client:
         cache = OnDemandCache(
             client, CONNECTORS, lambda _, raw: deliveries.append(raw), watch_timeout=60, read_jitter=0.01
         )

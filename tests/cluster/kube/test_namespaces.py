@@ -8,8 +8,8 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
-from tests.cluster.kube.filled import running_store, token_of, unusable_reason
-from tests.cluster.kube.installed import SYSTEM, connector, proxy_client, secret
+from tests.cluster.kube.cluster_store import running_store, token_of, unusable_reason
+from tests.cluster.kube.installation import SYSTEM, connector, proxy_client, secret
 from tests.fakes.waiting import until
 
 EVERYWHERE = "connectors-proxy-namespace"

@@ -9,9 +9,9 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.kube.front import FrontProxy
-from tests.cluster.kube.installed import account_subject, grant_use, install_definitions, install_roles
-from tests.cluster.kube.served import RECHECK, ConnectResponse, KubectlWatch, ServedConnector, cluster_proxy
+from tests.cluster.kube.front_proxy import FrontProxy
+from tests.cluster.kube.installation import account_subject, grant_use, install_definitions, install_roles
+from tests.cluster.kube.served_connector import RECHECK, ConnectResponse, KubectlWatch, ServedConnector, cluster_proxy
 from tests.fakes.background import background
 
 pytestmark = pytest.mark.timeout(400)

@@ -11,8 +11,8 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import grant_use
-from tests.cluster.kube.served import RECHECK, KubectlWatch, ServedConnector, cluster_proxy, connectorctl
+from tests.cluster.kube.installation import grant_use
+from tests.cluster.kube.served_connector import RECHECK, KubectlWatch, ServedConnector, cluster_proxy, connectorctl
 
 ISSUER = "https://other.example"
 CALLER = "other:system:serviceaccount:default:pipeline"

@@ -11,9 +11,16 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.kube.installed import account_subject, connector, grant_use, group_subject, secret
-from tests.cluster.kube.served import RECHECK, KubectlWatch, ServedConnector, cluster_proxy, connect, connectorctl
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.kube.installation import account_subject, connector, grant_use, group_subject, secret
+from tests.cluster.kube.served_connector import (
+    RECHECK,
+    KubectlWatch,
+    ServedConnector,
+    cluster_proxy,
+    connect,
+    connectorctl,
+)
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.kube.served import ServedConnector, cluster_proxy, connect
+from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy, connect
 
 
 def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(

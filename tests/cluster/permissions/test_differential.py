@@ -24,8 +24,8 @@ from connector_store.domain.permissions.permissions import (
 )
 from connector_store.domain.permissions.rbac import ClusterRole, parse_cluster_role
 from lab.control_plane import ControlPlane
-from tests.cluster.permissions.asking import AuthorizationProbe
-from tests.cluster.permissions.generated import NAMESPACES, Request, requests, roles, served_resources
+from tests.cluster.permissions.authorization_probe import AuthorizationProbe
+from tests.cluster.permissions.generated_requests import NAMESPACES, Request, requests, roles, served_resources
 
 GENERATED = 22
 OWN = ("view", "edit", "connectors-read-only", "connectors-credentials")

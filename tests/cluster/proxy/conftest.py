@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from tests.cluster.proxy.proxied import TARGET_USER, ProxiedConnector, manifests, target_token
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.proxied_connector import TARGET_USER, ProxiedConnector, manifests, target_token
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 
 @pytest.fixture(scope="module")

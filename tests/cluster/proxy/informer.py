@@ -6,7 +6,7 @@ from collections.abc import Callable
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 
 def assert_informer_recovers(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lab.kubectl import Kubectl
-from tests.cluster.proxy.proxied import ProxiedConnector
+from tests.cluster.proxy.proxied_connector import ProxiedConnector
 
 
 def by_proxy_url(proxied: ProxiedConnector, kubeconfig: dict[str, Any]) -> None:

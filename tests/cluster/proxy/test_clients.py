@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.clients.programs import PYTHON, SECOND, SEED, has_completed
-from tests.cluster.proxy.proxied import ProxiedConnector
+from tests.cluster.proxy.proxied_connector import ProxiedConnector
 
 
 @pytest.mark.parametrize("name", PYTHON)

@@ -9,8 +9,8 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.proxied_connector import manifests, target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 
 def watching(proxy: RunningProxy) -> bool:

@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from lab.control_plane import ControlPlane
-from lab.issuer import TestIssuer
+from lab.oidc_issuer import TestIssuer
 from lab.process import environment_without_proxies
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import ROOT, WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running_proxy import ROOT, WAIT_TIMEOUT, RunningProxy
 
 PAGE = (ROOT / "docs" / "callers-from-outside.md").read_text()
 PROXY = "https://proxy.example.com"

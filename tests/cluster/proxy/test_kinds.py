@@ -16,8 +16,8 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, service_account_token_auth
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.proxied_connector import target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 MINTER = "minter"
 BEARER = "connectors.cpaas.io/bearer-token"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import ProxiedConnector
-from tests.cluster.proxy.running import WAIT_TIMEOUT
+from tests.cluster.proxy.proxied_connector import ProxiedConnector
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
 
 def config_map(name: str, **data: str) -> str:

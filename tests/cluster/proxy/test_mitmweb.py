@@ -13,8 +13,8 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 KEY = ObjectKey("team-a", "k8s")
 PLACEHOLDER = f"Bearer <of Connector {KEY}>"

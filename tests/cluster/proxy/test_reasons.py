@@ -26,9 +26,9 @@ from lab.process import environment_without_proxies
 from lab.programs import CLIENTS, OLD_KUBECTL, ensure_programs
 from lab.targets import CA, run_target, status_response
 from tests.clients.programs import PYTHON, SECOND
-from tests.cluster.kube.installed import install_definitions
-from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.kube.installation import install_definitions
+from tests.cluster.proxy.proxied_connector import manifests, target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.docs.pages import section
 
 MOST = 2

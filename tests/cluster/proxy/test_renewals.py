@@ -1,6 +1,6 @@
 """Minted tokens that end while they are used: renewed without an error, and no more when their minter may not any more.
 
-Each lives for seconds here; `python -m bench.renewals` does the same in real time, with tokens of ten minutes.
+Each lives for seconds here; `python -m bench.token_renewal` does the same in real time, with tokens of ten minutes.
 """
 
 import base64
@@ -24,8 +24,8 @@ from lab.kubectl import Kubectl
 from lab.manifests import connector, secret, service_account_token_auth
 from lab.process import Process
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied import target_token
-from tests.cluster.proxy.running import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.proxied_connector import target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.cluster.short_tokens import IssuedToken, ShortTokens
 from tests.fakes.background import background
 

@@ -12,8 +12,8 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until
 from tests.cluster.proxy.informer import assert_informer_recovers
-from tests.cluster.proxy.proxied import manifests, target_token
-from tests.cluster.proxy.running import RunningProxy
+from tests.cluster.proxy.proxied_connector import manifests, target_token
+from tests.cluster.proxy.running_proxy import RunningProxy
 
 FIRST = 20
 """Seconds that the first token lives."""

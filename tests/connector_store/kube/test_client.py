@@ -18,7 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.client import PAGE_SIZE, KubeClient
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
@@ -159,7 +159,7 @@ async def test_a_request_has_its_time() -> None:
             with pytest.raises(ApiError, match="in time"):
                 await client.create("/x", {}, timeout=0.05)
             with pytest.raises(ApiError, match="in time"):
-                async with client.watch("/x", {}, seconds=0.05):
+                async with client.watch("/x", {}, timeout=0.05):
                     pass
 
 
@@ -277,7 +277,7 @@ BARE = make_ca("bare", without_key_usage=True)
 )
 async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: KeyPair, ca: KeyPair, trusted: bool) -> None:
     async with tls_server(leaf) as url:
-        loaded = await config.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ca))
+        loaded = await config_loader.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ca))
         async with KubeClient(loaded) as client:
             if trusted:
                 assert await client.get("/x") == {}
@@ -289,7 +289,7 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: KeyPair, ca: Key
 async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
     async with (
         tls_server(make_leaf(ROOT, ["127.0.0.1"])) as url,
-        KubeClient(await config.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
+        KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
     ):
         tracemalloc.start()
         try:
@@ -346,7 +346,7 @@ async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_
         serving = asyncio.get_running_loop().run_in_executor(None, begin_a_watch, listening)
         configuration = Configuration(host=host, ssl_ca_cert=str(tmp_path / "ca.crt"))
         async with KubeClient(configuration) as client:
-            async with client.watch("/api/v1/pods", {}, seconds=60) as chunks:
+            async with client.watch("/api/v1/pods", {}, timeout=60) as chunks:
                 assert await anext(chunks) == b"{}"
             served = await serving
         with served:

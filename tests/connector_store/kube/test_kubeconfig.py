@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from connector_store.kube import config
+from connector_store.kube import config_loader
 from connector_store.kube.configuration import CredentialError
 
 
@@ -63,21 +63,21 @@ def runs(tmp_path: Path) -> int:
 
 async def test_a_kubeconfig(tmp_path: Path) -> None:
     path = write(tmp_path, {"token": "t"}, **{"proxy-url": "http://p:1", "tls-server-name": "n"})
-    found = await config.load_configuration(kubeconfig=path)
+    found = await config_loader.load_configuration(kubeconfig=path)
     assert (found.host, await found.authorization()) == ("https://192.0.2.1:6443/prefix", "Bearer t")
     assert (found.proxy, found.tls_server_name) == ("http://p:1", "n")
 
 
 async def test_the_environment_names_the_kubeconfig_and_a_context_picks_one(tmp_path: Path) -> None:
     environ = {"KUBECONFIG": write(tmp_path, {"token": "t"})}
-    assert await (await config.load_configuration("y", environ=environ)).authorization() == "Bearer other"
+    assert await (await config_loader.load_configuration("y", environ=environ)).authorization() == "Bearer other"
 
 
 async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("one\n")
     now = [1000.0]
     path = write(tmp_path, {"tokenFile": "token", "token": "inline"})
-    found = await config.load_configuration(kubeconfig=path, clock=lambda: now[0])
+    found = await config_loader.load_configuration(kubeconfig=path, clock=lambda: now[0])
     assert await found.authorization() == "Bearer one"
     (tmp_path / "token").write_text("two\n")
     assert await found.authorization() == "Bearer one"
@@ -87,7 +87,7 @@ async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
-    found = await config.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
+    found = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
     assert await found.authorization() == "Bearer p"
     assert runs(tmp_path) == 1
 
@@ -96,7 +96,9 @@ async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
 async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
-    found = await config.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0])
+    found = await config_loader.load_configuration(
+        kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0]
+    )
     now[0] += 530
     await found.authorization()
     assert runs(tmp_path) == 1
@@ -109,7 +111,9 @@ async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path)
 async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minute(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
-    found = await config.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0])
+    found = await config_loader.load_configuration(
+        kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0]
+    )
     plugin(tmp_path, status, code=3)
     now[0] += 550
     with pytest.raises(CredentialError, match="returned 3"):
@@ -123,7 +127,7 @@ async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minu
 @pytest.mark.slow
 async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
     status = {"clientCertificateData": "cert", "clientKeyData": "key"}
-    found = await config.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
+    found = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
     assert found.cert_file is not None
     assert found.key_file is not None
     assert read(found.cert_file) == "cert"
@@ -167,7 +171,7 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
 )
 async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        await config.load_configuration(context, kubeconfig=made(tmp_path))
+        await config_loader.load_configuration(context, kubeconfig=made(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, r
 async def test_a_plugin_of_another_shape_is_named_by_file_and_field(tmp_path: Path, user: dict, said: str) -> None:
     path = write(tmp_path, user)
     with pytest.raises(ValueError, match="no access") as refused:
-        await config.load_configuration(kubeconfig=path)
+        await config_loader.load_configuration(kubeconfig=path)
     assert str(refused.value) == f"no access to an API server: {path}: users[u]/user/exec{said}"
 
 
@@ -211,7 +215,7 @@ async def test_a_plugin_that_answers_something_else_is_named_by_file_and_field(
 ) -> None:
     path = write(tmp_path, shaped(command="echo", args=[answer]))
     with pytest.raises(ValueError, match="no access") as refused:
-        await config.load_configuration(kubeconfig=path)
+        await config_loader.load_configuration(kubeconfig=path)
     assert str(refused.value).startswith(f"no access to an API server: {path}: users[u]/user/exec: {said}")
     assert "canary" not in str(refused.value)
 
@@ -235,7 +239,7 @@ async def test_what_is_no_kubeconfig_is_said_in_one_line_that_names_it(tmp_path:
     path = tmp_path / "kubeconfig"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="no access") as refused:
-        await config.load_configuration(kubeconfig=str(path))
+        await config_loader.load_configuration(kubeconfig=str(path))
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "canary" not in str(refused.value)

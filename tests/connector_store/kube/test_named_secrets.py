@@ -10,7 +10,7 @@ from aiohttp import web
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, InvalidConnector, Secret
-from connector_store.kube import queue
+from connector_store.kube import work_queue
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
 from connector_store.kube.reflector import Reflector, Sink
@@ -23,7 +23,7 @@ from tests.fakes.waiting import until
 
 @pytest.fixture(autouse=True)
 def asked_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "INITIAL_BACKOFF", 0.02)
+    monkeypatch.setattr(work_queue, "INITIAL_BACKOFF", 0.02)
 
 
 def connector(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.objects.cursor import RawObject
+from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import REFUSAL_THRESHOLD, Reflector
 from connector_store.kube.resources import CONNECTORS, SECRETS

@@ -7,8 +7,8 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.cursor import RawObject
 from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret
+from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS
 from connector_store.kube.sinks import FanOutSink, ObjectSink, StoreSink, make_parser, object_reflector

@@ -10,7 +10,7 @@ import pytest
 from connector_store.oidc.fetch import MAX_DOCUMENT_BYTES, FetchError, HttpsFetcher
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
-from lab.issuer import TestIssuer
+from lab.oidc_issuer import TestIssuer
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.oidc.key_set import MAX_KEYS, parse_key_set
-from lab.issuer import SigningKey
+from lab.oidc_issuer import SigningKey
 
 EC = SigningKey("e1")
 RSA = SigningKey("r1", kind="RS256")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.callers.access import AccessResult, Granted, Refused, Unavailable
-from connector_store.domain.callers.authentication import Issuer, PrefixedClaim
+from connector_store.domain.callers.authentication_config import Issuer, PrefixedClaim
 from connector_store.oidc.fetch import HttpsFetcher
-from connector_store.oidc.keys import IssuerKeys
+from connector_store.oidc.issuer_keys import IssuerKeys
 from connector_store.oidc.verify import (
     MAX_TOKEN_LENGTH,
     NOT_BEFORE_LEEWAY,
@@ -23,7 +23,7 @@ from connector_store.oidc.verify import (
     verify_token,
 )
 from connector_store.trust import TrustStore
-from lab.issuer import SigningKey, TestIssuer
+from lab.oidc_issuer import SigningKey, TestIssuer
 
 STRANGER = SigningKey("k1")
 

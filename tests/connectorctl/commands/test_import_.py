@@ -38,7 +38,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def apply(tmp_path: Path) -> int:
     line = ["import", str(write(tmp_path)), "-n", "team-a", "--apply"]
-    return await asyncio.to_thread(run, line, plugin=False)
+    return await asyncio.to_thread(run, line, is_plugin=False)
 
 
 def asked(server: FakeApiServer) -> list[str]:

@@ -9,7 +9,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.minting import IssuedToken
+from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target, Unusable

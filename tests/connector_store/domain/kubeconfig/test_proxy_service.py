@@ -121,7 +121,7 @@ def test_it_will_do_if_it_leads_to_the_proxy_for_that_connector(service: dict[st
 
 def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
     assert not is_alias_service(GOOD, KEY, "u2", HOST)
-    assert not is_alias_service(replace(GOOD, connector="other"), KEY, "u1", HOST)
+    assert not is_alias_service(replace(GOOD, owner_name="other"), KEY, "u1", HOST)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The built-in class k8s."""
 
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.objects.auth import choose_auth_type
 from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.credential_kinds import choose_auth_type
 
 
 def test_the_class_k8s_uses_a_bearer_token_and_two_probes() -> None:

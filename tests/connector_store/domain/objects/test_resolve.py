@@ -9,7 +9,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET
-from connector_store.domain.credential.minting import IssuingCredential
+from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.models import (
     Address,
@@ -105,25 +105,25 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             id="a token that cannot be sent",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, pinned=Address(host="other", port=6443)),)},
+            {"secrets": (replace(SECRET, pinned_address=Address(host="other", port=6443)),)},
             "SecretInvalid",
             "pinned to another address",
             id="pinned elsewhere",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, port=8443)),)},
+            {"secrets": (replace(SECRET, pinned_address=replace(ADDRESS, port=8443)),)},
             "SecretInvalid",
             "pinned to another address",
             id="pinned to another port of the same host",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, pinned=replace(ADDRESS, prefix="/other")),)},
+            {"secrets": (replace(SECRET, pinned_address=replace(ADDRESS, prefix="/other")),)},
             "SecretInvalid",
             "pinned to another address",
             id="pinned to another path of the same host",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, pin_problem="metadata.annotations: not https"),)},
+            {"secrets": (replace(SECRET, pinned_address_problem="metadata.annotations: not https"),)},
             "SecretInvalid",
             "not https",
             id="a pin that cannot be read",
@@ -201,7 +201,7 @@ def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: byte
 
 
 def test_a_secret_pinned_to_this_address_is_used() -> None:
-    assert isinstance(join(secrets=(replace(SECRET, pinned=ADDRESS),)), Target)
+    assert isinstance(join(secrets=(replace(SECRET, pinned_address=ADDRESS),)), Target)
 
 
 def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential() -> None:
@@ -228,7 +228,7 @@ def test_params_that_say_nothing_make_it_unusable() -> None:
 
 def test_of_two_keys_the_one_that_is_missing_is_named() -> None:
     kind = AuthType(name="clientCertificateAuth", secret_type=CLIENT_CERTIFICATE_SECRET)
-    secret = replace(SECRET, type=CLIENT_CERTIFICATE_SECRET, credential=None, lacks="tls.key")
+    secret = replace(SECRET, type=CLIENT_CERTIFICATE_SECRET, credential=None, missing_key="tls.key")
     found = join(connector=replace(CONNECTOR, auth_name=kind.name), secrets=(secret,))
     assert isinstance(found, Unusable)
     assert (found.reason, found.message) == (

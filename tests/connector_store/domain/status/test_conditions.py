@@ -20,7 +20,7 @@ from connector_store.domain.status.conditions import (
     not_served,
 )
 from connector_store.domain.status.facts import gather_facts
-from connector_store.domain.status.published import HttpAddress
+from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import namespace_not_configured
 from connector_store.domain.status.status import Condition, Status
 from tests.connector_store.domain.status.conditions_table import CONNECTOR, GOOD, ROWS, SECRET, WELL

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.status.published import HttpAddress
+from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.status import Condition, Status, parse_status, status_patch
 
 PEM = b"-----BEGIN CERTIFICATE-----\n"

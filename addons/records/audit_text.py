@@ -1,0 +1,44 @@
+"""An audit record as a line for a person at a terminal.
+
+12:00:07 200 team-a/k8s get pods/log web/a (12 ms) by system:serviceaccount:team-a:ci
+"""
+
+import time
+
+from addons.records.record import Record
+from connector_store.domain.decision.redaction import command_parameters, redact_target
+
+_MAX_IN_MILLISECONDS = 10.0
+"""Seconds up to which a duration is written in milliseconds."""
+
+
+def format_text(record: Record, *, now: float, commands: bool) -> str:
+    """One line of printable characters, in local time, without its end."""
+    clock = time.strftime("%H:%M:%S", time.localtime(now))
+    words = [
+        clock,
+        str(record.status or "-"),
+        str(record.connector or "-"),
+        _describe(record, commands=commands),
+        f"({_format_duration(record.duration)})",
+    ]
+    words.append(f"by {record.identity.user}" if record.identity is not None else f"from {record.source_ip}")
+    text = " ".join(words) + (f": {record.cause}" if record.cause else "")
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _describe(record: Record, *, commands: bool) -> str:
+    info = record.info
+    names = command_parameters(info) if commands else frozenset[str]()
+    if info is None or not info.resource:
+        return f"{record.event} {redact_target(record.target, names)}".strip()
+    verb = info.verb if record.event == "request" else f"end of {info.verb}"
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    name = "/".join(each for each in (info.namespace, info.name) if each)
+    query = redact_target(record.target, names).partition("?")[2] if names else ""
+    arguments = [each for each in query.split("&") if "=" in each]
+    return " ".join(each for each in (verb, resource, name, *arguments) if each)
+
+
+def _format_duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < _MAX_IN_MILLISECONDS else f"{seconds:.0f} s"

@@ -1,0 +1,134 @@
+"""How a request says which Connector it is for: by the tunnel that it is in, or by itself (the direct door)."""
+
+from typing import NamedTuple, Protocol
+
+from addons.access.connector_request import ConnectorRequest, TunnelGrant, parse_bearer_token
+from addons.http1.messages import RequestHead
+from addons.relay.pages import is_page
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Headers
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Identity
+from connector_store.domain.decision import denial, direct_access
+from connector_store.domain.decision.denial import Deny
+from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.domain.objects.address_matching import host_of_header
+from connector_store.domain.objects.models import Address
+
+
+class RoutedRequest(NamedTuple):
+    """What is asked for, and the head without what has named it."""
+
+    connector_request: ConnectorRequest
+    head: RequestHead
+
+
+class Route(Protocol):
+    """Of one client connection."""
+
+    identity: Identity | None
+    """Of whoever opened it, where that is known."""
+    key: ObjectKey | None
+    """The Connector that it leads to, where that is one whatever is said."""
+    connector_request: ConnectorRequest | None
+    """What every request asks for, where that was said once for all; else they are `read`."""
+
+    def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
+        """What a request is for."""
+
+    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
+        """The head for the target at `address`."""
+
+
+class TunnelRoute:
+    """What a CONNECT was granted for."""
+
+    def __init__(self, grant: TunnelGrant) -> None:
+        self.identity = grant.identity
+        self.key: ObjectKey | None = grant.key
+        self.connector_request = (
+            ConnectorRequest(grant.key, grant.authority, grant.token) if grant.token is not None else None
+        )
+        self._grant = grant
+
+    def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
+        return RoutedRequest(
+            self.connector_request
+            or ConnectorRequest(self._grant.key, self._grant.authority, parse_bearer_token(head)),
+            head,
+        )
+
+    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
+        """It is addressed to the target already."""
+        return head
+
+
+class DirectRoute:
+    """Requests that name their Connector each, by path or by Host; `server_name` is that of TLS, None without TLS.
+
+    Where Host is a Connector's alias, the server name must be the same: who has checked a certificate has checked it
+    for that name.
+    """
+
+    def __init__(self, names: OwnNames, server_name: str | None) -> None:
+        self.identity: Identity | None = None
+        self.key: ObjectKey | None = None
+        self.connector_request: ConnectorRequest | None = None
+        self._names = names
+        self._server_name = server_name
+        self._rewrite_cache: tuple[Headers, Address, Headers] | None = None
+
+    def is_for_connector(self, head: RequestHead) -> bool:
+        """True for a request that is for a Connector, and not for the proxy itself."""
+        return head.target.startswith(direct_access.PATH_PREFIX) or self._key_from_host(head) is not None
+
+    def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
+        host_key = self._key_from_host(head)
+        path_match = direct_access.parse_direct_path(head.target)
+        if self._is_misdirected(head, host_key) or (path_match is not None and host_key not in (None, path_match.key)):
+            return denial.misdirected()
+        if path_match is None and (host_key is None or head.target.startswith(direct_access.PATH_PREFIX)):
+            return denial.not_found()
+        if is_page(head.target):
+            # Of the proxy itself: on a connection of their own.
+            return denial.misdirected()
+        key, target = (
+            path_match
+            if path_match is not None
+            else direct_access.DirectRequest(host_key or ObjectKey("", ""), head.target)
+        )
+        connector_request = ConnectorRequest(key, None, _parse_token(head, key))
+        return RoutedRequest(
+            connector_request, RequestHead(head.method, target, head.minor_version, head.headers, head.body)
+        )
+
+    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
+        """With the path of the address before its own, and the target's Host."""
+        if (
+            self._rewrite_cache is None
+            or self._rewrite_cache[0] is not head.headers
+            or self._rewrite_cache[1] != address
+        ):
+            self._rewrite_cache = (head.headers, address, direct_access.with_target_host(head.headers, address))
+        target = address.prefix.encode("ascii") + head.target
+        return RequestHead(head.method, target, head.minor_version, self._rewrite_cache[2], head.body)
+
+    def _key_from_host(self, head: RequestHead) -> ObjectKey | None:
+        host = self._host(head)
+        return self._names.connector_by_alias(host) if host is not None else None
+
+    def _host(self, head: RequestHead) -> str | None:
+        return host_of_header(head.headers.single_value(b"host") or b"")
+
+    def _is_misdirected(self, head: RequestHead, host_key: ObjectKey | None) -> bool:
+        name = self._server_name
+        if name is None:
+            return False
+        return (host_key is not None or self._names.connector_by_alias(name) is not None) and self._host(head) != name
+
+
+def _parse_token(head: RequestHead, key: ObjectKey) -> str | ParseError:
+    try:
+        return direct_access.parse_request_token(head.headers, key)
+    except ParseError as error:
+        return error

@@ -1,0 +1,155 @@
+"""What one `kubectl get` takes from its start to its end, in ms: at the API server and through both doors of a proxy.
+
+    python -m bench.kubectl_latency [--calls 30] [--json bench/figures/kubectl.json]
+
+A real API server; the ways take turns, call after call, and each has read what the API server serves before. At the
+API server the caller holds the credential itself. `kubectl alone` is `kubectl version --client`: the program's start.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Final
+
+from bench.checkout import THIS_CHECKOUT
+from bench.compare import describe_machine
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl, write_kubeconfig
+from lab.manifests import connector, secret, write_manifests
+from lab.ports import Port
+from lab.process import Process
+from lab.scratch import scratch_folder
+
+NAMESPACE: Final = "bench"
+CONNECTOR: Final = "bench/target"
+OBJECTS: Final = 10
+"""ConfigMaps that a call lists."""
+WARM_UP_CALLS: Final = 2
+"""Calls of each way that are not counted: the first asks what the API server serves."""
+READY_TIMEOUT: Final = 60.0
+ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct door"
+
+GET: Final = ("get", "configmaps", "--namespace", NAMESPACE)
+
+Call = Callable[[], str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=30, help="of each way; 2 or more")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
+        results = measure(plane, folder, options.calls)
+    for way, figures in results.items():
+        sys.stdout.write(f"{way:16}" + "".join(f"{name} {value:6.1f}   " for name, value in figures.items()) + "\n")
+    if options.json:
+        report = {"machine": describe_machine(), "calls": options.calls, "ways": results}
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str, float]]:
+    """Way -> {"median, ms", "p90, ms"}; `folder` is for the proxy's files and the callers'."""
+    token = prepare(plane, folder / "connectors")
+    port, admin = Port(), Port()
+    address = f"127.0.0.1:{port.number}"
+    settings = {
+        "confdir": folder / "conf",
+        "connector_source": folder / "connectors",
+        "connector_admin": f"127.0.0.1:{admin.number}",
+    }
+    arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
+    for name, value in settings.items():
+        arguments += ["--set", f"{name}={value}"]
+    proxy = Process(
+        THIS_CHECKOUT.proxy_command(arguments), log=folder / "proxy.log", environment=THIS_CHECKOUT.environment
+    )
+    proxy.start()
+    try:
+        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY_TIMEOUT)
+        ways = {
+            SERVER: _server_kubectl(plane, folder, token),
+            CONNECT: _proxy_kubectl(plane, folder, "connect", "--proxy", f"http://{address}"),
+            DIRECT: _proxy_kubectl(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
+        }
+        for each in ways.values():
+            proxy.wait_until(partial(_works, each), timeout=READY_TIMEOUT)
+        alone = partial(plane.kubectl, "version", "--client")
+        return time_calls({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
+    finally:
+        proxy.stop()
+        for reserved_port in (port, admin):
+            reserved_port.release()
+
+
+def prepare(plane: ControlPlane, connectors: Path) -> str:
+    """An account that may read its namespace, some objects there, and a Connector with the account's token."""
+    plane.create_namespace(NAMESPACE)
+    plane.kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps", namespace=NAMESPACE)
+    plane.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={NAMESPACE}:default",
+                  namespace=NAMESPACE)  # fmt: skip
+    objects = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c-{n}"}} for n in range(OBJECTS)]
+    plane.api.apply(*objects, namespace=NAMESPACE)
+    token = plane.issue_token(NAMESPACE, "default")
+    namespace, _, name = CONNECTOR.partition("/")
+    write_manifests(
+        connectors,
+        connector(name, plane.url, namespace=namespace),
+        secret(name, namespace=namespace, token=token, ca=plane.ca_pem),
+    )
+    return token
+
+
+def time_calls(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each of `calls`, which take turns."""
+    durations: dict[str, list[float]] = {way: [] for way in calls}
+    for turn in range(WARM_UP_CALLS + times):
+        for way, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= WARM_UP_CALLS:
+                durations[way].append((time.perf_counter() - start) * 1e3)
+    return {way: summarize(each) for way, each in durations.items()}
+
+
+def summarize(durations: Sequence[float]) -> dict[str, float]:
+    return {"median, ms": median(durations), "p90, ms": quantiles(durations, n=10, method="inclusive")[-1]}
+
+
+def _works(kubectl: Kubectl) -> bool:
+    return kubectl.run(*GET).returncode == 0
+
+
+def _server_kubectl(plane: ControlPlane, folder: Path, token: str) -> Kubectl:
+    path = folder / "server" / "config"
+    path.parent.mkdir()
+    write_kubeconfig(path, server=plane.url, ca_pem=plane.ca_pem, user={"token": token})
+    return Kubectl(plane.kubectl.program, path)
+
+
+def _proxy_kubectl(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:
+    """kubectl with what connectorctl writes, and a cache of its own."""
+    path = folder / name / "config"
+    path.parent.mkdir()
+    command: list[str | Path] = [
+        THIS_CHECKOUT.programs / "connectorctl",
+        "kubeconfig",
+        CONNECTOR,
+        "--output",
+        path,
+        *arguments,
+    ]
+    command += ["--source", folder / "connectors", "--confdir", folder / "conf"]
+    subprocess.run(command, check=True, capture_output=True)
+    return Kubectl(plane.kubectl.program, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

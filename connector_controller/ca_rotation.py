@@ -1,0 +1,229 @@
+"""Keeps the proxy's CA: makes it once, publishes it, and hands it over step by step (`domain.rotation`).
+
+Annotations of the Secret (its data: see `connector_store.ca_secret`):
+
+    connectors.alauda.io/rotate         set by an administrator, to anything: start a rotation. Removed when it starts
+    connectors.alauda.io/ca-announced   RFC 3339: since when `next.pem` is published
+    connectors.alauda.io/ca-switched    RFC 3339: since when the CA signs, while its predecessor is still published
+
+A Secret without the label app.kubernetes.io/managed-by=connectors-controller is a user's own: it is published and
+never changed by itself; a CA that its owner puts under `next.pem` takes over by the same steps.
+"""
+
+import base64
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from cryptography import x509
+
+from connector_controller.ca_certificates import create_ca, cross_sign, utc
+from connector_store.ca_secret import published_certificates, read_data, read_signer, to_pem
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.status.rotation_plan import (
+    NEXT_CA_KEY,
+    PUBLISHED_CA_KEY,
+    SIGNING_CA_KEY,
+    CaState,
+    RotationStep,
+    plan_rotation,
+)
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS, SECRETS
+
+logger = logging.getLogger(__name__)
+
+ROTATE_ANNOTATION: Final = "connectors.alauda.io/rotate"
+ANNOUNCED_ANNOTATION: Final = "connectors.alauda.io/ca-announced"
+SWITCHED_ANNOTATION: Final = "connectors.alauda.io/ca-switched"
+
+MAX_REQUEUE: Final = 86400.0
+"""Seconds to the next look, however far the next step is: a clock that is set meanwhile moves no timer."""
+
+Raw = Mapping[str, Any]
+
+
+class CaRotation:
+    """`secret` and `config_map` are what the watches last brought; `on_published` is called when `pem` changes."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: Settings,
+        *,
+        now: Callable[[], float],
+        on_published: Callable[[], None],
+    ) -> None:
+        self.secret: Raw | None = None
+        self.config_map: Raw | None = None
+        self.published_pem: bytes | None = None
+        """What callers shall trust; None while there is no CA."""
+        self.expires_at: float | None = None
+        """Unix seconds."""
+        self._client = client
+        self._settings = settings
+        self._now = now
+        self._on_published = on_published
+        self._problem = ""
+
+    async def reconcile(self, _: str) -> float | None:
+        """Take the one next step; seconds until the one after that is due."""
+        if self._settings.ca_secret is None:
+            self._publish(_config_map_pem(self.config_map) or None)
+            return None
+        try:
+            # One state for all that is decided and written: what the watches bring meanwhile is another turn's, and the
+            # version of this one makes a write over it fail.
+            return await self._reconcile_ca(self.secret, self.config_map)
+        except ParseError as error:
+            # What is published stays: it belongs to the CA with which the proxies go on.
+            self._log_problem(f"secrets {self._settings.ca_secret}: {error}")
+            return None
+
+    async def _reconcile_ca(self, secret: Raw | None, config_map: Raw | None) -> float | None:
+        data = read_data(secret or {})
+        if SIGNING_CA_KEY not in data:
+            await self._create(secret)
+            return None
+        certificates = published_certificates(data)
+        signer = read_signer(data, SIGNING_CA_KEY)
+        self._log_problem("")
+        self.expires_at = signer.expires_at
+        pem = to_pem(*certificates)
+        self._publish(pem)
+        await self._ensure_config_map(config_map, pem)
+        now = self._now()
+        next_plan = plan_rotation(self._ca_state(secret, config_map, data), now, self._settings.ca_overlap)
+        if next_plan.step is not RotationStep.WAIT:
+            logger.info("CA: %s", next_plan.step.value)
+        await self._run_step(next_plan.step, secret, data, certificates, utc(now))
+        return None if next_plan.due_at is None else min(max(0.0, next_plan.due_at - now), MAX_REQUEUE)
+
+    def _ca_state(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> CaState:
+        annotations = _metadata(secret).get("annotations") or {}
+        config_map_pem = _config_map_pem(config_map)
+        return CaState(
+            expires_at=self.expires_at,
+            is_own=(_metadata(secret).get("labels") or {}).get(MANAGED_BY) == MANAGER,
+            rotation_requested=ROTATE_ANNOTATION in annotations,
+            has_next=NEXT_CA_KEY in data,
+            next_is_published=NEXT_CA_KEY in data
+            and to_pem(read_signer(data, NEXT_CA_KEY).certificate) in config_map_pem,
+            announced_at=rfc3339.parse_time(annotations.get(ANNOUNCED_ANNOTATION)),
+            switched_at=rfc3339.parse_time(annotations.get(SWITCHED_ANNOTATION)),
+        )
+
+    async def _run_step(
+        self,
+        step: RotationStep,
+        secret: Raw | None,
+        data: Mapping[str, bytes],
+        certificates: tuple[x509.Certificate, ...],
+        now: datetime,
+    ) -> None:
+        match step:
+            case RotationStep.ANNOUNCE:
+                new = create_ca(now)
+                all_certificates = (certificates[0], new.certificate, *certificates[1:])
+                await self._patch(
+                    secret,
+                    {ROTATE_ANNOTATION: None},
+                    {NEXT_CA_KEY: new.to_pem(), PUBLISHED_CA_KEY: to_pem(*all_certificates)},
+                )
+            case RotationStep.STAMP:
+                name = ANNOUNCED_ANNOTATION if NEXT_CA_KEY in data else SWITCHED_ANNOTATION
+                await self._patch(secret, {name: rfc3339.format_time(now)}, {PUBLISHED_CA_KEY: to_pem(*certificates)})
+            case RotationStep.SWITCH:
+                old, new = read_signer(data, SIGNING_CA_KEY), read_signer(data, NEXT_CA_KEY)
+                others = (each for each in certificates if each != new.certificate)
+                content = {
+                    SIGNING_CA_KEY: cross_sign(old, new, now).to_pem(),
+                    PUBLISHED_CA_KEY: to_pem(new.certificate, *others),
+                    NEXT_CA_KEY: None,
+                }
+                await self._patch(
+                    secret, {ANNOUNCED_ANNOTATION: None, SWITCHED_ANNOTATION: rfc3339.format_time(now)}, content
+                )
+            case RotationStep.RETIRE:
+                await self._patch(secret, {SWITCHED_ANNOTATION: None}, {PUBLISHED_CA_KEY: to_pem(certificates[0])})
+            case RotationStep.REFUSE:
+                logger.warning(
+                    "the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT_CA_KEY
+                )
+                await self._patch(secret, {ROTATE_ANNOTATION: None}, {})
+            case RotationStep.CREATE | RotationStep.WAIT:
+                return
+
+    async def _create(self, secret: Raw | None) -> None:
+        signer = create_ca(utc(self._now()))
+        content = {SIGNING_CA_KEY: signer.to_pem(), PUBLISHED_CA_KEY: to_pem(signer.certificate)}
+        if secret is not None:
+            # A Secret without a CA in it: its other keys are let alone.
+            await self._patch(secret, {}, content, labels={MANAGED_BY: MANAGER})
+            return
+        name = str(self._settings.ca_secret)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}},
+            "type": "Opaque",
+            "data": _encode(content),
+        }
+        await self._client.create(SECRETS.path(self._settings.system_namespace), body)
+
+    async def _patch(
+        self,
+        secret: Raw | None,
+        annotations: Mapping[str, str | None],
+        content: Mapping[str, bytes | None],
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        metadata: dict[str, Any] = {
+            "resourceVersion": _metadata(secret).get("resourceVersion"),
+            "annotations": dict(annotations),
+        }
+        if labels:
+            metadata["labels"] = dict(labels)
+        path = SECRETS.path(self._settings.system_namespace, self._settings.ca_secret)
+        await self._client.patch(path, {"metadata": metadata, "data": _encode(content)})
+
+    async def _ensure_config_map(self, config_map: Raw | None, pem: bytes) -> None:
+        if _config_map_pem(config_map) == pem:
+            return
+        namespace, name = self._settings.system_namespace, self._settings.ca_configmap
+        data = {PUBLISHED_CA_KEY: pem.decode("ascii")}
+        if config_map is None:
+            metadata = {"name": name, "labels": {MANAGED_BY: MANAGER}}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            await self._client.create(CONFIG_MAPS.path(namespace), body)
+            return
+        version = {"resourceVersion": _metadata(config_map).get("resourceVersion")}
+        await self._client.patch(CONFIG_MAPS.path(namespace, name), {"metadata": version, "data": data})
+
+    def _publish(self, pem: bytes | None) -> None:
+        if pem != self.published_pem:
+            self.published_pem = pem
+            self._on_published()
+
+    def _log_problem(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            logger.error("%s; the CA stays as it is until that is mended", problem)
+        self._problem = problem
+
+
+def _metadata(raw: Raw | None) -> Raw:
+    metadata = (raw or {}).get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _encode(content: Mapping[str, bytes | None]) -> dict[str, str | None]:
+    return {key: None if value is None else base64.b64encode(value).decode() for key, value in content.items()}
+
+
+def _config_map_pem(config_map: Raw | None) -> bytes:
+    text = ((config_map or {}).get("data") or {}).get(PUBLISHED_CA_KEY)
+    return text.encode() if isinstance(text, str) else b""

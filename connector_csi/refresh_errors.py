@@ -1,0 +1,65 @@
+"""What a published volume could not be given: told once, kept in the volume's own .error.json, and counted.
+
+kubelet is told nothing of it: it would take the volume away (kubernetes#121271).
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from connector_csi.failure import Failure, truncate
+from connector_csi.metrics import CsiMetrics
+from connector_csi.pod_events import PodWarnings
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.rfc3339 import format_time
+from connector_store.domain.kubeconfig.volume_request import Pod
+
+logger = logging.getLogger(__name__)
+
+Problems = Mapping[ObjectKey, Failure] | Mapping[None, Failure]
+"""By Connector; None: the whole volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RefreshError:
+    problems: Problems
+    since: str
+
+
+class RefreshErrors:
+    """Of the volumes of one node. `now` gives the time that a file says."""
+
+    def __init__(self, warnings: PodWarnings, metrics: CsiMetrics, now: Callable[[], datetime]) -> None:
+        self._warnings = warnings
+        self._metrics = metrics
+        self._now = now
+        self._errors: dict[str, _RefreshError] = {}
+
+    def record(self, volume_id: str, pod: Pod | None, problems: Problems) -> bytes:
+        """The content of the error file. It, and what is told, stays as it is for as long as the problems do."""
+        for failure in problems.values():
+            self._metrics.republish_failures.labels(failure.code.name).inc()
+        error = self._errors.get(volume_id)
+        if error is None or error.problems != problems:
+            error = self._errors[volume_id] = _RefreshError(dict(problems), format_time(self._now()))
+            self._metrics.stale_volumes.set(len(self._errors))
+            for key, failure in problems.items():
+                self._report(volume_id, pod, key, failure)
+        entries = [
+            {"connector": str(key) if key else None, "code": failure.code.name, "message": truncate(failure.message)}
+            for key, failure in error.problems.items()
+        ]
+        return json.dumps({"since": error.since, "problems": entries}, indent=2).encode() + b"\n"
+
+    def clear(self, volume_id: str) -> None:
+        if self._errors.pop(volume_id, None) is not None:
+            self._metrics.stale_volumes.set(len(self._errors))
+
+    def _report(self, volume_id: str, pod: Pod | None, key: ObjectKey | None, failure: Failure) -> None:
+        effect = f"Connector {key} keeps what it had" if key else "old content is kept"
+        pod_name = f"pod {pod.namespace}/{pod.name}" if pod else "a pod"
+        logger.warning("volume %s of %s: %s: %s", volume_id, pod_name, effect, failure.message)
+        if pod is not None:
+            self._warnings.warn(pod, "ConnectorNotRefreshed", f"{effect}: {failure.message}")

@@ -1,0 +1,271 @@
+"""A volume's request and its pod's token -> the files, or why not.
+
+The token is checked as the proxy checks it, before anything about a Connector is looked up.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from grpc import StatusCode
+
+from connector_csi.failure import Failure, join_failures, permission_denied, unavailable
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Access, Granted, Refused, Unavailable
+from connector_store.domain.callers.pod_token import TOKENS_KEY, PodToken, parse_pod_token
+from connector_store.domain.config.settings import CONFIG_MAP, Settings
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
+from connector_store.domain.kubeconfig.proxy_service import alias_service_name, proxy_url_for
+from connector_store.domain.kubeconfig.volume_files import render_files
+from connector_store.domain.kubeconfig.volume_request import VolumeRequest, parse_volume
+from connector_store.domain.objects.address_matching import parse_address
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector
+from connector_store.domain.status.serving import namespace_not_configured
+
+SYNC_TIMEOUT: Final = 10.0
+"""Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""
+
+Endpoints = Mapping[str, tuple[str, str]]
+"""NAMESPACE/NAME of a Connector -> the address and the proxy that a volume's files name."""
+
+_NO_ENDPOINT: Final = ("", "")
+
+
+class ClusterView(Protocol):
+    """What is needed of the cluster; `cluster.Cluster` has it."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def access(self) -> Access: ...
+
+    @property
+    def ca(self) -> bytes | None: ...
+
+    @property
+    def synced(self) -> asyncio.Event: ...
+
+    @property
+    def stale_reason(self) -> str | None: ...
+
+    async def load(self, keys: Iterable[ObjectKey]) -> None: ...
+
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None: ...
+
+    def is_alias_verified(self, key: ObjectKey) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSpec:
+    """A request that was understood; `ignored` says what of it does nothing."""
+
+    volume: VolumeRequest
+    token: PodToken
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderInputs:
+    """All that the files depend on and that may change while a volume lives; the token by its digest."""
+
+    token: bytes
+    ca: bytes | None
+    addresses: tuple[Address | None, ...]
+    proxies: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeContent:
+    """`unseen` are the Connectors whose own Service is not known to lead to the proxy, so that its own is named.
+
+    `problems` has the Connectors that cannot be used now, and of which the files name the address that they had.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    inputs: RenderInputs
+    endpoints: Endpoints
+    unverified_aliases: tuple[ObjectKey, ...] = ()
+    problems: Mapping[ObjectKey, Failure] = field(default_factory=dict)
+
+
+class VolumeRenderer:
+    """Makes them; waits for reviews only."""
+
+    def __init__(self, cluster: ClusterView, *, sync_timeout: float = SYNC_TIMEOUT) -> None:
+        self._cluster = cluster
+        self._sync_timeout = sync_timeout
+
+    async def wait_synced(self) -> Failure | None:
+        """Before anything else: until then not even the audience of the tokens is known.
+
+        A Failure also where what is known is too old to rely on.
+        """
+        try:
+            async with asyncio.timeout(self._sync_timeout):
+                await self._cluster.synced.wait()
+        except TimeoutError:
+            return unavailable(
+                "the driver has not listed the Connectors of the cluster yet; see its log for what the API server says"
+            )
+        stale = self._cluster.stale_reason
+        return unavailable(stale) if stale is not None else None
+
+    def parse(self, context: Mapping[str, str], secrets: Mapping[str, str]) -> VolumeSpec | Failure:
+        try:
+            volume = parse_volume(context)
+        except ParseError as e:
+            return Failure(code=StatusCode.INVALID_ARGUMENT, message=f"volumeAttributes: {e}")
+        try:
+            token = parse_pod_token(secrets, context, self._cluster.settings.audience)
+        except ParseError as e:
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=str(e))
+        # Where kubelet sends it in the context, its own is the one that is there.
+        ignored_tokens = (
+            (f"{TOKENS_KEY}: kubelet sends its own",) if TOKENS_KEY in secrets and TOKENS_KEY in context else ()
+        )
+        return VolumeSpec(volume=volume, token=token, ignored=volume.warnings + ignored_tokens)
+
+    def compute_inputs(self, spec: VolumeSpec) -> RenderInputs:
+        """Of a volume as things are now."""
+        connectors = (self._cluster.connector(key) for key in spec.volume.connectors)
+        return RenderInputs(
+            token=hashlib.sha256(spec.token.token.encode()).digest(),
+            ca=self._cluster.ca,
+            addresses=tuple(each.address if isinstance(each, Connector) else None for each in connectors),
+            proxies=tuple(self._proxy(key) for key in spec.volume.connectors),
+        )
+
+    async def render(self, spec: VolumeSpec, previous_endpoints: Endpoints | None = None) -> VolumeContent | Failure:
+        """Check access to all Connectors of the volume, then render.
+
+        All or nothing, unless the volume is there already and `kept` is what its files name: then a Connector that
+        cannot be used keeps its address, and the others, the token and the CA are renewed. The token is the pod's own
+        and the proxy decides anyway, so nothing is given away. None that can be used, and nothing is touched, but for
+        a proxy's host that must not be named any more.
+        """
+        denials = await self._check_access(spec)
+        if isinstance(denials, Failure):
+            return denials
+        load_failure = await self._load_connectors(spec, denials)
+        if load_failure is not None:
+            return load_failure
+        # Nothing waits from here on: inputs and files are of one moment.
+        ca, inputs = self._cluster.ca, self.compute_inputs(spec)
+        if ca is None:
+            return self._missing_ca()
+        problems = {
+            key: why for key in spec.volume.connectors if (why := denials.get(key) or self._unusable_failure(spec, key))
+        }
+        all_failed = len(problems) == len(spec.volume.connectors)
+        if problems and (
+            previous_endpoints is None or (all_failed and self._has_current_proxies(spec, previous_endpoints))
+        ):
+            return join_failures(tuple(problems.values()))
+        entries: list[KubeconfigEntry] = []
+        for key in spec.volume.connectors:
+            entry = (
+                self._build_entry(spec, key, ca)
+                if key not in problems
+                else self._build_previous_entry(spec, key, ca, previous_endpoints or {})
+            )
+            if entry is None:
+                return problems.get(key) or self._missing_proxy(key)
+            entries.append(entry)
+        return VolumeContent(
+            files=render_files(
+                entries,
+                spec.volume.configurations,
+                spec.volume.excluded_files,
+                namespace=spec.volume.pod.namespace,
+            ),
+            inputs=inputs,
+            endpoints={str(each.key): (str(each.address), each.proxy) for each in entries},
+            unverified_aliases=tuple(filter(self._is_alias_unverified, spec.volume.connectors)),
+            problems=problems,
+        )
+
+    async def _check_access(self, spec: VolumeSpec) -> Mapping[ObjectKey, Failure] | Failure:
+        """Who may not be used; a Failure where that cannot be told, or the token is no good."""
+        keys, access = spec.volume.connectors, self._cluster.access
+        # The first alone: the token is then known, and reviewed once for all of them.
+        answers = [await access.check(spec.token.token, keys[0])]
+        if isinstance(answers[0], Granted) or (isinstance(answers[0], Refused) and answers[0].check == "use"):
+            answers += await asyncio.gather(*(access.check(spec.token.token, key) for key in keys[1:]))
+        denials: dict[ObjectKey, Failure] = {}
+        for key, answer in zip(keys, answers, strict=False):
+            match answer:
+                case Unavailable(reason=reason):
+                    return unavailable(f"access could not be checked: {reason}")
+                case Refused(check="token", reason=reason):
+                    return Failure(code=StatusCode.UNAUTHENTICATED, message=f"the pod's own token: {reason}")
+                case Refused():
+                    denials[key] = self._permission_denied(spec, key)
+        return denials
+
+    async def _load_connectors(self, spec: VolumeSpec, denials: Mapping[ObjectKey, Failure]) -> Failure | None:
+        """Of Connectors that the pod may use; others are not looked at."""
+        try:
+            async with asyncio.timeout(self._sync_timeout):
+                await self._cluster.load(key for key in spec.volume.connectors if key not in denials)
+        except TimeoutError:
+            return unavailable(
+                "the driver has not read the volume's Connectors yet; see its log for what the API server says"
+            )
+        return None
+
+    def _unusable_failure(self, spec: VolumeSpec, key: ObjectKey) -> Failure | None:
+        connector = self._cluster.connector(key)
+        if not self._cluster.settings.serves(key.namespace):
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=namespace_not_configured(key.namespace).message)
+        if connector is None:
+            return self._permission_denied(spec, key)
+        if isinstance(connector, InvalidConnector):
+            message = f"connectors.connectors.alauda.io {key} cannot be used: {connector.message}"
+            return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
+        return None
+
+    def _permission_denied(self, spec: VolumeSpec, key: ObjectKey) -> Failure:
+        return permission_denied(spec.volume.pod, key, self._cluster.settings.access)
+
+    def _build_entry(self, spec: VolumeSpec, key: ObjectKey, ca: bytes) -> KubeconfigEntry | None:
+        connector, proxy = self._cluster.connector(key), self._proxy(key)
+        if not isinstance(connector, Connector) or proxy is None:
+            return None
+        return KubeconfigEntry(key=key, address=connector.address, proxy=proxy, ca=ca, token=spec.token.token)
+
+    def _build_previous_entry(
+        self, spec: VolumeSpec, key: ObjectKey, ca: bytes, previous_endpoints: Endpoints
+    ) -> KubeconfigEntry | None:
+        proxy = self._proxy(key)
+        try:
+            address = parse_address(previous_endpoints.get(str(key), _NO_ENDPOINT)[0])
+        except ParseError:
+            return None
+        return KubeconfigEntry(key=key, address=address, proxy=proxy, ca=ca, token=spec.token.token) if proxy else None
+
+    def _has_current_proxies(self, spec: VolumeSpec, previous_endpoints: Endpoints) -> bool:
+        """False if files name a proxy's host that is not to be named any more."""
+        return all(
+            previous_endpoints.get(str(key), _NO_ENDPOINT)[1] == self._proxy(key) for key in spec.volume.connectors
+        )
+
+    def _missing_ca(self) -> Failure:
+        settings = self._cluster.settings
+        return unavailable(
+            f'configmaps "{settings.ca_configmap}" in namespace "{settings.system_namespace}" holds no CA of the '
+            f"proxy; see that the controller runs: kubectl get pods --namespace={settings.system_namespace}"
+        )
+
+    def _missing_proxy(self, key: ObjectKey) -> Failure:
+        message = f"{key} cannot be reached: ConfigMap {CONFIG_MAP} names no proxy-service"
+        return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
+
+    def _proxy(self, key: ObjectKey) -> str | None:
+        return proxy_url_for(key, self._cluster.settings, alias_verified=self._cluster.is_alias_verified(key))
+
+    def _is_alias_unverified(self, key: ObjectKey) -> bool:
+        return alias_service_name(key.name) is not None and not self._cluster.is_alias_verified(key)

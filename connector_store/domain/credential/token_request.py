@@ -1,0 +1,193 @@
+"""The kind `serviceAccountTokenAuth`: what the Secret holds may only mint tokens of one ServiceAccount of the target.
+
+`spec.auth.params` says which: serviceAccount (NAMESPACE/NAME, required), expirationSeconds, audiences (separated by
+commas, or a list). Asking the target for tokens is `connector_store.token_manager`'s; what it was granted is judged here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connector_store.domain.base import rfc3339
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.expiry import read_token_times
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BEARER_TOKEN, MAX_TOKEN_BYTES, BearerToken
+from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE
+from connector_store.domain.credential.credentials import AuthParams, Credential, CredentialKind
+
+DEFAULT_EXPIRATION_SECONDS: Final = 3600
+MIN_EXPIRATION_SECONDS: Final = 600
+"""Less is refused by every API server (authentication.k8s.io/v1 TokenRequestSpec)."""
+MAX_EXPIRATION_SECONDS: Final = 1 << 32
+"""More is refused as well."""
+RENEWAL_FRACTION: Final = 0.8
+"""Of its life that a token has had when it is renewed, as kubelet does it."""
+MIN_LIFETIME: Final = 10.0
+"""Seconds; a target that grants less would be asked without end."""
+
+_ISSUED_AT_ROUNDING: Final = 1.0
+"""Seconds: `iat` is whole, so a token was issued up to that much later than it says, and lives so much shorter."""
+
+_ACCOUNT: Final = "serviceAccount"
+_SECONDS: Final = "expirationSeconds"
+_AUDIENCES: Final = "audiences"
+_PARAMS: Final = (_ACCOUNT, _SECONDS, _AUDIENCES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What to ask for (TokenRequest); without audiences the target's own."""
+
+    service_account: ObjectKey
+    expiration_seconds: int = DEFAULT_EXPIRATION_SECONDS
+    audiences: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Below the target's prefix."""
+        return f"/api/v1/namespaces/{self.service_account.namespace}/serviceaccounts/{self.service_account.name}/token"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": list(self.audiences), "expirationSeconds": self.expiration_seconds},
+        }
+
+
+class IssuingCredential(Credential):
+    """`by` is what the Secret holds. It is never sent with a request of a caller: `order` has to be minted first."""
+
+    __slots__ = ("credential", "request")
+
+    def __init__(self, credential: Credential, request: TokenRequest) -> None:
+        super().__init__(None, credential.expires_at)
+        self.credential: Final = credential
+        self.request: Final = request
+
+    def _comparison_key(self) -> object:
+        return self.credential, self.request
+
+
+class IssuedToken(BearerToken):
+    """`expires` is the end of what it was minted by: it itself is renewed, and nobody has to be warned of its end."""
+
+    __slots__ = ()
+
+    def __init__(self, token: str, expires_at: float | None) -> None:
+        Credential.__init__(self, b"Bearer " + token.encode("ascii"), expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenResponse:
+    """A minted token and for how many seconds from its receipt it is good."""
+
+    token: BearerToken
+    lifetime: float
+
+
+def parse_token_response(response: object, credential: IssuingCredential, *, now: float) -> TokenResponse:
+    """Read what a target has answered to its order; `now` is in unix seconds. ParseError quotes nothing of it.
+
+    How long a token lives is what its own two times say, which are of one clock; else its expirationTimestamp by ours.
+    """
+    status = response.get("status") if isinstance(response, Mapping) else None
+    token = status.get("token") if isinstance(status, Mapping) else None
+    if not isinstance(status, Mapping) or not isinstance(token, str) or not token:
+        raise ParseError("", "answered without a token")
+    if len(token) > MAX_TOKEN_BYTES or not all(0x21 <= ord(character) <= 0x7E for character in token):
+        raise ParseError("", "granted a token that cannot be sent")
+    issued_at, expires_at = read_token_times(token)
+    expiration = rfc3339.parse_time(status.get("expirationTimestamp"))
+    if issued_at is not None and expires_at is not None:
+        lifetime = expires_at - issued_at - _ISSUED_AT_ROUNDING
+    elif expiration is not None or expires_at is not None:
+        lifetime = (expiration or expires_at or 0.0) - now
+    else:
+        lifetime = float(credential.request.expiration_seconds)
+    if lifetime <= 0:
+        raise ParseError("", "granted a token that has expired already")
+    if lifetime < MIN_LIFETIME:
+        raise ParseError("", f"granted a token for {lifetime:.0f} s only")
+    return TokenResponse(token=IssuedToken(token, credential.expires_at), lifetime=lifetime)
+
+
+def describe_failure(status: int, request: TokenRequest, secret: str) -> str:
+    """Why there is no token, and what to do, of an answer with that status."""
+    account = request.service_account
+    match status:
+        case 401:
+            return f'the target does not accept the credential in secrets "{secret}"; renew it there'
+        case 403:
+            return (
+                f'the credential in secrets "{secret}" may not create serviceaccounts/token of "{account.name}" in '
+                f'namespace "{account.namespace}" of the target; bind it to a Role that allows just that'
+            )
+        case 404:
+            return (
+                f'serviceaccounts "{account.name}" not found in namespace "{account.namespace}" of the target; '
+                "create it, or correct spec.auth.params[serviceAccount]"
+            )
+        case 429:
+            return "the target asks to come back later (429)"
+        case _:
+            return f"the target answered the request for a token with status code {status}"
+
+
+def _derive(credential: Credential, params: AuthParams) -> IssuingCredential:
+    names = [name for name, _ in params]
+    for name in names:
+        if name not in _PARAMS:
+            raise ParseError(_param_path(name), "is no parameter of this auth type; use " + ", ".join(_PARAMS))
+        if names.count(name) > 1:
+            raise ParseError(_param_path(name), "is there twice; keep one of them")
+    values = dict(params)
+    return IssuingCredential(
+        credential,
+        TokenRequest(
+            service_account=_parse_account(values.get(_ACCOUNT)),
+            expiration_seconds=_parse_expiration_seconds(values.get(_SECONDS)),
+            audiences=_parse_audiences(values.get(_AUDIENCES)),
+        ),
+    )
+
+
+def _parse_account(text: str | None) -> ObjectKey:
+    if text is None:
+        raise ParseError(_param_path(_ACCOUNT), "is missing; name the ServiceAccount of the target as NAMESPACE/NAME")
+    try:
+        return ObjectKey.parse(text.strip())
+    except ParseError:
+        raise ParseError(_param_path(_ACCOUNT), "is not of the form NAMESPACE/NAME") from None
+
+
+def _parse_expiration_seconds(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_EXPIRATION_SECONDS
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
+    if not MIN_EXPIRATION_SECONDS <= value <= MAX_EXPIRATION_SECONDS:
+        raise ParseError(
+            _param_path(_SECONDS),
+            f"is not a number of seconds from {MIN_EXPIRATION_SECONDS} to {MAX_EXPIRATION_SECONDS}",
+        )
+    return value
+
+
+def _parse_audiences(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    audiences = tuple(audience.strip() for audience in text.split(","))
+    if not all(audiences):
+        raise ParseError(_param_path(_AUDIENCES), "has an empty audience; leave the parameter out for the target's own")
+    return audiences
+
+
+def _param_path(name: str) -> str:
+    return f"spec.auth.params[{name[:64]}]"
+
+
+KIND: Final = CredentialKind(
+    name="serviceAccountTokenAuth", secret_types=(BEARER_TOKEN, CLIENT_CERTIFICATE), requires_name=True, derive=_derive
+)

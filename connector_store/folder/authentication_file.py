@@ -1,0 +1,97 @@
+"""A file with an AuthenticationConfiguration -> the issuers of callers' tokens, now and after each change.
+
+In a cluster it is the ConfigMap `connectors-authentication`, mounted: kubelet swaps a link, within a minute or two of a
+change. A content that cannot be read leaves the issuers as they were, as the API server has it, and says why.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final, Never
+
+from watchfiles import awatch
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.callers.authentication_config import Issuer, parse_authentication_configuration
+from connector_store.folder.yaml_documents import line_of, parse_documents
+
+MAX_FILE_BYTES: Final = 1024 * 1024
+"""Bytes; a ConfigMap has no more."""
+POLL_MS: Final = 1000
+"""Milliseconds between two looks without a notice: a link may change its end far away."""
+
+logger = logging.getLogger(__name__)
+
+
+class AuthenticationFile:
+    """`apply` gets the issuers at each change."""
+
+    def __init__(self, path: Path, apply: Callable[[Sequence[Issuer]], None]) -> None:
+        self._path = path
+        self._apply = apply
+        self._applied_content: bytes | None = None
+        self._problem = ""
+
+    def load(self) -> None:
+        """Read and apply it; ParseError names file, line and field. Blocks."""
+        content = self._read()
+        issuers = _parse(self._path, content)
+        self._applied_content = content
+        self._apply(issuers)
+
+    async def run(self) -> Never:
+        """Follow the file until cancelled."""
+        while True:
+            changes = awatch(
+                self._path.parent, watch_filter=None, rust_timeout=POLL_MS, yield_on_timeout=True, recursive=False
+            )
+            try:
+                async with aclosing(changes):
+                    async for _ in changes:
+                        await self._reload()
+            except OSError as error:
+                self._log_problem(f"{self._path.parent}: {error.strerror}")
+            await asyncio.sleep(POLL_MS / 1000)
+
+    async def _reload(self) -> None:
+        try:
+            content = await asyncio.to_thread(self._read)
+            if content == self._applied_content:
+                return
+            issuers = _parse(self._path, content)
+        except ParseError as error:
+            self._log_problem(error.reason)
+            return
+        self._applied_content, self._problem = content, ""
+        self._apply(issuers)
+        logger.info("%s: callers of %d issuers are trusted now", self._path, len(issuers))
+
+    def _log_problem(self, problem: str) -> None:
+        if problem != self._problem:
+            logger.error("%s; the issuers of before stay trusted", problem)
+        self._problem = problem
+
+    def _read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise ParseError("connector_authentication", f"{self._path}: {error.strerror}") from error
+        if len(content) > MAX_FILE_BYTES:
+            raise ParseError("connector_authentication", f"{self._path}: is larger than {MAX_FILE_BYTES} bytes")
+        return content
+
+
+def _parse(path: Path, content: bytes) -> tuple[Issuer, ...]:
+    documents, yaml_problem = parse_documents(content)
+    if yaml_problem is not None:
+        raise ParseError("connector_authentication", f"{path}:{yaml_problem.line}: {yaml_problem.reason}")
+    if len(documents) != 1:
+        raise ParseError("connector_authentication", f"{path}: has {len(documents)} YAML documents; write one")
+    try:
+        return parse_authentication_configuration(documents[0].value)
+    except ParseError as error:
+        line = line_of(documents[0], error.path)
+        raise ParseError("connector_authentication", f"{path}:{line}: {error}") from None

@@ -1,0 +1,140 @@
+"""The keys of one issuer: asked for when they are needed, kept, and renewed beside the callers.
+
+OpenID Connect Discovery 1.0 section 4 leads from the issuer to its key set. A key name that is not known may be new:
+then the set is asked for again, at most once in UNKNOWN_AGAIN seconds, and who brought it waits for that. While the
+issuer is away known keys serve until they are `max_age` seconds old.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.fields import Fields
+from connector_store.domain.callers.authentication_config import Issuer
+from connector_store.oidc.fetch import DocumentFetcher, FetchError
+from connector_store.oidc.key_set import KeySet, VerificationKey, parse_key_set
+
+logger = logging.getLogger(__name__)
+
+MAX_AGE: Final = 6 * 3600.0
+"""Seconds; the setting `jwks-max-age`."""
+REFRESH_INTERVAL: Final = 300.0
+"""Seconds after which keys are asked for again, without anybody who waits: a withdrawn key serves no longer."""
+MIN_FETCH_INTERVAL: Final = 10.0
+"""Seconds between two askings that unknown key names or a failure bring about."""
+
+
+class KeysUnavailableError(Exception):
+    """The issuer's keys are not known, and it cannot be asked; the text names it."""
+
+
+class IssuerKeys:
+    """Keys of `issuer`. `now` is a monotonic clock in seconds."""
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        fetch: DocumentFetcher,
+        *,
+        max_age: float = MAX_AGE,
+        now: Callable[[], float] = time.monotonic,
+        min_fetch_interval: float = MIN_FETCH_INTERVAL,
+    ) -> None:
+        self._issuer = issuer
+        self._fetch = fetch
+        self._max_age = max_age
+        self._now = now
+        self._min_fetch_interval = min_fetch_interval
+        self._key_set: KeySet | None = None
+        self._fetched_at = 0.0
+        self._attempted_at: float | None = None
+        self._last_error = "has not been asked yet"
+        self._refresh_task: asyncio.Task[None] | None = None
+
+    async def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
+        """The keys that may have signed; none if the issuer has no such key. KeysUnavailableError if nobody knows."""
+        key_set = self._current_key_set()
+        if key_set is None:
+            if self._may_fetch():
+                await self._wait_for_refresh()
+            key_set = self._current_key_set()
+            if key_set is None:
+                raise KeysUnavailableError(f"the keys of {self._issuer.url} cannot be had: {self._last_error}")
+        elif self._now() - self._fetched_at >= REFRESH_INTERVAL and self._may_fetch():
+            self._start_refresh()
+        if kid and not key_set.has_key(kid):
+            key_set = await self._fetch_newer(key_set, kid)
+        return key_set.find(kid, algorithm)
+
+    async def close(self) -> None:
+        """End what runs."""
+        if self._refresh_task is not None:
+            self._refresh_task.cancel()
+            await asyncio.gather(self._refresh_task, return_exceptions=True)
+
+    def _current_key_set(self) -> KeySet | None:
+        return self._key_set if self._now() - self._fetched_at < self._max_age else None
+
+    def _may_fetch(self) -> bool:
+        return (
+            self._refresh_task is not None
+            or self._attempted_at is None
+            or self._now() - self._attempted_at >= self._min_fetch_interval
+        )
+
+    def _seconds_until_fetch(self) -> float:
+        return max(0.0, (self._attempted_at or 0.0) + self._min_fetch_interval - self._now())
+
+    async def _fetch_newer(self, key_set: KeySet, kid: str) -> KeySet:
+        """The keys with one asking more, once its time has come: an issuer may sign with a key the moment it has it."""
+        # A loop's clock is not `now`: a sleep may end a millisecond early.
+        while not self._may_fetch():  # noqa: ASYNC110 - the clock is what is waited for
+            await asyncio.sleep(self._seconds_until_fetch())
+        newer_key_set = self._current_key_set()
+        # Somebody else who waited may have brought it.
+        if newer_key_set is None or newer_key_set is key_set or not newer_key_set.has_key(kid):
+            if self._may_fetch():
+                await self._wait_for_refresh()
+            newer_key_set = self._current_key_set()
+        if newer_key_set is None or (newer_key_set is key_set and self._last_error):
+            raise KeysUnavailableError(f"a new key of {self._issuer.url} cannot be had: {self._last_error}")
+        return newer_key_set
+
+    async def _wait_for_refresh(self) -> None:
+        # A caller that goes away takes the keys from nobody else.
+        await asyncio.shield(self._start_refresh())
+
+    def _start_refresh(self) -> asyncio.Task[None]:
+        if self._refresh_task is None:
+            self._attempted_at = self._now()
+            self._refresh_task = asyncio.create_task(self._refresh())
+            self._refresh_task.add_done_callback(self._on_refresh_done)
+        return self._refresh_task
+
+    def _on_refresh_done(self, task: asyncio.Task[None]) -> None:
+        self._refresh_task = None
+
+    async def _refresh(self) -> None:
+        started_at = self._now()
+        try:
+            key_set = await self._fetch_key_set()
+        except (FetchError, ParseError) as error:
+            if self._last_error != str(error):
+                logger.warning("the keys of issuer %s cannot be renewed: %s", self._issuer.url, error)
+            self._last_error = str(error)
+            return
+        if self._last_error and self._key_set is not None:
+            logger.info("the keys of issuer %s are known again", self._issuer.url)
+        self._key_set, self._fetched_at, self._last_error = key_set, started_at, ""
+
+    async def _fetch_key_set(self) -> KeySet:
+        discovery = Fields(await self._fetch(self._issuer.discovery_url), "")
+        if discovery.text("issuer") != self._issuer.url:
+            raise ParseError("issuer", f"{self._issuer.discovery_url} is about another issuer")
+        jwks_uri = discovery.text("jwks_uri")
+        if jwks_uri is None or not jwks_uri.startswith("https://"):
+            raise ParseError("jwks_uri", f"{self._issuer.discovery_url} names no https URL")
+        return parse_key_set(await self._fetch(jwks_uri))

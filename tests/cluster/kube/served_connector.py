@@ -1,0 +1,151 @@
+"""A proxy of a real cluster with the proxy's own identity, a Connector in it, and callers with kubectl."""
+
+import base64
+import http.client
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from connector_store.domain.base.names import ObjectKey
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.process import Process
+from lab.waiting import wait_until
+from tests.cluster.kube.installation import AUDIENCE, connector, proxy_kubeconfig, secret
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
+
+RECHECK: Final = 4.0
+"""Seconds, instead of 30: so long a test waits for a right that is taken away."""
+
+OPTIONS: Final = {
+    "connector_source": "kubernetes",
+    # The targets of these tests are on loopback, which a proxy in a cluster does not dial.
+    "connector_targets_allow": "127.0.0.0/8",
+    "connector_recheck": str(RECHECK),
+    "connector_watch_timeout": "20",
+}
+
+
+def cluster_proxy(
+    home: Path,
+    plane: ControlPlane,
+    *,
+    server: str | None = None,
+    options: Mapping[str, str] = {},
+    environment: Mapping[str, str] = {},
+) -> RunningProxy:
+    """Not started; `server` may be a relay on the way to the API server."""
+    kubeconfig = proxy_kubeconfig(plane, server=server)
+    inherited = {"KUBECONFIG": str(kubeconfig)}
+    return RunningProxy(home, options=OPTIONS | dict(options), environment=inherited | dict(environment))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedConnector:
+    """Connector `k8s` of a namespace, for the control plane itself, as its ServiceAccount `target`."""
+
+    plane: ControlPlane
+    proxy: RunningProxy
+    namespace: str
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.namespace, "k8s")
+
+    def apply(self, *, account: str = "target") -> None:
+        """The Secret with that ServiceAccount's token, and the Connector."""
+        self.rotate(account=account)
+        self.plane.api.apply(connector("k8s", address=self.plane.url), namespace=self.namespace)
+
+    def rotate(self, *, account: str) -> None:
+        token = self.plane.issue_token(self.namespace, account)
+        self.plane.api.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
+
+    def caller_token(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
+        """A token of a ServiceAccount of the namespace."""
+        return self.plane.issue_token(self.namespace, account, audiences=[audience], lifetime=lifetime)
+
+    def kubectl(self, token: str | None = None, *, name: str = "k8s") -> Kubectl:
+        manifest = connector(name, address=self.plane.url)
+        manifest["metadata"]["namespace"] = self.namespace
+        return self.proxy.kubectl(self.plane.kubectl, manifest, token=token or self.caller_token())
+
+    def whoami(self, kubectl: Kubectl) -> str:
+        """As whom the target sees us: the name of a ServiceAccount; stderr if the request failed."""
+        done = kubectl.run("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+        return done.stdout.rpartition(":")[2] if done.returncode == 0 else done.stderr
+
+    def connect(self, token: str, *, key: ObjectKey | None = None) -> "ConnectResponse":
+        return connect(self.proxy, key or self.key, token, self.plane.url.removeprefix("https://"))
+
+    def wait_until_synced(self) -> None:
+        """Returns when the proxy has seen what was applied."""
+        kubectl = self.kubectl()
+        wait_until(lambda: self.whoami(kubectl) == "target", "the first request to go through")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectResponse:
+    """To a CONNECT."""
+
+    status: int
+    phrase: str
+    retry_after: str | None
+
+
+def connect(proxy: RunningProxy, key: ObjectKey, token: str, authority: str) -> ConnectResponse:
+    login = base64.b64encode(f"{key}:{token}".encode()).decode()
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=WAIT_TIMEOUT)
+    try:
+        connection.request("CONNECT", authority, headers={"Proxy-Authorization": f"Basic {login}", "Host": authority})
+        response = connection.getresponse()
+        return ConnectResponse(
+            status=response.status, phrase=response.reason, retry_after=response.getheader("Retry-After")
+        )
+    finally:
+        connection.close()
+
+
+class KubectlWatch:
+    """A `kubectl get --watch` that runs, until it ends by itself or is stopped."""
+
+    def __init__(self, kubectl: Kubectl, *arguments: str, namespace: str, log: Path) -> None:
+        command = kubectl.command("get", *arguments, "--watch-only", "-o", "name", namespace=namespace)
+        self._process = Process(command, log=log, environment=kubectl.environment)
+        self._log = log
+
+    def __enter__(self) -> "KubectlWatch":
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_running
+
+    def has_seen(self, text: str) -> bool:
+        return text in self._log.read_text(errors="replace")
+
+    def wait_for_end(self) -> float:
+        """Seconds until it ended."""
+        started = time.monotonic()
+        wait_until(lambda: not self.is_running, "the watch to end")
+        return time.monotonic() - started
+
+
+def connectorctl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`kubectl connector …` as cluster-admin, found by kubectl itself."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(plane.kubeconfig),
+        "HOME": str(plane.folder),
+    }
+    command = [str(plane.programs / "kubectl"), "connector", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=WAIT_TIMEOUT)

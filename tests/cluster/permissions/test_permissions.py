@@ -1,0 +1,245 @@
+"""Limited Connectors with a cluster-admin's token, a real proxy and a real API server: what is lent, what is not."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.kubectl import Kubectl
+from lab.waiting import wait_until
+from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
+
+CANARY = "c4n4ry-of-the-target"
+DENY = {"deny": [{"clusterRole": "connectors-credentials"}]}
+ALL, LIMITED, READER, NAMED = "all", "limited", "reader", "named"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permissions:
+    """Connectors of one proxy by name, each with kubectl; `namespace` of the target has a Secret with the canary."""
+
+    plane: ControlPlane
+    proxy: RunningProxy
+    namespace: str
+    kubectls: dict[str, Kubectl]
+    objects: dict[str, tuple[dict[str, Any], dict[str, Any]]]
+
+    def run(self, connector: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return self.kubectls[connector].run(*arguments, namespace=self.namespace, stdin=stdin)
+
+
+@pytest.fixture(scope="module")
+def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Permissions]:
+    plane, home = control_plane, tmp_path_factory.mktemp("lending")
+    namespace = plane.create_namespace(f"lent-{home.name}")
+    plane.create_service_account(namespace, TARGET_USER)
+    account = f"--serviceaccount={namespace}:{TARGET_USER}"
+    plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
+    plane.kubectl("create", "secret", "generic", "bait", f"--from-literal=password={CANARY}", namespace=namespace)
+    plane.kubectl("create", "configmap", "plain", "--from-literal=a=b", namespace=namespace)
+    token = plane.issue_token(namespace, TARGET_USER)
+    specs: dict[str, dict[str, Any]] = {
+        ALL: {},
+        LIMITED: {"permissions": DENY},
+        READER: {"permissions": {"allow": [{"clusterRole": "connectors-read-only"}], **DENY}},
+        NAMED: {"impersonate": {"userPrefix": "c:", "groupPrefix": "c:"}},
+    }
+    objects = {name: manifests(plane, token, name=name) for name in specs}
+    proxy = RunningProxy(home)
+    for name, (connector, secret) in objects.items():
+        connector["spec"] |= specs[name]
+        proxy.write(f"{name}.yaml", connector, secret)
+    with proxy:
+        yield Permissions(
+            plane=plane,
+            proxy=proxy,
+            namespace=namespace,
+            kubectls={name: proxy.kubectl(plane.kubectl, each) for name, (each, _) in objects.items()},
+            objects=objects,
+        )
+
+
+def manifest(kind: str, version: str, **fields: Any) -> str:
+    return json.dumps({"kind": kind, "apiVersion": version, "metadata": {"name": "way"}} | fields)
+
+
+RBAC = "rbac.authorization.k8s.io"
+POD = {"containers": [{"name": "c", "image": "i"}]}
+TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": POD}
+SECRET = "/api/v1/namespaces/{namespace}/secrets/bait"
+
+YIELDING: list[tuple[str, tuple[str, ...], str]] = [
+    ("get", ("get", "secret", "bait", "-o", "yaml"), ""),
+    ("list", ("get", "secrets", "-o", "yaml"), ""),
+    ("list everywhere", ("get", "secrets", "-A", "-o", "yaml"), ""),
+    ("list by a field", ("get", "secrets", "--field-selector=metadata.name=bait", "-o", "yaml"), ""),
+    ("watch", ("get", "--raw", "/api/v1/namespaces/{namespace}/secrets?watch=1&timeoutSeconds=1"), ""),
+    ("watch by the path", ("get", "--raw", "/api/v1/watch/namespaces/{namespace}/secrets?timeoutSeconds=1"), ""),
+    ("patch", ("patch", "secret", "bait", "--type=merge", "-p", '{"metadata":{"labels":{"a":"b"}}}', "-o", "yaml"), ""),
+    ("apply", ("apply", "--server-side", "--force-conflicts", "-o", "yaml", "-f", "-"),
+     json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bait"}})),
+    ("delete, waiting", ("delete", "--raw", SECRET + "?dryRun=All&propagationPolicy=Foreground"), ""),
+    ("delete a collection", ("delete", "--raw", "/api/v1/namespaces/{namespace}/secrets?dryRun=All"), ""),
+    ("an escaped letter", ("get", "--raw", SECRET.replace("secrets", "%73ecrets")), ""),
+    ("a token", ("create", "token", "default"), ""),
+]  # fmt: skip
+"""Each gives a credential away at once."""
+
+CERTIFICATES = "/apis/certificates.k8s.io/v1"
+PODS = "/api/v1/namespaces/{namespace}/pods/p"
+OTHERS: list[tuple[str, tuple[str, ...], str]] = [
+    ("an empty segment", ("get", "--raw", SECRET.replace("/v1/", "/v1//")), ""),
+    ("a signing request", ("create", "-f", "-"),
+     manifest("CertificateSigningRequest", "certificates.k8s.io/v1",
+              spec={"request": "", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]})),
+    ("an approval", ("replace", "--raw", f"{CERTIFICATES}/certificatesigningrequests/some/approval", "-f", "-"), "{}"),
+    ("a pod", ("create", "-f", "-"), manifest("Pod", "v1", spec=POD)),
+    ("a deployment", ("create", "-f", "-"),
+     manifest("Deployment", "apps/v1", spec={"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE})),
+    ("a job", ("create", "-f", "-"), manifest("Job", "batch/v1", spec={"template": TEMPLATE})),
+    ("a container in a pod", ("replace", "--raw", PODS + "/ephemeralcontainers", "-f", "-"), "{}"),
+    ("a volume of a node's path", ("create", "-f", "-"),
+     manifest("PersistentVolume", "v1", spec={"hostPath": {"path": "/"}})),
+    ("into a container", ("create", "--raw", PODS + "/exec?command=id", "-f", "-"), "{}"),
+    ("into a container by GET", ("get", "--raw", PODS + "/exec?command=id&stdout=true"), ""),
+    ("to a port of a pod", ("create", "--raw", PODS + "/portforward", "-f", "-"), "{}"),
+    ("into a node", ("get", "--raw", "/api/v1/nodes/n/proxy/pods"), ""),
+    ("into a Service", ("get", "--raw", "/api/v1/namespaces/default/services/https:kubernetes:443/proxy/version"), ""),
+    ("escalate", ("create", "clusterrole", "way", "--verb=*", "--resource=*"), ""),
+    ("bind", ("create", "clusterrolebinding", "way", "--clusterrole=cluster-admin", "--user=me"), ""),
+    ("bind in a namespace", ("create", "rolebinding", "way", "--clusterrole=cluster-admin", "--user=me"), ""),
+    ("bind by apply", ("apply", "--server-side", "-f", "-"),
+     manifest("ClusterRoleBinding", f"{RBAC}/v1", roleRef={"apiGroup": RBAC, "kind": "ClusterRole", "name": "edit"})),
+    ("a webhook that reads along", ("create", "-f", "-"),
+     manifest("ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1", webhooks=[])),
+    ("a policy with a Secret as its parameter", ("create", "-f", "-"),
+     manifest("ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", spec={})),
+    ("a group of the API", ("create", "-f", "-"), manifest("APIService", "apiregistration.k8s.io/v1", spec={})),
+    ("a namespace's labels", ("label", "namespace", "default", "a=b"), ""),
+    ("the API server's profiles", ("get", "--raw", "/debug/pprof/heap"), ""),
+]  # fmt: skip
+"""In steps; with the workings of a node, or of somebody else."""
+
+NOT_LENT = ("does not lend", "only paths in their plain form are lent")
+
+
+@pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING])
+def test_what_yields_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
+    filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
+    free = lending.run(ALL, *filled, stdin=stdin)
+    encoded = "YzRuNHJ5LW9mLXRoZS10YXJnZXQ="
+    # Without limits it works, so that the rest of this test says something.
+    assert encoded in free.stdout or "eyJ" in free.stdout, free.stderr
+    for name in (LIMITED, READER):
+        refused = lending.run(name, *filled, stdin=stdin)
+        assert refused.returncode != 0
+        assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+        assert encoded not in refused.stdout + refused.stderr
+        assert "eyJ" not in refused.stdout
+
+
+@pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in OTHERS])
+def test_what_leads_to_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
+    filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
+    for name in (LIMITED, READER):
+        refused = lending.run(name, *filled, stdin=stdin)
+        assert refused.returncode != 0
+        assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+
+
+@pytest.mark.parametrize("connector", [ALL, LIMITED, READER])
+def test_nobody_acts_as_another(lending: Permissions, connector: str) -> None:
+    refused = lending.run(connector, "get", "secrets", "--as=system:admin", "--as-group=system:masters")
+    assert "impersonation does not work through a Connector" in refused.stderr
+
+
+def test_the_rest_is_lent(lending: Permissions) -> None:
+    assert "plain" in lending.run(LIMITED, "get", "configmaps").stdout
+    assert "plain" in lending.run(READER, "get", "configmaps").stdout
+    refused = lending.run(READER, "delete", "configmap", "plain")
+    assert (
+        f'configmaps "plain" is forbidden: Connector "team-a/reader" does not lend "delete" on resource "configmaps" '
+        f'in API group "" in the namespace "{lending.namespace}"'
+    ) in refused.stderr
+
+
+def test_a_review_of_oneself_warns(lending: Permissions) -> None:
+    result = lending.run(LIMITED, "auth", "can-i", "get", "secrets")
+    assert result.stdout.strip() == "yes"
+    assert "Connector team-a/limited lends less" in result.stderr
+    assert "lends less" not in lending.run(ALL, "auth", "can-i", "get", "secrets").stderr
+    assert "lends less" in lending.run(LIMITED, "auth", "can-i", "--list").stderr
+
+
+def test_both_audit_logs_join(lending: Permissions) -> None:
+    lending.run(READER, "get", "configmaps")
+    lending.run(READER, "delete", "configmap", "plain")
+
+    def of(connector: str, verb: str) -> list[dict[str, Any]]:
+        lines = lending.proxy.audit()
+        return [
+            each
+            for each in lines
+            if each.get("connector") == f"team-a/{connector}"
+            and (each["verb"], each["resource"]) == (verb, "configmaps")
+        ]
+
+    listed = wait_until(lambda: of(READER, "list"), "an audit line")[-1]
+    assert (listed["role"], listed["reason"]) == ("connectors-read-only", "")
+    refused = wait_until(lambda: of(READER, "delete"), "an audit line")[-1]
+    assert (refused["status"], refused["reason"], refused["audit_id"]) == (403, "not_lent", "")
+    theirs = wait_until(lambda: _audited(lending.plane, str(listed["audit_id"])), "the target's audit line")
+    assert (theirs["verb"], theirs["objectRef"]["resource"]) == ("list", "configmaps")
+
+
+def _audited(plane: ControlPlane, audit_id: str) -> dict[str, Any]:
+    for line in plane.audit_log.read_text().splitlines():
+        if audit_id in line:
+            record: dict[str, Any] = json.loads(line)
+            return record
+    return {}
+
+
+def test_the_target_decides_by_who_calls(lending: Permissions) -> None:
+    who = json.loads(lending.run(NAMED, "auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
+    assert who["username"].startswith("c:")
+    assert "system:masters" not in who["groups"]
+    refused = lending.run(NAMED, "get", "configmaps")
+    assert f'User "{who["username"]}" cannot list resource "configmaps"' in refused.stderr
+    binding = ("create", "rolebinding", "of-the-caller", "--clusterrole=cluster-admin", f"--user={who['username']}")
+    lending.plane.kubectl(*binding, namespace=lending.namespace)
+    assert "plain" in wait_until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
+
+
+def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Permissions, tmp_path: Path) -> None:
+    connector, _ = lending.objects[READER]
+    name = "watched"
+    limited = json.loads(json.dumps(connector))
+    limited["metadata"]["name"] = name
+    limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view"}]}
+    lending.proxy.write("watched.yaml", limited)
+    kubectl = lending.proxy.kubectl(lending.plane.kubectl, limited)
+    wait_until(lambda: kubectl.run("get", "configmaps", namespace=lending.namespace).returncode == 0, "the Connector")
+    command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=lending.namespace)
+    with (tmp_path / "out").open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as watch:
+        try:
+            wait_until(lambda: "plain" in (tmp_path / "out").read_text(), "the watch")
+            limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view", "namespaces": ["elsewhere"]}]}
+            lending.proxy.write("watched.yaml", limited)
+            watch.wait(WAIT_TIMEOUT)
+        finally:
+            watch.kill()
+
+    def revoked_records() -> list[dict[str, Any]]:
+        return [each for each in lending.proxy.audit() if each.get("connector") == f"team-a/{name}"
+                and each["event"] == "stream"]  # fmt: skip
+
+    assert (
+        wait_until(revoked_records, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"
+    )

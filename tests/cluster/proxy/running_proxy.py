@@ -1,0 +1,141 @@
+"""The proxy as its users run it, `mitmdump -s addons/connector.py` on a folder, as a child process of a test."""
+
+import base64
+import http.client
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
+from connector_store.folder.caller_tokens import SigningKey
+from lab import manifests
+from lab.kubectl import Kubectl
+from lab.ports import Port
+from lab.process import Process
+
+ROOT = Path(__file__).parents[3]
+WAIT_TIMEOUT = 60.0
+"""Seconds that a test waits for what must happen, on a busy machine."""
+AUDIENCE = "connectors-proxy"
+
+
+class RunningProxy:
+    """Files in `home`: connectors/ (manifests), conf/ (mitmproxy's confdir), proxy.log (what it printed)."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        options: Mapping[str, str] = {},
+        environment: Mapping[str, str] = {},
+        program: str = "mitmdump",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.home = home
+        self.manifests = home / "connectors"
+        self.manifests.mkdir(parents=True)
+        self.confdir = home / "conf"
+        self._ports = Port(), Port()
+        self.port, self.admin_port = (each.number for each in self._ports)
+        self.log = home / "proxy.log"
+        settings = {
+            "confdir": str(self.confdir),
+            "listen_host": "127.0.0.1",
+            "listen_port": str(self.port),
+            "connector_source": str(self.manifests),
+            "connector_admin": f"127.0.0.1:{self.admin_port}",
+        } | dict(options)
+        sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        # The image's program is a module.
+        program_command = (
+            [sys.executable, "-m", program] if program == "addons" else [str(Path(sys.executable).with_name(program))]
+        )
+        command = [*program_command, "-s", str(ROOT / "addons/connector.py"), *sets]
+        inherited = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
+        self.process = Process([*command, *arguments], log=self.log, environment=inherited | dict(environment))
+
+    def __enter__(self) -> Self:
+        self.start()
+        self.process.wait_until(lambda: self.admin("/readyz")[0] == 200, timeout=WAIT_TIMEOUT)
+        return self
+
+    def start(self) -> None:
+        """Returns when it listens, ready or not."""
+        self.process.start()
+        self.process.wait_until(lambda: self.admin("/healthz")[0] == 200, timeout=WAIT_TIMEOUT)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.stop()
+        for port in self._ports:
+            port.release()
+
+    def write(self, file: str, *objects: Mapping[str, Any]) -> None:
+        """One file of manifests, replaced as editors do it."""
+        manifests.write_manifests(self.manifests, *objects, file=file)
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """A GET of the admin address; (0, "") while nobody listens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=WAIT_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
+
+    def command_line(self) -> bytes:
+        """What everybody on the machine can read of it."""
+        return Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit lines so far."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [json.loads(each) for each in lines if each.startswith('{"time"') and '"event":' in each]
+
+    def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
+        return SigningKey.load_or_create(self.confdir).issue(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
+
+    def connect_request(self, key: ObjectKey, authority: str) -> bytes:
+        """A CONNECT with a good token."""
+        login = base64.b64encode(f"{key}:{self.token(key)}".encode()).decode()
+        return (
+            f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n".encode()
+        )
+
+    def resident(self) -> int:
+        """Resident memory of the proxy in kB."""
+        return self.process.resident_kb
+
+    def ca_pem(self) -> bytes:
+        return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()
+
+    def kubectl(
+        self, control_plane_kubectl: Kubectl, manifest: Mapping[str, Any], *, token: str | None = None
+    ) -> Kubectl:
+        """kubectl with the kubeconfig of a workload that uses the Connector of `manifest`."""
+        connector = parse_connector(manifest)
+        assert isinstance(connector, Connector)
+        entry = KubeconfigEntry(
+            key=connector.key,
+            address=connector.address,
+            proxy=f"http://127.0.0.1:{self.port}",
+            ca=self.ca_pem(),
+            token=token or self.token(connector.key),
+        )
+        folder = self.home / "workload"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{connector.key.name}-{len(list(folder.iterdir()))}.kubeconfig"
+        path.write_text(render_kubeconfig([entry]))
+        return Kubectl(control_plane_kubectl.program, path)

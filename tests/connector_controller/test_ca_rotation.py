@@ -1,0 +1,271 @@
+"""The CA's Secret and ConfigMap, step by step, over a fake API server."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from connector_controller.ca_certificates import create_ca, utc
+from connector_controller.ca_rotation import (
+    ANNOUNCED_ANNOTATION,
+    MAX_REQUEUE,
+    ROTATE_ANNOTATION,
+    SWITCHED_ANNOTATION,
+    CaRotation,
+)
+from connector_store.ca_secret import read_signer, to_pem
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
+from connector_store.kube.client import KubeClient
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from lab.certificates import make_ca
+from tests.fakes.api_server import FakeApiServer
+
+NAME, SYSTEM = "connectors-proxy-ca", "connectors-system"
+SETTINGS = Settings(ca_secret=NAME, ca_overlap=600.0)
+
+
+class World:
+    def __init__(self, server: FakeApiServer, client: KubeClient, settings: Settings) -> None:
+        self.server, self.client = server, client
+        self.now = 1_800_000_000.0
+        self.published = 0
+        self.handover = CaRotation(client, settings, now=lambda: self.now, on_published=self.on_published)
+
+    def on_published(self) -> None:
+        self.published += 1
+
+    async def raw(self, resource: Resource) -> dict[str, Any] | None:
+        try:
+            return await self.client.get(resource.path(SYSTEM, NAME))
+        except ApiError:
+            return None
+
+    async def turn(self) -> float | None:
+        """What the watches bring, and one look at it."""
+        self.handover.secret = await self.raw(SECRETS)
+        self.handover.config_map = await self.raw(CONFIG_MAPS)
+        return await self.handover.reconcile("ca")
+
+    async def settle(self) -> float | None:
+        """Until nothing is written any more; seconds to the next step."""
+        for _ in range(12):
+            before = self.writes
+            again = await self.turn()
+            if self.writes == before:
+                return again
+        raise AssertionError("it never comes to rest")
+
+    @property
+    def writes(self) -> int:
+        return sum(method != "GET" for method, _, _ in self.server.requests)
+
+    async def data(self) -> dict[str, bytes]:
+        raw = await self.raw(SECRETS)
+        assert raw is not None
+        return {key: base64.b64decode(value) for key, value in raw["data"].items()}
+
+    async def annotations(self) -> dict[str, str]:
+        raw = await self.raw(SECRETS)
+        assert raw is not None
+        found: dict[str, str] = raw["metadata"].get("annotations") or {}
+        return found
+
+    async def config_map(self) -> bytes:
+        raw = await self.raw(CONFIG_MAPS)
+        assert raw is not None
+        return str(raw["data"]["ca.crt"]).encode()
+
+    async def bring(self, *, labels: dict[str, str] | None = None, **data: bytes) -> None:
+        encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+        metadata = {"name": NAME, "namespace": SYSTEM, "labels": labels or {}}
+        await self.server.put(SECRETS, {"metadata": metadata, "data": encoded})
+
+    async def annotate(self, name: str, value: str = "now") -> None:
+        await self.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {name: value}}})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
+        yield World(server, client, SETTINGS)
+
+
+def count(pem: bytes | None) -> int:
+    assert pem is not None
+    return len(x509.load_pem_x509_certificates(pem))
+
+
+async def test_it_is_made_once_and_published(world) -> None:
+    again = await world.settle()
+    assert world.writes == 2, "the Secret and the ConfigMap"
+    assert again == MAX_REQUEUE, "two years of a clock that was a year behind would be one too many"
+    assert world.handover.pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
+    assert b"PRIVATE" not in await world.config_map()
+    assert world.published == 1
+    assert world.handover.expires == read_signer(await world.data(), SIGNING_CA_KEY).expires_at
+
+
+async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(world) -> None:
+    await world.settle()
+    first = read_signer(await world.data(), SIGNING_CA_KEY).certificate
+    await world.annotate(ROTATE_ANNOTATION)
+    assert await world.settle() == pytest.approx(600, abs=1)
+    assert set(await world.annotations()) == {ANNOUNCED_ANNOTATION}
+    assert count(world.handover.pem) == count(await world.config_map()) == 2
+    assert read_signer(await world.data(), SIGNING_CA_KEY).certificate == first
+
+    world.now += 599
+    await world.settle()
+    assert read_signer(await world.data(), SIGNING_CA_KEY).certificate == first
+    world.now += 2
+    await world.settle()
+    data = await world.data()
+    second = read_signer(data, SIGNING_CA_KEY)
+    assert second.certificate != first
+    second.chain[0].verify_directly_issued_by(first)
+    assert NEXT_CA_KEY not in data
+    assert count(world.handover.pem) == 2, "the former one is still published"
+    assert set(await world.annotations()) == {SWITCHED_ANNOTATION}
+
+    world.now += 601
+    assert (await world.settle() or 0) > 600
+    assert world.handover.pem == await world.config_map() == to_pem(second.certificate)
+    assert await world.annotations() == {}
+
+
+async def test_near_its_end_it_is_rotated_by_itself(world) -> None:
+    await world.settle()
+    world.now += 2.1 * 365 * 86400
+    await world.settle()
+    assert NEXT_CA_KEY in await world.data()
+
+
+async def test_a_users_own_is_published_and_never_changed(world) -> None:
+    own = make_ca()
+    await world.bring(mitmproxy_ca_pem=b"")
+    raw = own.key_pem + own.pem
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: base64.b64encode(raw).decode()}})
+    assert await world.settle() is None
+    assert await world.config_map() == own.pem
+    before = world.writes
+    await world.annotate(ROTATE_ANNOTATION)
+    await world.settle()
+    assert await world.annotations() == {}
+    assert (await world.data())[SIGNING_CA_KEY] == raw
+    assert world.writes == before + 2, "the annotation, set and taken away"
+
+
+async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
+    own, following = make_ca("own"), make_ca("following")
+    encoded = {SIGNING_CA_KEY: own.key_pem + own.pem, NEXT_CA_KEY: following.key_pem + following.pem}
+    body = {key: base64.b64encode(value).decode() for key, value in encoded.items()}
+    await world.server.put(SECRETS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": body})
+    await world.settle()
+    assert count(await world.config_map()) == 2
+    for _ in range(2):
+        world.now += 601
+        await world.settle()
+    data = await world.data()
+    assert read_signer(data, SIGNING_CA_KEY).certificate == following.certificate
+    assert await world.config_map() == following.pem
+
+
+async def test_a_secret_without_a_ca_is_filled_and_its_other_keys_kept(world) -> None:
+    await world.bring(note=b"hello")
+    await world.settle()
+    data = await world.data()
+    assert data["note"] == b"hello"
+    assert read_signer(data, SIGNING_CA_KEY)
+
+
+async def test_an_edited_config_map_is_repaired(world) -> None:
+    await world.settle()
+    await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "evil"}})
+    await world.settle()
+    assert await world.config_map() == world.handover.pem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param("%%%", id="no base64"), pytest.param(base64.b64encode(b"hello").decode(), id="no PEM")],
+)
+async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays(world, caplog, value) -> None:
+    await world.settle()
+    pem = world.handover.pem
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: value}})
+    before = world.writes
+    for _ in range(3):
+        assert await world.turn() is None
+    assert (world.handover.pem, world.writes) == (pem, before)
+    assert len([each for each in caplog.records if each.levelname == "ERROR"]) == 1
+    assert "data[mitmproxy-ca.pem]" in caplog.text
+
+
+async def test_a_stale_view_writes_nothing(world) -> None:
+    await world.settle()
+    await world.annotate(ROTATE_ANNOTATION)
+    world.handover.secret = await world.raw(SECRETS)
+    await world.annotate("other")
+    with pytest.raises(ApiError) as caught:
+        await world.handover.reconcile("ca")
+    assert caught.value.status == 409
+    assert NEXT_CA_KEY not in await world.data()
+
+
+async def test_times_that_are_no_times_start_the_overlap_anew(world) -> None:
+    await world.settle()
+    await world.annotate(ROTATE_ANNOTATION)
+    await world.settle()
+    await world.annotate(ANNOUNCED_ANNOTATION, "yesterday")
+    await world.settle()
+    assert (await world.annotations())[ANNOUNCED_ANNOTATION] == "2027-01-15T08:00:00Z"
+
+
+async def test_without_a_ca_secret_the_config_map_is_what_is_published(world) -> None:
+    bare = World(world.server, world.client, Settings())
+    await bare.turn()
+    assert bare.handover.published_pem is None
+    pem = to_pem(create_ca(utc(bare.now)).certificate)
+    await bare.server.put(
+        CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": {"ca.crt": pem.decode()}}
+    )
+    await bare.turn()
+    assert bare.handover.published_pem == pem
+    assert bare.writes == 0
+
+
+async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_taken_anew(world) -> None:
+    """Their change comes by the watch while the ConfigMap is written, before the Secret is."""
+    await world.settle()
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
+    world.handover.secret = await world.raw(SECRETS)
+    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "edited"}})
+    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    theirs = make_ca("an administrator's own").pem
+    union = (await world.data())["ca.crt"] + theirs
+
+    async def meanwhile() -> None:
+        encoded = base64.b64encode(union).decode()
+        await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {"ca.crt": encoded}})
+        world.handover.secret = await world.raw(SECRETS)
+
+    ensure = world.handover._ensure_config_map
+
+    async def ensure_while_it_is_changed(*arguments: Any) -> None:
+        await meanwhile()
+        await ensure(*arguments)
+
+    world.handover._ensure_config_map = ensure_while_it_is_changed
+    with pytest.raises(ApiError) as conflict:
+        await world.handover.reconcile("ca")
+    assert conflict.value.status == 409
+    assert (await world.data())["ca.crt"] == union
+    world.handover._ensure_config_map = ensure
+    await world.settle()
+    assert theirs in (await world.data())["ca.crt"]
+    assert NEXT_CA_KEY in await world.data()

@@ -1,0 +1,223 @@
+"""What the driver knows of a cluster, and that it knows no secret."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import jwt
+import pytest
+
+from connector_csi.cluster_cache import ClusterCache
+from connector_csi.metrics import CsiMetrics
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Granted, Refused
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
+from connector_store.domain.objects.models import Connector
+from connector_store.kube.client import KubeClient
+from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
+from tests.fakes.api_server import FakeApiServer, refusal, user
+from tests.fakes.waiting import PATIENCE, until
+
+KEY = ObjectKey("team-a", "k8s")
+SYSTEM = "connectors-system"
+
+
+def connector(cls: str = "k8s") -> dict:
+    return {
+        "metadata": {"name": "k8s", "namespace": "team-a"},
+        "spec": {"connectorClassName": cls, "address": "https://target:6443", "auth": {"secretRef": {"name": "s"}}},
+    }
+
+
+def config_map(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": SYSTEM}, "data": data}
+
+
+@asynccontextmanager
+async def running(
+    server: FakeApiServer, metrics: CsiMetrics | None = None, *, token: str | None = None
+) -> AsyncIterator[ClusterCache]:
+    """With `token` as the driver's own."""
+
+    async def authorization() -> str | None:
+        return f"Bearer {token}" if token else None
+
+    async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
+        cluster = ClusterCache(client, {}, metrics or CsiMetrics(), read_jitter=0.05)
+        task = asyncio.ensure_future(cluster.run())
+        try:
+            await asyncio.wait([task, asyncio.ensure_future(cluster.synced.wait())], return_when="FIRST_COMPLETED")
+            if task.done():
+                await task
+            await asyncio.wait_for(cluster.load([KEY]), PATIENCE)
+            yield cluster
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer().serving() as server:
+        await server.put(CONNECTORS, connector())
+        await server.put(CONFIG_MAPS, config_map("connectors-proxy-ca", **{"ca.crt": "PEM"}))
+        yield server
+
+
+async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
+    metrics = CsiMetrics()
+    async with running(server, metrics) as cluster:
+        found = cluster.connector(KEY)
+        assert isinstance(found, Connector)
+        assert found.address.host == "target"
+        assert cluster.connector(ObjectKey("team-a", "absent")) is None
+        assert cluster.ca == b"PEM"
+        assert b"connector_store_synced 1.0" in metrics.render()
+
+
+@pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
+async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **{"watch-timeout": "1", "stale-after": "32"}))
+    metrics = CsiMetrics()
+    async with running(server, metrics) as cluster:
+        assert cluster.stale_reason is None
+        assert b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.render()
+        cluster.settings = replace(cluster.settings, stale_after=3.0)
+        server.faults.append(lambda request: refusal(403, "Forbidden", "no") if "services" in request.path else None)
+        server.drop_streams()
+        await until(lambda: "kind Service" in (cluster.stale_reason or ""))
+        server.faults.clear()
+        cluster.settings = replace(cluster.settings, stale_after=32.0)
+        await until(lambda: cluster.stale_reason is None)
+
+
+def alias(uid: str, **spec: str) -> dict:
+    owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": KEY.name, "uid": uid}
+    metadata = {"name": "c-k8s", "namespace": KEY.namespace, "labels": {MANAGED_BY: MANAGER}}
+    return {
+        "metadata": metadata | {"ownerReferences": [owner]},
+        "spec": {"type": "ExternalName", "externalName": Settings().proxy_host} | spec,
+    }
+
+
+async def test_it_knows_which_connectors_services_lead_to_the_proxy(server: FakeApiServer) -> None:
+    async with running(server) as cluster:
+        assert not cluster.is_alias_verified(KEY)
+        found = cluster.connector(KEY)
+        assert found is not None
+        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
+        await server.put(SERVICES, alias(found.uid))
+        await until(lambda: cluster.is_alias_verified(KEY))
+        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
+        await until(lambda: not cluster.is_alias_verified(KEY))
+        assert not cluster.is_alias_verified(ObjectKey("team-a", "absent"))
+
+
+async def test_without_a_service_of_the_proxy_it_looks_at_none(server: FakeApiServer) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **{"proxy-service": ""}))
+    async with running(server) as cluster:
+        assert not cluster.is_alias_verified(KEY)
+    assert not [path for _, path, _ in server.requests if path.endswith("/services")]
+
+
+async def test_of_the_clusters_connectors_it_knows_those_that_it_was_asked_for(server: FakeApiServer) -> None:
+    other = ObjectKey("team-b", "other")
+    raw = connector() | {"metadata": {"name": other.name, "namespace": other.namespace}}
+    await server.put(CONNECTORS, raw)
+    async with running(server) as cluster:
+        assert cluster.connector(other) is None
+        await cluster.load([other])
+        assert cluster.connector(other) is not None
+
+
+async def test_a_status_that_is_written_is_not_read(server: FakeApiServer) -> None:
+    await server.put(CONNECTORS, connector() | {"metadata": {**connector()["metadata"], "generation": 1}})
+    async with running(server) as cluster:
+        assert await asked_for(server) == 1
+        said = {"metadata": {**connector()["metadata"], "generation": 1}, "status": {"conditions": []}}
+        await server.put(CONNECTORS, connector() | said)
+        await server.put(CONNECTORS, connector("other") | {"metadata": {**connector()["metadata"], "generation": 2}})
+        await until(lambda: getattr(cluster.connector(KEY), "class_name", "") == "other")
+        assert await asked_for(server) == 2
+
+
+async def asked_for(server: FakeApiServer) -> int:
+    """How often the Connector itself was read."""
+    path = CONNECTORS.path(KEY.namespace)
+    return sum(each == path and "watch" not in query for _, each, query in server.requests)
+
+
+async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(server: FakeApiServer) -> None:
+    async with running(server) as cluster:
+        await server.put(CONFIG_MAPS, config_map("connectors-proxy-ca", **{"ca.crt": "NEW"}))
+        await until(lambda: cluster.ca == b"NEW")
+        await server.delete(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
+        await server.put(CONNECTORS, connector("other"))
+        await until(lambda: getattr(cluster.connector(KEY), "class_name", "") == "other")
+        assert cluster.ca == b"NEW"
+
+
+async def test_a_connector_of_another_kind_of_class_is_not_ours(server: FakeApiServer) -> None:
+    spec = {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}
+    await server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, "spec": spec})
+    await server.put(CONNECTORS, connector("git"))
+    async with running(server) as cluster:
+        assert cluster.connector(KEY) is None
+
+
+async def test_it_asks_for_nothing_secret(server: FakeApiServer) -> None:
+    async with running(server):
+        pass
+    assert not [path for _, path, _ in server.requests if "secrets" in path]
+
+
+async def test_settings_come_from_the_config_map(server: FakeApiServer) -> None:
+    data = {"audience": "other", "ca-configmap": "our-ca"}
+    await server.put(CONFIG_MAPS, config_map("connectors-config", **data))
+    await server.put(CONFIG_MAPS, config_map("our-ca", **{"ca.crt": "OURS"}))
+    async with running(server) as cluster:
+        assert cluster.settings.audience == "other"
+        assert cluster.ca == b"OURS"
+
+
+async def test_settings_that_are_wrong_are_told_and_waited_for(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(CONFIG_MAPS, config_map("connectors-config", access="nonsense"))
+    async with KubeClient(server.configuration) as client:
+        cluster = ClusterCache(client, {}, CsiMetrics())
+        task = asyncio.ensure_future(cluster.run())
+        await until(lambda: "connectors-config key access" in caplog.text)
+        assert not cluster.synced.is_set()
+        await server.put(CONFIG_MAPS, config_map("connectors-config", access="get:connectors"))
+        await until(cluster.synced.is_set)
+        assert str(cluster.settings.access) == "get:connectors"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_environment_that_is_wrong_ends_it(server: FakeApiServer) -> None:
+    async with KubeClient(server.configuration) as client:
+        with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
+            await ClusterCache(client, {"CONNECTORS_ACCESS": "nonsense"}, CsiMetrics()).run()
+
+
+async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
+    token = jwt.encode({"aud": "connectors-proxy"}, "k" * 32)
+    server.users[token] = user("u")
+    async with running(server) as cluster:
+        assert isinstance(await cluster.access.check(token, KEY), Refused)
+        server.allowed.add(("u", "team-a/k8s"))
+        assert isinstance(await cluster.access.check(token, KEY), Granted)
+
+
+async def test_of_all_pods_of_a_node_that_come_at_once_none_waits(server: FakeApiServer) -> None:
+    own, *tokens = (jwt.encode({"aud": "connectors-proxy", "iss": "us", "n": n}, "k" * 32) for n in range(251))
+    server.users |= dict.fromkeys(tokens, user("u"))
+    server.allowed.add(("u", "team-a/k8s"))
+    async with running(server, token=own) as cluster:
+        answers = await asyncio.gather(*(cluster.access.check(each, KEY) for each in tokens))
+        assert all(isinstance(each, Granted) for each in answers)

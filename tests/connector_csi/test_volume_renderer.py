@@ -1,0 +1,325 @@
+"""From a request to files: access first, then the Connector, and one answer for what a pod may not know."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+from grpc import StatusCode
+
+from connector_csi.failure import Failure
+from connector_csi.volume_renderer import VolumeContent, VolumeRenderer, VolumeSpec
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.pod_token import TOKENS_KEY
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector
+
+POD = {
+    "csi.storage.k8s.io/pod.name": "web",
+    "csi.storage.k8s.io/pod.namespace": "team-a",
+    "csi.storage.k8s.io/pod.uid": "uid",
+    "csi.storage.k8s.io/serviceAccount.name": "default",
+    "csi.storage.k8s.io/ephemeral": "true",
+}
+CONTEXT = POD | {"connector.name": "k8s", "configuration.names": "kubeconfig"}
+SECRETS = {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": "s3cret"}})}
+KEY = ObjectKey("team-a", "k8s")
+GRANTED = Granted(identity=Identity(user="u"))
+MAY_NOT = Refused(check="use", reason="no")
+
+
+@dataclass
+class FakeAccess:
+    answers: dict[ObjectKey, AccessResult] = field(default_factory=dict)
+    asked: list[ObjectKey] = field(default_factory=list)
+    revocation_count: int = 0
+
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
+        raise AssertionError("the driver asks")
+
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+        assert token == "s3cret"
+        self.asked.append(key)
+        return self.answers.get(key, GRANTED)
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+        raise AssertionError("the driver has no streams")
+
+
+def connector(key: ObjectKey = KEY, host: str = "target") -> Connector:
+    return Connector(key=key, class_name="k8s", address=Address(host=host, port=6443))
+
+
+@dataclass
+class FakeCluster:
+    settings: Settings = field(default_factory=Settings)
+    access: FakeAccess = field(default_factory=FakeAccess)
+    ca: bytes | None = b"PEM"
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    stale_reason: str | None = None
+    connectors: dict[ObjectKey, Connector | InvalidConnector] = field(default_factory=lambda: {KEY: connector()})
+
+    foreign_services: set[ObjectKey] = field(default_factory=set)
+    """Connectors whose Service is another's."""
+    loaded_keys: list[ObjectKey] = field(default_factory=list)
+    load_blocks: bool = False
+
+    async def load(self, keys: Iterable[ObjectKey]) -> None:
+        self.loaded_keys += keys
+        if self.load_blocks:
+            await asyncio.Event().wait()
+
+    def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
+        return self.connectors.get(key)
+
+    def is_alias_verified(self, key: ObjectKey) -> bool:
+        return key not in self.foreign_services and "." not in key.name
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    made = FakeCluster()
+    made.synced.set()
+    return made
+
+
+async def render(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> VolumeContent | Failure:
+    contents = VolumeRenderer(cluster)
+    wish = contents.parse(context, SECRETS)
+    assert isinstance(wish, VolumeSpec)
+    return await contents.render(wish)
+
+
+async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
+    content = await render(cluster)
+    assert isinstance(content, VolumeContent)
+    kubeconfig = yaml.safe_load(content.files["kubeconfig"])["clusters"][0]["cluster"]
+    assert kubeconfig["proxy-url"] == "http://team-a%2Fk8s:s3cret@c-k8s.team-a.svc.cluster.local:80"
+    assert kubeconfig["server"] == "https://target:6443"
+    assert "s3cret" not in repr(content)
+
+
+async def test_a_connector_that_cannot_be_read_is_waited_for_and_not_taken_for_absent(cluster: FakeCluster) -> None:
+    cluster.load_blocks = True
+    contents = VolumeRenderer(cluster, sync_timeout=0.01)
+    wish = contents.parse(CONTEXT, SECRETS)
+    assert isinstance(wish, VolumeSpec)
+    failure = await contents.render(wish)
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.is_final) == (StatusCode.UNAVAILABLE, False)
+    assert cluster.loaded_keys == [KEY]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
+    cluster.access.answers[KEY] = MAY_NOT
+    cluster.connectors = {KEY: connector()} if exists else {}
+    failure = await render(cluster)
+    assert cluster.loaded_keys == []
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.PERMISSION_DENIED
+    assert 'connectors.connectors.alauda.io "k8s" in namespace "team-a" does not exist, or' in failure.message
+
+
+async def test_a_connector_that_does_not_exist_gives_the_same_answer(cluster: FakeCluster) -> None:
+    cluster.connectors = {}
+    absent = await render(cluster)
+    cluster.access.answers[KEY] = MAY_NOT
+    assert await render(cluster) == absent
+
+
+async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) -> None:
+    for name in ("a", "b"):
+        cluster.access.answers[ObjectKey("n", name)] = MAY_NOT
+    failure = await render(cluster, POD | {"connectors": "k8s,n/a,n/b"})
+    assert isinstance(failure, Failure)
+    assert '"a"' in failure.message
+    assert '"b"' in failure.message
+    assert '"k8s"' not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        pytest.param(Refused(check="token", reason="expired"), StatusCode.UNAUTHENTICATED, "expired", id="token"),
+        pytest.param(Unavailable(reason="down"), StatusCode.UNAVAILABLE, "down", id="API server"),
+    ],
+)
+async def test_a_review_that_fails_is_told(
+    cluster: FakeCluster, answer: AccessResult, code: StatusCode, text: str
+) -> None:
+    cluster.access.answers[KEY] = answer
+    failure = await render(cluster, POD | {"connectors": "k8s,other"})
+    assert isinstance(failure, Failure)
+    assert failure.code is code
+    assert text in failure.message
+    assert cluster.access.asked == [KEY]
+
+
+async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
+    cluster.ca = None
+    failure = await render(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.UNAVAILABLE
+    assert 'configmaps "connectors-proxy-ca" in namespace "connectors-system"' in failure.message
+
+
+async def test_before_the_first_list_it_is_too_early() -> None:
+    failure = await VolumeRenderer(FakeCluster(), sync_timeout=0.01).wait_synced()
+    assert failure is not None
+    assert failure.code is StatusCode.UNAVAILABLE
+
+
+async def test_what_is_too_old_to_rely_on_is_told(cluster: FakeCluster) -> None:
+    cluster.stale_reason = "Services are old"
+    failure = await VolumeRenderer(cluster).wait_synced()
+    assert failure is not None
+    assert (failure.code, failure.message) == (StatusCode.UNAVAILABLE, "Services are old")
+
+
+async def test_a_driver_that_has_just_started_is_waited_for() -> None:
+    cluster = FakeCluster()
+    waiting = asyncio.ensure_future(VolumeRenderer(cluster).wait_synced())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    cluster.synced.set()
+    assert await waiting is None
+
+
+async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) -> None:
+    cluster.connectors[KEY] = InvalidConnector(
+        key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad"
+    )
+    failure = await render(cluster)
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.message) == (
+        StatusCode.FAILED_PRECONDITION,
+        "connectors.connectors.alauda.io team-a/k8s cannot be used: spec.address: bad",
+    )
+
+
+async def test_a_namespace_that_is_not_served_is_told_to_those_who_may_use_its_connector(cluster: FakeCluster) -> None:
+    cluster.settings = Settings(namespaces=("team-b",))
+    failure = await render(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.FAILED_PRECONDITION
+    assert 'namespace "team-a" is not served; add it to namespaces' in failure.message
+    cluster.access.answers[KEY] = MAY_NOT
+    refused = await render(cluster)
+    assert isinstance(refused, Failure)
+    assert "is not served" not in refused.message
+
+
+async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: FakeCluster) -> None:
+    key = ObjectKey("team-a", "a.b")
+    cluster.connectors[key] = connector(key)
+    content = await render(cluster, POD | {"connector.name": "a.b"})
+    assert isinstance(content, VolumeContent)
+    assert content.files["connector.status.proxyAddress"] == (
+        b"http://connectors-proxy.connectors-system.svc.cluster.local"
+    )
+    assert content.unverified_aliases == ()
+
+
+async def test_of_many_that_are_refused_a_few_are_told(cluster: FakeCluster) -> None:
+    names = [f"n/c{number}" for number in range(32)]
+    for name in names:
+        cluster.access.answers[ObjectKey.parse(name)] = MAY_NOT
+    failure = await render(cluster, POD | {"connectors": ",".join(names)})
+    assert isinstance(failure, Failure)
+    assert failure.message.endswith("; and 29 more")
+    assert len(cluster.access.asked) == 32
+
+
+async def test_what_does_nothing_is_said(cluster: FakeCluster) -> None:
+    wish = VolumeRenderer(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
+    assert isinstance(wish, VolumeSpec)
+    assert wish.ignored == ("configuration.params: no configuration has parameters",)
+    typed = VolumeRenderer(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
+    assert isinstance(typed, VolumeSpec)
+    assert typed.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
+    of_old_kubelets = VolumeRenderer(cluster).parse(CONTEXT | SECRETS, {})
+    assert isinstance(of_old_kubelets, VolumeSpec)
+    assert of_old_kubelets.ignored == ()
+
+
+async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) -> None:
+    cluster.foreign_services.add(KEY)
+    content = await render(cluster)
+    assert isinstance(content, VolumeContent)
+    assert content.unverified_aliases == (KEY,)
+    for name, file in content.files.items():
+        assert b"c-k8s" not in file, name
+    assert b"@connectors-proxy.connectors-system.svc.cluster.local:80" in content.files["kubeconfig"]
+
+
+async def test_where_no_connector_can_be_used_a_host_that_is_another_s_is_taken_out(cluster: FakeCluster) -> None:
+    other = ObjectKey("team-a", "other")
+    cluster.connectors[other] = connector(other)
+    contents = VolumeRenderer(cluster)
+    wish = contents.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
+    assert isinstance(wish, VolumeSpec)
+    before = await contents.render(wish)
+    assert isinstance(before, VolumeContent)
+    assert b"c-other" in before.files["kubeconfig"]
+    cluster.access.answers = dict.fromkeys((KEY, other), MAY_NOT)
+    assert isinstance(await contents.render(wish, before.endpoints), Failure)
+    cluster.foreign_services.add(other)
+    after = await contents.render(wish, before.endpoints)
+    assert isinstance(after, VolumeContent)
+    assert b"c-k8s" in after.files["kubeconfig"]
+    assert b"c-other" not in after.files["kubeconfig"]
+    assert set(after.problems) == {KEY, other}
+    cluster.settings = Settings(proxy_service=None)
+    unnamed = await contents.render(wish, before.endpoints)
+    assert isinstance(unnamed, Failure)
+    assert unnamed.code is StatusCode.PERMISSION_DENIED
+
+
+async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there(cluster: FakeCluster) -> None:
+    cluster.settings = Settings(proxy_service=None)
+    failure = await render(cluster)
+    assert isinstance(failure, Failure)
+    assert failure.code is StatusCode.FAILED_PRECONDITION
+    assert "proxy-service" in failure.message
+
+
+async def test_inputs_change_with_token_ca_address_and_service_only(cluster: FakeCluster) -> None:
+    contents = VolumeRenderer(cluster)
+
+    def inputs(token: str = "s3cret") -> object:
+        wish = contents.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
+        assert isinstance(wish, VolumeSpec)
+        found = contents.compute_inputs(wish)
+        assert token not in repr(found)
+        return found
+
+    before = inputs()
+    cluster.connectors[KEY] = Connector(
+        key=KEY, class_name="k8s", address=Address(host="target", port=6443), generation=9
+    )
+    assert inputs() == before
+    assert inputs("n3w-token") != before
+    cluster.connectors[KEY] = connector(host="moved")
+    assert inputs() != before
+    cluster.connectors[KEY] = connector()
+    cluster.foreign_services.add(KEY)
+    assert inputs() != before
+    cluster.foreign_services.clear()
+    cluster.ca = b"other"
+    assert inputs() != before
+
+
+def test_mistakes_in_attributes_and_a_missing_token_are_told(cluster: FakeCluster) -> None:
+    contents = VolumeRenderer(cluster)
+    wrong = contents.parse(POD, SECRETS)
+    assert isinstance(wrong, Failure)
+    assert wrong.code is StatusCode.INVALID_ARGUMENT
+    assert wrong.message.startswith("volumeAttributes: connector.name: is missing")
+    without = contents.parse(CONTEXT, {})
+    assert isinstance(without, Failure)
+    assert without.code is StatusCode.FAILED_PRECONDITION
+    assert "spec.tokenRequests" in without.message

@@ -1,0 +1,175 @@
+import contextlib
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import MAX_TOKEN_BYTES, BearerToken
+from connector_store.domain.credential.credentials import AuthParams
+from connector_store.domain.credential.token_request import (
+    KIND,
+    IssuingCredential,
+    TokenRequest,
+    describe_failure,
+    parse_token_response,
+)
+
+NOW = 1_800_000_000.0
+ACCOUNT = ("serviceAccount", "ci/deployer")
+ORDER = TokenRequest(service_account=ObjectKey("ci", "deployer"))
+HELD = BearerToken("canary-held")
+RIGHT = IssuingCredential(HELD, ORDER)
+
+
+def token(**claims: float) -> str:
+    return jwt.encode(dict(claims), "x" * 32, algorithm="HS256")
+
+
+@pytest.mark.parametrize(
+    ("params", "order"),
+    [
+        pytest.param((ACCOUNT,), ORDER, id="the least"),
+        pytest.param((("serviceAccount", " ci/deployer\n"),), ORDER, id="white space around it"),
+        pytest.param(
+            (ACCOUNT, ("expirationSeconds", "600"), ("audiences", "a, https://b")),
+            TokenRequest(service_account=ORDER.service_account, expiration_seconds=600, audiences=("a", "https://b")),
+            id="everything",
+        ),
+        pytest.param(
+            (ACCOUNT, ("expirationSeconds", "4294967296")),
+            TokenRequest(service_account=ORDER.service_account, expiration_seconds=4294967296),
+            id="as long as an API server takes",
+        ),
+    ],
+)
+def test_orders(params: AuthParams, order: TokenRequest) -> None:
+    right = KIND.derive(HELD, params)
+    assert isinstance(right, IssuingCredential)
+    assert (right.credential, right.request) == (HELD, order)
+    assert right == IssuingCredential(HELD, order)
+    assert right != IssuingCredential(BearerToken("other"), order)
+    assert right.authorization is None, "it is never sent itself"
+    assert "canary" not in repr(right)
+
+
+def test_it_ends_when_what_it_mints_by_ends() -> None:
+    assert IssuingCredential(BearerToken(token(exp=NOW)), ORDER).expires_at == NOW
+
+
+def test_a_minted_token_ends_for_people_when_what_it_was_minted_by_ends() -> None:
+    right = IssuingCredential(BearerToken(token(exp=NOW)), ORDER)
+    minted = parse_token_response(granted(token(iat=5, exp=605)), right, now=NOW).token
+    assert minted.expires_at == NOW
+    assert minted.authorization == b"Bearer " + token(iat=5, exp=605).encode()
+
+
+def test_the_request() -> None:
+    assert ORDER.path == "/api/v1/namespaces/ci/serviceaccounts/deployer/token"
+    assert ORDER.body["spec"] == {"audiences": [], "expirationSeconds": 3600}
+    assert (ORDER.body["apiVersion"], ORDER.body["kind"]) == ("authentication.k8s.io/v1", "TokenRequest")
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        pytest.param((), "spec.auth.params[serviceAccount]: is missing", id="none"),
+        pytest.param((ACCOUNT, ACCOUNT), "spec.auth.params[serviceAccount]: is there twice", id="doubled"),
+        pytest.param((("serviceaccount", "a/b"),), "[serviceaccount]: is no parameter", id="misspelt"),
+        pytest.param((("", "a/b"),), "is no parameter", id="without a name"),
+        pytest.param((("serviceAccount", "deployer"),), "[serviceAccount]: is not of the form", id="no namespace"),
+        pytest.param((("serviceAccount", ""),), "not of the form NAMESPACE/NAME", id="empty"),
+        pytest.param((("serviceAccount", "a/b/../c"),), "not of the form NAMESPACE/NAME", id="a path"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "599")), "from 600 to", id="too short"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "4294967297")), "from 600 to 4294967296", id="too long"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "1h")), "from 600 to", id="a unit"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "-600")), "from 600 to", id="negative"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "9" * 400)), "from 600 to", id="without end"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "")), "from 600 to", id="empty seconds"),
+        pytest.param((ACCOUNT, ("expirationSeconds", "٦٠٠")), "from 600 to", id="digits of another script"),
+        pytest.param((ACCOUNT, ("audiences", "a,,b")), "an empty audience", id="an empty audience"),
+    ],
+)
+def test_what_is_wrong_with_params_is_named_with_what_to_write(params: AuthParams, says: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        KIND.derive(HELD, params)
+    assert says in str(caught.value)
+
+
+def granted(text: object, stamp: object = "2027-01-15T09:00:00Z") -> object:
+    return {"kind": "TokenRequest", "status": {"token": text, "expirationTimestamp": stamp}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "life"),
+    [
+        pytest.param(
+            granted(token(iat=5, exp=605)),
+            599,
+            id="by its own two times, which are cut off to seconds, whatever our clock says",
+        ),
+        pytest.param(granted("opaque"), 3600, id="by the timestamp"),
+        pytest.param(granted(token(iat=5)), 3600, id="by the timestamp, where it says only when it begins"),
+        pytest.param(granted(token(iat=600, exp=611)), 10, id="as short as is of use"),
+        pytest.param(granted(token(exp=NOW + 700), None), 700, id="by its end alone"),
+        pytest.param(granted("opaque", "soon"), 3600, id="as asked, where nothing says"),
+    ],
+)
+def test_how_long_a_token_lives(answer: object, life: float) -> None:
+    found = parse_token_response(answer, RIGHT, now=NOW)
+    assert found.lifetime == life
+    assert "opaque" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        pytest.param({}, "without a token", id="nothing"),
+        pytest.param([], "without a token", id="a list"),
+        pytest.param({"status": []}, "without a token", id="another status"),
+        pytest.param(granted(None), "without a token", id="null"),
+        pytest.param(granted(""), "without a token", id="empty"),
+        pytest.param(granted(5), "without a token", id="a number"),
+        pytest.param(granted("canary x"), "cannot be sent", id="a space in it"),
+        pytest.param(granted("canary\u00e9"), "cannot be sent", id="not ASCII"),
+        pytest.param(granted("c" * (MAX_TOKEN_BYTES + 1)), "cannot be sent", id="too long"),
+        pytest.param(granted(token(iat=600, exp=600)), "expired already", id="a life of nothing"),
+        pytest.param(granted(token(iat=600, exp=601)), "expired already", id="a life that may be nothing"),
+        pytest.param(granted("canary", "2020-01-01T00:00:00Z"), "expired already", id="one that has expired"),
+        pytest.param(granted(token(iat=600, exp=610)), "for 9 s only", id="one for seconds"),
+    ],
+)
+def test_an_answer_without_a_token_that_is_good_says_so_and_does_not_quote_it(answer: object, says: str) -> None:
+    with pytest.raises(ParseError, match=says) as caught:
+        parse_token_response(answer, RIGHT, now=NOW)
+    assert "canary" not in str(caught.value)
+
+
+FIELDS = st.sampled_from(["status", "token", "expirationTimestamp"])
+SCALARS = st.none() | st.booleans() | st.floats() | st.text()
+
+
+@given(
+    st.recursive(
+        SCALARS, lambda each: st.lists(each, max_size=3) | st.dictionaries(FIELDS, each, max_size=9), max_leaves=20
+    )
+)
+def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> None:
+    with contextlib.suppress(ParseError):
+        assert parse_token_response(answer, RIGHT, now=NOW).lifetime > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, 'does not accept the credential in secrets "s"'),
+        (403, 'may not create serviceaccounts/token of "deployer" in namespace "ci" of the target'),
+        (404, 'serviceaccounts "deployer" not found in namespace "ci"'),
+        (429, "come back later"),
+        (500, "status code 500"),
+    ],
+)
+def test_a_refusal_says_what_to_mend(status: int, says: str) -> None:
+    assert says in describe_failure(status, ORDER, "s")

@@ -1,0 +1,321 @@
+"""The watch protocol: whatever happens on the way, what was applied is the server's state."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector_store.domain.objects.watch_cursor import (
+    EXPIRED,
+    INITIAL_EVENTS_END,
+    MAX_EVENT,
+    Deleted,
+    Listed,
+    Put,
+    RawObject,
+    WatchCursor,
+    WatchError,
+)
+
+
+def obj(name: str, version: int | str, value: int = 0) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}, "value": value}
+
+
+def line(kind: str, raw: object) -> bytes:
+    return json.dumps({"type": kind, "object": raw}).encode() + b"\n"
+
+
+def bookmark(version: int, *, ends_initial: bool = False) -> bytes:
+    annotations = {"annotations": {INITIAL_EVENTS_END: "true"}} if ends_initial else {}
+    return line("BOOKMARK", {"metadata": {"resourceVersion": str(version), **annotations}})
+
+
+def name(raw: RawObject) -> str:
+    return str(raw["metadata"]["name"])
+
+
+def watching(version: str = "1") -> WatchCursor[str]:
+    cursor = WatchCursor(name)
+    cursor.finish_list(version)
+    return cursor
+
+
+@pytest.mark.parametrize(
+    ("data", "events", "version"),
+    [
+        pytest.param(line("ADDED", obj("a", 7)), [Put("a")], "7", id="an added object is put"),
+        pytest.param(line("MODIFIED", obj("a", 8)), [Put("a")], "8", id="a modified object is put"),
+        pytest.param(line("DELETED", obj("a", 9)), [Deleted("a")], "9", id="a deleted object is deleted"),
+        pytest.param(bookmark(10), [], "10", id="a bookmark only moves the position"),
+        pytest.param(bookmark(10, ends_initial=True), [], "10", id="an end of initial events later replaces nothing"),
+        pytest.param(line("NEWS", obj("a", 11)), [], "11", id="an unknown type only moves the position"),
+        pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Put("a")], "7", id="blank lines are passed over"),
+        pytest.param(line("ADDED", obj("a", 7))[:-1], [], "1", id="an unfinished line is not read"),
+        pytest.param(
+            line("ERROR", {"code": 500, "message": "no"}),
+            [WatchError(500, "no")],
+            None,
+            id="an error gives the position up",
+        ),
+        pytest.param(
+            line("ERROR", {"code": 429, "message": "busy"}), [WatchError(429, "busy")], "1", id="a busy server does not"
+        ),
+        pytest.param(
+            line("ERROR", {"code": EXPIRED, "message": "old"}), [WatchError(EXPIRED, "old")], None, id="410 gives it up"
+        ),
+        pytest.param(line("ERROR", {}), [WatchError(0, "no message")], None, id="an error may say nothing"),
+    ],
+)
+def test_reads_a_line(data: bytes, events: list[object], version: str | None) -> None:
+    cursor = watching()
+    assert list(cursor.feed(data)) == events
+    assert cursor.resource_version == version
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"<html>\n", id="no JSON"),
+        pytest.param(b"\xff\n", id="no text"),
+        pytest.param(b"[]\n", id="no object"),
+        pytest.param(b'{"type": 1, "object": {}}\n', id="a type that is no text"),
+        pytest.param(b'{"type": "ADDED", "object": []}\n', id="an object that is a list"),
+        pytest.param(line("ADDED", {}), id="an object without metadata"),
+        pytest.param(line("ADDED", {"metadata": {}}), id="an object without a version"),
+        pytest.param(line("ADDED", {"metadata": {"resourceVersion": ""}}), id="an object with an empty version"),
+        pytest.param(b"x" * (MAX_EVENT + 1), id="a line without an end"),
+    ],
+)
+def test_refuses_what_is_no_watch_stream(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        list(watching().feed(data))
+
+
+def test_the_annotation_is_kubernetes_own() -> None:
+    assert INITIAL_EVENTS_END == "k8s.io/initial-events-end"
+
+
+def test_a_line_of_the_limit_is_waited_for() -> None:
+    assert list(watching().feed(b"x" * MAX_EVENT)) == []
+
+
+def test_each_line_is_read_once_however_the_stream_is_cut() -> None:
+    data = line("ADDED", obj("a", 7)) + line("MODIFIED", obj("a", 8)) + line("DELETED", obj("a", 9))
+    for size in (1, 7, len(data)):
+        cursor = watching()
+        events = [each for at in range(0, len(data), size) for each in cursor.feed(data[at : at + size])]
+        assert events == [Put("a"), Put("a"), Deleted("a")]
+
+
+def test_a_position_that_was_given_up_is_begun_anew() -> None:
+    cursor = watching()
+    assert list(cursor.feed(b'{"type": "ADD')) == []
+    cursor.restart()
+    assert list(cursor.feed(line("ADDED", obj("a", 2)) + bookmark(3, ends_initial=True))) == [Listed(("a",))]
+    assert list(cursor.feed(line("ADDED", obj("b", 4)))) == [Put("b")]
+    cursor.restart()
+    assert list(cursor.feed(bookmark(5, ends_initial=True))) == [Listed(())]
+
+
+def test_a_whole_state_is_progress_and_holds_nothing_of_the_last() -> None:
+    cursor = WatchCursor(name)
+    cursor.add_page([obj("a", 1)])
+    before = cursor.progress_count
+    assert cursor.finish_list("4") == Listed(("a",))
+    assert cursor.progress_count > before
+    assert cursor.finish_list("5") == Listed(())
+
+
+def test_objects_that_parse_gives_none_for_are_passed_over() -> None:
+    cursor: WatchCursor[str] = WatchCursor(lambda raw: None)
+    cursor.add_page([obj("a", 1)])
+    assert cursor.finish_list("4") == Listed(())
+    assert list(cursor.feed(line("ADDED", obj("b", 5)))) == []
+    assert cursor.resource_version == "5"
+
+
+def test_a_list_without_a_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="resourceVersion"):
+        WatchCursor(name).finish_list("")
+
+
+def test_initial_events_are_one_state_and_no_place_to_resume() -> None:
+    cursor = WatchCursor(name)
+    early = line("ADDED", obj("a", 9)) + line("ADDED", obj("b", 3)) + line("MODIFIED", obj("b", 10)) + bookmark(10)
+    assert list(cursor.feed(early + line("DELETED", obj("a", 11)))) == []
+    assert cursor.resource_version is None
+    assert list(cursor.feed(bookmark(12, ends_initial=True))) == [Listed(("b",))]
+    assert cursor.resource_version == "12"
+
+
+def test_what_a_broken_start_collected_is_forgotten() -> None:
+    cursor = WatchCursor(name)
+    assert list(cursor.feed(line("ADDED", obj("gone", 9)) + b'{"type"')) == []
+    cursor.start_request()
+    assert list(cursor.feed(line("ADDED", obj("a", 10)) + bookmark(12, ends_initial=True))) == [Listed(("a",))]
+
+
+def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew() -> None:
+    cursor = watching()
+    for _ in range(4):
+        cursor.count_broken_stream()
+    assert list(cursor.feed(bookmark(2))) == []
+    for _ in range(4):
+        cursor.count_broken_stream()
+    assert cursor.resource_version == "2"
+    cursor.count_broken_stream()
+    assert cursor.resource_version is None
+    cursor.finish_list("3")
+    for _ in range(4):
+        cursor.count_broken_stream()
+    assert cursor.resource_version == "3"
+
+
+def test_the_start_of_a_state_counts_anew() -> None:
+    cursor = WatchCursor(name)
+    for _ in range(4):
+        cursor.count_broken_stream()
+    assert list(cursor.feed(line("ADDED", obj("a", 1)))) == []
+    cursor.count_broken_stream()
+    assert list(cursor.feed(bookmark(2, ends_initial=True))) == [Listed(("a",))]
+
+
+def test_streams_that_bring_only_error_events_are_fruitless() -> None:
+    cursor = watching()
+    for _ in range(5):
+        list(cursor.feed(line("ERROR", {"code": 429, "message": "busy"})))
+        cursor.count_broken_stream()
+    assert cursor.resource_version is None
+
+
+@pytest.mark.parametrize(
+    ("data", "moves"),
+    [
+        pytest.param(line("ADDED", obj("a", 7)), True, id="a change"),
+        pytest.param(bookmark(7), True, id="a bookmark"),
+        pytest.param(line("ERROR", {"code": 429}), False, id="an error event"),
+        pytest.param(b"\n", False, id="a blank line"),
+    ],
+)
+def test_progress_is_what_brings_the_position_on(data: bytes, moves: bool) -> None:
+    cursor = watching()
+    before = cursor.progress_count
+    list(cursor.feed(data))
+    assert (cursor.progress_count > before) is moves
+
+
+class Server:
+    """Its history, as an API server keeps it: changes by version, the oldest of them known."""
+
+    def __init__(self) -> None:
+        self.version = 10
+        self.oldest = 10
+        self.state: dict[str, int] = {}
+        self.log: list[tuple[int, bytes]] = []
+
+    def change(self, which: str, value: int | None) -> None:
+        self.version += 1
+        if value is None:
+            if which in self.state:
+                old = self.state.pop(which)
+                self.log.append((self.version, line("DELETED", obj(which, self.version, old))))
+            return
+        kind = "MODIFIED" if which in self.state else "ADDED"
+        self.state[which] = value
+        self.log.append((self.version, line(kind, obj(which, self.version, value))))
+
+    def initial(self) -> bytes:
+        lines = [line("ADDED", obj(each, 1, value)) for each, value in sorted(self.state.items())]
+        return b"".join(lines) + bookmark(self.version, ends_initial=True)
+
+    def since(self, version: int) -> bytes:
+        return b"".join(text for at, text in self.log if at > version)
+
+
+Pair = tuple[str, int]
+
+
+class Client:
+    """The loop around a cursor, without its time and its network."""
+
+    def __init__(self) -> None:
+        self.cursor: WatchCursor[Pair] = WatchCursor(lambda raw: (name(raw), int(raw["value"])))
+        self.store: dict[str, int] = {}
+
+    def connect(self, server: Server, draw: st.DrawFn | None) -> None:
+        """One list, or one stream; `draw` breaks it somewhere, None lets it arrive whole."""
+        self.cursor.start_request()
+        version = self.cursor.resource_version
+        if version is None:
+            if draw is not None and draw(st.booleans()):
+                self.list(server, draw)
+                return
+            data = server.initial()
+        elif int(version) < server.oldest:
+            if draw is not None and draw(st.booleans()):
+                self.cursor.restart()
+                return
+            data = line("ERROR", {"kind": "Status", "code": EXPIRED, "message": "too old"})
+        else:
+            data = server.since(int(version)) + bookmark(server.version)
+        self.receive(data, draw)
+
+    def list(self, server: Server, draw: st.DrawFn) -> None:
+        items = [obj(each, 1, value) for each, value in sorted(server.state.items())]
+        middle = draw(st.integers(0, len(items)))
+        self.cursor.add_page(items[:middle])
+        if draw(st.booleans()):
+            self.cursor.add_page(items[middle:])
+            self.apply(self.cursor.finish_list(str(server.version)))
+
+    def receive(self, data: bytes, draw: st.DrawFn | None) -> None:
+        whole = draw is None or draw(st.booleans())
+        if draw is not None and not whole:
+            data = data[: draw(st.integers(0, len(data)))]
+        cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=6))) if draw is not None else []
+        for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            for event in self.cursor.feed(data[start:end]):
+                self.apply(event)
+        if not whole:
+            self.cursor.count_broken_stream()
+
+    def apply(self, event: Put[Pair] | Deleted[Pair] | Listed[Pair] | WatchError) -> None:
+        match event:
+            case Put((which, value)):
+                self.store[which] = value
+            case Deleted((which, _)):
+                self.store.pop(which, None)
+            case Listed(pairs):
+                self.store = dict(pairs)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Server, Client]:
+    server, client = Server(), Client()
+    for step in draw(st.lists(st.sampled_from(["change", "delete", "compact", "connect"]), max_size=25)):
+        match step:
+            case "change":
+                server.change(draw(NAMES), draw(st.integers(0, 9)))
+            case "delete":
+                server.change(draw(NAMES), None)
+            case "compact":
+                server.oldest = server.version
+            case _:
+                client.connect(server, draw)
+    return server, client
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(histories())
+def test_for_every_split_and_interleaving_the_store_ends_equal_to_the_server(history: tuple[Server, Client]) -> None:
+    server, client = history
+    # At most an answer that the position expired, then the whole state.
+    client.connect(server, None)
+    client.connect(server, None)
+    assert client.store == server.state

@@ -1,0 +1,284 @@
+"""Callers of other issuers beside those that were known before."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.authentication_config import Issuer, PrefixedClaim
+from connector_store.oidc.fetch import HttpsFetcher
+from connector_store.oidc.issuer_access import IssuerAccess
+from connector_store.oidc.issuer_keys import IssuerKeys
+from connector_store.trust import TrustStore
+from lab.oidc_issuer import SigningKey, TestIssuer
+from tests.fakes.waiting import until
+
+KEY, OTHER = ObjectKey("team-a", "k8s"), ObjectKey("team-a", "other")
+INSIDE = Granted(identity=Identity(user="inside"))
+MAY_NOT = Refused(check="use", reason="may not")
+
+
+class Inner:
+    """Those that were known before."""
+
+    revocation_count = 0
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
+        self.asked.append("cached")
+        return None
+
+    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+        self.asked.append("check")
+        return INSIDE
+
+    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+        self.asked.append("recheck")
+        return INSIDE
+
+
+class Rights:
+    def __init__(self) -> None:
+        self.answer: Literal[True] | Refused | Unavailable = True
+        self.asked: list[tuple[str, ObjectKey]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
+        self.asked.append((identity.user, key))
+        await self.gate.wait()
+        return self.answer
+
+
+class World:
+    def __init__(self, server: TestIssuer, *, in_flight: int = 500) -> None:
+        self.server = server
+        self.inner, self.rights = Inner(), Rights()
+        self.now = time.time()
+        self.set_back = 0.0
+        fetch = HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30)
+        self.made: list[str] = []
+
+        def make_keys(issuer: Issuer) -> IssuerKeys:
+            self.made.append(issuer.url)
+            return IssuerKeys(issuer, fetch, min_fetch_interval=0.0)
+
+        self.access = IssuerAccess(
+            self.inner,
+            self.rights,
+            make_keys,
+            recheck=30,
+            max_in_flight=in_flight,
+            now=lambda: self.now + self.set_back,
+            clock=lambda: self.now,
+        )
+        self.access.configure([issuer_of(server)])
+
+    async def check(self, token: str, key: ObjectKey = KEY) -> AccessResult:
+        return await self.access.check(token, key)
+
+
+def issuer_of(server: TestIssuer, prefix: str = "ci:") -> Issuer:
+    return Issuer(
+        url=server.url,
+        discovery_url=server.url + "/.well-known/openid-configuration",
+        audiences=("connectors",),
+        username=PrefixedClaim(claim="sub", prefix=prefix),
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TestIssuer]:
+    with TestIssuer() as found:
+        yield found
+
+
+async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(sub="me")
+    assert world.access.check_cached(token, KEY) is None
+    answer = await world.check(token)
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == "ci:me"
+    assert world.access.check_cached(token, KEY) == answer
+    assert await world.check(token) == answer
+    assert world.rights.asked == [("ci:me", KEY)]
+    assert world.inner.asked == []
+
+
+async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(sub="me")
+    await world.check(token)
+    assert world.access.check_cached(token, OTHER) is None
+    world.rights.answer = MAY_NOT
+    assert await world.check(token, OTHER) == MAY_NOT
+    assert world.access.check_cached(token, OTHER) == MAY_NOT
+    assert isinstance(world.access.check_cached(token, KEY), Granted)
+
+
+@pytest.mark.parametrize(
+    "set_back", [pytest.param(0.0, id="a clock that goes on"), pytest.param(-3600.0, id="a clock that is set back")]
+)
+async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for_seconds(
+    server: TestIssuer, set_back: float
+) -> None:
+    world, token = World(server), server.issue_token(sub="me")
+    await world.check(token)
+    world.set_back, world.now = set_back, world.now + 30
+    assert world.access.check_cached(token, KEY) is None
+    world.rights.answer = MAY_NOT
+    assert await world.check(token) == MAY_NOT
+    world.now += 3
+    world.rights.answer = True
+    assert isinstance(await world.check(token), Granted)
+
+
+async def test_what_could_not_be_asked_is_not_remembered(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
+    world.rights.answer = Unavailable(reason="away")
+    assert isinstance(await world.check(token), Unavailable)
+    world.rights.answer = True
+    assert isinstance(await world.check(token), Granted)
+
+
+async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(ttl=10)
+    assert isinstance(await world.check(token), Granted)
+    world.now += 10
+    assert world.access.check_cached(token, KEY) is None
+    assert await world.check(token) == Refused(check="token", reason="the token has expired")
+
+
+async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(aud="x")
+    answer = await world.check(token)
+    assert isinstance(answer, Refused)
+    assert world.access.check_cached(token, KEY) == answer
+    assert world.rights.asked == []
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("opaque", id="no JWT"),
+        pytest.param(SigningKey("k").sign({"iss": "https://other.example"}), id="of an issuer that is not configured"),
+    ],
+)
+async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str) -> None:
+    world = World(server)
+    assert world.access.check_cached(token, KEY) is None
+    assert await world.check(token) is INSIDE
+    assert await world.access.recheck(token, Identity(user="u"), KEY) is INSIDE
+    assert world.inner.asked == ["cached", "check", "recheck"]
+
+
+async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_there_before(server: TestIssuer) -> None:
+    world = World(server)
+    before = world.access.revocation_count
+    world.access.configure([])
+    assert world.access.revocation_count == before + 1
+    world.inner.revocation_count += 1
+    assert world.access.revocation_count == before + 2
+
+
+async def test_without_issuers_nothing_is_looked_at(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
+    world.access.configure([])
+    assert world.access.check_cached(token, KEY) is None
+    assert await world.check(token) is INSIDE
+
+
+async def test_an_issuer_that_is_no_longer_trusted_is_forgotten_at_once(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
+    assert isinstance(await world.check(token), Granted)
+    world.access.configure([])
+    assert await world.check(token) is INSIDE
+
+
+async def test_keys_of_an_issuer_that_stays_as_it_is_stay(server: TestIssuer) -> None:
+    world = World(server)
+    world.access.configure([issuer_of(server)])
+    assert world.made == [server.url]
+    world.access.configure([issuer_of(server, "other:")])
+    assert world.made == [server.url] * 2
+
+
+async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: TestIssuer) -> None:
+    world, token, asked = World(server), server.issue_token(), len(server.requested_paths)
+    server.unblocked.clear()
+    check = asyncio.ensure_future(world.check(token))
+    await until(lambda: len(server.requested_paths) > asked)
+    world.access.configure([issuer_of(server, "other:")])
+    server.unblocked.set()
+    assert isinstance(await check, Unavailable)
+    answer = await world.check(token)
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == "other:somebody"
+
+
+async def test_a_trust_that_ends_while_its_check_waits_refuses(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
+    check = asyncio.ensure_future(world.check(token))
+    world.access.configure([])
+    assert isinstance(await check, Granted | Refused)
+
+
+async def test_a_live_stream_goes_on_past_its_token_and_ends_with_the_right(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(ttl=10)
+    granted = await world.check(token)
+    assert isinstance(granted, Granted)
+    world.now += 60
+    assert isinstance(await world.access.recheck(token, granted.identity, KEY), Granted)
+    world.rights.answer = MAY_NOT
+    assert await world.access.recheck(token, granted.identity, KEY) == MAY_NOT
+
+
+async def test_a_live_stream_ends_when_its_token_stands_for_somebody_else(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
+    answer = await world.access.recheck(token, Identity(user="another"), KEY)
+    assert isinstance(answer, Refused)
+
+
+async def test_a_live_stream_ends_when_its_key_is_withdrawn(server: TestIssuer) -> None:
+    with TestIssuer() as own:
+        world, token = World(own), own.issue_token()
+        granted = await world.check(token)
+        assert isinstance(granted, Granted)
+        own.rotate("k2", keep_old_keys=False)
+        await world.check(own.issue_token())
+        answer = await world.access.recheck(token, granted.identity, KEY)
+        assert isinstance(answer, Refused)
+
+
+async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(server: TestIssuer) -> None:
+    world, token = World(server, in_flight=1), server.issue_token()
+    await world.check(token, OTHER)
+    world.rights.gate.clear()
+    waiting = [asyncio.ensure_future(world.check(token)) for _ in range(3)]
+    await asyncio.sleep(0)
+    one_more = await world.check(token, ObjectKey("team-b", "k8s"))
+    assert one_more == Unavailable(reason="1 checks are under way already")
+    world.rights.gate.set()
+    answers = await asyncio.gather(*waiting)
+    assert all(isinstance(each, Granted) for each in answers)
+    assert world.rights.asked.count(("ci:somebody", KEY)) == 1
+
+
+async def test_a_right_that_was_asked_for_before_the_issuers_changed_is_nobodys(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token(sub="me")
+    world.rights.gate.clear()
+    before = asyncio.ensure_future(world.check(token))
+    await until(lambda: world.rights.asked)
+    world.access.configure([issuer_of(server, "other:")])
+    world.rights.answer = MAY_NOT
+    after = asyncio.ensure_future(world.check(token))
+    await until(lambda: len(world.rights.asked) == 2)
+    world.rights.gate.set()
+    assert isinstance(await before, Unavailable)
+    assert await after == MAY_NOT
+    assert world.rights.asked == [("ci:me", KEY), ("other:me", KEY)]

@@ -1,0 +1,302 @@
+"""Tokens of targets: minted once, renewed before they end, and what a target can do instead of granting one."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import jwt
+import pytest
+
+from connector_store import token_manager as subject
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.credential.token_request import IssuingCredential, TokenRequest
+from connector_store.domain.decision.address_policy import AddressPolicy
+from connector_store.domain.objects.models import Address
+from connector_store.target_client import TargetClient, make_resolver
+from connector_store.token_manager import MIN_AGE_TO_INVALIDATE, TokenEndpoint, TokenFailure, TokenManager
+from connector_store.trust import TrustStore
+from lab.targets import CA, TargetServer, run_target, status_response
+from tests.fakes.waiting import until
+
+HELD = "canary-held"
+KEY = ObjectKey("team-a", "k8s")
+RIGHT = IssuingCredential(
+    BearerToken(HELD), TokenRequest(service_account=ObjectKey("ci", "deployer"), expiration_seconds=600)
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Grants:
+    """Answers of a target that mints `canary-N`, each for `life` seconds."""
+
+    def __init__(self, life: float = 600) -> None:
+        self.life = life
+        self.count = 0
+
+    def __call__(self, head: bytes) -> bytes:
+        self.count += 1
+        token = jwt.encode({"iat": 0, "exp": self.life, "n": self.count}, "x" * 32, algorithm="HS256")
+        return created({"status": {"token": token, "expirationTimestamp": "2100-01-01T00:00:00Z"}})
+
+
+def created(answer: object, code: int = 201) -> bytes:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return b"HTTP/1.1 %d Because\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body)
+
+
+@pytest.fixture
+def server() -> Iterator[TargetServer]:
+    with run_target() as made:
+        made.respond = Grants()
+        yield made
+
+
+class World:
+    def __init__(self, server: TargetServer) -> None:
+        self.server = server
+        self.clock = Clock()
+        self.told: list[str] = []
+        client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+        self.minter = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.told.append)
+
+    def source(
+        self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem
+    ) -> TokenEndpoint:
+        address = Address(host="127.0.0.1", port=self.server.port)
+        return TokenEndpoint(key, address, ca, right, "target-secret")
+
+    async def token(self) -> BearerToken:
+        found = await self.minter.get_token(self.source())
+        assert isinstance(found, BearerToken)
+        return found
+
+    async def failure(self) -> TokenFailure:
+        found = await self.minter.get_token(self.source())
+        assert isinstance(found, TokenFailure)
+        return found
+
+
+@pytest.fixture
+def world(server: TargetServer) -> World:
+    return World(server)
+
+
+async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: World) -> None:
+    assert world.minter.cached_token(world.source()) is None
+    first = await world.token()
+    assert await world.token() is first
+    assert world.minter.cached_token(world.source()) is first
+    (head,) = world.server.request_heads
+    assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {HELD}\r\n".encode() in head
+    assert b"Content-Type: application/json\r\n" in head
+    assert world.told == ["ok"]
+
+
+async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
+    found = await asyncio.gather(*(world.minter.get_token(world.source()) for _ in range(50)))
+    assert len({id(each) for each in found}) == 1
+    assert len(world.server.request_heads) == 1
+
+
+async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
+    impatient = asyncio.ensure_future(world.minter.get_token(world.source()))
+    patient = asyncio.ensure_future(world.minter.get_token(world.source()))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert isinstance(await patient, BearerToken)
+
+
+async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_it(world: World) -> None:
+    first = await world.token()
+    world.clock.now += 600 * 0.69
+    assert world.minter.cached_token(world.source()) is first
+    assert len(world.server.request_heads) == 1
+    world.clock.now = 1000 + 600 * 0.8
+    assert world.minter.cached_token(world.source()) is first, "nobody waits for the new one"
+    await until(lambda: world.minter.cached_token(world.source()) != first)
+    assert len(world.server.request_heads) == 2
+
+
+async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_is_said_why(world: World) -> None:
+    first = await world.token()
+    world.server.respond = lambda head: status_response(403)
+    world.clock.now = 1000 + 500
+    assert world.minter.cached_token(world.source()) is first
+    await until(lambda: world.told == ["ok", "refused"])
+    assert world.minter.cached_token(world.source()) is first
+    world.clock.now = 1000 + 600
+    failed = await world.failure()
+    assert failed.refused
+    assert 'the credential in secrets "target-secret" may not create serviceaccounts/token' in failed.message
+    assert world.minter.cached_token(world.source()) is None
+    assert world.minter.current_failure(world.source()) is failed
+    world.clock.now += 60
+    assert world.minter.current_failure(world.source()) is None, "then it is asked again"
+
+
+async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
+    world.server.respond = lambda head: status_response(500)
+    pauses = []
+    for number in range(1, 9):
+        await world.failure()
+        assert len(world.server.request_heads) == number
+        assert await world.failure()
+        assert len(world.server.request_heads) == number, "not asked again at once"
+        held = world.minter._entries.get(KEY)
+        assert held is not None
+        pauses.append(held.backoff)
+        world.clock.now = held.retry_at
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    world.server.respond = Grants()
+    await world.token()
+
+
+async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
+    for value, least in ((b"7", 7), (b"99999", 60), (b"soon", 0), (b"9" * 400, 0)):
+        world.minter.forget(KEY)
+        world.server.respond = lambda head, value=value: (  # type: ignore[misc]  # mypy infers no lambda with a default
+            b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
+        )
+        await world.failure()
+        held = world.minter._entries.get(KEY)
+        assert held is not None
+        assert least <= held.retry_at - world.clock.now <= max(least, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        pytest.param(lambda head: created({"status": {}}), "without a token", id="201 without a token"),
+        pytest.param(
+            lambda head: created({"status": {"token": "canary-x", "expirationTimestamp": "2020-01-01T00:00:00Z"}}),
+            "has expired already",
+            id="one already expired",
+        ),
+        pytest.param(lambda head: created(b"<html>canary-x</html>"), "something else than JSON", id="HTML"),
+        pytest.param(lambda head: created(b"x" * 2_000_000), "more than 65536 bytes", id="2 MB"),
+        pytest.param(lambda head: created(b""), "something else than JSON", id="nothing in it"),
+        pytest.param(lambda head: b"", "broke off its answer", id="nothing"),
+        pytest.param(lambda head: created({"status": {"token": "canary-x"}}, 200), "status code 200", id="200"),
+        pytest.param(lambda head: status_response(302), "status code 302", id="a redirect"),
+        pytest.param(lambda head: status_response(401), "does not accept the credential", id="401"),
+        pytest.param(lambda head: status_response(403), "may not create serviceaccounts/token", id="403"),
+        pytest.param(lambda head: status_response(404), 'serviceaccounts "deployer" not found', id="404"),
+    ],
+)
+async def test_what_is_no_grant_says_why_and_shows_no_token(
+    world: World, answer: Callable[[bytes], bytes], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reply(head: bytes) -> bytes:
+        said = answer(head)
+        if not said:
+            raise OSError("closed")
+        return said
+
+    world.server.respond = reply
+    failed = await world.failure()
+    assert says in failed.message
+    assert "canary" not in failed.message + caplog.text + repr(failed)
+    assert says in caplog.text
+
+
+async def test_shorter_than_asked_is_what_counts(world: World) -> None:
+    world.server.respond = Grants(life=60)
+    first = await world.token()
+    world.clock.now += 60
+    assert world.minter.cached_token(world.source()) is None
+    assert await world.token() != first
+
+
+async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(world: World) -> None:
+    first = await world.token()
+    other = IssuingCredential(BearerToken("another"), RIGHT.request)
+    assert world.minter.cached_token(world.source(other)) is None
+    assert await world.minter.get_token(world.source(other)) != first
+    assert world.minter.cached_token(world.source()) is None
+    await world.token()
+    assert world.minter.cached_token(world.source(ca=CA.pem + b"\n")) is None
+    await world.token()
+    world.minter.discard_unless(world.source())
+    assert world.minter.cached_token(world.source()) is not None, "what is the same stays"
+    world.minter.discard_unless(world.source(ca=None))
+    assert world.minter.cached_token(world.source()) is None
+    await world.token()
+    world.minter.forget(KEY)
+    assert world.minter.cached_token(world.source()) is None
+
+
+async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over(world: World) -> None:
+    first = await world.token()
+    world.minter.invalidate(KEY, first)
+    assert world.minter.cached_token(world.source()) is first, "a target that refuses all is not asked for each request"
+    world.clock.now += MIN_AGE_TO_INVALIDATE
+    world.minter.invalidate(KEY, BearerToken("of before"))
+    world.minter.invalidate(ObjectKey("team-a", "other"), first)
+    assert world.minter.cached_token(world.source()) is first
+    world.minter.invalidate(KEY, first)
+    second = await world.token()
+    assert second != first
+    world.minter.invalidate(KEY, first)
+    assert world.minter.cached_token(world.source()) is second
+    assert len(world.server.request_heads) == 2
+
+
+async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
+    flight = asyncio.ensure_future(world.minter.get_token(world.source()))
+    await until(lambda: world.server.request_heads)
+    world.minter.forget(KEY)
+    await flight
+    assert world.minter.cached_token(world.source()) is None
+
+
+async def test_what_is_held_is_bounded(server: TargetServer) -> None:
+    client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+    minter = TokenManager(client, timeout=30, max_tokens=2)
+    world = World(server)
+    for name in ("a", "b", "c"):
+        await minter.get_token(world.source(key=ObjectKey("n", name)))
+    assert len(minter) == 2
+    assert minter.cached_token(world.source(key=ObjectKey("n", "a"))) is None
+
+
+async def test_an_error_of_ours_is_a_failure_and_names_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(HELD)
+
+    monkeypatch.setattr(subject, "parse_token_response", broken)
+    failed = await world.failure()
+    assert failed.message == "the request for a token failed"
+    assert HELD not in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None:
+    sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(1000)]
+    began = time.monotonic()
+    found = await asyncio.gather(*(world.minter.get_token(each) for each in sources))
+    assert all(isinstance(each, BearerToken) for each in found), time.monotonic() - began
+    assert len(world.server.request_heads) == 1000
+    assert all(world.minter.cached_token(each) is token for each, token in zip(sources, found, strict=True))
+
+
+async def test_a_target_that_is_away_is_named(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    source = world.source()._replace(address=Address(host="127.0.0.1", port=port))
+    failed = await world.minter.get_token(source)
+    assert isinstance(failed, TokenFailure)
+    assert not failed.refused
+    assert "check that an API server listens there" in failed.message

@@ -1,0 +1,78 @@
+"""What is seen of Connectors."""
+
+from pathlib import Path
+
+import pytest
+
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.config.settings import Settings
+from connector_store.domain.status.status import Condition, ConditionStatus
+from connector_store.store import Store
+from connectorctl.example import MANIFESTS
+from connectorctl.folder_source import load_store
+from connectorctl.inventory import Inventory, Row, build_rows
+
+KEY = ObjectKey("default", "k8s-connector")
+OTHERS = """
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: ConnectorClass
+metadata: {name: git}
+spec: {auth: {types: [{name: basic, secretType: kubernetes.io/basic-auth}]}}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: repository, namespace: a}
+spec: {connectorClassName: git, address: "https://git.example"}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: broken, namespace: b}
+spec: {connectorClassName: k8s, address: "ftp://x"}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
+metadata: {name: alone, namespace: b}
+spec: {connectorClassName: k8s, address: "https://x", auth: {name: bearerTokenAuth, secretRef: {name: absent}}}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "all.yaml").write_text(MANIFESTS + OTHERS)
+    return load_store(tmp_path, Settings())
+
+
+def test_each_connector_has_a_row_in_order_of_name(store: Store) -> None:
+    found = build_rows(Inventory(store=store), None)
+    assert [(str(each.connector), each.address, each.usable, each.ready, each.reason) for each in found] == [
+        ("a/repository", "https://git.example:443", False, None, "NotOurs"),
+        ("b/alone", "https://x:443", False, None, "SecretNotFound"),
+        ("b/broken", None, False, None, "AddressInvalid"),
+        ("default/k8s-connector", "https://k8s.example:6443", True, None, ""),
+    ]
+    assert '"absent" not found' in found[1].message
+
+
+def test_a_namespace_limits_it(store: Store) -> None:
+    assert [each.connector.name for each in build_rows(Inventory(store=store), "b")] == ["alone", "broken"]
+    assert build_rows(Inventory(store=store), "nope") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [("True", "", ""), ("False", "ConnectionFailed", "it is down"), ("Unknown", "NotProbed", "it is down")],
+)
+def test_the_controllers_opinion_stands_beside_the_proxys(
+    store: Store, status: ConditionStatus, reason: str, message: str
+) -> None:
+    condition = Condition(type="Ready", status=status, reason=reason, message=message)
+    [row] = build_rows(Inventory(store=store, ready_conditions={KEY: condition}), "default")
+    address = "https://k8s.example:6443"
+    assert row == Row(connector=KEY, address=address, usable=True, ready=status, reason=reason, message=message)
+
+
+def test_why_the_proxy_cannot_use_it_comes_first(store: Store) -> None:
+    condition = Condition(type="Ready", status="False", reason="Other", message="other")
+    row = build_rows(Inventory(store=store, ready_conditions={ObjectKey("b", "alone"): condition}), "b")[0]
+    assert (row.usable, row.ready, row.reason) == (False, "False", "SecretNotFound")
