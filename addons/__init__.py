@@ -9,5 +9,5 @@ net/          bytes: TCP, TLS, certificates, names, timers
 http1/        HTTP/1.1 messages and WebSocket frames, without IO
 records/      what happened: audit lines, metrics
 
-docs/architecture.md walks through the files.
+docs/architecture.md walks through the files, and docs/glossary.md defines the words.
 """

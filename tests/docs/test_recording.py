@@ -42,10 +42,10 @@ def test_no_line_is_wider_than_the_terminal() -> None:
     assert kinds == ["step", *["command"] * (len(lines) - 2), ""]
 
 
-def test_the_readme_shows_the_demo_of_now() -> None:
+def test_the_readme_shows_the_current_demo() -> None:
     assert f"]({IMAGE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
     drawn = [text for kind, text in texts(IMAGE.read_text()) if kind == "step"]
-    steps = re.findall(r'say\(\s*"([4-7]\. [^"]+)"', (ROOT / "scripts" / "demo.py").read_text())
+    steps = re.findall(r'print_heading\(\s*"([4-7]\. [^"]+)"', (ROOT / "scripts" / "demo.py").read_text())
     assert len(steps) == 4
     assert " ".join(" ".join(drawn).split()) == " ".join(" ".join(steps).split())
 
