@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for servers of tests that wait in the ordinary way."""
+"""Event loop in a separate thread, for servers in tests that block."""
 
 import asyncio
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 
 Call = Callable[[Callable[[], object]], None]
-"""Runs a function on that loop, and returns when it has."""
+"""Runs a function on the event loop and returns when it is done."""
 
 
 @contextmanager
 def background[T](server: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Call]]:
-    """`with background(relay.serving()) as (relay, call): call(relay.freeze)`"""
+    """Run a server in a thread: `with background(relay.serving()) as (relay, call): call(relay.freeze)`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -29,7 +29,7 @@ def background[T](server: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, C
         finally:
             asyncio.run_coroutine_threadsafe(_exit(server), loop).result()
     finally:
-        # What still runs would outlive its loop.
+        # Cancel tasks that would outlive the loop.
         asyncio.run_coroutine_threadsafe(_cancel_tasks(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

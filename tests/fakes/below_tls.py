@@ -1,4 +1,4 @@
-"""What a peer does to its TCP connection without the knowledge of its TLS session; there is no public way to it."""
+"""Actions on a TCP connection that bypass its TLS session, for which asyncio has no public API."""
 
 import asyncio
 import os
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BelowTls:
-    """Of the connection of `writer`, whatever event loop it is of."""
+    """TCP connection of `writer`, which may belong to any event loop."""
 
     writer: asyncio.StreamWriter
 
     def write(self, data: bytes) -> None:
-        """So little that the kernel takes it at once."""
+        """Write `data`, which must fit into the send buffer of the kernel."""
         assert os.write(self._descriptor, data) == len(data)
 
     def write_eof(self) -> None:
@@ -21,7 +21,7 @@ class BelowTls:
             duplicate.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
-        """Close it; a session that is aborted says nothing either."""
+        """Close the connection without close_notify."""
         self.writer.transport.abort()
 
     @property

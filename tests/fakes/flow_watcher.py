@@ -1,4 +1,4 @@
-"""Somebody who watches flows, and may act on them."""
+"""mitmproxy addon that records flows and can change them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tests.fakes.proxy import Proxy
 
 @dataclass
 class FlowWatcher:
-    """An addon of mitmproxy's; `act` does something to a flow in the hook `at`."""
+    """Addon that records hooks and flows. It calls `act` with the flow in the hook named `hook`."""
 
     hook: str = ""
     act: Callable[[http.HTTPFlow], None] = lambda _: None

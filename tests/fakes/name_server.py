@@ -1,4 +1,4 @@
-"""A name server on loopback that answers from a table, and never for names that end in `.silent`."""
+"""Name server on loopback. It answers from a table and never answers for names that end in `.silent`."""
 
 import asyncio
 import ipaddress
@@ -13,12 +13,12 @@ NO_SUCH_NAME: Final = 3
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """`async with NameServer({"a.example": ["192.0.2.1"]}) as server`: asked at `server.address` (RFC 1035)."""
+    """DNS server (RFC 1035) for `async with NameServer({"a.example": ["192.0.2.1"]}) as server`; see `address`."""
 
     def __init__(self, table: Mapping[str, Sequence[str]], *, ttl: int = 60, port: int = 0) -> None:
         self.table = dict(table)
         self.queries: list[str] = []
-        """Names, once for each type of record."""
+        """Queried names. A name appears once for each record type."""
         self._ttl = ttl
         self._port = port
 
@@ -31,7 +31,7 @@ class NameServer(asyncio.DatagramProtocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._transport.close()
-        # The loop may end with the test: the socket is closed at its next turn.
+        # The loop may end with the test. It closes the socket in its next iteration.
         await asyncio.sleep(0)
 
     @property
@@ -44,16 +44,16 @@ class NameServer(asyncio.DatagramProtocol):
         if name.endswith(".silent"):
             return
         kind = int.from_bytes(data[end : end + 2])
-        addresses = [ipaddress.ip_address(each) for each in self.table.get(name, ())]
-        answers = [each.packed for each in addresses if (each.version == 4) == (kind == A) and kind in (A, AAAA)]
+        addresses = [ipaddress.ip_address(text) for text in self.table.get(name, ())]
+        answers = [ip.packed for ip in addresses if (ip.version == 4) == (kind == A) and kind in (A, AAAA)]
         code = 0 if name in self.table else NO_SUCH_NAME
         head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(answers), 0, 0)
-        records = [b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, self._ttl, len(each)) + each for each in answers]
+        records = [b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, self._ttl, len(data)) + data for data in answers]
         self._transport.sendto(head + data[12 : end + 4] + b"".join(records), addr)
 
 
 def _parse_name(data: bytes) -> tuple[str, int]:
-    """Of the question, and where it ends."""
+    """Return the name of the question and the position after it."""
     labels, position = [], 12
     while size := data[position]:
         labels.append(data[position + 1 : position + 1 + size].decode().lower())

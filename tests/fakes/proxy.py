@@ -1,6 +1,6 @@
 """The real proxy in this process: mitmproxy's own master with `addons/connector.py`, on a folder of manifests.
 
-Beside it are the addons of mitmproxy that a service has; where requests are shown as flows, all that mitmdump has.
+It runs with the mitmproxy addons of a service, or with all addons of mitmdump when requests are shown as flows.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
-"""Seconds that a test waits for what must happen."""
+"""Seconds that a test waits for an event that must happen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """A response, read to its end."""
+    """A complete response."""
 
     status: int
     phrase: str
@@ -50,7 +50,7 @@ class Response:
 
 
 class ClientConnection:
-    """A client's connection, for tests that write bytes and read answers."""
+    """Client side of a connection to the proxy. Tests write bytes and read responses."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -61,7 +61,7 @@ class ClientConnection:
         await self.writer.drain()
 
     async def read_head(self) -> tuple[int, str, dict[str, str]]:
-        """A status line and headers, names in lower case."""
+        """Read a status line and headers. Return status, reason phrase and headers with names in lower case."""
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE)
         line, *fields = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
         _, status, phrase = (line + "  ").split(" ", 2)
@@ -77,7 +77,7 @@ class ClientConnection:
         return Response(status=status, phrase=phrase, headers=headers, body=content)
 
     async def read_to_eof(self) -> bytes:
-        """Everything until the other side closes; a reset counts as its end."""
+        """Read everything until the proxy closes or resets the connection."""
         content = bytearray()
         with suppress(OSError):
             async with asyncio.timeout(PATIENCE):
@@ -111,42 +111,42 @@ class Proxy:
 
     @property
     def shared(self) -> SharedContext:
-        shared: SharedContext = self.master.addons.get("connections").parts().service
+        shared: SharedContext = self.master.addons.get("connections").parts().context
         return shared
 
-    def set_farewell(self, farewell: CloseTimeouts) -> None:
-        """The times of connections that are opened from now on."""
+    def set_close_timeouts(self, close_timeouts: CloseTimeouts) -> None:
+        """Set the close timeouts of connections that are accepted later."""
         connections = self.master.addons.get("connections")
-        connections.take(replace(connections.parts(), service=replace(self.shared, close_timeouts=farewell)))
+        connections.set_parts(replace(connections.parts(), context=replace(self.shared, close_timeouts=close_timeouts)))
 
     @property
     def sockets(self) -> Sockets:
-        """Of the one client connection that is open."""
-        open_sockets: tuple[Sockets, ...] = tuple(self.master.addons.get("connections")._open.values())
+        """Sockets of the only open client connection."""
+        open_sockets: tuple[Sockets, ...] = tuple(self.master.addons.get("connections")._sockets.values())
         (sockets,) = open_sockets
         return sockets
 
     @property
     def stage(self) -> Any:
-        """What that connection is at the moment."""
+        """Current stage of the only open client connection."""
         return self.sockets._stage
 
     @property
     def connection_count(self) -> int:
-        count: int = self.master.addons.get("connections").open
+        count: int = self.master.addons.get("connections").open_count
         return count
 
     def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
         return self._key.issue(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
 
     async def open(self) -> ClientConnection:
-        """A TCP connection, nothing said."""
+        """Open a TCP connection and send nothing."""
         client = ClientConnection(*await asyncio.open_connection("127.0.0.1", self.port))
         self._clients.append(client)
         return client
 
     def close(self) -> None:
-        """End all connections of callers."""
+        """Abort all client connections."""
         for client in self._clients:
             client.close()
 
@@ -158,7 +158,7 @@ class Proxy:
         agent: str = "test",
         client: ClientConnection | None = None,
     ) -> tuple[ClientConnection, Response]:
-        """Send a CONNECT; `credentials` are `ns/name:token`, or the whole header's value as bytes."""
+        """Send a CONNECT. `credentials` is `ns/name:token`, or the complete header value as bytes."""
         client = client or await self.open()
         value = credentials
         if isinstance(value, str):
@@ -171,21 +171,21 @@ class Proxy:
         return client, await client.read_response()
 
     async def tunnel(self, authority: str, credentials: str) -> ClientConnection:
-        """CONNECT and TLS."""
+        """Open a CONNECT tunnel and start TLS in it."""
         client, response = await self.connect(authority, credentials)
         assert response.status == 200, response
         await self.start_tls(client, authority.rpartition(":")[0])
         return client
 
     async def open_tls(self, server_name: str = "127.0.0.1", *, verify: bool = True) -> ClientConnection:
-        """TLS at the port, with a certificate that is checked for `server_name`."""
+        """Open a connection with TLS at the port. Its certificate is verified for `server_name`."""
         client = await self.open()
         await self.start_tls(client, server_name, verify=verify)
         return client
 
     async def start_tls(self, client: ClientConnection, host: str, *, verify: bool = True) -> None:
         context = ssl.create_default_context(cafile=str(self.confdir / "mitmproxy-ca-cert.pem"))
-        # As kubectl: CAs without a key identifier are CAs.
+        # kubectl accepts CA certificates without a key identifier, too.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if not verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -193,15 +193,17 @@ class Proxy:
 
 
 class OptionTable(dict[str, _Option]):
-    """Copied with the values as they are. mitmproxy copies all options before each change, and looks at each as if it
-    were new."""
+    """Options whose copies share their values.
+
+    mitmproxy deep-copies all options before each change, which is a large part of a proxy's start.
+    """
 
     def __deepcopy__(self, _: object) -> Self:
         return type(self)((name, copy(option)) for name, option in self.items())
 
 
 class Options(options.Options):
-    """Tells of none that is new, of which mitmproxy tells every addon so far. Both are half of a proxy's start."""
+    """Options that do not notify addons of each new option, which is another large part of a proxy's start."""
 
     def __init__(self, **values: Any) -> None:
         super().__init__()
@@ -215,19 +217,19 @@ class Options(options.Options):
 
 
 class Commands(CommandManager):
-    """None: to read them from all addons is a good part of a proxy's start, and a service has nobody who gives any."""
+    """Command manager without commands. Collecting them takes time at the start, and no test runs a command."""
 
     def collect_commands(self, addon: object) -> None:
         pass
 
 
 def _skip_freeze(_: FrozenHeap) -> None:
-    """The heap is that of the tests: to freeze it would keep the garbage of all that ran before."""
+    """Do not freeze the heap. It belongs to the tests and holds the garbage of earlier ones."""
 
 
 @asynccontextmanager
 async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
-    """Serve the manifests of `folder`; `settings` are options of the proxy."""
+    """Run a proxy on the manifests in `folder`. `settings` are options of the proxy."""
     option_values = {"connector_source": str(folder), "connector_admin": ""} | settings
     opts = Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
@@ -260,16 +262,16 @@ def _as_a_service(opts: options.Options) -> Master:
 
 
 async def _shut_down(master: Master) -> None:
-    """mitmproxy leaves its listeners and connections to the end of the process; a test has more to do after it."""
+    """Close listeners and connections, which mitmproxy leaves to the end of the process."""
     server = master.addons.get("proxyserver")
     await server.servers.update([])
     if connections := master.addons.get("connections"):
-        for sockets in tuple(connections._open.values()):
+        for sockets in tuple(connections._sockets.values()):
             sockets.abort()
-        await until(lambda: not connections.open)
+        await until(lambda: not connections.open_count)
     master.shutdown()
 
 
 def copy_confdir(template: Path, to: Path) -> Path:
-    """mitmproxy's CA takes a second to make: tests share one."""
+    """Copy a confdir. Tests share one CA because creating it takes a second."""
     return Path(shutil.copytree(template, to))

@@ -1,4 +1,4 @@
-"""The client's side of TLS in a test's hands: for what libraries never send, and for what they do not show."""
+"""Client side of TLS, controlled by a test: it can send what libraries never send and see what they hide."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from tests.fakes.proxy import PATIENCE, ClientConnection
 
 
 class RawTls:
-    """TLS on the connection of `stream`, whose certificate nobody checks."""
+    """TLS session on the connection of `client`. It does not verify the certificate."""
 
     def __init__(
         self, client: ClientConnection, server_name: str = "localhost", context: SSL.Context | None = None
@@ -19,10 +19,10 @@ class RawTls:
             self.tls.set_tlsext_host_name(server_name.encode())
         self.tls.set_connect_state()
         self.clean_eof = False
-        """The peer has ended the session (close_notify), and not only its connection."""
+        """The peer sent close_notify before it closed the connection."""
 
     def read_outgoing(self) -> bytes:
-        """What the session has to say and has not sent."""
+        """Return the records that the session has not sent yet."""
         data = b""
         while True:
             try:
@@ -31,7 +31,7 @@ class RawTls:
                 return data
 
     async def handshake(self) -> None:
-        """ConnectionError if the peer ends it, SSL.Error if it refuses."""
+        """Complete the handshake. Raises ConnectionError if the peer closes, SSL.Error if it refuses."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -48,7 +48,7 @@ class RawTls:
         await self.client.send(self.read_outgoing())
 
     async def feed(self) -> bool:
-        """Hand on what comes next; False at the end."""
+        """Read once and pass the data to the session. Return False at EOF."""
         try:
             data = await asyncio.wait_for(self.client.reader.read(65536), PATIENCE)
         except ConnectionResetError:
@@ -58,7 +58,7 @@ class RawTls:
         return bool(data)
 
     async def read_some(self) -> bytes:
-        """Plain text; nothing at the end."""
+        """Read plaintext. Return an empty value at EOF."""
         while True:
             try:
                 return self.tls.recv(65536)
@@ -71,7 +71,7 @@ class RawTls:
                     return b""
 
     async def read_to_eof(self) -> bytes:
-        """Everything until the end."""
+        """Read plaintext until EOF."""
         content = bytearray()
         while data := await self.read_some():
             content += data

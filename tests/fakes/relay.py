@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that can lose connections in the ways that networks do."""
+"""TCP relay on loopback that can lose connections in the ways that networks do."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ _CHUNK = 64 * 1024
 
 
 class TcpRelay:
-    """`async with Relay("https://127.0.0.1:6443").serving() as relay: relay.url`"""
+    """TCP relay, used as `async with TcpRelay("https://127.0.0.1:6443").serving() as relay: relay.url`."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -38,22 +38,22 @@ class TcpRelay:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            # What a silent peer never took would keep them open past this loop.
+            # Unsent data for a silent peer would keep them open past the end of this loop.
             for writer in self._closed_writers:
                 writer.transport.abort()
             await asyncio.gather(*(writer.wait_closed() for writer in self._closed_writers), return_exceptions=True)
-            # Those too that were accepted and not served yet.
+            # This includes connections that were accepted and have no task yet.
             await server.wait_closed()
 
     def drop(self) -> None:
-        """Reset every connection (RST), as a load balancer does that restarts."""
+        """Reset every connection (RST), as a load balancer does when it restarts."""
         for writer in tuple(self._writers):
             sock: socket.socket = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     def freeze(self) -> None:
-        """Pass nothing more and say nothing: no FIN, no RST. New connections are accepted and silent too."""
+        """Stop passing data without FIN or RST. New connections are accepted and silent, too."""
         self._is_flowing.clear()
 
     def thaw(self) -> None:

@@ -1,4 +1,4 @@
-"""A TLS server that keeps every byte it is sent, and answers as a test says: for what an API server would never do."""
+"""TLS server that records every byte it receives and responds as a test says, also as no API server would."""
 
 import asyncio
 import contextlib
@@ -17,14 +17,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @dataclass
 class TargetConnection:
-    """One connection to the target; `received` is all that came."""
+    """One connection to the target. `received` contains all data from the proxy."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     received: bytearray = field(default_factory=bytearray)
 
     async def read_head(self) -> bytes:
-        """The next request's head."""
+        """Read the head of the next request."""
         data = await self.reader.readuntil(b"\r\n\r\n")
         self.received += data
         return data
@@ -45,14 +45,14 @@ class TargetConnection:
 
 
 async def respond_to_all(connection: TargetConnection) -> None:
-    """200 with the body `ok` to every request without a body."""
+    """Respond to every request without a body: status 200, body `ok`."""
     while True:
         await connection.read_head()
         await connection.send(OK)
 
 
 class FakeTarget:
-    """`async with Target(certificate, folder, handler) as target`: listens on `target.port`."""
+    """Server for `async with FakeTarget(certificate, folder, handler) as target`. It listens on `target.port`."""
 
     def __init__(self, certificate: KeyPair | None, folder: Path, handler: Handler = respond_to_all) -> None:
         self.handler = handler
@@ -63,8 +63,8 @@ class FakeTarget:
 
     @property
     def received(self) -> bytes:
-        """All that was sent to it, on all connections."""
-        return b"".join(bytes(each.received) for each in self.connections)
+        """Data received on all connections."""
+        return b"".join(bytes(connection.received) for connection in self.connections)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
@@ -76,7 +76,7 @@ class FakeTarget:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # A TLS connection takes leave of its peer, which may be gone; the next test's loop is not this one's.
+        # A TLS connection waits for close_notify of its peer, which may be gone. The event loop ends with this test.
         for connection in self.connections:
             connection.writer.transport.abort()
         await close_server(self._server)
@@ -94,7 +94,7 @@ class FakeTarget:
 
 
 _contexts: dict[KeyPair, ssl.SSLContext] = {}
-"""To make one takes as long as all else of a target."""
+"""Cache of TLS contexts. Creating one takes as long as the rest of a target."""
 
 
 def _context(certificate: KeyPair, folder: Path) -> ssl.SSLContext:

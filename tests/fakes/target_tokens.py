@@ -1,4 +1,4 @@
-"""A `Lending` where no Connector mints."""
+"""`TargetTokens` for tests whose Connectors do not issue tokens."""
 
 from collections.abc import Callable
 from typing import cast
@@ -11,5 +11,5 @@ from connector_store.token_manager import TokenManager
 
 
 def fixed_target_tokens(get_stored: Callable[[ObjectKey], Resolution]) -> TargetTokens:
-    """What `held` gives is what is lent."""
+    """Create `TargetTokens` that return what `get_stored` returns."""
     return TargetTokens(get_stored, TokenManager(cast(TargetClient, None), timeout=0.0))

@@ -1,4 +1,4 @@
-"""Waiting for something that gives no sign when it happens."""
+"""Waits for conditions that send no notification."""
 
 import asyncio
 import sys
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 60.0
-"""Seconds."""
+"""Seconds that `until` waits."""
 
 
 async def close_server(server: asyncio.Server) -> None:
-    """Close it with all of its connections, those too whose handshake is still under way."""
+    """Close `server` and all of its connections, including those in their handshake."""
     server.close()
     if sys.version_info >= (3, 13) and isinstance(server, asyncio.base_events.Server):
         server.abort_clients()
@@ -19,8 +19,8 @@ async def close_server(server: asyncio.Server) -> None:
     await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], object], description: str = "what had to happen") -> None:
-    """Looks again and again, and gives the loop its turns meanwhile; AssertionError after PATIENCE."""
+async def until(condition: Callable[[], object], description: str = "the condition") -> None:
+    """Poll `condition` until it is true. Raises AssertionError after `PATIENCE`."""
     deadline, pause = time.monotonic() + PATIENCE, 0.001
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {description}"

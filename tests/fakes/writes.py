@@ -1,4 +1,4 @@
-"""A stream that tells in which pieces it was written."""
+"""Text stream that records each write."""
 
 import io
 
