@@ -1,4 +1,4 @@
-"""A JSON document of an issuer, over https, within bounds."""
+"""Fetches JSON documents of issuers over https, with limits on time, size and redirects."""
 
 import ssl
 from typing import Final, Protocol
@@ -10,25 +10,25 @@ from connector_store.domain.base.json_document import load_json
 from connector_store.outbound_proxy import proxy_from_environment
 
 FETCH_TIMEOUT: Final = 5.0
-"""Seconds for a document, redirects included; a caller's check waits for two of them at most."""
+"""Seconds to fetch a document, including redirects. A caller's check waits for at most two documents."""
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
-"""Bytes. A key set of 100 RSA keys with certificate chains has less."""
+"""Maximum size of a document in bytes. A key set of 100 RSA keys with certificate chains is smaller."""
 MAX_REDIRECTS: Final = 3
 _REDIRECT_STATUSES: Final = (301, 302, 307, 308)
 
 
 class FetchError(Exception):
-    """What went wrong, in words that may be told to a caller."""
+    """A document cannot be fetched. The text can be shown to a caller."""
 
 
 class DocumentFetcher(Protocol):
-    """Gets a document; FetchError for whatever goes wrong."""
+    """Fetches a document. Raises FetchError for any failure."""
 
     async def __call__(self, url: str) -> object: ...
 
 
 class HttpsFetcher:
-    """`Fetch` with a trust of its own. Redirects are followed on the same host, port and scheme only."""
+    """`DocumentFetcher` over https. It follows redirects only to the same scheme, host and port."""
 
     def __init__(self, trust: ssl.SSLContext, *, timeout: float = FETCH_TIMEOUT) -> None:
         self._trust = trust
@@ -36,7 +36,7 @@ class HttpsFetcher:
 
     async def __call__(self, url: str) -> object:
         try:
-            # Asked twice in five minutes: a connection kept for that would only be found closed.
+            # Requests are minutes apart, so the server would close an idle connection before its reuse.
             connector = aiohttp.TCPConnector(ssl=self._trust, force_close=True)
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
                 return load_json(await _get(session, URL(url)))

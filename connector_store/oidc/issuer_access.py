@@ -1,7 +1,7 @@
-"""Callers whose tokens other issuers have signed, beside those that `inner` knows.
+"""Access checks of callers whose tokens come from configured OIDC issuers.
 
-The issuer decides the way: a token whose `iss` is configured is verified here, every other goes to `inner` as if this
-were not there. Whether the caller may use a Connector is asked of `rights`, and remembered for `recheck` seconds.
+A token whose `iss` is configured is verified here. All other tokens go to the `fallback`. The `authorizer` checks
+whether the caller may use a Connector. Its result is cached for `recheck` seconds.
 """
 
 import hashlib
@@ -20,18 +20,18 @@ from connector_store.oidc.verify import UnverifiedToken, read_unverified, verify
 from connector_store.single_flight import SingleFlight
 
 REFUSAL_TTL: Final = 3.0
-"""Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
+"""Seconds that a refusal is cached. It is short, so that a new right takes effect soon."""
 MAX_IN_FLIGHT: Final = 500
-"""Checks under way; more are Unavailable at once."""
+"""Maximum number of concurrent checks. Further checks are `Unavailable` immediately."""
 _CACHE_SIZE: Final = 20_000
-"""Answers, and digests of tokens that are not of these issuers, that are remembered."""
+"""Maximum number of cached results, and of digests of tokens from other issuers."""
 _REFUSAL_CACHE_SIZE: Final = 2_000
 
 _Digest = bytes
 
 
 class UseAuthorizer(Protocol):
-    """Says whether a verified caller may use a Connector, also one that is not there."""
+    """Authorizes verified callers to use a Connector. The Connector need not exist."""
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable: ...
 
@@ -43,9 +43,9 @@ class _TrustedIssuer:
 
 
 class IssuerAccess:
-    """`domain.access.Access`. `make_keys` gives the keys of an issuer.
+    """`Access` for tokens of configured issuers. `create_keys` creates the key source of an issuer.
 
-    `now` is in unix seconds; what is remembered is timed by `clock`, which nobody sets back.
+    `now` is in Unix seconds. `clock` is monotonic and times the cache entries.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class IssuerAccess:
         self._issuers: dict[str, _TrustedIssuer] = {}
         self._flights = SingleFlight(max_in_flight=max_in_flight, description="checks")
         self._generation = 0
-        """Of the configuration: what was asked under another one answers nobody."""
+        """Number of configuration changes. A check that began under an earlier configuration is discarded."""
         self._clear_caches()
 
     def configure(self, issuers: Sequence[Issuer]) -> None:
-        """Trust exactly these from now on; the keys of those that stay as they are stay."""
-        current = {issuer.issuer: issuer for issuer in self._issuers.values()}
+        """Replace the trusted issuers. Issuers that do not change keep their keys."""
+        current = {trusted.issuer: trusted for trusted in self._issuers.values()}
         self._issuers = {
             issuer.url: current.get(issuer) or _TrustedIssuer(issuer, self._create_keys(issuer)) for issuer in issuers
         }
@@ -110,7 +110,7 @@ class IssuerAccess:
         return caller if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """For a live stream: the issuer must still be trusted, its key not withdrawn, and the right be there."""
+        """Check a live connection again: its issuer is trusted, the key is not revoked, the right still exists."""
         unverified = self._read_trusted(_digest(token), token)
         if unverified is None:
             return await self._fallback.recheck(token, identity, key)
@@ -134,7 +134,7 @@ class IssuerAccess:
         return self._granted_uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
 
     def _read_trusted(self, digest: _Digest, token: str) -> UnverifiedToken | None:
-        """None if the token is of no issuer that is trusted here."""
+        """Return the unverified token if its issuer is trusted, else None."""
         if not self._issuers or self._other_tokens.get(digest, now=0.0):
             return None
         unverified = read_unverified(token)
@@ -147,13 +147,9 @@ class IssuerAccess:
         self, digest: _Digest, token: str, unverified: UnverifiedToken
     ) -> Granted | Refused | Unavailable:
         cached = self._cached_token(digest)
-        return (
-            cached
-            if cached is not None
-            else await self._flights.do(
-                (self._generation, digest), lambda: self._verify_token(digest, token, unverified)
-            )
-        )
+        if cached is not None:
+            return cached
+        return await self._flights.do((self._generation, digest), lambda: self._verify_token(digest, token, unverified))
 
     async def _authorize(
         self, digest: _Digest, identity: Identity, key: ObjectKey

@@ -1,8 +1,8 @@
-"""The keys of one issuer: asked for when they are needed, kept, and renewed beside the callers.
+"""Keys of one issuer, fetched on demand, cached, and refreshed in the background.
 
-OpenID Connect Discovery 1.0 section 4 leads from the issuer to its key set. A key name that is not known may be new:
-then the set is asked for again, at most once in UNKNOWN_AGAIN seconds, and who brought it waits for that. While the
-issuer is away known keys serve until they are `max_age` seconds old.
+OpenID Connect Discovery 1.0 section 4 defines the way from the issuer to its key set. An unknown key name can be a new
+key. The key set is then fetched again, at most once in `MIN_FETCH_INTERVAL` seconds, and the check waits for it. If the
+issuer is unavailable, cached keys are used until they are `max_age` seconds old.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from connector_store.oidc.key_set import KeySet, VerificationKey, parse_key_set
 logger = logging.getLogger(__name__)
 
 MAX_AGE: Final = 6 * 3600.0
-"""Seconds; the setting `jwks-max-age`."""
+"""Default of the setting `jwks-max-age`, in seconds."""
 REFRESH_INTERVAL: Final = 300.0
-"""Seconds after which keys are asked for again, without anybody who waits: a withdrawn key serves no longer."""
+"""Seconds after which keys are fetched again in the background. It bounds the use of a revoked key."""
 MIN_FETCH_INTERVAL: Final = 10.0
-"""Seconds between two askings that unknown key names or a failure bring about."""
+"""Minimum seconds between two fetches because of unknown key names or failures."""
 
 
 class KeysUnavailableError(Exception):
-    """The issuer's keys are not known, and it cannot be asked; the text names it."""
+    """The keys of an issuer are unknown and cannot be fetched. The text names the issuer."""
 
 
 class IssuerKeys:
-    """Keys of `issuer`. `now` is a monotonic clock in seconds."""
+    """Cached keys of `issuer`. `now` is a monotonic clock in seconds."""
 
     def __init__(
         self,
@@ -51,18 +51,21 @@ class IssuerKeys:
         self._key_set: KeySet | None = None
         self._fetched_at = 0.0
         self._attempted_at: float | None = None
-        self._last_error = "has not been asked yet"
+        self._last_error = "no fetch has been attempted"
         self._refresh_task: asyncio.Task[None] | None = None
 
     async def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
-        """The keys that may have signed; none if the issuer has no such key. KeysUnavailableError if nobody knows."""
+        """Return the candidate keys of a signature, which can be none.
+
+        Raises KeysUnavailableError if the keys are unknown and cannot be fetched.
+        """
         key_set = self._current_key_set()
         if key_set is None:
             if self._may_fetch():
                 await self._wait_for_refresh()
             key_set = self._current_key_set()
             if key_set is None:
-                raise KeysUnavailableError(f"the keys of {self._issuer.url} cannot be had: {self._last_error}")
+                raise KeysUnavailableError(f"cannot fetch the signing keys of {self._issuer.url}: {self._last_error}")
         elif self._now() - self._fetched_at >= REFRESH_INTERVAL and self._may_fetch():
             self._start_refresh()
         if kid and not key_set.has_key(kid):
@@ -70,7 +73,7 @@ class IssuerKeys:
         return key_set.find(kid, algorithm)
 
     async def close(self) -> None:
-        """End what runs."""
+        """Cancel a running fetch."""
         if self._refresh_task is not None:
             self._refresh_task.cancel()
             await asyncio.gather(self._refresh_task, return_exceptions=True)
@@ -89,22 +92,25 @@ class IssuerKeys:
         return max(0.0, (self._attempted_at or 0.0) + self._min_fetch_interval - self._now())
 
     async def _fetch_newer(self, key_set: KeySet, kid: str) -> KeySet:
-        """The keys with one asking more, once its time has come: an issuer may sign with a key the moment it has it."""
-        # A loop's clock is not `now`: a sleep may end a millisecond early.
-        while not self._may_fetch():  # noqa: ASYNC110 - the clock is what is waited for
+        """Fetch a newer key set once the fetch interval allows it.
+
+        An issuer can sign with a new key immediately, so an unknown `kid` is not an error yet.
+        """
+        # The event loop uses another clock than `now`, so a sleep can end a millisecond early.
+        while not self._may_fetch():  # noqa: ASYNC110 - this loop waits for the clock
             await asyncio.sleep(self._seconds_until_fetch())
         newer_key_set = self._current_key_set()
-        # Somebody else who waited may have brought it.
+        # Another waiting check may have fetched it already.
         if newer_key_set is None or newer_key_set is key_set or not newer_key_set.has_key(kid):
             if self._may_fetch():
                 await self._wait_for_refresh()
             newer_key_set = self._current_key_set()
         if newer_key_set is None or (newer_key_set is key_set and self._last_error):
-            raise KeysUnavailableError(f"a new key of {self._issuer.url} cannot be had: {self._last_error}")
+            raise KeysUnavailableError(f"cannot fetch a new signing key of {self._issuer.url}: {self._last_error}")
         return newer_key_set
 
     async def _wait_for_refresh(self) -> None:
-        # A caller that goes away takes the keys from nobody else.
+        # A cancelled check must not cancel the fetch for other checks.
         await asyncio.shield(self._start_refresh())
 
     def _start_refresh(self) -> asyncio.Task[None]:
@@ -123,11 +129,11 @@ class IssuerKeys:
             key_set = await self._fetch_key_set()
         except (FetchError, ParseError) as error:
             if self._last_error != str(error):
-                logger.warning("the keys of issuer %s cannot be renewed: %s", self._issuer.url, error)
+                logger.warning("cannot refresh the signing keys of issuer %s: %s", self._issuer.url, error)
             self._last_error = str(error)
             return
         if self._last_error and self._key_set is not None:
-            logger.info("the keys of issuer %s are known again", self._issuer.url)
+            logger.info("refreshed the signing keys of issuer %s after a failure", self._issuer.url)
         self._key_set, self._fetched_at, self._last_error = key_set, started_at, ""
 
     async def _fetch_key_set(self) -> KeySet:

@@ -1,8 +1,8 @@
-"""A JSON Web Key Set (RFC 7517) -> the public keys of it that may sign a caller's token.
+"""Parser of a JSON Web Key Set (RFC 7517): the public keys that can verify a caller's token.
 
-Asymmetric signatures only, with the algorithms of the Kubernetes API server. What cannot be such a key is passed over:
-an issuer may list keys for other uses. A key that tells its private part, and an RSA key of less than 2048 bits, is
-no proof of anything and passed over too.
+Only asymmetric algorithms of the Kubernetes API server are supported. Other keys are ignored, because an issuer can
+list keys for other uses. A key that contains its private part proves nothing and is ignored, as is an RSA key of less
+than 2048 bits.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from connector_store.domain.base.errors import ParseError
 
 MAX_KEYS: Final = 100
-"""Of one issuer. Those in the wild have two to ten."""
+"""Maximum number of keys of one issuer. Typical issuers have two to ten."""
 MIN_RSA_BITS: Final = 2048
-"""RFC 7518 section 3.3."""
+"""Minimum size of an RSA key (RFC 7518 section 3.3)."""
 _RSA_ALGORITHMS: Final[tuple[str, ...]] = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _ALGORITHMS_BY_CURVE: Final[Mapping[str, tuple[str, ...]]] = {
     "P-256": ("ES256",),
     "P-384": ("ES384",),
     "P-521": ("ES512",),
 }
-ALGORITHMS: Final = frozenset([*_RSA_ALGORITHMS, *(each for names in _ALGORITHMS_BY_CURVE.values() for each in names)])
+ALGORITHMS: Final = frozenset([*_RSA_ALGORITHMS, *(name for names in _ALGORITHMS_BY_CURVE.values() for name in names)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationKey:
-    """A public key: `kid` is empty where the issuer names none; `algorithms` are those that it may sign with."""
+    """A public key. `kid` is empty if the issuer does not name it. `algorithms` are those that it can verify."""
 
     kid: str
     algorithms: tuple[str, ...]
@@ -38,7 +38,7 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """All usable keys of an issuer."""
+    """Usable keys of an issuer."""
 
     keys: tuple[VerificationKey, ...]
 
@@ -46,20 +46,20 @@ class KeySet:
         return any(key.kid == kid for key in self.keys)
 
     def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
-        """The keys that may have made a signature: those of that name, or the only key there is for a nameless one."""
+        """Return the candidate keys of a signature: those named `kid`, or the only key if `kid` is empty."""
         if not kid and len(self.keys) > 1:
             return ()
         return tuple(key for key in self.keys if (not kid or key.kid == kid) and algorithm in key.algorithms)
 
 
 def parse_key_set(document: object) -> KeySet:
-    """ParseError if it is no key set, or a too large one."""
+    """Parse a key set. Raises ParseError if it is not a key set, or has too many keys."""
     entries = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
         raise ParseError("keys", "is not a list: this is no JSON Web Key Set")
     if len(entries) > MAX_KEYS:
         raise ParseError("keys", f"has more than {MAX_KEYS} keys")
-    keys = (_parse_key(key) for key in entries)
+    keys = (_parse_key(entry) for entry in entries)
     return KeySet(tuple(key for key in keys if key is not None))
 
 

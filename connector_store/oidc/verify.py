@@ -1,4 +1,4 @@
-"""A token of a configured issuer -> the caller: signature (RFC 7515), times and audience (RFC 7519), claims."""
+"""Verifies a token of a configured issuer: signature (RFC 7515), times and audience (RFC 7519), and claims."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,14 +12,14 @@ from connector_store.oidc.issuer_keys import IssuerKeys, KeysUnavailableError
 from connector_store.oidc.key_set import ALGORITHMS, VerificationKey
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
-"""Characters of a token that is looked at: what a request's Authorization header may have."""
+"""Maximum length of a token in characters, the same as of an Authorization header."""
 NOT_BEFORE_LEEWAY: Final = 300.0
-"""Seconds that a token may be used before its `nbf`, for clocks that differ; none after its `exp` (go-oidc)."""
+"""Seconds that a token is valid before its `nbf`, because clocks differ. There is no leeway after `exp` (go-oidc)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedToken:
-    """What a token says of itself, unverified."""
+    """Unverified issuer, algorithm and key name of a token."""
 
     issuer: str
     algorithm: str
@@ -27,7 +27,7 @@ class UnverifiedToken:
 
 
 def read_unverified(token: str) -> UnverifiedToken | None:
-    """None if it is no signed JWT with an issuer."""
+    """Read a token without verifying it. Return None if it is not a signed JWT with an issuer."""
     if len(token) > MAX_TOKEN_LENGTH or token.count(".") != 2:
         return None
     try:
@@ -36,7 +36,7 @@ def read_unverified(token: str) -> UnverifiedToken | None:
         return None
     header, issuer = parts["header"], parts["payload"].get("iss")
     algorithm, kid = header.get("alg"), header.get("kid", "")
-    # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid.
+    # RFC 7515 section 4.1.11: an unsupported critical header makes the token invalid.
     if not all(isinstance(value, str) for value in (issuer, algorithm, kid)) or "crit" in header:
         return None
     return UnverifiedToken(issuer=issuer, algorithm=algorithm, kid=kid)
@@ -51,9 +51,12 @@ async def verify_token(
     now: float,
     allow_expired: bool = False,
 ) -> Granted | Refused | Unavailable:
-    """`now` is in unix seconds. `live`: the token was good once, and its expiry alone is no refusal."""
+    """Verify a token and return its caller.
+
+    `now` is in Unix seconds. `allow_expired` accepts a token after its expiry, for live connections.
+    """
     if unverified.algorithm not in ALGORITHMS:
-        return Refused(check="token", reason="its algorithm is none of those that are accepted")
+        return Refused(check="token", reason="its algorithm is not supported")
     try:
         candidates = await keys.find(unverified.kid, unverified.algorithm)
     except KeysUnavailableError as error:
@@ -105,7 +108,7 @@ def _grant(claims: dict[str, Any], issuer: Issuer, now: float, *, allow_expired:
 
 
 def _describe_error(error: jwt.InvalidTokenError) -> str:
-    # PyJWT's own texts may quote the token's claims.
+    # The texts of PyJWT can quote the token's claims.
     match error:
         case jwt.InvalidAudienceError():
             return "the token is for another audience"

@@ -1,4 +1,4 @@
-"""Durations as people write them to kubectl and in Go (time.ParseDuration), without signs and without days.
+"""Durations in the notation of kubectl and Go (time.ParseDuration), without signs and days.
 
 >>> parse_duration("1h30m"), parse_duration("1.5h"), parse_duration("500ms"), parse_duration("90")
 (5400.0, 5400.0, 0.5, 90.0)
@@ -17,7 +17,10 @@ _UNIT_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def parse_duration(text: str) -> float:
-    """In seconds, 0 or more; a number without a unit is seconds. The path of a ParseError is empty."""
+    """Parse a duration and return seconds, 0 or more. A number without a unit is seconds.
+
+    Raises ParseError with an empty path.
+    """
     if _SECONDS.fullmatch(text) is not None:
         return float(text)
     if _DURATION.fullmatch(text) is None:

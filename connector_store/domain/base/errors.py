@@ -1,4 +1,4 @@
-"""The one exception of the domain.
+"""The error of the domain: input that cannot be parsed.
 
 >>> str(ParseError("spec.address", "has no host; write https://HOST[:PORT][/PATH]"))
 'spec.address: has no host; write https://HOST[:PORT][/PATH]'
@@ -6,10 +6,10 @@
 
 
 class ParseError(ValueError):
-    """Input from outside that is not what the API page allows.
+    """Input that does not follow the API reference.
 
-    `path` is the field, as kubectl writes it (`spec.auth.secretRef.name`, `data[token]`), empty for the whole input;
-    `reason` says what is wrong and what to write instead. Neither ever quotes secret data.
+    `path` is the field as kubectl writes it, such as `spec.auth.secretRef.name` or `data[token]`. It is empty if the
+    error is about the whole input. `reason` says what is wrong and what to write instead. Neither quotes secret data.
     """
 
     def __init__(self, path: str, reason: str) -> None:

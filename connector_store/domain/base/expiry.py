@@ -1,6 +1,8 @@
-"""When a token ends, as it says itself: unverified, for people. Clocks differ, so nothing is refused because of it.
+"""Issue and expiry times that a JWT states, unverified.
 
->>> in_words(3 * 3600 + 1500), in_words(-3 * 86400)
+They are for messages to people. Clocks differ, so no request is refused because of them.
+
+>>> format_relative_time(3 * 3600 + 1500), format_relative_time(-3 * 86400)
 ('in 3 h', '3 days ago')
 """
 
@@ -10,22 +12,22 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 DEFAULT_EXPIRY_WARNING: Final = 24 * 3600.0
-"""Seconds before its end from which on a credential is said to end soon."""
+"""Default of the setting `expiry-warning`: seconds before expiry from which a credential is reported."""
 _MAX_TIME: Final = 253402300800.0
-"""The year 10000: what is later is no time in seconds, milliseconds for instance, and no date can be made of it."""
+"""The year 10000 in Unix seconds. A later value has another unit, such as milliseconds, and is not a valid date."""
 _UNITS: Final = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "h"), (2 * 60, 60, "min"), (0, 1, "s"))
-"""From how many seconds on, what one of it is, and its name."""
+"""Units of time: smallest number of seconds to use the unit for, seconds in one unit, and name."""
 
 
 class TokenTimes(NamedTuple):
-    """Of a JWT, in unix seconds; None where it does not say (RFC 7519 section 4.1)."""
+    """Issue and expiry time of a JWT in Unix seconds, or None if the token does not have it (RFC 7519 section 4.1)."""
 
     issued_at: float | None = None
     expires_at: float | None = None
 
 
 def read_token_times(token: str) -> TokenTimes:
-    """`iat` and `exp` of a JWT; of a text that is none, neither."""
+    """Return `iat` and `exp` of a JWT. Both are None if `token` is not a JWT."""
     try:
         payload = token.split(".")[1]
         claims: Mapping[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -35,9 +37,9 @@ def read_token_times(token: str) -> TokenTimes:
 
 
 def format_relative_time(seconds: float) -> str:
-    """A time from now, in one unit: `in 40 min`, `3 days ago`."""
+    """Format a time relative to now in one unit, such as `in 40 min` or `3 days ago`."""
     magnitude = abs(int(seconds))
-    size, name = next((size, name) for least, size, name in _UNITS if magnitude >= least)
+    size, name = next((size, name) for minimum, size, name in _UNITS if magnitude >= minimum)
     text = f"{magnitude // size} {name}"
     return f"{text} ago" if seconds < 0 else f"in {text}"
 

@@ -1,4 +1,4 @@
-"""Typed access to a raw object, as JSON or YAML gives it; a wrong type is a ParseError that names the field.
+"""Typed access to an object decoded from JSON or YAML. A wrong type is a ParseError that names the field.
 
 >>> spec = Fields({"auth": {"name": "a"}}, "spec")
 >>> spec.child("auth").text("name"), spec.child("auth").text("other")
@@ -16,7 +16,7 @@ from connector_store.domain.base.errors import ParseError
 
 
 class Fields:
-    """A mapping of the object and the path to it. What is absent or null counts as empty, as in Kubernetes."""
+    """A mapping inside an object, and its path. A field that is absent or null counts as empty, as in Kubernetes."""
 
     __slots__ = ("_values", "path")
 
@@ -30,7 +30,7 @@ class Fields:
         return bool(self._values)
 
     def path_of(self, name: str) -> str:
-        """The path of a field, as kubectl writes it."""
+        """Return the path of a field, as kubectl writes it."""
         return f"{self.path}.{name}" if self.path else name
 
     def value(self, name: str) -> object:
@@ -40,7 +40,7 @@ class Fields:
         return [str(name) for name in self._values]
 
     def text(self, name: str) -> str | None:
-        """None if it is absent, null or empty."""
+        """Return a string field, or None if it is absent, null or empty."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
             raise ParseError(self.path_of(name), "is not a string; put it in quotes")
@@ -53,7 +53,7 @@ class Fields:
         return bool(value)
 
     def number(self, name: str) -> int:
-        """0 if it is absent."""
+        """Return an integer field, or 0 if it is absent."""
         value = self._values.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise ParseError(self.path_of(name), "is not a whole number")
@@ -63,14 +63,14 @@ class Fields:
         return Fields(self._values.get(name), self.path_of(name))
 
     def items(self, name: str) -> list["Fields"]:
-        """The objects of a list."""
+        """Return the objects of a list field."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, list):
             raise ParseError(self.path_of(name), "is not a list")
         return [Fields(item, f"{self.path_of(name)}[{index}]") for index, item in enumerate(value or ())]
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The strings of a list."""
+        """Return the strings of a list field."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, list):
             raise ParseError(self.path_of(name), "is not a list")

@@ -1,10 +1,10 @@
-"""What of a message's header goes on to the other side, and what refuses a request.
+"""Header fields of a message: which ones the proxy forwards, and which ones make it refuse a request.
 
->>> fields = Fields([(b"Host", b"t:6443"), (b"Authorization", b"Bearer x"), (b"Connection", b"X-A"), (b"X-A", b"1")])
->>> fields.to_target
+>>> headers = Headers([(b"Host", b"t:6443"), (b"Authorization", b"Bearer x"), (b"Connection", b"X-A"), (b"X-A", b"1")])
+>>> headers.to_target
 ((b'Host', b't:6443'),)
 
-Names are compared without case; the order and the spelling of what stays are kept.
+Names are compared without case. Forwarded fields keep their order and spelling.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,9 +14,9 @@ from typing import Final, Self
 Header = tuple[bytes, bytes]
 
 UPGRADE_PROTOCOLS: Final = frozenset({b"websocket", b"spdy/3.1"})
-"""The protocols that kubectl upgrades to; any other offer is dropped, as RFC 9110 section 7.8 allows."""
+"""Protocols that kubectl upgrades to. The proxy drops any other offer, as RFC 9110 section 7.8 allows."""
 BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
-"""A second bearer channel: k8s.io/apiserver, pkg/authentication/request/websocket."""
+"""Prefix of a subprotocol that is a bearer token (k8s.io/apiserver, pkg/authentication/request/websocket)."""
 
 _FRONT_END_HEADERS: Final = frozenset(
     {
@@ -25,8 +25,11 @@ _FRONT_END_HEADERS: Final = frozenset(
         b"remote-user", b"remote-addr", b"x-webauth-user", b"x-user", b"x-groups",
     }
 )  # fmt: skip
-"""What a front end says of the caller, of the request that it got or of its TLS: servers believe it of whoever sends
-it. kube-apiserver takes the source address of its audit log from X-Forwarded-For and X-Real-Ip."""
+"""Headers in which a front end describes the client, the original request or its TLS connection.
+
+Servers trust these headers from any sender. kube-apiserver reads the source address of its audit log from
+X-Forwarded-For and X-Real-Ip.
+"""
 _FRONT_END_PREFIXES: Final = (
     b"x-forwarded-", b"x-original-", b"x-auth-request-", b"x-envoy-", b"x-ssl-", b"ssl-client-", b"x-client-cert",
 )  # fmt: skip
@@ -39,15 +42,15 @@ _FORBIDDEN_TRAILERS: Final = frozenset(
         b"age", b"expires", b"date", b"location", b"retry-after", b"vary", b"warning",
     }
 )  # fmt: skip
-"""RFC 9110 section 6.5.1: framing, routing, controls, authentication, and what says how the content is to be read."""
+"""Fields for framing, routing, request control, authentication and content format (RFC 9110 section 6.5.1)."""
 
-# RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. Transfer-Encoding belongs to who frames the body anew.
+# RFC 9110 section 7.6.1, and RFC 2068 section 19.7.1. The proxy frames the body itself, so it drops Transfer-Encoding.
 _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"})
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _REPLACED_HEADERS: Final = frozenset({b"authorization", b"audit-id"})
-"""What the target gets of ours instead. By Audit-ID the API server names a request in its audit log."""
+"""Headers that the proxy replaces with its own. The API server writes Audit-ID to its audit log."""
 _ALWAYS_END_TO_END: Final = frozenset({b"host", b"content-length"})
-"""What a Connection header cannot take away: without them the message would mean something else."""
+"""Headers that a Connection header cannot remove, because the message would have another meaning without them."""
 _IMPERSONATION_PREFIXES: Final = (
     b"impersonate-",
     b"impersonate_",
@@ -56,14 +59,14 @@ _IMPERSONATION_PREFIXES: Final = (
     b"x-remote_",
     b"x_remote-",
 )
-"""Prefixes of headers that name another user; some servers in front of an API server read `_` as `-`."""
+"""Prefixes of headers that name another user. Some servers in front of an API server read `_` as `-`."""
 
 
 class Headers(tuple[Header, ...]):
-    """The fields of one message as they came. What is asked of them is worked out once, and kept with them."""
+    """The header fields of one message, unchanged. Derived values are computed once and cached."""
 
     connection_options: frozenset[bytes]
-    """The options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
+    """Options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
     _values: dict[bytes, list[bytes]]
 
     def __new__(cls, headers: Iterable[Header] = ()) -> Self:
@@ -82,22 +85,22 @@ class Headers(tuple[Header, ...]):
         return self
 
     def values(self, name: bytes) -> Sequence[bytes]:
-        """All values of a header; `name` in lower case."""
+        """Return all values of a header. `name` is in lower case."""
         return self._values.get(name, ())
 
     def single_value(self, name: bytes) -> bytes | None:
-        """The one value of a header; None if there is none, or more than one."""
+        """Return the value of a header, or None if the header is absent or repeated."""
         values = self._values.get(name)
         return values[0] if values is not None and len(values) == 1 else None
 
     def list_members(self, name: bytes) -> list[bytes]:
-        """The members of a header that is a list (RFC 9110 section 5.6.1), in lower case."""
+        """Return the members of a list header (RFC 9110 section 5.6.1), in lower case."""
         values = self._values.get(name)
-        return [each.lower() for value in values for each in _split_list(value)] if values else []
+        return [member.lower() for value in values for member in _split_list(value)] if values else []
 
     @cached_property
     def impersonation_header(self) -> bytes | None:
-        """The name of the first header that would act as somebody else."""
+        """Name of the first header that names another user, or None."""
         for lower in self._values:
             if lower.startswith(_IMPERSONATION_PREFIXES):
                 return next(name for name, _ in self if name.lower() == lower)
@@ -105,7 +108,7 @@ class Headers(tuple[Header, ...]):
 
     @property
     def upgrade_protocol(self) -> bytes | None:
-        """The one protocol, in lower case, that the request asks to upgrade to and that we pass on."""
+        """Protocol to upgrade to, in lower case. None unless the request offers exactly one of `UPGRADE_PROTOCOLS`."""
         if b"upgrade" not in self.connection_options:
             return None
         protocols = self.list_members(b"upgrade")
@@ -113,28 +116,27 @@ class Headers(tuple[Header, ...]):
 
     @property
     def end_to_end(self) -> tuple[Header, ...]:
-        """Without what is for one hop only: Connection and what it names, Proxy-*, Transfer-Encoding, Upgrade."""
+        """Fields without the hop-by-hop ones: Connection and its options, Proxy-*, Transfer-Encoding and Upgrade."""
         hop_by_hop = (
             (_HOP_BY_HOP | self.connection_options) - _ALWAYS_END_TO_END if self.connection_options else _HOP_BY_HOP
         )
         removed_names = {name for name in self._values if name in hop_by_hop or name.startswith(b"proxy-")}
-        return tuple(each for each in self if each[0].lower() not in removed_names) if removed_names else self
+        return tuple(field for field in self if field[0].lower() not in removed_names) if removed_names else self
 
     @property
     def allowed_trailers(self) -> "Headers":
-        """Of a trailer section, what may be one."""
+        """Fields of a trailer section that may be sent as trailers."""
         removed_names = {name for name in self._values if name in _FORBIDDEN_TRAILERS}
-        trailers = [each for each in self.end_to_end if each[0].lower() not in removed_names]
+        trailers = [field for field in self.end_to_end if field[0].lower() not in removed_names]
         return self if len(trailers) == len(self) else Headers(trailers)
 
     def without(self, *names: bytes) -> "Headers":
-        """The other fields; `names` in lower case."""
-        return Headers(each for each in self if each[0].lower() not in names)
+        """Return the fields except `names`, which are in lower case."""
+        return Headers(field for field in self if field[0].lower() not in names)
 
     @cached_property
     def to_target(self) -> tuple[Header, ...]:
-        """What of a request's header the target sees: no token of the caller's, no name that they give the request,
-        and nothing that front ends say."""
+        """Request headers for the target, without the caller's token, the client's Audit-ID and front-end headers."""
         headers = []
         for name, value in self.end_to_end:
             lower = name.lower()
@@ -147,12 +149,12 @@ class Headers(tuple[Header, ...]):
 
     @cached_property
     def lines_to_target(self) -> bytes:
-        """`to_target` as it is sent: every line with its CRLF."""
-        return b"".join([b"%b: %b\r\n" % each for each in self.to_target])
+        """`to_target` as lines that end with CRLF."""
+        return b"".join([b"%b: %b\r\n" % field for field in self.to_target])
 
     @cached_property
     def user_agent(self) -> str:
-        """For the audit log; empty if it is not said."""
+        """User-Agent for the audit log, or an empty string."""
         values = self._values.get(b"user-agent")
         return values[0].decode("latin-1") if values else ""
 
@@ -166,10 +168,10 @@ def _is_front_end_header(lower: bytes) -> bool:
 def _remove_bearer(value: bytes) -> bytes | None:
     if BEARER_SUBPROTOCOL not in value.lower():
         return value
-    # Wherever it stands: the API server takes away all that Unicode calls a space in front of it.
-    protocols = [each for each in _split_list(value) if BEARER_SUBPROTOCOL not in each.lower()]
+    # Search the whole member: the API server strips every Unicode space in front of the prefix.
+    protocols = [protocol for protocol in _split_list(value) if BEARER_SUBPROTOCOL not in protocol.lower()]
     return b", ".join(protocols) or None
 
 
 def _split_list(value: bytes) -> list[bytes]:
-    return [stripped for each in value.split(b",") if (stripped := each.strip(b" \t"))]
+    return [stripped for member in value.split(b",") if (stripped := member.strip(b" \t"))]

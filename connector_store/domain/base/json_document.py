@@ -1,9 +1,9 @@
-"""JSON text -> value, however deep somebody nested it.
+"""JSON parsing that accepts any depth of nesting.
 
-The API server takes 10,000 levels, a little more than Python's parser does, and a list holds objects of many owners:
-one that nested too deep would hide all the others.
+The API server accepts 10,000 levels, a little more than Python's parser. A list contains objects of many owners, so
+one deeply nested object must not make the whole list unreadable.
 
->>> load(b'{"a": [1]}')
+>>> load_json(b'{"a": [1]}')
 {'a': [1]}
 """
 
@@ -12,13 +12,13 @@ import re
 from typing import Final
 
 MAX_DEPTH: Final = 1000
-"""Levels that are kept where the text is too deep: nothing that is read here lies deeper than a few."""
+"""Levels that remain when a text is too deep for the parser. The product reads only the first few levels."""
 
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 def load_json(text: bytes | bytearray) -> object:
-    """The value; what lies deeper than the parser can go is null. ValueError if it is no JSON."""
+    """Parse JSON. Values below `MAX_DEPTH` become null if the text is too deep. Raises ValueError if it is not JSON."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -26,9 +26,9 @@ def load_json(text: bytes | bytearray) -> object:
 
 
 def limit_depth(text: bytes | bytearray, max_depth: int) -> bytes:
-    """The same JSON text with null in place of each array and object below level `deepest`.
+    """Replace each array and object below level `max_depth` of a JSON text with null.
 
-    >>> shallow(b'[[1], {"]": [2]}]', 2)
+    >>> limit_depth(b'[[1], {"]": [2]}]', 2)
     b'[[1], {"]": null}]'
     """
     output = bytearray()

@@ -1,4 +1,4 @@
-"""An object's metadata, as far as the doors need it."""
+"""Parsed metadata of an object."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_su
 
 
 class Metadata(NamedTuple):
-    """`key.namespace` is empty for objects of cluster scope."""
+    """Metadata of an object. `key.namespace` is empty for cluster-scoped objects."""
 
     key: ObjectKey
     uid: str
@@ -18,7 +18,7 @@ class Metadata(NamedTuple):
     fields: Fields
 
     def annotation(self, name: str) -> str | None:
-        """ParseError if it is not a string."""
+        """Return an annotation, or None. Raises ParseError if it is not a string."""
         return self.fields.child("annotations").text(name)
 
     def label(self, name: str) -> str | None:
@@ -26,7 +26,10 @@ class Metadata(NamedTuple):
 
 
 def parse_metadata(raw: Mapping[str, object], *, namespaced: bool, default_namespace: str = "") -> Metadata:
-    """ParseError if there is no usable name: such an object cannot be told from others."""
+    """Parse the metadata of an object.
+
+    Raises ParseError without a valid name, because the name identifies the object.
+    """
     fields = Fields(raw, "").child("metadata")
     name = fields.text("name")
     if name is None or not is_dns_subdomain(name):

@@ -1,4 +1,4 @@
-"""Names of namespaced objects.
+"""Names of Kubernetes objects, and the key of a namespaced object.
 
 >>> ObjectKey.parse("team-a/k8s")
 ObjectKey(namespace='team-a', name='k8s')
@@ -20,17 +20,17 @@ _MAX_SUBDOMAIN_LENGTH = 253
 
 
 def is_dns_label(text: str) -> bool:
-    """True for a DNS label, the form of a namespace's name (RFC 1123 section 2.1, at most 63 characters)."""
+    """Return True for a DNS label, such as the name of a namespace (RFC 1123 section 2.1, at most 63 characters)."""
     return _DNS_LABEL.fullmatch(text) is not None
 
 
 def is_dns_subdomain(text: str) -> bool:
-    """True for a DNS subdomain, the form of most objects' names (RFC 1123 section 2.1, at most 253 characters)."""
+    """Return True for a DNS subdomain, such as most objects' names (RFC 1123 section 2.1, at most 253 characters)."""
     return len(text) <= _MAX_SUBDOMAIN_LENGTH and _DNS_SUBDOMAIN.fullmatch(text) is not None
 
 
 class ObjectKey(NamedTuple):
-    """Namespace and name of an object; a tuple, because the data path looks one up for every request."""
+    """Namespace and name of an object. It is a tuple because the data path looks one up for every request."""
 
     namespace: str
     name: str
@@ -41,7 +41,7 @@ class ObjectKey(NamedTuple):
     @classmethod
     @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> Self:
-        """Read `namespace/name`; ParseError if it is anything else."""
+        """Parse `NAMESPACE/NAME`. Raises ParseError for any other form."""
         namespace, slash, name = text.partition("/")
         if not slash or not is_dns_label(namespace) or not is_dns_subdomain(name):
             raise ParseError("", "not of the form NAMESPACE/NAME")

@@ -1,7 +1,7 @@
-"""PEM text -> its certificates, one canonical block each (RFC 7468).
+"""Certificates of a PEM text, each as one canonical block (RFC 7468).
 
-Whether a certificate can be loaded is found out where it is loaded; here only what is certainly none is refused, and
-everything else in the text (private keys too) is left behind.
+This module refuses only what cannot be a certificate. The code that loads a certificate checks the rest. All other
+content of the text is dropped, including private keys.
 """
 
 import base64
@@ -18,7 +18,7 @@ _SEQUENCE_TAG: Final = 0x30
 
 
 def parse_certificates(text: bytes) -> list[bytes]:
-    """The certificates in `text`, at least one; the path of a ParseError is empty."""
+    """Return the certificates in `text`, at least one. Raises ParseError with an empty path."""
     blocks = [_canonicalize(block["body"]) for block in _BLOCK.finditer(text)]
     if not blocks or len(blocks) != text.count(BEGIN):
         raise ParseError("", "has no whole PEM certificate; it begins with -----BEGIN CERTIFICATE-----")
@@ -38,7 +38,7 @@ def _canonicalize(body: bytes) -> bytes:
 
 
 def _is_der_sequence(der: bytes) -> bool:
-    """A certificate is one DER SEQUENCE (RFC 5280 section 4.1; X.690 section 8.1.3 for the length)."""
+    """Return True for exactly one DER SEQUENCE (RFC 5280 section 4.1; X.690 section 8.1.3 for the length)."""
     if len(der) < 2 or der[0] != _SEQUENCE_TAG:
         return False
     length = der[1]

@@ -1,4 +1,4 @@
-"""Method and target -> what the API server will take the request for.
+"""Parse method and request target into the attributes that the API server authorizes.
 
 The rules are those of RequestInfoFactory in k8s.io/apiserver, pkg/endpoints/request/requestinfo.go (Kubernetes 1.37).
 
@@ -26,9 +26,9 @@ _VERBS: Final = {
 _SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
 _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
 _MAX_QUERY_PAIRS: Final = 10_000
-"""A longer query is read as none: Go's urlmaxqueryparams (net/url, since Go 1.24.12)."""
+"""Maximum number of pairs in a query. The API server ignores a longer query (Go's urlmaxqueryparams, 1.24.12)."""
 _MAX_CACHED_LENGTH: Final = 1024
-"""Characters of a target that is remembered, so that the cache is bounded in bytes too."""
+"""Maximum length of a cached request target in characters. It bounds the cache in bytes."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile(r"([+-]?)(?=[0-9])0*([0-9]{0,19})", re.ASCII)
@@ -36,9 +36,9 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class RequestInfo(NamedTuple):
-    """A request as the API server reads it. `resource` is empty for non-resource paths; `path` is decoded.
+    """A request as the API server reads it. It is a tuple because each request creates one.
 
-    The verb of a non-resource path is the method in lower case. A tuple, because one is made for every request.
+    A non-resource path has an empty `resource`, and the method in lower case as its verb. `path` is decoded.
     """
 
     verb: str
@@ -51,7 +51,7 @@ class RequestInfo(NamedTuple):
 
 
 def parse_request(method: str, target: str, prefix: str) -> RequestInfo:
-    """Read an origin-form target below `prefix`, which the server behind the address does not see."""
+    """Parse an origin-form target. `prefix` is the path of the target's address, which its API server does not see."""
     if len(target) > _MAX_CACHED_LENGTH:
         return _parse(method, target, prefix)
     return _parse_cached(method, target, prefix)
@@ -100,7 +100,7 @@ def _parse_list_query(query: str) -> tuple[str, str]:
     watch = values.get("watch")
     name = _parse_selected_name(values)
     if name is None:
-        # Options that cannot be read are read as none, but for the watch, and that a little differently.
+        # The API server ignores all options if one is malformed, except `watch`, for which it uses another parser.
         return "list" if watch is None or watch == "0" or watch.lower() == "false" else "watch", ""
     verb = "list" if watch is None or watch == "0" or watch.casefold() == "false" else "watch"
     # https://pkg.go.dev/k8s.io/apimachinery/pkg/api/validation/path#IsValidPathSegmentName
@@ -108,7 +108,7 @@ def _parse_list_query(query: str) -> tuple[str, str]:
 
 
 def _parse_selected_name(values: Mapping[str, str]) -> str | None:
-    """The name that the options of a list ask for, empty if none; None if they cannot be read."""
+    """Return the object name that list options select, or an empty string. Return None if an option is malformed."""
     if not all(_is_int64(values[option]) for option in ("limit", "timeoutSeconds") if option in values):
         return None
     if not is_label_selector(values.get("labelSelector", "")):
@@ -117,7 +117,7 @@ def _parse_selected_name(values: Mapping[str, str]) -> str | None:
 
 
 def _first_values(query: str) -> Mapping[str, str]:
-    """As Go's url.ParseQuery: pairs with a semicolon or a malformed escape are dropped, the first value counts."""
+    """Parse a query as Go's url.ParseQuery: drop pairs with a semicolon or a malformed escape, use the first value."""
     values: dict[str, str] = {}
     if query.count("&") >= _MAX_QUERY_PAIRS:
         return values
@@ -130,6 +130,6 @@ def _first_values(query: str) -> Mapping[str, str]:
 
 
 def _is_int64(text: str) -> bool:
-    # Python reads no number of more than 4,300 digits, Go reads any number of noughts.
+    # Go accepts any number of leading zeros, but Python refuses to convert more than 4,300 digits.
     match = _INTEGER.fullmatch(text)
     return match is not None and int(f"{match[1]}0{match[2]}") in _INT64

@@ -1,24 +1,26 @@
-"""Times as Kubernetes writes them (RFC 3339, UTC).
+"""Times in Kubernetes' notation (RFC 3339, UTC).
 
->>> write(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)), write_micro(datetime(2026, 1, 2, 3, 4, 5, 6, UTC))
-('2026-01-02T03:04:05Z', '2026-01-02T03:04:05.000006Z')
+>>> format_time(datetime(2026, 1, 2, 3, 4, 5, 6, UTC))
+'2026-01-02T03:04:05Z'
+>>> format_micro_time(datetime(2026, 1, 2, 3, 4, 5, 6, UTC))
+'2026-01-02T03:04:05.000006Z'
 """
 
 from datetime import UTC, datetime
 
 
 def format_time(time: datetime) -> str:
-    """metav1.Time: whole seconds."""
+    """Format a metav1.Time, which has whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(time: datetime) -> str:
-    """metav1.MicroTime: always six digits."""
+    """Format a metav1.MicroTime, which has six fractional digits."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_time(text: object) -> float | None:
-    """Unix seconds; None for what is no time, or one without a zone."""
+    """Parse a time and return Unix seconds. Return None if it is not a time or has no zone."""
     try:
         time = datetime.fromisoformat(text) if isinstance(text, str) else None
         return time.timestamp() if time is not None and time.tzinfo is not None else None

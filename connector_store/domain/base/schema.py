@@ -1,8 +1,8 @@
-"""Which fields an object may have: what an API server refuses to take (`unknown field`), a folder refuses too.
+"""Fields that an object can have. A folder refuses an `unknown field`, as an API server does.
 
-A typing error in an optional field would otherwise be a setting that is silently not used.
+Without this check, a mistyped optional field would be ignored without an error.
 
->>> [str(each) for each in unknown_fields({"kind": "Connector", "spec": {"adress": "https://x"}})]
+>>> [str(error) for error in find_unknown_fields({"kind": "Connector", "spec": {"adress": "https://x"}})]
 ['spec.adress: unknown field; did you mean address?']
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 
 Shape = Mapping[str, "Shape | None"]
-"""Field -> the fields of its object, or of the objects of its list; None where anything may stand."""
+"""Maps each field to the shape of its object or list items. None allows any value."""
 
 _PAIR: Final[Shape] = {"name": None, "value": None}
 _REFERENCE: Final[Shape] = dict.fromkeys(
@@ -59,11 +59,11 @@ CONNECTOR_SPEC: Final[Shape] = {
     "permissions": {"allow": _ROLES, "deny": _ROLES},
     "impersonate": {"userPrefix": None, "groupPrefix": None},
 }
-"""As in the CustomResourceDefinition of deploy/crds."""
+"""Fields of `spec`, the same as in the CustomResourceDefinition of deploy/crds."""
 
 _SHAPES: Final[Mapping[str, Shape]] = {
     "Connector": {**_OBJECT, "spec": CONNECTOR_SPEC, "status": None},
-    # The definition keeps unknown fields of a class: what is not run of it is said where it is read.
+    # The definition preserves unknown fields of a class. The parser of classes reports what it does not support.
     "ConnectorClass": {**_OBJECT, "spec": None, "status": None},
     "Secret": {**_OBJECT, "type": None, "data": None, "stringData": None, "immutable": None},
     "ClusterRole": {**_OBJECT, "rules": _RULE, "aggregationRule": None},
@@ -93,25 +93,28 @@ _SHAPES: Final[Mapping[str, Shape]] = {
 }
 
 MAX_SUGGESTION_INPUT: Final = 63
-"""Characters of a name that are repeated to its writer."""
+"""Maximum number of characters of an unknown name that are compared with the known ones."""
 MAX_UNKNOWN_FIELDS: Final = 20
-"""Unknown fields of one object that are named."""
+"""Maximum number of unknown fields that are reported for one object."""
 
 
 def find_unknown_fields(raw: Mapping[str, object]) -> list[ParseError]:
-    """The fields that an object of our kinds cannot have, in order, each with what may have been meant."""
+    """Return an error for each unknown field of an object, in order, with the most similar known field.
+
+    Objects of other kinds are not checked.
+    """
     shape = _SHAPES.get(str(raw.get("kind")))
     errors = _find_unknown(raw, shape, "") if shape is not None else iter(())
-    return [each for each, _ in zip(errors, range(MAX_UNKNOWN_FIELDS), strict=False)]
+    return [error for error, _ in zip(errors, range(MAX_UNKNOWN_FIELDS), strict=False)]
 
 
 def suggest_name(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean X?` for the known name that is most like `name`, empty if none is.
+    """Return `; did you mean X?` for the candidate most similar to `name`, or an empty string.
 
-    >>> suggestion("Conector", ["Secret", "Connector"])
+    >>> suggest_name("Conector", ["Secret", "Connector"])
     '; did you mean Connector?'
     """
-    candidates_by_lower_case = {each.lower(): each for each in candidates}
+    candidates_by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     matches = get_close_matches(name[:MAX_SUGGESTION_INPUT].lower(), candidates_by_lower_case, n=1)
     return f"; did you mean {candidates_by_lower_case[matches[0]]}?" if matches else ""
 

@@ -1,9 +1,9 @@
-"""Field and label selectors of a query string, as far as they decide what a request is taken for.
+"""Field and label selectors of a query, as far as they affect the attributes of a request.
 
-The API server forgets a selector's name where any of its list options cannot be read, so what cannot be read matters.
+The API server ignores the name in a field selector if any list option is malformed, so syntax errors matter.
 Sources: k8s.io/apimachinery, pkg/fields/selector.go and pkg/labels/selector.go (Kubernetes 1.37).
 
->>> exact_name("metadata.name=a,status.phase!=Running")
+>>> required_name("metadata.name=a,status.phase!=Running")
 'a'
 >>> is_label_selector("app in (a, b),!canary"), is_label_selector("app in a")
 (True, False)
@@ -18,7 +18,7 @@ from connector_store.domain.base.names import is_dns_subdomain
 _OPERATOR = re.compile(r"!=|==|=")
 _FIELD_VALUE = re.compile(r"(?:\\[\\,=]|[^\\,=])*")
 
-# A NUL ends the token before it and is swallowed with it; one that stands alone ends the selector.
+# A NUL ends the token before it and is dropped with it. A NUL without a token before it ends the selector.
 _TOKEN = re.compile(r"[ \t\r\n]*(?:(?P<sign>==|!=|[=!(),<>])|(?P<word>[^\0=!(),<> \t\r\n]+))\0?")
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 _SET_OPERATORS: Final = frozenset({"in", "notin"})
@@ -29,13 +29,13 @@ _WORD: Final = "w"
 _END: Final = ("", "")
 
 _Token = tuple[str, str]
-"""Kind (`w` for words, the sign itself, empty at the end) and text."""
+"""Kind and text of a token. The kind is `w` for words, the sign itself, or empty at the end."""
 
 
 def required_name(selector: str) -> str | None:
-    """The value that a field selector requires of metadata.name, empty if none; None if the selector is malformed.
+    """Return the value that a field selector requires of metadata.name, or an empty string.
 
-    Terms are sorted, and the first of that field counts.
+    Return None if the selector is malformed. Terms are sorted, and the first term of that field counts.
     """
     names: list[str] = []
     for term in sorted(_split_terms(selector)):
@@ -49,12 +49,12 @@ def required_name(selector: str) -> str | None:
 
 def _split_terms(selector: str) -> list[str]:
     terms: list[str] = []
-    start = is_escaped = 0
+    start, is_escaped = 0, False
     for index, sign in enumerate(selector):
         if is_escaped:
-            is_escaped = 0
+            is_escaped = False
         elif sign == "\\":
-            is_escaped = 1
+            is_escaped = True
         elif sign == ",":
             terms.append(selector[start:index])
             start = index + 1
@@ -62,7 +62,7 @@ def _split_terms(selector: str) -> list[str]:
 
 
 def is_label_selector(selector: str) -> bool:
-    """True for what the API server can read as a label selector; the empty text is one."""
+    """Return True if the API server can parse `selector` as a label selector. An empty selector is valid."""
     tokens = _TokenReader(selector)
     if tokens.lookahead == _END:
         return True
@@ -75,7 +75,7 @@ def is_label_selector(selector: str) -> bool:
 
 
 class _TokenReader:
-    """The tokens of a label selector, one of them seen."""
+    """Reader of a label selector's tokens, with one token of lookahead."""
 
     def __init__(self, selector: str) -> None:
         self._remaining = _tokenize(selector)
@@ -118,7 +118,7 @@ def _consume_requirement(tokens: _TokenReader) -> bool:
 
 
 def _consume_values(tokens: _TokenReader) -> bool:
-    """`(a,b)`; members may be empty."""
+    """Consume `(a,b)`. Members may be empty."""
     if tokens.consume()[0] != "(":
         return False
     while tokens.lookahead[0] != ")":

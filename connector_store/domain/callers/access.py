@@ -1,7 +1,7 @@
-"""Who calls, and may they: the answers of an access check, and the interface that gives them.
+"""Access checks of callers: the interface `Access` and its results.
 
-`connector_store.folder.caller_tokens` (folders) and `connector_store.kube.access` (a cluster) implement `Access`; the doors
-know no other.
+`connector_store.folder.caller_tokens` (folders) and `connector_store.kube.access` (a cluster) implement `Access`.
+`connector_store.oidc.issuer_access` adds the callers of OIDC issuers.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ NODE_NAME: Final = "authentication.kubernetes.io/node-name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A verified caller, as `status.user` of a TokenReview (authentication.k8s.io/v1) gives them."""
+    """A verified caller, as in `status.user` of a TokenReview (authentication.k8s.io/v1)."""
 
     user: str
     uid: str = ""
@@ -26,17 +26,17 @@ class Identity:
 
     @property
     def pod(self) -> str:
-        """Name of the pod that the token is bound to; empty if to none."""
+        """Name of the pod that the token is bound to, or an empty string."""
         return self._first_extra(POD_NAME)
 
     @property
     def pod_uid(self) -> str:
-        """Of that pod."""
+        """UID of the pod that the token is bound to, or an empty string."""
         return self._first_extra(POD_UID)
 
     @property
     def node(self) -> str:
-        """Name of the node of that pod; empty if unknown."""
+        """Name of the pod's node, or an empty string if it is unknown."""
         return self._first_extra(NODE_NAME)
 
     def _first_extra(self, key: str) -> str:
@@ -46,11 +46,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The token is good and its caller may use the Connector.
+    """The token is valid and its caller may use the Connector.
 
-    `token_expires`, in unix seconds, is None where it is unknown. Until `holds_until`, in those of time.monotonic,
-    nobody needs to ask again, while the `withdrawn` of the `Access` that gave it is what it was; 0 where it is to be
-    asked each time.
+    `token_expires_at` is in Unix seconds, or None if unknown. The result needs no further check until `valid_until`
+    (seconds of time.monotonic), as long as the `revocation_count` of its `Access` does not change. 0 requires a check
+    for each request.
     """
 
     identity: Identity
@@ -60,9 +60,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Not them. `what` is what failed: the token itself, or the right to use this Connector.
+    """Access is refused. `check` is the failed check: of the token, or of the right to use this Connector.
 
-    `reason` is for logs: a refused caller gets the same text whether the Connector exists or not.
+    `reason` is for logs only. The refused caller gets the same text whether the Connector exists or not.
     """
 
     check: Literal["token", "use"]
@@ -71,7 +71,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """The check could not be made. `retry_after` is in seconds; `told` is the part of the reason that callers get."""
+    """The check cannot run now.
+
+    `retry_after` is in seconds. `public_reason` is the part of the reason that callers get.
+    """
 
     reason: str
     retry_after: int = 1
@@ -86,13 +89,13 @@ class Access(Protocol):
 
     @property
     def revocation_count(self) -> int:
-        """Counts what has ended an answer before its time."""
+        """Number of events that revoked a granted result before its `valid_until`."""
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        """The answer if it is known; None if it must be asked for. Never waits."""
+        """Return the result from the cache, or None if `check` must be called. Never waits."""
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
+        """Authenticate, then check the right to use `key`, even if that Connector does not exist."""
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """The answer for a live stream, past all caches: an expired token alone is no refusal here."""
+        """Check a live connection again without caches. An expired token alone is not a reason to refuse."""

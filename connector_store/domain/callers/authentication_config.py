@@ -1,6 +1,6 @@
-"""Kubernetes' AuthenticationConfiguration -> the issuers whose tokens are verified here, and what their claims mean.
+"""Parser of Kubernetes' AuthenticationConfiguration: trusted issuers and the mapping of their claims to callers.
 
->>> issuers = parse_authentication({
+>>> issuers = parse_authentication_configuration({
 ...     "apiVersion": "apiserver.config.k8s.io/v1",
 ...     "kind": "AuthenticationConfiguration",
 ...     "jwt": [{
@@ -8,12 +8,13 @@
 ...         "claimMappings": {"username": {"claim": "sub", "prefix": "ci:"}},
 ...     }],
 ... })
->>> issuers[0].identity({"sub": "repo:org/app"}).user
+>>> issuers[0].identify({"sub": "repo:org/app"}).user
 'ci:repo:org/app'
 
-Fields and meaning are the API server's (KEP-3331, k8s.io/apiserver/pkg/apis/apiserver/validation); CEL expressions are
-not run here and refused by name. Two things are stricter: no username and no group may begin with `system:`, with or
-without a prefix, since the right to use a Connector is asked of a cluster in which those names mean something.
+Fields have the same meaning as in the API server (KEP-3331, k8s.io/apiserver/pkg/apis/apiserver/validation). CEL
+expressions are not supported. A configuration with one is refused. Two rules are stricter than the API server's:
+neither a username nor a group may begin with `system:`, with or without a prefix. A cluster authorizes the use of a
+Connector, and such names have a meaning there.
 """
 
 import re
@@ -32,11 +33,11 @@ GROUP: Final = "apiserver.config.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
 KIND: Final = "AuthenticationConfiguration"
 MAX_ISSUERS: Final = 64
-"""As the API server."""
+"""Maximum number of issuers, as in the API server."""
 MAX_GROUPS: Final = 1000
-"""Of one token: each goes into every access review."""
+"""Maximum number of groups in one token. Every access review contains all of them."""
 MAX_NAME_LENGTH: Final = 1024
-"""Characters of a username, a group or a uid."""
+"""Maximum length of a username, a group or a UID in characters."""
 CREDENTIAL_ID: Final = "authentication.kubernetes.io/credential-id"
 RESERVED_PREFIX: Final = "system:"
 
@@ -47,7 +48,7 @@ _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixedClaim:
-    """A claim, and what is put before its value."""
+    """A claim, and the prefix for its value."""
 
     claim: str
     prefix: str = ""
@@ -55,22 +56,25 @@ class PrefixedClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """`jwt[]`: who signs, for whom, and how claims become a caller. `ca` is PEM; None: the system's trust."""
+    """An entry of `jwt`: a trusted issuer, its audiences, and the mapping of claims to a caller.
+
+    `ca` is PEM. None means the system's trust store.
+    """
 
     url: str
-    """`iss` of its tokens, to the letter."""
+    """Exact value of `iss` in its tokens."""
     discovery_url: str
     audiences: tuple[str, ...]
-    """A token must be for one of them."""
+    """Accepted audiences. A token must have one of them."""
     ca: bytes | None = None
     username: PrefixedClaim
     groups: PrefixedClaim | None = None
     uid: str | None = None
     required_claims: tuple[tuple[str, str], ...] = ()
-    """Claims that must be there with exactly this text."""
+    """Claims that a token must have, with exactly these values."""
 
     def identify(self, claims: Mapping[str, object]) -> Identity:
-        """The caller that verified claims stand for; ParseError names the claim, and never quotes its value."""
+        """Map verified claims to a caller. ParseError names the claim and never quotes its value."""
         for claim, value in self.required_claims:
             if claims.get(claim) != value:
                 raise ParseError(claim, "is not the value that claimValidationRules ask for")
@@ -90,11 +94,11 @@ class Issuer:
 
 
 def parse_authentication_configuration(document: object) -> tuple[Issuer, ...]:
-    """Read the configuration; ParseError for what the API server would refuse, and for what is not run here."""
+    """Parse the configuration. Raises ParseError for what the API server would refuse, and for unsupported fields."""
     fields = Fields(document, "")
     if fields.text("kind") != KIND:
         raise ParseError("kind", f"is not {KIND}")
-    if fields.text("apiVersion") not in [f"{GROUP}/{entry}" for entry in VERSIONS]:
+    if fields.text("apiVersion") not in [f"{GROUP}/{version}" for version in VERSIONS]:
         raise ParseError("apiVersion", f"is not {GROUP}/{VERSIONS[0]}")
     if unknown := find_unknown_fields(document if isinstance(document, Mapping) else {}):
         raise unknown[0]
@@ -104,8 +108,8 @@ def parse_authentication_configuration(document: object) -> tuple[Issuer, ...]:
     if len(entries) > MAX_ISSUERS:
         raise ParseError("jwt", f"has more than {MAX_ISSUERS} issuers")
     issuers = tuple(_parse_issuer(entry) for entry in entries)
-    _require_distinct("jwt[{}].issuer.url", [entry.url for entry in issuers])
-    _require_distinct("jwt[{}].issuer.discoveryURL", [entry.discovery_url for entry in issuers])
+    _require_distinct("jwt[{}].issuer.url", [issuer.url for issuer in issuers])
+    _require_distinct("jwt[{}].issuer.discoveryURL", [issuer.discovery_url for issuer in issuers])
     return issuers
 
 
@@ -188,7 +192,7 @@ def _parse_prefixed_claim(fields: Fields) -> PrefixedClaim:
     claim, prefix = fields.text("claim"), fields.text("prefix") or ""
     if claim is None:
         raise ParseError(fields.path_of("claim"), "is empty; name a claim of the token, such as sub")
-    # None at all is a decision, so it has to be written: the API server asks for it too.
+    # The API server also requires an explicit empty prefix, so that its omission is a decision.
     if fields.value("prefix") is None:
         raise ParseError(fields.path_of("prefix"), 'is missing; write one, or "" for none')
     if prefix.startswith(RESERVED_PREFIX):
@@ -232,7 +236,7 @@ def _read_claim(claim: str, claims: Mapping[str, object]) -> str:
 
 
 def _read_groups(mapping: PrefixedClaim, claims: Mapping[str, object]) -> tuple[str, ...]:
-    """One text, or a list of texts; none where the claim is missing, as the API server has it."""
+    """Read groups from a string or a list of strings. A missing claim means no groups, as in the API server."""
     value = claims.get(mapping.claim)
     if value is None:
         return ()

@@ -1,11 +1,11 @@
-"""What a caller says of themselves: `Proxy-Authorization` on CONNECT, `Authorization` inside.
+"""Parsers of `Proxy-Authorization` on CONNECT, and of `Authorization` on requests.
 
 >>> parse_proxy_authorization(b"Basic dGVhbS1hL2s4czp0b2s=")
-Caller(key=ObjectKey(namespace='team-a', name='k8s'))
+BasicAuthorization(key=ObjectKey(namespace='team-a', name='k8s'))
 >>> parse_bearer(b"Bearer tok")
 'tok'
 
-Errors never quote what was sent: it may be a token in the wrong place.
+Errors never quote the header's value, because it can be a token in the wrong place.
 """
 
 import binascii
@@ -19,7 +19,7 @@ from connector_store.domain.base.names import ObjectKey
 
 TOKEN_IN_TUNNEL: Final = "x"  # noqa: S105 - the password that stands for "no token here"
 MAX_AUTHORIZATION_BYTES: Final = 16384
-"""Bytes of a header value. ServiceAccount tokens have 1 to 2 kB."""
+"""Maximum length of a header value in bytes. ServiceAccount tokens have 1 to 2 kB."""
 
 # token68 of RFC 9110 section 11.2, which is also b64token of RFC 6750 section 2.1
 _TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
@@ -27,19 +27,22 @@ _TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BasicAuthorization:
-    """The Connector that is asked for, and the token; None: it comes inside, with each request."""
+    """Basic authorization: the requested Connector and the caller's token.
+
+    `token` is None if each request in the tunnel carries the token.
+    """
 
     key: ObjectKey
     token: str | None = field(repr=False)
 
 
 def parse_proxy_authorization(value: bytes | None) -> BasicAuthorization:
-    """Read `Basic base64("NAMESPACE/NAME:TOKEN")` (RFC 7617); the slash may be written `%2F`."""
+    """Parse `Basic base64("NAMESPACE/NAME:TOKEN")` (RFC 7617). The slash can be written `%2F`."""
     return _parse_basic("Proxy-Authorization", value)
 
 
 def parse_basic(value: bytes | None) -> BasicAuthorization:
-    """The same in `Authorization`, for requests to the proxy itself; the token is required."""
+    """Parse the Basic scheme of `Authorization`, for requests to the proxy itself. The token is required."""
     authorization = _parse_basic("Authorization", value)
     if authorization.token is None:
         raise ParseError("Authorization", "has no token; send Basic base64(NAMESPACE/NAME:TOKEN)")
@@ -47,7 +50,7 @@ def parse_basic(value: bytes | None) -> BasicAuthorization:
 
 
 def parse_bearer(value: bytes | None) -> str:
-    """Read `Bearer TOKEN` (RFC 6750 section 2.1)."""
+    """Parse `Bearer TOKEN` (RFC 6750 section 2.1)."""
     token = _parse_credentials("Authorization", b"bearer", value)
     if _TOKEN68.fullmatch(token) is None:
         raise ParseError("Authorization", "is not of the form Bearer TOKEN")

@@ -1,7 +1,7 @@
-"""The pod's token as kubelet hands it to a CSI driver (KEP-2047; KEP-5538 for `secrets`).
+"""Pod tokens that kubelet sends to a CSI driver (KEP-2047; KEP-5538 for `secrets`).
 
-`csi.storage.k8s.io/serviceAccount.tokens` is `{"AUDIENCE": {"token": "…", "expirationTimestamp": "…"}}`; kubelets
-since 1.35 may put it into the request's secrets instead of the volume context.
+`csi.storage.k8s.io/serviceAccount.tokens` is `{"AUDIENCE": {"token": "…", "expirationTimestamp": "…"}}`. Since 1.35,
+kubelet can put it into the request's secrets instead of the volume context.
 """
 
 import json
@@ -17,7 +17,11 @@ TOKENS_KEY: Final = "csi.storage.k8s.io/serviceAccount.tokens"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodToken:
-    """`lifetime` is in seconds from issue to expiry, `expires` in Unix seconds; None if the token does not say."""
+    """A pod's token.
+
+    `lifetime` is in seconds from issue to expiry, `expires_at` in Unix seconds. None means that the token has no such
+    claim.
+    """
 
     token: str = field(repr=False)
     lifetime: float | None = None
@@ -25,7 +29,7 @@ class PodToken:
 
 
 def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audience: str) -> PodToken:
-    """The token of that audience, from `secrets` first; ParseError never quotes what was sent."""
+    """Return the token for `audience`, from `secrets` or else from `context`. ParseError never quotes the input."""
     text = secrets.get(TOKENS_KEY) or context.get(TOKENS_KEY)
     if not text:
         raise ParseError(
@@ -35,7 +39,7 @@ def parse_pod_token(secrets: Mapping[str, str], context: Mapping[str, str], audi
         tokens = json.loads(text)
         token = tokens[audience]["token"] if audience in tokens else None
     except (ValueError, TypeError, KeyError, RecursionError):
-        # `from None`: the text of a JSON error holds the document.
+        # `from None`: a JSON error contains the document.
         raise ParseError(
             TOKENS_KEY, "is not what kubelet sends: JSON of audience -> {token, expirationTimestamp}"
         ) from None

@@ -1,7 +1,7 @@
-"""What a token says of itself, unverified: enough to tell that nobody need be asked about it.
+"""Unverified claims of a token. They suffice to reject a token that no API server would accept.
 
->>> why_not_ours("secret", "connectors-proxy", now=0)
-'it is no JWT'
+>>> rejection_reason("secret", "connectors-proxy", now=0)
+'it is not a JWT'
 """
 
 import base64
@@ -13,7 +13,7 @@ from connector_store.domain.base.expiry import read_token_times
 
 
 def parse_claims(token: str) -> Mapping[str, Any] | None:
-    """The payload of a JWT (RFC 7519 section 3); None if it is none."""
+    """Return the payload of a JWT (RFC 7519 section 3), or None if `token` is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3 or not all(parts):
         return None
@@ -25,16 +25,16 @@ def parse_claims(token: str) -> Mapping[str, Any] | None:
 
 
 def parse_issuer(token: str) -> str:
-    """`iss`; empty where there is none."""
+    """Return the claim `iss`, or an empty string."""
     issuer_claim = (parse_claims(token) or {}).get("iss")
     return issuer_claim if isinstance(issuer_claim, str) else ""
 
 
 def rejection_reason(token: str, audience: str, *, now: float) -> str | None:
-    """Why no API server would accept it for `audience` at `now` (unix seconds); None if one might."""
+    """Return why no API server would accept `token` for `audience` at `now` (Unix seconds), or None if one might."""
     payload = parse_claims(token)
     if payload is None:
-        return "it is no JWT"
+        return "it is not a JWT"
     audiences = payload.get("aud")
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         return f"it is not for audience {audience}"

@@ -1,9 +1,9 @@
-"""Where Connectors come from: the option `connector_source`, and `--source` of connectorctl.
+"""Source of Connectors: the option `connector_source` of the proxy, and `--source` of connectorctl.
 
 >>> parse_source("auto", in_pod=False)
-Folder(path='connectors')
+FolderSource(path='connectors')
 >>> parse_source("kubernetes:prod", in_pod=False)
-Cluster(context='prod')
+ClusterSource(context='prod')
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,23 @@ _CLUSTER: Final = "kubernetes"
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A folder of manifests; it need not be there yet."""
+    """A folder of manifests. It can be created later."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSource:
-    """An API server: that of a kubeconfig's context, or without one the pod's own, else the current context's."""
+    """An API server.
+
+    `context` is a context of the kubeconfig. None means the cluster of the pod, or the current context outside a pod.
+    """
 
     context: str | None = None
 
 
 def parse_source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
-    """Read `auto`, `kubernetes`, `kubernetes:CONTEXT` or the path of a folder."""
+    """Parse `auto`, `kubernetes`, `kubernetes:CONTEXT` or the path of a folder."""
     if text == "auto":
         return ClusterSource() if in_pod else FolderSource(DEFAULT_FOLDER)
     kind, colon, context = text.partition(":")

@@ -1,7 +1,10 @@
-"""The settings that the doors share, parsed once.
+"""Settings that the proxy, the controller and the CSI driver share.
 
-A key `probe-interval` is set by `--set connector_probe_interval=…`, by `CONNECTORS_PROBE_INTERVAL` in the environment
-or by that key of the ConfigMap `connectors-config`; the first of them that has it wins.
+The key `probe-interval` can be set in three places. The first one that has it wins:
+
+1. the option `--set connector_probe_interval=…`
+2. the environment variable `CONNECTORS_PROBE_INTERVAL`
+3. the key `probe-interval` of the ConfigMap `connectors-config`
 
 >>> parse_settings(explicit={}, environ={"CONNECTORS_DRAIN": "5"}, config_map={"drain": "9"}, in_cluster=True).drain
 5.0
@@ -26,7 +29,10 @@ MAX_SECONDS: Final = 86400.0
 MAX_EXPIRY_WARNING: Final = 366 * 86400.0
 
 STALE_MARGIN: Final = 30.0
-"""Seconds that `stale-after` must be longer than `watch-timeout`: a silent watch proves nothing before its end."""
+"""Minimum difference between `stale-after` and `watch-timeout` in seconds.
+
+A watch without events does not prove that it works until it ends.
+"""
 
 KEYS: Final[Mapping[str, str]] = {
     "audience": "audience that callers' tokens must carry",
@@ -53,7 +59,7 @@ KEYS: Final[Mapping[str, str]] = {
 
 
 class AccessRule(NamedTuple):
-    """The SubjectAccessReview that every caller must pass, in group connectors.alauda.io."""
+    """SubjectAccessReview that every caller must pass, in API group connectors.alauda.io."""
 
     verb: str
     resource: str
@@ -71,21 +77,21 @@ _DEFAULT_PROXY_SERVICE: Final = ObjectKey(_SYSTEM_NAMESPACE, _PROXY_SERVICE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One field per key, durations in seconds."""
+    """Parsed settings, one field per key. Durations are in seconds."""
 
     audience: str = "connectors-proxy"
     access: AccessRule = _DEFAULT_ACCESS
     targets_allow: tuple[Network, ...] = ()
     targets_deny: tuple[Network, ...] = ()
     in_cluster: bool = False
-    """True adds what no target in a cluster may be: see `address_policy.AddressPolicy`."""
+    """True also denies addresses that no target in a cluster may have (see `address_policy.AddressPolicy`)."""
     ca_file: str | None = None
     proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
     proxy_tls: bool = False
     cluster_domain: str = "cluster.local"
     system_namespace: str = _SYSTEM_NAMESPACE
     namespaces: tuple[str, ...] | None = None
-    """None: all."""
+    """Namespaces whose Connectors are served. None means all."""
     ca_secret: str | None = None
     ca_configmap: str = "connectors-proxy-ca"
     watch_timeout: float = 300.0
@@ -98,35 +104,35 @@ class Settings:
     drain: float = 60.0
 
     def serves(self, namespace: str) -> bool:
-        """Whether the setting `namespaces` has it."""
+        """Return True if the setting `namespaces` includes `namespace`."""
         return self.namespaces is None or namespace in self.namespaces
 
     @property
     def proxy_host(self) -> str | None:
-        """The cluster's name of the proxy Service, if there is one."""
+        """DNS name of the proxy Service, or None without one."""
         if self.proxy_service is None:
             return None
         return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
 
 
 def option_name(key: str) -> str:
-    """`probe-interval` -> `connector_probe_interval`, the proxy's option."""
+    """Return the proxy option of a key: `connector_probe_interval` for `probe-interval`."""
     return "connector_" + key.replace("-", "_")
 
 
 def environment_name(key: str) -> str:
-    """`probe-interval` -> `CONNECTORS_PROBE_INTERVAL`."""
+    """Return the environment variable of a key: `CONNECTORS_PROBE_INTERVAL` for `probe-interval`."""
     return "CONNECTORS_" + key.replace("-", "_").upper()
 
 
 def parse_settings(
     *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
 ) -> Settings:
-    """Read all keys; ParseError names the first that is wrong and where it was set.
+    """Parse all settings. ParseError names the first invalid one and where it was set.
 
-    `explicit` and `config_map` have the keys of `KEYS`. Other keys of `config_map` are other programs'; another key in
-    `explicit` is an error, and so is another CONNECTORS_ variable of `environ`, but for those that Kubernetes puts
-    there for Services (CONNECTORS_PROXY_SERVICE_HOST).
+    `explicit` and `config_map` use the keys of `KEYS`. Unknown keys of `config_map` belong to other programs and are
+    ignored. An unknown key in `explicit` is an error. An unknown CONNECTORS_ variable in `environ` is an error too,
+    except those that Kubernetes sets for Services, such as CONNECTORS_PROXY_SERVICE_HOST.
     """
     for key in explicit:
         if key not in KEYS:
@@ -170,7 +176,7 @@ def parse_settings(
 
 
 def suggest_key(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where none of `known` is like it."""
+    """Return `; did you mean X?` for the candidate most similar to `name`, or an empty string."""
     matches = get_close_matches(name, [*candidates], n=1, cutoff=0.8)
     return f"; did you mean {matches[0]}?" if matches else ""
 
@@ -217,7 +223,7 @@ _LONG_SECONDS = re.compile(r"[0-9]{1,8}")
 
 
 def parse_access(text: str) -> AccessRule:
-    """Read `verb:resource[/subresource]`; ParseError if it is anything else."""
+    """Parse `VERB:RESOURCE[/SUBRESOURCE]`. Raises ParseError for any other form."""
     match = _ACCESS_RULE.fullmatch(text)
     if match is None:
         raise ParseError("", "not of the form VERB:RESOURCE[/SUBRESOURCE]; the default is use:connectors/proxy")
@@ -226,7 +232,7 @@ def parse_access(text: str) -> AccessRule:
 
 
 def parse_log_format(text: str) -> LogFormat:
-    """ParseError if it is none."""
+    """Parse a log format. Raises ParseError if it is unknown."""
     for choice in get_args(LogFormat):
         if text == choice:
             log_format: LogFormat = choice
@@ -309,7 +315,7 @@ def _parse_seconds_above(minimum: float) -> Callable[[str], float]:
 
 
 def _parse_expiry_warning(text: str) -> float:
-    """Longer than other durations: people want to know of a certificate's end weeks before."""
+    """Parse seconds with a higher maximum, because people want a warning weeks before a certificate expires."""
     if _LONG_SECONDS.fullmatch(text) is None or float(text) > MAX_EXPIRY_WARNING:
         raise ParseError("", f"must be a number of seconds, at most {MAX_EXPIRY_WARNING:.0f}")
     return float(text)

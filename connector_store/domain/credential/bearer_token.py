@@ -1,7 +1,7 @@
-"""The kind `bearerTokenAuth`: the Secret's token, in the Authorization header of each request (RFC 6750).
+"""Kind `bearerTokenAuth`: the Secret's token, sent in the Authorization header of each request (RFC 6750).
 
-Of the token, white space around it is dropped, as client-go does it for a tokenFile: `kubectl create secret
---from-file` keeps an editor's final newline. Any other white space makes it unusable.
+White space around the token is stripped, as client-go does for a tokenFile, because `kubectl create secret
+--from-file` includes an editor's final newline. White space inside the token makes it unusable.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from connector_store.domain.credential.credentials import Credential, Credential
 
 BEARER_TOKEN_SECRET: Final = "connectors.cpaas.io/bearer-token"  # noqa: S105 - the name of a Secret type
 MAX_TOKEN_BYTES: Final = 16384
-"""Bytes of a token: it has to fit into one header of every target."""
+"""Maximum length of a token in bytes. The token must fit into one header of every target."""
 
 _KEY: Final = "token"
 
 
 class BearerToken(Credential):
-    """A token of visible ASCII; it ends when it says so itself, if it is a JWT."""
+    """A token of visible ASCII characters. If it is a JWT, its `exp` is the expiry."""
 
     __slots__ = ()
 

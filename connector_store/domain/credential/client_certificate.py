@@ -1,8 +1,12 @@
-"""The kind `clientCertificateAuth`: a certificate with its key, shown in the TLS handshake; requests carry no header.
+"""Kind `clientCertificateAuth`: a client certificate for the TLS handshake. Requests have no Authorization header.
 
-The Secret has type connectors.cpaas.io/client-certificate and the keys of a kubernetes.io/tls one: tls.crt, the
-certificate and what leads to its issuer, tls.key, its private key in clear, and optionally ca.crt, the target's CA.
-Whether they belong together is found out where they can be loaded: `connector_store.client_certificates`.
+The Secret has type connectors.cpaas.io/client-certificate and the keys of a kubernetes.io/tls Secret:
+
+- tls.crt: the certificate and its intermediate certificates
+- tls.key: its private key, unencrypted
+- ca.crt (optional): the target's CA
+
+`connector_store.client_certificates` loads them and checks that they match.
 """
 
 import re
@@ -15,7 +19,7 @@ from connector_store.domain.credential.credentials import Credential, Credential
 
 CLIENT_CERTIFICATE_SECRET: Final = "connectors.cpaas.io/client-certificate"  # noqa: S105 - the name of a Secret type
 MAX_PEM_BYTES: Final = 65536
-"""Bytes of either key: it is sent in every full handshake, and TLS would take no chain longer than that."""
+"""Maximum length of either value in bytes. TLS accepts no longer chain, and each full handshake sends it."""
 
 CERTIFICATE_KEY: Final = "tls.crt"
 PRIVATE_KEY: Final = "tls.key"
@@ -27,7 +31,10 @@ _ENCRYPTED_MARKERS: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"
 
 
 class ClientCertificate(Credential):
-    """`chain` and `key` are PEM; `expires` is when the first of the chain ends, None until it was loaded."""
+    """A client certificate. `chain` and `key` are PEM.
+
+    `expires_at` is the expiry of the first certificate of the chain. It is None until the chain is loaded.
+    """
 
     __slots__ = ("chain", "key")
 
@@ -41,7 +48,7 @@ class ClientCertificate(Credential):
 
 
 def client_certificate_of(credential: Credential | None) -> ClientCertificate | None:
-    """As whom a connection to the target is made; None: as nobody."""
+    """Return the client certificate for the TLS handshake with the target, or None."""
     return credential if isinstance(credential, ClientCertificate) else None
 
 

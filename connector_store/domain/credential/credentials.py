@@ -1,6 +1,6 @@
-"""What every kind of credential has in common: how it is read from a Secret, lent by a Connector and kept out of sight.
+"""Base of all kinds of credentials: reading from a Secret, use by a Connector, and secrecy.
 
-A kind is one file beside this one, with a `Kind` in it, and one row of `auth.KINDS`.
+Each kind is one module next to this one, which defines a `CredentialKind`, and one row of `credential_kinds.KINDS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,15 +10,16 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 
 AuthParams = tuple[tuple[str, str], ...]
-"""`spec.auth.params` of a Connector: names and values, in order."""
+"""Names and values of `spec.auth.params` of a Connector, in order."""
 
 
 class Credential:
-    """What goes to a target in place of the caller's own token. No text form shows it, and it is never pickled.
+    """A credential that the target accepts, sent in place of the caller's token.
 
-    `authorization` is the value of the Authorization header (RFC 9110 section 11.6.2), None for a kind that sends
-    none; it is for the layer that owns the connection to the target. `expires` is in unix seconds, as the credential
-    itself says it, unverified; None where it says nothing. Two are equal that hold the same.
+    Its text forms hide the content, and it cannot be pickled. Credentials with the same content are equal.
+    `authorization` is the value of the Authorization header (RFC 9110 section 11.6.2), or None for a kind without one.
+    Only the layer that owns the connection to the target uses it. `expires_at` is in Unix seconds, as the credential
+    states it, unverified. It is None if the credential does not state it.
     """
 
     __slots__ = ("authorization", "expires_at")
@@ -28,7 +29,7 @@ class Credential:
         self.expires_at: Final = expires_at
 
     def _comparison_key(self) -> object:
-        """What tells it from others of its kind."""
+        """Return the content by which credentials of one kind are compared."""
         return self.authorization
 
     def __repr__(self) -> str:
@@ -50,9 +51,10 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretType:
-    """A type of Secret that holds credentials. `keys` says what belongs under each key that it must have.
+    """A type of Secret that contains credentials.
 
-    `read` gets the values of those keys; its ParseError names the key and quotes nothing.
+    `keys` maps each required key to a description of its value. `read` parses the values of those keys. Its ParseError
+    names the key and does not quote the value.
     """
 
     name: str
@@ -62,19 +64,19 @@ class SecretType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialKind:
-    """A way to authenticate to targets. `name` is that of the auth type in class `k8s`.
+    """A way to authenticate to targets. `name` is the name of the auth type in class `k8s`.
 
-    Of this kind are the auth types with one of `secret_types`; if `by_name`, only those that also have its name, and
-    their Secrets may be of any of `secret_types`. `lend` makes of what the Secret holds what the target is to get;
-    its ParseError names the field of the Connector.
+    An auth type has this kind if it uses one of `secret_types`. If `requires_name` is set, the auth type must also have
+    the name of the kind, and its Secrets can be of any of `secret_types`. `derive` converts the Secret's credential to
+    the Connector's credential. Its ParseError names the field of the Connector.
     """
 
     name: str
     secret_types: tuple[SecretType, ...]
     requires_name: bool = False
-    derive: Callable[[Credential, AuthParams], Credential] = lambda held, params: held
+    derive: Callable[[Credential, AuthParams], Credential] = lambda credential, params: credential
 
 
 def invalid_key(key: str, reason: str) -> ParseError:
-    """Of a Secret's data, in the words in which conditions name its keys."""
+    """Create the error for a key of a Secret's data, in the form that conditions use."""
     return ParseError("", f'key "{key}" {reason}')

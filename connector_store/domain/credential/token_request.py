@@ -1,7 +1,8 @@
-"""The kind `serviceAccountTokenAuth`: what the Secret holds may only mint tokens of one ServiceAccount of the target.
+"""Kind `serviceAccountTokenAuth`: the Secret's credential only issues tokens of one ServiceAccount of the target.
 
-`spec.auth.params` says which: serviceAccount (NAMESPACE/NAME, required), expirationSeconds, audiences (separated by
-commas, or a list). Asking the target for tokens is `connector_store.token_manager`'s; what it was granted is judged here.
+`spec.auth.params` has the parameters serviceAccount (NAMESPACE/NAME, required), expirationSeconds and audiences
+(a list, or separated by commas). `connector_store.token_manager` sends the TokenRequest. This module parses its
+response.
 """
 
 from collections.abc import Mapping
@@ -18,16 +19,16 @@ from connector_store.domain.credential.credentials import AuthParams, Credential
 
 DEFAULT_EXPIRATION_SECONDS: Final = 3600
 MIN_EXPIRATION_SECONDS: Final = 600
-"""Less is refused by every API server (authentication.k8s.io/v1 TokenRequestSpec)."""
+"""Minimum that API servers accept (authentication.k8s.io/v1 TokenRequestSpec)."""
 MAX_EXPIRATION_SECONDS: Final = 1 << 32
-"""More is refused as well."""
+"""Maximum that API servers accept."""
 RENEWAL_FRACTION: Final = 0.8
-"""Of its life that a token has had when it is renewed, as kubelet does it."""
+"""Fraction of its lifetime after which a token is renewed, as in kubelet."""
 MIN_LIFETIME: Final = 10.0
-"""Seconds; a target that grants less would be asked without end."""
+"""Minimum lifetime of an issued token in seconds. Shorter tokens would cause continuous requests to the target."""
 
 _ISSUED_AT_ROUNDING: Final = 1.0
-"""Seconds: `iat` is whole, so a token was issued up to that much later than it says, and lives so much shorter."""
+"""Seconds to subtract from a lifetime. `iat` is rounded down, so the token was issued up to one second later."""
 
 _ACCOUNT: Final = "serviceAccount"
 _SECONDS: Final = "expirationSeconds"
@@ -37,7 +38,7 @@ _PARAMS: Final = (_ACCOUNT, _SECONDS, _AUDIENCES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What to ask for (TokenRequest); without audiences the target's own."""
+    """Parameters of a TokenRequest. Without audiences, the target uses its own."""
 
     service_account: ObjectKey
     expiration_seconds: int = DEFAULT_EXPIRATION_SECONDS
@@ -45,7 +46,7 @@ class TokenRequest:
 
     @property
     def path(self) -> str:
-        """Below the target's prefix."""
+        """Path of the request, relative to the target's address."""
         return f"/api/v1/namespaces/{self.service_account.namespace}/serviceaccounts/{self.service_account.name}/token"
 
     @property
@@ -58,7 +59,7 @@ class TokenRequest:
 
 
 class IssuingCredential(Credential):
-    """`by` is what the Secret holds. It is never sent with a request of a caller: `order` has to be minted first."""
+    """Right to issue tokens. `credential` is the Secret's credential, which is sent only with `request`."""
 
     __slots__ = ("credential", "request")
 
@@ -72,7 +73,10 @@ class IssuingCredential(Credential):
 
 
 class IssuedToken(BearerToken):
-    """`expires` is the end of what it was minted by: it itself is renewed, and nobody has to be warned of its end."""
+    """A token that a target issued.
+
+    `expires_at` is the expiry of the issuing credential. The token itself is renewed, so its expiry needs no warning.
+    """
 
     __slots__ = ()
 
@@ -82,16 +86,17 @@ class IssuedToken(BearerToken):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenResponse:
-    """A minted token and for how many seconds from its receipt it is good."""
+    """An issued token and its lifetime in seconds from its receipt."""
 
     token: BearerToken
     lifetime: float
 
 
 def parse_token_response(response: object, credential: IssuingCredential, *, now: float) -> TokenResponse:
-    """Read what a target has answered to its order; `now` is in unix seconds. ParseError quotes nothing of it.
+    """Parse a target's response to a TokenRequest. `now` is in Unix seconds. ParseError does not quote the response.
 
-    How long a token lives is what its own two times say, which are of one clock; else its expirationTimestamp by ours.
+    The lifetime is the difference between the token's `iat` and `exp`, which are from one clock. Without them, it is
+    the time from `now` to the expirationTimestamp.
     """
     status = response.get("status") if isinstance(response, Mapping) else None
     token = status.get("token") if isinstance(status, Mapping) else None
@@ -115,7 +120,7 @@ def parse_token_response(response: object, credential: IssuingCredential, *, now
 
 
 def describe_failure(status: int, request: TokenRequest, secret: str) -> str:
-    """Why there is no token, and what to do, of an answer with that status."""
+    """Describe why a response with `status` has no token, and the next step."""
     account = request.service_account
     match status:
         case 401:

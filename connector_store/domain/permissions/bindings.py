@@ -1,16 +1,17 @@
-"""Roles and bindings of a folder: may this caller use that Connector, where no API server can be asked?
+"""Roles and bindings of a folder, which authorize callers to use Connectors without an API server.
 
-Role, ClusterRole, RoleBinding and ClusterRoleBinding (rbac.authorization.k8s.io/v1) mean what they mean in a cluster;
-the question is the one that a SubjectAccessReview would be asked, and `rbac` answers it.
+Role, ClusterRole, RoleBinding and ClusterRoleBinding (rbac.authorization.k8s.io/v1) have the same meaning as in a
+cluster. `rbac` evaluates the request that a SubjectAccessReview would contain.
 
 >>> role = ClusterRole(name="user", rules=(PolicyRule(verbs=("use",), api_groups=(API_GROUP,),
 ...     resources=("connectors/proxy",)),))
->>> bound = Bindings(cluster_roles=[role], bindings=[Binding(key=ObjectKey("team-a", "b"), role=ClusterRoleRef("user"),
-...     subjects=(Subject(kind="Group", name="ci:deployers"),))])
+>>> binding = Binding(key=ObjectKey("team-a", "b"), role=ClusterRoleRef("user"),
+...     subjects=(Subject(kind="Group", name="ci:deployers"),))
+>>> bindings = Bindings(cluster_roles=[role], bindings=[binding])
 >>> rule = AccessRule("use", "connectors", "proxy")
->>> bound.allow(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-a", "k8s"))
+>>> bindings.allows(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-a", "k8s"))
 True
->>> bound.allow(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-b", "k8s"))
+>>> bindings.allows(Identity(user="ci:x", groups=("ci:deployers",)), rule, ObjectKey("team-b", "k8s"))
 False
 """
 
@@ -35,9 +36,9 @@ from connector_store.domain.permissions.rbac import (
 )
 
 MAX_SUBJECTS: Final = 10_000
-"""Of one binding."""
+"""Maximum number of subjects in one binding."""
 AUTHENTICATED_GROUP: Final = "system:authenticated"
-"""The group of each caller whose token was verified, as the API server has it."""
+"""Group of every caller whose token was verified, as in the API server."""
 _SERVICE_ACCOUNT_USER: Final = "system:serviceaccount:{}:{}"
 
 SubjectKind = Literal["User", "Group", "ServiceAccount"]
@@ -45,7 +46,7 @@ SubjectKind = Literal["User", "Group", "ServiceAccount"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """A Role: its rules count in its own namespace."""
+    """A Role. Its rules apply in its own namespace."""
 
     key: ObjectKey
     rules: tuple[PolicyRule, ...]
@@ -53,21 +54,21 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRoleRef:
-    """`roleRef` to a ClusterRole."""
+    """A `roleRef` to a ClusterRole."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRef:
-    """`roleRef` to a Role of the binding's namespace."""
+    """A `roleRef` to a Role in the binding's namespace."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whom a binding is for; `namespace` is a ServiceAccount's."""
+    """Subject of a binding. Only a ServiceAccount has a `namespace`."""
 
     kind: SubjectKind
     name: str
@@ -83,7 +84,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A RoleBinding, or with an empty namespace in its key a ClusterRoleBinding."""
+    """A RoleBinding, or a ClusterRoleBinding if the namespace of its key is empty."""
 
     key: ObjectKey
     role: ClusterRoleRef | RoleRef
@@ -91,7 +92,7 @@ class Binding:
 
 
 class Bindings:
-    """All of them; a binding whose role is not there gives nothing, as in a cluster."""
+    """All bindings and roles of a folder. A binding to a role that does not exist has no effect, as in a cluster."""
 
     def __init__(
         self, *, cluster_roles: Iterable[ClusterRole] = (), roles: Iterable[Role] = (), bindings: Iterable[Binding] = ()
@@ -101,7 +102,7 @@ class Bindings:
         self._bindings = tuple(bindings)
 
     def allows(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:
-        """May this caller do `rule` to Connector `key`, whether it is there or not?"""
+        """Return True if the caller may do `rule` to Connector `key`. The Connector need not exist."""
         info = RequestInfo(
             verb=rule.verb,
             group=API_GROUP,
@@ -126,7 +127,7 @@ class Bindings:
 
 
 def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:
-    """Read a Role."""
+    """Parse a Role."""
     fields = Fields(raw, "")
     metadata = fields.child("metadata")
     return Role(
@@ -136,7 +137,7 @@ def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:
 
 
 def parse_role_binding(raw: Mapping[str, object], *, default_namespace: str) -> Binding:
-    """Read a RoleBinding."""
+    """Parse a RoleBinding."""
     fields = Fields(raw, "")
     metadata = fields.child("metadata")
     namespace = _parse_namespace(metadata, default_namespace)
@@ -144,7 +145,7 @@ def parse_role_binding(raw: Mapping[str, object], *, default_namespace: str) -> 
 
 
 def parse_cluster_role_binding(raw: Mapping[str, object]) -> Binding:
-    """Read a ClusterRoleBinding."""
+    """Parse a ClusterRoleBinding."""
     fields = Fields(raw, "")
     return _parse_binding(fields, ObjectKey("", parse_role_name(fields.child("metadata"), "name")))
 

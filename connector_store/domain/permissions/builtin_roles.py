@@ -1,6 +1,7 @@
-"""The ClusterRoles that are there without a cluster: those that ship, and Kubernetes' own `view` and `edit` (1.37).
+"""ClusterRoles that exist without a cluster: those that ship, and Kubernetes' own `view` and `edit` (1.37).
 
-In a cluster all of them are objects. `deploy/rbac/lending.yaml` has the first ones, which `manifests` renders.
+In a cluster, all of them are objects. `deploy/rbac/lending.yaml` contains the ones that ship, as `role_manifest`
+writes them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from connector_store.domain.permissions.rbac import RBAC_GROUP, RBAC_VERSION, WI
 READ_ONLY_ROLE: Final = "connectors-read-only"
 CREDENTIALS_ROLE: Final = "connectors-credentials"
 USER_ROLE: Final = "connectors-user"
-"""The right to use Connectors; `deploy/rbac/users.yaml`."""
+"""Role with the right to use Connectors, the same as in `deploy/rbac/users.yaml`."""
 
 _READ_VERBS: Final = ("get", "list", "watch")
 _WRITE_VERBS: Final = ("create", "delete", "deletecollection", "patch", "update")
@@ -21,12 +22,12 @@ _CHANGE_VERBS: Final = ("create", "patch", "update")
 
 
 def _rule(verbs: tuple[str, ...], group: str, resources: str) -> PolicyRule:
-    """`resources` are words."""
+    """Create a rule. `group` is separated by commas, `resources` by spaces."""
     return PolicyRule(verbs=verbs, api_groups=tuple(group.split(",")), resources=tuple(resources.split()))
 
 
 _CREDENTIALS_PARTS: Final[Mapping[str, tuple[PolicyRule, ...]]] = {
-    # A patch answers with the whole object; so does a deletion that waits, and one of a collection.
+    # The response to a patch contains the whole object, as does that to a pending deletion or to a deletecollection.
     "connectors-credentials-secrets": (
         _rule((*_READ_VERBS, "delete", "deletecollection", "patch"), "", "secrets"),
         PolicyRule(verbs=("get",), non_resource_urls=("/logs", "/logs/*", "/debug/*")),
@@ -72,7 +73,7 @@ SHIPPED_ROLES: Final[Mapping[str, ClusterRole]] = MappingProxyType(
         }.items()
     }
 )
-"""By name, as they lie in `deploy/rbac/lending.yaml`."""
+"""Roles of `deploy/rbac/lending.yaml`, by name."""
 
 _WORKLOADS: Final = (
     "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets "
@@ -152,11 +153,11 @@ BUILTIN_ROLES: Final[Mapping[str, ClusterRole]] = MappingProxyType(
         "edit": ClusterRole(name="edit", rules=(*_EDIT_RULES, *_VIEW_RULES)),
     }
 )
-"""By name, for where there is no cluster; a manifest of the same name takes the place of one."""
+"""Roles without a cluster, by name. A manifest with the same name replaces one."""
 
 
 def role_manifest(role: ClusterRole) -> dict[str, Any]:
-    """A ClusterRole as an object."""
+    """Return the manifest of a ClusterRole."""
     return {
         "apiVersion": RBAC_VERSION,
         "kind": "ClusterRole",
@@ -166,7 +167,7 @@ def role_manifest(role: ClusterRole) -> dict[str, Any]:
 
 
 def rule_manifest(rule: PolicyRule) -> dict[str, list[str]]:
-    """A rule as it is in an object; empty fields are left out."""
+    """Return a rule as in a manifest, without empty fields."""
     fields = {
         "apiGroups": rule.api_groups,
         "resources": rule.resources,

@@ -1,10 +1,10 @@
-"""`spec.impersonate`: the verified caller on the request, so that the target's RBAC and audit decide by person.
+"""Impersonation (`spec.impersonate`): each request carries the verified caller for the target's RBAC and audit log.
 
-Header names and the encoding of extra keys are those of client-go (transport/round_trippers.go); the lent account needs
-the right to `impersonate` what is named.
+Header names and the encoding of extra keys follow client-go (transport/round_trippers.go). The credential's account
+needs the right `impersonate` on each user, group, UID and extra value that the headers name.
 
 >>> identity = Identity(user="jane", groups=("dev",), extra={"example.com/team": ("a",)})
->>> impersonate(Impersonation(user_prefix="c:", group_prefix="c:"), identity)
+>>> write_impersonation_headers(Impersonation(user_prefix="c:", group_prefix="c:"), identity)
 b'Impersonate-User: c:jane\\r\\nImpersonate-Group: c:dev\\r\\nImpersonate-Extra-example.com%2Fteam: a\\r\\n'
 """
 
@@ -21,9 +21,9 @@ from connector_store.domain.callers.access import Identity
 DEFAULT_PREFIX: Final = "connectors:"
 MAX_PREFIX_LENGTH: Final = 63
 MAX_HEADER_BYTES: Final = 16384
-"""Of all headers of one caller."""
+"""Maximum length of all impersonation headers of one caller in bytes."""
 SUPERUSER_GROUP: Final = "system:masters"
-"""The group that no authorizer is asked about."""
+"""Group with all rights, which no authorizer checks."""
 
 _SYSTEM_PREFIX: Final = "system:"
 _PREFIX = re.compile(r"[!-~]*")
@@ -34,14 +34,14 @@ _TOKEN_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789abcdefghijklmnopq
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impersonation:
-    """What stands before the names of users and groups; empty: nothing."""
+    """Prefixes for the names of users and groups. They can be empty."""
 
     user_prefix: str = DEFAULT_PREFIX
     group_prefix: str = DEFAULT_PREFIX
 
 
 def parse_impersonation(spec: Fields) -> Impersonation | None:
-    """`impersonate` of a Connector's spec; None if it is absent. ParseError names the field."""
+    """Parse `impersonate` of a Connector's spec. Return None if it is absent. ParseError names the field."""
     if spec.value("impersonate") is None:
         return None
     fields = spec.child("impersonate")
@@ -67,9 +67,10 @@ def _parse_prefix(fields: Fields, name: str) -> str:
 
 @lru_cache(maxsize=512)
 def write_impersonation_headers(prefixes: Impersonation, identity: Identity) -> bytes:
-    """The header lines, each with its CRLF; ParseError for a caller that the target must not be told of.
+    """Write the impersonation headers as lines that end with CRLF.
 
-    system:masters, and groups that would begin with `system:`, are left out.
+    The headers omit system:masters, and groups that would begin with `system:` after the prefix. Raises ParseError for
+    a caller that must not be impersonated.
     """
     lines = b"".join(b"%b: %b\r\n" % header for header in _impersonation_headers(prefixes, identity))
     if len(lines) > MAX_HEADER_BYTES:

@@ -1,12 +1,13 @@
-"""What a Connector lends of what its credential can do: `spec.permissions`, in RBAC's own words.
+"""Permissions of a Connector (`spec.permissions`): the requests that it allows, as RBAC roles.
 
-A limited Connector answers each request as the API server would answer a user who is bound to the roles of `allow`
-and to none of `deny`, and is stricter in what the API server decides with a second question: it asks that about the
-credential, whose answer says nothing of what is lent. `docs/permissions.md` has a reason for each.
+A Connector with permissions decides each request as the API server would for a user with the roles of `allow`, less
+those of `deny`. It is stricter where the API server makes a second check after it has read the body. The API server
+makes that check for the credential, so its result says nothing about the permissions. `docs/permissions.md` has the
+reason for each second check.
 
     permissions = parse_permissions(spec)
-    lending = lend(permissions, roles.get)
-    lending.decide(Asked(info=info, plain=True))     Lent(role='view') or NotLent(…)
+    evaluator = build_evaluator(permissions, roles.get)
+    evaluator.evaluate(RequestAttributes(info=info))     Allowed(role='view') or NotAllowed(…)
 """
 
 import re
@@ -18,7 +19,7 @@ from urllib.parse import unquote
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.headers import Headers as Headers
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import is_dns_label
 from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.permissions.rbac import (
@@ -31,13 +32,13 @@ from connector_store.domain.permissions.rbac import (
 )
 
 MAX_ENTRIES: Final = 32
-"""Of `allow`, and of `deny`."""
+"""Maximum number of entries in `allow`, and in `deny`."""
 MAX_NAMESPACES: Final = 256
-"""Of one entry."""
+"""Maximum number of namespaces in one entry."""
 MAX_QUERY_PAIRS: Final = 1000
-"""Servers count a query's pairs and read a longer one as none (Go: 10,000): its selectors would be gone."""
+"""Maximum number of pairs in a query. Servers ignore a longer query with its selectors (Go: 10,000 pairs)."""
 DISCOVERY_ROLE: Final = "system:discovery"
-"""The role in audit lines of what every limited Connector lends."""
+"""Role that audit records name for requests that every Connector allows."""
 
 _CERTIFICATES_GROUP: Final = "certificates.k8s.io"
 _ADMISSION_GROUP: Final = "admissionregistration.k8s.io"
@@ -72,7 +73,7 @@ _MAX_CACHED_LENGTH: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleEntry:
-    """One entry of `allow` or `deny`; `namespaces` None: everywhere."""
+    """An entry of `allow` or `deny`. `namespaces` is None for all namespaces."""
 
     cluster_role: str
     namespaces: frozenset[str] | None = None
@@ -80,7 +81,7 @@ class RoleEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """`spec.permissions`; `allow` None: all that the credential may do."""
+    """Parsed `spec.permissions`. `allow` is None for everything that the credential can do."""
 
     allow: tuple[RoleEntry, ...] | None
     deny: tuple[RoleEntry, ...] = ()
@@ -91,10 +92,10 @@ class Permissions:
 
 
 class RequestAttributes(NamedTuple):
-    """A request as far as permissions look at it; a tuple, because one is made for every request.
+    """Attributes of a request that permissions depend on. It is a tuple because each request creates one.
 
-    `plain`: its path is written in the one way that all servers read alike. `upgrade`: it asks for another protocol.
-    `may_create`: its body may create what its path names, as that of a PUT.
+    `is_canonical`: every server reads the path alike. `is_upgrade`: the request asks for another protocol.
+    `may_create`: the request can create the object that its path names, as a PUT can.
     """
 
     info: RequestInfo
@@ -105,30 +106,33 @@ class RequestAttributes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """`role` is the ClusterRole that allows it; empty where all is lent but what `deny` names."""
+    """The Connector allows the request. `role` is the ClusterRole that allows it, empty without `allow`."""
 
     role: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """`missing` is what is not lent, which is not always what was asked for; `why` says then what it is needed for."""
+    """The Connector does not allow the request.
+
+    `missing` is the missing right. If a second check requires it, `reason` says why.
+    """
 
     missing: RequestInfo
     reason: str = ""
     denied_by: str = ""
-    """The ClusterRole of `deny`; empty where none of `allow` has it."""
+    """ClusterRole of `deny`. Empty if no role of `allow` has the right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleProblem:
-    """Why permissions cannot be kept: the field, and what to do."""
+    """Permissions that cannot be evaluated. `message` names the role, the field and the next step."""
 
     message: str
 
 
 def parse_permissions(spec: Fields) -> Permissions | None:
-    """`permissions` of a Connector's spec; None if it is absent. ParseError names the field."""
+    """Parse `permissions` of a Connector's spec. Return None if it is absent. ParseError names the field."""
     fields = spec.child("permissions")
     if spec.value("permissions") is None:
         return None
@@ -175,7 +179,7 @@ def _parse_namespaces(fields: Fields) -> frozenset[str] | None:
 
 
 class PermissionEvaluator:
-    """Permissions with the rules of their roles. Two are equal if they were made of the same."""
+    """Evaluator of permissions with the rules of their roles. Evaluators of the same roles are equal."""
 
     __slots__ = ("_allow", "_deny", "_roles")
 
@@ -192,10 +196,10 @@ class PermissionEvaluator:
 
     def __repr__(self) -> str:
         rules = "all" if self._allow is None else len(self._allow)
-        return f"Lending(allow={rules}, deny={len(self._deny or ())})"
+        return f"PermissionEvaluator(allow={rules}, deny={len(self._deny or ())})"
 
     def evaluate(self, attributes: RequestAttributes) -> Allowed | NotAllowed:
-        """Whether the Connector lends what the request is taken for, and all else that it may come to."""
+        """Decide a request, including its second checks."""
         info, is_canonical, _, may_create = attributes
         if not is_canonical:
             return NotAllowed(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
@@ -225,14 +229,17 @@ _ALL_ALLOWED: Final = Allowed("")
 
 @lru_cache(maxsize=256)
 def _compile(roles: tuple[BoundRole, ...]) -> RuleSet:
-    """Connectors that lend the same share what was made of it."""
+    """Compile roles. Connectors with the same permissions share the result."""
     return RuleSet(roles)
 
 
 def build_evaluator(
     permissions: Permissions, get_role: Callable[[str], ClusterRole | None]
 ) -> PermissionEvaluator | RoleProblem:
-    """Permissions with the roles that they name; a problem if one is not there, or denies nothing."""
+    """Build the evaluator of `permissions`.
+
+    Return a problem if a role does not exist, or if a role of `deny` has no rules.
+    """
     bound_roles: dict[str, tuple[BoundRole, ...]] = {}
     for field, entries in (("allow", permissions.allow or ()), ("deny", permissions.deny)):
         roles = []
@@ -254,7 +261,10 @@ def build_evaluator(
 
 
 def parse_request_attributes(method: bytes, raw_target: bytes, headers: Headers, prefix: str) -> RequestAttributes:
-    """A request to a server that does not see the `prefix` of its path."""
+    """Parse the attributes of a request.
+
+    `prefix` is the path of the target's address, which the API server behind it does not see.
+    """
     target = raw_target.decode("ascii")
     return RequestAttributes(
         info=parse_request(method.decode("ascii"), target, prefix),
@@ -265,15 +275,15 @@ def parse_request_attributes(method: bytes, raw_target: bytes, headers: Headers,
 
 
 def is_self_review(info: RequestInfo) -> bool:
-    """True for what asks the target for the rights of whoever asks: there, those of the credential."""
+    """Return True for a self-review. The target answers it for the credential."""
     return info.group == "authorization.k8s.io" and info.verb == "create" and info.resource in _SELF_REVIEWS
 
 
 def is_canonical_path(target: str) -> bool:
-    """True if the path of a request target is written as all servers read it alike.
+    """Return True if every server reads the path of a request target alike.
 
-    So whatever stands before an API server finds in it what the API server finds: no empty segments, none of dots, no
-    escape that stands for a delimiter or for what is no printable ASCII.
+    A server in front of the API server then reads the same path as the API server. The path has no empty segments, no
+    dot segments, and no escapes of delimiters or of anything other than printable ASCII.
     """
     return _is_canonical_path(target) if len(target) > _MAX_CACHED_LENGTH else _is_canonical_path_cached(target)
 
@@ -299,9 +309,10 @@ _CREATING_METHODS: Final = frozenset({b"PUT", b"PATCH"})
 
 
 def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:
-    """True for what may create the object of its path: PUT, and PATCH by apply (or of a type that is not known).
+    """Return True if a request can create the object that its path names: PUT, and PATCH by server-side apply.
 
-    `content_types` are the values of Content-Type, one if all is well.
+    A PATCH of an unknown type counts as server-side apply. `content_types` are the values of Content-Type, one in a
+    valid request.
     """
     if method == b"PUT":
         return True
@@ -311,7 +322,7 @@ def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:
 
 
 def _second_checks(attributes: RequestAttributes) -> Iterator[tuple[RequestInfo, str]]:
-    """What a request may come to beside what its path says, and why."""
+    """Yield each further right that a request needs, and the reason."""
     info = attributes.info
     verb, group, resource, subresource = info.verb, info.group, info.resource, info.subresource
     if attributes.may_create and not subresource:
@@ -336,7 +347,7 @@ def _second_checks(attributes: RequestAttributes) -> Iterator[tuple[RequestInfo,
 
 
 def _build_default_roles() -> tuple[BoundRole, ...]:
-    """What Kubernetes gives to every user: its roles system:discovery, system:basic-user, system:public-info-viewer."""
+    """Build the roles of every Kubernetes user: system:discovery, system:basic-user and system:public-info-viewer."""
     paths = (
         "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version",
         "/version/",

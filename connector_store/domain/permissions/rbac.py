@@ -1,14 +1,14 @@
-"""Kubernetes' RBAC: rules, and whether they allow what a request is taken for.
+"""Kubernetes' RBAC: rules, roles and their evaluation for a request.
 
-Matching is that of pkg/apis/rbac/v1/evaluation_helpers.go and plugin/pkg/auth/authorizer/rbac (Kubernetes 1.37); a
-`RequestInfo` is what is asked about. Rules are compiled once, so that a decision costs the same for one rule and for
-a thousand: each word of a request stands for the set of rules that name it, as the bits of a number.
+Matching follows pkg/apis/rbac/v1/evaluation_helpers.go and plugin/pkg/auth/authorizer/rbac (Kubernetes 1.37). Rules
+are compiled once, so that a decision costs the same for one rule and for a thousand. The compiled form maps each word
+of a request to the set of rules that contain it, as bits of an integer.
 
 >>> view = ClusterRole(name="view", rules=(PolicyRule(verbs=("get",), api_groups=("",), resources=("pods",)),))
->>> lent = RuleSet([BoundRole(label="view", rules=view.rules, namespaces=frozenset({"web"}))])
->>> lent.allows(RequestInfo("get", "", "pods", "", "web", "a", "/api/v1/namespaces/web/pods/a"))
+>>> rules = RuleSet([BoundRole(label="view", rules=view.rules, namespaces=frozenset({"web"}))])
+>>> rules.find_role(RequestInfo("get", "", "pods", "", "web", "a", "/api/v1/namespaces/web/pods/a"))
 'view'
->>> lent.allows(RequestInfo("get", "", "pods", "log", "web", "a", "/api/v1/namespaces/web/pods/a/log"))
+>>> rules.find_role(RequestInfo("get", "", "pods", "log", "web", "a", "/api/v1/namespaces/web/pods/a/log"))
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ RBAC_GROUP: Final = "rbac.authorization.k8s.io"
 RBAC_VERSION: Final = f"{RBAC_GROUP}/v1"
 WILDCARD: Final = "*"
 MAX_RULES: Final = 4096
-"""Of one role: what fits into an object of etcd's usual limit, generously."""
+"""Maximum number of rules in one role. No more fit into an object within etcd's usual limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +34,13 @@ class PolicyRule:
     api_groups: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     resource_names: tuple[str, ...] = ()
-    """Empty: all names."""
+    """Names of objects. Empty means all."""
     non_resource_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRole:
-    """`rules` of an aggregated role are those that the cluster has put there; none before it has."""
+    """A ClusterRole. The cluster writes the rules of an aggregated role, so they can be empty at first."""
 
     name: str
     rules: tuple[PolicyRule, ...]
@@ -48,9 +48,9 @@ class ClusterRole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundRole:
-    """Rules under the name that an answer gives; for objects of `namespaces`, or everywhere (None).
+    """Rules of a role that is bound. `label` is the name that decisions report.
 
-    With `namespaces` it counts as a RoleBinding in each of them, without as a ClusterRoleBinding.
+    With `namespaces`, it is like a RoleBinding in each of them. With None, it is like a ClusterRoleBinding.
     """
 
     label: str
@@ -59,13 +59,13 @@ class BoundRole:
 
 
 def parse_cluster_role(raw: Mapping[str, object]) -> ClusterRole:
-    """Read a ClusterRole; ParseError for one without a usable name or with fields of a wrong type."""
+    """Parse a ClusterRole. Raises ParseError without a valid name, or if a field has the wrong type."""
     fields = Fields(raw, "")
     return ClusterRole(name=parse_role_name(fields.child("metadata"), "name"), rules=parse_rules(fields))
 
 
 def parse_role_name(fields: Fields, field: str) -> str:
-    """The name of a role in that field: a path segment, which may have capitals and colons."""
+    """Return the name of a role in `field`. It is a path segment, which can contain capitals and colons."""
     role = fields.text(field)
     if role is None or role in (".", "..") or "/" in role or "%" in role:
         raise ParseError(fields.path_of(field), "is not the name of a role: at least one character, no '/' and no '%'")
@@ -73,7 +73,7 @@ def parse_role_name(fields: Fields, field: str) -> str:
 
 
 def parse_rules(fields: Fields) -> tuple[PolicyRule, ...]:
-    """`rules` of a Role or ClusterRole."""
+    """Parse `rules` of a Role or ClusterRole."""
     rules = fields.items("rules")
     if len(rules) > MAX_RULES:
         raise ParseError(fields.path_of("rules"), f"has more than {MAX_RULES} rules")
@@ -90,7 +90,7 @@ def parse_rules(fields: Fields) -> tuple[PolicyRule, ...]:
 
 
 class _WordIndex:
-    """Word -> the rules that name it, as bits; `every` has those with `*`, which are in all others too."""
+    """Index from words to rules, as bits. `wildcard_bits` are the rules with `*`, which match every word."""
 
     __slots__ = ("_bits", "wildcard_bits")
 
@@ -106,24 +106,24 @@ class _WordIndex:
                 self.add_literal(word, bit)
 
     def add_literal(self, word: str, bit: int) -> None:
-        """A word that `*` does not mean everything of."""
+        """Add a word for which `*` has no special meaning."""
         self._bits[word] = self._bits.get(word, 0) | bit
 
     def with_wildcards(self) -> dict[str, int]:
-        """As a dictionary for `get(word, every)`."""
+        """Return a dictionary for look-ups by `get(word, wildcard_bits)`."""
         return {word: bits | self.wildcard_bits for word, bits in self._bits.items()}
 
 
 class RuleSet:
-    """The rules of several roles, compiled; immutable."""
+    """Compiled rules of several roles. Immutable."""
 
     __slots__ = (
         "_all_groups",
         "_all_names",
+        "_all_namespaces",
         "_all_resources",
         "_all_urls",
         "_all_verbs",
-        "_all_namespaces",
         "_groups",
         "_labels",
         "_names",
@@ -163,11 +163,11 @@ class RuleSet:
         self._url_prefixes = tuple(url_prefixes.with_wildcards().items())
 
     def __len__(self) -> int:
-        """The number of rules."""
+        """Return the number of rules."""
         return len(self._labels)
 
     def find_role(self, info: RequestInfo) -> str | None:
-        """The label of the first role with a rule that allows it; None if there is none."""
+        """Return the label of the first role with a rule that allows the request, or None."""
         verb, group, resource, subresource, namespace, name, path = info
         matches = self._verbs.get(verb, self._all_verbs)
         if not resource:

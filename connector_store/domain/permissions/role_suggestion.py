@@ -1,10 +1,11 @@
-"""Audit lines -> the smallest roles that lend what callers really did, and what is left out of them.
+"""Suggests the smallest roles for the requests in an audit log, and reports the requests that it omits.
 
-A request in a namespace asks for an entry of that namespace, all others for one without. Names are not kept: the next
-object has another one. Namespaces where the same was done share a role.
+A request in a namespace adds to the entry of that namespace, any other request to the entry without namespaces. The
+roles do not contain object names, because the next object has another name. Namespaces with the same requests share a
+role.
 
->>> line = {"event": "request", "verb": "list", "group": "", "resource": "pods", "namespace": "web", "status": 200}
->>> suggest([line], name="ci").permissions
+>>> record = {"event": "request", "verb": "list", "group": "", "resource": "pods", "namespace": "web", "status": 200}
+>>> suggest_roles([record], name="ci").permissions
 {'allow': [{'clusterRole': 'ci', 'namespaces': ['web']}]}
 """
 
@@ -27,21 +28,21 @@ _REFUSED_STATUSES: Final = frozenset({401, 403, 407})
 _WRITE_VERBS: Final = frozenset({"create", "update", "patch"})
 
 _Right = tuple[str, str, str]
-"""API group, resource with its subresource (or a path, with the group `/`), verb."""
+"""API group, resource with subresource, and verb. A path has the group `/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleSuggestion:
-    """`permissions` is the value of spec.permissions with these roles; empty where nothing is needed."""
+    """Suggested roles. `permissions` is the value of spec.permissions for them, empty if no role is needed."""
 
     roles: tuple[ClusterRole, ...]
     permissions: Mapping[str, list[dict[str, object]]]
     omissions: tuple[str, ...]
-    """What was seen and is not in the roles, and why."""
+    """Requests that the roles do not cover, with the reason."""
 
 
 def suggest_roles(records: Iterable[Mapping[str, object]], *, name: str) -> RoleSuggestion:
-    """Of audit lines (docs/reference/telemetry.md), already chosen by who called and by Connector."""
+    """Suggest roles for audit records (docs/reference/telemetry.md) of one Connector and its chosen callers."""
     rights: defaultdict[str, set[_Right]] = defaultdict(set)
     omission_counts: Counter[str] = Counter()
     for record in records:
@@ -82,7 +83,7 @@ def _required_rights(info: RequestInfo) -> set[_Right]:
     if (info.verb == "update" and not info.subresource) or (
         info.subresource in STREAM_SUBRESOURCES and info.verb == "get"
     ):
-        # A limited Connector asks for it too: docs/permissions.md.
+        # A Connector with permissions also requires `create` (docs/permissions.md).
         verbs.add("create")
     return {(info.group, resource, verb) for verb in verbs}
 
@@ -90,7 +91,7 @@ def _required_rights(info: RequestInfo) -> set[_Right]:
 def _build_suggestion(rights: Mapping[str, set[_Right]], omission_counts: Counter[str], name: str) -> RoleSuggestion:
     namespaces_by_rights: defaultdict[frozenset[_Right], list[str]] = defaultdict(list)
     cluster_rights = frozenset(rights.get("", ()))
-    for namespace in sorted(namespace_key for namespace_key in rights if namespace_key):
+    for namespace in sorted(filter(None, rights)):
         role_rights = frozenset(rights[namespace]) - cluster_rights
         if role_rights:
             namespaces_by_rights[role_rights].append(namespace)
@@ -105,14 +106,13 @@ def _build_suggestion(rights: Mapping[str, set[_Right]], omission_counts: Counte
         roles.append(ClusterRole(name=role, rules=_build_rules(role_rights)))
         entries.append({"clusterRole": role} | ({"namespaces": namespaces} if namespaces else {}))
     omissions = tuple(
-        f"{namespace_key} ({count} times)" if count > 1 else namespace_key
-        for namespace_key, count in sorted(omission_counts.items())
+        f"{omission} ({count} times)" if count > 1 else omission for omission, count in sorted(omission_counts.items())
     )
     return RoleSuggestion(roles=tuple(roles), permissions={"allow": entries} if entries else {}, omissions=omissions)
 
 
 def _build_rules(rights: frozenset[_Right]) -> tuple[PolicyRule, ...]:
-    """One rule for all resources of a group with the same verbs."""
+    """Combine the resources of an API group that have the same verbs into one rule."""
     verbs: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for group, resource, verb in rights:
         verbs[group, resource].add(verb)

@@ -23,7 +23,7 @@ def fetch_for(issuer: TestIssuer, *, timeout: float = 30.0) -> HttpsFetcher:
     return HttpsFetcher(TrustStore().ssl_context(issuer.ca.pem), timeout=timeout)
 
 
-async def test_a_document_is_read(issuer: TestIssuer) -> None:
+async def test_a_document_is_fetched(issuer: TestIssuer) -> None:
     issuer.responses["/a"] = (200, {}, b'{"a": 1}')
     assert await fetch_for(issuer)(issuer.url + "/a") == {"a": 1}
 
@@ -47,7 +47,7 @@ async def test_a_redirect_on_the_same_host_is_followed(issuer: TestIssuer) -> No
         pytest.param(200, {"Content-Length": "10"}, b"{}", "Error", id="an answer that is cut off"),
     ],
 )
-async def test_what_is_not_taken_is_said(
+async def test_invalid_responses_are_reported(
     issuer: TestIssuer, status: int, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
     issuer.responses["/loop"] = (status, {**headers, "Connection": "close"}, body)
@@ -55,13 +55,13 @@ async def test_what_is_not_taken_is_said(
         await fetch_for(issuer)(issuer.url + "/loop")
 
 
-async def test_a_certificate_of_somebody_else_is_refused(issuer: TestIssuer) -> None:
+async def test_an_untrusted_certificate_is_refused(issuer: TestIssuer) -> None:
     fetch = HttpsFetcher(TrustStore().ssl_context(make_ca("another").pem), timeout=30.0)
     with pytest.raises(FetchError, match="its certificate is not valid"):
         await fetch(issuer.url + "/a")
 
 
-async def test_the_proxy_of_the_environment_is_asked_with_its_own_password_alone(
+async def test_the_proxy_of_the_environment_gets_only_its_own_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     heads: list[str] = []
@@ -83,12 +83,12 @@ async def test_the_proxy_of_the_environment_is_asked_with_its_own_password_alone
     assert "authorization" not in heads[0].lower()
 
 
-async def test_nobody_there_is_said() -> None:
+async def test_an_unreachable_server_is_reported() -> None:
     fetch = HttpsFetcher(TrustStore().ssl_context(None), timeout=30.0)
     with pytest.raises(FetchError, match="https://127"):
         await fetch("https://127.0.0.1:1/")
 
 
-async def test_it_waits_no_longer_than_it_may(issuer: TestIssuer) -> None:
+async def test_a_fetch_ends_at_its_timeout(issuer: TestIssuer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError, match="no answer within"):
         await fetch_for(issuer, timeout=0.3)(f"https://127.0.0.1:{silent.getsockname()[1]}/")

@@ -99,7 +99,7 @@ def server() -> Iterator[TestIssuer]:
         yield found
 
 
-async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: TestIssuer) -> None:
+async def test_a_caller_of_the_issuer_is_checked_once_and_then_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
     assert world.access.check_cached(token, KEY) is None
     answer = await world.check(token)
@@ -111,7 +111,7 @@ async def test_a_caller_of_the_issuer_is_asked_for_once_and_then_known(server: T
     assert world.inner.asked == []
 
 
-async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None:
+async def test_the_right_is_checked_for_each_connector(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
     await world.check(token)
     assert world.access.check_cached(token, OTHER) is None
@@ -124,7 +124,7 @@ async def test_the_right_is_asked_for_each_connector(server: TestIssuer) -> None
 @pytest.mark.parametrize(
     "set_back", [pytest.param(0.0, id="a clock that goes on"), pytest.param(-3600.0, id="a clock that is set back")]
 )
-async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for_seconds(
+async def test_a_right_is_cached_until_the_recheck_and_a_refusal_for_seconds(
     server: TestIssuer, set_back: float
 ) -> None:
     world, token = World(server), server.issue_token(sub="me")
@@ -138,7 +138,7 @@ async def test_a_right_is_remembered_for_the_time_of_a_recheck_and_a_refusal_for
     assert isinstance(await world.check(token), Granted)
 
 
-async def test_what_could_not_be_asked_is_not_remembered(server: TestIssuer) -> None:
+async def test_an_unavailable_result_is_not_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     world.rights.answer = Unavailable(reason="away")
     assert isinstance(await world.check(token), Unavailable)
@@ -146,7 +146,7 @@ async def test_what_could_not_be_asked_is_not_remembered(server: TestIssuer) -> 
     assert isinstance(await world.check(token), Granted)
 
 
-async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> None:
+async def test_an_expired_token_is_refused_immediately(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(ttl=10)
     assert isinstance(await world.check(token), Granted)
     world.now += 10
@@ -154,7 +154,7 @@ async def test_a_token_that_expires_is_refused_at_once(server: TestIssuer) -> No
     assert await world.check(token) == Refused(check="token", reason="the token has expired")
 
 
-async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) -> None:
+async def test_the_refusal_of_an_invalid_token_is_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(aud="x")
     answer = await world.check(token)
     assert isinstance(answer, Refused)
@@ -169,7 +169,7 @@ async def test_a_bad_token_is_refused_and_known_to_be_bad(server: TestIssuer) ->
         pytest.param(SigningKey("k").sign({"iss": "https://other.example"}), id="of an issuer that is not configured"),
     ],
 )
-async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str) -> None:
+async def test_other_tokens_go_to_the_fallback(server: TestIssuer, token: str) -> None:
     world = World(server)
     assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is INSIDE
@@ -177,7 +177,7 @@ async def test_other_tokens_go_the_way_of_before(server: TestIssuer, token: str)
     assert world.inner.asked == ["cached", "check", "recheck"]
 
 
-async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_there_before(server: TestIssuer) -> None:
+async def test_new_issuers_and_the_fallback_revoke_results(server: TestIssuer) -> None:
     world = World(server)
     before = world.access.revocation_count
     world.access.configure([])
@@ -186,21 +186,21 @@ async def test_other_issuers_take_back_what_was_answered_and_so_does_who_was_the
     assert world.access.revocation_count == before + 2
 
 
-async def test_without_issuers_nothing_is_looked_at(server: TestIssuer) -> None:
+async def test_without_issuers_tokens_are_not_parsed(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     world.access.configure([])
     assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is INSIDE
 
 
-async def test_an_issuer_that_is_no_longer_trusted_is_forgotten_at_once(server: TestIssuer) -> None:
+async def test_results_of_an_issuer_that_is_no_longer_trusted_are_dropped_immediately(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     assert isinstance(await world.check(token), Granted)
     world.access.configure([])
     assert await world.check(token) is INSIDE
 
 
-async def test_keys_of_an_issuer_that_stays_as_it_is_stay(server: TestIssuer) -> None:
+async def test_an_unchanged_issuer_keeps_its_keys(server: TestIssuer) -> None:
     world = World(server)
     world.access.configure([issuer_of(server)])
     assert world.made == [server.url]
@@ -208,7 +208,7 @@ async def test_keys_of_an_issuer_that_stays_as_it_is_stay(server: TestIssuer) ->
     assert world.made == [server.url] * 2
 
 
-async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: TestIssuer) -> None:
+async def test_a_check_that_began_before_a_configuration_change_is_discarded(server: TestIssuer) -> None:
     world, token, asked = World(server), server.issue_token(), len(server.requested_paths)
     server.unblocked.clear()
     check = asyncio.ensure_future(world.check(token))
@@ -221,14 +221,14 @@ async def test_issuers_that_change_meanwhile_leave_no_answer_of_before(server: T
     assert answer.identity.user == "other:somebody"
 
 
-async def test_a_trust_that_ends_while_its_check_waits_refuses(server: TestIssuer) -> None:
+async def test_a_waiting_check_is_refused_if_its_issuer_is_removed(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     check = asyncio.ensure_future(world.check(token))
     world.access.configure([])
     assert isinstance(await check, Granted | Refused)
 
 
-async def test_a_live_stream_goes_on_past_its_token_and_ends_with_the_right(server: TestIssuer) -> None:
+async def test_a_recheck_accepts_an_expired_token_and_refuses_a_revoked_right(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(ttl=10)
     granted = await world.check(token)
     assert isinstance(granted, Granted)
@@ -238,13 +238,13 @@ async def test_a_live_stream_goes_on_past_its_token_and_ends_with_the_right(serv
     assert await world.access.recheck(token, granted.identity, KEY) == MAY_NOT
 
 
-async def test_a_live_stream_ends_when_its_token_stands_for_somebody_else(server: TestIssuer) -> None:
+async def test_a_recheck_refuses_a_token_of_another_caller(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     answer = await world.access.recheck(token, Identity(user="another"), KEY)
     assert isinstance(answer, Refused)
 
 
-async def test_a_live_stream_ends_when_its_key_is_withdrawn(server: TestIssuer) -> None:
+async def test_a_recheck_refuses_a_revoked_key(server: TestIssuer) -> None:
     with TestIssuer() as own:
         world, token = World(own), own.issue_token()
         granted = await world.check(token)
@@ -255,7 +255,7 @@ async def test_a_live_stream_ends_when_its_key_is_withdrawn(server: TestIssuer) 
         assert isinstance(answer, Refused)
 
 
-async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(server: TestIssuer) -> None:
+async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer) -> None:
     world, token = World(server, in_flight=1), server.issue_token()
     await world.check(token, OTHER)
     world.rights.gate.clear()
@@ -269,7 +269,7 @@ async def test_a_check_is_made_once_for_all_who_wait_and_no_more_than_so_many(se
     assert world.rights.asked.count(("ci:somebody", KEY)) == 1
 
 
-async def test_a_right_that_was_asked_for_before_the_issuers_changed_is_nobodys(server: TestIssuer) -> None:
+async def test_a_review_that_began_before_a_configuration_change_is_discarded(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
     world.rights.gate.clear()
     before = asyncio.ensure_future(world.check(token))

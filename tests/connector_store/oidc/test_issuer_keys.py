@@ -55,7 +55,7 @@ class World:
         return self.documents[url]
 
 
-async def test_keys_are_asked_for_once_for_all_who_wait() -> None:
+async def test_concurrent_checks_share_one_fetch() -> None:
     world = World()
     world.gate.clear()
     waiting = [asyncio.ensure_future(world.find()) for _ in range(20)]
@@ -67,7 +67,7 @@ async def test_keys_are_asked_for_once_for_all_who_wait() -> None:
     assert world.times == 1
 
 
-async def test_one_who_goes_away_takes_the_keys_from_nobody() -> None:
+async def test_a_cancelled_check_does_not_cancel_the_fetch() -> None:
     world = World()
     world.gate.clear()
     first, second = asyncio.ensure_future(world.find()), asyncio.ensure_future(world.find())
@@ -77,7 +77,7 @@ async def test_one_who_goes_away_takes_the_keys_from_nobody() -> None:
     assert await second == ["k1"]
 
 
-async def test_older_keys_are_renewed_and_nobody_waits_for_that() -> None:
+async def test_older_keys_are_refreshed_in_the_background() -> None:
     world = World()
     await world.find()
     world.now += REFRESH_INTERVAL
@@ -90,7 +90,7 @@ async def test_older_keys_are_renewed_and_nobody_waits_for_that() -> None:
     assert await world.find("k2") == ["k2"]
 
 
-async def test_a_withdrawn_key_serves_no_longer_once_keys_were_renewed() -> None:
+async def test_a_revoked_key_is_not_used_after_a_refresh() -> None:
     world = World(again=0.0)
     await world.find()
     world.now += REFRESH_INTERVAL
@@ -101,7 +101,7 @@ async def test_a_withdrawn_key_serves_no_longer_once_keys_were_renewed() -> None
     assert await world.find("k1") == []
 
 
-async def test_a_new_key_name_is_asked_for() -> None:
+async def test_an_unknown_key_name_causes_a_fetch() -> None:
     world = World()
     await world.find()
     world.sign_with(FIRST, SECOND)
@@ -110,7 +110,7 @@ async def test_a_new_key_name_is_asked_for() -> None:
     assert world.times == 2
 
 
-async def test_a_new_key_name_soon_after_the_last_asking_waits_for_its_time() -> None:
+async def test_an_unknown_key_name_soon_after_a_fetch_waits_for_the_interval() -> None:
     world = World(again=0.05)
     await world.find()
     world.sign_with(FIRST, SECOND)
@@ -122,7 +122,7 @@ async def test_a_new_key_name_soon_after_the_last_asking_waits_for_its_time() ->
     assert world.times == 2
 
 
-async def test_who_wakes_before_the_time_has_come_waits_for_the_rest() -> None:
+async def test_a_check_that_wakes_early_waits_for_the_rest_of_the_interval() -> None:
     world = World(again=0.001)
     await world.find()
     world.sign_with(FIRST, SECOND)
@@ -134,7 +134,7 @@ async def test_who_wakes_before_the_time_has_come_waits_for_the_rest() -> None:
     assert await waiting == ["k2"]
 
 
-async def test_unknown_key_names_do_not_make_an_issuer_be_asked_more_often() -> None:
+async def test_unknown_key_names_do_not_cause_more_fetches() -> None:
     world = World()
     await world.find()
     world.now += 10
@@ -143,7 +143,7 @@ async def test_unknown_key_names_do_not_make_an_issuer_be_asked_more_often() -> 
     assert world.times == 2
 
 
-async def test_while_the_issuer_is_away_known_keys_serve_until_they_are_too_old() -> None:
+async def test_cached_keys_are_used_until_max_age_while_the_issuer_is_unavailable() -> None:
     world = World()
     await world.find()
     world.problem = "it is away"
@@ -151,11 +151,11 @@ async def test_while_the_issuer_is_away_known_keys_serve_until_they_are_too_old(
     assert await world.find() == ["k1"]
     await until(lambda: world.times == 2)
     world.now += 1
-    with pytest.raises(KeysUnavailableError, match=r"the keys of https://ci\.example cannot be had: it is away"):
+    with pytest.raises(KeysUnavailableError, match=r"cannot fetch the signing keys of https://ci\.example: it is away"):
         await world.find()
 
 
-async def test_a_failure_is_not_repeated_at_once() -> None:
+async def test_a_failed_fetch_is_not_repeated_immediately() -> None:
     world = World()
     world.problem = "it is away"
     for _ in range(5):
@@ -167,12 +167,14 @@ async def test_a_failure_is_not_repeated_at_once() -> None:
     assert await world.find() == ["k1"]
 
 
-async def test_a_new_key_name_while_the_issuer_is_away_is_no_refusal() -> None:
+async def test_an_unknown_key_name_is_not_refused_while_the_issuer_is_unavailable() -> None:
     world = World()
     await world.find()
     world.problem = "it is away"
     world.now += 10
-    with pytest.raises(KeysUnavailableError, match=r"a new key of https://ci\.example cannot be had: it is away"):
+    with pytest.raises(
+        KeysUnavailableError, match=r"cannot fetch a new signing key of https://ci\.example: it is away"
+    ):
         await world.find("k2")
 
 
@@ -186,14 +188,14 @@ async def test_a_new_key_name_while_the_issuer_is_away_is_no_refusal() -> None:
         pytest.param({"issuer": URL, "jwks_uri": 5}, "not a string", id="a place that is a number"),
     ],
 )
-async def test_discovery_that_is_not_about_the_issuer(document: object, reason: str) -> None:
+async def test_a_discovery_document_of_another_issuer_is_refused(document: object, reason: str) -> None:
     world = World()
     world.documents[DISCOVERY] = document
     with pytest.raises(KeysUnavailableError, match=reason):
         await world.find()
 
 
-async def test_what_goes_wrong_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_and_its_end_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     world = World(again=0.0)
     with caplog.at_level("INFO"):
         await world.find()
@@ -205,10 +207,10 @@ async def test_what_goes_wrong_is_logged_once_and_so_is_its_end(caplog: pytest.L
         world.problem = ""
         await world.keys._wait_for_refresh()
     assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
-    assert "known again" in caplog.text
+    assert "after a failure" in caplog.text
 
 
-async def test_its_end_ends_what_runs() -> None:
+async def test_close_cancels_a_running_fetch() -> None:
     world = World()
     world.gate.clear()
     waiting = asyncio.ensure_future(world.find())

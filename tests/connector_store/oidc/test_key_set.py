@@ -20,7 +20,7 @@ def kids(*entries: Any) -> list[str]:
     return [each.kid for each in parse_key_set({"keys": list(entries)}).keys]
 
 
-def test_keys_that_sign_are_kept() -> None:
+def test_signing_keys_are_parsed() -> None:
     assert kids(EC.jwk(), RSA.jwk()) == ["e1", "r1"]
 
 
@@ -41,7 +41,7 @@ def test_keys_that_sign_are_kept() -> None:
         pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "AA"}, id="an algorithm that the API server does not take"),
     ],
 )
-def test_what_proves_nothing_is_passed_over(entry: Any) -> None:
+def test_unusable_keys_are_ignored(entry: Any) -> None:
     assert kids(entry, EC.jwk()) == ["e1"]
 
 
@@ -54,7 +54,7 @@ def test_what_proves_nothing_is_passed_over(entry: Any) -> None:
         pytest.param({"keys": [{}] * (MAX_KEYS + 1)}, "more than", id="too many keys"),
     ],
 )
-def test_what_is_no_key_set(document: Any, reason: str) -> None:
+def test_an_invalid_key_set_is_refused(document: Any, reason: str) -> None:
     with pytest.raises(ParseError, match=reason):
         parse_key_set(document)
 
@@ -68,13 +68,13 @@ def test_keys_are_found_by_name_and_algorithm() -> None:
     assert not found.has_key("other")
 
 
-def test_an_rsa_key_that_names_no_algorithm_signs_with_each_of_rsas() -> None:
+def test_an_rsa_key_without_an_algorithm_supports_all_rsa_algorithms() -> None:
     jwk = RSA.jwk()
     del jwk["alg"]
     assert parse_key_set({"keys": [jwk]}).find("r1", "PS384")
 
 
-def test_one_name_may_have_two_keys() -> None:
+def test_two_keys_can_have_one_name() -> None:
     twin = SigningKey("e1")
     assert len(parse_key_set({"keys": [EC.jwk(), twin.jwk()]}).find("e1", "ES256")) == 2
 
@@ -88,5 +88,5 @@ VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.tex
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "alg", "use", "kid"]), VALUES)))
-def test_for_every_entry_nothing_but_a_key_or_none_comes(entries: list[dict[str, Any]]) -> None:
+def test_every_entry_is_a_key_or_ignored(entries: list[dict[str, Any]]) -> None:
     assert parse_key_set({"keys": entries}).keys == ()

@@ -53,7 +53,7 @@ async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: I
     return await verify_token(token, claimed, issuer or trusted(server), keys, now=time.time(), allow_expired=live)
 
 
-async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
+async def test_a_valid_token_identifies_its_caller(server: TestIssuer) -> None:
     answer = await check(server, server.issue_token(sub="me", groups=["g"]))
     assert isinstance(answer, Granted)
     assert answer.identity.user == "ci:me"
@@ -62,23 +62,33 @@ async def test_a_good_token_names_its_caller(server: TestIssuer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mint", "user"),
+    ("issue_token", "user"),
     [
         pytest.param(
-            lambda each: each.github("org/app"), "ci:repo:org/app:ref:refs/heads/main", id="of GitHub Actions"
+            lambda issuer: issuer.issue_github_token("org/app"),
+            "ci:repo:org/app:ref:refs/heads/main",
+            id="of GitHub Actions",
         ),
         pytest.param(
-            lambda each: each.gitlab("group/app"), "ci:project_path:group/app:ref_type:branch:ref:main", id="of GitLab"
+            lambda issuer: issuer.issue_gitlab_token("group/app"),
+            "ci:project_path:group/app:ref_type:branch:ref:main",
+            id="of GitLab",
         ),
-        pytest.param(lambda each: each.mint(aud=["x", "other"]), "ci:somebody", id="of several audiences"),
+        pytest.param(lambda issuer: issuer.issue_token(aud=["x", "other"]), "ci:somebody", id="of several audiences"),
         pytest.param(
-            lambda each: each.mint(nbf=int(time.time()) + 60), "ci:somebody", id="of a clock that is a minute ahead"
+            lambda issuer: issuer.issue_token(nbf=int(time.time()) + 60),
+            "ci:somebody",
+            id="of a clock that is a minute ahead",
         ),
-        pytest.param(lambda each: each.mint(iat=int(time.time()) + 60), "ci:somebody", id="issued in a minute"),
+        pytest.param(
+            lambda issuer: issuer.issue_token(iat=int(time.time()) + 60), "ci:somebody", id="issued in a minute"
+        ),
     ],
 )
-async def test_tokens_of_the_wild(server: TestIssuer, mint: Callable[[TestIssuer], str], user: str) -> None:
-    answer = await check(server, mint(server))
+async def test_tokens_of_well_known_issuers(
+    server: TestIssuer, issue_token: Callable[[TestIssuer], str], user: str
+) -> None:
+    answer = await check(server, issue_token(server))
     assert isinstance(answer, Granted)
     assert answer.identity.user == user
 
@@ -93,41 +103,47 @@ def none(server: TestIssuer) -> str:
 
 
 @pytest.mark.parametrize(
-    ("mint", "reason"),
+    ("issue_token", "reason"),
     [
         pytest.param(none, "its algorithm", id="no algorithm"),
         pytest.param(hs256_with_the_public_key, "its algorithm", id="a public key as a shared secret"),
         pytest.param(
-            lambda each: STRANGER.sign({"iss": each.url, "aud": "connectors", "exp": 1e10, "sub": "me"}),
+            lambda issuer: STRANGER.sign({"iss": issuer.url, "aud": "connectors", "exp": 1e10, "sub": "me"}),
             "not signed by a key",
             id="another's signature under the name of the key",
         ),
-        pytest.param(lambda each: each.mint(headers={"kid": "x"}), "not signed by a key", id="an unknown key"),
-        pytest.param(lambda each: each.mint(aud="x"), "another audience", id="another audience"),
-        pytest.param(lambda each: each.mint(aud=None), "has no aud", id="no audience"),
-        pytest.param(lambda each: each.mint(aud=["x", ["connectors"]]), "token", id="an audience within a list"),
-        pytest.param(lambda each: each.mint(ttl=-60), "has expired", id="expired a minute ago"),
-        pytest.param(lambda each: each.mint(exp=None), "has no exp", id="without an end"),
-        pytest.param(lambda each: each.mint(exp="9999999999"), "not numbers", id="an end as a text"),
-        pytest.param(lambda each: each.mint(exp=True), "not numbers", id="an end that is a flag"),
         pytest.param(
-            lambda each: each.mint(nbf=int(time.time() + NOT_BEFORE_LEEWAY) + 60),
+            lambda issuer: issuer.issue_token(headers={"kid": "x"}), "not signed by a key", id="an unknown key"
+        ),
+        pytest.param(lambda issuer: issuer.issue_token(aud="x"), "another audience", id="another audience"),
+        pytest.param(lambda issuer: issuer.issue_token(aud=None), "has no aud", id="no audience"),
+        pytest.param(
+            lambda issuer: issuer.issue_token(aud=["x", ["connectors"]]), "token", id="an audience within a list"
+        ),
+        pytest.param(lambda issuer: issuer.issue_token(ttl=-60), "has expired", id="expired a minute ago"),
+        pytest.param(lambda issuer: issuer.issue_token(exp=None), "has no exp", id="without an end"),
+        pytest.param(lambda issuer: issuer.issue_token(exp="9999999999"), "not numbers", id="an end as a text"),
+        pytest.param(lambda issuer: issuer.issue_token(exp=True), "not numbers", id="an end that is a flag"),
+        pytest.param(
+            lambda issuer: issuer.issue_token(nbf=int(time.time() + NOT_BEFORE_LEEWAY) + 60),
             "not good yet",
             id="a beginning to come",
         ),
-        pytest.param(lambda each: each.mint(sub=None), "claim sub: is missing", id="no name"),
-        pytest.param(lambda each: each.mint(sub="a\r\nb"), "claim sub", id="line ends in the name"),
-        pytest.param(lambda each: each.mint(groups=[["a"]]), "claim groups", id="nested groups"),
+        pytest.param(lambda issuer: issuer.issue_token(sub=None), "claim sub: is missing", id="no name"),
+        pytest.param(lambda issuer: issuer.issue_token(sub="a\r\nb"), "claim sub", id="line ends in the name"),
+        pytest.param(lambda issuer: issuer.issue_token(groups=[["a"]]), "claim groups", id="nested groups"),
     ],
 )
-async def test_what_is_refused(server: TestIssuer, mint: Callable[[TestIssuer], str], reason: str) -> None:
-    answer = await check(server, mint(server))
+async def test_invalid_tokens_are_refused(
+    server: TestIssuer, issue_token: Callable[[TestIssuer], str], reason: str
+) -> None:
+    answer = await check(server, issue_token(server))
     assert isinstance(answer, Refused)
     assert answer.check == "token"
     assert reason in answer.reason
 
 
-async def test_a_nameless_key_among_several_is_refused(server: TestIssuer) -> None:
+async def test_a_token_without_a_key_name_is_refused_if_there_are_several_keys(server: TestIssuer) -> None:
     nameless = server.issue_token(headers={"kid": None})
     assert isinstance(await check(server, nameless), Granted)
     server.keys.append(SigningKey("k9"))
@@ -147,11 +163,11 @@ async def test_two_keys_of_one_name_are_both_tried(server: TestIssuer) -> None:
         server.keys.pop(0)
 
 
-async def test_expiry_alone_does_not_end_a_live_stream(server: TestIssuer) -> None:
+async def test_an_expired_token_is_accepted_with_allow_expired(server: TestIssuer) -> None:
     assert isinstance(await check(server, server.issue_token(ttl=-60), live=True), Granted)
 
 
-async def test_an_issuer_that_is_away_is_named(server: TestIssuer) -> None:
+async def test_an_unavailable_issuer_is_named(server: TestIssuer) -> None:
     server.unavailable = True
     try:
         answer = await check(server, server.issue_token())
@@ -161,7 +177,7 @@ async def test_an_issuer_that_is_away_is_named(server: TestIssuer) -> None:
     assert answer.public_reason == f"issuer {server.url} cannot be asked for its keys"
 
 
-async def test_the_issuer_is_compared_to_the_letter(server: TestIssuer) -> None:
+async def test_the_issuer_must_match_exactly(server: TestIssuer) -> None:
     answer = await check(server, server.issue_token(), issuer=replace(trusted(server), url=server.url + "/"))
     assert isinstance(answer, Refused)
 
@@ -192,17 +208,17 @@ PLAIN = b'{"alg":"ES256","iss":"https://x"}'
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * 100_000}), id="100 kB of claims"),
     ],
 )
-def test_what_names_no_issuer_is_for_others(token: str) -> None:
+def test_texts_without_an_issuer_are_ignored(token: str) -> None:
     assert read_unverified(token) is None
 
 
-def test_a_token_says_whose_it_is() -> None:
+def test_issuer_algorithm_and_key_name_are_read() -> None:
     assert read_unverified(written(PLAIN, PLAIN)) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="")
     token = STRANGER.sign({"iss": "https://x"})
     assert read_unverified(token) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="k1")
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
-def test_for_every_text_nothing_but_claims_or_none_comes(token: str) -> None:
+def test_any_text_is_read_without_an_error(token: str) -> None:
     found: Any = read_unverified(token)
     assert found is None or isinstance(found, UnverifiedToken)

@@ -24,17 +24,17 @@ from connector_store.domain.base.errors import ParseError
         ("8784h", 31622400),
     ],
 )
-def test_a_duration_is_read(text: str, seconds: float) -> None:
+def test_a_duration_is_parsed(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "+5m", ".5h", "5.m", "30 m", "٣m", "1m5", "inf", "9" * 400])
-def test_what_is_none_is_refused_with_what_to_write(text: str) -> None:
+def test_other_texts_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ParseError, match="write it as 30m"):
         parse_duration(text)
 
 
 @given(st.text(max_size=30))
-def test_for_every_text_there_is_a_number_or_a_parse_error(text: str) -> None:
+def test_every_text_is_a_number_or_a_parse_error(text: str) -> None:
     with contextlib.suppress(ParseError):
         assert parse_duration(text) >= 0

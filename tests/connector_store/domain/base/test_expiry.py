@@ -33,16 +33,16 @@ def token(**claims: object) -> str:
         pytest.param("a.\udcff.c", TokenTimes(), id="no characters"),
     ],
 )
-def test_the_times_of_a_token_are(text: str, expected: TokenTimes) -> None:
+def test_times_of_a_token(text: str, expected: TokenTimes) -> None:
     assert read_token_times(text) == expected
 
 
 @given(st.text())
-def test_for_every_text_there_is_an_answer(text: str) -> None:
+def test_every_text_has_valid_times_or_none(text: str) -> None:
     assert isinstance(read_token_times(f"a.{text}.c"), TokenTimes)
 
 
-def test_nesting_without_end_is_no_token() -> None:
+def test_deep_nesting_is_not_a_token() -> None:
     deep = base64.urlsafe_b64encode(b"[" * 100_000).decode()
     assert read_token_times(f"a.{deep}.c") == TokenTimes()
 
@@ -52,5 +52,5 @@ def test_nesting_without_end_is_no_token() -> None:
     [(0, "in 0 s"), (119, "in 119 s"), (120, "in 2 min"), (2400, "in 40 min"), (7200, "in 2 h"), (86400, "in 24 h"),
      (172800, "in 2 days"), (-59, "59 s ago"), (-259200, "3 days ago")],
 )  # fmt: skip
-def test_a_time_is_said_in_one_unit(seconds: float, expected: str) -> None:
+def test_a_time_is_formatted_in_one_unit(seconds: float, expected: str) -> None:
     assert format_relative_time(seconds) == expected

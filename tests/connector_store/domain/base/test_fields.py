@@ -11,7 +11,7 @@ SPEC = Fields(
 )
 
 
-def test_fields_of_the_right_type_are_given() -> None:
+def test_fields_of_the_right_type_are_returned() -> None:
     assert Fields({"t": ["a", "b"]}, "").texts("t") == ("a", "b")
     assert SPEC
     assert (SPEC.text("text"), SPEC.flag("flag"), SPEC.number("number")) == ("a", True, 3)
@@ -22,7 +22,7 @@ def test_fields_of_the_right_type_are_given() -> None:
 
 
 @pytest.mark.parametrize("name", ["absent", "null"])
-def test_what_is_absent_or_null_is_empty(name: str) -> None:
+def test_absent_and_null_fields_are_empty(name: str) -> None:
     assert SPEC.text(name) is None
     assert not SPEC.flag(name)
     assert SPEC.number(name) == 0

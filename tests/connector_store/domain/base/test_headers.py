@@ -12,16 +12,16 @@ HOST: Header = (b"Host", b"t:6443")
     [b"Impersonate-User", b"IMPERSONATE-GROUP", b"impersonate_user", b"X-Remote-User", b"x_remote_group",
      b"X-Remote_Uid", b"X_Remote-Extra-a"],
 )  # fmt: skip
-def test_headers_that_act_as_another_are_found(name: bytes) -> None:
+def test_impersonation_headers_are_detected(name: bytes) -> None:
     assert Headers([HOST, (name, b"")]).impersonation_header == name
 
 
 @pytest.mark.parametrize("name", [b"X-Remote", b"Impersonate", b"X-Request-Id", b"X-Impersonate-User", b"Accept"])
-def test_other_headers_do_not_act_as_another(name: bytes) -> None:
+def test_other_headers_do_not_impersonate(name: bytes) -> None:
     assert Headers([HOST, (name, b"")]).impersonation_header is None
 
 
-def test_values_of_a_header_are_all_found_whatever_its_case() -> None:
+def test_all_values_of_a_header_are_returned_without_regard_to_case() -> None:
     found = Headers([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
     assert found.values(b"host") == [b"t:6443", b"b"]
     assert found.values(b"accept") == ()
@@ -66,7 +66,7 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
         pytest.param([(b"Connection", b"close"), (b"Connection", b"X-A"), (b"X-A", b"1")], id="in a second Connection"),
     ],
 )
-def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]) -> None:
+def test_hop_by_hop_headers_are_dropped_in_both_directions(dropped: list[Header]) -> None:
     kept: tuple[Header, ...] = (HOST, (b"Accept", b"*/*"))
     assert Headers([*dropped, *kept]).end_to_end == kept
     assert Headers([*kept, *dropped]).to_target == kept
@@ -74,11 +74,11 @@ def test_what_is_for_one_hop_is_dropped_in_both_directions(dropped: list[Header]
 
 
 @pytest.mark.parametrize("name", [b"Authorization", b"authorization", b"Audit-ID", b"audit-id"])
-def test_what_the_target_gets_of_ours_is_not_there_twice(name: bytes) -> None:
+def test_replaced_headers_are_not_forwarded(name: bytes) -> None:
     assert Headers([HOST, (name, b"the caller's")]).to_target == (HOST,)
 
 
-def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
+def test_connection_cannot_remove_host_and_content_length() -> None:
     kept: tuple[Header, ...] = (HOST, (b"Content-Length", b"5"))
     assert Headers([(b"Connection", b"host, content-length"), *kept]).to_target == kept
 
@@ -90,7 +90,7 @@ def test_connection_cannot_take_away_the_meaning_of_the_message() -> None:
         pytest.param([(b"User-Agent", b"kubectl/\xe9"), (b"user-agent", b"b")], "kubectl/é", id="the first of two"),
     ],
 )
-def test_the_user_agent_is_for_the_audit_log(headers: list[Header], shown: str) -> None:
+def test_user_agent_is_read_for_the_audit_log(headers: list[Header], shown: str) -> None:
     assert Headers(headers).user_agent == shown
 
 
@@ -105,7 +105,7 @@ def test_the_user_agent_is_for_the_audit_log(headers: list[Header], shown: str) 
         pytest.param(b"base64url.bearer.authorization.k8s.io.abc", None, id="a token alone"),
     ],
 )
-def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) -> None:
+def test_a_bearer_subprotocol_is_removed(sent: bytes, passed: bytes | None) -> None:
     expected = (HOST,) if passed is None else (HOST, (b"Sec-WebSocket-Protocol", passed))
     assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
 
@@ -113,7 +113,7 @@ def test_the_second_bearer_channel_is_closed(sent: bytes, passed: bytes | None) 
 @pytest.mark.parametrize(
     "space", [b"\xc2\xa0", b"\xc2\x85", b"\xe2\x80\x83", b"\xe3\x80\x80", b"\x0b", b"\xa0", b"v5."], ids=repr
 )
-def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_takes_away(space: bytes) -> None:
+def test_a_bearer_subprotocol_is_removed_behind_every_space_that_a_server_strips(space: bytes) -> None:
     sent = b"v5.channel.k8s.io," + space + b"base64url.bearer.authorization.k8s.io.abc"
     passed = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
     assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, passed)
@@ -130,7 +130,7 @@ def test_the_second_bearer_channel_is_closed_behind_every_space_that_a_server_ta
         b"X-Envoy-Original-Path", b"SSL-Client-Verify", b"ssl_client_cert",
     ],
 )  # fmt: skip
-def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
+def test_front_end_headers_of_a_client_are_not_forwarded(name: bytes) -> None:
     assert Headers([HOST, (name, b"10.0.0.1"), (b"Accept", b"*/*")]).to_target == (HOST, (b"Accept", b"*/*"))
 
 
@@ -176,12 +176,12 @@ def test_what_front_ends_say_is_not_believed_of_a_caller(name: bytes) -> None:
         ),
     ],
 )
-def test_what_may_be_a_trailer(name: bytes, passed: bool) -> None:
+def test_allowed_trailers(name: bytes, passed: bool) -> None:
     kept = [(b"A", b"1"), (name, b"2")] if passed else [(b"A", b"1")]
     assert Headers([(b"A", b"1"), (name, b"2")]).allowed_trailers == tuple(kept)
 
 
-def test_fields_without_some() -> None:
+def test_headers_without_some_names() -> None:
     assert Headers([HOST, (b"X", b"1")]).without(b"host") == ((b"X", b"1"),)
 
 

@@ -27,17 +27,17 @@ def cut(value: object, levels: int) -> object:
 
 
 @given(JSON, st.integers(0, 5), st.booleans())
-def test_for_every_value_only_what_is_too_deep_becomes_null(value: object, deepest: int, ascii_only: bool) -> None:
+def test_in_every_value_only_deeper_levels_become_null(value: object, deepest: int, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
     assert json.loads(limit_depth(text, deepest)) == cut(value, deepest)
 
 
 @given(JSON)
-def test_for_every_value_the_text_is_read_back(value: object) -> None:
+def test_every_value_is_loaded_from_its_text(value: object) -> None:
     assert load_json(json.dumps(value).encode()) == value
 
 
-def test_neighbours_of_what_is_too_deep_are_kept() -> None:
+def test_siblings_of_deeper_values_remain() -> None:
     text = b'{"items": [{"name": "a", "deep": ' + b"[" * 20_000 + b"]" * 20_000 + b'}, {"name": "b"}]}'
     found = load_json(text)
     assert isinstance(found, dict)
@@ -50,6 +50,6 @@ def test_neighbours_of_what_is_too_deep_are_kept() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"[", b"<html>", b'"\xff"'])
-def test_what_is_no_json_is_refused(text: bytes) -> None:
+def test_invalid_json_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         load_json(text)

@@ -5,7 +5,7 @@ from connector_store.domain.base.metadata import parse_metadata
 from connector_store.domain.base.names import ObjectKey
 
 
-def test_all_of_it_is_read() -> None:
+def test_all_fields_are_parsed() -> None:
     found = parse_metadata(
         {
             "metadata": {
@@ -19,12 +19,12 @@ def test_all_of_it_is_read() -> None:
     assert (found.annotation("a"), found.label("c"), found.label("a")) == ("b", "d", None)
 
 
-def test_a_namespace_may_come_from_elsewhere() -> None:
+def test_the_default_namespace_is_used_without_a_namespace() -> None:
     raw = {"metadata": {"name": "n"}}
     assert parse_metadata(raw, namespaced=True, default_namespace="default").key == ObjectKey("default", "n")
 
 
-def test_objects_of_cluster_scope_have_none() -> None:
+def test_cluster_scoped_objects_have_no_namespace() -> None:
     assert parse_metadata({"metadata": {"name": "n", "namespace": "x"}}, namespaced=False).key == ObjectKey("", "n")
 
 

@@ -29,7 +29,7 @@ LABELS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
         pytest.param("ä", False, False, id="a letter outside ASCII is neither"),
     ],
 )
-def test_tells_labels_and_subdomains(text: str, label: bool, subdomain: bool) -> None:
+def test_recognizes_dns_labels_and_subdomains(text: str, label: bool, subdomain: bool) -> None:
     assert (is_dns_label(text), is_dns_subdomain(text)) == (label, subdomain)
 
 
@@ -44,19 +44,19 @@ def test_tells_labels_and_subdomains(text: str, label: bool, subdomain: bool) ->
         pytest.param("a/k8s\r\n", id="control characters"),
     ],
 )
-def test_refuses_what_is_no_key(text: str) -> None:
+def test_parse_refuses_other_forms(text: str) -> None:
     with pytest.raises(ParseError, match="NAMESPACE/NAME"):
         ObjectKey.parse(text)
 
 
 @given(LABELS, LABELS)
-def test_every_key_reads_back_from_its_text(namespace: str, name: str) -> None:
+def test_every_key_parses_from_its_own_text(namespace: str, name: str) -> None:
     key = ObjectKey(namespace, name)
     assert ObjectKey.parse(str(key)) == key
 
 
 @given(st.text())
-def test_parsing_raises_nothing_but_parse_errors(text: str) -> None:
+def test_parsing_any_text_raises_only_parse_errors(text: str) -> None:
     try:
         key = ObjectKey.parse(text)
     except ParseError:

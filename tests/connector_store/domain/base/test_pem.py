@@ -20,14 +20,14 @@ def pem(raw: bytes, label: str = "CERTIFICATE") -> bytes:
     return f"-----BEGIN {label}-----\n{base64.b64encode(raw).decode()}\n-----END {label}-----\n".encode()
 
 
-def test_every_certificate_is_found_and_nothing_else_kept() -> None:
+def test_all_certificates_and_nothing_else_are_returned() -> None:
     text = b"# my CA\r\n" + pem(der(5)) + pem(b"key", "PRIVATE KEY") + b"subject=x\n" + pem(der(300))
     found = parse_certificates(text)
     assert [base64.b64decode(b"".join(each.split(b"\n")[1:-2])) for each in found] == [der(5), der(300)]
     assert all(len(line) <= 64 for each in found for line in each.split(b"\n"))
 
 
-def test_line_breaks_of_any_kind_are_read() -> None:
+def test_any_line_break_is_accepted() -> None:
     assert parse_certificates(pem(der(200)).replace(b"\n", b"\r\n")) == parse_certificates(pem(der(200)))
 
 
@@ -49,12 +49,12 @@ def test_line_breaks_of_any_kind_are_read() -> None:
         pytest.param(pem(b"\x30\x85\x00\x00\x00\x00\x01a"), "cut off or is none", id="a length of five bytes"),
     ],
 )
-def test_what_is_no_certificate_is_refused(text: bytes, says: str) -> None:
+def test_other_texts_are_refused(text: bytes, says: str) -> None:
     with pytest.raises(ParseError, match=says):
         parse_certificates(text)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=4))
-def test_for_every_list_of_certificates_what_comes_out_reads_alike(sizes: list[int]) -> None:
+def test_every_list_of_certificates_parses_to_itself(sizes: list[int]) -> None:
     found = parse_certificates(b"".join(pem(der(each)) for each in sizes))
     assert parse_certificates(b"".join(found)) == found

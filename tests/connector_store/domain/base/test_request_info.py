@@ -84,7 +84,7 @@ def test_verbs_in_the_path(target: str, verb: str, resource: str, name: str, sub
         ("GET", "/api/v1/watch"),
     ],
 )  # fmt: skip
-def test_other_paths_have_the_method_for_a_verb(method: str, target: str) -> None:
+def test_non_resource_paths_have_the_method_as_verb(method: str, target: str) -> None:
     assert parse_request(method, target, "") == info(method.lower(), path=target.partition("?")[0])
 
 
@@ -149,11 +149,11 @@ def test_a_get_without_a_name_is_a_list_or_a_watch(query: str, verb: str, name: 
     assert (found.verb, found.resource, found.name) == (verb, "pods", name)
 
 
-def test_a_verb_in_the_path_without_a_resource_is_no_resource_request() -> None:
+def test_a_verb_in_the_path_without_a_resource_is_not_a_resource_request() -> None:
     assert parse_request("GET", "/apis/apps/v1/proxy", "") == info("get", group="apps", path="/apis/apps/v1/proxy")
 
 
-def test_selectors_mean_nothing_where_a_name_is_in_the_path() -> None:
+def test_selectors_are_ignored_if_the_path_has_a_name() -> None:
     assert parse_request("GET", "/api/v1/nodes/n?watch=1&fieldSelector=metadata.name=x", "").verb == "get"
 
 
@@ -162,13 +162,13 @@ def test_the_server_does_not_see_the_prefix() -> None:
     assert found == info("list", "pods", path="/api/v1/pods")
 
 
-def test_long_targets_are_read_alike() -> None:
+def test_long_targets_are_parsed_alike() -> None:
     target = "/api/v1/pods?labelSelector=" + "a" * 5000
     assert parse_request("GET", target, "") == info("list", "pods", path="/api/v1/pods")
 
 
 @given(st.sampled_from(["GET", "POST", "DELETE", "X"]), st.text(alphabet="/api/svwtchn%2.=&?,\\é", max_size=40))
-def test_for_every_target_something_is_read(method: str, tail: str) -> None:
+def test_every_target_is_parsed(method: str, tail: str) -> None:
     for start in ("", "/api/v1/", "/apis/g/v1/namespaces/"):
         found = parse_request(method, start + tail, "")
         assert not found.subresource or found.name or "//" in found.path

@@ -68,16 +68,16 @@ def connector(**spec: Any) -> dict[str, Any]:
         pytest.param({}, [], id="nothing at all"),
     ],
 )
-def test_unknown_fields_are(raw: dict[str, Any], expected: list[str]) -> None:
+def test_unknown_fields_are_reported(raw: dict[str, Any], expected: list[str]) -> None:
     assert [str(each) for each in find_unknown_fields(raw)] == expected
 
 
-def test_no_more_are_named_than_a_person_reads() -> None:
+def test_the_number_of_reported_fields_is_limited() -> None:
     many = {f"z{number}": 1 for number in range(1000)}
     assert len(find_unknown_fields(connector(**many))) == MAX_UNKNOWN_FIELDS
 
 
-def test_a_long_name_is_searched_for_by_its_beginning() -> None:
+def test_a_long_name_is_compared_by_its_beginning() -> None:
     assert suggest_name("x" * 100_000, ["address"]) == ""
 
 

@@ -41,7 +41,7 @@ def test_the_name_that_a_field_selector_requires(selector: str, name: str | None
         "a>9223372036854775807",
     ],
 )  # fmt: skip
-def test_label_selectors_that_a_server_reads(selector: str) -> None:
+def test_valid_label_selectors(selector: str) -> None:
     assert is_label_selector(selector)
 
 
@@ -56,12 +56,12 @@ def test_label_selectors_that_a_server_reads(selector: str) -> None:
         "a in ((b))", "(", "a)", "a=\"b\"",
     ],
 )  # fmt: skip
-def test_label_selectors_that_no_server_reads(selector: str) -> None:
+def test_invalid_label_selectors(selector: str) -> None:
     assert not is_label_selector(selector)
 
 
 @given(st.text(alphabet="ab/=!<>(),in not\0\t\\-.", max_size=30))
-def test_for_every_text_both_come_to_an_answer(selector: str) -> None:
+def test_every_text_is_parsed_without_an_error(selector: str) -> None:
     assert is_label_selector(selector) in (True, False)
     name = required_name(selector)
     assert name is None or isinstance(name, str)

@@ -22,6 +22,6 @@ def test_identities_can_be_keys() -> None:
     assert len({BOUND, Identity(user="u", extra=dict(BOUND.extra))}) == 1
 
 
-def test_answers_differ() -> None:
+def test_results_differ() -> None:
     answers = [Granted(identity=BOUND), Refused(check="use", reason=""), Unavailable(reason="")]
     assert all((a == b) == (a is b) for a in answers for b in answers)

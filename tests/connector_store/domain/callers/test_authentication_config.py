@@ -89,7 +89,7 @@ def test_discovery_is_below_the_issuer(url: str) -> None:
     assert found.discovery_url == "https://ci.example/.well-known/openid-configuration"
 
 
-def test_the_beta_version_is_read_and_no_issuer_is_none() -> None:
+def test_the_beta_version_is_accepted_and_can_have_no_issuers() -> None:
     assert parse_authentication_configuration(document() | {"apiVersion": "apiserver.config.k8s.io/v1beta1"}) == ()
 
 
@@ -238,14 +238,14 @@ def test_the_beta_version_is_read_and_no_issuer_is_none() -> None:
         ),
     ],
 )
-def test_what_is_not_read_is_named(value: object, field: str, reason: str) -> None:
+def test_an_invalid_field_is_named(value: object, field: str, reason: str) -> None:
     with pytest.raises(ParseError) as error:
         parse_authentication_configuration(value)
     assert error.value.path == field
     assert reason in error.value.reason
 
 
-def test_claims_become_a_caller() -> None:
+def test_claims_are_mapped_to_a_caller() -> None:
     issuer = parse_one(
         claimMappings={
             "username": {"claim": "sub", "prefix": "ci:"},
@@ -268,12 +268,12 @@ def test_claims_become_a_caller() -> None:
         pytest.param(None, (), id="none"),
     ],
 )
-def test_groups_are_a_text_or_a_list(groups: object, wanted: tuple[str, ...]) -> None:
+def test_groups_are_a_string_or_a_list(groups: object, wanted: tuple[str, ...]) -> None:
     issuer = parse_one(**mapped(groups={"claim": "roles", "prefix": "g:"}))
     assert issuer.identify({"sub": "a", "roles": groups}).groups == wanted
 
 
-def test_names_and_groups_may_be_as_long_and_as_many_as_are_allowed() -> None:
+def test_names_and_groups_at_their_limits_are_accepted() -> None:
     most = {"sub": "a" * MAX_NAME_LENGTH, "groups": ["g"] * MAX_GROUPS}
     found = parse_one(**plain()).identify(most)
     assert (found.user, found.groups) == (most["sub"], tuple(most["groups"]))
@@ -286,7 +286,7 @@ def test_names_and_groups_may_be_as_long_and_as_many_as_are_allowed() -> None:
         pytest.param({"email": "a@b", "email_verified": True}, "a@b", id="a verified address"),
     ],
 )
-def test_an_address_is_a_name(claims: dict[str, object], user: str) -> None:
+def test_an_email_address_can_be_the_username(claims: dict[str, object], user: str) -> None:
     assert parse_one(**mapped(username={"claim": "email", "prefix": ""})).identify(claims).user == user
 
 
@@ -330,7 +330,7 @@ def plain(claim: str = "sub") -> dict[str, Any]:
         ),
     ],
 )
-def test_a_caller_that_claims_do_not_name(
+def test_claims_without_a_valid_caller_are_refused(
     changes: dict[str, Any], claims: dict[str, object], field: str, reason: str
 ) -> None:
     with pytest.raises(ParseError) as error:
@@ -347,7 +347,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["sub", "groups", "oid", "jti", "email"]), JSON))
-def test_for_every_set_of_claims_a_caller_is_never_one_of_the_systems_own(claims: dict[str, object]) -> None:
+def test_no_set_of_claims_maps_to_a_system_name(claims: dict[str, object]) -> None:
     issuer = parse_one(**mapped(username={"claim": "sub", "prefix": ""}, groups={"claim": "groups", "prefix": ""}))
     try:
         found = issuer.identify(claims)
@@ -358,6 +358,6 @@ def test_for_every_set_of_claims_a_caller_is_never_one_of_the_systems_own(claims
 
 
 @given(JSON)
-def test_for_every_document_only_a_parse_error_comes(value: object) -> None:
+def test_any_document_raises_only_parse_errors(value: object) -> None:
     with contextlib.suppress(ParseError):
         parse_authentication_configuration(value)

@@ -80,13 +80,13 @@ def test_requests_to_the_proxy_itself_need_the_token() -> None:
         parse_basic(None)
 
 
-def test_a_header_may_be_as_long_as_is_allowed() -> None:
+def test_a_header_of_maximum_length_is_accepted() -> None:
     longest = "a" * (MAX_AUTHORIZATION_BYTES - len("Bearer "))
     assert parse_bearer(f"Bearer {longest}".encode()) == longest
 
 
 @pytest.mark.parametrize("value", [f"Bearer {TOKEN}".encode(), f"bearer   {TOKEN} ".encode()])
-def test_bearer_gives_the_token(value: bytes) -> None:
+def test_bearer_returns_the_token(value: bytes) -> None:
     assert parse_bearer(value) == TOKEN
 
 
@@ -118,7 +118,7 @@ def test_no_repr_and_no_error_shows_the_token() -> None:
 
 @given(st.binary(max_size=200) | st.builds(lambda raw: basic(raw), st.binary(max_size=100)))
 @example(b"Basic \xff")
-def test_for_every_value_only_parse_errors_are_raised(value: bytes) -> None:
+def test_any_value_raises_only_parse_errors(value: bytes) -> None:
     parsers: list[Callable[[bytes], object]] = [parse_proxy_authorization, parse_basic, parse_bearer]
     for parse in parsers:
         with contextlib.suppress(ParseError):
@@ -126,6 +126,6 @@ def test_for_every_value_only_parse_errors_are_raised(value: bytes) -> None:
 
 
 @given(st.from_regex(r"[A-Za-z0-9\-._~+/]{1,80}={0,2}", fullmatch=True).filter(lambda text: text != "x"))
-def test_for_every_token_what_is_sent_is_what_is_read(token: str) -> None:
+def test_every_token_is_parsed_unchanged(token: str) -> None:
     assert parse_proxy_authorization(basic(f"team-a/k8s:{token}")).token == token
     assert parse_bearer(b"Bearer " + token.encode()) == token

@@ -20,15 +20,15 @@ def tokens(token: object, audience: str = AUDIENCE) -> dict[str, str]:
     return {TOKENS_KEY: json.dumps({audience: {"token": token, "expirationTimestamp": "2026-01-01T00:00:00Z"}})}
 
 
-def test_secrets_win_over_the_volume_context() -> None:
+def test_secrets_take_precedence_over_the_volume_context() -> None:
     assert parse_pod_token(tokens("new"), tokens("old"), AUDIENCE).token == "new"
 
 
-def test_an_older_kubelet_puts_it_into_the_volume_context() -> None:
+def test_the_token_of_an_older_kubelet_is_in_the_volume_context() -> None:
     assert parse_pod_token({}, tokens("old"), AUDIENCE).token == "old"
 
 
-def test_its_lifetime_is_what_it_was_issued_for() -> None:
+def test_the_lifetime_is_from_issue_to_expiry() -> None:
     token = jwt.encode({"iat": 1000, "exp": 2800}, KEY)
     read = parse_pod_token(tokens(token), {}, AUDIENCE)
     assert (read.lifetime, read.expires_at) == (1800, 2800)
@@ -45,7 +45,7 @@ def test_its_lifetime_is_what_it_was_issued_for() -> None:
         pytest.param("{}", None, id="nothing"),
     ],
 )
-def test_it_ends_when_it_says(claims: str, expires: float | None) -> None:
+def test_the_expiry_is_the_claim(claims: str, expires: float | None) -> None:
     token = "a." + base64.urlsafe_b64encode(claims.encode()).decode().rstrip("=") + ".c"
     assert parse_pod_token(tokens(token), {}, AUDIENCE).expires_at == expires
 
@@ -61,7 +61,7 @@ def test_it_ends_when_it_says(claims: str, expires: float | None) -> None:
         pytest.param(jwt.encode({"exp": 2800, "iat": 0.5}, KEY)[:30], id="cut off"),
     ],
 )
-def test_a_token_that_does_not_say_has_no_lifetime(token: str) -> None:
+def test_a_token_without_times_has_no_lifetime(token: str) -> None:
     assert parse_pod_token(tokens(token), {}, AUDIENCE).lifetime is None
 
 
@@ -87,7 +87,7 @@ def test_a_token_that_does_not_say_has_no_lifetime(token: str) -> None:
         pytest.param(tokens("s3cret\u00e9"), "something else than a token", id="not ASCII"),
     ],
 )
-def test_what_is_no_token_is_refused_without_quoting_it(given_tokens: dict[str, str], reason: str) -> None:
+def test_other_values_are_refused_without_quoting_them(given_tokens: dict[str, str], reason: str) -> None:
     with pytest.raises(ParseError, match=reason) as caught:
         parse_pod_token(given_tokens, {}, AUDIENCE)
     assert "s3cret" not in str(caught.value)
@@ -101,5 +101,5 @@ def test_every_text_is_a_token_or_a_parse_error(text: str) -> None:
         parse_pod_token({TOKENS_KEY: text}, {}, AUDIENCE)
 
 
-def test_it_hides_itself_in_text() -> None:
+def test_text_forms_hide_the_token() -> None:
     assert "s3cret" not in repr(PodToken(token="s3cret"))

@@ -18,16 +18,16 @@ def token(payload: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        pytest.param("bogus17", "it is no JWT", id="a word"),
-        pytest.param("", "it is no JWT", id="nothing"),
-        pytest.param("a.b", "it is no JWT", id="two parts"),
-        pytest.param("a..c", "it is no JWT", id="an empty part"),
-        pytest.param(token({"aud": OURS}).removeprefix("e30"), "it is no JWT", id="no head"),
-        pytest.param(token({"aud": OURS}).removesuffix("c2ln"), "it is no JWT", id="no signature"),
-        pytest.param(f"a.{'W1tb' * 4000}.c", "it is no JWT", id="lists in lists, as deep as a header can have them"),
-        pytest.param("a.!.c", "it is no JWT", id="no base64"),
-        pytest.param("a.YQ.c", "it is no JWT", id="no JSON"),
-        pytest.param(token([OURS]), "it is no JWT", id="JSON that is no object"),
+        pytest.param("bogus17", "it is not a JWT", id="a word"),
+        pytest.param("", "it is not a JWT", id="nothing"),
+        pytest.param("a.b", "it is not a JWT", id="two parts"),
+        pytest.param("a..c", "it is not a JWT", id="an empty part"),
+        pytest.param(token({"aud": OURS}).removeprefix("e30"), "it is not a JWT", id="no head"),
+        pytest.param(token({"aud": OURS}).removesuffix("c2ln"), "it is not a JWT", id="no signature"),
+        pytest.param(f"a.{'W1tb' * 4000}.c", "it is not a JWT", id="lists in lists, as deep as a header can have them"),
+        pytest.param("a.!.c", "it is not a JWT", id="no base64"),
+        pytest.param("a.YQ.c", "it is not a JWT", id="no JSON"),
+        pytest.param(token([OURS]), "it is not a JWT", id="JSON that is no object"),
         pytest.param(token({}), "it is not for audience connectors-proxy", id="no audience"),
         pytest.param(token({"aud": "other"}), "it is not for audience connectors-proxy", id="another audience"),
         pytest.param(token({"aud": ["a", "b"]}), "it is not for audience connectors-proxy", id="other audiences"),
@@ -37,16 +37,16 @@ def token(payload: Any) -> str:
         pytest.param(token({"aud": OURS, "exp": "soon"}), None, id="an end that is no number is the server's to judge"),
     ],
 )
-def test_what_cannot_be_ours_is_known_without_asking(text: str, why: str | None) -> None:
+def test_a_token_that_no_api_server_would_accept_is_rejected(text: str, why: str | None) -> None:
     assert rejection_reason(text, OURS, now=100) == why
 
 
-def test_the_issuer_is_read_where_there_is_one() -> None:
+def test_the_issuer_is_parsed_or_empty() -> None:
     assert parse_issuer(token({"iss": "https://issuer"})) == "https://issuer"
     assert parse_issuer(token({"iss": 7})) == parse_issuer(token({})) == parse_issuer("bogus") == ""
 
 
 @given(st.text())
-def test_for_every_text_there_is_an_answer(text: str) -> None:
+def test_every_text_has_a_result(text: str) -> None:
     assert parse_claims(text) is None or isinstance(parse_claims(text), dict)
     rejection_reason(text, OURS, now=0)

@@ -21,11 +21,11 @@ from connector_store.domain.config.connector_source import ClusterSource, Folder
         pytest.param("c:d", False, FolderSource("c:d"), id="a folder may hold colons"),
     ],
 )
-def test_a_source_is_read(text: str, in_pod: bool, expected: FolderSource | ClusterSource) -> None:
+def test_a_source_is_parsed(text: str, in_pod: bool, expected: FolderSource | ClusterSource) -> None:
     assert parse_source(text, in_pod=in_pod) == expected
 
 
 @pytest.mark.parametrize("text", ["", "kubernetes:"])
-def test_a_source_that_names_nothing_is_refused(text: str) -> None:
+def test_an_empty_source_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="write"):
         parse_source(text, in_pod=False)

@@ -21,7 +21,7 @@ def parse(explicit=None, environ=None, config_map=None, *, in_cluster=False) -> 
     )
 
 
-def test_nothing_set_gives_the_defaults() -> None:
+def test_without_settings_the_defaults_apply() -> None:
     assert parse() == Settings()
     assert parse(in_cluster=True) == Settings(in_cluster=True)
 
@@ -30,18 +30,18 @@ def test_every_key_has_a_field() -> None:
     assert {key.replace("-", "_") for key in KEYS} | {"in_cluster"} == set(Settings.__dataclass_fields__)
 
 
-def test_names_of_a_key() -> None:
+def test_option_and_variable_of_a_key() -> None:
     assert option_name("probe-interval") == "connector_probe_interval"
     assert environment_name("probe-interval") == "CONNECTORS_PROBE_INTERVAL"
 
 
-def test_the_proxy_host_is_the_services_name_in_the_cluster() -> None:
+def test_the_proxy_host_is_the_dns_name_of_the_service() -> None:
     settings = parse(config_map={"proxy-service": "px.sys", "cluster-domain": "example.test"})
     assert settings.proxy_host == "px.sys.svc.example.test"
     assert parse(config_map={"proxy-service": ""}).proxy_host is None
 
 
-def test_the_proxys_service_is_in_the_system_namespace_unless_it_is_named() -> None:
+def test_the_proxy_service_is_in_the_system_namespace_by_default() -> None:
     elsewhere = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"})
     assert elsewhere.proxy_host == "connectors-proxy.platform.svc.cluster.local"
     named = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"}, config_map={"proxy-service": "px.sys"})
@@ -134,7 +134,7 @@ def test_values(key, text, field, value) -> None:
         pytest.param("drain", "nan", "number of seconds", id="not a number"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_key_and_source(key, text, says) -> None:
+def test_an_invalid_value_is_named_with_its_key_and_source(key, text, says) -> None:
     sources = {
         f"--set {option_name(key)}": {"explicit": {key: text}},
         f"environment {environment_name(key)}": {"environ": {environment_name(key): text}},
@@ -147,12 +147,12 @@ def test_what_is_wrong_is_named_with_its_key_and_source(key, text, says) -> None
         assert says in caught.value.reason
 
 
-def test_an_unknown_option_is_refused_and_the_known_ones_are_named() -> None:
+def test_an_unknown_option_is_refused_with_a_list_of_the_options() -> None:
     with pytest.raises(ParseError, match=r"connector_colour: is not a setting; .*connector_drain"):
         parse({"colour": "red"})
 
 
-def test_other_programs_keys_are_let_alone() -> None:
+def test_unknown_keys_of_the_config_map_are_ignored() -> None:
     environ = {
         "CONNECTORS_SERVICE_HOST": "10.0.0.1",
         "CONNECTORS_PROXY_SERVICE_HOST": "10.0.0.1",
@@ -168,11 +168,11 @@ def test_other_programs_keys_are_let_alone() -> None:
 
 
 @pytest.mark.parametrize("text", ["use:connectors/proxy", "get:connectors", "*:connectors"])
-def test_an_access_rule_reads_its_own_text(text) -> None:
+def test_an_access_rule_parses_from_its_own_text(text) -> None:
     assert str(parse_access(text)) == text
 
 
-def test_which_namespaces_are_served() -> None:
+def test_served_namespaces() -> None:
     assert parse().serves("any")
     some = parse(config_map={"namespaces": "a,b"})
     assert (some.serves("a"), some.serves("c")) == (True, False)
@@ -185,7 +185,7 @@ def test_which_namespaces_are_served() -> None:
         ("CONNECTORS_Q", "environment CONNECTORS_Q: is not a setting"),
     ],
 )
-def test_a_variable_that_is_no_setting_is_not_taken_in_silence(name: str, says: str) -> None:
+def test_an_unknown_variable_is_refused(name: str, says: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(environ={name: "3"})
     assert str(caught.value) == says

@@ -9,7 +9,7 @@ TOKEN = "canary-0d1c7a"
 JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + ".sig"
 
 
-def test_it_gives_the_header_and_when_it_ends() -> None:
+def test_a_token_has_its_header_and_expiry() -> None:
     found = BearerToken(TOKEN)
     assert (found.authorization, found.expires_at) == (b"Bearer canary-0d1c7a", None)
     assert BearerToken(JWT).expires_at == 1200.0
@@ -37,7 +37,7 @@ def test_tokens(value: bytes, token: str) -> None:
         pytest.param("s3cret\u00e9".encode(), "ASCII", id="not ASCII"),
     ],
 )
-def test_what_is_none_is_refused_without_showing_it(value: bytes, says: str) -> None:
+def test_an_invalid_token_is_refused_without_quoting_it(value: bytes, says: str) -> None:
     with pytest.raises(ParseError, match=says) as caught:
         BEARER_TOKEN.read({"token": value})
     assert "s3cret" not in str(caught.value)

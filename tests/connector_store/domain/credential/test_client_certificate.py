@@ -21,7 +21,7 @@ LOCKED = LEAF.key_pem.replace(b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")
 OLD_LOCKED = EC.replace(b"-----\n", b"-----\nProc-Type: 4,ENCRYPTED\n", 1)
 
 
-def test_it_holds_chain_and_key_and_shows_neither() -> None:
+def test_chain_and_key_are_read_and_hidden() -> None:
     found = CLIENT_CERTIFICATE.read(GOOD)
     assert isinstance(found, ClientCertificate)
     assert (found.chain, found.key) == (LEAF.pem + CA.pem, LEAF.key_pem)
@@ -30,7 +30,7 @@ def test_it_holds_chain_and_key_and_shows_neither() -> None:
     assert KIND.secret_types == (CLIENT_CERTIFICATE,)
 
 
-def test_two_are_one_identity_if_chain_and_key_are_the_same() -> None:
+def test_certificates_with_the_same_chain_and_key_are_equal() -> None:
     one = ClientCertificate(LEAF.pem, LEAF.key_pem)
     assert one == ClientCertificate(LEAF.pem, LEAF.key_pem, 7.0)
     assert len({one, ClientCertificate(LEAF.pem, LEAF.key_pem, 7.0)}) == 1
@@ -70,7 +70,7 @@ def test_keys(key: bytes) -> None:
         pytest.param({"tls.key": b"x" * (MAX_PEM_BYTES + 1)}, 'key "tls.key" is longer than', id="a long key"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_not_shown(change: dict[str, bytes], says: str) -> None:
+def test_an_unusable_key_is_named_and_not_quoted(change: dict[str, bytes], says: str) -> None:
     with pytest.raises(ParseError) as caught:
         CLIENT_CERTIFICATE.read(GOOD | change)
     assert says in str(caught.value)
@@ -78,6 +78,6 @@ def test_what_cannot_be_used_is_named_and_not_shown(change: dict[str, bytes], sa
 
 
 @given(st.binary(), st.binary())
-def test_for_every_content_there_is_a_credential_or_a_parse_error(chain: bytes, key: bytes) -> None:
+def test_every_content_is_a_credential_or_a_parse_error(chain: bytes, key: bytes) -> None:
     with pytest.raises(ParseError):
         CLIENT_CERTIFICATE.read({"tls.crt": chain, "tls.key": key})

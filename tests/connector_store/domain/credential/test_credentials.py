@@ -15,7 +15,7 @@ CREDENTIAL = Credential(f"Bearer {TOKEN}".encode(), 7.0)
 
 
 @pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>40}".format], ids=["repr", "str", "format", "padded"])
-def test_a_credential_hides_in_text(show: object) -> None:
+def test_text_forms_hide_a_credential(show: object) -> None:
     assert callable(show)
     target = Target(
         key=ObjectKey("a", "b"),
@@ -37,7 +37,7 @@ def test_a_credential_is_not_pickled() -> None:
         copy.deepcopy(CREDENTIAL)
 
 
-def test_two_are_equal_that_hold_the_same_and_are_of_one_kind() -> None:
+def test_credentials_of_one_kind_with_the_same_content_are_equal() -> None:
     class Other(Credential):
         pass
 
@@ -49,6 +49,6 @@ def test_two_are_equal_that_hold_the_same_and_are_of_one_kind() -> None:
     assert CREDENTIAL != TOKEN
 
 
-def test_a_kind_lends_what_the_secret_holds_unless_it_says_otherwise() -> None:
+def test_a_kind_uses_the_secrets_credential_by_default() -> None:
     assert CredentialKind(name="k", secret_types=()).derive(CREDENTIAL, ()) is CREDENTIAL
     assert str(invalid_key("token", "is empty")) == 'key "token" is empty'

@@ -45,7 +45,7 @@ def token(**claims: float) -> str:
         ),
     ],
 )
-def test_orders(params: AuthParams, order: TokenRequest) -> None:
+def test_params_are_parsed(params: AuthParams, order: TokenRequest) -> None:
     right = KIND.derive(HELD, params)
     assert isinstance(right, IssuingCredential)
     assert (right.credential, right.request) == (HELD, order)
@@ -55,18 +55,18 @@ def test_orders(params: AuthParams, order: TokenRequest) -> None:
     assert "canary" not in repr(right)
 
 
-def test_it_ends_when_what_it_mints_by_ends() -> None:
+def test_it_expires_with_the_issuing_credential() -> None:
     assert IssuingCredential(BearerToken(token(exp=NOW)), ORDER).expires_at == NOW
 
 
-def test_a_minted_token_ends_for_people_when_what_it_was_minted_by_ends() -> None:
+def test_an_issued_token_reports_the_expiry_of_the_issuing_credential() -> None:
     right = IssuingCredential(BearerToken(token(exp=NOW)), ORDER)
     minted = parse_token_response(granted(token(iat=5, exp=605)), right, now=NOW).token
     assert minted.expires_at == NOW
     assert minted.authorization == b"Bearer " + token(iat=5, exp=605).encode()
 
 
-def test_the_request() -> None:
+def test_path_and_body_of_a_token_request() -> None:
     assert ORDER.path == "/api/v1/namespaces/ci/serviceaccounts/deployer/token"
     assert ORDER.body["spec"] == {"audiences": [], "expirationSeconds": 3600}
     assert (ORDER.body["apiVersion"], ORDER.body["kind"]) == ("authentication.k8s.io/v1", "TokenRequest")
@@ -92,7 +92,7 @@ def test_the_request() -> None:
         pytest.param((ACCOUNT, ("audiences", "a,,b")), "an empty audience", id="an empty audience"),
     ],
 )
-def test_what_is_wrong_with_params_is_named_with_what_to_write(params: AuthParams, says: str) -> None:
+def test_invalid_params_are_named_with_the_next_step(params: AuthParams, says: str) -> None:
     with pytest.raises(ParseError) as caught:
         KIND.derive(HELD, params)
     assert says in str(caught.value)
@@ -117,7 +117,7 @@ def granted(text: object, stamp: object = "2027-01-15T09:00:00Z") -> object:
         pytest.param(granted("opaque", "soon"), 3600, id="as asked, where nothing says"),
     ],
 )
-def test_how_long_a_token_lives(answer: object, life: float) -> None:
+def test_lifetime_of_a_token(answer: object, life: float) -> None:
     found = parse_token_response(answer, RIGHT, now=NOW)
     assert found.lifetime == life
     assert "opaque" not in repr(found)
@@ -141,7 +141,7 @@ def test_how_long_a_token_lives(answer: object, life: float) -> None:
         pytest.param(granted(token(iat=600, exp=610)), "for 9 s only", id="one for seconds"),
     ],
 )
-def test_an_answer_without_a_token_that_is_good_says_so_and_does_not_quote_it(answer: object, says: str) -> None:
+def test_a_response_without_a_usable_token_is_refused_without_quoting_it(answer: object, says: str) -> None:
     with pytest.raises(ParseError, match=says) as caught:
         parse_token_response(answer, RIGHT, now=NOW)
     assert "canary" not in str(caught.value)
@@ -156,7 +156,7 @@ SCALARS = st.none() | st.booleans() | st.floats() | st.text()
         SCALARS, lambda each: st.lists(each, max_size=3) | st.dictionaries(FIELDS, each, max_size=9), max_leaves=20
     )
 )
-def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> None:
+def test_every_response_is_a_token_or_a_parse_error(answer: object) -> None:
     with contextlib.suppress(ParseError):
         assert parse_token_response(answer, RIGHT, now=NOW).lifetime > 0
 
@@ -171,5 +171,5 @@ def test_for_every_answer_there_is_a_grant_or_a_parse_error(answer: object) -> N
         (500, "status code 500"),
     ],
 )
-def test_a_refusal_says_what_to_mend(status: int, says: str) -> None:
+def test_a_failure_names_the_next_step(status: int, says: str) -> None:
     assert says in describe_failure(status, ORDER, "s")

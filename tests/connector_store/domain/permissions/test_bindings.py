@@ -70,26 +70,26 @@ def allowed(who: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **
         pytest.param({"kind": "ServiceAccount", "name": "me", "namespace": "ci"}, ME, False, id="no ServiceAccount"),
     ],
 )
-def test_a_binding_is_for(subject: dict[str, Any], who: Identity, wanted: bool) -> None:
+def test_subjects_of_a_binding(subject: dict[str, Any], who: Identity, wanted: bool) -> None:
     assert allowed(who, bindings=[binding(subject)]) is wanted
     assert allowed(who, cluster_bindings=[binding(subject)]) is wanted
 
 
-def test_a_binding_counts_in_its_namespace_and_a_clusters_everywhere() -> None:
+def test_a_role_binding_applies_in_its_namespace_and_a_cluster_role_binding_everywhere() -> None:
     other = ObjectKey("team-b", "k8s")
     assert not allowed(key=other, bindings=[binding(user())])
     assert allowed(key=other, bindings=[binding(user(), namespace="team-b")])
     assert allowed(key=other, cluster_bindings=[binding(user())])
 
 
-def test_a_role_counts_for_bindings_of_its_namespace() -> None:
+def test_a_role_applies_to_bindings_of_its_namespace() -> None:
     roles = [role("r")]
     assert allowed(roles=roles, bindings=[binding(user(), kind="Role", name="r")])
     in_b = [binding(user(), kind="Role", name="r", namespace="team-b")]
     assert not allowed(key=ObjectKey("team-b", "k8s"), roles=roles, bindings=in_b)
 
 
-def test_names_and_verbs_of_a_role_count() -> None:
+def test_names_and_verbs_of_a_role_are_checked() -> None:
     one = [role(rules=[RULES[0] | {"resourceNames": ["k8s"]}])]
     assert allowed(cluster_roles=one, bindings=[binding(user())])
     assert not allowed(key=ObjectKey("team-a", "other"), cluster_roles=one, bindings=[binding(user())])
@@ -99,15 +99,15 @@ def test_names_and_verbs_of_a_role_count() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
-def test_a_role_that_is_not_there_gives_nothing(kind: str) -> None:
+def test_a_binding_to_a_missing_role_has_no_effect(kind: str) -> None:
     assert not allowed(bindings=[binding(user(), kind=kind, name="absent")])
 
 
-def test_without_bindings_nobody_may() -> None:
+def test_without_bindings_no_caller_is_allowed() -> None:
     assert not allowed()
 
 
-def test_what_is_read() -> None:
+def test_objects_are_parsed() -> None:
     found = parse_role_binding(binding(user(), kind="Role", namespace="n"), default_namespace="default")
     assert found == Binding(
         key=ObjectKey("n", "b"), role=RoleRef("user"), subjects=(Subject(kind="User", name="ci:me"),)
@@ -147,13 +147,13 @@ def test_what_is_read() -> None:
         pytest.param({"subjects": [{}] * (MAX_SUBJECTS + 1)}, "subjects", "more than", id="too many subjects"),
     ],
 )
-def test_what_cannot_be_read_is_named(changes: dict[str, Any], field: str, reason: str) -> None:
+def test_an_invalid_field_is_named(changes: dict[str, Any], field: str, reason: str) -> None:
     with pytest.raises(ParseError) as error:
         parse_role_binding(binding() | changes, default_namespace="default")
     assert error.value.path == field
     assert reason in error.value.reason
 
 
-def test_a_clusters_binding_is_to_a_clusters_role() -> None:
+def test_a_cluster_role_binding_refers_to_a_cluster_role() -> None:
     with pytest.raises(ParseError, match="is not ClusterRole"):
         parse_cluster_role_binding(binding(kind="Role"))

@@ -26,7 +26,7 @@ from connector_store.domain.permissions.rbac import parse_cluster_role
 DEPLOYED = Path(__file__).parents[4] / "deploy" / "rbac" / "lending.yaml"
 
 
-def test_what_is_deployed_is_what_is_built_in() -> None:
+def test_deployed_roles_are_the_shipped_roles() -> None:
     deployed = list(yaml.safe_load_all(DEPLOYED.read_text()))
     assert {each["metadata"]["name"]: each["rules"] for each in deployed} == {
         name: role_manifest(role)["rules"] for name, role in SHIPPED_ROLES.items()
@@ -34,12 +34,12 @@ def test_what_is_deployed_is_what_is_built_in() -> None:
 
 
 @pytest.mark.parametrize("name", BUILTIN_ROLES)
-def test_each_is_read_again_from_its_manifest(name: str) -> None:
+def test_every_role_parses_from_its_manifest(name: str) -> None:
     assert BUILTIN_ROLES[name].name == name
     assert parse_cluster_role(role_manifest(BUILTIN_ROLES[name])) == BUILTIN_ROLES[name]
 
 
-def test_the_credentials_are_all_their_parts() -> None:
+def test_the_credentials_role_is_the_sum_of_its_parts() -> None:
     parts = [role.rules for name, role in SHIPPED_ROLES.items() if name.startswith(f"{CREDENTIALS_ROLE}-")]
     assert len(parts) == 5
     assert SHIPPED_ROLES[CREDENTIALS_ROLE].rules == tuple(rule for rules in parts for rule in rules)
@@ -73,7 +73,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
         ("PUT", "/apis/batch/v1/namespaces/web/cronjobs/a"), ("GET", "/debug/pprof/heap"), ("GET", "/logs/"),
     ],
 )  # fmt: skip
-def test_what_gives_a_credential_away_is_not_lent(method: str, target: str) -> None:
+def test_requests_that_give_away_a_credential_are_not_allowed(method: str, target: str) -> None:
     assert not lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
@@ -86,7 +86,7 @@ def test_what_gives_a_credential_away_is_not_lent(method: str, target: str) -> N
         ("GET", f"{RBAC}/clusterroles"), ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
     ],
 )  # fmt: skip
-def test_the_rest_is(method: str, target: str) -> None:
+def test_other_requests_are_allowed(method: str, target: str) -> None:
     assert lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
@@ -103,7 +103,7 @@ def test_read_only(method: str, target: str, lent: bool) -> None:
     assert lends(only, method, target) is lent
 
 
-def test_they_are_named_in_a_connector_like_any_other() -> None:
+def test_a_connector_names_them_like_other_roles() -> None:
     spec = Fields({"permissions": {"allow": [{"clusterRole": "view", "namespaces": ["web"]}]}}, "spec")
     permissions = parse_permissions(spec)
     assert permissions is not None

@@ -33,7 +33,7 @@ def parsed(value: object) -> Impersonation | None:
         pytest.param({"userPrefix": "", "groupPrefix": ""}, BARE, id="none"),
     ],
 )
-def test_what_is_read(value: object, expected: Impersonation | None) -> None:
+def test_impersonate_is_parsed(value: object, expected: Impersonation | None) -> None:
     assert parsed(value) == expected
 
 
@@ -52,13 +52,13 @@ def test_what_is_read(value: object, expected: Impersonation | None) -> None:
         ("a", "spec.impersonate: is not an object"),
     ],
 )
-def test_what_is_refused(value: object, message: str) -> None:
+def test_invalid_prefixes_are_refused(value: object, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parsed(value)
     assert str(caught.value).startswith(message)
 
 
-def test_the_whole_caller_is_named() -> None:
+def test_all_attributes_of_the_caller_are_written() -> None:
     identity = Identity(
         user="system:serviceaccount:web:ci",
         uid="1-2",
@@ -76,14 +76,14 @@ def test_the_whole_caller_is_named() -> None:
     )
 
 
-def test_groups_of_the_system_do_not_pass_without_a_prefix() -> None:
+def test_system_groups_without_a_prefix_are_omitted() -> None:
     found = write_impersonation_headers(
         BARE, Identity(user="jane", groups=("system:authenticated", "system:masters", "dev"))
     )
     assert found == b"Impersonate-User: jane\r\nImpersonate-Group: dev\r\n"
 
 
-def test_a_prefix_and_a_name_together_do_not_make_one_of_the_system() -> None:
+def test_prefix_and_name_together_must_not_form_a_system_name() -> None:
     half = Impersonation(user_prefix="sys", group_prefix="sys")
     assert b"Group" not in write_impersonation_headers(half, Identity(user="jane", groups=("tem:masters",)))
     with pytest.raises(ParseError):
@@ -103,14 +103,14 @@ def test_a_prefix_and_a_name_together_do_not_make_one_of_the_system() -> None:
         ),
     ],
 )
-def test_callers_that_no_target_is_told_of(identity: Identity, message: str) -> None:
+def test_callers_that_cannot_be_impersonated(identity: Identity, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         write_impersonation_headers(BARE, identity)
     assert str(caught.value).startswith(message)
 
 
 @given(st.text(alphabet="stem:mar\r\nA%/ é", max_size=20), st.lists(st.text(alphabet="stem:mar\n", max_size=15)))
-def test_for_every_caller_no_name_of_the_system_passes_and_no_line_is_added(user: str, groups: list[str]) -> None:
+def test_no_caller_can_add_a_system_name_or_a_header_line(user: str, groups: list[str]) -> None:
     for prefixes in (BARE, PREFIXED, Impersonation(user_prefix="s", group_prefix="sys")):
         try:
             found = write_impersonation_headers(prefixes, Identity(user=user, groups=tuple(groups)))
@@ -122,7 +122,7 @@ def test_for_every_caller_no_name_of_the_system_passes_and_no_line_is_added(user
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_for_every_key_the_server_reads_it_again(key: str) -> None:
+def test_every_extra_key_is_decoded_by_the_server(key: str) -> None:
     line = write_impersonation_headers(BARE, Identity(user="a", extra={key: ("v",)})).decode("ascii").split("\r\n")[1]
     name = line.partition(": ")[0]
     assert unquote(name.removeprefix("Impersonate-Extra-")) == key

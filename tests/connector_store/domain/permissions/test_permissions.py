@@ -131,14 +131,14 @@ def asked(method: str, target: str, *, upgrade: bool = False, content_type: str 
         pytest.param(("empty",), (), "GET", f"{CORE}/pods", None, id="a role without rules allows nothing"),
     ],
 )  # fmt: skip
-def test_what_is_lent(
+def test_allowed_requests(
     allow: tuple[str, ...] | None, deny: tuple[str, ...], method: str, target: str, expected: str | None
 ) -> None:
     found = lending(allow, deny).evaluate(asked(method, target))
     assert found == Allowed(expected) if expected is not None else isinstance(found, NotAllowed)
 
 
-def test_what_is_not_lent_says_which_role_denies_it() -> None:
+def test_a_refusal_names_the_role_that_denies_it() -> None:
     info = parse_request("GET", f"{CORE}/secrets", "")
     assert lending(("reader",), ("secrets",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "secrets")
     assert lending(("writer",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "")
@@ -191,7 +191,7 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
         pytest.param("admin", "POST", f"{ADMISSION}/validatingadmissionpolicies", {}, "", id="a policy, with all"),
     ],
 )  # fmt: skip
-def test_what_a_request_may_come_to_must_be_lent_too(
+def test_a_second_right_must_be_allowed_too(
     allow: str, method: str, target: str, options: dict[str, Any], missing: str
 ) -> None:
     found = lending((allow,)).evaluate(asked(method, target, **options))
@@ -234,7 +234,7 @@ GROUP = "rbac.authorization.k8s.io"
                      id="and those of a policy's status"),
     ],
 )  # fmt: skip
-def test_what_else_is_needed_is_asked_for_in_full(
+def test_a_second_right_is_checked_with_all_its_attributes(
     allow: str, method: str, target: str, missing: tuple[str, str, str, str, str]
 ) -> None:
     found = lending((allow,)).evaluate(asked(method, target, content_type=MERGE))
@@ -258,7 +258,7 @@ def test_what_else_is_needed_is_asked_for_in_full(
         pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a", id="a request for a certificate"),
     ],
 )
-def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -> None:
+def test_requests_without_a_second_right_are_allowed(allow: str, method: str, target: str) -> None:
     assert lending((allow,)).evaluate(asked(method, target, content_type=MERGE)) == Allowed(allow)
 
 
@@ -280,14 +280,12 @@ def test_what_needs_nothing_else_is_lent(allow: str, method: str, target: str) -
         ("GET", "/healthz/etcd", None),
     ],
 )  # fmt: skip
-def test_every_limited_connector_lends_what_kubernetes_gives_every_user(
-    method: str, target: str, role: str | None
-) -> None:
+def test_every_connector_allows_the_rights_of_every_kubernetes_user(method: str, target: str, role: str | None) -> None:
     found = lending(("reader@web",)).evaluate(asked(method, target))
     assert found == Allowed(role) if role is not None else isinstance(found, NotAllowed)
 
 
-def test_what_it_may_come_to_can_be_denied() -> None:
+def test_a_second_right_can_be_denied() -> None:
     found = lending(None, ("creating",)).evaluate(asked("PUT", DEPLOYMENT))
     assert isinstance(found, NotAllowed)
     assert (found.denied_by, found.missing.verb) == ("creating", "create")
@@ -308,7 +306,7 @@ def test_what_it_may_come_to_can_be_denied() -> None:
         (b"PATCH", (b"application/merge-patch+json", b"application/apply-patch+yaml"), True),
     ],
 )
-def test_which_bodies_may_create(method: bytes, types: tuple[bytes, ...], creates: bool) -> None:
+def test_requests_that_may_create(method: bytes, types: tuple[bytes, ...], creates: bool) -> None:
     assert may_create(method, types) is creates
 
 
@@ -320,7 +318,7 @@ def test_which_bodies_may_create(method: bytes, types: tuple[bytes, ...], create
         "/a/-._~!$&'()*+,=:@|^\"<>{}[]`", "/a/.../b", "/a%20%21", "/a?" + "&" * (MAX_QUERY_PAIRS - 1),
     ],
 )  # fmt: skip
-def test_plain_paths(target: str) -> None:
+def test_canonical_paths(target: str) -> None:
     assert is_canonical_path(target)
 
 
@@ -341,7 +339,7 @@ def test_other_paths(target: str) -> None:
 
 
 @given(st.lists(st.text(alphabet=st.characters(max_codepoint=0x2FF), min_size=1, max_size=5), max_size=4))
-def test_for_every_plain_path_decoding_it_again_changes_nothing(segments: list[str]) -> None:
+def test_decoding_a_canonical_path_again_changes_nothing(segments: list[str]) -> None:
     target = "".join(f"/{quote(each, safe='%~!:;')}" for each in segments)
     if is_canonical_path(target):
         path = parse_request("GET", target, "").path
@@ -353,7 +351,7 @@ def parsed(value: object) -> Permissions | None:
     return parse_permissions(Fields({"permissions": value}, "spec"))
 
 
-def test_permissions_are_read() -> None:
+def test_permissions_are_parsed() -> None:
     found = parsed({"allow": [{"clusterRole": "view", "namespaces": ["a", "b"]}, {"clusterRole": "x:Y"}]})
     assert found == Permissions(
         allow=(RoleEntry(cluster_role="view", namespaces=frozenset("ab")), RoleEntry(cluster_role="x:Y"))
@@ -366,7 +364,7 @@ def test_permissions_are_read() -> None:
     assert parsed(None) is None
 
 
-def test_as_many_entries_and_namespaces_as_are_allowed_are_read() -> None:
+def test_entries_and_namespaces_at_their_limits_are_accepted() -> None:
     found = parsed({"deny": [{"clusterRole": "a", "namespaces": [f"n{each}" for each in range(256)]}] * 32})
     assert found is not None
     assert len(found.deny) == 32
@@ -398,7 +396,7 @@ def test_as_many_entries_and_namespaces_as_are_allowed_are_read() -> None:
         ),
     ],
 )
-def test_other_permissions_are_refused(value: object, message: str) -> None:
+def test_invalid_permissions_are_refused(value: object, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parsed(value)
     assert str(caught.value).startswith(message)
@@ -424,7 +422,7 @@ def test_other_permissions_are_refused(value: object, message: str) -> None:
         ),
     ],
 )
-def test_a_role_that_is_not_there_is_a_problem(permissions: Permissions, message: str) -> None:
+def test_a_missing_role_is_a_problem(permissions: Permissions, message: str) -> None:
     assert build_evaluator(permissions, ROLES.get) == RoleProblem(message=message)
 
 
@@ -436,11 +434,11 @@ def test_equal_permissions_are_equal() -> None:
     assert lending(("reader",), ("secrets",)) != lending(("reader",), ("creating",))
     assert lending(("reader",), ("secrets",)) != lending(("reader",))
     assert lending(("reader",)) != "reader"
-    assert repr(lending(("reader",), ("secrets",))) == "Lending(allow=4, deny=1)"
-    assert repr(lending(None, ("secrets",))) == "Lending(allow=all, deny=1)"
+    assert repr(lending(("reader",), ("secrets",))) == "PermissionEvaluator(allow=4, deny=1)"
+    assert repr(lending(None, ("secrets",))) == "PermissionEvaluator(allow=all, deny=1)"
 
 
-def test_a_request_is_read_from_its_head() -> None:
+def test_attributes_are_parsed_from_a_request_head() -> None:
     headers = Headers([(b"Connection", b"upgrade"), (b"Upgrade", b"websocket"), (b"Content-Type", b"x/y")])
     assert parse_request_attributes(b"PATCH", b"/p/api/v1//pods", headers, "/p") == RequestAttributes(
         info=parse_request("PATCH", "/api/v1//pods", ""), is_canonical=False, is_upgrade=True, may_create=True
@@ -464,5 +462,5 @@ def test_a_request_is_read_from_its_head() -> None:
         ("POST", "/apis/x.io/v1/selfsubjectaccessreviews", False),
     ],
 )
-def test_reviews_of_oneself(method: str, path: str, is_one: bool) -> None:
+def test_self_reviews(method: str, path: str, is_one: bool) -> None:
     assert is_self_review(parse_request(method, path, "")) is is_one

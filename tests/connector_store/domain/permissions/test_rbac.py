@@ -101,12 +101,12 @@ def test_what_a_rule_allows(found: PolicyRule, info: RequestInfo, allowed: bool)
         pytest.param(of_path("/livez"), False, id="paths are in no namespace"),
     ],
 )
-def test_with_namespaces_it_counts_as_a_role_binding(info: RequestInfo, allowed: bool) -> None:
+def test_with_namespaces_a_role_is_like_a_role_binding(info: RequestInfo, allowed: bool) -> None:
     found = rule(api_groups=("",), resources=("pods",), non_resource_urls=("*",))
     assert allows(found, info, frozenset({"web", "web-2"})) is allowed
 
 
-def test_the_first_role_that_allows_is_named() -> None:
+def test_the_first_role_that_allows_is_returned() -> None:
     one = BoundRole(label="one", rules=(PODS,), namespaces=frozenset({"web"}))
     two = BoundRole(label="two", rules=(rule(api_groups=("*",), resources=("*",)),))
     found = RuleSet([one, two])
@@ -164,7 +164,7 @@ def by_the_book(found: PolicyRule, info: RequestInfo) -> bool:
 
 
 @given(st.lists(st.tuples(st.lists(rules, max_size=3), st.none() | st.sets(st.sampled_from("nm"))), max_size=3), asked)
-def test_for_every_set_of_rules_the_answer_is_that_of_rule_after_rule(
+def test_every_rule_set_decides_as_its_rules_one_by_one(
     given_roles: list[tuple[list[PolicyRule], set[str] | None]], info: RequestInfo
 ) -> None:
     bound = [
@@ -180,7 +180,7 @@ def test_for_every_set_of_rules_the_answer_is_that_of_rule_after_rule(
     assert RuleSet(bound).find_role(info) == (expected[0] if expected else None)
 
 
-def test_a_cluster_role_is_read() -> None:
+def test_a_cluster_role_is_parsed() -> None:
     raw = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -199,7 +199,7 @@ def test_a_cluster_role_is_read() -> None:
     )
 
 
-def test_a_role_that_is_not_filled_yet_has_no_rules() -> None:
+def test_an_aggregated_role_can_have_no_rules() -> None:
     assert parse_cluster_role({"metadata": {"name": "view"}, "rules": None}).rules == ()
 
 
@@ -216,11 +216,11 @@ def test_a_role_that_is_not_filled_yet_has_no_rules() -> None:
         ({"metadata": {"name": "a"}, "rules": [{}] * (MAX_RULES + 1)}, "rules: has more than 4096 rules"),
     ],
 )
-def test_what_is_no_cluster_role_is_refused(raw: dict[str, object], message: str) -> None:
+def test_an_invalid_cluster_role_is_refused(raw: dict[str, object], message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_cluster_role(raw)
     assert str(caught.value).startswith(message)
 
 
-def test_a_role_may_have_as_many_rules_as_are_allowed() -> None:
+def test_a_role_with_the_maximum_number_of_rules_is_accepted() -> None:
     assert len(parse_cluster_role({"metadata": {"name": "a"}, "rules": [{}] * MAX_RULES}).rules) == MAX_RULES

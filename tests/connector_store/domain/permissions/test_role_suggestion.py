@@ -23,7 +23,7 @@ def line(method: str, path: str, *, status: Any = 200, event: str = "request") -
 WEB = "/api/v1/namespaces/web"
 
 
-def test_what_was_done_is_lent_and_no_more() -> None:
+def test_roles_cover_exactly_the_audited_requests() -> None:
     done = [("GET", f"{WEB}/pods"), ("GET", f"{WEB}/pods/a/log"), ("PUT", f"{WEB}/configmaps/a"),
             ("GET", "/api/v1/nodes"), ("GET", "/metrics?x"), ("GET", "/api")]  # fmt: skip
     found = suggest_roles([line(*each) for each in done], name="ci")
@@ -40,7 +40,7 @@ def test_what_was_done_is_lent_and_no_more() -> None:
         assert not isinstance(lending.evaluate(RequestAttributes(info=parse_request(method, path, ""))), Allowed)
 
 
-def test_resources_with_the_same_verbs_are_one_rule_and_namespaces_with_the_same_needs_one_role() -> None:
+def test_same_verbs_share_a_rule_and_namespaces_with_the_same_requests_share_a_role() -> None:
     lines = [line("GET", f"/api/v1/namespaces/{space}/{each}") for space in "ba" for each in ("pods", "services")]
     found = suggest_roles([*lines, line("GET", "/api/v1/namespaces/c/pods")], name="ci")
     assert found.permissions == {
@@ -52,12 +52,12 @@ def test_resources_with_the_same_verbs_are_one_rule_and_namespaces_with_the_same
     assert found.roles[0].rules == (PolicyRule(verbs=("list",), api_groups=("",), resources=("pods", "services")),)
 
 
-def test_what_is_lent_everywhere_is_not_lent_in_a_namespace_again() -> None:
+def test_rights_in_all_namespaces_are_not_repeated_for_one_namespace() -> None:
     found = suggest_roles([line("GET", "/api/v1/pods"), line("GET", f"{WEB}/pods")], name="ci")
     assert found.permissions == {"allow": [{"clusterRole": "ci"}]}
 
 
-def test_an_exec_needs_create_too() -> None:
+def test_exec_also_requires_create() -> None:
     (role,) = suggest_roles([line("GET", f"{WEB}/pods/a/exec", status=101)], name="ci").roles
     assert role.rules == (PolicyRule(verbs=("create", "get"), api_groups=("",), resources=("pods/exec",)),)
 
@@ -75,7 +75,7 @@ def test_an_exec_needs_create_too() -> None:
         ),
     ],
 )
-def test_what_is_left_out_is_told(seen: dict[str, object], told: str) -> None:
+def test_omitted_requests_are_reported(seen: dict[str, object], told: str) -> None:
     found = suggest_roles([seen], name="ci")
     assert (found.roles, found.permissions, found.omissions) == ((), {}, (told,))
     assert suggest_roles([seen, seen], name="ci").omissions == (f"{told} (2 times)",)
@@ -85,5 +85,5 @@ def test_what_is_left_out_is_told(seen: dict[str, object], told: str) -> None:
     "seen",
     [{}, {"event": "lost", "lines": 3}, {"event": "request", "verb": 5}, line("GET", "/api/v1/pods", event="stream")],
 )
-def test_other_lines_are_passed_over(seen: dict[str, object]) -> None:
+def test_other_records_are_ignored(seen: dict[str, object]) -> None:
     assert suggest_roles([seen], name="ci").omissions == ()
