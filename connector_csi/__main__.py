@@ -1,4 +1,4 @@
-"""`python -m connector_csi`: the CSI driver connectors-csi on one node."""
+"""Entry point of the CSI driver connectors-csi: `python -m connector_csi`, one process on each node."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ async def _run(options: DriverOptions) -> int:
 
 def main() -> int:
     logs.configure(sys.stderr, level="INFO", environ=os.environ)
-    # Before any socket is made: only root may connect, also in the moment before its mode is set.
+    # Set before any socket is created, so that only root can connect even before the socket's mode is set.
     os.umask(0o077)
     return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))
 

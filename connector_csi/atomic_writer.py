@@ -1,7 +1,8 @@
-"""Files that are replaced all at once, as kubelet writes ConfigMaps (kubernetes pkg/volume/util/atomic_writer.go).
+"""Atomic replacement of the files of a volume, as in kubernetes pkg/volume/util/atomic_writer.go.
 
-A volume holds `..data -> ..RANDOM/`, that folder with the files, and for each a link `NAME -> ..data/NAME`. A new
-content is a new folder; renaming the link `..data` is the one step that readers see. Not for concurrent use.
+A volume holds the link `..data -> ..RANDOM/`, that folder with the files, and a link `NAME -> ..data/NAME` for each
+file. New content goes into a new folder. Readers see one step only: the rename of the link `..data`. The functions are
+not safe for concurrent use on one volume.
 """
 
 import os
@@ -20,7 +21,7 @@ _DATA_NEW: Final = "..data_tmp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who may read: the group of that number, or, where a pod has no fsGroup, all users of its containers."""
+    """Readers of the files: the group `gid`, or all users of the pod's containers if the pod has no fsGroup."""
 
     gid: int | None
 
@@ -34,17 +35,17 @@ class Owner:
 
 
 def is_written(volume: Path) -> bool:
-    """True once a first content is there."""
+    """Return True if the volume has content."""
     return os.path.lexists(volume / DATA)
 
 
 def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
-    """Make `files` (names without a slash) the whole content of the folder; False if they were already.
+    """Replace the content of the volume with `files`, whose names have no slash. Return False if nothing changed.
 
-    An OSError leaves the old content in place.
+    On OSError the old content stays in place.
     """
     current = _current_folder(volume)
-    # What a killed writer left may hold an older token.
+    # The leftovers of a killed writer may contain an older token.
     _remove_leftovers(volume, current)
     if current is not None and _is_unchanged(volume / current, files, owner):
         _remove_stale_links(volume, files)
@@ -57,7 +58,7 @@ def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
     except OSError:
         shutil.rmtree(new_folder, ignore_errors=True)
         raise
-    # The new content is there whatever happens to the old: what stays of it goes with the next.
+    # The new content is in effect. The next write removes what this cleanup leaves behind.
     with suppress(OSError):
         _remove_stale_links(volume, files)
         if current is not None:
@@ -66,7 +67,7 @@ def write(volume: Path, files: Mapping[str, bytes], owner: Owner) -> bool:
 
 
 def read(volume: Path) -> Mapping[str, bytes]:
-    """The current files; none where nothing was written."""
+    """Return the current files by name. The result is empty if nothing was written yet."""
     current = _current_folder(volume)
     return {path.name: path.read_bytes() for path in (volume / current).iterdir()} if current is not None else {}
 
@@ -84,13 +85,13 @@ def _fill(volume: Path, new_folder: Path, files: Mapping[str, bytes], owner: Own
 
 
 def erase(volume: Path) -> None:
-    """Remove everything, so that who still holds the mount finds no token in it."""
+    """Remove everything, so that a process that still uses the mount finds no token in it."""
     for path in volume.iterdir():
         _remove(path)
 
 
 def _remove(path: Path) -> None:
-    """Whatever it is: root of the node may have put something there."""
+    """Remove a file, a link or a folder. Root on the node can put any of them into a volume."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -117,7 +118,7 @@ def _is_unchanged(folder: Path, files: Mapping[str, bytes], owner: Owner) -> boo
 
 
 def _remove_leftovers(volume: Path, current: str | None) -> None:
-    """Of a writer that was killed."""
+    """Remove what a killed writer left behind."""
     for path in volume.iterdir():
         if path.name.startswith("..") and path.name not in (DATA, current):
             _remove(path)
@@ -132,5 +133,5 @@ def _remove_stale_links(volume: Path, files: Mapping[str, bytes]) -> None:
 def _set_permissions(path: Path, mode: int, owner: Owner) -> None:
     if owner.gid is not None:
         os.chown(path, -1, owner.gid)
-    # After chown, and not left to the umask.
+    # chmod comes after chown, which may clear mode bits. An explicit mode does not depend on the umask.
     path.chmod(mode)

@@ -1,7 +1,7 @@
-"""What the driver knows of the cluster: classes and the proxy's CA by watches; of the Connectors and their Services
-those that volumes of its node name; access by reviews.
+"""The driver's view of the cluster: watched classes and proxy CA, Connectors and Services on demand, access by review.
 
-It reads no Secret and no status. Settings are read once, at start.
+The driver reads only those Connectors, and their Services, that volumes of its node name. It reads no Secret and no
+status. It reads the settings once, at start.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ _DEFAULTS: Final = Settings()
 
 
 class ClusterCache:
-    """Filled by `run`; everything else answers at once."""
+    """In-memory view of the cluster. `run` fills it. Only `load` and `run` wait."""
 
     def __init__(
         self, client: KubeClient, environ: Mapping[str, str], metrics: CsiMetrics, *, read_jitter: float = READ_JITTER
     ) -> None:
-        """`spread` is in seconds: what has changed is read within, as other nodes read it too."""
+        """Create an empty cache. `read_jitter` is in seconds: a changed object is read after a random part of it."""
         self._client = client
         self._read_jitter = read_jitter
         self._environ = environ
@@ -61,30 +61,29 @@ class ClusterCache:
         self.settings = _DEFAULTS
         self.access: Access = self._make_access("")
         self.ca: bytes | None = None
-        """PEM of the proxy's CAs; None while there is no such ConfigMap."""
+        """The proxy's CA certificates (PEM). None until their ConfigMap is read."""
         self.synced = asyncio.Event()
         self.not_synced_reason = "the settings are not read yet"
-        """Why it is not synced."""
+        """Why the cache is not synced. It is meaningful until `synced` is set."""
 
     @property
     def stale_reason(self) -> str | None:
-        """Why what is known of the cluster cannot be relied on; None if it can."""
+        """Why the cached state is too old to use, or None if it is not."""
         now = asyncio.get_running_loop().time()
-        old = (each for each in self._watches if each.age(now) > self.settings.stale_after)
-        watch = next(old, None)
+        watch = next((watch for watch in self._watches if watch.age(now) > self.settings.stale_after), None)
         if watch is None:
             return None
         return not_watched(watch.kind, self.settings.stale_after, refused=watch.refusal is not None).message
 
     async def load(self, keys: Iterable[ObjectKey]) -> None:
-        """Returns when those Connectors, and their Services, have been read; from now on they are followed."""
+        """Read these Connectors and their Services, and follow their changes from now on."""
         connector_keys = tuple(keys)
-        service_keys = tuple(each for key in connector_keys if (each := _service_key(key)) is not None)
+        service_keys = tuple(name for key in connector_keys if (name := _service_key(key)) is not None)
         requests = ((self._connectors, connector_keys), (self._services, service_keys))
-        await asyncio.gather(*(kind.load(names) for kind, names in requests if kind is not None))
+        await asyncio.gather(*(cache.load(cache_keys) for cache, cache_keys in requests if cache is not None))
 
     def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None:
-        """None also for a Connector of a class that is not ours, and for one that nobody has asked to `know` lately."""
+        """Return a Connector. The result is also None if its class is not ours, or if it was not loaded recently."""
         self._touch(key)
         connector = self._store.connector(key)
         if connector is None or not is_supported(connector, self._store.connector_class(connector.class_name)):
@@ -92,13 +91,13 @@ class ClusterCache:
         return connector
 
     def is_alias_verified(self, key: ObjectKey) -> bool:
-        """True if the Connector's own Service is known to lead to the proxy."""
+        """Return True if the Connector's own Service was seen to lead to the proxy."""
         connector = self.connector(key)
         return connector is not None and self._aliases is not None and self._aliases.has_alias(key, connector.uid)
 
     async def run(self) -> Never:
-        """ParseError if the environment's settings are wrong; what else goes wrong is tried again."""
-        # A wrong ConfigMap is waited for: without a driver that runs, no pod of the node could end.
+        """Fill the cache until cancelled. Raises ParseError for wrong settings in the environment; retries all else."""
+        # A wrong ConfigMap does not end the driver: kubelet needs a running driver to terminate the node's pods.
         self.settings = await read_settings(
             self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._set_not_synced_reason
         )
@@ -112,17 +111,17 @@ class ClusterCache:
             self._config_map_reflector(self.settings.ca_configmap, self._on_ca_changed),
         ]
         caches = self._make_caches()
-        reflectors = [*static_reflectors, *(each.watch for each in caches)]
+        reflectors = [*static_reflectors, *(cache.watch for cache in caches)]
         async with asyncio.TaskGroup() as tasks:
-            for watch in static_reflectors:
-                tasks.create_task(watch.run())
-            for kind in caches:
-                tasks.create_task(kind.run())
+            for reflector in static_reflectors:
+                tasks.create_task(reflector.run())
+            for cache in caches:
+                tasks.create_task(cache.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
             self._watches = reflectors
-            for name in {each.kind for each in reflectors}:
-                self._metrics.watch_age.labels(name).set_function(partial(self._watch_age, name))
+            for kind in {reflector.kind for reflector in reflectors}:
+                self._metrics.watch_age.labels(kind).set_function(partial(self._watch_age, kind))
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
@@ -158,9 +157,9 @@ class ClusterCache:
             self._aliases.update(connector_of_alias(key), parse_service(raw) if raw is not None else None)
 
     def _watch_age(self, kind: str) -> float:
-        """Of the oldest watch of that kind."""
+        """Return the age in seconds of the oldest watch of `kind`."""
         now = asyncio.get_running_loop().time()
-        return max(each.age(now) for each in self._watches if each.kind == kind)
+        return max(watch.age(now) for watch in self._watches if watch.kind == kind)
 
     def _set_not_synced_reason(self, reason: str) -> None:
         self.not_synced_reason = reason
@@ -170,9 +169,9 @@ class ClusterCache:
             self._client,
             audience=self.settings.audience,
             rule=self.settings.access,
-            # Who was just granted the right is served by kubelet's next try.
+            # Refusals are not cached, so that kubelet's next try succeeds after the right is granted.
             refusal_ttl=0,
-            # All pods of a node that starts come at once, and kubelet sends nobody else's tokens.
+            # When a node starts, all its pods arrive at once. kubelet sends tokens of this cluster's issuer only.
             issuers=[issuer],
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
@@ -192,7 +191,7 @@ class ClusterCache:
 
     def _on_ca_changed(self, raw: RawObject | None) -> None:
         text = ((raw or {}).get("data") or {}).get(PUBLISHED_CA_KEY)
-        # A ConfigMap that is deleted for a moment takes nothing away from pods that start meanwhile.
+        # The CA stays if the ConfigMap is deleted for a moment, so that pods can start meanwhile.
         if text:
             self.ca = str(text).encode()
 

@@ -1,6 +1,6 @@
-"""A volume on the node: its record, the folder at its target, the tmpfs there, the files in that.
+"""Volumes on the node: for each a record, the folder target_path, a tmpfs mounted there, and the files in it.
 
-Every step can be the last before the driver is killed; `create` and `remove` take up whatever another left.
+The driver can be killed after any step. `create` and `remove` continue from every state that is left behind.
 """
 
 import logging
@@ -19,14 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 class Disk:
-    """Blocking calls, for a thread; `record`, `is_mounted`, `is_ours` and `is_published` are quick. None is success."""
+    """Volumes on the node. Paths are checked target paths. None means success.
+
+    The calls block and belong in a thread, except `record` and the predicates, which are quick.
+    """
 
     def __init__(self, records: VolumeRecords, mounts: Mounts) -> None:
         self._records = records
         self._mounts = mounts
 
     def __len__(self) -> int:
-        """Volumes that were begun and not removed."""
+        """Return the number of volumes that were created, or begun, and not removed."""
         return len(self._records)
 
     def record(self, volume_id: str) -> VolumeRecord | None:
@@ -39,31 +42,31 @@ class Disk:
         return tuple(self._mounts.sources(str(path)))[-1:] == (MOUNT_SOURCE,)
 
     def is_published(self, path: Path) -> bool:
-        """A tmpfs of ours with a first content in it: nothing else is needed to carry on."""
+        """Return True if our tmpfs with content is on top at `path`. The driver needs nothing else to continue."""
         return self.is_ours(path) and atomic_writer.is_written(path)
 
     def is_in_use(self, path: Path) -> bool:
-        """True while a pod may have it: published, also where somebody has mounted something else over it."""
+        """Return True while a pod may use the volume: it is published, or was, and another mount covers it."""
         sources = self._mounts.sources(str(path))
         return self.is_published(path) or MOUNT_SOURCE in sources[:-1]
 
     def forget_orphans(self) -> Sequence[str]:
-        """Forget volumes of pods that are gone with their folders; the ids of those."""
-        orphans = [each for each in self._records if self._is_orphan(Path(each.target))]
+        """Delete the records of volumes whose pod folder is gone. Return the ids of these volumes."""
+        orphans = [record for record in self._records if self._is_orphan(Path(record.target_path))]
         for record in orphans:
-            logger.info("volume %s is gone with its pod", record.volume_id)
+            logger.info("volume %s was removed with its pod", record.volume_id)
             self._records.delete(record.volume_id)
-        return [each.volume_id for each in orphans]
+        return [record.volume_id for record in orphans]
 
     def create(
         self, publication: Publication, path: Path, files: Mapping[str, bytes], endpoints: Endpoints
     ) -> Failure | None:
-        """All or nothing; the record comes first, so that a killed driver knows what it had begun."""
+        """Create a volume completely or not at all. The record comes first, so that a restarted driver finds it."""
         owner = Owner(gid=publication.gid)
         step = "cannot write the driver's record of the volume"
         try:
             self._write_record(publication, path, endpoints)
-            step = "cannot make the folder target_path"
+            step = "cannot create the folder target_path"
             path.mkdir(mode=0o750, exist_ok=True)
             if not self.is_ours(path):
                 step = "cannot mount a tmpfs on target_path"
@@ -78,7 +81,10 @@ class Disk:
     def replace(
         self, publication: Publication, path: Path, files: Mapping[str, bytes], endpoints: Endpoints
     ) -> Failure | bool:
-        """False if nothing changed; a failure keeps the old content. A volume whose record is gone is adopted."""
+        """Replace the files. Return False if nothing changed. On failure the old content stays.
+
+        A volume without a record gets a new one.
+        """
         try:
             is_changed = atomic_writer.write(path, files, Owner(gid=publication.gid))
             self._write_record(publication, path, endpoints)
@@ -87,7 +93,7 @@ class Disk:
         return is_changed
 
     def add_file(self, publication: Publication, path: Path, name: str, content: bytes) -> Failure | None:
-        """Set one file beside what is there."""
+        """Add or replace one file and keep the others."""
         try:
             files = atomic_writer.read(path)
             atomic_writer.write(path, {**files, name: content}, Owner(gid=publication.gid))
@@ -96,12 +102,12 @@ class Disk:
         return None
 
     def undo(self, volume_id: str, path: Path) -> None:
-        """kubelet need not unpublish what was never published."""
+        """Remove a volume whose publish failed. kubelet does not unpublish a volume that was never published."""
         if (failure := self.remove(volume_id, path)) is not None:
-            logger.warning("volume %s is left half done: %s", volume_id, failure.message)
+            logger.warning("volume %s is not completely removed: %s", volume_id, failure.message)
 
     def remove(self, volume_id: str, path: Path) -> Failure | None:
-        """Success if there is nothing."""
+        """Remove a volume. A volume that does not exist is success."""
         step = "cannot remove the files of the volume"
         try:
             while self.is_mounted(path):
@@ -113,7 +119,7 @@ class Disk:
             if path.exists():
                 path.rmdir()
             record = self._records.get(volume_id)
-            if record is not None and record.target == str(path):
+            if record is not None and record.target_path == str(path):
                 self._records.delete(volume_id)
         except OSError as e:
             return from_os_error(step, e)
@@ -124,5 +130,7 @@ class Disk:
 
     def _write_record(self, publication: Publication, path: Path, endpoints: Endpoints) -> None:
         self._records.put(
-            VolumeRecord(volume_id=publication.volume_id, target=str(path), digest=publication.digest, kept=endpoints)
+            VolumeRecord(
+                volume_id=publication.volume_id, target_path=str(path), digest=publication.digest, endpoints=endpoints
+            )
         )

@@ -1,4 +1,4 @@
-"""The driver put together: both sockets, the admin address, and what runs beside them."""
+"""Assembly of the driver: both sockets, the admin address and the background tasks."""
 
 import asyncio
 import logging
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 async def run(
     options: DriverOptions, client: KubeClient, mounts: Mounts, environ: Mapping[str, str], stop: asyncio.Event
 ) -> int:
-    """Serve until `stop` is set; the exit code.
+    """Serve until `stop` is set, and return the exit code.
 
-    kubelet is told of the driver only when its socket answers (kubelet calls NodeGetInfo at once), and of its end by
-    the registration socket, which goes first.
+    The registration socket opens last, because kubelet calls NodeGetInfo as soon as it finds it. It closes first, which
+    tells kubelet that the driver is stopping.
     """
     metrics = CsiMetrics()
     cluster, events = ClusterCache(client, environ, metrics), PodEvents(client, options.node_name)
@@ -82,6 +82,6 @@ async def _wait_for_stop(stop: asyncio.Event, cluster: ClusterCache, events: Pod
         await asyncio.gather(stop_task, *workers, return_exceptions=True)
     for worker in workers:
         if worker in done:
-            logger.error("the driver cannot go on: %s", worker.exception())
+            logger.error("the driver cannot continue: %s", worker.exception())
             return 1
     return 0

@@ -1,6 +1,6 @@
-"""Why a call of kubelet's cannot be done: a gRPC status as a value.
+"""Failures of kubelet's calls: a gRPC status as a value.
 
-The message is shown in the events of the pod: it names the object, the field and the next step, and never a token.
+The events of the pod show the message. It names the object, the field and the next step, and never a token.
 """
 
 import errno
@@ -17,15 +17,15 @@ from connector_store.domain.kubeconfig.volume_request import Pod
 from connector_store.domain.objects.manifest import API_GROUP
 
 MAX_MESSAGE: Final = 1024
-"""Characters of a message: as many as an event has. A client on gRPC core takes 8 kB of it at most."""
+"""Maximum characters of a message, as in an event. A client on gRPC core accepts 8 kB."""
 _MAX_JOINED: Final = 3
-"""Failures of one volume that are told in full."""
+"""Failures of one volume that a message contains in full."""
 
 _ROLES: Final = {
     AccessRule("use", "connectors", "proxy"): "connectors-user",
     AccessRule("get", "connectors"): "connectors-viewer",
 }
-"""The ClusterRole of deploy/rbac that holds what the setting `access` asks for."""
+"""The ClusterRole of deploy/rbac that has the right in the setting `access`."""
 
 _ADVICE: Final = {
     errno.EPERM: "the driver's container needs securityContext.privileged: true",
@@ -49,12 +49,14 @@ _EXHAUSTED_ERRNOS: Final = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EDQUOT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
+    """A failed call. `message` is for the user."""
+
     code: StatusCode
     message: str
 
     @property
     def is_final(self) -> bool:
-        """True for what kubelet takes as the end of it (kubernetes pkg/volume/csi, isFinalError)."""
+        """True if kubelet treats the code as final (kubernetes pkg/volume/csi, isFinalError)."""
         return self.code not in _RETRIABLE_CODES
 
 
@@ -67,7 +69,7 @@ def unavailable(message: str) -> Failure:
 
 
 def permission_denied(pod: Pod, key: ObjectKey, rule: AccessRule) -> Failure:
-    """One answer, whether there is no such Connector or the pod may not use it. `rule` is the setting `access`."""
+    """Return the same Failure for a missing Connector and a missing right. `rule` is the setting `access`."""
     return Failure(
         code=StatusCode.PERMISSION_DENIED,
         message=(
@@ -94,20 +96,20 @@ def _grant_command(pod: Pod, key: ObjectKey, rule: AccessRule) -> str:
 
 
 def join_failures(failures: Sequence[Failure]) -> Failure:
-    """All of them in one, the first few in full; the first gives the code. `failures` is not empty."""
-    messages = [each.message for each in failures[:_MAX_JOINED]]
+    """Join `failures` (at least one) into one Failure with the first one's code and the first few messages."""
+    messages = [failure.message for failure in failures[:_MAX_JOINED]]
     if omitted_count := len(failures) - len(messages):
         messages.append(f"and {omitted_count} more")
     return Failure(code=failures[0].code, message="; ".join(messages))
 
 
 def truncate(message: str) -> str:
-    """Of a length that every client and every event takes."""
+    """Cut `message` to a length that every client and every event accepts."""
     return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 def from_os_error(action: str, error: OSError) -> Failure:
-    """What the kernel said about `action`."""
+    """Convert the kernel's error of `action`, with advice for well-known ones. The error's own text is not used."""
     code = StatusCode.RESOURCE_EXHAUSTED if error.errno in _EXHAUSTED_ERRNOS else StatusCode.INTERNAL
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
     advice = _ADVICE.get(error.errno or 0)

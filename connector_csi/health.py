@@ -1,6 +1,6 @@
 """/healthz, /readyz and /metrics for the node's kubelet.
 
-Healthy means that kubelet's own way to the driver works; ready, that new volumes can be made as well.
+Healthy means that kubelet can reach the driver on its sockets. Ready means that it can also publish new volumes.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 
 PROBE_TIMEOUT: Final = 3.0
-"""Seconds, as the livenessprobe sidecar."""
+"""Seconds, as in the livenessprobe sidecar."""
 
 
 async def probe_sockets(endpoint: Path, registration: Path) -> str | None:
-    """Connects to both sockets by their paths; None if a call on the first is answered, or put off."""
+    """Connect to both sockets by path, and call Probe on the first. Return the problem, or None."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(registration)), PROBE_TIMEOUT)
         writer.close()
@@ -33,7 +33,7 @@ async def probe_sockets(endpoint: Path, registration: Path) -> str | None:
         try:
             await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest(), timeout=PROBE_TIMEOUT)
         except grpc.aio.AioRpcError as e:
-            # As many calls as the server takes wait, for the API server for instance: a new process would not help.
+            # The driver has its maximum of calls, which may all wait for the API server. A restart would not help.
             if e.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return f"driver socket: {e.code().name}"
     return None
@@ -49,15 +49,15 @@ async def serve_admin(
     metrics: CsiMetrics,
     not_ready_reason: Callable[[], str | None],
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serves while the context lasts; gives the address that was bound."""
+    """Serve as long as the context lasts. Yields the bound address."""
 
     async def healthz(_: web.Request) -> web.Response:
-        found = await probe_sockets(endpoint, registration)
-        return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
+        problem = await probe_sockets(endpoint, registration)
+        return web.Response(status=200 if problem is None else 503, text=(problem or "ok") + "\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        found = not_ready_reason() or await probe_sockets(endpoint, registration)
-        return web.Response(status=200 if found is None else 503, text=(found or "ok") + "\n")
+        problem = not_ready_reason() or await probe_sockets(endpoint, registration)
+        return web.Response(status=200 if problem is None else 503, text=(problem or "ok") + "\n")
 
     async def metrics_text(_: web.Request) -> web.Response:
         text = metrics.render() + process.render()

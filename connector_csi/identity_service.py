@@ -14,7 +14,10 @@ RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentityService(csi_pb2_grpc.IdentityServicer):
-    """`ready` is False until the cluster was listed once; volumes that exist are served before that too."""
+    """CSI Identity service. `is_ready` is False until the cluster was listed once.
+
+    The driver serves existing volumes before that, too.
+    """
 
     def __init__(self, is_ready: Callable[[], bool]) -> None:
         self._is_ready = is_ready
@@ -27,7 +30,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
     async def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: RpcContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
-        """None: there is no controller service."""
+        """Report no capability: there is no controller service."""
         return csi_pb2.GetPluginCapabilitiesResponse()
 
     async def Probe(self, request: csi_pb2.ProbeRequest, context: RpcContext) -> csi_pb2.ProbeResponse:

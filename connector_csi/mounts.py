@@ -1,7 +1,7 @@
 """The node's mounts: mount(2), umount2(2) and /proc/self/mountinfo.
 
-Whether something is mounted is read from mountinfo (proc_pid_mountinfo(5)): device numbers would miss bind mounts. The
-table is parsed again only when the kernel says that it changed, so asking costs one poll(2).
+Mounts are read from mountinfo (proc_pid_mountinfo(5)), because device numbers do not show bind mounts. The table is
+parsed again only when the kernel reports a change, so a query costs one poll(2).
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from typing import Final, Protocol
 logger = logging.getLogger(__name__)
 
 MOUNT_SOURCE: Final = "connectors-csi"
-"""What stands for the device in mountinfo, and tells our mounts from others."""
+"""Device name of our mounts in mountinfo. It distinguishes them from other mounts."""
 TMPFS_SIZE: Final = "2m"
-"""Limit of one volume, charged to the driver's memory as far as it is used; every rendering fits twice."""
+"""Size limit of one volume: twice the largest content. The used part counts as memory of the driver."""
 TMPFS_INODES: Final = 256
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 SELINUX_ENFORCE: Final = "fs/selinux/enforce"
-"""In the node's /sys; a container's own has it not."""
+"""Path in the node's /sys. A container's own /sys does not have it."""
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
@@ -34,22 +34,22 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mounts(Protocol):
-    """What the driver needs of the kernel; OSError for what it refuses."""
+    """The kernel's mounts. Methods raise OSError if the kernel refuses."""
 
     def sources(self, path: str) -> Sequence[str]:
-        """Sources of the mounts on `path` (which has no symbolic links), the topmost last; empty: not mounted."""
+        """Return the sources of the mounts on `path`, the topmost last. `path` has no symbolic links."""
 
     def mount_tmpfs(self, path: str, *, mode: int, gid: int) -> None: ...
 
     def unmount(self, path: str) -> None:
-        """The topmost one; detached at once if a process still uses it."""
+        """Unmount the topmost mount. If a process still uses it, detach it."""
 
 
 def parse_mountinfo(text: str) -> Mapping[str, Sequence[str]]:
-    """Mount point -> the sources of what is mounted there, the topmost last."""
+    """Return the sources of the mounts by mount point, the topmost last."""
     sources: dict[str, list[str]] = {}
-    # Only what would look like the end of a field or a line is escaped: a pod's author may choose a subPath that holds
-    # every other line boundary of str.splitlines, and its mount is in the table.
+    # The kernel escapes only the end of a field and of a line. A pod's author can choose a subPath with any other line
+    # boundary of str.splitlines, and its mount is in the table.
     for line in filter(None, text.split("\n")):
         mount_fields, _, filesystem_fields = line.partition(" - ")
         sources.setdefault(_unescape(mount_fields.split(" ")[4]), []).append(_unescape(filesystem_fields.split(" ")[1]))
@@ -57,17 +57,17 @@ def parse_mountinfo(text: str) -> Mapping[str, Sequence[str]]:
 
 
 def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
 class KernelMounts:
     """The mount namespace of this process."""
 
     def __init__(self, *, mountinfo: Path = MOUNTINFO, sys: Path = Path("/sys"), selinux_context: str = "") -> None:
-        """`selinux_context` labels the mounts of a node whose /sys, seen at `sys`, says that SELinux is enforced.
+        """Open mountinfo. `selinux_context` labels the mounts if the node's /sys (at `sys`) shows SELinux enforcing.
 
-        With readOnly: true the runtime relabels nothing (kubernetes pkg/volume/csi, GetAttributes). Empty: the node's
-        policy labels them.
+        The container runtime does not relabel volumes with readOnly: true (kubernetes pkg/volume/csi, GetAttributes).
+        If `selinux_context` is empty, the node's policy labels the mounts.
         """
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._lock = threading.Lock()
@@ -95,7 +95,7 @@ class KernelMounts:
                 raise
             self._mount_noswap(path, options)
             logger.warning(
-                "the node's SELinux policy refused %s: %s has the policy's own label", selinux_option[1:], path
+                "the node's SELinux policy refused %s; %s has the label of the policy", selinux_option[1:], path
             )
 
     def _mount_noswap(self, path: str, options: str) -> None:
@@ -108,7 +108,7 @@ class KernelMounts:
             if e.errno != errno.EINVAL:
                 raise
             self._mount(path, options)
-            # Linux before 6.4 does not know it (tmpfs(5)): nothing else was wrong.
+            # Linux before 6.4 does not support noswap (tmpfs(5)). The second mount shows that only noswap was wrong.
             self._noswap_supported = False
 
     def unmount(self, path: str) -> None:

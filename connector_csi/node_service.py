@@ -1,6 +1,7 @@
-"""The CSI Node service of a driver that knows inline volumes only (CSI specification, "Node Service RPC").
+"""The CSI Node service for inline volumes (CSI specification, "Node Service RPC").
 
-Each message is read once, here, into a Publication or a Failure; all other calls answer UNIMPLEMENTED by themselves.
+Each message is parsed once, here, into a Publication or a Failure. The generated base class answers all other calls
+with UNIMPLEMENTED.
 """
 
 import logging
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class NodeService(csi_pb2_grpc.NodeServicer):
-    """`name` is the node's, as the API server knows it."""
+    """CSI Node service. `name` is the name of the Node object."""
 
     def __init__(self, name: str, volumes: Volumes, metrics: CsiMetrics) -> None:
         self._name = name
@@ -43,7 +44,7 @@ class NodeService(csi_pb2_grpc.NodeServicer):
     async def NodeGetCapabilities(
         self, request: csi_pb2.NodeGetCapabilitiesRequest, context: RpcContext
     ) -> csi_pb2.NodeGetCapabilitiesResponse:
-        """VOLUME_MOUNT_GROUP: kubelet tells a pod's fsGroup, and leaves modes and owners to us."""
+        """Report VOLUME_MOUNT_GROUP: kubelet passes the pod's fsGroup, and the driver sets modes and owners."""
         capability = csi_pb2.NodeServiceCapability()
         capability.rpc.type = csi_pb2.NodeServiceCapability.RPC.VOLUME_MOUNT_GROUP
         return csi_pb2.NodeGetCapabilitiesResponse(capabilities=[capability])
@@ -61,7 +62,7 @@ class NodeService(csi_pb2_grpc.NodeServicer):
             failure = _log_defect("NodePublishVolume", _describe_volume(request), e)
         if failure is None:
             return None
-        # Also what is wrong with the call itself, as a newer release may find, and a defect: the pod has its volume.
+        # This includes a call that a newer release finds invalid, and a defect: the pod keeps its volume.
         return self._volumes.suppress_after_publish(
             request.volume_id, request.target_path, parse_pod(request.volume_context), failure
         )
@@ -74,7 +75,7 @@ class NodeService(csi_pb2_grpc.NodeServicer):
         return await self._volumes.unpublish(request.volume_id, request.target_path)
 
     async def _reply(self, method: str, volume: str, work: Awaitable[Failure | None], context: RpcContext) -> None:
-        """`volume` is for the log: which, and whose."""
+        """Await `work`, count and log the result, and abort the call on failure. `volume` describes it in the log."""
         with self._metrics.call_duration.labels(method).time():
             try:
                 failure = await work
@@ -94,8 +95,8 @@ def _describe_volume(request: csi_pb2.NodePublishVolumeRequest) -> str:
 
 
 def _log_defect(method: str, volume: str, error: Exception) -> Failure:
-    """UNAVAILABLE: whether a pod has the volume may be what could not be told, and then kubelet must not end it."""
-    # The frames only: an exception's own text may hold what was sent.
+    """Log a defect and return UNAVAILABLE, which is not final: the pod may have the volume, and must keep it."""
+    # Only the frames are logged: the text of an exception may contain parts of the request.
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error(
         "%s, %s failed by %s, which is a defect of the driver:\n%s", method, volume, type(error).__name__, frames

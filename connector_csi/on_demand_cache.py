@@ -1,7 +1,8 @@
-"""The objects of one kind that volumes of this node name, and no others: a cluster may have many, a node uses few.
+"""On-demand cache of objects of one kind: those that the volumes of this node name, and no others.
 
-One watch tells by metadata alone which objects change, and what volumes name is read one by one: when it is asked for
-first, and when it has changed. What a status says moves no `metadata.generation`, so it is not read for that.
+A cluster can have many objects, and a node uses few. One metadata watch shows which objects change. Each requested
+object is read on its own: at the first request, and after each change. A change of the status alone does not change
+`metadata.generation`, so it causes no read.
 """
 
 import asyncio
@@ -20,19 +21,19 @@ from connector_store.kube.resources import Resource
 from connector_store.kube.work_queue import WorkQueue, run_workers
 
 MAX_ENTRIES: Final = 4096
-"""Objects of a kind; beyond, those that were not asked for the longest go first, and are read again when they are."""
+"""Maximum number of cached objects. The least recently used is evicted first, and read again on request."""
 UNUSED_TIMEOUT: Final = 900.0
-"""Seconds after which what nobody asks for is forgotten; kubelet has each volume asked for within 90."""
+"""Seconds after which an unused object is evicted. kubelet causes a use of each volume within 90 seconds."""
 EVICTION_INTERVAL: Final = 60.0
-"""Seconds between two looks at what is used."""
+"""Seconds between two evictions of unused objects."""
 READ_JITTER: Final = 2.0
-"""Seconds within which the nodes that use one object read it after a change."""
+"""Maximum seconds between a change and the read. The nodes that use one object spread their reads over it."""
 MAX_CONCURRENT_READS: Final = 4
-"""Objects that are read at a time."""
+"""Maximum number of objects that are read at the same time."""
 
 
 class ObjectVersion(NamedTuple):
-    """What the watch tells of an object."""
+    """Key and version of an object, from its metadata."""
 
     key: ObjectKey
     uid: str
@@ -43,13 +44,13 @@ class ObjectVersion(NamedTuple):
 class _OnDemandEntry:
     used_at: float
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has been read, or is known to be absent."""
+    """Set when the object was read, or is known to be absent."""
     version: tuple[str, int] = ("", 0)
-    """uid and generation of what was read."""
+    """uid and generation of the object that was read."""
 
 
 class OnDemandCache:
-    """Runs until cancelled; `take` gets an object of those that were asked for, or None where there is none."""
+    """Cache of requested objects. `on_read` receives each object that was read, or None if it is absent or evicted."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class OnDemandCache:
         self._read_jitter = read_jitter
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._entries: OrderedDict[ObjectKey, _OnDemandEntry] = OrderedDict()
-        # What keeps us from reading one object keeps the watch too, which says so once.
+        # Errors are logged at DEBUG: what fails a read also fails the watch, which logs it once.
         self._queue: WorkQueue[ObjectKey] = WorkQueue(resource.plural, log_level=logging.DEBUG)
         self.watch: Final = Reflector(
             client,
@@ -84,13 +85,13 @@ class OnDemandCache:
         return len(self._entries)
 
     async def load(self, keys: Iterable[ObjectKey]) -> None:
-        """Returns when each has been read, or is known to be absent."""
-        # All are asked for before one is waited for: READERS are read at a time, and none waits for one that fails.
+        """Return when each object was read, or is known to be absent."""
+        # All are requested before the first wait, so that they are read in parallel and none waits for one that fails.
         for entry in [self._get_or_add(key) for key in keys]:
             await entry.loaded.wait()
 
     def touch(self, key: ObjectKey) -> None:
-        """It is needed still, if it is known at all."""
+        """Mark an object as used, if it is cached."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.used_at = asyncio.get_running_loop().time()
@@ -110,10 +111,10 @@ class OnDemandCache:
         while self._entries and now - next(iter(self._entries.values())).used_at > UNUSED_TIMEOUT:
             self._evict_least_recent()
 
-    # The sink of the watch
+    # Sink of the watch
 
     def replace(self, objects: tuple[ObjectVersion, ...]) -> None:
-        """What happened meanwhile is not known."""
+        """Read all objects again, because the watch may have missed changes."""
         for key, entry in self._entries.items():
             entry.version = ("", 0)
             self._queue.add(key)
@@ -143,11 +144,11 @@ class OnDemandCache:
 
     async def _read(self, key: ObjectKey) -> None:
         entry = self._entries.get(key)
-        # Once the watch has begun, which adds all keys again, what is read cannot change unnoticed.
+        # Before the watch is synced, a change could go unnoticed. `replace` adds all keys again when it is.
         if entry is None or not self.watch.synced.is_set():
             return
         path, query = self._resource.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"}
-        # Our role has list, and no get; the items of a list have neither apiVersion nor kind.
+        # The driver's role has list but not get. The items of a list have neither apiVersion nor kind.
         page = await self._client.get(path, query)
         items: list[dict[str, Any]] = page.get("items") or []
         kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}

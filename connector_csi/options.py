@@ -1,4 +1,4 @@
-"""The driver's command line; the shared settings come from the environment and ConfigMap connectors-config."""
+"""Command line of the driver. The shared settings come from the environment and the ConfigMap connectors-config."""
 
 import argparse
 import re
@@ -12,12 +12,12 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.version import VERSION
 
 _SELINUX_CONTEXT = re.compile(r"([A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.]+:[A-Za-z0-9_.:,-]+)?")
-"""A comma in the level is why the kernel gets it in quotes; a quote would end that."""
+"""Label or nothing. The mount option has it in quotes, because the level may contain a comma. So no quotes here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverOptions:
-    """`kubelet_root` must be the same path on the node and here: mounts are made below it."""
+    """Options of the driver. `kubelet_root` must be the same path on the node and in the container, for mounts."""
 
     node_name: str
     kubelet_root: Path
@@ -47,7 +47,7 @@ class DriverOptions:
 
 
 def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> DriverOptions:
-    """SystemExit with a usage message if they are wrong."""
+    """Parse the command line. Exits with a usage message if it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m connector_csi", description="CSI driver connectors-csi")
     parser.add_argument("--version", action="version", version=f"kubernetes-connector {VERSION}")
     parser.add_argument(

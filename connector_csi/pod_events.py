@@ -1,4 +1,4 @@
-"""Warnings in the events of a pod (events.k8s.io/v1), for what no answer to kubelet can say."""
+"""Warning events of pods (events.k8s.io/v1), for problems that no response to kubelet reports."""
 
 import asyncio
 import logging
@@ -16,16 +16,16 @@ from connector_store.kube.resources import EVENTS
 logger = logging.getLogger(__name__)
 
 _MAX_QUEUED: Final = 200
-"""Events that wait for the API server; more are dropped: they are repeated by the next failure."""
+"""Events that wait for the API server. More are dropped: the next failure repeats them."""
 
 
 class PodWarnings(Protocol):
     def warn(self, pod: Pod, reason: str, note: str) -> None:
-        """Returns at once."""
+        """Queue a Warning event of `pod`, without waiting."""
 
 
 class PodEvents:
-    """Sends them one after the other; `run` never returns."""
+    """Sends the queued events one by one in `run`, which never returns."""
 
     def __init__(
         self, client: KubeClient, node: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)

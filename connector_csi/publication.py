@@ -1,4 +1,4 @@
-"""NodePublishVolume, read once: what the specification requires of the message, and what an inline volume must be."""
+"""Parsed NodePublishVolume requests: checks by the CSI specification, and of what an inline volume must be."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MAX_GID: Final = 2**32 - 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """A volume that shall be at `target`, readable by the group `gid`, or by all where there is none."""
+    """A volume to publish at `target_path`, readable by the group `gid`, or by all users if `gid` is None."""
 
     volume_id: str
     target_path: str
@@ -26,13 +26,13 @@ class Publication:
 
     @property
     def digest(self) -> str:
-        """Of what must stay the same for as long as the volume lives: what the pod's author wrote, and its group."""
+        """Digest of what cannot change during the life of the volume: the author's attributes and the group."""
         immutable = [sorted(author_attributes(self.context).items()), self.gid]
         return hashlib.sha256(json.dumps(immutable).encode()).hexdigest()
 
 
 def parse_publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication | Failure:
-    """INVALID_ARGUMENT names the first field that is wrong."""
+    """Parse a request. The Failure (INVALID_ARGUMENT) names the first wrong field."""
     capability = request.volume_capability
     if not request.volume_id:
         return invalid("volume_id is missing")

@@ -1,6 +1,6 @@
-"""What a published volume could not be given: told once, kept in the volume's own .error.json, and counted.
+"""Errors of refreshing a published volume: an event of the pod, the volume's .error.json, and metrics.
 
-kubelet is told nothing of it: it would take the volume away (kubernetes#121271).
+The driver does not return these errors to kubelet, which would unmount the volume (kubernetes#121271).
 """
 
 import json
@@ -19,7 +19,7 @@ from connector_store.domain.kubeconfig.volume_request import Pod
 logger = logging.getLogger(__name__)
 
 Problems = Mapping[ObjectKey, Failure] | Mapping[None, Failure]
-"""By Connector; None: the whole volume."""
+"""Failures by Connector. The key None stands for the whole volume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class _RefreshError:
 
 
 class RefreshErrors:
-    """Of the volumes of one node. `now` gives the time that a file says."""
+    """Refresh errors of the volumes of one node. `now` is the clock for the times in the files."""
 
     def __init__(self, warnings: PodWarnings, metrics: CsiMetrics, now: Callable[[], datetime]) -> None:
         self._warnings = warnings
@@ -38,7 +38,10 @@ class RefreshErrors:
         self._errors: dict[str, _RefreshError] = {}
 
     def record(self, volume_id: str, pod: Pod | None, problems: Problems) -> bytes:
-        """The content of the error file. It, and what is told, stays as it is for as long as the problems do."""
+        """Count the problems and return the content of the error file.
+
+        Problems that did not change are neither logged nor sent as events again, and the file stays the same.
+        """
         for failure in problems.values():
             self._metrics.republish_failures.labels(failure.code.name).inc()
         error = self._errors.get(volume_id)

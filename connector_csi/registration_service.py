@@ -1,4 +1,4 @@
-"""kubelet's plugin registration (k8s.io/kubelet pluginregistration): it finds our socket, and asks who we are."""
+"""kubelet's plugin registration (k8s.io/kubelet pluginregistration): kubelet finds the socket and calls GetInfo."""
 
 import logging
 from pathlib import Path
@@ -10,15 +10,15 @@ logger = logging.getLogger(__name__)
 
 
 class RegistrationService(registration_pb2_grpc.RegistrationServicer):
-    """`refused` says why kubelet does not take the driver; None while it does, or has not said.
+    """Registration service. `rejection_reason` is None if kubelet accepted the driver, or did not respond yet.
 
-    kubelet itself asks again for as long as the socket is there, after pauses of up to two minutes (kubernetes
-    pkg/kubelet/pluginmanager/reconciler). It refuses while it cannot reach the API server, and a process that ended for
-    that would come back later and later.
+    kubelet tries again as long as the socket exists, after pauses of up to two minutes (kubernetes
+    pkg/kubelet/pluginmanager/reconciler). It rejects the driver while it cannot reach the API server. The driver does
+    not exit on a rejection, because each restart would come later.
     """
 
     def __init__(self, endpoint: Path) -> None:
-        """`endpoint` is the path of the driver's socket on the node."""
+        """Create the service. `endpoint` is the path of the driver's socket on the node."""
         self._endpoint = endpoint
         self.rejection_reason: str | None = None
 
@@ -34,7 +34,7 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
         if request.plugin_registered:
             logger.info("registered with kubelet")
         else:
-            self.rejection_reason = f"kubelet does not take the driver, and will try again: {request.error}"
+            self.rejection_reason = f"kubelet rejected the driver, and will try again: {request.error}"
             if previous_reason is None:
                 logger.error("%s", self.rejection_reason)
         return registration_pb2.RegistrationStatusResponse()

@@ -1,4 +1,4 @@
-"""gRPC servers on unix sockets, which only root may connect to."""
+"""gRPC servers on unix sockets that only root can connect to."""
 
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -10,19 +10,19 @@ from typing import Final
 import grpc.aio
 
 MAX_SOCKET_PATH: Final = 107
-"""Bytes (unix(7))."""
+"""Maximum length of a socket path in bytes (unix(7))."""
 MAX_CALLS: Final = 500
-"""Calls at a time; kubelet takes RESOURCE_EXHAUSTED as "later"."""
+"""Maximum number of calls at the same time. kubelet tries again after RESOURCE_EXHAUSTED."""
 STOP_GRACE: Final = 10.0
-"""Seconds that calls under way get at the end."""
+"""Seconds that running calls have when the server stops."""
 
 
 @asynccontextmanager
 async def serve(path: Path, *add_services: Callable[[grpc.aio.Server], None]) -> AsyncIterator[None]:
-    """A server on `path` with these services, as long as the context lasts; the socket is gone afterwards.
+    """Serve on `path` with these services as long as the context lasts, then remove the socket.
 
-    A socket that another driver has there is replaced, and a driver that ends after it was replaced takes nothing
-    away. OSError if something else is there.
+    The server replaces the socket of another driver. A replaced driver does not remove the new socket when it stops.
+    Raises OSError if `path` exists and is not a socket.
     """
     if len(str(path).encode()) > MAX_SOCKET_PATH:
         raise OSError(f"{path} is longer than {MAX_SOCKET_PATH} bytes, which is the most for a socket")
@@ -31,8 +31,8 @@ async def serve(path: Path, *add_services: Callable[[grpc.aio.Server], None]) ->
     server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS)
     for add_service in add_services:
         add_service(server)
-    # At its end gRPC removes what has the name that it was given, whose ever it is: so that is a name of this server
-    # alone, and no longer than any that we are given. kubelet passes over names with a dot in front.
+    # gRPC removes the path that it was given when it stops, even if another server owns it by then. So it gets a unique
+    # name, no longer than any name that callers pass. kubelet ignores names that begin with a dot.
     own_path = path.with_name(f".{token_hex(3)}")
     server.add_insecure_port(f"unix:{own_path}")
     await server.start()
@@ -56,7 +56,7 @@ def _make_private(path: Path) -> None:
 
 
 def _socket_inode(path: Path) -> tuple[int, int] | None:
-    """Of a socket; None if nothing is there."""
+    """Return device and inode of a socket, or None if nothing is there."""
     try:
         status = path.lstat()
     except FileNotFoundError:

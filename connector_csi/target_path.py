@@ -1,4 +1,4 @@
-"""The target path of a volume: kubelet's own place for it, and nothing else."""
+"""Check of a volume's target path: it must be kubelet's own path for a CSI volume."""
 
 import os
 import stat
@@ -8,18 +8,20 @@ from typing import Final
 from connector_csi.failure import Failure, from_os_error, invalid
 
 _VOLUMES: Final = "volumes/kubernetes.io~csi"
-"""kubernetes pkg/volume/csi: UID of the pod before it; the volume's name and a folder of its own behind it."""
+"""Middle of the path POD_UID/volumes/kubernetes.io~csi/VOLUME/mount (kubernetes pkg/volume/csi)."""
 
 
 def check_target_path(text: str, pods: Path) -> Path | Failure:
-    """The path as the kernel names it, if it is a CSI volume's, crosses no symbolic link and is a folder or absent."""
+    """Return the path as the kernel names it. It must be that of a CSI volume, without symbolic links below `pods`,
+    and a folder or absent.
+    """
     path = Path(text)
     if "\0" in text or os.path.normpath(text) != text or not _is_volume_path(path, pods):
         return invalid(
             f"target_path is not that of a CSI volume, {pods}/UID/{_VOLUMES}/NAME/mount; see the flag --kubelet-root"
         )
     try:
-        # Not Path.resolve(): of links that lead to each other it makes a RuntimeError before Python 3.13.
+        # Path.resolve() raises RuntimeError for a loop of links before Python 3.13.
         real_path = Path(os.path.realpath(pods)) / path.relative_to(pods)
         if os.path.realpath(path.parent) != str(real_path.parent):
             return invalid("target_path leads through a symbolic link")

@@ -1,33 +1,33 @@
-"""What the driver must know after a restart, on disk: one small file for each volume. No token is ever in one."""
+"""Records of volumes on disk, for use after a restart: one small file for each volume, without a token."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION: Final = 2
-"""Of the format, which includes what goes into `digest`. A record of another version is adopted."""
+"""Version of the file format and of the content of `digest`. See `_parse` for records of another version."""
 _SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRecord:
-    """A volume that was asked for: where, and with what. Written before it is mounted.
+    """A volume that kubelet requested. The record is written before the volume is mounted.
 
-    `digest` is of its attributes; empty: it was noted by another release, and is not known. `kept` has for each
-    Connector, as NAMESPACE/NAME, the address and the proxy that its files name.
+    `digest` is that of its attributes, or empty if another release wrote the record. `endpoints` has the address and
+    the proxy URL in the volume's files, by NAMESPACE/NAME of the Connector.
     """
 
     volume_id: str
-    target: str
+    target_path: str
     digest: str
-    kept: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    endpoints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     version: int = FORMAT_VERSION
 
     def conflicts_with(self, digest: str) -> bool:
@@ -35,7 +35,7 @@ class VolumeRecord:
 
 
 class VolumeRecords:
-    """The records in `folder`, kept in memory as well."""
+    """Records in `folder`, and a copy in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,7 +56,7 @@ class VolumeRecords:
             return
         path = self._path(record.volume_id)
         new_path = path.with_suffix(".new")
-        new_path.write_text(json.dumps(asdict(record)))
+        new_path.write_text(json.dumps(_to_document(record)))
         new_path.rename(path)
         self._records[record.volume_id] = record
 
@@ -65,30 +65,45 @@ class VolumeRecords:
         self._records.pop(volume_id, None)
 
     def _path(self, volume_id: str) -> Path:
-        """A volume's id is whatever the caller sends: it must not choose a path."""
+        """Return the path of a record. The volume id is hashed, because the client must not choose a path."""
         return self._folder / f"{hashlib.sha256(volume_id.encode()).hexdigest()}{_SUFFIX}"
 
     def _load(self) -> Iterator[VolumeRecord]:
         for path in sorted(self._folder.iterdir()):
             try:
-                # Any other suffix: its writer was killed before the rename.
+                # A file with another suffix is from a writer that was killed before the rename.
                 if path.suffix != _SUFFIX:
                     raise ValueError
                 record = _parse(json.loads(path.read_text()))
             except (OSError, ValueError, TypeError, LookupError, AttributeError):
-                logger.warning("removed %s: not a record of a volume, or only half of one", path.name)
+                logger.warning("removed %s: it is not a complete record of a volume", path.name)
                 with suppress(OSError):
                     path.unlink()
             else:
                 yield record
 
 
+def _to_document(record: VolumeRecord) -> dict[str, object]:
+    return {
+        "volume_id": record.volume_id,
+        "target": record.target_path,
+        "digest": record.digest,
+        "kept": record.endpoints,
+        "version": record.version,
+    }
+
+
 def _parse(document: Any) -> VolumeRecord:
-    """TypeError or ValueError for what names no volume."""
-    volume_id, target = document["volume_id"], document["target"]
-    if not isinstance(volume_id, str) or not isinstance(target, str):
+    """Parse a record. Raises TypeError, ValueError or LookupError if it names no volume.
+
+    A record of another version has an empty digest, so the next publish replaces it.
+    """
+    volume_id, target_path = document["volume_id"], document["target"]
+    if not isinstance(volume_id, str) or not isinstance(target_path, str):
         raise TypeError("a volume without id or target")
     if document.get("version") != FORMAT_VERSION:
-        return VolumeRecord(volume_id=volume_id, target=target, digest="")
-    kept = {str(key): (str(address), str(proxy)) for key, (address, proxy) in document["kept"].items()}
-    return VolumeRecord(volume_id=volume_id, target=target, digest=str(document["digest"]), kept=kept)
+        return VolumeRecord(volume_id=volume_id, target_path=target_path, digest="")
+    endpoints = {str(key): (str(address), str(proxy)) for key, (address, proxy) in document["kept"].items()}
+    return VolumeRecord(
+        volume_id=volume_id, target_path=target_path, digest=str(document["digest"]), endpoints=endpoints
+    )

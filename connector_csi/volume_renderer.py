@@ -1,6 +1,6 @@
-"""A volume's request and its pod's token -> the files, or why not.
+"""Rendering of a volume: its attributes and its pod's token become files, or a Failure.
 
-The token is checked as the proxy checks it, before anything about a Connector is looked up.
+The driver checks the token as the proxy does, before it looks up any Connector.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from connector_store.domain.objects.models import Address, Connector, InvalidCon
 from connector_store.domain.status.serving import namespace_not_configured
 
 SYNC_TIMEOUT: Final = 10.0
-"""Seconds that a volume waits for a driver that has just started; kubelet waits two minutes for an answer."""
+"""Seconds that a call waits for a driver that has just started. kubelet waits two minutes for a response."""
 
 Endpoints = Mapping[str, tuple[str, str]]
-"""NAMESPACE/NAME of a Connector -> the address and the proxy that a volume's files name."""
+"""Address and proxy URL in the files of a volume, by NAMESPACE/NAME of the Connector."""
 
 _NO_ENDPOINT: Final = ("", "")
 
 
 class ClusterView(Protocol):
-    """What is needed of the cluster; `cluster.Cluster` has it."""
+    """The part of the cluster that rendering reads. `cluster_cache.ClusterCache` implements it."""
 
     @property
     def settings(self) -> Settings: ...
@@ -61,7 +61,7 @@ class ClusterView(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeSpec:
-    """A request that was understood; `ignored` says what of it does nothing."""
+    """A parsed volume request. `ignored` lists attributes that have no effect."""
 
     volume: VolumeRequest
     token: PodToken
@@ -70,7 +70,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderInputs:
-    """All that the files depend on and that may change while a volume lives; the token by its digest."""
+    """Everything that the files depend on and that can change during the life of a volume. `token` is a digest."""
 
     token: bytes
     ca: bytes | None
@@ -80,9 +80,11 @@ class RenderInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeContent:
-    """`unseen` are the Connectors whose own Service is not known to lead to the proxy, so that its own is named.
+    """The files of a volume.
 
-    `problems` has the Connectors that cannot be used now, and of which the files name the address that they had.
+    `unverified_aliases` are the Connectors whose own Service was not seen to lead to the proxy. The files name the
+    proxy's own Service instead. `problems` are the Connectors that cannot be used now. The files name their previous
+    address.
     """
 
     files: Mapping[str, bytes] = field(repr=False)
@@ -93,16 +95,16 @@ class VolumeContent:
 
 
 class VolumeRenderer:
-    """Makes them; waits for reviews only."""
+    """Renders volumes from the cluster's state."""
 
     def __init__(self, cluster: ClusterView, *, sync_timeout: float = SYNC_TIMEOUT) -> None:
         self._cluster = cluster
         self._sync_timeout = sync_timeout
 
     async def wait_synced(self) -> Failure | None:
-        """Before anything else: until then not even the audience of the tokens is known.
+        """Wait until the cluster's state is complete. Return a Failure on timeout, or if the state is too old to use.
 
-        A Failure also where what is known is too old to rely on.
+        Call this method before the others: the audience of the tokens is one of the settings.
         """
         try:
             async with asyncio.timeout(self._sync_timeout):
@@ -111,8 +113,8 @@ class VolumeRenderer:
             return unavailable(
                 "the driver has not listed the Connectors of the cluster yet; see its log for what the API server says"
             )
-        stale = self._cluster.stale_reason
-        return unavailable(stale) if stale is not None else None
+        stale_reason = self._cluster.stale_reason
+        return unavailable(stale_reason) if stale_reason is not None else None
 
     def parse(self, context: Mapping[str, str], secrets: Mapping[str, str]) -> VolumeSpec | Failure:
         try:
@@ -123,29 +125,32 @@ class VolumeRenderer:
             token = parse_pod_token(secrets, context, self._cluster.settings.audience)
         except ParseError as e:
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=str(e))
-        # Where kubelet sends it in the context, its own is the one that is there.
+        # An older kubelet sends the tokens in the context. Then the entry there is kubelet's own.
         ignored_tokens = (
             (f"{TOKENS_KEY}: kubelet sends its own",) if TOKENS_KEY in secrets and TOKENS_KEY in context else ()
         )
         return VolumeSpec(volume=volume, token=token, ignored=volume.warnings + ignored_tokens)
 
     def compute_inputs(self, spec: VolumeSpec) -> RenderInputs:
-        """Of a volume as things are now."""
+        """Return the current inputs of a volume."""
         connectors = (self._cluster.connector(key) for key in spec.volume.connectors)
         return RenderInputs(
             token=hashlib.sha256(spec.token.token.encode()).digest(),
             ca=self._cluster.ca,
-            addresses=tuple(each.address if isinstance(each, Connector) else None for each in connectors),
-            proxies=tuple(self._proxy(key) for key in spec.volume.connectors),
+            addresses=tuple(
+                connector.address if isinstance(connector, Connector) else None for connector in connectors
+            ),
+            proxies=tuple(self._proxy_url(key) for key in spec.volume.connectors),
         )
 
     async def render(self, spec: VolumeSpec, previous_endpoints: Endpoints | None = None) -> VolumeContent | Failure:
-        """Check access to all Connectors of the volume, then render.
+        """Check access to all Connectors of the volume, then render its files.
 
-        All or nothing, unless the volume is there already and `kept` is what its files name: then a Connector that
-        cannot be used keeps its address, and the others, the token and the CA are renewed. The token is the pod's own
-        and the proxy decides anyway, so nothing is given away. None that can be used, and nothing is touched, but for
-        a proxy's host that must not be named any more.
+        Without `previous_endpoints` (a first publish), one unusable Connector is a Failure. On a republish
+        `previous_endpoints` are those in the current files. An unusable Connector then keeps its address, and the
+        other Connectors, the token and the CA are refreshed. This gives nothing away: the token is the pod's own, and
+        the proxy decides about each use. If no Connector is usable, the result is a Failure and the files stay, unless
+        they name a proxy host that is not valid any more.
         """
         denials = await self._check_access(spec)
         if isinstance(denials, Failure):
@@ -153,12 +158,14 @@ class VolumeRenderer:
         load_failure = await self._load_connectors(spec, denials)
         if load_failure is not None:
             return load_failure
-        # Nothing waits from here on: inputs and files are of one moment.
+        # There is no await from here on, so the inputs and the files belong to the same moment.
         ca, inputs = self._cluster.ca, self.compute_inputs(spec)
         if ca is None:
             return self._missing_ca()
         problems = {
-            key: why for key in spec.volume.connectors if (why := denials.get(key) or self._unusable_failure(spec, key))
+            key: failure
+            for key in spec.volume.connectors
+            if (failure := denials.get(key) or self._unusable_failure(spec, key))
         }
         all_failed = len(problems) == len(spec.volume.connectors)
         if problems and (
@@ -183,21 +190,21 @@ class VolumeRenderer:
                 namespace=spec.volume.pod.namespace,
             ),
             inputs=inputs,
-            endpoints={str(each.key): (str(each.address), each.proxy) for each in entries},
+            endpoints={str(entry.key): (str(entry.address), entry.proxy) for entry in entries},
             unverified_aliases=tuple(filter(self._is_alias_unverified, spec.volume.connectors)),
             problems=problems,
         )
 
     async def _check_access(self, spec: VolumeSpec) -> Mapping[ObjectKey, Failure] | Failure:
-        """Who may not be used; a Failure where that cannot be told, or the token is no good."""
+        """Return the Connectors that the pod may not use. Return one Failure if the token or the review fails."""
         keys, access = spec.volume.connectors, self._cluster.access
-        # The first alone: the token is then known, and reviewed once for all of them.
-        answers = [await access.check(spec.token.token, keys[0])]
-        if isinstance(answers[0], Granted) or (isinstance(answers[0], Refused) and answers[0].check == "use"):
-            answers += await asyncio.gather(*(access.check(spec.token.token, key) for key in keys[1:]))
+        # The first check runs alone, so that one TokenReview serves all Connectors.
+        results = [await access.check(spec.token.token, keys[0])]
+        if isinstance(results[0], Granted) or (isinstance(results[0], Refused) and results[0].check == "use"):
+            results += await asyncio.gather(*(access.check(spec.token.token, key) for key in keys[1:]))
         denials: dict[ObjectKey, Failure] = {}
-        for key, answer in zip(keys, answers, strict=False):
-            match answer:
+        for key, result in zip(keys, results, strict=False):
+            match result:
                 case Unavailable(reason=reason):
                     return unavailable(f"access could not be checked: {reason}")
                 case Refused(check="token", reason=reason):
@@ -207,7 +214,7 @@ class VolumeRenderer:
         return denials
 
     async def _load_connectors(self, spec: VolumeSpec, denials: Mapping[ObjectKey, Failure]) -> Failure | None:
-        """Of Connectors that the pod may use; others are not looked at."""
+        """Load the Connectors that the pod may use, and no others."""
         try:
             async with asyncio.timeout(self._sync_timeout):
                 await self._cluster.load(key for key in spec.volume.connectors if key not in denials)
@@ -232,7 +239,7 @@ class VolumeRenderer:
         return permission_denied(spec.volume.pod, key, self._cluster.settings.access)
 
     def _build_entry(self, spec: VolumeSpec, key: ObjectKey, ca: bytes) -> KubeconfigEntry | None:
-        connector, proxy = self._cluster.connector(key), self._proxy(key)
+        connector, proxy = self._cluster.connector(key), self._proxy_url(key)
         if not isinstance(connector, Connector) or proxy is None:
             return None
         return KubeconfigEntry(key=key, address=connector.address, proxy=proxy, ca=ca, token=spec.token.token)
@@ -240,7 +247,7 @@ class VolumeRenderer:
     def _build_previous_entry(
         self, spec: VolumeSpec, key: ObjectKey, ca: bytes, previous_endpoints: Endpoints
     ) -> KubeconfigEntry | None:
-        proxy = self._proxy(key)
+        proxy = self._proxy_url(key)
         try:
             address = parse_address(previous_endpoints.get(str(key), _NO_ENDPOINT)[0])
         except ParseError:
@@ -248,9 +255,9 @@ class VolumeRenderer:
         return KubeconfigEntry(key=key, address=address, proxy=proxy, ca=ca, token=spec.token.token) if proxy else None
 
     def _has_current_proxies(self, spec: VolumeSpec, previous_endpoints: Endpoints) -> bool:
-        """False if files name a proxy's host that is not to be named any more."""
+        """Return False if the current files name a proxy host that is not valid any more."""
         return all(
-            previous_endpoints.get(str(key), _NO_ENDPOINT)[1] == self._proxy(key) for key in spec.volume.connectors
+            previous_endpoints.get(str(key), _NO_ENDPOINT)[1] == self._proxy_url(key) for key in spec.volume.connectors
         )
 
     def _missing_ca(self) -> Failure:
@@ -264,7 +271,7 @@ class VolumeRenderer:
         message = f"{key} cannot be reached: ConfigMap {CONFIG_MAP} names no proxy-service"
         return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
 
-    def _proxy(self, key: ObjectKey) -> str | None:
+    def _proxy_url(self, key: ObjectKey) -> str | None:
         return proxy_url_for(key, self._cluster.settings, alias_verified=self._cluster.is_alias_verified(key))
 
     def _is_alias_unverified(self, key: ObjectKey) -> bool:

@@ -1,7 +1,8 @@
-"""Publishing and unpublishing of volumes, one call at a time for each.
+"""Publishing and unpublishing of volumes, with one call at a time for each volume.
 
-A volume counts as published by what is on the node, which survives the driver. From then on no failure of a republish
-is kubelet's business: it would take the volume away (kubernetes#121271). The pod keeps what it has, and is told.
+The state on the node decides whether a volume is published, and survives a restart of the driver. kubelet does not see
+the failure of a republish, because it would unmount the volume (kubernetes#121271). The pod keeps its content, and gets
+an event and an error file.
 """
 
 import asyncio
@@ -29,13 +30,13 @@ from connector_store.domain.kubeconfig.volume_request import Pod, parse_pod
 logger = logging.getLogger(__name__)
 
 MAX_VOLUMES: Final = 800
-"""Of one node. A pod may have hundreds, and their files stay in the driver's memory when it is killed for taking too
-much: it would never come up again, and those pods never end."""
+"""Maximum number of volumes on one node. A pod can have hundreds, and their files count as memory of the driver, also
+after it was killed for using too much. It could then never start again, and the pods could never terminate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CurrentVolume:
-    """A published volume whose content is what `inputs` give; `path` is its target as the kernel names it."""
+    """A published volume whose content matches `inputs`. `path` is its target path as the kernel names it."""
 
     target_path: str
     path: Path
@@ -44,7 +45,7 @@ class _CurrentVolume:
 
 
 class Volumes:
-    """The volumes of one node; None is success."""
+    """The volumes of one node. None means success."""
 
     def __init__(
         self,
@@ -56,38 +57,38 @@ class Volumes:
         metrics: CsiMetrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`pods` is kubelet's folder of pods."""
+        """Create the service. `pods` is kubelet's folder of pods."""
         self._pods = pods
         self._disk = disk
         self._renderer = renderer
         self._warnings = warnings
         self._metrics = metrics
         self._refresh_errors = RefreshErrors(warnings, metrics, now)
-        self._busy: set[str] = set()
+        self._busy_ids: set[str] = set()
         self._current_volumes: dict[str, _CurrentVolume] = {}
         self._calls: set[asyncio.Task[Failure | None]] = set()
         disk.forget_orphans()
         metrics.volumes.set(len(disk))
 
     async def publish(self, publication: Publication) -> Failure | None:
-        # kubelet's round over all volumes, every minute or so: nothing to wait for, nothing to look up on disk.
-        if publication.volume_id not in self._busy and self._is_unchanged(publication):
+        # kubelet republishes all volumes about every minute. An unchanged one needs neither a wait nor a disk access.
+        if publication.volume_id not in self._busy_ids and self._is_unchanged(publication):
             return None
         return await self._run_exclusively(publication.volume_id, self._publish(publication))
 
     async def unpublish(self, volume_id: str, target_path: str) -> Failure | None:
-        """Needs no API server; a volume that is not there is success."""
+        """Remove a volume, without the API server. A volume that does not exist is success."""
         return await self._run_exclusively(volume_id, self._unpublish(volume_id, target_path))
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the running calls."""
         if self._calls:
             await asyncio.wait(self._calls)
 
     def suppress_after_publish(
         self, volume_id: str, target_path: str, pod: Pod | None, failure: Failure
     ) -> Failure | None:
-        """What kubelet is told of `failure`: nothing, if a pod has the volume and kubelet would end it for that."""
+        """Return `failure`, or None if a pod uses the volume and kubelet would unmount it for that failure."""
         if not failure.is_final or not self._is_in_use(volume_id, target_path):
             return failure
         self._current_volumes.pop(volume_id, None)
@@ -95,28 +96,28 @@ class Volumes:
         return None
 
     async def _run_exclusively(self, volume_id: str, call: Coroutine[Any, Any, Failure | None]) -> Failure | None:
-        if volume_id in self._busy:
+        if volume_id in self._busy_ids:
             call.close()
             return Failure(code=StatusCode.ABORTED, message="another call for this volume is under way")
-        self._busy.add(volume_id)
+        self._busy_ids.add(volume_id)
         task = asyncio.ensure_future(call)
         self._calls.add(task)
 
         def on_done(_: object) -> None:
-            self._busy.discard(volume_id)
+            self._busy_ids.discard(volume_id)
             self._calls.discard(task)
             self._metrics.volumes.set(len(self._disk))
 
         task.add_done_callback(on_done)
-        # kubelet may give up; a step in a thread then still ends before the volume is free again.
+        # kubelet may cancel the call. The shield lets a step in a thread finish before the volume is free again.
         return await asyncio.shield(task)
 
     def _is_in_use(self, volume_id: str, target_path: str) -> bool:
-        """True if a pod has the volume at that target: a call for another one is no republish."""
+        """Return True if a pod uses the volume at `target_path`. A call with another path is not a republish."""
         path, record = check_target_path(target_path, self._pods), self._disk.record(volume_id)
         if isinstance(path, Failure):
-            return record is not None and record.target == target_path and self._disk.is_in_use(Path(target_path))
-        return self._disk.is_in_use(path) and (record is None or record.target == str(path))
+            return record is not None and record.target_path == target_path and self._disk.is_in_use(Path(target_path))
+        return self._disk.is_in_use(path) and (record is None or record.target_path == str(path))
 
     async def _publish(self, publication: Publication) -> Failure | None:
         path = check_target_path(publication.target_path, self._pods)
@@ -145,28 +146,35 @@ class Volumes:
         return failure
 
     def _conflict(self, publication: Publication, path: Path) -> Failure | None:
-        """CSI specification, NodePublishVolume: the same volume with another target, or with other arguments."""
+        """Return a Failure if the volume is published with another target path or other arguments.
+
+        Source: CSI specification, NodePublishVolume.
+        """
         if self._disk.is_mounted(path) and not self._disk.is_ours(path):
             return Failure(code=StatusCode.INTERNAL, message="something else is mounted on target_path; unmount it")
         record = self._disk.record(publication.volume_id)
         if record is None:
             return None
-        if record.target != str(path) and self._disk.is_published(Path(record.target)):
+        if record.target_path != str(path) and self._disk.is_published(Path(record.target_path)):
             message = "the volume is published at another target_path already; it can be at one only"
             return Failure(code=StatusCode.FAILED_PRECONDITION, message=message)
-        if self._disk.is_published(path) and record.target == str(path) and record.conflicts_with(publication.digest):
+        if (
+            self._disk.is_published(path)
+            and record.target_path == str(path)
+            and record.conflicts_with(publication.digest)
+        ):
             message = "the volume is published already with other volumeAttributes or another fsGroup"
             return Failure(code=StatusCode.ALREADY_EXISTS, message=message)
         return None
 
     def _is_at_capacity(self, volume_id: str) -> bool:
-        """For one that is not begun yet, as others may be that are under way."""
-        volume_count = len(self._disk) + sum(self._disk.record(each) is None for each in self._busy - {volume_id})
+        """Return True if a new volume would exceed the maximum. Running calls for other new volumes count, too."""
+        volume_count = len(self._disk) + sum(self._disk.record(other) is None for other in self._busy_ids - {volume_id})
         return self._disk.record(volume_id) is None and volume_count >= MAX_VOLUMES
 
     async def _republish(self, publication: Publication, path: Path, spec: VolumeSpec | Failure) -> None:
         record = self._disk.record(publication.volume_id)
-        endpoints = record.kept if record is not None else {}
+        endpoints = record.endpoints if record is not None else {}
         if isinstance(spec, Failure):
             await self._record_failure(publication, path, spec)
             return
@@ -176,12 +184,8 @@ class Volumes:
             return
         files = content.files
         if content.problems:
-            files = {
-                **files,
-                ERROR_FILE: self._refresh_errors.record(
-                    publication.volume_id, parse_pod(publication.context), content.problems
-                ),
-            }
+            pod = parse_pod(publication.context)
+            files = {**files, ERROR_FILE: self._refresh_errors.record(publication.volume_id, pod, content.problems)}
         is_changed = await asyncio.to_thread(self._disk.replace, publication, path, files, content.endpoints)
         if isinstance(is_changed, Failure):
             await self._record_failure(publication, path, is_changed)
@@ -190,7 +194,7 @@ class Volumes:
         self._record_content(publication, path, spec, content)
 
     async def _record_failure(self, publication: Publication, path: Path, failure: Failure) -> None:
-        """All that is there stays, and says why."""
+        """Leave the content as it is, and write the reason into the error file."""
         self._current_volumes.pop(publication.volume_id, None)
         error_file = self._refresh_errors.record(publication.volume_id, parse_pod(publication.context), {None: failure})
         write_failure = await asyncio.to_thread(self._disk.add_file, publication, path, ERROR_FILE, error_file)
@@ -211,7 +215,7 @@ class Volumes:
     def _record_content(self, publication: Publication, path: Path, spec: VolumeSpec, content: VolumeContent) -> None:
         self._metrics.token_expiries[publication.volume_id] = spec.token.expires_at
         if content.problems:
-            # Asked again at each round, until it is well.
+            # The volume is rendered again at each republish until it has no problems.
             self._current_volumes.pop(publication.volume_id, None)
             return
         self._refresh_errors.clear(publication.volume_id)
@@ -240,8 +244,9 @@ class Volumes:
         self._warnings.warn(
             pod,
             f"TokenExpiration{reason}",
-            f"token.expiration: {requested_lifetime:.0f}s is {comparison} than the tokens of all volumes live, which is set in "
-            f"spec.tokenRequests of the CSIDriver: {token_lifetime:.0f}s; they are replaced in the volume before they expire",
+            f"token.expiration: {requested_lifetime:.0f}s is {comparison} than the tokens of all volumes live, which "
+            f"is set in spec.tokenRequests of the CSIDriver: {token_lifetime:.0f}s; they are replaced in the volume "
+            "before they expire",
         )
 
     async def _unpublish(self, volume_id: str, target_path: str) -> Failure | None:
@@ -250,9 +255,9 @@ class Volumes:
             return path
         failure = await asyncio.to_thread(self._disk.remove, volume_id, path)
         if failure is None:
-            # Others may have gone with their pods and without a call.
-            for each in (volume_id, *await asyncio.to_thread(self._disk.forget_orphans)):
-                self._current_volumes.pop(each, None)
-                self._refresh_errors.clear(each)
-                self._metrics.token_expiries.pop(each, None)
+            # Volumes can disappear with their pod and without a call.
+            for removed_id in (volume_id, *await asyncio.to_thread(self._disk.forget_orphans)):
+                self._current_volumes.pop(removed_id, None)
+                self._refresh_errors.clear(removed_id)
+                self._metrics.token_expiries.pop(removed_id, None)
         return failure

@@ -1,4 +1,4 @@
-"""A folder for sockets: their paths have at most 107 bytes, and pytest's folders are longer."""
+"""A folder for sockets: a socket path has at most 107 bytes, and pytest's folders are longer."""
 
 import tempfile
 from collections.abc import Iterator

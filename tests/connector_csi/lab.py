@@ -1,4 +1,4 @@
-"""One node's volumes on a folder, with mounts, access and the cluster faked."""
+"""Volumes of one node in a folder, with fakes of mounts, access and the cluster."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ from tests.connector_csi.test_volume_renderer import CONTEXT, FakeAccess, FakeCl
 from tests.fakes.mounts import FakeMounts
 
 SINCE = "2026-01-02T00:00:00Z"
-"""What the laboratory's clock says."""
+"""Time of the lab's clock."""
 
 
 @dataclass
 class AnyToken(FakeAccess):
-    """Answers whatever the token; with a `gate` only when that is set, and `waiting` says that one waits."""
+    """Accepts every token. With a `gate`, a check sets `waiting` and waits until the gate is set."""
 
     gate: asyncio.Event | None = None
 
@@ -52,7 +52,7 @@ class FakeWarnings:
 
 
 class Lab:
-    """One node on a folder; `restart` makes a new driver of what is on disk."""
+    """One node in a folder. `restart` creates a new driver from the state on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.pods = folder / "pods"
@@ -93,7 +93,7 @@ class Lab:
         return await self.volumes.unpublish("csi-1", str(self.target))
 
     @property
-    def nothing_is_left(self) -> bool:
+    def is_clean(self) -> bool:
         return not self.mounts.table and not self.target.exists() and not list(self.folder.iterdir())
 
     def read(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Readers see the old files or the new ones, wherever the writer is killed."""
+"""Readers see the old files or the new ones, even if the writer is killed between two steps."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ def visible(volume: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in volume.iterdir() if not path.name.startswith("..")}
 
 
-def test_files_appear_change_and_go(tmp_path: Path) -> None:
+def test_files_are_created_changed_and_removed(tmp_path: Path) -> None:
     assert not is_written(tmp_path)
     assert write(tmp_path, OLD, ALL)
     assert is_written(tmp_path)
@@ -38,7 +38,7 @@ def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_modes_are_not_left_to_the_umask(tmp_path: Path, umask: int) -> None:
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         volume = tmp_path / "v"
@@ -57,7 +57,7 @@ def test_another_owner_is_a_change(tmp_path: Path) -> None:
     assert write(tmp_path, OLD, Owner(gid=os.getgid()))
 
 
-def test_a_link_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+def test_a_removed_link_is_created_again(tmp_path: Path) -> None:
     write(tmp_path, OLD, ALL)
     (tmp_path / "a").unlink()
     assert write(tmp_path, OLD, ALL)
@@ -75,7 +75,7 @@ def test_a_link_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("files", [OLD, NEW], ids=["nothing new", "a new content"])
-def test_what_somebody_put_there_keeps_no_content_out(
+def test_foreign_files_do_not_block_a_write(
     tmp_path: Path, name: str, is_folder: bool, files: dict[str, bytes]
 ) -> None:
     write(tmp_path, OLD, ALL)
@@ -92,11 +92,11 @@ def test_what_somebody_put_there_keeps_no_content_out(
 
 
 class KilledError(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
+    """Stands for SIGKILL: no handler catches it."""
 
 
-class Path_(type(Path())):  # type: ignore[misc]  # the concrete class is chosen at run time
-    """A path whose n-th change of the file system does not happen any more."""
+class FailingPath(type(Path())):  # type: ignore[misc]  # the concrete class is chosen at run time
+    """A path whose n-th change of the file system raises KilledError."""
 
     left = 0
 
@@ -123,15 +123,15 @@ class Path_(type(Path())):  # type: ignore[misc]  # the concrete class is chosen
 
 
 def killed_after(steps: int, volume: Path, files: dict[str, bytes]) -> bool:
-    Path_.left = steps
+    FailingPath.left = steps
     try:
-        write(Path_(volume), files, ALL)
+        write(FailingPath(volume), files, ALL)
     except KilledError:
         return True
     return False
 
 
-def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new_content(tmp_path: Path) -> None:
     steps, killed = 0, True
     while killed:
         volume = tmp_path / str(steps)
@@ -147,7 +147,7 @@ def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new(tmp_pat
     assert steps > 5
 
 
-def test_a_first_writer_that_was_killed_is_followed_by_another(tmp_path: Path) -> None:
+def test_a_writer_continues_after_a_killed_first_writer(tmp_path: Path) -> None:
     steps, killed = 0, True
     while killed:
         volume = tmp_path / str(steps)
@@ -158,7 +158,7 @@ def test_a_first_writer_that_was_killed_is_followed_by_another(tmp_path: Path) -
         steps += 1
 
 
-def test_a_full_disk_keeps_the_old_content(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     write(tmp_path, OLD, ALL)
     with pytest.raises(OSError, match="name"):
         write(tmp_path, {**NEW, "x" * 300: b""}, ALL)
@@ -168,12 +168,12 @@ def test_a_full_disk_keeps_the_old_content(tmp_path: Path) -> None:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[list[str]]:
-    """What a program saw that reads two files all the time, through one folder of the volume."""
+    """Mixed contents that a program saw while it read two files through one folder of the volume."""
     write(tmp_path, {"a": b"0", "b": b"0"}, ALL)
     seen: list[str] = []
     stop = threading.Event()
 
-    def look() -> None:
+    def read_repeatedly() -> None:
         while not stop.is_set():
             folder = tmp_path / (tmp_path / DATA).readlink()
             try:
@@ -183,7 +183,7 @@ def reader(tmp_path: Path) -> Iterator[list[str]]:
             if a != b:
                 seen.append(f"{a!r} {b!r}")
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=read_repeatedly)
     thread.start()
     yield seen
     stop.set()

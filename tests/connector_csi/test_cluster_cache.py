@@ -1,4 +1,4 @@
-"""What the driver knows of a cluster, and that it knows no secret."""
+"""The driver's cache of the cluster: Connectors, CA, settings and access, and no Secret."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ def config_map(name: str, **data: str) -> dict:
 async def running(
     server: FakeApiServer, metrics: CsiMetrics | None = None, *, token: str | None = None
 ) -> AsyncIterator[ClusterCache]:
-    """With `token` as the driver's own."""
+    """Run a cache. `token` is the driver's own."""
 
     async def authorization() -> str | None:
         return f"Bearer {token}" if token else None
@@ -67,19 +67,19 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
-async def test_it_knows_connectors_and_the_ca(server: FakeApiServer) -> None:
+async def test_connectors_and_the_ca_are_read(server: FakeApiServer) -> None:
     metrics = CsiMetrics()
     async with running(server, metrics) as cluster:
-        found = cluster.connector(KEY)
-        assert isinstance(found, Connector)
-        assert found.address.host == "target"
+        cached = cluster.connector(KEY)
+        assert isinstance(cached, Connector)
+        assert cached.address.host == "target"
         assert cluster.connector(ObjectKey("team-a", "absent")) is None
         assert cluster.ca == b"PEM"
         assert b"connector_store_synced 1.0" in metrics.render()
 
 
-@pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
-async def test_what_is_watched_no_more_is_relied_on_no_more_after_the_bound(server: FakeApiServer) -> None:
+@pytest.mark.slow  # a healthy watch proves its age once a second, later on a busy machine
+async def test_the_state_is_stale_when_a_watch_fails_for_too_long(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", **{"watch-timeout": "1", "stale-after": "32"}))
     metrics = CsiMetrics()
     async with running(server, metrics) as cluster:
@@ -103,27 +103,27 @@ def alias(uid: str, **spec: str) -> dict:
     }
 
 
-async def test_it_knows_which_connectors_services_lead_to_the_proxy(server: FakeApiServer) -> None:
+async def test_an_alias_is_verified_if_its_service_leads_to_the_proxy(server: FakeApiServer) -> None:
     async with running(server) as cluster:
         assert not cluster.is_alias_verified(KEY)
-        found = cluster.connector(KEY)
-        assert found is not None
-        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
-        await server.put(SERVICES, alias(found.uid))
+        cached = cluster.connector(KEY)
+        assert cached is not None
+        await server.put(SERVICES, alias(cached.uid, externalName="evil.example"))
+        await server.put(SERVICES, alias(cached.uid))
         await until(lambda: cluster.is_alias_verified(KEY))
-        await server.put(SERVICES, alias(found.uid, externalName="evil.example"))
+        await server.put(SERVICES, alias(cached.uid, externalName="evil.example"))
         await until(lambda: not cluster.is_alias_verified(KEY))
         assert not cluster.is_alias_verified(ObjectKey("team-a", "absent"))
 
 
-async def test_without_a_service_of_the_proxy_it_looks_at_none(server: FakeApiServer) -> None:
+async def test_without_a_proxy_service_no_service_is_read(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", **{"proxy-service": ""}))
     async with running(server) as cluster:
         assert not cluster.is_alias_verified(KEY)
     assert not [path for _, path, _ in server.requests if path.endswith("/services")]
 
 
-async def test_of_the_clusters_connectors_it_knows_those_that_it_was_asked_for(server: FakeApiServer) -> None:
+async def test_only_requested_connectors_are_cached(server: FakeApiServer) -> None:
     other = ObjectKey("team-b", "other")
     raw = connector() | {"metadata": {"name": other.name, "namespace": other.namespace}}
     await server.put(CONNECTORS, raw)
@@ -133,24 +133,24 @@ async def test_of_the_clusters_connectors_it_knows_those_that_it_was_asked_for(s
         assert cluster.connector(other) is not None
 
 
-async def test_a_status_that_is_written_is_not_read(server: FakeApiServer) -> None:
+async def test_a_status_update_causes_no_read(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector() | {"metadata": {**connector()["metadata"], "generation": 1}})
     async with running(server) as cluster:
-        assert await asked_for(server) == 1
-        said = {"metadata": {**connector()["metadata"], "generation": 1}, "status": {"conditions": []}}
-        await server.put(CONNECTORS, connector() | said)
+        assert await read_count(server) == 1
+        update = {"metadata": {**connector()["metadata"], "generation": 1}, "status": {"conditions": []}}
+        await server.put(CONNECTORS, connector() | update)
         await server.put(CONNECTORS, connector("other") | {"metadata": {**connector()["metadata"], "generation": 2}})
         await until(lambda: getattr(cluster.connector(KEY), "class_name", "") == "other")
-        assert await asked_for(server) == 2
+        assert await read_count(server) == 2
 
 
-async def asked_for(server: FakeApiServer) -> int:
-    """How often the Connector itself was read."""
+async def read_count(server: FakeApiServer) -> int:
+    """Return how often the Connector was read."""
     path = CONNECTORS.path(KEY.namespace)
-    return sum(each == path and "watch" not in query for _, each, query in server.requests)
+    return sum(request_path == path and "watch" not in query for _, request_path, query in server.requests)
 
 
-async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(server: FakeApiServer) -> None:
+async def test_a_new_ca_is_used_and_a_deleted_config_map_leaves_the_old_one(server: FakeApiServer) -> None:
     async with running(server) as cluster:
         await server.put(CONFIG_MAPS, config_map("connectors-proxy-ca", **{"ca.crt": "NEW"}))
         await until(lambda: cluster.ca == b"NEW")
@@ -160,7 +160,7 @@ async def test_it_follows_a_new_ca_and_keeps_the_old_one_where_there_is_none(ser
         assert cluster.ca == b"NEW"
 
 
-async def test_a_connector_of_another_kind_of_class_is_not_ours(server: FakeApiServer) -> None:
+async def test_a_connector_of_a_foreign_class_is_not_returned(server: FakeApiServer) -> None:
     spec = {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}
     await server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, "spec": spec})
     await server.put(CONNECTORS, connector("git"))
@@ -168,7 +168,7 @@ async def test_a_connector_of_another_kind_of_class_is_not_ours(server: FakeApiS
         assert cluster.connector(KEY) is None
 
 
-async def test_it_asks_for_nothing_secret(server: FakeApiServer) -> None:
+async def test_no_secret_is_read(server: FakeApiServer) -> None:
     async with running(server):
         pass
     assert not [path for _, path, _ in server.requests if "secrets" in path]
@@ -183,7 +183,7 @@ async def test_settings_come_from_the_config_map(server: FakeApiServer) -> None:
         assert cluster.ca == b"OURS"
 
 
-async def test_settings_that_are_wrong_are_told_and_waited_for(
+async def test_wrong_settings_are_logged_until_they_are_fixed(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     await server.put(CONFIG_MAPS, config_map("connectors-config", access="nonsense"))
@@ -199,13 +199,13 @@ async def test_settings_that_are_wrong_are_told_and_waited_for(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_an_environment_that_is_wrong_ends_it(server: FakeApiServer) -> None:
+async def test_a_wrong_environment_is_an_error(server: FakeApiServer) -> None:
     async with KubeClient(server.configuration) as client:
         with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
             await ClusterCache(client, {"CONNECTORS_ACCESS": "nonsense"}, CsiMetrics()).run()
 
 
-async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
+async def test_a_refusal_is_not_cached(server: FakeApiServer) -> None:
     token = jwt.encode({"aud": "connectors-proxy"}, "k" * 32)
     server.users[token] = user("u")
     async with running(server) as cluster:
@@ -214,10 +214,10 @@ async def test_a_refusal_is_not_remembered(server: FakeApiServer) -> None:
         assert isinstance(await cluster.access.check(token, KEY), Granted)
 
 
-async def test_of_all_pods_of_a_node_that_come_at_once_none_waits(server: FakeApiServer) -> None:
+async def test_all_pods_of_a_node_are_reviewed_at_once(server: FakeApiServer) -> None:
     own, *tokens = (jwt.encode({"aud": "connectors-proxy", "iss": "us", "n": n}, "k" * 32) for n in range(251))
     server.users |= dict.fromkeys(tokens, user("u"))
     server.allowed.add(("u", "team-a/k8s"))
     async with running(server, token=own) as cluster:
-        answers = await asyncio.gather(*(cluster.access.check(each, KEY) for each in tokens))
-        assert all(isinstance(each, Granted) for each in answers)
+        results = await asyncio.gather(*(cluster.access.check(each, KEY) for each in tokens))
+        assert all(isinstance(each, Granted) for each in results)

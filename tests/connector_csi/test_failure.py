@@ -60,17 +60,17 @@ def test_a_binding_for_another_namespace_has_another_name() -> None:
         ),
     ],
 )
-def test_the_grant_is_of_what_the_setting_access_asks_for(rule: AccessRule, ending: str) -> None:
+def test_the_grant_matches_the_setting_access(rule: AccessRule, ending: str) -> None:
     assert permission_denied(POD, ObjectKey("team-a", "k8s"), rule).message.endswith(ending)
 
 
-def test_of_many_the_first_few_are_told() -> None:
+def test_the_first_few_messages_are_joined() -> None:
     failures = [unavailable("a"), *(invalid(f"b{number}") for number in range(31))]
     assert join_failures(failures) == unavailable("a; b0; b1; and 29 more")
     assert join_failures(failures[:3]) == unavailable("a; b0; b1")
 
 
-def test_a_message_has_a_length_that_every_client_takes() -> None:
+def test_a_message_is_truncated_for_all_clients() -> None:
     assert truncate("x" * MAX_MESSAGE) == "x" * MAX_MESSAGE
     assert truncate("x" * (MAX_MESSAGE + 1)) == "x" * (MAX_MESSAGE - 1) + "…"
 
@@ -78,7 +78,7 @@ def test_a_message_has_a_length_that_every_client_takes() -> None:
 @pytest.mark.parametrize(
     ("code", "final"), [(StatusCode.INTERNAL, True), (StatusCode.NOT_FOUND, True), (StatusCode.ABORTED, False)]
 )
-def test_what_kubelet_tries_again(code: StatusCode, final: bool) -> None:
+def test_final_codes_are_those_of_kubelet(code: StatusCode, final: bool) -> None:
     assert Failure(code=code, message="").is_final is final
 
 
@@ -92,7 +92,7 @@ def test_what_kubelet_tries_again(code: StatusCode, final: bool) -> None:
         pytest.param(None, StatusCode.INTERNAL, "it: OSError", id="no number"),
     ],
 )
-def test_what_the_kernel_says_is_told_with_advice(number: int | None, code: StatusCode, text: str) -> None:
+def test_an_os_error_has_advice(number: int | None, code: StatusCode, text: str) -> None:
     error = OSError() if number is None else OSError(number, "secret text", "/secret/path")
     failure = from_os_error("cannot do it", error)
     assert failure.code is code

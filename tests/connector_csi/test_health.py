@@ -1,4 +1,4 @@
-"""Healthy is what kubelet would find so."""
+"""Health endpoints report what kubelet would see."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ async def get(address: tuple[str, int], path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-def served(
-    endpoint: Path, registration: Path, waits: list[str]
+def serve_admin_with(
+    endpoint: Path, registration: Path, reasons: list[str]
 ) -> contextlib.AbstractAsyncContextManager[tuple[str, int]]:
     return serve_admin(
         "127.0.0.1",
@@ -30,22 +30,22 @@ def served(
         endpoint=endpoint,
         registration=registration,
         metrics=CsiMetrics(),
-        not_ready_reason=lambda: waits[0] if waits else None,
+        not_ready_reason=lambda: reasons[0] if reasons else None,
     )
 
 
 async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
     identity = IdentityService(lambda: True)
-    waits: list[str] = ["the settings are not read yet"]
-    async with served(endpoint, registration, waits) as address:
+    reasons: list[str] = ["the settings are not read yet"]
+    async with serve_admin_with(endpoint, registration, reasons) as address:
         async with (
             serve(endpoint, lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)),
             serve(registration),
         ):
             assert await get(address, "/healthz") == (200, "ok\n")
             assert await get(address, "/readyz") == (503, "the settings are not read yet\n")
-            waits.clear()
+            reasons.clear()
             assert await get(address, "/readyz") == (200, "ok\n")
             registration.unlink()
             assert await get(address, "/healthz") == (503, "registration socket: FileNotFoundError\n")
@@ -57,34 +57,32 @@ async def test_healthy_while_both_sockets_answer(sockets: Path) -> None:
         assert "process_resident_memory_bytes" in text
 
 
-@pytest.mark.parametrize("serves", [True, False])
-async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, serves: bool) -> None:
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_a_driver_that_does_not_answer_is_not_healthy(sockets: Path, is_served: bool) -> None:
     endpoint, registration = sockets / "csi.sock", sockets / "reg.sock"
     async with (
         serve(registration),
-        serve(endpoint if serves else sockets / "other.sock"),
-        served(endpoint, registration, []) as address,
+        serve(endpoint if is_served else sockets / "other.sock"),
+        serve_admin_with(endpoint, registration, []) as address,
     ):
         status, text = await get(address, "/healthz")
     assert status == 503
-    assert text == f"driver socket: {'UNIMPLEMENTED' if serves else 'UNAVAILABLE'}\n"
+    assert text == f"driver socket: {'UNIMPLEMENTED' if is_served else 'UNAVAILABLE'}\n"
 
 
 class Waiting(csi_pb2_grpc.NodeServicer):
-    """Every volume waits for an API server."""
+    """Every publish waits for an API server."""
 
     def __init__(self) -> None:
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.started, self.resume = asyncio.Event(), asyncio.Event()
 
     async def NodePublishVolume(self, request: object, context: object) -> csi_pb2.NodePublishVolumeResponse:
-        self.begun.set()
-        await self.go_on.wait()
+        self.started.set()
+        await self.resume.wait()
         return csi_pb2.NodePublishVolumeResponse()
 
 
-async def test_a_driver_with_as_many_calls_as_it_takes_is_healthy(
-    sockets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_driver_at_its_maximum_of_calls_is_healthy(sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CALLS", 1)
     endpoint, registration, node = sockets / "csi.sock", sockets / "reg.sock", Waiting()
     async with (
@@ -94,11 +92,11 @@ async def test_a_driver_with_as_many_calls_as_it_takes_is_healthy(
             lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server),
             lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(IdentityService(lambda: True), server),
         ),
-        served(endpoint, registration, []) as address,
+        serve_admin_with(endpoint, registration, []) as address,
         grpc.aio.insecure_channel(f"unix://{endpoint}") as channel,
     ):
         call = csi_pb2_grpc.NodeStub(channel).NodePublishVolume(csi_pb2.NodePublishVolumeRequest())
-        await node.begun.wait()
+        await node.started.wait()
         assert await get(address, "/healthz") == (200, "ok\n")
-        node.go_on.set()
+        node.resume.set()
         await call

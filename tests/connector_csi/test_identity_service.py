@@ -1,4 +1,4 @@
-"""Who the driver is; over a real socket in test_server.py."""
+"""The CSI Identity service over a real socket."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from connector_csi.server import serve
 
 
-async def test_it_names_itself_and_says_whether_it_is_ready(sockets: Path) -> None:
+async def test_the_service_reports_its_name_and_readiness(sockets: Path) -> None:
     ready = [False]
     identity = IdentityService(lambda: ready[0])
     path = sockets / "csi.sock"

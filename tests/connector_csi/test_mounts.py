@@ -1,4 +1,4 @@
-"""The kernel's mounts: real ones, in a mount namespace of their own that vanishes with the program."""
+"""The kernel's mounts: real ones, in a mount namespace that ends with the program."""
 
 import os
 import shutil
@@ -46,12 +46,12 @@ else:
     raise AssertionError("no limit")
 mounts.mount_tmpfs(str(target), mode=0o755, gid=0)
 assert len(mounts.sources(str(target))) == 2
-held = (target / "file").open("w")
+open_file = (target / "file").open("w")
 mounts.unmount(str(target))
 assert len(mounts.sources(str(target))) == 1
 mounts.unmount(str(target))
 assert not mounts.sources(str(target))
-held.close()
+open_file.close()
 strange = folder / "a\\r\\x0b\\x0c\\x1c\\x85\\u2028b"
 strange.mkdir()
 bound = folder / "bound"
@@ -91,17 +91,17 @@ def test_mountinfo_is_read_with_its_escapes() -> None:
 @pytest.mark.parametrize(
     "boundary", ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"], ids=ascii
 )
-def test_a_sub_path_that_a_pods_author_chose_ends_no_line(boundary: str) -> None:
+def test_a_sub_path_does_not_end_a_line(boundary: str) -> None:
     bound = f"101 25 0:52 /x{boundary}y /sub rw - tmpfs tmpfs rw\n"
     assert parse_mountinfo(INFO + bound) == {**parse_mountinfo(INFO), "/sub": ["tmpfs"]}
 
 
-def test_an_old_kernel_is_asked_without_noswap(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_an_old_kernel_mounts_without_noswap(tmp_path: Path) -> None:
+    calls: list[str] = []
 
     class Old(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
-            asked.append(options)
+            calls.append(options)
             if "noswap" in options:
                 raise OSError(22, "Invalid argument")
 
@@ -109,10 +109,10 @@ def test_an_old_kernel_is_asked_without_noswap(tmp_path: Path) -> None:
     for _ in range(2):
         mounts.mount_tmpfs("/x", mode=0o755, gid=7)
     mounts.close()
-    assert [each.partition("uid=0,")[2] for each in asked] == ["gid=7,noswap", "gid=7", "gid=7"]
+    assert [each.partition("uid=0,")[2] for each in calls] == ["gid=7,noswap", "gid=7", "gid=7"]
 
 
-def test_another_error_is_not_taken_for_an_old_kernel(tmp_path: Path) -> None:
+def test_another_error_does_not_mean_an_old_kernel(tmp_path: Path) -> None:
     class Refusing(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
             raise PermissionError(1, "x")
@@ -123,13 +123,13 @@ def test_another_error_is_not_taken_for_an_old_kernel(tmp_path: Path) -> None:
     mounts.close()
 
 
-def test_what_the_kernel_refuses_for_another_reason_says_nothing_of_swap(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_a_mount_refused_twice_does_not_mean_an_old_kernel(tmp_path: Path) -> None:
+    calls: list[str] = []
 
     class Refusing(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
-            asked.append(options.partition("gid=")[2])
-            if len(asked) <= 2:
+            calls.append(options.partition("gid=")[2])
+            if len(calls) <= 2:
                 raise OSError(22, "Invalid argument")
 
     mounts = Refusing(sys=tmp_path)
@@ -137,14 +137,14 @@ def test_what_the_kernel_refuses_for_another_reason_says_nothing_of_swap(tmp_pat
         mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.close()
-    assert asked == ["0,noswap", "0", "0,noswap"]
+    assert calls == ["0,noswap", "0", "0,noswap"]
 
 
 LABEL = "system_u:object_r:container_file_t:s0"
 
 
 def enforcing(folder: Path, text: str) -> Path:
-    """A /sys of a node."""
+    """Create a node's /sys in `folder`."""
     path = folder / "fs" / "selinux" / "enforce"
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -159,52 +159,48 @@ def enforcing(folder: Path, text: str) -> Path:
         pytest.param("1\n", "", False, id="no label is set"),
     ],
 )
-def test_an_enforcing_node_gets_a_label_that_containers_may_read(
-    tmp_path: Path, enforce: str, label: str, labelled: bool
-) -> None:
-    asked: list[str] = []
+def test_a_mount_has_a_label_if_selinux_is_enforced(tmp_path: Path, enforce: str, label: str, labelled: bool) -> None:
+    calls: list[str] = []
 
-    class Asking(KernelMounts):
+    class Recording(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
-            asked.append(options)
+            calls.append(options)
 
-    mounts = Asking(sys=enforcing(tmp_path, enforce), selinux_context=label)
+    mounts = Recording(sys=enforcing(tmp_path, enforce), selinux_context=label)
     mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.close()
-    assert [f',context="{LABEL}"' in each for each in asked] == [labelled]
+    assert [f',context="{LABEL}"' in each for each in calls] == [labelled]
 
 
-def test_a_node_whose_policy_refuses_the_label_labels_the_volume_itself(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    asked: list[str] = []
+def test_a_refused_label_is_left_to_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[str] = []
 
     class Refusing(KernelMounts):
         def _mount(self, path: str, options: str) -> None:
-            asked.append(options.partition("gid=0")[2])
+            calls.append(options.partition("gid=0")[2])
             if "context=" in options:
                 raise PermissionError(13, "Permission denied")
 
     mounts = Refusing(sys=enforcing(tmp_path, "1"), selinux_context=LABEL)
     mounts.mount_tmpfs("/x", mode=0o755, gid=0)
     mounts.close()
-    assert asked == [f',context="{LABEL}",noswap', ",noswap"]
+    assert calls == [f',context="{LABEL}",noswap', ",noswap"]
     assert "container_file_t" in caplog.text
 
 
-def test_what_is_busy_is_detached(tmp_path: Path) -> None:
-    asked: list[int] = []
+def test_a_busy_mount_is_detached(tmp_path: Path) -> None:
+    calls: list[int] = []
 
     class Busy(KernelMounts):
         def _unmount(self, path: str, flags: int) -> None:
-            asked.append(flags)
-            if len(asked) == 1:
+            calls.append(flags)
+            if len(calls) == 1:
                 raise OSError(16, "busy")
 
     mounts = Busy(sys=tmp_path)
     mounts.unmount("/x")
     mounts.close()
-    assert asked == [8, 10]
+    assert calls == [8, 10]
 
 
 @pytest.mark.slow
@@ -222,9 +218,9 @@ def test_the_kernel_mounts_limits_and_unmounts(tmp_path: Path) -> None:
 
 
 PODS: Final = 110
-"""Of a node, kubelet's default (maxPods)."""
+"""Pods of a node: kubelet's default (maxPods)."""
 PROCESS: Final = 128
-"""MiB: the driver itself has 65 to 93."""
+"""MiB. The driver itself uses 65 to 93."""
 LARGE: Final = 0.46
 """MiB of a volume with 32 Connectors in all configurations, in whole pages and with its inodes."""
 
@@ -232,5 +228,5 @@ LARGE: Final = 0.46
 def test_the_memory_limit_has_room_for_the_driver_and_the_volumes_of_a_node() -> None:
     daemon_set = yaml.safe_load((ROOT / "deploy/csi/daemonset.yaml").read_text())
     limit: str = daemon_set["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
-    most = max(PODS * int(TMPFS_SIZE.removesuffix("m")), MAX_VOLUMES * LARGE)
-    assert int(limit.removesuffix("Mi")) >= most + PROCESS
+    usage = max(PODS * int(TMPFS_SIZE.removesuffix("m")), MAX_VOLUMES * LARGE)
+    assert int(limit.removesuffix("Mi")) >= usage + PROCESS

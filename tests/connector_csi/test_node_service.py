@@ -1,4 +1,4 @@
-"""The Node service over a real socket: codes of the CSI specification, and no token anywhere."""
+"""The Node service over a real socket: codes of the CSI specification, and no token in any output."""
 
 import json
 import logging
@@ -23,14 +23,14 @@ Change = Callable[[csi_pb2.NodePublishVolumeRequest], object]
 
 
 def request(target: Path) -> csi_pb2.NodePublishVolumeRequest:
-    """A good one, as kubelet sends it."""
-    made = csi_pb2.NodePublishVolumeRequest(
+    """Return a valid request, as kubelet sends it."""
+    request = csi_pb2.NodePublishVolumeRequest(
         volume_id="csi-1", target_path=str(target), readonly=True, volume_context=CONTEXT
     )
-    made.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "s3cret"}})
-    made.volume_capability.mount.SetInParent()
-    made.volume_capability.access_mode.mode = csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER
-    return made
+    request.secrets[TOKENS_KEY] = json.dumps({"connectors-proxy": {"token": "s3cret"}})
+    request.volume_capability.mount.SetInParent()
+    request.volume_capability.access_mode.mode = csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER
+    return request
 
 
 @dataclass
@@ -52,24 +52,24 @@ async def service(tmp_path: Path, sockets: Path) -> AsyncIterator[Service]:
         yield Service(lab, csi_pb2_grpc.NodeStub(channel), metrics)
 
 
-async def test_a_volume_comes_and_goes(service: Service) -> None:
+async def test_a_volume_is_published_and_unpublished(service: Service) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
     assert (service.lab.target / "context.token").read_text() == "s3cret"
-    gone = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
+    unpublish = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
     for _ in range(2):
-        await service.stub.NodeUnpublishVolume(gone)
-    assert service.lab.nothing_is_left
+        await service.stub.NodeUnpublishVolume(unpublish)
+    assert service.lab.is_clean
     assert b'calls_total{call="NodeUnpublishVolume",code="OK"} 2.0' in service.metrics.render()
 
 
-async def test_what_the_node_can(service: Service) -> None:
-    answer = await service.stub.NodeGetCapabilities(csi_pb2.NodeGetCapabilitiesRequest())
-    [capability] = answer.capabilities
+async def test_the_node_reports_its_capabilities(service: Service) -> None:
+    response = await service.stub.NodeGetCapabilities(csi_pb2.NodeGetCapabilitiesRequest())
+    [capability] = response.capabilities
     assert capability.rpc.type == csi_pb2.NodeServiceCapability.RPC.VOLUME_MOUNT_GROUP
     assert (await service.stub.NodeGetInfo(csi_pb2.NodeGetInfoRequest())).node_id == "node-1"
 
 
-async def test_what_it_cannot_is_unimplemented(service: Service) -> None:
+async def test_other_calls_are_unimplemented(service: Service) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodeStageVolume(csi_pb2.NodeStageVolumeRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -100,19 +100,19 @@ async def test_a_request_that_is_wrong_is_an_invalid_argument(service: Service, 
         await service.stub.NodePublishVolume(wrong)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "s3cret" not in str(caught.value)
-    assert service.lab.nothing_is_left
+    assert service.lab.is_clean
 
 
 @pytest.mark.parametrize("missing", ["volume_id", "target_path"])
 async def test_unpublish_needs_id_and_target(service: Service, missing: str) -> None:
-    asked = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
-    asked.ClearField(missing)
+    request = csi_pb2.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=str(service.lab.target))
+    request.ClearField(missing)
     with pytest.raises(grpc.aio.AioRpcError, match=missing) as caught:
-        await service.stub.NodeUnpublishVolume(asked)
+        await service.stub.NodeUnpublishVolume(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_defect_is_no_final_error_and_tells_nothing_of_what_was_sent(
+async def test_a_defect_is_not_final_and_logs_no_request_data(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = "s3cret"
@@ -123,7 +123,7 @@ async def test_a_defect_is_no_final_error_and_tells_nothing_of_what_was_sent(
     service.lab.mounts.sources = broken  # type: ignore[method-assign]  # a defect on demand
     with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(request(service.lab.target))
-    # Whether a pod has the volume could not be told: kubelet must not end it.
+    # The driver cannot know whether a pod has the volume, so kubelet must not unmount it.
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "NodePublishVolume, volume csi-1 of pod team-a/web failed by ZeroDivisionError" in caplog.text
     assert token not in caplog.text.replace('token = "s3cret"', "") + str(caught.value)
@@ -139,7 +139,7 @@ async def test_a_defect_is_no_final_error_and_tells_nothing_of_what_was_sent(
         pytest.param(lambda r: r.secrets.clear(), id="no token"),
     ],
 )
-async def test_a_republish_never_ends_in_an_error(service: Service, change: Change) -> None:
+async def test_a_republish_never_fails(service: Service, change: Change) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
     wrong = request(service.lab.target)
     change(wrong)
@@ -152,7 +152,7 @@ async def test_a_republish_never_ends_in_an_error(service: Service, change: Chan
     assert b"connector_csi_volumes_stale 0.0" in service.lab.metrics.render()
 
 
-async def test_nor_does_a_defect_while_a_pod_has_the_volume(
+async def test_a_defect_during_a_republish_keeps_the_volume(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
@@ -171,7 +171,7 @@ async def test_nor_does_a_defect_while_a_pod_has_the_volume(
     assert (service.lab.target / "context.token").read_text() == "s3cret"
 
 
-async def test_a_volume_under_something_else_is_not_ended_either(service: Service) -> None:
+async def test_a_covered_volume_is_kept(service: Service) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
     service.lab.mounts.table[str(service.lab.target)].append("/dev/sda1")
     await service.stub.NodePublishVolume(request(service.lab.target))
@@ -179,7 +179,7 @@ async def test_a_volume_under_something_else_is_not_ended_either(service: Servic
     assert "something else is mounted on target_path" in note
 
 
-async def test_at_another_target_it_is_no_republish(service: Service) -> None:
+async def test_a_publish_at_another_target_path_is_not_a_republish(service: Service) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
     elsewhere = request(service.lab.target.with_name("elsewhere"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -187,7 +187,7 @@ async def test_at_another_target_it_is_no_republish(service: Service) -> None:
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_a_target_that_became_a_link_keeps_its_volume(service: Service) -> None:
+async def test_a_target_path_that_became_a_link_keeps_its_volume(service: Service) -> None:
     await service.stub.NodePublishVolume(request(service.lab.target))
     folder = service.lab.target.parent
     folder.rename(folder.with_name("moved"))
@@ -204,7 +204,7 @@ async def test_calls_are_timed(service: Service) -> None:
     assert b'connector_csi_call_duration_seconds_count{call="NodePublishVolume"} 1.0' in service.metrics.render()
 
 
-async def test_an_endless_message_is_cut_for_kubelet_and_in_the_log(
+async def test_a_long_message_is_truncated_for_kubelet_and_in_the_log(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = request(service.lab.target)
@@ -212,5 +212,5 @@ async def test_an_endless_message_is_cut_for_kubelet_and_in_the_log(
     with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.stub.NodePublishVolume(wrong)
     assert len(caught.value.details() or "") == MAX_MESSAGE
-    [said] = [each.getMessage() for each in caplog.records if "INVALID_ARGUMENT" in each.getMessage()]
-    assert len(said) < MAX_MESSAGE + 100
+    [line] = [each.getMessage() for each in caplog.records if "INVALID_ARGUMENT" in each.getMessage()]
+    assert len(line) < MAX_MESSAGE + 100

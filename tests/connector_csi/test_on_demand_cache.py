@@ -1,4 +1,4 @@
-"""What volumes name is read when it is asked for and when it changes, and nothing else is."""
+"""Objects are read on request and after each change, and no other objects are read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from tests.fakes.waiting import PATIENCE, until
 
 KEY = ObjectKey("team-a", "k8s")
 OTHER = ObjectKey("team-b", "k8s")
-Taken = dict[ObjectKey, RawObject | None]
+Objects = dict[ObjectKey, RawObject | None]
 
 
 def raw(key: ObjectKey = KEY, generation: int = 1, **spec: str) -> dict[str, Any]:
@@ -34,126 +34,126 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @asynccontextmanager
-async def following(server: FakeApiServer, taken: Taken) -> AsyncIterator[OnDemandCache]:
+async def running(server: FakeApiServer, objects: Objects) -> AsyncIterator[OnDemandCache]:
     async with KubeClient(server.configuration) as client:
-        found = OnDemandCache(client, CONNECTORS, taken.__setitem__, watch_timeout=30, read_jitter=0.01)
-        task = asyncio.ensure_future(found.run())
+        cache = OnDemandCache(client, CONNECTORS, objects.__setitem__, watch_timeout=30, read_jitter=0.01)
+        task = asyncio.ensure_future(cache.run())
         try:
-            yield found
+            yield cache
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def know(found: OnDemandCache, *keys: ObjectKey) -> None:
+async def load(cache: OnDemandCache, *keys: ObjectKey) -> None:
     async with asyncio.timeout(PATIENCE):
-        await found.load(keys)
+        await cache.load(keys)
 
 
-def spec(taken: Taken, key: ObjectKey = KEY) -> object:
-    found = taken.get(key)
-    return found["spec"] if found is not None else None
+def spec(objects: Objects, key: ObjectKey = KEY) -> object:
+    raw = objects.get(key)
+    return raw["spec"] if raw is not None else None
 
 
-async def test_it_is_read_when_it_is_asked_for_and_whenever_it_changes(server: FakeApiServer) -> None:
-    taken: Taken = {}
-    async with following(server, taken) as found:
-        await know(found, KEY)
-        assert spec(taken) == {"at": "first"}
-        assert OTHER not in taken
+async def test_an_object_is_read_on_request_and_after_each_change(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await load(cache, KEY)
+        assert spec(objects) == {"at": "first"}
+        assert OTHER not in objects
         await server.put(CONNECTORS, raw(generation=2, at="second"))
-        await until(lambda: spec(taken) == {"at": "second"})
+        await until(lambda: spec(objects) == {"at": "second"})
         await server.delete(CONNECTORS, KEY.name, KEY.namespace)
-        await until(lambda: taken[KEY] is None)
+        await until(lambda: objects[KEY] is None)
         await server.put(CONNECTORS, raw(at="again"))
-        await until(lambda: spec(taken) == {"at": "again"})
+        await until(lambda: spec(objects) == {"at": "again"})
 
 
-async def test_what_is_absent_is_known_to_be_and_comes_when_it_is_made(server: FakeApiServer) -> None:
-    taken: Taken = {}
+async def test_an_absent_object_is_reported_and_read_when_it_is_created(server: FakeApiServer) -> None:
+    objects: Objects = {}
     absent = ObjectKey("team-a", "absent")
-    async with following(server, taken) as found:
-        await know(found, absent)
-        assert taken == {absent: None}
+    async with running(server, objects) as cache:
+        await load(cache, absent)
+        assert objects == {absent: None}
         await server.put(CONNECTORS, raw(absent))
-        await until(lambda: taken[absent] is not None)
+        await until(lambda: objects[absent] is not None)
 
 
-async def test_what_changed_while_the_watch_was_broken_is_read(server: FakeApiServer) -> None:
-    taken: Taken = {}
-    async with following(server, taken) as found:
-        await know(found, KEY)
+async def test_a_change_during_a_broken_watch_is_read(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await load(cache, KEY)
         server.faults.append(lambda request: refusal(503, "ServiceUnavailable", "no"))
         server.drop_streams()
         await server.put(CONNECTORS, raw(generation=2, at="meanwhile"))
         server.compact()
         server.faults.clear()
-        await until(lambda: spec(taken) == {"at": "meanwhile"})
+        await until(lambda: spec(objects) == {"at": "meanwhile"})
 
 
-async def test_what_cannot_be_read_is_tried_again(server: FakeApiServer) -> None:
-    taken: Taken = {}
-    async with following(server, taken) as found:
-        await asyncio.wait_for(found.watch.synced.wait(), PATIENCE)
-        refused: list[str] = []
+async def test_a_failed_read_is_tried_again(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await asyncio.wait_for(cache.watch.synced.wait(), PATIENCE)
+        failures: list[str] = []
 
         def once(request: object) -> object:
-            if not refused:
-                refused.append("")
+            if not failures:
+                failures.append("")
                 return refusal(500, "InternalError", "no")
             return None
 
-        server.faults.append(once)  # type: ignore[arg-type]  # of every request
-        await know(found, KEY)
-        assert refused
-        assert spec(taken) == {"at": "first"}
+        server.faults.append(once)  # type: ignore[arg-type]  # accepts every request
+        await load(cache, KEY)
+        assert failures
+        assert spec(objects) == {"at": "first"}
 
 
-async def test_one_that_cannot_be_read_holds_no_other_up(server: FakeApiServer) -> None:
-    taken: Taken = {}
+async def test_a_failed_read_does_not_block_others(server: FakeApiServer) -> None:
+    objects: Objects = {}
     own = CONNECTORS.path(KEY.namespace)
     server.faults.append(lambda request: refusal(500, "InternalError", "no") if request.path == own else None)
-    async with following(server, taken) as found:
-        both = asyncio.ensure_future(found.load([KEY, OTHER]))
-        await until(lambda: OTHER in taken)
+    async with running(server, objects) as cache:
+        both = asyncio.ensure_future(cache.load([KEY, OTHER]))
+        await until(lambda: OTHER in objects)
         assert not both.done()
         server.faults.clear()
         await asyncio.wait_for(both, PATIENCE)
-        assert KEY in taken
+        assert KEY in objects
 
 
-async def test_its_number_is_bounded_and_the_one_that_was_used_last_stays(
+async def test_the_least_recently_used_object_is_evicted(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_demand_cache, "MAX_ENTRIES", 2)
-    taken: Taken = {}
+    objects: Objects = {}
     absent = ObjectKey("team-a", "absent")
-    async with following(server, taken) as found:
-        await know(found, KEY, OTHER)
-        found.touch(KEY)
-        await know(found, absent)
-        assert len(found) == 2
-        assert taken[OTHER] is None
-        assert taken[KEY] is not None
+    async with running(server, objects) as cache:
+        await load(cache, KEY, OTHER)
+        cache.touch(KEY)
+        await load(cache, absent)
+        assert len(cache) == 2
+        assert objects[OTHER] is None
+        assert objects[KEY] is not None
 
 
-async def test_what_nobody_uses_is_forgotten(server: FakeApiServer) -> None:
-    taken: Taken = {}
-    async with following(server, taken) as found:
-        await know(found, KEY, OTHER)
-        found._entries[OTHER].used_at -= UNUSED_TIMEOUT + 1
-        found._entries.move_to_end(OTHER, last=False)
-        found.evict_unused()
-        assert len(found) == 1
-        assert taken[OTHER] is None
-        await know(found, OTHER)
-        assert taken[OTHER] is not None
+async def test_unused_objects_are_evicted(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await load(cache, KEY, OTHER)
+        cache._entries[OTHER].used_at -= UNUSED_TIMEOUT + 1
+        cache._entries.move_to_end(OTHER, last=False)
+        cache.evict_unused()
+        assert len(cache) == 1
+        assert objects[OTHER] is None
+        await load(cache, OTHER)
+        assert objects[OTHER] is not None
 
 
-async def test_of_others_metadata_alone_is_watched_and_nothing_is_listed(server: FakeApiServer) -> None:
-    taken: Taken = {}
-    async with following(server, taken) as found:
-        await know(found, KEY)
+async def test_only_metadata_of_other_objects_is_watched(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await load(cache, KEY)
     everywhere = [query for _, path, query in server.requests if path == CONNECTORS.path()]
     assert [query.get("limit") for query in everywhere if "watch" not in query] == ["1"]
     assert not any("sendInitialEvents" in query for query in everywhere)

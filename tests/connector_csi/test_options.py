@@ -1,4 +1,4 @@
-"""The command line: what is missing is told, the rest follows from kubelet's root."""
+"""The command line: missing options are reported, and paths follow from kubelet's root."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def test_a_flag_wins_over_the_environment() -> None:
 
 
 @pytest.mark.parametrize("label", ["", "system_u:object_r:container_file_t:s0", "u:r:t_t:s0-s0:c0.c1023,c5"])
-def test_a_label_comes_from_the_environment_and_may_be_none(label: str) -> None:
+def test_the_label_comes_from_the_environment_and_may_be_empty(label: str) -> None:
     assert parse_options([], {"NODE_NAME": "n", "SELINUX_CONTEXT": label}).selinux_context == label
 
 
-def test_by_default_it_listens_on_all_addresses_of_both_families() -> None:
+def test_the_admin_address_is_loopback_by_default() -> None:
     assert parse_options([], {"NODE_NAME": "n"}).admin == ("127.0.0.1", 9093)
     assert parse_options(["--admin=[::]:9091"], {"NODE_NAME": "n"}).admin == ("::", 9091)
 
@@ -40,7 +40,7 @@ def test_by_default_it_listens_on_all_addresses_of_both_families() -> None:
         pytest.param(["--node-name=n", "--selinux-context=container_file_t"], "USER:ROLE:TYPE", id="a type alone"),
     ],
 )
-def test_a_mistake_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_is_reported(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_options(arguments, {})
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Events: of the right pod, short enough, and never in anybody's way."""
+"""Events: of the right pod, short enough, and never blocking."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ async def test_a_warning_becomes_an_event_of_the_pod() -> None:
     assert body["regarding"] == {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", "uid": "u"}
 
 
-async def test_one_that_is_refused_does_not_keep_the_next_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_event_does_not_block_the_next(caplog: pytest.LogCaptureFixture) -> None:
     server = FakeApiServer()
     server.faults.append(
         lambda request: refusal(403, "Forbidden", "no events for you") if len(server.requests) == 1 else None
@@ -54,7 +54,7 @@ async def test_one_that_is_refused_does_not_keep_the_next_back(caplog: pytest.Lo
     assert "event First not recorded" in caplog.text
 
 
-async def test_too_many_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_events_beyond_the_queue_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     async with KubeClient(FakeApiServer().configuration) as client:
         events = PodEvents(client, "node")
         with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""What kubelet sends, read: over a real socket in test_node.py."""
+"""Parsing of kubelet's requests. test_node.py sends them over a real socket."""
 
 from pathlib import Path
 
@@ -13,26 +13,26 @@ from tests.connector_csi.test_volume_renderer import CONTEXT, POD, SECRETS
 
 @pytest.mark.parametrize(("text", "gid"), [("", None), ("0", 0), ("4242", 4242), (str(MAX_GID), MAX_GID)])
 def test_a_group_is_a_number(text: str, gid: int | None) -> None:
-    asked = request(Path("/t"))
-    asked.volume_capability.mount.volume_mount_group = text
-    read = parse_publication(asked)
-    assert isinstance(read, Publication)
-    assert read.gid == gid
+    call = request(Path("/t"))
+    call.volume_capability.mount.volume_mount_group = text
+    publication = parse_publication(call)
+    assert isinstance(publication, Publication)
+    assert publication.gid == gid
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1 ", "\u0663", str(MAX_GID + 1)])
-def test_anything_else_is_not(text: str) -> None:
-    asked = request(Path("/t"))
-    asked.volume_capability.mount.volume_mount_group = text
-    assert isinstance(parse_publication(asked), Failure)
+def test_other_text_is_not_a_group(text: str) -> None:
+    call = request(Path("/t"))
+    call.volume_capability.mount.volume_mount_group = text
+    assert isinstance(parse_publication(call), Failure)
 
 
-def test_it_hides_what_it_was_sent() -> None:
-    read = parse_publication(request(Path("/t")))
-    assert "s3cret" not in repr(read)
+def test_the_repr_hides_the_token() -> None:
+    publication = parse_publication(request(Path("/t")))
+    assert "s3cret" not in repr(publication)
 
 
-def test_the_digest_is_of_what_stays_the_same() -> None:
+def test_the_digest_covers_immutable_fields() -> None:
     def digest(context: dict[str, str], gid: int | None = None) -> str:
         return Publication(volume_id="v", target_path="/t", gid=gid, context=context, secrets=SECRETS).digest
 
@@ -51,10 +51,10 @@ def test_the_digest_is_of_what_stays_the_same() -> None:
         pytest.param(lambda r: r.secrets.update({"key": "s3cret"}), "nodePublishSecretRef", id="a Secret"),
     ],
 )
-def test_what_would_do_nothing_is_refused(change: Change, message: str) -> None:
-    asked = request(Path("/t"))
-    change(asked)
-    failure = parse_publication(asked)
+def test_fields_without_effect_are_refused(change: Change, message: str) -> None:
+    call = request(Path("/t"))
+    change(call)
+    failure = parse_publication(call)
     assert isinstance(failure, Failure)
     assert message in failure.message
     assert "s3cret" not in failure.message

@@ -1,4 +1,4 @@
-"""What a volume lacks is told once, counted each time, and said in it without a secret."""
+"""Refresh errors are reported once, counted each time, and written into the volume without a secret."""
 
 import json
 import logging
@@ -17,68 +17,68 @@ KEY = ObjectKey("team-b", "k8s")
 FIRST, SECOND = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 
 
-class Told:
+class FakeWarnings:
     def __init__(self) -> None:
-        self.told: list[tuple[Pod, str, str]] = []
+        self.events: list[tuple[Pod, str, str]] = []
 
     def warn(self, pod: Pod, reason: str, note: str) -> None:
-        self.told.append((pod, reason, note))
+        self.events.append((pod, reason, note))
 
 
-class World:
+class Node:
     def __init__(self) -> None:
-        self.warnings, self.metrics, self.time = Told(), CsiMetrics(), FIRST
-        self.troubles = RefreshErrors(self.warnings, self.metrics, lambda: self.time)
+        self.warnings, self.metrics, self.time = FakeWarnings(), CsiMetrics(), FIRST
+        self.errors = RefreshErrors(self.warnings, self.metrics, lambda: self.time)
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def node() -> Node:
+    return Node()
 
 
-def test_a_file_says_since_when_and_of_which_connector(world: World) -> None:
-    text = world.troubles.record("v", POD, {KEY: invalid("bad")})
+def test_the_error_file_has_the_time_and_the_connector(node: Node) -> None:
+    text = node.errors.record("v", POD, {KEY: invalid("bad")})
     assert json.loads(text) == {
         "since": "2026-01-01T00:00:00Z",
         "problems": [{"connector": "team-b/k8s", "code": "INVALID_ARGUMENT", "message": "bad"}],
     }
-    assert world.warnings.told == [(POD, "ConnectorNotRefreshed", "Connector team-b/k8s keeps what it had: bad")]
+    assert node.warnings.events == [(POD, "ConnectorNotRefreshed", "Connector team-b/k8s keeps what it had: bad")]
 
 
-def test_the_same_again_is_counted_and_neither_told_nor_written_anew(world: World) -> None:
-    first = world.troubles.record("v", POD, {KEY: invalid("bad")})
-    world.time = SECOND
-    assert world.troubles.record("v", POD, {KEY: invalid("bad")}) == first
-    assert len(world.warnings.told) == 1
-    assert b'republish_failures_total{code="INVALID_ARGUMENT"} 2.0' in world.metrics.render()
+def test_a_repeated_problem_is_only_counted(node: Node) -> None:
+    first = node.errors.record("v", POD, {KEY: invalid("bad")})
+    node.time = SECOND
+    assert node.errors.record("v", POD, {KEY: invalid("bad")}) == first
+    assert len(node.warnings.events) == 1
+    assert b'republish_failures_total{code="INVALID_ARGUMENT"} 2.0' in node.metrics.render()
 
 
-def test_what_changes_is_told_with_its_own_time(world: World) -> None:
-    world.troubles.record("v", POD, {KEY: invalid("bad")})
-    world.time = SECOND
-    text = world.troubles.record("v", POD, {None: unavailable("away")})
+def test_a_changed_problem_is_reported_with_its_own_time(node: Node) -> None:
+    node.errors.record("v", POD, {KEY: invalid("bad")})
+    node.time = SECOND
+    text = node.errors.record("v", POD, {None: unavailable("away")})
     assert json.loads(text)["since"] == "2026-01-02T00:00:00Z"
-    assert [note for _, _, note in world.warnings.told][1] == "old content is kept: away"
+    assert [note for _, _, note in node.warnings.events][1] == "old content is kept: away"
 
 
-def test_volumes_in_trouble_are_counted_until_it_is_over(world: World) -> None:
+def test_stale_volumes_are_counted_until_they_are_cleared(node: Node) -> None:
     for volume in ("v", "w"):
-        world.troubles.record(volume, POD, {None: unavailable("away")})
-    assert b"volumes_stale 2.0" in world.metrics.render()
-    world.troubles.clear("v")
-    world.troubles.clear("v")
-    assert b"volumes_stale 1.0" in world.metrics.render()
-    world.troubles.record("v", POD, {None: unavailable("away")})
-    assert len(world.warnings.told) == 3
+        node.errors.record(volume, POD, {None: unavailable("away")})
+    assert b"volumes_stale 2.0" in node.metrics.render()
+    node.errors.clear("v")
+    node.errors.clear("v")
+    assert b"volumes_stale 1.0" in node.metrics.render()
+    node.errors.record("v", POD, {None: unavailable("away")})
+    assert len(node.warnings.events) == 3
 
 
-def test_a_volume_of_a_pod_that_nobody_named_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_problem_without_a_pod_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        world.troubles.record("v", None, {None: unavailable("away")})
+        node.errors.record("v", None, {None: unavailable("away")})
     assert "volume v of a pod: old content is kept: away" in caplog.text
-    assert world.warnings.told == []
+    assert node.warnings.events == []
 
 
-def test_an_endless_message_is_cut(world: World) -> None:
-    text = world.troubles.record("v", POD, {KEY: invalid("x" * 9000)})
+def test_a_long_message_is_truncated(node: Node) -> None:
+    text = node.errors.record("v", POD, {KEY: invalid("x" * 9000)})
     assert len(json.loads(text)["problems"][0]["message"]) == MAX_MESSAGE

@@ -1,4 +1,4 @@
-"""kubelet's side of registration, over a real socket."""
+"""Registration with kubelet over a real socket."""
 
 from pathlib import Path
 
@@ -10,9 +10,7 @@ from connector_csi.registration_service import RegistrationService
 from connector_csi.server import serve
 
 
-async def test_kubelet_asks_and_tells_until_it_takes_the_driver(
-    sockets: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_kubelet_registers_the_driver_after_rejections(sockets: Path, caplog: pytest.LogCaptureFixture) -> None:
     registration = RegistrationService(Path("/plugins/csi.sock"))
     path = sockets / "reg.sock"
     async with (
@@ -27,7 +25,7 @@ async def test_kubelet_asks_and_tells_until_it_takes_the_driver(
         for error in ("no", "still no"):
             status = registration_pb2.RegistrationStatus(plugin_registered=False, error=error)
             await stub.NotifyRegistrationStatus(status)
-            assert registration.rejection_reason == f"kubelet does not take the driver, and will try again: {error}"
+            assert registration.rejection_reason == f"kubelet rejected the driver, and will try again: {error}"
         assert [each.getMessage().rpartition(": ")[2] for each in caplog.records if each.levelname == "ERROR"] == ["no"]
         await stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True))
     assert registration.rejection_reason is None

@@ -1,4 +1,4 @@
-"""What a volume holds when kubelet publishes it again, and after a restart of the driver or the node."""
+"""Content of a volume after a republish, and after a restart of the driver or the node."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.objects.models import InvalidConnector
 from tests.connector_csi.lab import SINCE, Lab, code
-from tests.connector_csi.test_volume_renderer import KEY, MAY_NOT, connector
+from tests.connector_csi.test_volume_renderer import KEY, NOT_ALLOWED, connector
 
 
 async def test_a_new_token_ca_or_address_replaces_the_content(lab: Lab) -> None:
@@ -34,13 +34,13 @@ async def test_a_new_token_ca_or_address_replaces_the_content(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "break_it",
     [
-        pytest.param(lambda lab: lab.access.answers.update({KEY: MAY_NOT}), id="the right is taken away"),
-        pytest.param(lambda lab: lab.access.answers.update({KEY: Unavailable(reason="down")}), id="no API server"),
+        pytest.param(lambda lab: lab.access.results.update({KEY: NOT_ALLOWED}), id="the right is taken away"),
+        pytest.param(lambda lab: lab.access.results.update({KEY: Unavailable(reason="down")}), id="no API server"),
         pytest.param(lambda lab: lab.cluster.connectors.clear(), id="the Connector is gone"),
         pytest.param(lambda lab: setattr(lab.cluster, "ca", None), id="no CA"),
     ],
 )
-async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
+async def test_a_failed_republish_keeps_the_content_and_is_reported_once(
     lab: Lab, break_it: Callable[[Lab], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     await lab.publish()
@@ -63,7 +63,7 @@ async def test_a_republish_that_fails_keeps_the_content_and_is_told_once(
         assert "n3w" not in text
 
 
-async def test_a_service_that_becomes_another_s_is_left_by_the_volume_and_told(lab: Lab) -> None:
+async def test_a_service_that_becomes_foreign_is_removed_and_reported(lab: Lab) -> None:
     await lab.publish()
     assert "@c-k8s.team-a.svc.cluster.local:80" in lab.read("kubeconfig")
     lab.cluster.foreign_services.add(KEY)
@@ -78,17 +78,17 @@ async def test_a_service_that_becomes_another_s_is_left_by_the_volume_and_told(l
     assert len(lab.warnings.events) == 1
 
 
-async def test_it_is_told_again_after_it_worked_meanwhile(lab: Lab) -> None:
+async def test_a_failure_is_reported_again_after_a_success(lab: Lab) -> None:
     await lab.publish()
     for _ in range(2):
-        lab.access.answers[KEY] = MAY_NOT
+        lab.access.results[KEY] = NOT_ALLOWED
         await lab.publish(lab.publication("n3w"))
-        lab.access.answers.clear()
+        lab.access.results.clear()
         await lab.publish()
     assert len(lab.warnings.events) == 2
 
 
-async def test_a_republish_without_a_token_is_masked_too(lab: Lab) -> None:
+async def test_a_republish_without_a_token_is_suppressed(lab: Lab) -> None:
     await lab.publish()
     assert await lab.publish(replace(lab.publication(), secrets={})) is None
     [(_, note)] = lab.warnings.events
@@ -113,19 +113,19 @@ async def test_a_full_tmpfs_keeps_the_old_content(lab: Lab, monkeypatch: pytest.
     assert not lab.target.with_name("second").exists()
 
 
-async def test_a_restarted_driver_knows_its_volumes(lab: Lab) -> None:
+async def test_a_restarted_driver_continues_with_its_volumes(lab: Lab) -> None:
     await lab.publish()
     lab.restart()
     assert b"connector_csi_volumes 1.0" in lab.metrics.render()
-    lab.access.answers[KEY] = MAY_NOT
+    lab.access.results[KEY] = NOT_ALLOWED
     assert await lab.publish() is None
     assert lab.read("context.token") == "s3cret"
     assert code(await lab.publish(lab.publication(connector_name="other"))) is StatusCode.ALREADY_EXISTS
     assert await lab.unpublish() is None
-    assert lab.nothing_is_left
+    assert lab.is_clean
 
 
-async def test_a_mount_whose_record_is_gone_is_adopted(lab: Lab) -> None:
+async def test_a_mount_without_a_record_gets_a_new_record(lab: Lab) -> None:
     await lab.publish()
     for path in lab.folder.iterdir():
         path.unlink()
@@ -135,7 +135,7 @@ async def test_a_mount_whose_record_is_gone_is_adopted(lab: Lab) -> None:
     assert list(lab.folder.iterdir())
 
 
-async def test_a_record_whose_pod_is_gone_is_forgotten(lab: Lab) -> None:
+async def test_the_record_of_a_deleted_pod_is_deleted(lab: Lab) -> None:
     await lab.publish()
     (lab.target.parent).rename(lab.pods / "moved")
     lab.mounts.table.clear()
@@ -143,7 +143,7 @@ async def test_a_record_whose_pod_is_gone_is_forgotten(lab: Lab) -> None:
     assert list(lab.folder.iterdir()) == []
 
 
-async def test_after_a_reboot_the_volume_is_made_anew(lab: Lab) -> None:
+async def test_the_volume_is_created_again_after_a_reboot(lab: Lab) -> None:
     await lab.publish()
     lab.mounts.table.clear()
     for path in lab.target.rglob("*"):
@@ -162,13 +162,13 @@ THIRD = ObjectKey("team-b", "third")
 def several(lab: Lab) -> Publication:
     """A volume of three Connectors."""
     lab.cluster.connectors |= {each: connector(each, host=each.name) for each in (OTHER, THIRD)}
-    asked = lab.publication(configuration_names="kubeconfig,kubeconfig-rotating")
-    named = {key: value for key, value in asked.context.items() if key != "connector.name"}
-    return replace(asked, context=named | {"connectors": f"k8s,{OTHER},{THIRD}"})
+    publication = lab.publication(configuration_names="kubeconfig,kubeconfig-rotating")
+    attributes = {key: value for key, value in publication.context.items() if key != "connector.name"}
+    return replace(publication, context=attributes | {"connectors": f"k8s,{OTHER},{THIRD}"})
 
 
-def renewed(asked: Publication, token: str = "n3w") -> Publication:
-    return replace(asked, secrets={TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
+def with_token(publication: Publication, token: str = "n3w") -> Publication:
+    return replace(publication, secrets={TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
 
 
 def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:
@@ -179,7 +179,7 @@ def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(
     ("break_it", "code_name"),
     [
-        pytest.param(lambda lab, key: lab.access.answers.update({key: MAY_NOT}), "PERMISSION_DENIED", id="refused"),
+        pytest.param(lambda lab, key: lab.access.results.update({key: NOT_ALLOWED}), "PERMISSION_DENIED", id="refused"),
         pytest.param(lambda lab, key: lab.cluster.connectors.pop(key), "PERMISSION_DENIED", id="gone"),
         pytest.param(
             lambda lab, key: lab.cluster.connectors.update(
@@ -190,7 +190,7 @@ def clusters(lab: Lab, file: str = "kubeconfig") -> dict[str, dict[str, str]]:
         ),
     ],
 )
-async def test_one_connector_that_fails_takes_no_other_along(
+async def test_one_failing_connector_does_not_affect_others(
     lab: Lab, several: Publication, failing: ObjectKey, break_it: Callable[[Lab, ObjectKey], object], code_name: str
 ) -> None:
     assert await lab.publish(several) is None
@@ -199,7 +199,7 @@ async def test_one_connector_that_fails_takes_no_other_along(
     lab.cluster.connectors[THIRD] = connector(THIRD, host="moved")
     lab.cluster.ca = b"other"
     for _ in range(2):
-        assert await lab.publish(renewed(several)) is None
+        assert await lab.publish(with_token(several)) is None
     after = clusters(lab)
     assert after[str(failing)]["server"] == before[str(failing)]["server"]
     assert after[str(THIRD)]["server"] == "https://moved:6443"
@@ -218,34 +218,34 @@ async def test_one_connector_that_fails_takes_no_other_along(
         assert "n3w" not in text
 
 
-async def test_once_it_works_again_all_of_it_is_fresh_and_the_error_is_gone(lab: Lab, several: Publication) -> None:
+async def test_after_a_success_the_content_is_fresh_and_the_error_is_removed(lab: Lab, several: Publication) -> None:
     await lab.publish(several)
-    lab.access.answers[OTHER] = MAY_NOT
-    await lab.publish(renewed(several))
-    lab.access.answers.clear()
+    lab.access.results[OTHER] = NOT_ALLOWED
+    await lab.publish(with_token(several))
+    lab.access.results.clear()
     lab.cluster.connectors[OTHER] = connector(OTHER, host="moved")
-    assert await lab.publish(renewed(several)) is None
+    assert await lab.publish(with_token(several)) is None
     assert clusters(lab)[str(OTHER)]["server"] == "https://moved:6443"
     assert not (lab.target / ".error.json").exists()
     assert b"connector_csi_volumes_stale 0.0" in lab.metrics.render()
 
 
-async def test_a_driver_that_was_restarted_knows_what_the_files_name(lab: Lab, several: Publication) -> None:
+async def test_a_restarted_driver_remembers_endpoints(lab: Lab, several: Publication) -> None:
     await lab.publish(several)
     lab.restart()
     del lab.cluster.connectors[OTHER]
-    assert await lab.publish(renewed(several)) is None
+    assert await lab.publish(with_token(several)) is None
     assert clusters(lab)[str(OTHER)]["server"] == "https://other:6443"
     assert lab.read("context.token") == "n3w"
 
 
-async def test_at_a_first_publish_it_is_all_or_nothing(lab: Lab, several: Publication) -> None:
-    lab.access.answers[OTHER] = MAY_NOT
+async def test_a_first_publish_is_all_or_nothing(lab: Lab, several: Publication) -> None:
+    lab.access.results[OTHER] = NOT_ALLOWED
     assert code(await lab.publish(several)) is StatusCode.PERMISSION_DENIED
-    assert lab.nothing_is_left
+    assert lab.is_clean
 
 
-async def test_a_connector_that_is_gone_leaves_no_name_that_others_could_take(lab: Lab) -> None:
+async def test_the_host_of_a_deleted_connector_is_removed(lab: Lab) -> None:
     await lab.publish()
     lab.cluster.connectors.clear()
     lab.cluster.foreign_services.add(KEY)
@@ -260,16 +260,16 @@ async def test_a_connector_that_is_gone_leaves_no_name_that_others_could_take(la
 
 
 @pytest.mark.parametrize(
-    "noted",
+    "fields",
     [
         pytest.param({"digest": "of an older release"}, id="an older one"),
         pytest.param({"version": 3}, id="a later one"),
     ],
 )
-async def test_a_record_of_another_release_is_adopted(lab: Lab, noted: dict[str, object]) -> None:
+async def test_a_record_of_another_release_is_replaced(lab: Lab, fields: dict[str, object]) -> None:
     await lab.publish()
     [path] = lab.folder.iterdir()
-    path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)} | noted))
+    path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)} | fields))
     lab.restart()
     assert await lab.publish(lab.publication("n3w")) is None
     assert lab.read("context.token") == "n3w"
@@ -278,7 +278,7 @@ async def test_a_record_of_another_release_is_adopted(lab: Lab, noted: dict[str,
     assert code(await lab.publish(lab.publication(connector_name="other"))) is StatusCode.ALREADY_EXISTS
 
 
-async def test_of_a_volume_that_another_release_noted_and_that_fails_everything_stays(lab: Lab) -> None:
+async def test_a_failing_volume_of_another_release_stays_unchanged(lab: Lab) -> None:
     await lab.publish()
     [path] = lab.folder.iterdir()
     path.write_text(json.dumps({"volume_id": "csi-1", "target": str(lab.target)}))

@@ -1,4 +1,4 @@
-"""Sockets: private, replaced when stale, gone at the end."""
+"""Sockets: private, replaced if stale, removed at the end."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ import pytest
 from connector_csi.server import MAX_SOCKET_PATH, serve
 
 
-async def test_only_its_owner_may_connect_and_nothing_is_left(sockets: Path) -> None:
+async def test_only_the_owner_can_connect_and_the_socket_is_removed(sockets: Path) -> None:
     path = sockets / "sub" / "csi.sock"
     async with serve(path), grpc.aio.insecure_channel(f"unix://{path}") as channel:
         await channel.channel_ready()
@@ -28,7 +28,7 @@ async def test_the_socket_of_a_killed_driver_is_replaced(sockets: Path) -> None:
         await channel.channel_ready()
 
 
-async def test_a_driver_that_ends_late_leaves_the_next_ones_socket(sockets: Path) -> None:
+async def test_a_replaced_driver_leaves_the_new_socket(sockets: Path) -> None:
     path = sockets / "csi.sock"
     async with AsyncExitStack() as old:
         await old.enter_async_context(serve(path))
@@ -39,7 +39,7 @@ async def test_a_driver_that_ends_late_leaves_the_next_ones_socket(sockets: Path
     assert os.listdir(sockets) == []  # noqa: PTH208 - a coroutine may not iterate a Path
 
 
-async def test_a_file_in_its_place_is_not_removed(sockets: Path) -> None:
+async def test_another_file_is_not_removed(sockets: Path) -> None:
     path = sockets / "csi.sock"
     path.touch()
     with pytest.raises(OSError, match="not a socket; remove it"):
@@ -56,7 +56,7 @@ async def test_a_path_may_be_as_long_as_a_socket_allows(sockets: Path) -> None:
         await channel.channel_ready()
 
 
-async def test_a_path_that_is_too_long_is_told(sockets: Path) -> None:
+async def test_a_path_that_is_too_long_is_reported(sockets: Path) -> None:
     with pytest.raises(OSError, match="longer than 107 bytes"):
         async with serve(sockets / ("a" * 108)):
             pass

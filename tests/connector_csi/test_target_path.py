@@ -1,4 +1,4 @@
-"""Targets: only kubelet's own plain paths."""
+"""Target paths: only kubelet's own canonical paths are accepted."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ def pods(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [f"uid/{CSI}/v/mount", f"uid/{CSI}/v/not-yet", f"another/{CSI}/w/mount"])
-def test_a_folder_or_nothing_is_a_target(pods: Path, name: str) -> None:
+def test_a_folder_or_a_missing_path_is_accepted(pods: Path, name: str) -> None:
     assert check_target_path(f"{pods}/{name}", pods) == pods / name
 
 
-def test_a_root_that_is_a_link_is_named_as_the_kernel_names_it(pods: Path) -> None:
+def test_a_linked_root_is_resolved(pods: Path) -> None:
     (pods.parent / "alias").symlink_to(pods)
     target = check_target_path(f"{pods.parent}/alias/uid/{CSI}/v/mount", pods.parent / "alias")
     assert target == pods / "uid" / CSI / "v" / "mount"
@@ -52,7 +52,7 @@ def test_a_root_that_is_a_link_is_named_as_the_kernel_names_it(pods: Path) -> No
         pytest.param("{pods}/uid/{csi}/v/file", "is not a folder", id="a file"),
     ],
 )
-def test_anything_else_is_not(pods: Path, path: str, message: str) -> None:
+def test_other_paths_are_refused(pods: Path, path: str, message: str) -> None:
     failure = check_target_path(path.format(pods=pods, csi=CSI), pods)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.INVALID_ARGUMENT
@@ -60,5 +60,5 @@ def test_anything_else_is_not(pods: Path, path: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", [f"loop/{CSI}/v/mount", f"{'a' * 300}/{CSI}/v/mount"])
-def test_what_cannot_be_looked_at_is_refused(pods: Path, name: str) -> None:
+def test_a_path_that_cannot_be_read_is_refused(pods: Path, name: str) -> None:
     assert isinstance(check_target_path(f"{pods}/{name}", pods), Failure)

@@ -1,4 +1,4 @@
-"""Records survive the process, and half of one does no harm."""
+"""Records survive a restart, and an incomplete one does no harm."""
 
 import json
 from dataclasses import replace
@@ -8,39 +8,37 @@ import pytest
 
 from connector_csi.volume_records import FORMAT_VERSION, VolumeRecord, VolumeRecords
 
-RECORD = VolumeRecord(volume_id="csi-1", target="/t", digest="d", kept={"a/b": ("https://h:1", "http://p")})
+RECORD = VolumeRecord(volume_id="csi-1", target_path="/t", digest="d", endpoints={"a/b": ("https://h:1", "http://p")})
 
 
-def test_they_are_there_after_a_restart(tmp_path: Path) -> None:
+def test_records_survive_a_restart(tmp_path: Path) -> None:
     VolumeRecords(tmp_path / "v").put(RECORD)
-    again = VolumeRecords(tmp_path / "v")
-    assert list(again) == [RECORD]
-    assert len(again) == 1
-    again.delete("csi-1")
-    assert again.get("csi-1") is None
+    reloaded = VolumeRecords(tmp_path / "v")
+    assert list(reloaded) == [RECORD]
+    assert len(reloaded) == 1
+    reloaded.delete("csi-1")
+    assert reloaded.get("csi-1") is None
     assert list((tmp_path / "v").iterdir()) == []
 
 
-def test_dropping_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_deleting_a_missing_record_is_not_an_error(tmp_path: Path) -> None:
     VolumeRecords(tmp_path).delete("csi-1")
 
 
-def test_the_same_again_writes_nothing(tmp_path: Path) -> None:
+def test_an_unchanged_record_is_not_written_again(tmp_path: Path) -> None:
     records = VolumeRecords(tmp_path)
     records.put(RECORD)
     [path] = tmp_path.iterdir()
-    written = path.stat().st_mtime_ns, path.stat().st_ino
+    before = path.stat().st_mtime_ns, path.stat().st_ino
     records.put(RECORD)
-    assert (path.stat().st_mtime_ns, path.stat().st_ino) == written
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
 class KilledError(BaseException):
     """Stands for SIGKILL."""
 
 
-def test_a_driver_that_is_killed_while_it_writes_keeps_the_record_of_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_killed_during_a_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = VolumeRecords(tmp_path)
     records.put(RECORD)
     write = Path.write_text
@@ -57,9 +55,9 @@ def test_a_driver_that_is_killed_while_it_writes_keeps_the_record_of_before(
 
 
 @pytest.mark.parametrize("volume_id", ["../../etc/passwd", "a/b", "x" * 5000, "\u0000"])
-def test_an_id_chooses_no_path(tmp_path: Path, volume_id: str) -> None:
+def test_a_volume_id_does_not_choose_a_path(tmp_path: Path, volume_id: str) -> None:
     records = VolumeRecords(tmp_path)
-    records.put(VolumeRecord(volume_id=volume_id, target="/t", digest="d"))
+    records.put(VolumeRecord(volume_id=volume_id, target_path="/t", digest="d"))
     assert VolumeRecords(tmp_path).get(volume_id) is not None
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -73,17 +71,15 @@ def test_an_id_chooses_no_path(tmp_path: Path, volume_id: str) -> None:
         ),
     ],
 )
-def test_a_record_of_another_version_keeps_its_volume_and_knows_no_digest(
-    tmp_path: Path, content: dict[str, object]
-) -> None:
+def test_a_record_of_another_version_has_no_digest(tmp_path: Path, content: dict[str, object]) -> None:
     (tmp_path / "x.json").write_text(json.dumps(content))
     [record] = VolumeRecords(tmp_path)
-    assert (record.volume_id, record.target) == ("csi-1", "/t")
+    assert (record.volume_id, record.target_path) == ("csi-1", "/t")
     assert not record.conflicts_with("d")
     assert not record.conflicts_with("another")
 
 
-def test_a_record_of_this_version_tells_what_differs() -> None:
+def test_a_record_conflicts_with_another_digest() -> None:
     assert not RECORD.conflicts_with("d")
     assert RECORD.conflicts_with("another")
 
@@ -101,7 +97,7 @@ def test_a_record_of_this_version_tells_what_differs() -> None:
         "\udcff",
     ],
 )
-def test_what_is_no_record_is_removed(tmp_path: Path, content: str) -> None:
+def test_an_invalid_record_is_removed(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content, errors="surrogateescape")
     assert list(VolumeRecords(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []

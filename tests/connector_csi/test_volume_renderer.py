@@ -1,4 +1,4 @@
-"""From a request to files: access first, then the Connector, and one answer for what a pod may not know."""
+"""Rendering: access first, then the Connector, and one failure for everything that a pod must not learn."""
 
 import asyncio
 import json
@@ -28,22 +28,22 @@ CONTEXT = POD | {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 SECRETS = {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": "s3cret"}})}
 KEY = ObjectKey("team-a", "k8s")
 GRANTED = Granted(identity=Identity(user="u"))
-MAY_NOT = Refused(check="use", reason="no")
+NOT_ALLOWED = Refused(check="use", reason="no")
 
 
 @dataclass
 class FakeAccess:
-    answers: dict[ObjectKey, AccessResult] = field(default_factory=dict)
-    asked: list[ObjectKey] = field(default_factory=list)
+    results: dict[ObjectKey, AccessResult] = field(default_factory=dict)
+    checked_keys: list[ObjectKey] = field(default_factory=list)
     revocation_count: int = 0
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        raise AssertionError("the driver asks")
+        raise AssertionError("the driver does not use the cache")
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
         assert token == "s3cret"
-        self.asked.append(key)
-        return self.answers.get(key, GRANTED)
+        self.checked_keys.append(key)
+        return self.results.get(key, GRANTED)
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise AssertionError("the driver has no streams")
@@ -63,7 +63,7 @@ class FakeCluster:
     connectors: dict[ObjectKey, Connector | InvalidConnector] = field(default_factory=lambda: {KEY: connector()})
 
     foreign_services: set[ObjectKey] = field(default_factory=set)
-    """Connectors whose Service is another's."""
+    """Connectors whose Service is not the controller's."""
     loaded_keys: list[ObjectKey] = field(default_factory=list)
     load_blocks: bool = False
 
@@ -81,19 +81,19 @@ class FakeCluster:
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    made = FakeCluster()
-    made.synced.set()
-    return made
+    cluster = FakeCluster()
+    cluster.synced.set()
+    return cluster
 
 
 async def render(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> VolumeContent | Failure:
-    contents = VolumeRenderer(cluster)
-    wish = contents.parse(context, SECRETS)
-    assert isinstance(wish, VolumeSpec)
-    return await contents.render(wish)
+    renderer = VolumeRenderer(cluster)
+    spec = renderer.parse(context, SECRETS)
+    assert isinstance(spec, VolumeSpec)
+    return await renderer.render(spec)
 
 
-async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
+async def test_a_pod_with_the_right_gets_its_files(cluster: FakeCluster) -> None:
     content = await render(cluster)
     assert isinstance(content, VolumeContent)
     kubeconfig = yaml.safe_load(content.files["kubeconfig"])["clusters"][0]["cluster"]
@@ -102,20 +102,20 @@ async def test_a_pod_that_may_gets_its_files(cluster: FakeCluster) -> None:
     assert "s3cret" not in repr(content)
 
 
-async def test_a_connector_that_cannot_be_read_is_waited_for_and_not_taken_for_absent(cluster: FakeCluster) -> None:
+async def test_a_connector_that_cannot_be_read_is_unavailable_and_not_absent(cluster: FakeCluster) -> None:
     cluster.load_blocks = True
-    contents = VolumeRenderer(cluster, sync_timeout=0.01)
-    wish = contents.parse(CONTEXT, SECRETS)
-    assert isinstance(wish, VolumeSpec)
-    failure = await contents.render(wish)
+    renderer = VolumeRenderer(cluster, sync_timeout=0.01)
+    spec = renderer.parse(CONTEXT, SECRETS)
+    assert isinstance(spec, VolumeSpec)
+    failure = await renderer.render(spec)
     assert isinstance(failure, Failure)
     assert (failure.code, failure.is_final) == (StatusCode.UNAVAILABLE, False)
     assert cluster.loaded_keys == [KEY]
 
 
 @pytest.mark.parametrize("exists", [True, False])
-async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
-    cluster.access.answers[KEY] = MAY_NOT
+async def test_a_pod_without_the_right_learns_nothing(cluster: FakeCluster, exists: bool) -> None:
+    cluster.access.results[KEY] = NOT_ALLOWED
     cluster.connectors = {KEY: connector()} if exists else {}
     failure = await render(cluster)
     assert cluster.loaded_keys == []
@@ -124,16 +124,16 @@ async def test_who_may_not_learns_nothing(cluster: FakeCluster, exists: bool) ->
     assert 'connectors.connectors.alauda.io "k8s" in namespace "team-a" does not exist, or' in failure.message
 
 
-async def test_a_connector_that_does_not_exist_gives_the_same_answer(cluster: FakeCluster) -> None:
+async def test_a_missing_connector_gives_the_same_failure(cluster: FakeCluster) -> None:
     cluster.connectors = {}
     absent = await render(cluster)
-    cluster.access.answers[KEY] = MAY_NOT
+    cluster.access.results[KEY] = NOT_ALLOWED
     assert await render(cluster) == absent
 
 
-async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) -> None:
+async def test_the_failure_names_all_refused_connectors(cluster: FakeCluster) -> None:
     for name in ("a", "b"):
-        cluster.access.answers[ObjectKey("n", name)] = MAY_NOT
+        cluster.access.results[ObjectKey("n", name)] = NOT_ALLOWED
     failure = await render(cluster, POD | {"connectors": "k8s,n/a,n/b"})
     assert isinstance(failure, Failure)
     assert '"a"' in failure.message
@@ -148,18 +148,18 @@ async def test_all_connectors_that_are_refused_are_told(cluster: FakeCluster) ->
         pytest.param(Unavailable(reason="down"), StatusCode.UNAVAILABLE, "down", id="API server"),
     ],
 )
-async def test_a_review_that_fails_is_told(
+async def test_a_failed_review_is_reported(
     cluster: FakeCluster, answer: AccessResult, code: StatusCode, text: str
 ) -> None:
-    cluster.access.answers[KEY] = answer
+    cluster.access.results[KEY] = answer
     failure = await render(cluster, POD | {"connectors": "k8s,other"})
     assert isinstance(failure, Failure)
     assert failure.code is code
     assert text in failure.message
-    assert cluster.access.asked == [KEY]
+    assert cluster.access.checked_keys == [KEY]
 
 
-async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
+async def test_without_a_ca_the_volume_is_unavailable(cluster: FakeCluster) -> None:
     cluster.ca = None
     failure = await render(cluster)
     assert isinstance(failure, Failure)
@@ -167,20 +167,20 @@ async def test_without_a_ca_it_is_too_early(cluster: FakeCluster) -> None:
     assert 'configmaps "connectors-proxy-ca" in namespace "connectors-system"' in failure.message
 
 
-async def test_before_the_first_list_it_is_too_early() -> None:
+async def test_before_the_first_list_the_driver_is_unavailable() -> None:
     failure = await VolumeRenderer(FakeCluster(), sync_timeout=0.01).wait_synced()
     assert failure is not None
     assert failure.code is StatusCode.UNAVAILABLE
 
 
-async def test_what_is_too_old_to_rely_on_is_told(cluster: FakeCluster) -> None:
+async def test_stale_state_is_reported(cluster: FakeCluster) -> None:
     cluster.stale_reason = "Services are old"
     failure = await VolumeRenderer(cluster).wait_synced()
     assert failure is not None
     assert (failure.code, failure.message) == (StatusCode.UNAVAILABLE, "Services are old")
 
 
-async def test_a_driver_that_has_just_started_is_waited_for() -> None:
+async def test_a_call_waits_for_a_driver_that_has_just_started() -> None:
     cluster = FakeCluster()
     waiting = asyncio.ensure_future(VolumeRenderer(cluster).wait_synced())
     await asyncio.sleep(0)
@@ -189,7 +189,7 @@ async def test_a_driver_that_has_just_started_is_waited_for() -> None:
     assert await waiting is None
 
 
-async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) -> None:
+async def test_an_unusable_connector_has_a_reason(cluster: FakeCluster) -> None:
     cluster.connectors[KEY] = InvalidConnector(
         key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: bad"
     )
@@ -201,19 +201,19 @@ async def test_a_connector_that_cannot_be_used_says_why(cluster: FakeCluster) ->
     )
 
 
-async def test_a_namespace_that_is_not_served_is_told_to_those_who_may_use_its_connector(cluster: FakeCluster) -> None:
+async def test_an_unserved_namespace_is_reported_to_pods_with_the_right(cluster: FakeCluster) -> None:
     cluster.settings = Settings(namespaces=("team-b",))
     failure = await render(cluster)
     assert isinstance(failure, Failure)
     assert failure.code is StatusCode.FAILED_PRECONDITION
     assert 'namespace "team-a" is not served; add it to namespaces' in failure.message
-    cluster.access.answers[KEY] = MAY_NOT
+    cluster.access.results[KEY] = NOT_ALLOWED
     refused = await render(cluster)
     assert isinstance(refused, Failure)
     assert "is not served" not in refused.message
 
 
-async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: FakeCluster) -> None:
+async def test_a_name_without_a_service_uses_the_proxys_own(cluster: FakeCluster) -> None:
     key = ObjectKey("team-a", "a.b")
     cluster.connectors[key] = connector(key)
     content = await render(cluster, POD | {"connector.name": "a.b"})
@@ -224,29 +224,29 @@ async def test_a_name_without_a_service_goes_through_the_proxys_own(cluster: Fak
     assert content.unverified_aliases == ()
 
 
-async def test_of_many_that_are_refused_a_few_are_told(cluster: FakeCluster) -> None:
+async def test_of_many_refusals_a_few_are_reported(cluster: FakeCluster) -> None:
     names = [f"n/c{number}" for number in range(32)]
     for name in names:
-        cluster.access.answers[ObjectKey.parse(name)] = MAY_NOT
+        cluster.access.results[ObjectKey.parse(name)] = NOT_ALLOWED
     failure = await render(cluster, POD | {"connectors": ",".join(names)})
     assert isinstance(failure, Failure)
     assert failure.message.endswith("; and 29 more")
-    assert len(cluster.access.asked) == 32
+    assert len(cluster.access.checked_keys) == 32
 
 
-async def test_what_does_nothing_is_said(cluster: FakeCluster) -> None:
-    wish = VolumeRenderer(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
-    assert isinstance(wish, VolumeSpec)
-    assert wish.ignored == ("configuration.params: no configuration has parameters",)
-    typed = VolumeRenderer(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
-    assert isinstance(typed, VolumeSpec)
-    assert typed.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
-    of_old_kubelets = VolumeRenderer(cluster).parse(CONTEXT | SECRETS, {})
-    assert isinstance(of_old_kubelets, VolumeSpec)
-    assert of_old_kubelets.ignored == ()
+async def test_attributes_without_effect_are_reported(cluster: FakeCluster) -> None:
+    spec = VolumeRenderer(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
+    assert isinstance(spec, VolumeSpec)
+    assert spec.ignored == ("configuration.params: no configuration has parameters",)
+    twice = VolumeRenderer(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
+    assert isinstance(twice, VolumeSpec)
+    assert twice.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
+    from_old_kubelet = VolumeRenderer(cluster).parse(CONTEXT | SECRETS, {})
+    assert isinstance(from_old_kubelet, VolumeSpec)
+    assert from_old_kubelet.ignored == ()
 
 
-async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) -> None:
+async def test_a_foreign_service_is_not_in_the_files(cluster: FakeCluster) -> None:
     cluster.foreign_services.add(KEY)
     content = await render(cluster)
     assert isinstance(content, VolumeContent)
@@ -256,30 +256,30 @@ async def test_a_service_that_is_another_s_is_not_named(cluster: FakeCluster) ->
     assert b"@connectors-proxy.connectors-system.svc.cluster.local:80" in content.files["kubeconfig"]
 
 
-async def test_where_no_connector_can_be_used_a_host_that_is_another_s_is_taken_out(cluster: FakeCluster) -> None:
+async def test_without_a_usable_connector_a_foreign_host_is_removed(cluster: FakeCluster) -> None:
     other = ObjectKey("team-a", "other")
     cluster.connectors[other] = connector(other)
-    contents = VolumeRenderer(cluster)
-    wish = contents.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
-    assert isinstance(wish, VolumeSpec)
-    before = await contents.render(wish)
+    renderer = VolumeRenderer(cluster)
+    spec = renderer.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
+    assert isinstance(spec, VolumeSpec)
+    before = await renderer.render(spec)
     assert isinstance(before, VolumeContent)
     assert b"c-other" in before.files["kubeconfig"]
-    cluster.access.answers = dict.fromkeys((KEY, other), MAY_NOT)
-    assert isinstance(await contents.render(wish, before.endpoints), Failure)
+    cluster.access.results = dict.fromkeys((KEY, other), NOT_ALLOWED)
+    assert isinstance(await renderer.render(spec, before.endpoints), Failure)
     cluster.foreign_services.add(other)
-    after = await contents.render(wish, before.endpoints)
+    after = await renderer.render(spec, before.endpoints)
     assert isinstance(after, VolumeContent)
     assert b"c-k8s" in after.files["kubeconfig"]
     assert b"c-other" not in after.files["kubeconfig"]
     assert set(after.problems) == {KEY, other}
     cluster.settings = Settings(proxy_service=None)
-    unnamed = await contents.render(wish, before.endpoints)
-    assert isinstance(unnamed, Failure)
-    assert unnamed.code is StatusCode.PERMISSION_DENIED
+    without_proxy = await renderer.render(spec, before.endpoints)
+    assert isinstance(without_proxy, Failure)
+    assert without_proxy.code is StatusCode.PERMISSION_DENIED
 
 
-async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there(cluster: FakeCluster) -> None:
+async def test_without_a_proxy_service_the_volume_fails(cluster: FakeCluster) -> None:
     cluster.settings = Settings(proxy_service=None)
     failure = await render(cluster)
     assert isinstance(failure, Failure)
@@ -288,14 +288,14 @@ async def test_without_a_service_of_the_proxy_nothing_can_be_known_to_lead_there
 
 
 async def test_inputs_change_with_token_ca_address_and_service_only(cluster: FakeCluster) -> None:
-    contents = VolumeRenderer(cluster)
+    renderer = VolumeRenderer(cluster)
 
     def inputs(token: str = "s3cret") -> object:
-        wish = contents.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
-        assert isinstance(wish, VolumeSpec)
-        found = contents.compute_inputs(wish)
-        assert token not in repr(found)
-        return found
+        spec = renderer.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
+        assert isinstance(spec, VolumeSpec)
+        inputs = renderer.compute_inputs(spec)
+        assert token not in repr(inputs)
+        return inputs
 
     before = inputs()
     cluster.connectors[KEY] = Connector(
@@ -313,13 +313,13 @@ async def test_inputs_change_with_token_ca_address_and_service_only(cluster: Fak
     assert inputs() != before
 
 
-def test_mistakes_in_attributes_and_a_missing_token_are_told(cluster: FakeCluster) -> None:
-    contents = VolumeRenderer(cluster)
-    wrong = contents.parse(POD, SECRETS)
+def test_wrong_attributes_and_a_missing_token_are_reported(cluster: FakeCluster) -> None:
+    renderer = VolumeRenderer(cluster)
+    wrong = renderer.parse(POD, SECRETS)
     assert isinstance(wrong, Failure)
     assert wrong.code is StatusCode.INVALID_ARGUMENT
     assert wrong.message.startswith("volumeAttributes: connector.name: is missing")
-    without = contents.parse(CONTEXT, {})
+    without = renderer.parse(CONTEXT, {})
     assert isinstance(without, Failure)
     assert without.code is StatusCode.FAILED_PRECONDITION
     assert "spec.tokenRequests" in without.message

@@ -1,4 +1,4 @@
-"""Publishing: all or nothing, once for each volume, and what runs keeps what it has."""
+"""Publishing: all or nothing, one call at a time for each volume, and pods keep their content."""
 
 import asyncio
 import errno
@@ -16,19 +16,19 @@ from connector_csi import volumes
 from connector_csi.publication import Publication
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab, code
-from tests.connector_csi.test_volume_renderer import KEY, MAY_NOT, POD
+from tests.connector_csi.test_volume_renderer import KEY, NOT_ALLOWED, POD
 from tests.fakes.waiting import until
 
 KEY_OF_TOKENS = "k" * 32
 
 
-async def test_a_volume_comes_and_goes(lab: Lab) -> None:
+async def test_a_volume_is_published_and_unpublished(lab: Lab) -> None:
     assert await lab.publish() is None
     assert lab.read("context.token") == "s3cret"
     assert lab.mounts.options[str(lab.target)] == (0o755, 0)
     assert "s3cret" not in "".join(path.read_text() for path in lab.folder.iterdir())
     assert await lab.unpublish() is None
-    assert lab.nothing_is_left
+    assert lab.is_clean
     assert await lab.unpublish() is None
 
 
@@ -38,12 +38,12 @@ async def test_the_group_of_the_pod_owns_the_mount(lab: Lab) -> None:
     assert (lab.target / "kubeconfig").stat().st_mode & 0o777 == 0o440
 
 
-async def test_publishing_again_asks_and_writes_nothing(lab: Lab) -> None:
+async def test_an_unchanged_republish_reviews_and_writes_nothing(lab: Lab) -> None:
     await lab.publish()
-    asked, data = list(lab.access.asked), (lab.target / "..data").readlink()
+    checked_keys, data = list(lab.access.checked_keys), (lab.target / "..data").readlink()
     for _ in range(10):
         assert await lab.publish() is None
-    assert lab.access.asked == asked
+    assert lab.access.checked_keys == checked_keys
     assert (lab.target / "..data").readlink() == data
     assert len(lab.mounts.table[str(lab.target)]) == 1
 
@@ -51,19 +51,21 @@ async def test_publishing_again_asks_and_writes_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param(lambda lab: lab.asked(connector_name="x"), StatusCode.ALREADY_EXISTS, id="another Connector"),
-        pytest.param(lambda lab: lab.asked(gid=5), StatusCode.ALREADY_EXISTS, id="another group"),
-        pytest.param(lambda lab: lab.asked("n3w"), StatusCode.OK, id="another token is no other argument"),
+        pytest.param(
+            lambda lab: lab.publication(connector_name="x"), StatusCode.ALREADY_EXISTS, id="another Connector"
+        ),
+        pytest.param(lambda lab: lab.publication(gid=5), StatusCode.ALREADY_EXISTS, id="another group"),
+        pytest.param(lambda lab: lab.publication("n3w"), StatusCode.OK, id="another token is no other argument"),
     ],
 )
-async def test_the_same_target_with_other_arguments(
+async def test_a_publish_with_other_arguments_is_a_conflict(
     lab: Lab, change: Callable[[Lab], Publication], expected: StatusCode
 ) -> None:
     await lab.publish()
     assert code(await lab.publish(change(lab))) is expected
 
 
-async def test_another_target_while_it_is_published(lab: Lab) -> None:
+async def test_a_published_volume_cannot_be_published_at_another_path(lab: Lab) -> None:
     await lab.publish()
     other = replace(lab.publication(), target_path=str(lab.target.with_name("other")))
     assert code(await lab.publish(other)) is StatusCode.FAILED_PRECONDITION
@@ -75,7 +77,7 @@ async def test_another_target_while_it_is_published(lab: Lab) -> None:
     ("break_it", "expected"),
     [
         pytest.param(
-            lambda lab: lab.access.answers.update({KEY: MAY_NOT}), StatusCode.PERMISSION_DENIED, id="no right"
+            lambda lab: lab.access.results.update({KEY: NOT_ALLOWED}), StatusCode.PERMISSION_DENIED, id="no right"
         ),
         pytest.param(lambda lab: lab.cluster.synced.clear(), StatusCode.UNAVAILABLE, id="not synced"),
         pytest.param(lambda lab: setattr(lab.mounts, "refuse_mount", errno.EPERM), StatusCode.INTERNAL, id="no mount"),
@@ -85,17 +87,17 @@ async def test_another_target_while_it_is_published(lab: Lab) -> None:
         pytest.param(lambda lab: lab.target.symlink_to("/etc"), StatusCode.INVALID_ARGUMENT, id="a symbolic link"),
     ],
 )
-async def test_a_first_publish_that_fails_leaves_nothing(
+async def test_a_failed_first_publish_leaves_nothing(
     lab: Lab, break_it: Callable[[Lab], None], expected: StatusCode
 ) -> None:
     break_it(lab)
     assert code(await lab.publish()) is expected
     lab.target.unlink(missing_ok=True)
-    assert lab.nothing_is_left
+    assert lab.is_clean
     assert lab.warnings.events == []
 
 
-async def test_something_else_on_the_target_is_left_alone(lab: Lab) -> None:
+async def test_a_foreign_mount_is_left_alone(lab: Lab) -> None:
     lab.target.mkdir()
     (lab.target / "theirs").touch()
     lab.mounts.table[str(lab.target)] = ["/dev/sda1"]
@@ -115,27 +117,27 @@ async def test_calls_for_one_volume_exclude_each_other(lab: Lab) -> None:
     assert await lab.unpublish() is None
 
 
-async def test_what_is_being_taken_away_does_not_count_as_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_volume_is_not_published_during_its_unpublish(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     await lab.publish()
-    begun, go_on, unmount = threading.Event(), threading.Event(), lab.mounts.unmount
+    started, resume, unmount = threading.Event(), threading.Event(), lab.mounts.unmount
 
-    def slowly(path: str) -> None:
-        begun.set()
-        go_on.wait(30)
+    def slow_unmount(path: str) -> None:
+        started.set()
+        resume.wait(30)
         unmount(path)
 
-    monkeypatch.setattr(lab.mounts, "unmount", slowly)
-    ending = asyncio.ensure_future(lab.unpublish())
-    await until(begun.is_set)
+    monkeypatch.setattr(lab.mounts, "unmount", slow_unmount)
+    unpublish = asyncio.ensure_future(lab.unpublish())
+    await until(started.is_set)
     try:
         assert code(await lab.publish()) is StatusCode.ABORTED
     finally:
-        go_on.set()
-    assert await ending is None
-    assert lab.nothing_is_left
+        resume.set()
+    assert await unpublish is None
+    assert lab.is_clean
 
 
-async def test_what_was_unmounted_by_hand_is_made_anew(lab: Lab) -> None:
+async def test_a_volume_that_was_unmounted_by_hand_is_created_again(lab: Lab) -> None:
     await lab.publish()
     lab.mounts.unmount(str(lab.target))
     shutil.rmtree(lab.target)
@@ -143,10 +145,10 @@ async def test_what_was_unmounted_by_hand_is_made_anew(lab: Lab) -> None:
     assert await lab.publish() is None
     assert lab.read("context.token") == "s3cret"
     assert await lab.unpublish() is None
-    assert lab.nothing_is_left
+    assert lab.is_clean
 
 
-async def test_a_call_that_kubelet_gave_up_still_ends_before_the_next(lab: Lab) -> None:
+async def test_a_cancelled_call_ends_before_the_next(lab: Lab) -> None:
     lab.access.gate = asyncio.Event()
     first = asyncio.ensure_future(lab.publish())
     await lab.access.waiting.wait()
@@ -158,20 +160,20 @@ async def test_a_call_that_kubelet_gave_up_still_ends_before_the_next(lab: Lab) 
     await lab.volumes.close()
     assert lab.read("context.token") == "s3cret"
     assert await lab.unpublish() is None
-    assert lab.nothing_is_left
+    assert lab.is_clean
 
 
-async def test_an_unmount_that_is_refused_is_told_and_tried_again(lab: Lab) -> None:
+async def test_a_refused_unmount_is_reported_and_tried_again(lab: Lab) -> None:
     await lab.publish()
     lab.mounts.refuse_unmount = errno.EBUSY
     assert code(await lab.unpublish()) is StatusCode.INTERNAL
     assert not (lab.target / "context.token").exists()
     lab.mounts.refuse_unmount = None
     assert await lab.unpublish() is None
-    assert lab.nothing_is_left
+    assert lab.is_clean
 
 
-async def test_files_of_others_in_an_unmounted_target_are_not_removed(lab: Lab) -> None:
+async def test_foreign_files_in_an_unmounted_target_path_are_not_removed(lab: Lab) -> None:
     lab.target.mkdir()
     (lab.target / "theirs").touch()
     failure = await lab.unpublish()
@@ -179,18 +181,18 @@ async def test_files_of_others_in_an_unmounted_target_are_not_removed(lab: Lab) 
     assert "not the driver's" in failure.message
 
 
-async def test_a_target_elsewhere_is_not_unpublished(lab: Lab) -> None:
+async def test_a_target_path_elsewhere_is_not_unpublished(lab: Lab) -> None:
     assert code(await lab.volumes.unpublish("csi-1", "/etc")) is StatusCode.INVALID_ARGUMENT
 
 
 def another(lab: Lab) -> Publication:
-    """A second volume of the pod."""
+    """Return a second volume of the pod."""
     target = lab.target.parent.with_name("second") / "mount"
     target.parent.mkdir()
     return replace(lab.publication(), volume_id="csi-2", target_path=str(target))
 
 
-async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one_ends(
+async def test_a_full_node_keeps_its_volumes_and_accepts_another_after_an_unpublish(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(volumes, "MAX_VOLUMES", 1)
@@ -206,7 +208,7 @@ async def test_a_node_that_is_full_keeps_what_it_has_and_takes_the_next_when_one
     assert await lab.publish(second) is None
 
 
-async def test_what_comes_at_once_fills_a_node_no_further(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parallel_publishes_do_not_exceed_the_maximum(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "MAX_VOLUMES", 1)
     lab.access.gate = asyncio.Event()
     first = asyncio.ensure_future(lab.publish())
@@ -216,7 +218,7 @@ async def test_what_comes_at_once_fills_a_node_no_further(lab: Lab, monkeypatch:
     assert await first is None
 
 
-async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
+async def test_a_longer_requested_lifetime_is_reported(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     await lab.publish(lab.publication(token, token_expiration="60m"))
     [(reason, note)] = lab.warnings.events
@@ -225,7 +227,7 @@ async def test_a_longer_life_than_the_drivers_is_told(lab: Lab) -> None:
     assert "1800s" in note
 
 
-async def test_a_shorter_life_than_the_drivers_is_told_too(lab: Lab) -> None:
+async def test_a_shorter_requested_lifetime_is_reported(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     await lab.publish(lab.publication(token, token_expiration="10m"))
     [(reason, note)] = lab.warnings.events
@@ -233,31 +235,31 @@ async def test_a_shorter_life_than_the_drivers_is_told_too(lab: Lab) -> None:
     assert "600s is shorter" in note
 
 
-async def test_the_life_that_tokens_have_is_not_worth_a_word(lab: Lab) -> None:
+async def test_the_actual_lifetime_is_not_reported(lab: Lab) -> None:
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     await lab.publish(lab.publication(token, token_expiration="30m"))
     assert lab.warnings.events == []
 
 
-async def test_what_does_nothing_is_told_once(lab: Lab) -> None:
-    asked = lab.publication(configuration_params='{"kubeconfig": {"a": "b"}}')
-    asked = replace(asked, context={**asked.context, "csi.storage.k8s.io/mine": "x"})
+async def test_attributes_without_effect_are_reported_once(lab: Lab) -> None:
+    publication = lab.publication(configuration_params='{"kubeconfig": {"a": "b"}}')
+    publication = replace(publication, context={**publication.context, "csi.storage.k8s.io/mine": "x"})
     for _ in range(2):
-        await lab.publish(asked)
+        await lab.publish(publication)
     assert [reason for reason, _ in lab.warnings.events] == ["VolumeAttributeIgnored"] * 2
     notes = " ".join(note for _, note in lab.warnings.events)
     assert "configuration.params" in notes
     assert "csi.storage.k8s.io/mine" in notes
 
 
-async def test_the_token_that_ends_first_is_known_while_its_volume_lives(lab: Lab) -> None:
+async def test_the_token_expiry_is_reported_while_the_volume_exists(lab: Lab) -> None:
     await lab.publish(lab.publication(jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)))
     assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.render()
     await lab.unpublish()
     assert b"token_expiry_timestamp_seconds 0.0" in lab.metrics.render()
 
 
-async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: Lab) -> None:
+async def test_the_record_of_a_deleted_pod_is_deleted_at_the_next_unpublish(lab: Lab) -> None:
     await lab.publish()
     other = replace(
         lab.publication(), volume_id="csi-2", target_path=lab.publication().target_path.replace("/uid/", "/uid-2/")
@@ -266,18 +268,18 @@ async def test_a_record_whose_pod_vanished_is_forgotten_when_another_ends(lab: L
     token = jwt.encode({"iat": 0, "exp": 1800}, KEY_OF_TOKENS)
     assert await lab.publish(replace(other, secrets=lab.publication(token).secrets)) is None
     assert b"token_expiry_timestamp_seconds 1800.0" in lab.metrics.render()
-    lab.access.answers[KEY] = MAY_NOT
+    lab.access.results[KEY] = NOT_ALLOWED
     assert await lab.publish(other) is None
     assert b"connector_csi_volumes_stale 1.0" in lab.metrics.render()
     assert b"connector_csi_volumes 2.0" in lab.metrics.render()
     del lab.mounts.table[other.target_path]
     (lab.pods / "uid-2").rename(lab.pods.with_name("vanished"))
     await lab.unpublish()
-    # No alert stays for what is no more.
+    # No alert stays for a volume that does not exist any more.
     for name in (b"connector_csi_volumes", b"connector_csi_volumes_stale", b"token_expiry_timestamp_seconds"):
         assert name + b" 0.0" in lab.metrics.render()
 
 
-def test_what_the_driver_prints_of_a_request_has_no_token(lab: Lab) -> None:
-    asked = replace(lab.publication(), context=POD | {TOKENS_KEY: "s3cret"})
-    assert "s3cret" not in repr(asked)
+def test_the_repr_of_a_publication_hides_the_token(lab: Lab) -> None:
+    publication = replace(lab.publication(), context=POD | {TOKENS_KEY: "s3cret"})
+    assert "s3cret" not in repr(publication)

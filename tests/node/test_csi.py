@@ -104,14 +104,14 @@ def test_after_a_restart_of_kubelet_a_new_token_replaces_the_old_in_the_same_mou
     assert volume_path(node, ready, "kept").stat().st_dev == device
 
 
-def test_a_kubelet_that_starts_without_an_api_server_takes_the_driver_later(
+def test_a_kubelet_that_starts_without_an_api_server_registers_the_driver_later(
     node: Node, driver: CsiDriver, ready: str
 ) -> None:
     node.control_plane.kill()
     node.kubelet.stop()
     node.kubelet.start()
     try:
-        driver.process.wait_until(lambda: "kubelet does not take the driver" in driver.log.read_text(), timeout=TIMEOUT)
+        driver.process.wait_until(lambda: "kubelet rejected the driver" in driver.log.read_text(), timeout=TIMEOUT)
     finally:
         node.control_plane.start_apiserver()
     node.api.apply(pod("after", node.box_image, ATTRIBUTES), namespace=ready)
@@ -119,7 +119,7 @@ def test_a_kubelet_that_starts_without_an_api_server_takes_the_driver_later(
     assert driver.process.is_running
 
 
-def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(
+def test_after_revocation_the_old_content_stays_and_an_event_says_so(
     node: Node, driver: CsiDriver, ready: str
 ) -> None:
     node.api.apply(pod("revoked", node.box_image, ATTRIBUTES), namespace=ready)
@@ -132,7 +132,7 @@ def test_a_right_that_is_taken_away_keeps_the_old_content_and_is_told(
     assert "kubectl create rolebinding" in read(node, ready, "revoked", ".error.json")
 
 
-def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, driver: CsiDriver, ready: str) -> None:
+def test_deleting_one_of_several_connectors_keeps_the_others(node: Node, driver: CsiDriver, ready: str) -> None:
     attributes = {"connectors": "k8s,other", "configuration.names": "kubeconfig"}
     node.api.apply(pod("several", node.box_image, attributes), namespace=ready)
     node.wait_for_pod("several", ready)
@@ -148,7 +148,7 @@ def test_of_several_connectors_one_that_goes_takes_no_other_along(node: Node, dr
     assert ".error.json" not in node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready)
 
 
-def test_what_an_older_release_noted_is_adopted(node: Node, driver: CsiDriver, ready: str) -> None:
+def test_records_of_an_older_release_are_read(node: Node, driver: CsiDriver, ready: str) -> None:
     node.api.apply(pod("older", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("older", ready)
     target = volume_path(node, ready, "older")
@@ -219,7 +219,7 @@ def test_several_connectors_the_rotating_form_and_a_file_left_out(node: Node, dr
     assert "600s" in event(node, ready, "several", "token.expiration")
 
 
-def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
+def test_a_pod_without_the_right_waits_and_its_event_says_how_to_grant_it(
     node: Node, driver: CsiDriver, node_namespace: str
 ) -> None:
     node.api.apply(connector("k8s"), namespace=node_namespace)
@@ -239,7 +239,7 @@ def test_a_pod_that_may_not_waits_and_its_event_says_how_to_grant_it(
         pytest.param({"connector.name": "absent"}, True, ['"absent"', "does not exist, or"], id="no such Connector"),
     ],
 )
-def test_a_mistake_is_told_in_the_events_of_the_pod(
+def test_a_mistake_is_in_the_events_of_the_pod(
     node: Node, driver: CsiDriver, ready: str, attributes: dict[str, str], read_only: bool, messages: list[str]
 ) -> None:
     node.api.apply(pod("wrong", node.box_image, attributes, read_only=read_only), namespace=ready)
@@ -268,7 +268,7 @@ def test_deleting_a_pod_leaves_nothing(node: Node, driver: CsiDriver, ready: str
     assert not is_mounted(target)
 
 
-def test_a_driver_that_was_killed_carries_on(node: Node, driver: CsiDriver, ready: str) -> None:
+def test_a_killed_driver_restarts_and_continues(node: Node, driver: CsiDriver, ready: str) -> None:
     for name in ("stays", "ends"):
         node.api.apply(pod(name, node.box_image, ATTRIBUTES), namespace=ready)
     for name in ("stays", "ends"):
