@@ -34,7 +34,7 @@ def carried_all(verbs: set[str], client: str) -> bool:
 
 
 @pytest.mark.parametrize("name", RENEWED)
-def test_it_goes_on_after_its_token_was_renewed(renewed: ClientRuns, name: str) -> None:
+def test_it_keeps_working_after_its_token_was_renewed(renewed: ClientRuns, name: str) -> None:
     """Only with the second token it can see what was written after the end of the first, and answer."""
     run = renewed.runs[name]
     try:

@@ -17,16 +17,16 @@ BEGUN = ["got sown", "listed seed", "watched ADDED first", "watched MODIFIED sec
         pytest.param([*BEGUN[:2], "watched MODIFIED first", BEGUN[3]], id="an operator"),
     ],
 )
-def test_it_did_everything(lines: list[str]) -> None:
+def test_a_complete_output_is_complete(lines: list[str]) -> None:
     assert has_completed("\n".join(lines))
 
 
 @pytest.mark.parametrize("absent", BEGUN)
-def test_without_one_of_its_lines_it_did_not(absent: str) -> None:
+def test_an_output_without_one_of_its_lines_is_incomplete(absent: str) -> None:
     assert not has_completed("\n".join(line for line in BEGUN if line != absent))
 
 
-def test_the_official_java_client_is_told_of_the_proxy_as_documented() -> None:
+def test_the_official_java_client_is_configured_as_documented() -> None:
     program = (PINS / "java/src/main/java/WithOfficial.java").read_text()
     which, what = documented_java().split("\n", 1)
     assert which == 'Path file = Path.of("/connector/https.proxy");'

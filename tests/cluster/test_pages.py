@@ -127,7 +127,7 @@ def token(shop: Shop) -> str:
     return decoded
 
 
-def test_the_target_lets_the_lent_account_act_for_that_pipeline_alone(shop: Shop) -> None:
+def test_the_target_lets_the_account_impersonate_that_pipeline_only(shop: Shop) -> None:
     for block in without_waiting(shell_blocks("quickstart.md", after=BY_CALLER)):
         shop.run(block)
     token = shop.plane.issue_token("default", "deployer")
@@ -147,7 +147,7 @@ def test_the_target_lets_the_lent_account_act_for_that_pipeline_alone(shop: Shop
     assert connector["impersonate"] == {"userPrefix": "connectors:", "groupPrefix": "connectors:"}
 
 
-def test_a_renewed_token_is_another_and_all_else_stays(shop: Shop) -> None:
+def test_a_renewed_token_changes_nothing_else(shop: Shop) -> None:
     before = token(shop)
     [block] = shell_blocks("renewing.md")
     shop.run(block)
@@ -158,7 +158,7 @@ def test_a_renewed_token_is_another_and_all_else_stays(shop: Shop) -> None:
     assert not (shop.folder / "token").exists()
 
 
-def test_a_target_is_asked(shop: Shop) -> None:
+def test_check_probes_a_target(shop: Shop) -> None:
     [block] = shell_blocks("targets.md")
     folder = shop.folder / "connectors"
     folder.mkdir(mode=0o700)
@@ -221,7 +221,7 @@ def of_github() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [of_gitlab, of_jenkins, of_github], ids=["GitLab", "Jenkins", "GitHub"])
-def test_the_pod_of_a_recipe_is_one_that_kubelet_and_our_driver_take(ci: Shop, make: Any) -> None:
+def test_the_pod_of_a_recipe_is_valid_for_kubelet_and_the_driver(ci: Shop, make: Any) -> None:
     spec = make()
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
     done = ci.plane.kubectl.run(
@@ -392,7 +392,7 @@ def theirs(private_control_plane: ControlPlane, tmp_path: Path) -> Shop:
     return Shop(plane=private_control_plane, folder=tmp_path)
 
 
-def test_a_migration_takes_the_other_products_place_and_loses_no_connector(theirs: Shop) -> None:
+def test_a_migration_replaces_the_other_product_and_loses_no_connector(theirs: Shop) -> None:
     outputs = [theirs.run(block) for block in shell_blocks("migration.md")]
     kubectl = theirs.plane.kubectl
     assert outputs[1].split() == ["1", "k8s"]

@@ -15,7 +15,7 @@ def test_the_page_names_every_file_with_its_folder() -> None:
     assert sorted(FILES - names) == []
 
 
-def test_the_page_names_no_file_that_is_not_there() -> None:
+def test_the_page_names_only_files_that_exist() -> None:
     names = set(re.findall(r"`((?:server|relay|access|net|http1|records)/[a-z0-9_]+)", DATA_PATH))
     assert sorted(names - FILES) == []
 

@@ -60,7 +60,7 @@ def test_the_readmes_connector_is_the_one_that_init_writes() -> None:
 
 
 @pytest.mark.slow
-def test_what_the_readme_has_made_is_not_committed(tmp_path: Path) -> None:
+def test_files_that_the_readme_creates_are_ignored_by_git(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     files = ["team.kubeconfig", "context.token", "connectors/k8s-connector.yaml"]
     subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=60)

@@ -51,5 +51,5 @@ def test_the_readme_shows_the_current_demo() -> None:
 
 
 @pytest.mark.parametrize("word", ["eyJ", "/tmp/", "/work", "/root"])
-def test_it_holds_no_token_and_no_path_of_a_machine(word: str) -> None:
+def test_it_has_no_token_and_no_path_of_a_machine(word: str) -> None:
     assert word not in Path(IMAGE).read_text()

@@ -45,7 +45,7 @@ REASON_SOURCES = (
 
 
 @pytest.mark.parametrize(
-    ("page", "said"),
+    ("page", "text"),
     [
         ("reference/telemetry.md", f"{audit.MAX_PENDING_LINES:,} or {audit.MAX_PENDING_CHARACTERS >> 20} MiB at most"),
         ("reference/telemetry.md", f"{audit.UNAUTHENTICATED_RATE:g} lines a second in the long run"),
@@ -58,8 +58,8 @@ REASON_SOURCES = (
         ),
     ],
 )
-def test_bounds_that_pages_name_in_numbers_are_those_of_the_source(page: str, said: str) -> None:
-    assert said in " ".join((DOCS / page).read_text().split())
+def test_bounds_that_pages_name_in_numbers_are_those_of_the_source(page: str, text: str) -> None:
+    assert text in " ".join((DOCS / page).read_text().split())
 
 
 def test_every_setting_is_there_with_its_default() -> None:
@@ -161,12 +161,12 @@ def test_every_metric_of_the_controller_and_the_driver_is_there() -> None:
     assert driver - created <= documented
 
 
-def test_what_every_door_says_of_its_process_is_there() -> None:
+def test_every_process_metric_is_there() -> None:
     families = {each.name + ("_total" if each.type == "counter" else "") for each in ProcessMetrics("proxy").collect()}
     assert families <= names(section("telemetry.md", "Metrics"))
 
 
-def test_the_borrowed_names_of_decision_17_are_those_that_are_used() -> None:
+def test_the_private_names_of_decision_17_are_those_that_are_used() -> None:
     [decision] = (DOCS / "decisions").glob("0017-*.md")
     documented = {each.removeprefix("SSL.") for each in names(decision.read_text()) if "/" not in each}
     sources = [each.read_text() for folder in ("addons", "connector_store") for each in (ROOT / folder).rglob("*.py")]

@@ -14,7 +14,7 @@ VALUE = "\0"
 """What a format string of the source puts in."""
 EXAMPLE = re.compile(r"\.\.\.|https://|Impersonate-User|\d+|\b[xyz](?:/[xyz])?\b")
 """What stands for a value in a quotation."""
-OF_OTHERS = {
+FOREIGN_MESSAGES = {
     "... alert certificate required",
     '... User "system:serviceaccount:...',
     '... is forbidden ... in the namespace "team-a"',
@@ -71,18 +71,18 @@ def pattern(piece: str) -> re.Pattern[str]:
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
+def source_messages() -> str:
     return "\n".join(each.replace("\n", " ") for each in messages())
 
 
-@pytest.mark.parametrize("piece", [each for each in quoted() if each not in OF_OTHERS])
-def test_the_source_says_it(said: str, piece: str) -> None:
-    assert pattern(piece).search(said)
+@pytest.mark.parametrize("piece", [each for each in quoted() if each not in FOREIGN_MESSAGES])
+def test_the_source_has_the_message(source_messages: str, piece: str) -> None:
+    assert pattern(piece).search(source_messages)
 
 
-def test_what_others_say_is_quoted() -> None:
-    assert OF_OTHERS - set(quoted()) == set()
+def test_messages_of_other_programs_are_quoted() -> None:
+    assert FOREIGN_MESSAGES - set(quoted()) == set()
 
 
-def test_what_the_source_only_compares_with_is_not_its_own_message(said: str) -> None:
-    assert "certificate verify failed" not in said
+def test_texts_that_the_source_only_compares_with_are_not_its_messages(source_messages: str) -> None:
+    assert "certificate verify failed" not in source_messages

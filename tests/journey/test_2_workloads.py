@@ -29,7 +29,7 @@ def test_the_target_sees_the_targets_account(worker: Worker) -> None:
     assert user == f"system:serviceaccount:{NAMESPACE}:target"
 
 
-def test_the_pod_holds_no_credential_of_the_target(worker: Worker) -> None:
+def test_the_pod_has_no_credential_of_the_target(worker: Worker) -> None:
     contents = worker.shell("cat /connector/* /connector/.env; env")
     assert worker.token not in contents
     url = worker.product.node.control_plane.url

@@ -60,7 +60,7 @@ def test_another_namespace_uses_it_once_its_group_is_bound(product: Product, str
     assert (code, "kube-system" in answer) == (0, True), answer
 
 
-def test_a_pod_that_may_not_waits_says_what_to_grant_and_starts_when_granted(product: Product, stranger: str) -> None:
+def test_a_pod_without_the_right_waits_says_what_to_grant_and_starts_later(product: Product, stranger: str) -> None:
     start(product, stranger)
     message = _event(product, stranger)
     assert "PermissionDenied" in message
@@ -70,7 +70,7 @@ def test_a_pod_that_may_not_waits_says_what_to_grant_and_starts_when_granted(pro
     product.node.wait_for_pod("worker", stranger)
 
 
-def test_a_token_is_no_good_for_a_connector_that_its_pod_may_not_use(product: Product, stranger: str) -> None:
+def test_a_token_does_not_work_for_a_connector_that_its_pod_may_not_use(product: Product, stranger: str) -> None:
     grant(product, stranger)
     start(product, stranger)
     product.node.wait_for_pod("worker", stranger)

@@ -45,7 +45,7 @@ def test_kubectl_reads_writes_and_executes(pods: Product, pod: str) -> None:
 
 
 @pytest.mark.parametrize("pod", [DIRECT, INSIDE])
-def test_it_goes_on_with_a_token_that_was_renewed(pods: Product, pod: str) -> None:
+def test_it_keeps_working_with_a_renewed_token(pods: Product, pod: str) -> None:
     path = "/connector/context.token" if pod == DIRECT else f"{ACCOUNT}/token"
 
     def token() -> str:
@@ -57,7 +57,7 @@ def test_it_goes_on_with_a_token_that_was_renewed(pods: Product, pod: str) -> No
     assert OTHER in kubectl(pods, pod, "get", "pods", "--output=name")
 
 
-def test_in_a_setting_every_kubeconfig_leads_to_the_proxy_by_tls(pods: Product, worker: Worker) -> None:
+def test_with_proxy_tls_every_kubeconfig_uses_tls_to_the_proxy(pods: Product, worker: Worker) -> None:
     """Last of these: the driver starts anew with the setting, and again without it."""
 
     def set_tls(value: str) -> None:

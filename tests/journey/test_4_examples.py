@@ -96,7 +96,7 @@ def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Produc
     assert STAGING in product.kubectl("logs", "uses-shared", namespace="team-c")
 
 
-def test_argo_cds_secret_gets_a_token_that_the_direct_door_takes(product: Product, pods: str, tmp_path: Path) -> None:
+def test_argo_cds_secret_gets_a_token_for_direct_access(product: Product, pods: str, tmp_path: Path) -> None:
     path, space = EXAMPLES / "argocd" / "cluster.yaml", "argocd"
     text = path.read_text()
     assert f"/connectors/{CONNECTOR}" in text

@@ -13,7 +13,7 @@ CERTIFIED: Final = "certified"
 USERS: Final = {MINTED: f"system:serviceaccount:{NAMESPACE}:target", CERTIFIED: "certified-caller"}
 
 
-def minted(product: Product) -> list[dict[str, Any]]:
+def issuing_connector(product: Product) -> list[dict[str, Any]]:
     """Its Secret has a token that may mint those of `target`, and nothing else."""
     kubectl, minter = product.kubectl, "minter"
     kubectl("create", "serviceaccount", minter, namespace=NAMESPACE)
@@ -27,7 +27,7 @@ def minted(product: Product) -> list[dict[str, Any]]:
     return [secret, manifest]
 
 
-def certified(product: Product) -> list[dict[str, Any]]:
+def certificate_connector(product: Product) -> list[dict[str, Any]]:
     plane = product.node.control_plane
     user = USERS[CERTIFIED]
     product.kubectl("create", "rolebinding", user, "--clusterrole=admin", f"--user={user}", namespace=NAMESPACE)
@@ -45,7 +45,7 @@ def certified(product: Product) -> list[dict[str, Any]]:
 def pods(worker: Worker) -> Product:
     """A pod with a volume of each."""
     prepared = worker.product
-    prepared.api.apply(*minted(prepared), *certified(prepared), namespace=NAMESPACE)
+    prepared.api.apply(*issuing_connector(prepared), *certificate_connector(prepared), namespace=NAMESPACE)
     pods = [worker_pod(prepared.node.box_image, name, connector_name=name) for name in USERS]
     prepared.api.apply(*pods, namespace=NAMESPACE)
     for name in USERS:
@@ -63,6 +63,6 @@ def test_exec_passes_output_and_the_exit_code(pods: Product, name: str, websocke
 
 
 @pytest.mark.parametrize(("name", "user"), USERS.items())
-def test_the_target_sees_whom_the_kind_says(pods: Product, name: str, user: str) -> None:
+def test_the_target_sees_the_identity_of_the_credential(pods: Product, name: str, user: str) -> None:
     whoami = ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]
     assert pods.kubectl("exec", name, "--", *whoami, namespace=NAMESPACE) == user

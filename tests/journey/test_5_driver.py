@@ -33,7 +33,7 @@ def driver(product: Product) -> dict[str, Any]:
     return eventually(only)
 
 
-def test_one_that_cannot_list_is_not_ready_and_holds_up_the_rollout(worker: Worker) -> None:
+def test_a_driver_that_cannot_list_is_not_ready_and_stops_the_rollout(worker: Worker) -> None:
     product = worker.product
     before = driver(product)["metadata"]["uid"]
     product.kubectl("delete", "clusterrolebinding", CSI)
@@ -53,7 +53,7 @@ def test_one_that_cannot_list_is_not_ready_and_holds_up_the_rollout(worker: Work
     assert rolled_out(product, 150), product.state()
 
 
-def test_pods_come_and_go_while_it_is_replaced(worker: Worker) -> None:
+def test_pods_start_and_stop_while_it_is_replaced(worker: Worker) -> None:
     product = worker.product
     box = product.node.box_image
     product.api.apply(worker_pod(box, "going"), namespace=NAMESPACE)

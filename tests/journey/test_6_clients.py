@@ -103,7 +103,7 @@ def test_helm_installs_and_upgrades_a_release(running: Product) -> None:
     assert {"get", "list", "watch", "patch"} <= verbs(running, "helm")
 
 
-def test_an_informer_outlives_the_token_that_it_began_with(running: Product) -> None:
+def test_an_informer_works_after_its_first_token_expired(running: Product) -> None:
     """Its account is made anew, so that the token is no good any more, and kubelet puts another into the volume."""
     eventually(lambda: "synced" in informer_log(running))
     inside(running, "cp /connector/context.token /tmp/first")

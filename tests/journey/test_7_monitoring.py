@@ -56,7 +56,7 @@ def use(worker: Worker) -> None:
     worker.product.kubectl.run("exec", REFUSED, "--", "kubectl", "get", "pods", namespace=NAMESPACE)
 
 
-def test_every_question_of_rules_and_board_has_an_answer(worker: Worker, at_work: Prometheus) -> None:
+def test_every_query_of_rules_and_board_has_a_result(worker: Worker, at_work: Prometheus) -> None:
     queries = QUESTIONS | {f"record {name}": name for name in RECORDS}
 
     def all_answered() -> bool:
@@ -81,6 +81,6 @@ def test_the_connector_in_use_is_the_one_that_the_board_names(worker: Worker, at
     assert eventually(board_connectors, timeout=TIMEOUT)
 
 
-def test_every_door_says_its_version(at_work: Prometheus) -> None:
+def test_every_program_reports_its_version(at_work: Prometheus) -> None:
     components = {each["metric"]["component"] for each in at_work.query("connector_build_info")}
     assert components == {"proxy", "controller", "csi"}

@@ -67,7 +67,7 @@ def victim(worker: Worker, *command: str) -> str:
     return worker.product.kubectl("exec", VICTIM, "--", *command, namespace=NAMESPACE)
 
 
-def test_the_controller_says_that_the_service_is_anothers(squatted: Worker) -> None:
+def test_a_condition_says_that_the_service_is_not_the_controllers(squatted: Worker) -> None:
     kubectl = squatted.product.kubectl
 
     def conditions() -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_the_controller_says_that_the_service_is_anothers(squatted: Worker) -> N
     assert "proxy" not in status
 
 
-def test_the_volume_names_the_proxys_own_host_and_its_pod_is_told(squatted: Worker) -> None:
+def test_the_volume_names_the_proxys_own_host_and_an_event_says_so(squatted: Worker) -> None:
     files = victim(squatted, "sh", "-c", "cat /connector/* /connector/.env")
     assert f"c-{NAME}" not in files
     assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in files
@@ -101,7 +101,7 @@ def test_the_page_names_the_proxys_own_host_too(squatted: Worker) -> None:
     assert f"c-{NAME}" not in page
 
 
-def test_the_pod_works_and_the_squatter_sees_nobody(squatted: Worker) -> None:
+def test_the_pod_works_and_the_squatter_gets_no_connection(squatted: Worker) -> None:
     assert VICTIM in victim(squatted, *PODS)
     listener = squatted.product.kubectl.run(
         "exec", "listener", "--", "sh", "-c", "cat /tmp/caught /tmp/connections", namespace=SHARED
@@ -110,7 +110,7 @@ def test_the_pod_works_and_the_squatter_sees_nobody(squatted: Worker) -> None:
     assert "CONNECT" not in listener.stdout
 
 
-def test_by_tls_even_who_calls_the_squatter_sends_no_byte_of_a_token(squatted: Worker) -> None:
+def test_with_tls_a_client_of_the_squatter_sends_no_byte_of_a_token(squatted: Worker) -> None:
     """A kubeconfig of the setting proxy-tls, as it would have been before the Service was another's."""
     own = f"c-{NAME}.{SHARED}.svc.cluster.local"
     change = f"s#http://\\(.*\\)@connectors-proxy[^ ]*#https://\\1@{own}:80#"
@@ -135,7 +135,7 @@ def test_by_tls_even_who_calls_the_squatter_sends_no_byte_of_a_token(squatted: W
     assert token not in caught
 
 
-def test_with_the_controllers_label_the_squatter_makes_none(squatted: Worker) -> None:
+def test_the_squatter_cannot_create_a_service_with_the_controllers_label(squatted: Worker) -> None:
     elsewhere = {"type": "ExternalName", "externalName": "listener.example"}
     new_service = service(elsewhere, LABEL) | {"metadata": {"name": "c-other", "labels": LABEL}}
     for code, output in (
@@ -148,7 +148,7 @@ def test_with_the_controllers_label_the_squatter_makes_none(squatted: Worker) ->
         assert "only their controller may write them" in output
 
 
-def test_once_the_squatter_is_gone_the_volume_follows_and_nobody_takes_the_name_again(squatted: Worker) -> None:
+def test_after_the_squatter_the_volume_follows_and_the_name_is_protected(squatted: Worker) -> None:
     product = squatted.product
     product.kubectl("delete", "service", f"c-{NAME}", namespace=SHARED)
     own = f"@c-{NAME}.{SHARED}.svc.cluster.local:80"

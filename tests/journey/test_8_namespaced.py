@@ -39,7 +39,7 @@ def test_a_pod_of_one_of_the_namespaces_uses_its_connector(namespaced: Product) 
     assert (code, POD in answer) == (0, True), answer
 
 
-def test_a_connector_of_another_namespace_is_served_no_more_and_its_caller_is_told(namespaced: Product) -> None:
+def test_a_connector_of_another_namespace_is_no_longer_served(namespaced: Product) -> None:
     # A proxy from before may still accept for the first seconds of its drain.
     refused = eventually(lambda: answer if (answer := ask(namespaced, ELSEWHERE))[0] else None)
     assert refused is not None
@@ -59,7 +59,7 @@ def test_a_new_pod_of_another_namespace_waits_and_its_event_says_why(namespaced:
     kubectl("delete", "pod", "late", "--grace-period=0", "--force", namespace=ELSEWHERE)
 
 
-def test_its_status_says_so(namespaced: Product) -> None:
+def test_its_status_has_the_condition(namespaced: Product) -> None:
     wait = ("wait", "--for=condition=Served=false", "connector/here", "--timeout=60s")
     namespaced.kubectl(*wait, namespace=ELSEWHERE)
     path = '-o=jsonpath={.status.conditions[?(@.type=="Ready")].reason} {.status.proxy}'

@@ -82,7 +82,7 @@ def services(product: Product) -> set[str]:
     return set(output.split())
 
 
-def test_everything_goes_in_the_documented_order(product: Product, worker: Worker, blocks: list[str]) -> None:
+def test_everything_is_removed_in_the_documented_order(product: Product, worker: Worker, blocks: list[str]) -> None:
     kubectl = product.kubectl
     delete_users(product, blocks)
     assert len(remnants(product)) > 20
@@ -96,7 +96,7 @@ def test_everything_goes_in_the_documented_order(product: Product, worker: Worke
     assert remnants(product) == []
 
 
-def test_connectors_and_their_services_go_with_the_definitions(
+def test_connectors_and_their_services_are_deleted_with_the_definitions(
     product: Product, worker: Worker, blocks: list[str]
 ) -> None:
     kubectl = product.kubectl

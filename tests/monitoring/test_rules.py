@@ -20,7 +20,7 @@ QUESTIONS += [pytest.param(expression, id=title) for title, expression in panels
 
 
 @pytest.mark.parametrize("expression", QUESTIONS)
-def test_every_series_of_a_question_is_documented(expression: str) -> None:
+def test_every_series_of_a_query_is_documented(expression: str) -> None:
     documented = names(section("telemetry.md", "Metrics")) | OF_PROMETHEUS
     series = {
         re.sub(r"_bucket$", "", each)
@@ -62,7 +62,7 @@ def test_the_operators_object_is_what_the_script_writes() -> None:
     assert groups == yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"]
 
 
-def test_the_boards_panels_are_distinct_and_lie_beside_each_other() -> None:
+def test_the_boards_panels_are_distinct_and_do_not_overlap() -> None:
     board = json.loads((MONITORING / "dashboard.json").read_text())
     assert len({each["id"] for each in board["panels"]}) == len(board["panels"])
     occupied: set[tuple[int, int]] = set()

@@ -83,7 +83,7 @@ def commands() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[str]]:
+def client_commands() -> dict[str, list[str]]:
     """Built before: a node has no way out to what they are built from."""
     try:
         return commands()
@@ -95,7 +95,7 @@ def told() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+def proxy(node: Node, client_commands: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
     """It serves the node's cluster, where the pod runs."""
     kubectl = node.kubectl
     kubectl("create", "namespace", NAMESPACE)
@@ -111,8 +111,8 @@ def proxy(node: Node, told: object, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def done(
-    node: Node, proxy: RunningProxy, told: Mapping[str, list[str]], tmp_path_factory: pytest.TempPathFactory
+def finished_commands(
+    node: Node, proxy: RunningProxy, client_commands: Mapping[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], FinishedCommand]:
     """Client and way -> how it ended; some run at a time."""
     view = PodView(node.control_plane, proxy, tmp_path_factory.mktemp("view"))
@@ -125,7 +125,7 @@ def done(
         account = home.name
         node.control_plane.create_service_account(NAMESPACE, account)
         view.write_volume(volume, node.control_plane.issue_token(NAMESPACE, account, audiences=[AUDIENCE]))
-        program = told.get(f"{client} by {way.name}", told[client])
+        program = client_commands.get(f"{client} by {way.name}", client_commands[client])
         command = view.command(way, volume, [*program, *arguments(client, way, volume)])
         process = subprocess.run(
             tie_to_parent(command),
@@ -159,9 +159,9 @@ def environment(view: PodView, client: str, way: AccessMethod, home: Path) -> di
 
 @pytest.mark.parametrize(("client", "way"), [(client, way.name) for client, way in RUNS])
 def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
-    done: dict[tuple[str, str], FinishedCommand], proxy: RunningProxy, client: str, way: str
+    finished_commands: dict[tuple[str, str], FinishedCommand], proxy: RunningProxy, client: str, way: str
 ) -> None:
-    process = done[client, way].process
+    process = finished_commands[client, way].process
     if client == "ansible":
         expected = f"exit {CODE}, stderr warned, stdout {hashlib.sha256(PAYLOAD).hexdigest()}"
         assert expected in process.stdout.decode(), process
@@ -170,7 +170,7 @@ def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
         assert len(process.stdout) == len(PAYLOAD)
         assert process.stdout == PAYLOAD
         assert b"warned" in process.stderr
-    user = f"system:serviceaccount:{NAMESPACE}:{done[client, way].account}"
+    user = f"system:serviceaccount:{NAMESPACE}:{finished_commands[client, way].account}"
     carried = {
         (each["verb"], each["status"])
         for each in proxy.audit()

@@ -119,9 +119,7 @@ def test_a_kubelet_that_starts_without_an_api_server_registers_the_driver_later(
     assert driver.process.is_running
 
 
-def test_after_revocation_the_old_content_stays_and_an_event_says_so(
-    node: Node, driver: CsiDriver, ready: str
-) -> None:
+def test_after_revocation_the_old_content_stays_and_an_event_says_so(node: Node, driver: CsiDriver, ready: str) -> None:
     node.api.apply(pod("revoked", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("revoked", ready)
     content = read(node, ready, "revoked", "kubeconfig")

@@ -46,7 +46,7 @@ def test_a_command_runs_beside_a_whole_node() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked to end", "killed outright"])
-def test_it_ends_with_all_its_processes(number: signal.Signals) -> None:
+def test_all_its_processes_end_with_it(number: signal.Signals) -> None:
     script = f"sleep 2468 & setsid sleep 2468 & echo ${RUN_FOLDER_VARIABLE}; wait"
     command = [str(CLUSTER), "isolate", "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:

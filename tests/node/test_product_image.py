@@ -51,7 +51,7 @@ def finished(node: Node, namespace: str, manifest: dict[str, Any], *, phase: str
         ("csi", ["--help"], "CSI driver connectors-csi"),
     ],
 )
-def test_each_door_starts(
+def test_each_program_starts(
     node: Node, product_image: str, node_namespace: str, door: str, arguments: list[str], expected: str
 ) -> None:
     manifest = pod(product_image, "door", args=[door, *arguments])
@@ -73,12 +73,12 @@ def test_the_command_line_is_in_it(node: Node, product_image: str, node_namespac
     assert finished(node, node_namespace, manifest) == f"connectorctl {VERSION}\n"
 
 
-def test_another_word_is_told_what_there_is(node: Node, product_image: str, node_namespace: str) -> None:
+def test_an_unknown_program_name_lists_the_programs(node: Node, product_image: str, node_namespace: str) -> None:
     manifest = pod(product_image, "other", args=["sh", "-c", "id"])
     assert "proxy | controller | csi" in finished(node, node_namespace, manifest, phase="Failed")
 
 
-def test_it_runs_as_nobody_in_particular_and_compiled(node: Node, product_image: str, node_namespace: str) -> None:
+def test_it_runs_as_any_user_id_and_is_compiled(node: Node, product_image: str, node_namespace: str) -> None:
     script = (
         "import json, os, sys, importlib.util as u, mitmproxy, addons.relay.requests as lane;"
         "print(json.dumps({'uid': os.getuid(), 'pip': u.find_spec('pip') is not None,"

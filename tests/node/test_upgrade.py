@@ -119,7 +119,7 @@ def pod_of(worker: Worker) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("folder", "door"), STAGES)
-def test_every_mix_of_the_two_serves_pods_of_before_and_new_ones(
+def test_every_mix_of_versions_serves_old_and_new_pods(
     product: Product,
     product_image: str,
     installation: Installation,
@@ -151,12 +151,12 @@ def test_no_request_failed_meanwhile(product: Product, worker: Worker, in_use: P
     assert worker.shell(f"cat {in_use}") == "", product.state()
 
 
-def test_streams_were_cut_with_their_proxy_and_can_be_begun_again(worker: Worker, streams: WorkerCommands) -> None:
+def test_live_connections_closed_with_their_proxy_and_can_be_restarted(worker: Worker, streams: WorkerCommands) -> None:
     assert streams.wait_until_finished()
     streams.start()
 
 
-def test_connectors_and_their_services_outlived_it(product: Product, worker: Worker) -> None:
+def test_connectors_and_their_services_survived_the_upgrade(product: Product, worker: Worker) -> None:
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     eventually(lambda: product.kubectl("get", "connector", "here", "-o", ready, namespace=NAMESPACE) == "True")
     service = product.kubectl.json("get", "service", "c-here", namespace=NAMESPACE)

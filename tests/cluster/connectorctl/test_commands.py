@@ -109,7 +109,7 @@ def review(plane: ControlPlane, token: str, audience: str) -> dict[str, Any]:
     return status
 
 
-def test_a_token_is_the_accounts_and_for_the_proxy_alone(installed: ControlPlane, team: str) -> None:
+def test_a_token_is_for_the_account_and_the_proxys_audience(installed: ControlPlane, team: str) -> None:
     done = run(installed, "token", f"{team}/k8s-connector", "--service-account", f"{team}/default", "--ttl", "10m")
     assert (done.returncode, done.stderr) == (0, "")
     token = done.stdout.strip()
@@ -167,7 +167,7 @@ def test_a_failure_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_status_tells_what_is_usable_and_what_the_controller_found(installed: ControlPlane, team: str) -> None:
+def test_status_shows_usability_and_the_controllers_conditions(installed: ControlPlane, team: str) -> None:
     [head, line] = run(installed, "status", "-n", team).stdout.splitlines()
     assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "EXPIRES", "REASON", "MESSAGE"]
     assert line.split() == [f"{team}/k8s-connector", "https://192.0.2.1:6443/kubernetes/global", "yes"]
@@ -183,12 +183,12 @@ def test_status_tells_what_is_usable_and_what_the_controller_found(installed: Co
     assert line.split()[2:5] == ["no", "False", "SecretNotFound"]
 
 
-def test_nothing_found_is_said_as_kubectl_says_it(installed: ControlPlane) -> None:
+def test_no_resources_is_reported_as_in_kubectl(installed: ControlPlane) -> None:
     done = run(installed, "status", "-n", "nope")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "No resources found in nope namespace.\n")
 
 
-def test_a_cluster_without_the_definitions_says_so(private_control_plane: ControlPlane) -> None:
+def test_a_cluster_without_the_definitions_is_named_in_the_error(private_control_plane: ControlPlane) -> None:
     a_list, an_object = ("status",), ("token", "a/b", "--service-account", "a/default")
     for arguments in (a_list, an_object):
         done = run(private_control_plane, *arguments)
@@ -197,7 +197,7 @@ def test_a_cluster_without_the_definitions_says_so(private_control_plane: Contro
         assert "alauda.io is not installed in this cluster" in done.stderr
 
 
-def test_status_without_the_right_to_read_says_so_as_kubectl_does(installed: ControlPlane, team: str) -> None:
+def test_status_without_the_right_to_read_fails_as_kubectl_does(installed: ControlPlane, team: str) -> None:
     token = installed.issue_token(team, "default")
     kubeconfig = installed.write_kubeconfig(f"{team}.kubeconfig", {"token": token})
     done = run(installed, "status", kubeconfig=kubeconfig)

@@ -26,7 +26,7 @@ PATIENT = 120.0
 
 
 @pytest.mark.timeout(300)
-def test_kubectl_gets_its_tokens_from_us_whenever_one_has_ended(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_kubectl_gets_a_new_token_from_the_plugin_after_expiry(control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace("exec")
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
     connector = parse_connector(raw)

@@ -242,7 +242,7 @@ def row(spoil: Change, repair: Change, kind: str, condition_status: str, reason:
         ),
     ],
 )
-def test_a_row_is_reached_and_left_again(
+def test_a_condition_becomes_false_and_is_repaired(
     scene: Scene, spoil: Change, mend: Change, kind: str, truth: str, reason: str, says: tuple[str, ...]
 ) -> None:
     spoil(scene)
@@ -267,7 +267,7 @@ def test_a_name_that_no_service_can_have(world: ConnectorCluster, namespace: str
         assert "proxy" not in world.get_connector(namespace, name)["status"]
 
 
-def test_ten_gigabytes_are_an_answer_like_any_other(scene: Scene, controller: Controller) -> None:
+def test_a_probe_response_of_ten_gigabytes_is_bounded(scene: Scene, controller: Controller) -> None:
     scene.target.respond = lambda head: ENDLESS_RESPONSE
     request_count = len(scene.target.request_heads)
     wait_until(lambda: len(scene.target.request_heads) > request_count + 3, "more probes")
@@ -275,7 +275,7 @@ def test_ten_gigabytes_are_an_answer_like_any_other(scene: Scene, controller: Co
     assert controller.process.resident_kb < 200_000
 
 
-def test_a_connector_of_a_class_that_is_not_ours_is_let_alone(scene: Scene) -> None:
+def test_a_connector_of_a_foreign_class_is_ignored(scene: Scene) -> None:
     use_own_class(auth={"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]})(scene)
     scene.patch_spec(auth={"name": "basic", "secretRef": {"name": "s"}})
     wait_until(lambda: scene.world.get_service(scene.namespace) is None, "the Service's end")
@@ -287,7 +287,7 @@ def test_a_connector_of_a_class_that_is_not_ours_is_let_alone(scene: Scene) -> N
     assert len(scene.target.request_heads) == request_count
 
 
-def test_the_class_k8s_is_there_and_what_is_not_run_of_a_class_is_said(world: ConnectorCluster, scene: Scene) -> None:
+def test_the_class_k8s_exists_and_unsupported_fields_are_reported(world: ConnectorCluster, scene: Scene) -> None:
     k8s = world.api.call("GET", f"{API_PATH}/connectorclasses/k8s")
     assert k8s["status"]["conditions"][0]["status"] == "True"
     scene.put_class("with-rego", livenessProbe={"http": {"path": "/{{.x}}"}})

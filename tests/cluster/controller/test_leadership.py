@@ -36,7 +36,7 @@ def transitions(world: ConnectorCluster, namespace: str) -> dict[str, tuple[str,
     return {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
 
 
-def test_exactly_one_works_and_kill_9_hands_over(
+def test_exactly_one_leads_and_another_takes_over_after_kill_9(
     world: ConnectorCluster, pair: tuple[Controller, Controller], namespace: str
 ) -> None:
     with run_target() as server:
@@ -58,7 +58,7 @@ def test_exactly_one_works_and_kill_9_hands_over(
         world.wait_for_condition(namespace, "Ready", "False", "SecretInvalid")
 
 
-def test_a_leader_that_is_stopped_releases_the_lease_and_ends_well(
+def test_a_stopped_leader_releases_the_lease_and_exits_with_0(
     world: ConnectorCluster, pair: tuple[Controller, Controller]
 ) -> None:
     wait_until(lambda: sum(map(leading, pair)) == 1, "one leader")
@@ -74,7 +74,7 @@ def test_a_leader_that_is_stopped_releases_the_lease_and_ends_well(
     assert "Traceback" not in first.log + second.log
 
 
-def test_a_leader_that_is_paused_is_succeeded_and_does_not_work_on(
+def test_a_paused_leader_is_replaced_and_stops_work(
     world: ConnectorCluster, pair: tuple[Controller, Controller]
 ) -> None:
     wait_until(lambda: sum(map(leading, pair)) == 1, "one leader")
@@ -117,7 +117,7 @@ def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: Conn
             controller.close()
 
 
-def test_at_rest_nothing_is_written_and_little_read(world: ConnectorCluster, namespace: str) -> None:
+def test_an_idle_controller_writes_nothing_and_reads_little(world: ConnectorCluster, namespace: str) -> None:
     with run_target() as server:
         controller = Controller(world.plane).start()
         try:

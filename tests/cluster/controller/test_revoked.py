@@ -16,7 +16,7 @@ MINTER: Final = "minter"
 
 
 @pytest.mark.timeout(300)
-def test_who_may_not_mint_any_more_fails_auth_ready_at_the_end_of_the_token_and_an_event_says_why(
+def test_a_revoked_issuing_right_fails_auth_ready_when_the_token_expires(
     world: ConnectorCluster, controller: Controller, namespace: str
 ) -> None:
     plane = world.plane

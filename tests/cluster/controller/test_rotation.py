@@ -162,7 +162,7 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector,
     assert config_map["data"]["ca.crt"].encode() == new_pem
 
 
-def test_proxies_go_on_without_the_controller(
+def test_proxies_keep_working_without_the_controller(
     world: ConnectorCluster, served: ServedConnector, controller: Controller, tmp_path: Path
 ) -> None:
     callers = Callers(world, served, tmp_path)

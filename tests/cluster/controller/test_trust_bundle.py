@@ -26,7 +26,7 @@ def published(world: ConnectorCluster) -> str:
     return str(answer.json()["data"]["ca.crt"]) if answer.status == 200 else "none yet"
 
 
-def test_it_holds_what_callers_shall_trust_through_a_rotation(world: ConnectorCluster, controller: Controller) -> None:
+def test_it_has_the_trusted_cas_through_a_rotation(world: ConnectorCluster, controller: Controller) -> None:
     wait_until(lambda: text(world) == published(world), "the bundle")
     first = text(world)
     [owner] = bundle(world)["metadata"]["ownerReferences"]
@@ -36,7 +36,7 @@ def test_it_holds_what_callers_shall_trust_through_a_rotation(world: ConnectorCl
     wait_until(lambda: text(world) == published(world) and first.strip() not in text(world), "the new one alone")
 
 
-def test_what_somebody_changes_or_deletes_comes_back(world: ConnectorCluster, controller: Controller) -> None:
+def test_changes_and_deletions_by_others_are_repaired(world: ConnectorCluster, controller: Controller) -> None:
     wait_until(lambda: text(world) == published(world), "the bundle")
     other = published(world).replace("BEGIN CERTIFICATE-----", "BEGIN CERTIFICATE-----\n", 1)
     world.api.call("PATCH", BUNDLE, {"metadata": {"labels": {"their": "label"}}, "spec": {"trustBundle": other}})

@@ -54,7 +54,7 @@ def test_one_apply_installs_everything_on_a_fresh_cluster(installed: Kubectl) ->
     }
 
 
-def test_applying_again_is_no_error(installed: Kubectl) -> None:
+def test_applying_twice_succeeds(installed: Kubectl) -> None:
     result = installed.run("apply", "-k", str(DEPLOY))
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -75,13 +75,13 @@ def test_one_entry_of_an_overlay_changes_every_image(fresh: Kubectl) -> None:
     assert images == {f"registry.example/platform/kubernetes-connector:{VERSION}"}
 
 
-def test_every_container_of_ours_has_a_pinned_tag(fresh: Kubectl) -> None:
+def test_every_container_has_a_pinned_tag(fresh: Kubectl) -> None:
     assert {each["image"] for each in containers(rendered(fresh, DEPLOY))} == {
         f"localhost/kubernetes-connector:{VERSION}"
     }
 
 
-def test_every_rule_of_a_role_that_a_door_has_names_its_verbs_and_resources(fresh: Kubectl) -> None:
+def test_every_rule_of_a_programs_role_names_its_verbs_and_resources(fresh: Kubectl) -> None:
     """Those that Connectors lend by are bound to nobody here."""
     objects = rendered(fresh, DEPLOY)
     bound = {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in objects if "roleRef" in each}
@@ -92,7 +92,7 @@ def test_every_rule_of_a_role_that_a_door_has_names_its_verbs_and_resources(fres
 
 
 @pytest.mark.parametrize("overlay", ["overlay", "overlay-namespaced"])
-def test_the_api_server_takes_an_overlay(installed: Kubectl, overlay: str) -> None:
+def test_the_api_server_accepts_an_overlay(installed: Kubectl, overlay: str) -> None:
     for namespace in ("team-a", "team-b"):
         installed.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     installed("apply", "--dry-run=server", "--validate=strict", "-k", str(EXAMPLES / overlay))
@@ -170,7 +170,7 @@ def test_the_shared_example_applies_under_strict_decoding(installed: Kubectl) ->
     installed("apply", "--dry-run=server", "--validate=strict", "-f", pod, namespace="shared")
 
 
-def test_at_the_target_the_example_lends_no_more_than_tokens_of_one_account(fresh: Kubectl) -> None:
+def test_the_example_grants_only_tokens_of_one_account_at_the_target(fresh: Kubectl) -> None:
     done = fresh.run("apply", "--validate=strict", "-k", str(EXAMPLES / "target"))
     assert (done.returncode, done.stderr) == (0, "")
     minter = "--as=system:serviceaccount:default:pipelines-minter"

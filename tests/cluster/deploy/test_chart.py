@@ -56,7 +56,7 @@ def container_of(workload: dict[str, Any]) -> dict[str, Any]:
     return only_container
 
 
-def test_with_its_defaults_it_is_what_kustomize_makes_of_deploy(
+def test_the_default_values_render_the_same_objects_as_kustomize(
     render: Render, kustomize: Callable[[Path], Objects]
 ) -> None:
     chart, manifests = without_rollout(render()), without_rollout(kustomize(DEPLOY))
@@ -134,7 +134,7 @@ def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(render: Rend
         ),
     ],
 )
-def test_every_door_runs_the_image_of_the_values(render: Render, image: Values, reference: str) -> None:
+def test_every_program_runs_the_image_from_the_values(render: Render, image: Values, reference: str) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     objects = render({"image": {"repository": "registry.example/connector", **image}})
     images = {container_of(objects[each])["image"] for each in WORKLOADS}
@@ -330,7 +330,7 @@ def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> N
     assert ("Namespace", "", "platform-nodes") in objects
 
 
-def test_the_releases_own_namespace_is_not_made_again(render: Render) -> None:
+def test_the_releases_own_namespace_is_not_created(render: Render) -> None:
     namespaces = {key[2] for key in render({}, "--namespace", SYSTEM) if key[0] == "Namespace"}
     assert namespaces == {CSI}
     assert not {key for key in render({"namespaces": {"create": False}}) if key[0] == "Namespace"}
@@ -366,7 +366,7 @@ EVERYTHING: Values = {
 }
 
 
-def test_the_ingress_leads_what_the_direct_door_serves_to_the_proxys_port(render: Render) -> None:
+def test_the_ingress_routes_direct_access_to_the_proxys_port(render: Render) -> None:
     objects = render(EVERYTHING)
     spec = objects["Ingress", SYSTEM, "connectors-proxy"]["spec"]
     assert spec["ingressClassName"] == "nginx"
@@ -380,7 +380,7 @@ def test_the_ingress_leads_what_the_direct_door_serves_to_the_proxys_port(render
     assert ports[backend["port"]["name"]]["targetPort"] == "proxy"
 
 
-def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_plane: Any) -> None:
+def test_the_api_server_accepts_the_manifests_of_many_values(helm: Helm, private_control_plane: Any) -> None:
     """By Helm itself, under its strict decoding; there is no controller-manager to wait for."""
     kubectl = private_control_plane.kubectl
     kubectl("create", "namespace", "team-a")
@@ -393,7 +393,7 @@ def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         pytest.param({"proxi": {}}, "proxi", id="a misspelt group"),
         pytest.param({"proxy": {"replica": 3}}, "replica", id="a misspelt value"),
@@ -416,19 +416,19 @@ def test_the_api_server_takes_what_many_values_make(helm: Helm, private_control_
         pytest.param({"proxy": {"ingress": {"enabled": True}}}, "proxy.ingress.host", id="an ingress without a host"),
     ],
 )
-def test_a_value_that_cannot_be_right_is_refused_by_its_name(helm: Helm, values: Values, said: str) -> None:
+def test_an_invalid_value_is_refused_by_its_name(helm: Helm, values: Values, message: str) -> None:
     done = helm.run("template", "connector", str(CHART), values=values)
     assert done.returncode != 0
-    assert said in done.stderr
+    assert message in done.stderr
 
 
-def test_helm_finds_nothing_to_say_about_it(helm: Helm) -> None:
+def test_helm_lint_has_no_findings(helm: Helm) -> None:
     done = helm.run("lint", "--strict", str(CHART))
     assert done.returncode == 0, done.stdout
     assert not re.search(r"\[(WARNING|ERROR)\]", done.stdout)
 
 
-def test_the_schema_knows_the_settings_that_are_not_other_values() -> None:
+def test_the_schema_has_the_settings_without_a_value_of_their_own() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     setting_names = schema["properties"]["settings"]["propertyNames"]["enum"]
     assert setting_names == [key for key in KEYS if key not in ("namespaces", "system-namespace")]

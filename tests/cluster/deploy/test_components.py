@@ -140,7 +140,7 @@ def test_settings_of_an_overlay_roll_out_in_another_system_namespace_too(
         assert after["ConfigMap", place, new]["data"]["drain"] == "5"
 
 
-def test_k8s_1_34_leaves_out_the_field_that_it_does_not_know(product: Objects, with_component: Render) -> None:
+def test_k8s_1_34_omits_the_field_that_it_does_not_support(product: Objects, with_component: Render) -> None:
     before, after = product[DRIVER]["spec"], with_component("k8s-1.34")[DRIVER]["spec"]
     assert before["serviceAccountTokenInSecrets"] is True
     assert before == after | {"serviceAccountTokenInSecrets": True}
@@ -159,7 +159,7 @@ def test_kubelet_root_reaches_the_driver_its_mount_and_the_host(with_component: 
     assert "/var/lib/kubelet" not in yaml.safe_dump(nodes)
 
 
-def test_namespaced_binds_what_reads_secrets_nowhere(product: Objects, with_component: Render) -> None:
+def test_namespaced_has_no_binding_that_reads_secrets(product: Objects, with_component: Render) -> None:
     after = with_component("namespaced")
     roles = {name for _, _, name in EVERYWHERE}
     bound = [key for key, each in product.items() if each.get("roleRef", {}).get("name") in roles]

@@ -74,9 +74,7 @@ def test_manifests_of_the_other_product_apply_unchanged_under_strict_decoding(
     assert {line.rpartition(" ")[2] for line in again.splitlines()} <= {"unchanged", "configured"}
 
 
-def test_fields_that_the_schema_does_not_know_are_kept_on_a_class_and_refused_on_a_connector(
-    installed: Kubectl, namespace: str
-) -> None:
+def test_unknown_fields_stay_on_a_class_and_are_refused_on_a_connector(installed: Kubectl, namespace: str) -> None:
     installed("apply", "-f", str(CORPUS / "connectorclasses.yaml"))
     field_value = installed("get", "connectorclass", "as-documented", "-o", "jsonpath={.spec.something.of}")
     assert field_value == "later"
@@ -124,7 +122,7 @@ def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, name
     assert f"must be the Connector's own namespace, {namespace}" in output
 
 
-def test_what_the_policy_refuses_can_be_labelled_finalized_and_deleted_where_it_is_older(
+def test_objects_older_than_the_policy_can_be_labelled_finalized_and_deleted(
     private_control_plane: ControlPlane,
 ) -> None:
     kubectl = private_control_plane.kubectl
@@ -247,7 +245,7 @@ def test_the_usual_prefixes_are_the_domains(installed: Kubectl, namespace: str) 
 SECRET = {"auth": {"secretRef": {"name": "lent"}}}
 
 
-def test_who_may_not_get_a_secret_may_not_name_it(
+def test_a_user_without_get_on_a_secret_cannot_name_it(
     installed: Kubectl, control_plane: ControlPlane, namespace: str
 ) -> None:
     control_plane.create_service_account(namespace, "writer")

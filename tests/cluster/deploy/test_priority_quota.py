@@ -81,7 +81,7 @@ def create(plane: ControlPlane, namespace: str) -> str:
     return "" if answer.status == 201 else answer.body.decode()
 
 
-def test_a_pod_of_the_driver_is_admitted_beside_its_quota_and_nowhere_else(plane: ControlPlane) -> None:
+def test_a_driver_pod_is_admitted_only_with_its_quota(plane: ControlPlane) -> None:
     plane.kubectl("apply", "-f", str(DEPLOY / "csi/namespace.yaml"))
     plane.create_namespace("elsewhere")
     for namespace in ("elsewhere", "connectors-csi"):

@@ -137,7 +137,9 @@ def write(
         ),
     ],
 )
-def test_an_editor_is_kept_off_services_with_our_label(plane: ControlPlane, namespace: str, command: list[str]) -> None:
+def test_an_editor_cannot_change_services_with_the_controllers_label(
+    plane: ControlPlane, namespace: str, command: list[str]
+) -> None:
     output = write(plane.kubectl, "create", service("theirs"), namespace, EDITOR)
     assert output.returncode == 0, output.stderr
     before = plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)
@@ -147,7 +149,7 @@ def test_an_editor_is_kept_off_services_with_our_label(plane: ControlPlane, name
     assert plane.kubectl.json("get", "service", "c-k8s", namespace=namespace) == before
 
 
-def test_a_collection_is_not_deleted_around_it(plane: ControlPlane, namespace: str) -> None:
+def test_deletecollection_does_not_bypass_the_policy(plane: ControlPlane, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/services"
     answer = plane.api.request("DELETE", path)
     assert answer.status in (403, 422), answer.body
@@ -155,18 +157,20 @@ def test_a_collection_is_not_deleted_around_it(plane: ControlPlane, namespace: s
 
 
 @pytest.mark.parametrize("name", ["c-other", "c-k9s"])
-def test_an_editor_makes_no_service_with_our_label(plane: ControlPlane, namespace: str, name: str) -> None:
+def test_an_editor_cannot_create_a_service_with_the_controllers_label(
+    plane: ControlPlane, namespace: str, name: str
+) -> None:
     done = write(plane.kubectl, "create", service(name, labels=LABEL), namespace, EDITOR)
     assert REFUSED_TO_OTHERS in done.stderr
 
 
-def test_an_editors_own_services_are_nobodys_business(plane: ControlPlane, namespace: str) -> None:
+def test_an_editor_can_change_services_without_the_label(plane: ControlPlane, namespace: str) -> None:
     for verb in ("create", "apply", "delete"):
         done = write(plane.kubectl, verb, service("c-theirs", labels={"app": "x"}), namespace, EDITOR)
         assert done.returncode == 0, done.stderr
 
 
-def test_the_controller_writes_what_it_has_to(plane: ControlPlane, namespace: str) -> None:
+def test_the_controller_writes_its_own_services(plane: ControlPlane, namespace: str) -> None:
     patch = json.dumps({"spec": {"externalName": HOST, "ports": None}})
     for command in (["patch", "service", "c-k8s", f"--patch={patch}"], ["delete", "service", "c-k8s"]):
         done = plane.kubectl.run(*command, f"--as={CONTROLLER}", namespace=namespace)
@@ -193,7 +197,7 @@ def test_the_controller_writes_what_it_has_to(plane: ControlPlane, namespace: st
         ),
     ],
 )
-def test_the_controller_is_kept_off_all_other_services(plane: ControlPlane, namespace: str, command: list[str]) -> None:
+def test_the_controller_cannot_change_other_services(plane: ControlPlane, namespace: str, command: list[str]) -> None:
     dns = service("dns", type="ClusterIP", externalName=None, ports=[{"port": 53}], selector={"app": "dns"})
     plane.api.apply(dns, namespace=namespace)
     done = plane.kubectl.run(*command, f"--as={CONTROLLER}", namespace=namespace)
@@ -211,7 +215,7 @@ def test_the_controller_is_kept_off_all_other_services(plane: ControlPlane, name
         ),
     ],
 )
-def test_the_controller_makes_nothing_else(plane: ControlPlane, namespace: str, change: dict[str, Any]) -> None:
+def test_the_controller_creates_only_aliases(plane: ControlPlane, namespace: str, change: dict[str, Any]) -> None:
     body = alias(plane, namespace, "second")
     for part, values in change.items():
         body[part] = body[part] | values
@@ -222,7 +226,9 @@ def test_the_controller_makes_nothing_else(plane: ControlPlane, namespace: str, 
     assert "may make Services of Connectors only" in write(plane.kubectl, "create", other, namespace, CONTROLLER).stderr
 
 
-def test_garbage_collection_and_the_end_of_a_namespace_go_on(garbage_collected: ControlPlane, namespace: str) -> None:
+def test_garbage_collection_and_deletion_of_a_namespace_still_work(
+    garbage_collected: ControlPlane, namespace: str
+) -> None:
     kubectl = garbage_collected.kubectl
     kubectl("delete", "connector", "k8s", namespace=namespace)
     service_path = f"/api/v1/namespaces/{namespace}/services/c-k8s"

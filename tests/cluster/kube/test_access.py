@@ -26,7 +26,7 @@ def kube_access(client: KubeClient, *, recheck: float = 30) -> KubeAccess:
     return KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=recheck, refusal_ttl=0)
 
 
-async def test_a_bound_service_account_may_use_and_is_known(plane: ControlPlane, own_namespace: str) -> None:
+async def test_a_bound_service_account_is_granted_with_its_identity(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
@@ -53,7 +53,7 @@ async def test_a_binding_to_a_group_counts(plane: ControlPlane, own_namespace: s
         assert isinstance(await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s")), Granted)
 
 
-async def test_without_a_binding_nobody_learns_what_exists(plane: ControlPlane, own_namespace: str) -> None:
+async def test_a_caller_without_a_binding_does_not_learn_what_exists(plane: ControlPlane, own_namespace: str) -> None:
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with proxy_client(plane) as client:
         answer = await kube_access(client).check(caller, ObjectKey(own_namespace, "k8s"))
@@ -80,9 +80,7 @@ async def test_a_token_that_is_not_for_us(
     assert answer.check == "token"
 
 
-async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
-    plane: ControlPlane, own_namespace: str
-) -> None:
+async def test_an_issued_token_is_valid_until_its_account_is_deleted(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     async with (
@@ -100,7 +98,7 @@ async def test_a_token_of_tokenrequest_is_good_until_its_account_is_deleted(
         assert isinstance(await access.recheck(caller, answer.identity, key), Refused)
 
 
-async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: ControlPlane, own_namespace: str) -> None:
+async def test_a_revoked_right_ends_at_the_next_review(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE], lifetime=600)
@@ -115,7 +113,7 @@ async def test_a_right_that_is_taken_away_is_gone_at_the_next_review(plane: Cont
         assert refused.check == "use"
 
 
-async def test_the_rule_of_another_product_can_be_asked(plane: ControlPlane, own_namespace: str) -> None:
+async def test_another_products_access_rule_can_be_reviewed(plane: ControlPlane, own_namespace: str) -> None:
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -162,9 +160,7 @@ async def test_distinct_callers_cost_two_reviews_each_and_repeated_ones_none(
     )
 
 
-async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
-    plane: ControlPlane, own_namespace: str
-) -> None:
+async def test_an_expired_token_is_valid_while_its_owner_exists(plane: ControlPlane, own_namespace: str) -> None:
     """For streams that were opened while it was good; the proxy's own role looks for the owner."""
     key = ObjectKey(own_namespace, "k8s")
     plane.create_service_account(own_namespace, "caller")
@@ -192,9 +188,7 @@ async def test_after_its_expiry_a_token_is_as_good_as_its_owner_is_there(
     assert "is another one now" in after_deletion.reason
 
 
-async def test_a_flood_of_tokens_that_cannot_be_ours_asks_the_api_server_nothing(
-    plane: ControlPlane, own_namespace: str
-) -> None:
+async def test_a_flood_of_foreign_tokens_causes_no_reviews(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     other = plane.issue_token(own_namespace, "default", audiences=["somebody"])
     async with FrontProxy(plane).serving() as front, proxy_client(plane, server=front.url) as client:

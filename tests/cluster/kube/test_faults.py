@@ -46,7 +46,7 @@ def once(messages: list[str]) -> bool:
     return len(messages) == len(set(messages))
 
 
-async def test_the_api_server_is_killed_and_comes_back(
+async def test_the_api_server_is_killed_and_restarted(
     disturbed_plane: ControlPlane, disturbed_namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     plane, namespace = disturbed_plane, disturbed_namespace
@@ -85,7 +85,7 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
     assert sorted(restarts) in (expected, [*expected, "Secret"])
 
 
-async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
+async def test_resuming_from_a_compacted_version_gets_410_and_lists_again(
     disturbed_plane: ControlPlane, disturbed_namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -113,7 +113,7 @@ async def test_resuming_from_what_etcd_forgot_answers_410_and_is_listed_anew(
     assert any("HTTP 410" in each for each in messages), messages
 
 
-async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane, own_namespace: str) -> None:
+async def test_a_watch_that_died_silently_is_restarted(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     plane.api.apply(secret("k8s-secret", token="one"), connector("k8s"), namespace=own_namespace)
     async with (
@@ -131,7 +131,7 @@ async def test_a_stream_that_died_without_a_word_is_given_up(plane: ControlPlane
         await until(lambda: token_of(store, key) == "two")
 
 
-async def test_an_api_server_that_stopped_turning_is_waited_for(
+async def test_the_source_waits_for_a_paused_api_server(
     disturbed_plane: ControlPlane, disturbed_namespace: str
 ) -> None:
     plane, namespace = disturbed_plane, disturbed_namespace
@@ -167,7 +167,7 @@ def install_without_a_right(plane: ControlPlane) -> None:
         pytest.param(install_without_a_right, 3, id="Secrets and Connectors are forbidden"),
     ],
 )
-async def test_what_is_missing_at_the_start_is_named_once_and_waited_for(
+async def test_missing_rights_at_the_start_are_logged_once(
     private_control_plane: ControlPlane,
     caplog: pytest.LogCaptureFixture,
     prepare: Callable[[ControlPlane], None],
@@ -215,7 +215,7 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
         pytest.param("subjectaccessreviews", 500, 7, id="500 to the second question"),
     ],
 )
-async def test_reviews_that_cannot_be_asked(
+async def test_failed_reviews(
     plane: ControlPlane, own_namespace: str, review: str, status: int, retry_after: int
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")

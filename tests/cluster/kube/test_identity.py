@@ -94,6 +94,6 @@ async def test_it_may_do_nothing_else(plane: ControlPlane) -> None:
 
 
 @pytest.mark.parametrize("kind", ["users", "groups", "serviceaccounts", "userextras"])
-async def test_it_may_impersonate_nobody(plane: ControlPlane, kind: str) -> None:
+async def test_it_cannot_impersonate(plane: ControlPlane, kind: str) -> None:
     async with proxy_client(plane) as client:
         assert not await allowed(client, ("impersonate", "", kind, ""))

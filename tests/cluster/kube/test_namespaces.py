@@ -52,7 +52,7 @@ async def test_a_namespace_that_is_not_bound_or_not_there_costs_that_namespace_o
         assert token_of(store, teams["team-a"]) == "one"
 
 
-async def test_secrets_that_may_be_watched_no_more_are_served_no_more_after_the_bound(
+async def test_secrets_without_a_watch_are_not_served_after_the_limit(
     private_plane: ControlPlane,
 ) -> None:
     plane, key = private_plane, ObjectKey("team-a", "k8s")

@@ -32,7 +32,7 @@ def prepared(plane: ControlPlane, own_namespace: str) -> str:
     return own_namespace
 
 
-def test_while_nobody_can_be_asked_those_who_were_go_on(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
+def test_verified_callers_keep_working_while_reviews_fail(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
     with background(FrontProxy(plane).serving()) as (front, _):
         proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url, options={"connector_recheck": "600"})
         with proxy:
@@ -52,7 +52,7 @@ def test_while_nobody_can_be_asked_those_who_were_go_on(plane: ControlPlane, pre
             assert served.whoami(served.kubectl(newcomer)) == "target"
 
 
-def test_a_review_that_cannot_be_asked_cuts_no_stream(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
+def test_a_failed_review_closes_no_live_connection(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
     with background(FrontProxy(plane).serving()) as (front, _):
         proxy = cluster_proxy(tmp_path / "proxy", plane, server=front.url)
         with proxy:
@@ -85,7 +85,7 @@ def reviews(front: FrontProxy, since: int) -> int:
     return sum(each in REVIEWS for each in front.requested[since:])
 
 
-def test_the_api_server_is_killed_and_comes_back(
+def test_the_api_server_is_killed_and_restarted(
     disturbed_plane: ControlPlane, disturbed_namespace: str, tmp_path: Path
 ) -> None:
     """The target is that API server too, so only refusals can be told while it is away."""
@@ -107,7 +107,7 @@ def test_the_api_server_is_killed_and_comes_back(
         assert proxy.process.pid == pid
 
 
-def test_until_it_is_synced_everybody_is_told_to_come_again(
+def test_until_it_is_synced_every_caller_gets_503_with_retry_after(
     private_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     plane = private_control_plane

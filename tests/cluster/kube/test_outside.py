@@ -79,7 +79,7 @@ def test_it_runs_kubectl_with_a_binding_and_loses_it_without(outside: ServedConn
     )
 
 
-def test_a_watch_of_it_is_cut_when_its_binding_goes(
+def test_a_watch_closes_when_its_binding_is_deleted(
     outside: ServedConnector, other: ControlPlane, tmp_path: Path
 ) -> None:
     who = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER}
@@ -104,9 +104,7 @@ def test_a_watch_of_it_is_cut_when_its_binding_goes(
     assert (record["reason"], record["caller"]["user"]) == ("its caller may not use the Connector any more", CALLER)
 
 
-def test_another_audience_and_the_name_of_an_account_here_are_nobody(
-    outside: ServedConnector, other: ControlPlane
-) -> None:
+def test_another_audience_and_a_local_accounts_name_are_refused(outside: ServedConnector, other: ControlPlane) -> None:
     assert outside.connect(token(other, "https://kubernetes.default.svc")).status == 407
     # A ServiceAccount of the same name here has the right; the prefix keeps the two apart.
     here = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": CALLER.removeprefix("other:")}
@@ -115,7 +113,7 @@ def test_another_audience_and_the_name_of_an_account_here_are_nobody(
     assert outside.connect(outside.caller_token()).status == 200
 
 
-def test_it_uses_the_direct_door_with_a_token_file_and_no_secret_in_its_kubeconfig(
+def test_it_uses_direct_access_with_a_token_file_and_no_secret_in_its_kubeconfig(
     outside: ServedConnector, other: ControlPlane, tmp_path: Path
 ) -> None:
     grant_use(

@@ -56,7 +56,7 @@ def test_the_seed_case(served: ServedConnector, tmp_path: Path) -> None:
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=served.namespace)
 
 
-def test_who_may_not_use_it_learns_nothing(served: ServedConnector) -> None:
+def test_a_caller_without_the_right_learns_nothing(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "stranger")
     stranger = served.caller_token("stranger")
     here, nowhere = served.connect(stranger), served.connect(stranger, key=ObjectKey(served.namespace, "none"))
@@ -85,7 +85,7 @@ def test_a_binding_to_a_group_lets_its_members_in(served: ServedConnector) -> No
         pytest.param("connectors-proxy", -60, id="an expired token"),
     ],
 )
-def test_a_token_that_is_not_good_gets_407(served: ServedConnector, audience: str, lifetime: float) -> None:
+def test_an_invalid_token_gets_407(served: ServedConnector, audience: str, lifetime: float) -> None:
     assert served.connect(served.caller_token(audience=audience, lifetime=lifetime)).status == 407
 
 
@@ -98,7 +98,9 @@ def test_a_deleted_service_account_is_refused(served: ServedConnector) -> None:
     wait_until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
 
 
-def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: ServedConnector, tmp_path: Path) -> None:
+def test_a_rotated_token_is_used_by_the_next_request_and_closes_nothing(
+    served: ServedConnector, tmp_path: Path
+) -> None:
     kubectl = served.kubectl()
     with watch(served, kubectl, tmp_path) as watching:
         served.rotate(account="other")
@@ -120,7 +122,7 @@ def test_a_rotated_token_is_used_by_the_next_request_and_disturbs_none(served: S
         ),
     ],
 )
-def test_a_change_ends_open_streams_and_refuses_new_requests(
+def test_a_change_closes_live_connections_and_refuses_new_requests(
     served: ServedConnector, tmp_path: Path, change: tuple[str, ...], status: int
 ) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
@@ -129,14 +131,14 @@ def test_a_change_ends_open_streams_and_refuses_new_requests(
     assert served.connect(served.caller_token()).status == status
 
 
-def test_a_right_that_is_taken_away_ends_streams_within_the_recheck(served: ServedConnector, tmp_path: Path) -> None:
+def test_a_revoked_right_closes_live_connections_within_the_recheck(served: ServedConnector, tmp_path: Path) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl("delete", "rolebinding", "use", namespace=served.namespace)
         assert watching.wait_for_end() < RECHECK + 30
     assert served.connect(served.caller_token()).status == 403
 
 
-def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: ServedConnector, tmp_path: Path) -> None:
+def test_expiry_closes_no_live_connection_and_refuses_the_next_request(served: ServedConnector, tmp_path: Path) -> None:
     token = served.caller_token(lifetime=30)
     with watch(served, served.kubectl(token), tmp_path) as watching:
         wait_until(lambda: served.connect(token).status == 407, "the token to expire")
@@ -145,7 +147,7 @@ def test_expiry_cuts_no_stream_and_refuses_the_next_request(served: ServedConnec
         assert watching.is_running
 
 
-def test_an_invalid_neighbour_disturbs_nobody(served: ServedConnector) -> None:
+def test_an_invalid_connector_does_not_affect_others(served: ServedConnector) -> None:
     served.plane.api.apply(
         secret("bad", token="two\nlines"), connector("bad", secret="bad"), namespace=served.namespace
     )
@@ -154,7 +156,7 @@ def test_an_invalid_neighbour_disturbs_nobody(served: ServedConnector) -> None:
     assert served.whoami(served.kubectl()) == "target"
 
 
-def test_loopback_is_no_target_unless_it_is_allowed(served: ServedConnector, tmp_path: Path) -> None:
+def test_loopback_is_not_a_target_unless_it_is_allowed(served: ServedConnector, tmp_path: Path) -> None:
     strict = cluster_proxy(tmp_path / "strict", served.plane, options={"connector_targets_allow": ""})
     with strict:
         answer = connect(strict, served.key, served.caller_token(), served.plane.url.removeprefix("https://"))

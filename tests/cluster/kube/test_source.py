@@ -31,7 +31,7 @@ async def test_what_is_there_before_the_start_is_there_when_synced(plane: Contro
         assert token_of(store, ObjectKey(own_namespace, "k8s")) == "one"
 
 
-async def test_an_invalid_neighbour_disturbs_nobody(plane: ControlPlane, own_namespace: str) -> None:
+async def test_an_invalid_connector_does_not_affect_others(plane: ControlPlane, own_namespace: str) -> None:
     good, bad, worse = (ObjectKey(own_namespace, name) for name in ("good", "bad", "worse"))
     nested: object = "deep"
     for _ in range(400):
@@ -54,7 +54,7 @@ async def test_an_invalid_neighbour_disturbs_nobody(plane: ControlPlane, own_nam
         await until(lambda: unusable_reason(store, ObjectKey(own_namespace, "late")) == "SecretInvalid")
 
 
-async def test_a_secret_of_another_type_is_found_by_its_name(plane: ControlPlane, own_namespace: str) -> None:
+async def test_a_secret_of_another_type_is_read_by_its_name(plane: ControlPlane, own_namespace: str) -> None:
     key = ObjectKey(own_namespace, "k8s")
     plane.api.apply(secret("k8s-secret", kind="Opaque", token="one"), connector("k8s"), namespace=own_namespace)
     plane.api.apply(secret("unrelated", kind="Opaque", token="two"), namespace=own_namespace)

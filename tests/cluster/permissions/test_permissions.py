@@ -130,7 +130,7 @@ NOT_LENT = ("does not lend", "only paths in their plain form are lent")
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING])
-def test_what_yields_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
+def test_requests_that_return_a_credential_are_denied(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
     filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
     free = lending.run(ALL, *filled, stdin=stdin)
     encoded = "YzRuNHJ5LW9mLXRoZS10YXJnZXQ="
@@ -145,7 +145,7 @@ def test_what_yields_a_credential_is_not_lent(lending: Permissions, way: tuple[s
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in OTHERS])
-def test_what_leads_to_a_credential_is_not_lent(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
+def test_requests_that_lead_to_a_credential_are_denied(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
     filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
     for name in (LIMITED, READER):
         refused = lending.run(name, *filled, stdin=stdin)
@@ -154,12 +154,12 @@ def test_what_leads_to_a_credential_is_not_lent(lending: Permissions, way: tuple
 
 
 @pytest.mark.parametrize("connector", [ALL, LIMITED, READER])
-def test_nobody_acts_as_another(lending: Permissions, connector: str) -> None:
+def test_impersonation_headers_are_refused(lending: Permissions, connector: str) -> None:
     refused = lending.run(connector, "get", "secrets", "--as=system:admin", "--as-group=system:masters")
     assert "impersonation does not work through a Connector" in refused.stderr
 
 
-def test_the_rest_is_lent(lending: Permissions) -> None:
+def test_all_other_requests_are_allowed(lending: Permissions) -> None:
     assert "plain" in lending.run(LIMITED, "get", "configmaps").stdout
     assert "plain" in lending.run(READER, "get", "configmaps").stdout
     refused = lending.run(READER, "delete", "configmap", "plain")
@@ -169,7 +169,7 @@ def test_the_rest_is_lent(lending: Permissions) -> None:
     ) in refused.stderr
 
 
-def test_a_review_of_oneself_warns(lending: Permissions) -> None:
+def test_a_self_review_carries_a_warning(lending: Permissions) -> None:
     result = lending.run(LIMITED, "auth", "can-i", "get", "secrets")
     assert result.stdout.strip() == "yes"
     assert "Connector team-a/limited lends less" in result.stderr
@@ -177,7 +177,7 @@ def test_a_review_of_oneself_warns(lending: Permissions) -> None:
     assert "lends less" in lending.run(LIMITED, "auth", "can-i", "--list").stderr
 
 
-def test_both_audit_logs_join(lending: Permissions) -> None:
+def test_both_audit_logs_have_the_same_audit_id(lending: Permissions) -> None:
     lending.run(READER, "get", "configmaps")
     lending.run(READER, "delete", "configmap", "plain")
 
@@ -206,7 +206,7 @@ def _audited(plane: ControlPlane, audit_id: str) -> dict[str, Any]:
     return {}
 
 
-def test_the_target_decides_by_who_calls(lending: Permissions) -> None:
+def test_the_target_decides_by_caller(lending: Permissions) -> None:
     who = json.loads(lending.run(NAMED, "auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
     assert who["username"].startswith("c:")
     assert "system:masters" not in who["groups"]
@@ -217,7 +217,7 @@ def test_the_target_decides_by_who_calls(lending: Permissions) -> None:
     assert "plain" in wait_until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
 
 
-def test_a_watch_ends_when_what_it_does_is_lent_no_more(lending: Permissions, tmp_path: Path) -> None:
+def test_a_watch_closes_when_it_is_no_longer_allowed(lending: Permissions, tmp_path: Path) -> None:
     connector, _ = lending.objects[READER]
     name = "watched"
     limited = json.loads(json.dumps(connector))

@@ -27,7 +27,7 @@ def accepts(proxy: RunningProxy) -> bool:
 
 
 @pytest.mark.parametrize("end", ["the client", "the drain time"])
-def test_a_live_watch_goes_on_after_sigterm_until(end: str, control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_live_watch_stays_open_after_sigterm_until(end: str, control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace(f"drain-{end.split()[-1]}")
     connector, secret = manifests(control_plane, target_token(control_plane, namespace))
     # Where the client ends it, the drain time must not: any test is over by then.

@@ -104,14 +104,14 @@ def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
         ("certificate", "cert-admin"),
     ],
 )
-def test_kubectl_is_who_the_kind_says(kinds: Kinds, name: str, user: str) -> None:
+def test_kubectl_has_the_identity_of_the_credential(kinds: Kinds, name: str, user: str) -> None:
     assert kinds.whoami(name) == user
     kubectl = kinds.kubectl(name)
     kubectl("create", "configmap", f"made-{name}", "--from-literal=a=1", namespace=kinds.namespace)
     assert f"configmap/made-{name}" in kubectl("get", "configmaps", "-o", "name", namespace=kinds.namespace)
 
 
-def test_a_watch_gets_what_happens(kinds: Kinds) -> None:
+def test_a_watch_gets_changes(kinds: Kinds) -> None:
     for name in ("by-token", "certificate"):
         kubectl = kinds.kubectl(name)
         command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=kinds.namespace)
@@ -130,14 +130,14 @@ def _has_text(output: Path, text: str) -> bool:
     return text in output.read_text()
 
 
-def test_the_token_that_may_only_mint_may_do_nothing_else(kinds: Kinds) -> None:
+def test_the_issuing_token_can_only_issue_tokens(kinds: Kinds) -> None:
     path = kinds.plane.write_kubeconfig("thief.kubeconfig", {"token": kinds.tokens["by-token"]})
     thief = Kubectl(kinds.plane.kubectl.program, path)
     assert thief.run("get", "namespaces").returncode != 0
     assert thief.run("create", "token", MINTER, namespace=kinds.namespace).returncode != 0
 
 
-def test_one_token_is_minted_however_many_requests_use_it(kinds: Kinds) -> None:
+def test_one_token_is_issued_for_many_requests(kinds: Kinds) -> None:
     for _ in range(3):
         kinds.whoami("by-token")
     _, metrics = kinds.proxy.admin("/metrics")
@@ -146,7 +146,7 @@ def test_one_token_is_minted_however_many_requests_use_it(kinds: Kinds) -> None:
     assert float(match[1]) <= 2, "one for each of two Connectors"
 
 
-def test_no_minted_token_is_in_what_the_proxy_says(kinds: Kinds) -> None:
+def test_no_issued_token_is_in_the_proxys_output(kinds: Kinds) -> None:
     """API servers sign tokens that begin with eyJ; callers' begin so too, and are not shown either."""
     assert kinds.whoami("by-token")
     printed = kinds.proxy.log.read_text(errors="replace") + kinds.proxy.admin("/metrics")[1]
@@ -164,7 +164,7 @@ def _holds_minted(kinds: Kinds, path: Path) -> bool:
     return False
 
 
-def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
+def test_kubectl_prints_why_no_token_was_issued(kinds: Kinds) -> None:
     bad = "by-nobody"
     plane, namespace = kinds.plane, kinds.namespace
     plane.create_service_account(namespace, "powerless")
@@ -178,7 +178,7 @@ def test_who_may_not_mint_is_told_why_in_kubectl(kinds: Kinds) -> None:
     assert token not in done.stderr
 
 
-def test_an_account_that_was_made_anew_costs_one_more_token_and_no_hour_of_refusals(kinds: Kinds) -> None:
+def test_a_recreated_account_causes_one_more_token_request(kinds: Kinds) -> None:
     """The last one here: tokens of the account of before are good no more."""
     plane, namespace = kinds.plane, kinds.namespace
     assert kinds.whoami("by-token")

@@ -20,7 +20,7 @@ def config_map(name: str, **data: str) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
-def test_is_the_target_service_account_without_holding_its_token(proxied: ProxiedConnector) -> None:
+def test_kubectl_is_the_target_service_account_without_its_token(proxied: ProxiedConnector) -> None:
     who = proxied.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     assert who == proxied.user
     kubeconfig = proxied.kubectl.kubeconfig.read_text()

@@ -137,7 +137,7 @@ def bind(scene: Scene, minter: str) -> None:
     )  # fmt: skip
 
 
-def test_a_pipeline_and_a_watch_go_on_over_three_renewals(scene: Scene, tmp_path: Path) -> None:
+def test_a_pipeline_and_a_watch_keep_working_over_three_renewals(scene: Scene, tmp_path: Path) -> None:
     name = "pipeline"
     kubectl = scene.put_connector(
         name, scene.plane.issue_token(scene.namespace, account(scene, name), lifetime=7 * 24 * 3600)
@@ -235,7 +235,7 @@ def _has_text(output: Path, name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_then_says_why(
+def test_without_its_issuing_account_a_connector_works_until_its_token_expires(
     scene: Scene, revoked: dict[str, Kubectl], name: str
 ) -> None:
     statuses = set[int]()
@@ -255,7 +255,9 @@ def test_without_its_minter_a_connector_serves_until_the_minted_token_ends_and_t
     assert f'secrets "{name}"' in done.stderr
 
 
-def test_a_minter_that_may_again_serves_again(scene: Scene, revoked: dict[str, Kubectl]) -> None:
+def test_a_connector_works_again_when_its_account_has_the_right_again(
+    scene: Scene, revoked: dict[str, Kubectl]
+) -> None:
     name = "by-binding"
     minter, kubectl = BY.format(name), revoked[name]
     wait_until(

@@ -22,9 +22,7 @@ PATIENT = 240.0
 
 
 @pytest.mark.timeout(420)
-def test_an_informer_goes_on_with_the_token_that_replaced_its_first(
-    control_plane: ControlPlane, tmp_path: Path
-) -> None:
+def test_an_informer_keeps_working_after_its_token_was_replaced(control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace("rotating")
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
     connector = parse_connector(raw)
